@@ -1,0 +1,20 @@
+"""The one exception for mistakes that a user can mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ClipRobustError(Exception):
+    """A user mistake or a missing resource, told in one line that names the culprit and the remedy.
+
+    The plugin turns it into a clean exit with code 4 (pytest's usage error), without a traceback.
+    The message therefore must stand on its own: what is wrong, where, and what to do.
+    """
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the nearest of ``known``, or an empty string."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,218 @@
+"""The one registry of perturbations, and the contract that each of them keeps.
+
+A perturbation is a pure function ``f(images, *, <parameters>, <inputs>) -> images`` where
+
+* ``images`` is a float tensor (B, 3, H, W) with values in [0, 1], on any device, in any float dtype;
+  the result has the same shape, dtype and device, and values in [0, 1];
+* parameters are keyword arguments, python numbers; :attr:`Perturbation.severities` holds one mapping
+  of parameters for each of the published severities 1 to 5;
+* inputs are keyword arguments whose names stand in :attr:`Perturbation.inputs`: ``seeds`` (B,) int64
+  (one per sample: randomness comes from :mod:`.random` alone), ``depth`` (B, 1, H, W) metres along
+  the optical axis, ``mask`` (B, 1, H, W) in [0, 1], and so on;
+* it never moves data to the host, never synchronises with it (codecs aside) and never depends on the
+  other samples of the batch: row ``i`` is bit-identical in every batch.
+
+Severity 0 is the identity for every perturbation.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+
+Parameters = Mapping[str, float]
+Function = TypeVar("Function", bound=Callable[..., Tensor])
+
+#: Modules that register perturbations when they are imported; a new family adds its name here.
+FAMILIES = (
+    "common",
+    "depth",
+    "codec",
+    "view",
+    "occlusion",
+    "typographic",
+    "kornia_adapter",
+    "cue_conflict",
+)
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """A registered perturbation.
+
+    Attributes:
+        name: unique name, e.g. ``"gaussian_noise"``.
+        function: the batched function, see the module's docstring.
+        family: the file it lives in, e.g. ``"common"``.
+        severities: parameters for severity 1 to 5 (empty for perturbations that have no scale).
+        envelope: for each continuous parameter the range (mildest, strongest) that the worst-case
+            search and the robustness frontier explore; strength 0 is the mildest end.
+        inputs: names of the inputs needed besides the images.
+        source: paper, equation or table that the parameters come from.
+        version: raise it whenever the output changes, it is part of the cache key.
+        differentiable: whether gradients flow from the result to the images.
+        compilable: whether ``torch.compile(fullgraph=True)`` traces it (the docstring says why not).
+        extra: one of Hendrycks & Dietterich's four "extra" corruptions, outside mCE's fifteen.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    family: str
+    severities: tuple[Parameters, ...] = ()
+    envelope: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    inputs: frozenset[str] = frozenset()
+    source: str = ""
+    version: int = 1
+    differentiable: bool = True
+    compilable: bool = True
+    extra: bool = False
+
+    def __call__(self, images: Tensor, severity: int | None = None, /, **arguments: Any) -> Tensor:
+        """Apply the perturbation at ``severity`` (0 to 5), or with explicit parameters.
+
+        ``arguments`` are the inputs (those that this perturbation does not use are ignored, so that a
+        caller may pass all that it has) and parameters that override those of the severity.
+
+        Raises:
+            ClipRobustError: severity outside 0 to 5, an input missing, or a parameter unknown.
+        """
+        if severity == 0:
+            return images
+        parameters = dict(self.parameters(severity)) if severity is not None else {}
+        inputs: dict[str, Any] = {}
+        for name, value in arguments.items():
+            if name in self.inputs:
+                inputs[name] = value
+            elif name not in KNOWN_INPUTS:
+                parameters[name] = value
+        missing = sorted(name for name in self.inputs if inputs.get(name) is None)
+        if missing:
+            raise ClipRobustError(
+                f"perturbation {self.name!r} needs {', '.join(missing)}, which this data set does "
+                "not provide"
+            )
+        return self.function(images, **parameters, **inputs)
+
+    def parameters(self, severity: int) -> Parameters:
+        """Return the published parameters of ``severity`` (1 to 5)."""
+        if not 1 <= severity <= len(self.severities):
+            raise ClipRobustError(
+                f"perturbation {self.name!r} has severities 1 to {len(self.severities)}, "
+                f"not {severity}"
+            )
+        return self.severities[severity - 1]
+
+
+#: Inputs that a data set or the engine may offer to every perturbation.
+KNOWN_INPUTS = frozenset({"seeds", "depth", "mask", "occluder", "texture", "focal", "text"})
+
+_REGISTRY: dict[str, Perturbation] = {}
+
+
+def register(
+    name: str | None = None,
+    *,
+    severities: tuple[Parameters, ...] = (),
+    envelope: Mapping[str, tuple[float, float]] | None = None,
+    inputs: tuple[str, ...] = (),
+    source: str = "",
+    version: int = 1,
+    differentiable: bool = True,
+    compilable: bool = True,
+    extra: bool = False,
+) -> Callable[[Function], Function]:
+    """Register the decorated function as a perturbation; the function itself stays as it is.
+
+    Example:
+        >>> @register("invert", severities=tuple({"amount": s / 5} for s in range(1, 6)))
+        ... def invert(images, *, amount):
+        ...     return images + amount * (1 - 2 * images)
+
+    Raises:
+        ClipRobustError: another function has that name already.
+    """
+
+    def decorate(function: Function) -> Function:
+        key = name or function.__name__
+        module = function.__module__
+        known = _REGISTRY.get(key)
+        if known is not None and known.function.__module__ != module:
+            raise ClipRobustError(
+                f"perturbation {key!r} is registered already, by {known.function.__module__}; "
+                "choose another name"
+            )
+        _REGISTRY[key] = Perturbation(
+            name=key,
+            function=function,
+            family=module.rpartition(".")[2],
+            severities=tuple(dict(p) for p in severities),
+            envelope=dict(envelope or {}),
+            inputs=frozenset(inputs),
+            source=source,
+            version=version,
+            differentiable=differentiable,
+            compilable=compilable,
+            extra=extra,
+        )
+        return function
+
+    return decorate
+
+
+def _load_families() -> None:
+    for family in FAMILIES:
+        importlib.import_module(f"pytest_cliprobust.perturbations.{family}")
+
+
+def get(name: str) -> Perturbation:
+    """Return the perturbation called ``name``.
+
+    Raises:
+        ClipRobustError: there is none; the message names the nearest.
+    """
+    _load_families()
+    try:
+        return _REGISTRY[name]
+    except KeyError:
+        raise ClipRobustError(
+            f"unknown perturbation {name!r}.{did_you_mean(name, _REGISTRY)} "
+            "`cliprobust perturbations` lists them all"
+        ) from None
+
+
+def names(family: str | None = None) -> tuple[str, ...]:
+    """Return the registered names, in order of registration, of one family or of all."""
+    _load_families()
+    return tuple(p.name for p in _REGISTRY.values() if family in (None, p.family))
+
+
+def registered() -> Iterator[Perturbation]:
+    """Iterate over all registered perturbations."""
+    _load_families()
+    yield from _REGISTRY.values()
+
+
+def sample_seeds(ids: tuple[str, ...], perturbation: str, seed: int) -> Tensor:
+    """Return (B,) int64 seeds on the CPU that depend on sample id, perturbation and run seed alone.
+
+    The severity is left out on purpose: the five severities of a sample share their noise pattern, so
+    that severity is the only thing that changes between them.
+    """
+    import hashlib
+
+    values = [
+        int.from_bytes(
+            hashlib.blake2b(f"{seed}\0{perturbation}\0{i}".encode(), digest_size=8).digest(),
+            "little",
+        )
+        >> 1
+        for i in ids
+    ]
+    return torch.tensor(values, dtype=torch.int64)

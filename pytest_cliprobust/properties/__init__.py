@@ -1,0 +1,1 @@
+"""Properties: pure functions from features, logits and labels to named figures with intervals."""

@@ -1,0 +1,80 @@
+"""What the harness needs to know of a model under test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Interpolation = Literal["bicubic", "bilinear", "nearest"]
+ResizeMode = Literal["shortest", "longest", "squash"]
+
+
+@dataclass(frozen=True)
+class TargetInfo:
+    """The identity of a target, as reports and cache keys use it.
+
+    Attributes:
+        name: what the user asked for, e.g. ``"ViT-B-32/laion2b_s34b_b79k"`` or ``"reference"``.
+        architecture: the open_clip/transformers architecture actually built (after a QuickGELU
+            correction, say).
+        pretrained: tag, path or hub name of the weights.
+        digest: hex sha256 over weights, preprocessing and tokenizer: equal digests, equal features.
+        notes: what a reader of the report must know, one sentence each ("activation QuickGELU, as
+            tag 'openai' was trained with", "no tag given: took open_clip's default 'x'").
+        tags: model-card facts for the six-factor study (architecture, training data, size, loss …).
+    """
+
+    name: str
+    architecture: str
+    pretrained: str
+    digest: str
+    notes: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Target(Protocol):
+    """A CLIP-like model on one device, in evaluation mode.
+
+    ``encode_image`` and ``encode_text`` return L2-normalised float32 features; precision (autocast)
+    is the target's own business. Everything runs under ``torch.inference_mode`` unless the caller
+    enabled gradients (the adversarial property does).
+    """
+
+    info: TargetInfo
+    device: torch.device
+    image_size: tuple[int, int]
+    embed_dim: int
+    logit_scale: float
+    logit_bias: float | None
+    probability: Literal["softmax", "sigmoid"]
+
+    def frame(self, image: Tensor, size: int) -> Tensor:
+        """Resize and crop one image (3, H, W) uint8, the way this model's own preprocessing does
+        (mode, interpolation, antialias), but to (3, size, size); uint8 in, uint8 out.
+        """
+        ...
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """From (B, 3, H, W) floats in [0, 1] on the device to the normalised input of the model."""
+        ...
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """From preprocessed pixels (B, 3, h, w) to features (B, D)."""
+        ...
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """From N strings to features (N, D); tokenised (and canonicalised) as the model wants it."""
+        ...
+
+    def dense_features(self, pixels: Tensor) -> Tensor:
+        """From preprocessed pixels to last-block patch features (B, C, h, w), without CLS token.
+
+        Raises:
+            ClipRobustError: this model offers no patch features.
+        """
+        ...
