@@ -1,0 +1,107 @@
+"""The feature cache: atomic files named by the digest of all that decides their content.
+
+Only features are cached, never verdicts. A key covers weights, preprocessing, data, perturbation (with
+its version and parameters), precision, seed and the code's own format version, so that one model can
+never be served another's answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from pytest_cliprobust.errors import ClipRobustError
+
+FORMAT = 1
+"""Raise it whenever a change in this package alters features without altering any digest."""
+
+Array = npt.NDArray[np.float32]
+
+
+class FeatureCache:
+    """Arrays on disk, each with a checksum in front; safe for several processes.
+
+    Args:
+        root: folder; made when missing. Default: the platform's cache folder.
+
+    Raises:
+        ClipRobustError: the folder cannot be made or written.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or user_cache_path("pytest-cliprobust") / "features"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise ClipRobustError(
+                f"cannot write to the cache folder {self.root} ({error.strerror}); choose another "
+                "with --clip-cache-dir DIR"
+            ) from error
+
+    def path(self, key: Mapping[str, Any]) -> Path:
+        """Return the file of ``key`` (JSON-able; the order of its entries does not matter)."""
+        text = json.dumps({"format": FORMAT, **key}, sort_keys=True)
+        name = hashlib.sha256(text.encode()).hexdigest()
+        return self.root / name[:2] / f"{name}.features"
+
+    def get_or_compute(self, key: Mapping[str, Any], compute: Callable[[], Array]) -> Array:
+        """Return the array of ``key``, computing and storing it when it is not there yet.
+
+        A second process that asks for the same key waits for the first one rather than computing it
+        again. A damaged file is named in a warning, and computed anew.
+        """
+        path = self.path(key)
+        stored = self._read(path)
+        if stored is not None:
+            return stored
+        path.parent.mkdir(exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            stored = self._read(path)
+            if stored is None:
+                stored = np.ascontiguousarray(compute(), dtype=np.float32)
+                self._write(path, stored)
+            return stored
+
+    @staticmethod
+    def _read(path: Path) -> Array | None:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        checksum, payload = content[:32], content[32:]
+        if hashlib.sha256(payload).digest() != checksum:
+            warnings.warn(
+                f"cache file {path} is damaged (cut short?); its features are computed anew",
+                stacklevel=2,
+            )
+            return None
+        array: Array = np.load(io.BytesIO(payload), allow_pickle=False)
+        return array
+
+    @staticmethod
+    def _write(path: Path, array: Array) -> None:
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        payload = buffer.getvalue()
+        handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(payload).digest() + payload)
+            os.replace(partial, path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise

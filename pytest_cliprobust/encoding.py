@@ -1,0 +1,242 @@
+"""The engine: runs each forward pass that the selected tests need once, in batches, and caches it.
+
+Figures must not depend on ``--clip-batch-size``, on test order or on the number of workers, to the last
+digit. Perturbations are row-wise by contract; the model is not (matrix kernels may sum in another order
+for another batch size). So the forward pass always runs on chunks of :data:`FORWARD_CHUNK` images, the
+last one padded, and sample i always sits at the same place of the same chunk; the batch size decides
+only how many images are loaded and perturbed at a time.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pytest_cliprobust.cache import FeatureCache
+from pytest_cliprobust.datasets.base import Batch, Dataset
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.targets.base import Target
+
+FORWARD_CHUNK = 32
+"""Images a forward pass; halved only when the device runs out of memory (and then reported)."""
+
+DEFAULT_BATCH_SIZE = 32
+
+
+class Progress(Protocol):
+    """Told how far a long piece of work is."""
+
+    def __call__(self, description: str, done: int, total: int) -> None:
+        """Note that ``done`` of ``total`` samples of ``description`` are finished."""
+        ...
+
+
+def silent(description: str, done: int, total: int) -> None:
+    """Report nothing: the progress when output is not a terminal."""
+
+
+@dataclass
+class Encoder:
+    """Features of one target, cached.
+
+    Attributes:
+        target: the model under test.
+        cache: where features are kept.
+        batch_size: images loaded and perturbed at a time.
+        precision: part of the cache key.
+        seed: of all perturbations.
+        progress: called after each batch.
+        chunk: images a forward pass.
+        notes: what a reader of the report must know (out-of-memory back-offs).
+        forwarded: images that really went through the model (cache misses), for tests and reports.
+    """
+
+    target: Target
+    cache: FeatureCache
+    batch_size: int = DEFAULT_BATCH_SIZE
+    precision: str = "fp32"
+    seed: int = 0
+    progress: Progress = silent
+    chunk: int = FORWARD_CHUNK
+    notes: list[str] = field(default_factory=list)
+    forwarded: int = 0
+
+    def text(self, texts: Sequence[str]) -> Tensor:
+        """Return L2-normalised float32 features (N, D) of ``texts``, on the CPU."""
+        key = {"kind": "text", "target": self.target.info.digest, "texts": list(texts)}
+
+        def compute() -> npt.NDArray[np.float32]:
+            parts = []
+            for start in range(0, len(texts), 256):
+                part = list(texts[start : start + 256])
+                padded = part + [""] * (min(256, len(texts)) - len(part))
+                with torch.inference_mode():
+                    parts.append(self.target.encode_text(padded)[: len(part)].cpu().numpy())
+            return np.concatenate(parts)
+
+        return torch.from_numpy(self._checked(self._cached(key, compute), "text", texts))
+
+    def images(
+        self,
+        dataset: Dataset,
+        perturbation: str = "clean",
+        severity: int | None = None,
+        parameters: Mapping[str, float] | None = None,
+    ) -> Tensor:
+        """Return L2-normalised float32 features (N, D) of a data set, on the CPU.
+
+        Args:
+            dataset: N samples.
+            perturbation: a registered name, or ``"clean"``.
+            severity: 0 to 5; 0 is the same as clean.
+            parameters: explicit parameters instead of (or over) those of the severity.
+
+        Raises:
+            ClipRobustError: unknown perturbation, a missing input, an unreadable sample, or features
+                that are not finite.
+        """
+        apply = None
+        if perturbation != "clean" and severity != 0:
+            apply = registry.get(perturbation)
+        key: dict[str, Any] = {
+            "kind": "image",
+            "target": self.target.info.digest,
+            "precision": self.precision,
+            "device": self.target.device.type,
+            "data": dataset.digest,
+            "ids": len(dataset),
+        }
+        if apply is not None:
+            resolved = dict(apply.parameters(severity)) if severity else {}
+            resolved.update(parameters or {})
+            key |= {
+                "perturbation": apply.name,
+                "version": apply.version,
+                "parameters": resolved,
+                "seed": self.seed,
+            }
+        label = dataset.name if apply is None else f"{dataset.name} · {perturbation}"
+        if severity:
+            label += f"@{severity}"
+
+        def compute() -> npt.NDArray[np.float32]:
+            def pixels(batch: Batch) -> Tensor:
+                images = to_float(batch.images.to(self.target.device))
+                if apply is not None:
+                    images = apply_perturbation(
+                        apply, images, batch, severity, parameters, seed=self.seed
+                    )
+                return self.target.preprocess(images)
+
+            return self._forward(dataset, pixels, label)
+
+        return torch.from_numpy(self._checked(self._cached(key, compute), label, dataset.ids))
+
+    def _cached(
+        self, key: Mapping[str, Any], compute: Callable[[], npt.NDArray[np.float32]]
+    ) -> npt.NDArray[np.float32]:
+        return self.cache.get_or_compute(key, compute)
+
+    def _checked(
+        self, features: npt.NDArray[np.float32], what: str, ids: Sequence[str]
+    ) -> npt.NDArray[np.float32]:
+        finite = np.isfinite(features).all(axis=1)
+        if not finite.all():
+            culprit = int(np.flatnonzero(~finite)[0])
+            raise ClipRobustError(
+                f"model {self.target.info.name!r} gives NaN or infinite features on {what}, for "
+                f"{int((~finite).sum())} of {len(finite)} samples (first: {ids[culprit]!r}); check "
+                "the weights, or try --clip-precision fp32"
+            )
+        return features
+
+    def _forward(
+        self, dataset: Dataset, pixels: Callable[[Batch], Tensor], label: str
+    ) -> npt.NDArray[np.float32]:
+        """Run the model over ``dataset`` in padded chunks; halve the chunk when memory runs out."""
+        total = len(dataset)
+        features = np.empty((total, self.target.embed_dim), dtype=np.float32)
+        waiting: list[Tensor] = []
+        done = 0
+        with torch.inference_mode():
+            for start in range(0, total, self.batch_size):
+                indices = range(start, min(start + self.batch_size, total))
+                waiting.append(pixels(dataset.load(indices)))
+                ready = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+                last = indices.stop == total
+                while len(ready) >= self.chunk or (last and len(ready)):
+                    part = ready[: self.chunk]
+                    try:
+                        result = self._encode(part)
+                    except torch.OutOfMemoryError:
+                        self._back_off()
+                        continue
+                    features[done : done + len(part)] = result
+                    done += len(part)
+                    ready = ready[len(part) :]
+                waiting = [ready] if len(ready) else []
+                self.progress(label, done, total)
+        self.forwarded += total
+        return features
+
+    def _encode(self, part: Tensor) -> npt.NDArray[np.float32]:
+        count = len(part)
+        if count < self.chunk:
+            part = torch.cat([part, part.new_zeros(self.chunk - count, *part.shape[1:])])
+        result: npt.NDArray[np.float32] = (
+            self.target.encode_image(part)[:count].float().cpu().numpy()
+        )
+        return result
+
+    def _back_off(self) -> None:
+        if self.chunk == 1:
+            raise ClipRobustError(
+                f"out of memory on {self.target.device} with a single image; choose another device "
+                "with --clip-device, or --clip-precision bf16"
+            )
+        self.chunk //= 2
+        self.notes.append(
+            f"out of memory on {self.target.device}: forward passes of {self.chunk} images, so that "
+            "figures may differ in the last digits from a run with more memory"
+        )
+        gc.collect()
+        accelerator = getattr(torch, self.target.device.type, None)
+        if hasattr(accelerator, "empty_cache"):
+            accelerator.empty_cache()
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [0, 1]."""
+    return images.to(torch.float32) / 255
+
+
+def apply_perturbation(
+    perturbation: registry.Perturbation,
+    images: Tensor,
+    batch: Batch,
+    severity: int | None = None,
+    parameters: Mapping[str, float] | None = None,
+    *,
+    seed: int = 0,
+) -> Tensor:
+    """Apply ``perturbation`` to images (B, 3, H, W) in [0, 1], with the inputs that ``batch`` offers.
+
+    Everything runs on the device of ``images``; the per-sample seeds depend on the sample ids alone.
+    """
+    inputs: dict[str, Any] = {}
+    for name, tensor in {"depth": batch.depth, "mask": batch.mask, **batch.extras}.items():
+        if name in perturbation.inputs and tensor is not None:
+            inputs[name] = tensor.to(images.device)
+    if "seeds" in perturbation.inputs:
+        inputs["seeds"] = registry.sample_seeds(batch.ids, perturbation.name, seed).to(
+            images.device
+        )
+    return perturbation(images, severity, **inputs, **(parameters or {}))
