@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+
+def json_number(value: float) -> float | str:
+    """Return ``value`` for JSON, which has no NaN or infinity: those become ``"nan"``, ``"inf"``."""
+    return value if math.isfinite(value) else str(float(value))
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,43 @@ class Figure:
     replicates: tuple[float, ...] = field(default=(), repr=False, compare=False)
     details: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    def as_dict(self, *, replicates: bool = False) -> dict[str, Any]:
+        """Return the figure as JSON-able data; ``replicates`` only if asked for, they are long."""
+        data: dict[str, Any] = {
+            "metric": self.metric,
+            "value": json_number(self.value),
+            "low": json_number(self.low),
+            "high": json_number(self.high),
+            "n": self.n,
+            "confidence": self.confidence,
+            "method": self.method,
+            "unit": self.unit,
+            "details": dict(self.details),
+        }
+        if replicates and self.replicates:
+            data["replicates"] = [json_number(value) for value in self.replicates]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Figure:
+        """Return the figure that :meth:`as_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: ``data`` is something else.
+        """
+        return cls(
+            metric=str(data["metric"]),
+            value=float(data["value"]),
+            low=float(data["low"]),
+            high=float(data["high"]),
+            n=int(data["n"]),
+            confidence=float(data.get("confidence", 0.95)),
+            method=str(data.get("method", "")),
+            unit=str(data.get("unit", "")),
+            replicates=tuple(float(value) for value in data.get("replicates", ())),
+            details=dict(data.get("details", {})),
+        )
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -57,3 +100,32 @@ class Measurement:
         """``suite/metric/dataset/perturbation@severity/model``, the name in reports."""
         at = "" if self.severity is None else f"@{self.severity}"
         return f"{self.suite}/{self.metric}/{self.dataset}/{self.perturbation}{at}/{self.model}"
+
+    def as_dict(self, *, replicates: bool = False) -> dict[str, Any]:
+        """Return the measurement as JSON-able data: coordinates, ``key``, and the figure."""
+        return {
+            "key": self.key,
+            "suite": self.suite,
+            "model": self.model,
+            "dataset": self.dataset,
+            "perturbation": self.perturbation,
+            "severity": self.severity,
+            "figure": self.figure.as_dict(replicates=replicates),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
+        """Return the measurement that :meth:`as_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: ``data`` is something else.
+        """
+        severity = data.get("severity")
+        return cls(
+            suite=str(data["suite"]),
+            model=str(data["model"]),
+            dataset=str(data["dataset"]),
+            figure=Figure.from_dict(data["figure"]),
+            perturbation=str(data.get("perturbation", "clean")),
+            severity=None if severity is None else int(severity),
+        )
