@@ -587,7 +587,7 @@ def _render(
     images = torch.empty(seeds.shape[0], 3, height, width)
     rows_at_once = max(1, _CHUNK_PIXELS // (height * width))
     for i, name in enumerate(names):
-        for rows in torch.nonzero(drawn == i)[:, 0].split(rows_at_once):
+        for rows in torch.split(torch.nonzero(drawn == i)[:, 0], rows_at_once):
             if rows.numel():
                 images[rows] = family[name][0](seeds[rows], height, width)
     return images

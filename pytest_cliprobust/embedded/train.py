@@ -1,0 +1,501 @@
+"""Trains the bundled reference CLIP: ``python -m pytest_cliprobust.embedded.train``.
+
+A small CLIP (an ordinary open_clip configuration) is trained contrastively on the training styles of
+the sprites, with every trained name as a caption in varied templates. The evaluation styles (see
+``styles.toml``) and the out-of-distribution names are never seen.
+
+The training is deterministic for a given seed and number of threads, resumes from its last
+checkpoint, and writes an open_clip folder: ``open_clip_config.json``, ``open_clip_model.safetensors``
+(half precision), ``merges.txt.gz`` (the first merges of CLIP's own byte-pair vocabulary, so that the
+token table stays small) and ``model_card.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gzip
+import hashlib
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from open_clip.tokenizer import SimpleTokenizer, default_bpe
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pytest_cliprobust.embedded import procedural
+from pytest_cliprobust.embedded.captions import TRAINING_TEMPLATES
+
+MERGES = 6000
+"""Number of byte-pair merges kept of CLIP's 48,894."""
+
+DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides the outcome of a training run.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: sprites a step.
+        learning_rate: peak of the cosine schedule (AdamW).
+        weight_decay: of the matrices; vectors are exempt.
+        warmup: steps of linear warm-up.
+        seed: of initialisation, order and augmentation.
+        loss: ``softmax`` (CLIP; Radford et al. 2021) or ``sigmoid`` (SigLIP; Zhai et al. 2023).
+        fraction: share of the sprites used, for the training-set-size sibling.
+        tower: timm name of the image tower (average pooling, linear projection).
+        label_share: share of each batch drawn from the label classes' sprites.
+        image_size: pixels.
+        ema: decay of the averaged weights that are shipped.
+    """
+
+    steps: int = 4000
+    batch_size: int = 96
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.05
+    warmup: int = 100
+    seed: int = 0
+    loss: str = "softmax"
+    fraction: float = 1.0
+    tower: str = "regnetx_002"
+    label_share: float = 0.65
+    image_size: int = 64
+    ema: float = 0.998
+
+
+def model_config(config: TrainingConfig) -> dict[str, Any]:
+    """Return the open_clip model configuration (``model_cfg``) that ``config`` asks for."""
+    return {
+        "embed_dim": 256,
+        "vision_cfg": {
+            "image_size": config.image_size,
+            "timm_model_name": config.tower,
+            "timm_model_pretrained": False,
+            "timm_pool": "avg",
+            "timm_proj": "linear",
+            "timm_proj_bias": True,
+        },
+        "text_cfg": {
+            "context_length": 24,
+            "vocab_size": 512 + MERGES + 2,
+            "width": 128,
+            "heads": 4,
+            "layers": 2,
+        },
+    }
+
+
+def write_merges(path: Path) -> None:
+    """Write the first :data:`MERGES` merges of CLIP's vocabulary, in the format of the original."""
+    lines = gzip.open(default_bpe()).read().decode("utf-8").split("\n")
+    payload = "\n".join(lines[: 1 + MERGES]).encode("utf-8")
+    with open(path, "wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as file:
+        file.write(payload)
+
+
+class SpriteAugmentation:
+    """Batched scenes for training: sprites under random transforms over procedural backgrounds.
+
+    Sprites are composed at twice the image size and averaged down, so that thin lines do not alias.
+    """
+
+    def __init__(self, sprites: Tensor, backgrounds: Tensor, image_size: int) -> None:
+        self.sprites = sprites  # (N, 4, S, S) uint8, straight alpha
+        self.backgrounds = backgrounds  # (M, 3, s, s) float
+        self.size = image_size
+
+    def __call__(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Return (B, 3, s, s) floats in [0, 1] for the sprites at ``indices`` (B,)."""
+        count, size = len(indices), self.size
+
+        def rand(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator)
+
+        def between(low: float, high: float) -> Tensor:
+            return rand(count) * (high - low) + low
+
+        rgba = self.sprites[indices].float() / 255
+        colour, alpha = rgba[:, :3], rgba[:, 3:]
+        scale = between(0.5, 1.0)
+        angle = torch.where(rand(count) < 0.85, between(-0.25, 0.25), between(-0.8, 0.8))
+        flip = torch.where(rand(count) < 0.5, -1.0, 1.0)
+        shear, aspect = between(-0.2, 0.2), torch.exp(between(-0.2, 0.2))
+        room = (1 - scale * 0.7).clamp(min=0.1)
+        shift = torch.stack([between(-1, 1) * room * 0.6, between(-1, 1) * room * 0.6], 1)
+        cos, sin = angle.cos(), angle.sin()
+        forward = torch.stack(
+            [
+                torch.stack([cos * flip * aspect, -sin + shear], 1),
+                torch.stack([sin * flip, cos / aspect], 1),
+            ],
+            1,
+        ) * scale.view(-1, 1, 1)
+        inverse = torch.linalg.inv(forward)
+        theta = torch.cat([inverse, -(inverse @ shift[..., None])], 2)
+        grid = F.affine_grid(theta, [count, 4, 2 * size, 2 * size], align_corners=False)
+        premultiplied = torch.cat([colour * alpha, alpha], 1)
+        layer = F.grid_sample(premultiplied, grid, align_corners=False)
+        layer = F.avg_pool2d(layer, 2)
+        if bool(rand(1) < 0.3):  # soft pictures, as a strong down-scaling gives
+            layer = F.avg_pool2d(F.pad(layer, (1, 1, 1, 1)), 3, 1)
+        alpha = layer[:, 3:]
+        colour = self._jitter(layer[:, :3] / alpha.clamp(min=1e-3), rand) * alpha
+
+        chosen = torch.randint(len(self.backgrounds), (count,), generator=generator)
+        background = self.backgrounds[chosen]
+        background = torch.where(rand(count, 1, 1, 1) < 0.5, background, background.flip(-1))
+        plain = rand(count, 3, 1, 1).expand_as(background)
+        background = torch.where(rand(count, 1, 1, 1) < 0.15, plain, background)
+        shadow = F.avg_pool2d(F.pad(alpha, (2, 2, 2, 2)), 5, 1)
+        shadow = torch.roll(shadow, shifts=(3, 2), dims=(2, 3)) * (rand(count, 1, 1, 1) * 0.6)
+        background = background * (1 - shadow * (rand(count, 1, 1, 1) < 0.6))
+        image = colour + background * (1 - alpha)
+        image = self._occlude(image, rand)
+        gain = torch.exp(between(-0.35, 0.35)).view(-1, 1, 1, 1)
+        lift = between(-0.1, 0.1).view(-1, 1, 1, 1)
+        noise = torch.randn(image.shape, generator=generator) * (
+            between(-0.08, 0.08).clamp(min=0).view(-1, 1, 1, 1)
+        )
+        return (image * gain + lift + noise).clamp(0, 1)
+
+    def _jitter(self, colour: Tensor, rand: Any) -> Tensor:
+        """Turn the hue, saturation and lightness of the drawings; sometimes drop or invert them."""
+        count = len(colour)
+        grey = colour.mean(1, keepdim=True)
+        chroma = colour - grey
+        # A rotation about the grey axis turns the hue (Rodrigues' formula).
+        strong = rand(count) < 0.15
+        angle = (rand(count) * 2 - 1) * torch.where(strong, math.pi, 0.25)
+        cos, sin = angle.cos().view(-1, 1, 1, 1), angle.sin().view(-1, 1, 1, 1)
+        cross = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / math.sqrt(3)
+        saturation = (rand(count, 1, 1, 1) * 1.2 + 0.3) * (rand(count, 1, 1, 1) > 0.15)
+        contrast = rand(count, 1, 1, 1) * 0.6 + 0.7
+        out = (grey - 0.5) * contrast + 0.5 + (chroma * cos + cross * sin) * saturation
+        tint = rand(count, 3, 1, 1)
+        mixed = torch.where(rand(count, 1, 1, 1) < 0.08, out * 0.35 + tint * 0.65, out)
+        inverted = torch.where(rand(count, 1, 1, 1) < 0.05, 1 - mixed, mixed)
+        return inverted.clamp(0, 1)
+
+    def _occlude(self, image: Tensor, rand: Any) -> Tensor:
+        """Cover a random rectangle of a fifth of the images (Zhong et al. 2020)."""
+        count, size = len(image), self.size
+        side = rand(count, 2) * 0.25 + 0.1
+        corner = rand(count, 2) * (1 - side)
+        ticks = (torch.arange(size) + 0.5) / size
+        rows = (ticks > corner[:, :1]) & (ticks < (corner + side)[:, :1])
+        columns = (ticks > corner[:, 1:]) & (ticks < (corner + side)[:, 1:])
+        patch = (rows[:, :, None] & columns[:, None, :])[:, None]
+        patch = patch & (rand(count, 1, 1, 1) < 0.2)
+        return torch.where(patch, rand(count, 3, 1, 1), image)
+
+
+def contrastive_loss(
+    image: Tensor, text: Tensor, targets: Tensor, scale: Tensor, bias: Tensor | None
+) -> Tensor:
+    """Return the symmetric contrastive loss of B images against the C captions of their names.
+
+    Several images of a batch may share a caption, so text→image has soft targets: all of them.
+    ``image`` (B, D) and ``text`` (C, D) are normalised, ``targets`` (B,) name indices.
+    """
+    logits = scale * image @ text.T
+    onehot = F.one_hot(targets, len(text)).to(logits)
+    if bias is not None:
+        return -F.logsigmoid((2 * onehot - 1) * (logits + bias)).sum() / len(image)
+    forward = F.cross_entropy(logits, targets, label_smoothing=0.05)
+    backward = F.cross_entropy(logits.T, (onehot / onehot.sum(0)).T)
+    return forward + 0.5 * backward
+
+
+class Training(torch.nn.Module):
+    """The CLIP, and what only its training needs.
+
+    Two aids keep so small a run from collapsing onto one direction (measured: without them, loss stays
+    at chance for 250 steps): image features are whitened per dimension by a batch norm without
+    parameters, which :meth:`folded` folds into the projection, and a prototype per name that both
+    towers are drawn to beside the contrastive loss, thrown away afterwards.
+    """
+
+    def __init__(self, clip: CLIP, names: int, embed_dim: int = 256) -> None:
+        super().__init__()
+        self.clip = clip
+        self.norm = torch.nn.BatchNorm1d(embed_dim, affine=False)
+        self.prototypes = torch.nn.Embedding(names, embed_dim)
+
+    def folded(self) -> CLIP:
+        """Return a copy of the CLIP on the CPU that needs no batch norm after its projection."""
+        clip = copy.deepcopy(self.clip).cpu().eval()
+        projection = clip.visual.head.proj
+        scale = (self.norm.running_var + self.norm.eps).rsqrt().cpu()
+        with torch.no_grad():
+            projection.bias.copy_((projection.bias - self.norm.running_mean.cpu()) * scale)
+            projection.weight.mul_(scale[:, None])
+        return clip
+
+    def loss(self, pixels: Tensor, captions: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Return the loss of B images against the C captions of the names ``present`` (C,)."""
+        image = F.normalize(self.norm(self.clip.encode_image(pixels)), dim=-1)
+        text = F.normalize(self.clip.encode_text(captions), dim=-1)
+        prototypes = F.normalize(self.prototypes.weight, dim=-1)
+        scale = self.clip.logit_scale.exp()
+        contrastive = contrastive_loss(image, text, positions, scale, self.clip.logit_bias)
+        image_anchor = F.cross_entropy(scale * image @ prototypes.T, present[positions])
+        text_anchor = F.cross_entropy(scale * text @ prototypes.T, present)
+        return contrastive + image_anchor + 0.5 * text_anchor
+
+
+class Archive:
+    """The sprites that ``embedded.build`` wrote for training or validation."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise SystemExit(
+                f"{path} is missing: run `python -m pytest_cliprobust.embedded.build --work "
+                f"{path.parent}` first"
+            )
+        data = np.load(path, allow_pickle=False)
+        self.images = torch.from_numpy(data["image"]).permute(0, 3, 1, 2).contiguous()
+        self.names: list[str] = data["name"].tolist()
+        self.styles: list[str] = data["style"].tolist()
+        self.phrases: dict[str, str] = {
+            name: f"{article} {caption}".strip()
+            for name, article, caption in zip(
+                self.names, data["article"].tolist(), data["caption"].tolist(), strict=True
+            )
+        }
+
+
+def validate(
+    model: CLIP, tokenizer: Any, archive: Archive, backgrounds: Tensor, size: int
+) -> dict[str, float]:
+    """Return zero-shot top-1 on the held-out sprites, upright over backgrounds, per style and all."""
+    names = sorted(set(archive.names))
+    labels = torch.tensor([names.index(name) for name in archive.names])
+    rgba = F.interpolate(archive.images.float() / 255, size=(int(size * 0.7),) * 2, mode="area")
+    pad = (size - rgba.shape[-1]) // 2
+    rgba = F.pad(rgba, (pad, size - rgba.shape[-1] - pad) * 2)
+    under = backgrounds[torch.arange(len(rgba)) % len(backgrounds)]
+    images = rgba[:, :3] * rgba[:, 3:] + under * (1 - rgba[:, 3:])
+    model.eval()
+    with torch.inference_mode():
+        head = torch.stack(
+            [
+                F.normalize(
+                    model.encode_text(tokenizer([t.format(archive.phrases[n]) for n in names]))
+                )
+                for t in TRAINING_TEMPLATES[:4]
+            ]
+        ).mean(0)
+        features = model.encode_image(normalise(images))
+        hits = ((features @ head.T).argmax(1) == labels).numpy()
+    styles = np.array(archive.styles)
+    return {"all": float(hits.mean())} | {
+        style: float(hits[styles == style].mean()) for style in sorted(set(archive.styles))
+    }
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Apply the mean and standard deviation of the preprocessing configuration."""
+    return ((images - 0.5) / 0.25).to(memory_format=torch.channels_last)
+
+
+def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
+    """Train, write the open_clip folder ``out`` and return the model card."""
+    torch.manual_seed(config.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    write_merges(out / "merges.txt.gz")
+    tokenizer = SimpleTokenizer(bpe_path=str(out / "merges.txt.gz"), context_length=24)
+    archive, heldout = Archive(work / "training_sprites.npz"), Archive(work / "heldout_sprites.npz")
+    names = sorted(set(archive.names))
+    targets = torch.tensor([names.index(name) for name in archive.names])
+    keep = torch.arange(len(targets))
+    if config.fraction < 1:
+        order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(config.seed))
+        keep = order[: int(len(targets) * config.fraction)].sort().values
+    labels = set(heldout.names)
+    is_label = torch.tensor([archive.names[i] in labels for i in keep.tolist()]).double()
+    weights = is_label * (config.label_share / is_label.sum())
+    weights += (1 - is_label) * ((1 - config.label_share) / (1 - is_label).sum())
+    size = config.image_size
+    bank = torch.cat(
+        [
+            procedural.backgrounds(torch.arange(i, i + 64) + 10**6, size, size)
+            for i in range(0, 1536, 64)
+        ]
+    )
+    augmentation = SpriteAugmentation(archive.images, bank, size)
+    tokens = torch.stack(
+        [tokenizer([t.format(archive.phrases[n]) for n in names]) for t in TRAINING_TEMPLATES]
+    )  # (templates, names, context)
+
+    cfg = copy.deepcopy(model_config(config))
+    bias = {"init_logit_bias": -6.0} if config.loss == "sigmoid" else {}
+    model = CLIP(**cfg, init_logit_scale=math.log(15), **bias)
+    model.visual.to(memory_format=torch.channels_last)
+    training = Training(model, len(names))
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    device = device or torch.device("cpu")
+    training.to(device)
+    averaged = copy.deepcopy(training).eval().requires_grad_(False)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in training.parameters() if p.ndim > 1]},
+        {"params": [p for p in training.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(
+        groups, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+    )
+    checkpoint = work / f"checkpoint-{digest_of(config)}.pt"
+    start = 0
+    if checkpoint.is_file():
+        state = torch.load(checkpoint, weights_only=True)
+        training.load_state_dict(state["model"])
+        averaged.load_state_dict(state["averaged"])
+        optimiser.load_state_dict(state["optimiser"])
+        start = state["step"]
+    began = time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as progress:
+        bar = progress.add_task("training", total=config.steps, completed=start)
+        for step in range(start, config.steps):
+            # A generator per step: a resumed run draws what an uninterrupted one would have drawn.
+            generator = torch.Generator().manual_seed(config.seed * 10**9 + step)
+            rate = config.learning_rate * min(1.0, (step + 1) / config.warmup)
+            rate *= 0.5 * (1 + math.cos(math.pi * step / config.steps)) * 0.99 + 0.01
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            rows = keep[torch.multinomial(weights, config.batch_size, True, generator=generator)]
+            pixels = normalise(augmentation(rows, generator)).to(device)
+            # As in CLIP the negatives are the other captions of the batch, each name once.
+            present, positions = targets[rows].unique(return_inverse=True)
+            template = torch.randint(len(tokens), (len(present),), generator=generator)
+            captions = tokens[template, present].to(device)
+            training.train()
+            loss = training.loss(pixels, captions, present.to(device), positions.to(device))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(training.parameters(), 1.0)
+            optimiser.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, math.log(100))
+                decay = min(config.ema, (1 + step) / (10 + step))
+                for mean, value in zip(
+                    averaged.state_dict().values(), training.state_dict().values(), strict=True
+                ):
+                    if mean.dtype.is_floating_point:
+                        mean.lerp_(value, 1 - decay)
+                    else:
+                        mean.copy_(value)
+            if (step + 1) % 250 == 0 or step + 1 == config.steps:
+                figures = validate(averaged.folded(), tokenizer, heldout, bank, size)
+                shown = ", ".join(f"{k} {v:.3f}" for k, v in figures.items())
+                minutes = (time.monotonic() - began) / 60
+                progress.console.print(
+                    f"step {step + 1}: loss {loss.item():.3f}, held-out {shown} ({minutes:.1f} min)"
+                )
+                partial = checkpoint.with_suffix(".part")
+                torch.save(
+                    {
+                        "model": training.state_dict(),
+                        "averaged": averaged.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "step": step + 1,
+                    },
+                    partial,
+                )
+                partial.replace(checkpoint)
+                card = write_folder(averaged.folded(), config, archive, figures, step + 1, out)
+            if (step + 1) % 50 == 0:
+                progress.console.print(f"step {step + 1}: loss {loss.item():.3f}")
+            progress.update(
+                bar, completed=step + 1, description=f"training, loss {loss.item():.2f}"
+            )
+    return card
+
+
+def digest_of(config: TrainingConfig) -> str:
+    """Return a short name of ``config``, for its checkpoint."""
+    return hashlib.sha256(json.dumps(asdict(config)).encode()).hexdigest()[:12]
+
+
+def write_folder(
+    model: CLIP,
+    config: TrainingConfig,
+    archive: Archive,
+    figures: dict[str, float],
+    step: int,
+    out: Path,
+) -> dict[str, Any]:
+    """Write weights (half precision), open_clip configuration and model card to ``out``."""
+    state = {
+        k: (v.half() if v.dtype.is_floating_point else v).contiguous()
+        for k, v in model.state_dict().items()
+    }
+    save_file(state, out / "open_clip_model.safetensors", metadata={"format": "pt"})
+    model_cfg = model_config(config)
+    if config.loss == "sigmoid":
+        model_cfg["init_logit_bias"] = -6.0
+    preprocess = {
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    }
+    (out / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": model_cfg, "preprocess_cfg": preprocess}, indent=1) + "\n"
+    )
+    card = {
+        "model": "a small CLIP for pytest-cliprobust's offline benchmark; weak by design",
+        "config": asdict(config),
+        "steps_done": step,
+        "samples_seen": step * config.batch_size,
+        "sprites": len(archive.names),
+        "names": len(archive.phrases),
+        "training_styles": sorted(set(archive.styles)),
+        "top1_heldout_sprites": figures,
+        "open_clip": open_clip.__version__,
+        "torch": torch.__version__,
+    }
+    (out / "model_card.json").write_text(json.dumps(card, indent=1) + "\n")
+    return card
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(prog="python -m pytest_cliprobust.embedded.train")
+    parser.add_argument("--work", type=Path, default=Path("build/embedded"))
+    parser.add_argument("--out", type=Path, default=DATA / "reference")
+    defaults = TrainingConfig()
+    parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--loss", choices=("softmax", "sigmoid"), default=defaults.loss)
+    parser.add_argument("--fraction", type=float, default=defaults.fraction)
+    parser.add_argument("--tower", default=defaults.tower)
+    options = parser.parse_args()
+    config = TrainingConfig(
+        steps=options.steps,
+        seed=options.seed,
+        loss=options.loss,
+        fraction=options.fraction,
+        tower=options.tower,
+    )
+    print(json.dumps(train(config, options.work, options.out), indent=1))
+
+
+if __name__ == "__main__":
+    main()
