@@ -26,9 +26,10 @@ its place; one by one it cannot, and the working set stays in the cache.
 
 from __future__ import annotations
 
-import functools
+import collections
 import hashlib
 import math
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -82,8 +83,8 @@ WALLS = (
 GROUNDS = ("stone", "plasma", "faint_stripes", "faint_checks", "blobs", "stone")
 
 _RELIEF_SIDE = 64
-_GROUND_SIDE = 128
-_WALL_SCALE = 2  # the wall is painted at half the resolution: it is out of focus
+_GROUND_SIDE = 96
+_WALL_SCALE = 3  # the wall is painted at a third of the resolution: it is out of focus
 _MARCH_STEPS = 40
 _REFINEMENTS = 5
 
@@ -256,7 +257,7 @@ class Placement:
     def lowest(self) -> float:
         """Return how far the drawing reaches below its centre, in metres."""
         width, height = self.extent
-        _, outline = _shape(self.sprite)
+        outline = _prepare(self.sprite).outline
         _, downwards, _ = self.frame
         across, _, _ = self.frame
         reach = -(outline[:, 0] * width * across[1] + outline[:, 1] * height * downwards[1])
@@ -310,22 +311,36 @@ class Rendering(NamedTuple):
 # --------------------------------------------------------------------------------------------------
 
 
-_SHAPES: dict[bytes, tuple[Tensor, npt.NDArray[np.float64]]] = {}
+class _Prepared(NamedTuple):
+    sprite: Pixels
+    premultiplied: Tensor  # (1, 4, H, W) uint8
+    relief: Tensor  # (h, w) float32, height of the bulge in units of the sprite's longest side
+    outline: npt.NDArray[
+        np.float64
+    ]  # (N, 2) places of the drawing, in widths and heights, middle 0
 
 
-def _shape(sprite: Pixels) -> tuple[Tensor, npt.NDArray[np.float64]]:
-    """Return what depends on a sprite's alpha alone.
+_PREPARED: collections.OrderedDict[int, _Prepared] = collections.OrderedDict()
+_PREPARED_LIMIT = 256  # some 50 MB
+_LOCK = threading.Lock()
 
-    Returns:
-        relief: (h, w) float32, height of the bulge in units of the sprite's longest side;
-        outline: (N, 2) places of the drawing, in units of width and height, centre (0, 0).
-    """
-    key = hashlib.blake2b(
-        np.ascontiguousarray(sprite[..., 3]).tobytes() + str(sprite.shape).encode(), digest_size=16
-    ).digest()
-    known = _SHAPES.get(key)
-    if known is None:
-        known = _SHAPES[key] = _inflate(sprite)
+
+def _prepare(sprite: Pixels) -> _Prepared:
+    """Return what depends on a sprite alone; remembered for the arrays that were used last."""
+    with _LOCK:
+        known = _PREPARED.get(id(sprite))
+        if known is not None and known.sprite is sprite:
+            _PREPARED.move_to_end(id(sprite))
+            return known
+    alpha = sprite[..., 3:].astype(np.uint16)
+    pixels = np.concatenate([(sprite[..., :3] * alpha + 127) // 255, alpha], axis=2)
+    premultiplied = torch.from_numpy(pixels.astype(np.uint8)).permute(2, 0, 1)[None]
+    known = _Prepared(sprite, premultiplied, *_inflate(sprite))
+    with _LOCK:
+        # The entry holds on to the array, so that no other array can get its id.
+        _PREPARED[id(sprite)] = known
+        while len(_PREPARED) > _PREPARED_LIMIT:
+            _PREPARED.popitem(last=False)
     return known
 
 
@@ -367,7 +382,7 @@ def _inflate(sprite: Pixels) -> tuple[Tensor, npt.NDArray[np.float64]]:
 
 def _foot(sprite: Pixels) -> tuple[float, float]:
     """Return centre and half width, in units of the sprite's width, of the part that stands."""
-    _, outline = _shape(sprite)
+    outline = _prepare(sprite).outline
     bottom = outline[outline[:, 1] > outline[:, 1].max() - 0.08, 0]
     return float(bottom.min() + bottom.max()) / 2, max(0.06, float(bottom.max() - bottom.min()) / 2)
 
@@ -426,20 +441,38 @@ def _repaint(colour: Tensor, alpha: Tensor, paint: Paint) -> Tensor:
     return torch.minimum(fill * (0.35 + 0.9 * _luminance(straight)), torch.ones(())) * alpha
 
 
-@functools.lru_cache(maxsize=8)
-def _ground_texture(seed: int) -> Tensor:
-    """Return (1, 3, S, S), the ground's texture less its mean, and the mean in a further row."""
-    kind = GROUNDS[pick(len(GROUNDS), seed, "ground")]
-    return procedural.backgrounds(torch.tensor([seed]), _GROUND_SIDE, _GROUND_SIDE, kinds=[kind])
+class _Backdrop(NamedTuple):
+    wall: Tensor  # (1, 3, size, size), what the wall shows in the scene's own camera
+    ground: Tensor  # (1, 3, S, S), a tile of the ground
 
 
-@functools.lru_cache(maxsize=8)
-def _wall_picture(seed: int, size: int) -> Tensor:
-    """Return (1, 3, size, size), what the wall shows in the scene's own camera."""
-    kind = WALLS[pick(len(WALLS), seed, "wall")]
-    side = max(8, size // _WALL_SCALE)
-    small = procedural.backgrounds(torch.tensor([seed]), side, side, kinds=[kind])
-    return F.interpolate(small, size=(size, size), mode="bilinear", align_corners=False)
+def _backdrops(scenes: Sequence[Scene]) -> list[_Backdrop]:
+    """Return the pictures on wall and ground of some scenes, made in one go for each image size.
+
+    This is the one step that is vectorised over scenes; :mod:`.procedural` keeps its rows independent.
+    """
+    grounds = procedural.backgrounds(
+        torch.tensor([scene.ground_seed for scene in scenes]),
+        _GROUND_SIDE,
+        _GROUND_SIDE,
+        kinds=GROUNDS,
+    )
+    walls: dict[int, Tensor] = {}
+    for size in {scene.camera.size for scene in scenes}:
+        rows = [i for i, scene in enumerate(scenes) if scene.camera.size == size]
+        side = max(8, size // _WALL_SCALE)
+        seeds = torch.tensor([scenes[i].wall_seed for i in rows])
+        small = procedural.backgrounds(seeds, side, side, kinds=WALLS, grain=False)
+        walls |= {i: small[k : k + 1] for k, i in enumerate(rows)}
+    return [
+        _Backdrop(
+            F.interpolate(
+                walls[i], size=(scene.camera.size,) * 2, mode="bilinear", align_corners=False
+            ),
+            grounds[i : i + 1],
+        )
+        for i, scene in enumerate(scenes)
+    ]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -473,8 +506,7 @@ class _Rays:
 
 def _window(placement: Placement, camera: Camera) -> tuple[slice, slice] | None:
     """Return the rows and columns of pixels that an object may touch, or None if it is out of sight."""
-    relief, _ = _shape(placement.sprite)
-    bulge = float(relief.max()) * placement.side * placement.relief
+    bulge = float(_prepare(placement.sprite).relief.max()) * placement.side * placement.relief
     points = [camera.project(corner) for corner in placement.corners()]
     nearest = min(depth for _, _, depth in points)
     if nearest <= 0.05:
@@ -505,17 +537,18 @@ def _surface(placement: Placement, camera: Camera) -> Tensor:
     shrink_v = math.hypot(_dot(downwards, right), _dot(downwards, down))
     target_w = min(sprite.shape[1], max(6, math.ceil(width * pixels_per_metre * shrink_u * 1.15)))
     target_h = min(sprite.shape[0], max(6, math.ceil(height * pixels_per_metre * shrink_v * 1.15)))
-    straight = torch.from_numpy(np.ascontiguousarray(sprite.transpose(2, 0, 1))).to(torch.float32)
-    straight = straight / 255.0
-    whole = torch.cat([straight[:3] * straight[3:], straight[3:]])[None]
+    prepared = _prepare(sprite)
+    whole = prepared.premultiplied
     if (target_h, target_w) != sprite.shape[:2]:
         whole = F.interpolate(
             whole, size=(target_h, target_w), mode="bilinear", antialias=True, align_corners=False
-        ).clamp(0.0, 1.0)
-    colour, alpha = whole[0, :3], whole[0, 3:]
-    relief, _ = _shape(sprite)
+        )
+    whole = whole.contiguous().to(torch.float32) / 255.0
+    alpha = whole[0, 3:]
+    # Rounding may leave a colour a step above its alpha.
+    colour = torch.minimum(whole[0, :3], alpha)
     bulge = F.interpolate(
-        relief[None, None] * (placement.side * placement.relief),
+        prepared.relief[None, None] * (placement.side * placement.relief),
         size=(target_h, target_w),
         mode="bilinear",
         align_corners=False,
@@ -632,9 +665,8 @@ def _marched(placement: Placement, camera: Camera, own: Camera) -> _Layer | None
     return _Layer(*window, seen[:3], seen[3:4], middle)
 
 
-def _ground_colour(scene: Scene, x: Tensor, z: Tensor) -> Tensor:
+def _ground_colour(scene: Scene, texture: Tensor, x: Tensor, z: Tensor) -> Tensor:
     """Return the ground's colour (3, H, W) at places in the world; detail fades with distance."""
-    texture = _ground_texture(scene.ground_seed)
     mean = texture.mean(dim=(2, 3)).view(3, 1, 1)
     scale = 2.0 / scene.ground_scale
     detail = _sample(texture, x * scale, z * scale, "reflection") - mean
@@ -661,7 +693,7 @@ def _ground_colour(scene: Scene, x: Tensor, z: Tensor) -> Tensor:
     return colour
 
 
-def _backdrop(scene: Scene, camera: Camera) -> tuple[Tensor, Tensor]:
+def _background(scene: Scene, paint: _Backdrop, camera: Camera) -> tuple[Tensor, Tensor]:
     """Return colour (3, H, W) and depth (H, W) of ground and wall."""
     everything = slice(0, camera.size)
     rays = _Rays(camera, everything, everything)
@@ -671,7 +703,7 @@ def _backdrop(scene: Scene, camera: Camera) -> tuple[Tensor, Tensor]:
     to_ground = torch.where(dy < -1e-6, -py / dy, torch.full((), math.inf))
     is_wall = to_wall < to_ground
     depth = torch.minimum(to_wall, to_ground)
-    wall = _wall_picture(scene.wall_seed, scene.camera.size)
+    wall = paint.wall
     if camera == scene.camera:
         wall_colour = wall[0]
     else:
@@ -686,24 +718,38 @@ def _backdrop(scene: Scene, camera: Camera) -> tuple[Tensor, Tensor]:
         return wall_colour, depth
     first = int(rows[0])
     t = depth[first:]
-    ground = _ground_colour(scene, t * dx[first:] + px, t * dz[first:] + pz)
+    ground = _ground_colour(scene, paint.ground, t * dx[first:] + px, t * dz[first:] + pz)
     lower = torch.where(is_wall[None, first:], wall_colour[:, first:], ground)
     return torch.cat([wall_colour[:, :first], lower], dim=1), depth
 
 
 def compose(scene: Scene, camera: Camera | None = None) -> Rendering:
-    """Draw a scene.
+    """Draw a scene, as its own camera sees it or another one; see :func:`compose_all`."""
+    return compose_all([(scene, camera)])[0]
+
+
+def compose_all(views: Sequence[tuple[Scene, Camera | None]]) -> list[Rendering]:
+    """Draw some scenes.
 
     Args:
-        scene: what to draw.
-        camera: where from; the scene's own camera unless given.
+        views: scenes, each with the camera to draw it from (None: the scene's own).
 
     Returns:
-        The picture with its depth, the main object's mask and the camera.
+        For each view the picture with its depth, the main object's mask and the camera. A picture is
+        the same, bit for bit, in whatever company it is drawn.
     """
+    if not views:
+        return []
+    paints = _backdrops([scene for scene, _ in views])
+    return [
+        _draw(scene, paint, scene.camera if camera is None else camera)
+        for (scene, camera), paint in zip(views, paints, strict=True)
+    ]
+
+
+def _draw(scene: Scene, paint: _Backdrop, view: Camera) -> Rendering:
     own = scene.camera
-    view = own if camera is None else camera
-    image, depth = _backdrop(scene, view)
+    image, depth = _background(scene, paint, view)
     image, depth = image.clone(), depth.clone()
     mask = torch.zeros_like(depth)
     order = sorted(
@@ -735,8 +781,8 @@ def correspondence(first: Rendering, second: Rendering) -> tuple[Tensor, Tensor]
 
     Returns:
         pixels: (2, H, W) float32, x and y in the second image (the first pixel's centre is 0.5);
-        visible: (1, H, W) bool: inside the second image and not hidden there. A place counts as seen
-            if one of the four pixels around it shows a surface within 1% of its depth.
+        visible: (1, H, W) bool: inside the second image and not hidden there, that is, one of the four
+            pixels around the place shows a surface at most 1% nearer.
     """
     size = first.camera.size
     rays = _Rays(first.camera, slice(0, size), slice(0, size))
@@ -756,7 +802,8 @@ def correspondence(first: Rendering, second: Rendering) -> tuple[Tensor, Tensor]
             i = (row + down).clamp(0, limit - 1).to(torch.int64)
             j = (column + right).clamp(0, limit - 1).to(torch.int64)
             shown = second.depth[0].flatten()[i * limit + j]
-            seen = seen | ((shown - expected).abs() <= 0.01 * expected)
+            # Not hidden by something nearer; and something is there (edges cover part of a pixel).
+            seen = seen | ((expected <= 1.01 * shown) & (expected >= 0.93 * shown))
     return torch.stack([x, y]), (inside & seen)[None]
 
 
@@ -773,7 +820,6 @@ def _stand(
     depth: float,
     side: float,
     key: str,
-    **changes: float,
 ) -> Placement:
     """Return an object that stands on the ground, at pixel column ``x`` and a depth."""
     light = chance(key, "light", low=-1.0, high=1.0)
@@ -784,7 +830,6 @@ def _stand(
         side=side,
         relief=chance(key, "relief", low=0.6, high=0.9),
         light=(strength * light, strength),
-        **changes,
     )
     height = item.lowest()
     # Depth along the optical axis: z·cos(pitch) + (camera height − y)·sin(pitch).
@@ -865,6 +910,21 @@ def _moved(scene: Scene, *, depth: float, x: float) -> Scene:
     z = (depth - (camera.position[1] - main.centre[1]) * sine) / cosine
     item = replace(main, centre=((x - camera.size / 2) / camera.focal * depth, main.centre[1], z))
     return replace(scene, objects=(item, *scene.objects[1:]))
+
+
+def _enlarged(scene: Scene, sample: str) -> Scene:
+    """Bring the main object nearer, but leave most of it inside the frame."""
+    camera, main = scene.camera, scene.objects[0]
+    x, _, _ = camera.project(main.centre)
+    share = chance(sample, "share", low=0.92, high=1.05)
+    while True:
+        near = _moved(scene, depth=camera.focal * main.side / (share * camera.size), x=x)
+        rows = [camera.project(corner)[1] for corner in near.objects[0].corners()]
+        cut = max(0.0, max(rows) - camera.size) + max(0.0, -min(rows))
+        # A flat thing at the viewer's feet would leave the frame: then it comes less near.
+        if share <= 0.7 or cut <= 0.15 * (max(rows) - min(rows)):
+            return near
+        share -= 0.04
 
 
 _WORKING_SIDE = 64
@@ -993,8 +1053,7 @@ def vary(
     if factor == "smaller":
         return _moved(scene, depth=depth * chance(key, low=2.3, high=2.9), x=x)
     if factor == "larger":
-        wanted = chance(key, low=0.92, high=1.08) * camera.size
-        return _moved(scene, depth=camera.focal * main.side / wanted, x=x)
+        return _enlarged(scene, key)
     if factor == "object_blocking":
         return _blocked(scene, key, companions[0])
     if factor == "partial_view":
@@ -1011,9 +1070,9 @@ def vary(
         redrawn = replace(redrawn, centre=(main.centre[0], main.centre[1] + lower, main.centre[2]))
         return replace(scene, objects=(redrawn, *scene.objects[1:]))
     if factor == "brighter":
-        return replace(scene, exposure=scene.exposure * chance(key, low=1.8, high=2.4))
+        return replace(scene, exposure=scene.exposure * chance(key, low=1.4, high=1.9))
     if factor == "darker":
-        return replace(scene, exposure=scene.exposure * chance(key, low=0.18, high=0.32))
+        return replace(scene, exposure=scene.exposure * chance(key, low=0.2, high=0.4))
     return _crowded(scene, key, companions)
 
 

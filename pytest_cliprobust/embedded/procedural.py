@@ -594,7 +594,12 @@ def _render(
 
 
 def backgrounds(
-    seeds: Tensor, height: int, width: int, *, kinds: Sequence[str] | None = None
+    seeds: Tensor,
+    height: int,
+    width: int,
+    *,
+    kinds: Sequence[str] | None = None,
+    grain: bool = True,
 ) -> Tensor:
     """Return quiet, varied pictures to stand behind an object.
 
@@ -603,6 +608,7 @@ def backgrounds(
         height: pixels.
         width: pixels.
         kinds: restrict to these generators (names in :data:`BACKGROUNDS`).
+        grain: add a little per-pixel noise, as a sensor does.
 
     Returns:
         (B, 3, H, W) float32 in [0, 1]; row ``i`` depends on ``seeds[i]`` and the size alone.
@@ -620,8 +626,10 @@ def backgrounds(
     rows_at_once = max(1, _CHUNK_PIXELS // (height * width))
     for start in range(0, seeds.shape[0], rows_at_once):
         rows = slice(start, start + rows_at_once)
-        grain = _grain(seeds[rows], height, width, _FINISH_STREAM + 1) * strength[rows]
-        part = images[rows] * contrast[rows] + offset[rows] + grain
+        part = images[rows] * contrast[rows] + offset[rows]
+        if grain:
+            noise = _grain(seeds[rows], height, width, _FINISH_STREAM + 1)
+            part = part + noise * strength[rows]
         out[rows] = part.clamp_(0.0, 1.0)
     return out
 
