@@ -1,0 +1,343 @@
+"""Correspondence between two views from dense features (Probe3D, El Banani et al. 2024).
+
+Geometric: features of the same thing seen from two viewpoints are matched by nearest neighbour, the
+most distinctive matches are kept (ratio test), and recall is the share of matches within a distance
+of the truth, binned by viewpoint change. Semantic: keypoints of one object are matched into another
+of its class; PCK is the share within a fraction of the object's bounding box.
+
+Coordinates are (x, y) in pixels of the image with pixel *centres* at half-integers: the image spans
+[0, W] × [0, H], and patch (i, j) of an h × w grid is centred at ((j + 0.5)·W/w, (i + 0.5)·H/h).
+Probe3D's SPair code takes a patch's index over the grid size, its corner, as the match's position;
+ours is the centre, which differs by half a patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._arrays import Floats, Ints, as_labels, as_vector, same_samples
+from ..errors import ClipRobustError
+from .bootstrap import DEFAULT, Bootstrap, bootstrap_figure, ratio, resampled_sums
+from .figure import Figure
+
+#: Pixel thresholds of NAVI, and of ScanNet (at a quarter of its resolution), in Probe3D.
+NAVI_PIXELS = (5.0, 25.0, 50.0)
+SCANNET_PIXELS = (5.0, 10.0, 20.0)
+#: Edges in degrees of the viewpoint-change bins of NAVI and ScanNet in Probe3D.
+NAVI_ANGLES = (0.0, 30.0, 60.0, 90.0, 120.0)
+SCANNET_ANGLES = (0.0, 15.0, 30.0, 60.0, 180.0)
+#: Matches kept per pair of views (NAVI, ScanNet), and SPair-71k's PCK threshold.
+MATCHES = 1000
+PCK_ALPHA = 0.1
+
+_CHUNK = 4_000_000
+
+
+def _dense(features: ArrayLike, what: str) -> Floats:
+    array = np.asarray(features, dtype=np.float64)
+    if array.ndim != 3 or array.size == 0 or not np.isfinite(array).all():
+        raise ClipRobustError(
+            f"{what}: dense features must be finite, of shape (C, h, w), got {array.shape}."
+        )
+    return array
+
+
+def _points(points: ArrayLike, what: str) -> Floats:
+    array = np.asarray(points, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 2 or not len(array) or not np.isfinite(array).all():
+        raise ClipRobustError(f"{what} must be finite points of shape (P, 2), got {array.shape}.")
+    return array
+
+
+def sample_features(features: ArrayLike, points: ArrayLike, image_size: tuple[int, int]) -> Floats:
+    """Return unit feature vectors (P, C) at ``points``, bilinear between patch centres.
+
+    Points beyond the outermost patch centres take the border's features. (Probe3D samples ScanNet
+    bilinearly too, and upsamples NAVI's feature maps bicubically.)
+
+    Args:
+        features: (C, h, w).
+        points: (P, 2) as (x, y) in pixels, see the module's docstring.
+        image_size: (H, W) in pixels of the image that the features came from.
+
+    Raises:
+        ClipRobustError: broken features or points.
+    """
+    dense, where = _dense(features, "features"), _points(points, "points")
+    _, h, w = dense.shape
+    x = np.clip(where[:, 0] / image_size[1] * w - 0.5, 0.0, w - 1.0)
+    y = np.clip(where[:, 1] / image_size[0] * h - 0.5, 0.0, h - 1.0)
+    left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    right, bottom = np.minimum(left + 1, w - 1), np.minimum(top + 1, h - 1)
+    fx, fy = x - left, y - top
+    sampled = (
+        dense[:, top, left] * ((1 - fx) * (1 - fy))
+        + dense[:, top, right] * (fx * (1 - fy))
+        + dense[:, bottom, left] * ((1 - fx) * fy)
+        + dense[:, bottom, right] * (fx * fy)
+    ).T
+    return _normalised(sampled)
+
+
+def _normalised(vectors: Floats) -> Floats:
+    # A zero vector (dead features) has no direction and matches nothing in particular: left zero.
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(norms > 0, norms, 1.0), dtype=np.float64)
+
+
+def patch_centres(grid: tuple[int, int], image_size: tuple[int, int]) -> Floats:
+    """Return the centres (h·w, 2) as (x, y) in pixels of an (h, w) grid of patches, row by row."""
+    h, w = grid
+    x = (np.arange(w) + 0.5) * image_size[1] / w
+    y = (np.arange(h) + 0.5) * image_size[0] / h
+    return np.stack([np.tile(x, h), np.repeat(y, w)], axis=1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Nearest-neighbour matches, the most distinctive first.
+
+    Attributes:
+        source, target: (K,) indices into the points of the first and of the second view.
+        weight: (K,) 1 - d1/d2 in [0, 1] of the ratio test (Lowe 2004) on cosine distances.
+    """
+
+    source: Ints
+    target: Ints
+    weight: Floats
+
+
+def match_features(first: ArrayLike, second: ArrayLike, *, keep: int = MATCHES) -> Matches:
+    """Match each unit feature (P, C) of the first view to its nearest one (Q, C) in the second.
+
+    Cosine distance; the ``keep`` matches with the largest ratio-test weight are returned (all if
+    there are fewer). Equal distances go to the first point, equal weights to the first match.
+
+    Raises:
+        ClipRobustError: fewer than two points in the second view, or different widths.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not len(a) or len(b) < 2:
+        raise ClipRobustError(
+            f"matching needs features (P, C) and (Q, C), P >= 1 and Q >= 2, got {a.shape} and "
+            f"{b.shape}."
+        )
+    nearest = np.empty(len(a), dtype=np.int64)
+    weight = np.empty(len(a))
+    step = max(1, _CHUNK // len(b))
+    for start in range(0, len(a), step):
+        similarity = a[start : start + step] @ b.T
+        rows = np.arange(len(similarity))
+        best = similarity.argmax(axis=1)
+        nearest[start : start + step] = best
+        one = np.maximum(1.0 - similarity[rows, best], 1e-9)
+        similarity[rows, best] = -np.inf
+        two = np.maximum(1.0 - similarity.max(axis=1), 1e-9)
+        weight[start : start + step] = 1.0 - one / two
+    order = np.argsort(-weight, kind="stable")[:keep]
+    return Matches(order.astype(np.int64), nearest[order], weight[order])
+
+
+def geometric_errors(
+    first: ArrayLike,
+    second: ArrayLike,
+    points: ArrayLike,
+    truth: ArrayLike,
+    image_size: tuple[int, int],
+    candidates: ArrayLike | None = None,
+    *,
+    keep: int = MATCHES,
+) -> Floats:
+    """Return the pixel error (K,) of the kept matches between two views.
+
+    Args:
+        first, second: (C, h, w) dense features of the two views.
+        points: (P, 2) points of the first view that are visible in the second.
+        truth: (P, 2) where each of them lies in the second view.
+        image_size: (H, W) of both views.
+        candidates: (Q, 2) points of the second view among which to match (the object's, say); its
+            patch centres by default.
+        keep: matches kept, the most distinctive first.
+
+    Raises:
+        ClipRobustError: broken features or points.
+    """
+    where, right = _points(points, "points"), _points(truth, "true positions")
+    same_samples("correspondence", where, right)
+    grid = _dense(second, "features").shape[1:]
+    targets = (
+        patch_centres((grid[0], grid[1]), image_size)
+        if candidates is None
+        else _points(candidates, "candidates")
+    )
+    matches = match_features(
+        sample_features(first, where, image_size),
+        sample_features(second, targets, image_size),
+        keep=keep,
+    )
+    return np.asarray(
+        np.linalg.norm(targets[matches.target] - right[matches.source], axis=1), dtype=np.float64
+    )
+
+
+def keypoint_errors(
+    first: ArrayLike,
+    second: ArrayLike,
+    keypoints: ArrayLike,
+    truth: ArrayLike,
+    image_size: tuple[int, int],
+    box_scale: float,
+) -> Floats:
+    """Return the error (K,) of each keypoint as a fraction of ``box_scale``.
+
+    A keypoint of the first image goes to the patch of the second with the most similar feature.
+
+    Args:
+        first, second: (C, h, w) dense features of the two images.
+        keypoints: (K, 2) in the first image, only those visible in both.
+        truth: (K, 2) the same keypoints in the second image.
+        image_size: (H, W) of both, after resizing (800 × 800 in Probe3D).
+        box_scale: longer side of the second object's bounding box, in the same (resized) pixels;
+            the unresized box's would change the threshold.
+
+    Raises:
+        ClipRobustError: broken features or points, or a box without extent.
+    """
+    if not box_scale > 0:
+        raise ClipRobustError(f"PCK: the bounding box must have an extent, got {box_scale}.")
+    where, right = _points(keypoints, "keypoints"), _points(truth, "true keypoints")
+    same_samples("correspondence", where, right)
+    dense = _dense(second, "features")
+    grid = dense.shape[1:]
+    targets = _normalised(dense.reshape(len(dense), -1).T)
+    nearest = (sample_features(first, where, image_size) @ targets.T).argmax(axis=1)
+    found = patch_centres((grid[0], grid[1]), image_size)[nearest]
+    return np.asarray(np.linalg.norm(found - right, axis=1) / box_scale, dtype=np.float64)
+
+
+def recall_figures(
+    errors: Sequence[ArrayLike],
+    angles: ArrayLike | None = None,
+    *,
+    pixels: Sequence[float] = NAVI_PIXELS,
+    angle_edges: Sequence[float] = NAVI_ANGLES,
+    bootstrap: Bootstrap = DEFAULT,
+) -> dict[str, Figure]:
+    """Return ``correspondence_recall_<t>px``: the share of matches with an error below t pixels.
+
+    Pooled over all matches of all pairs; pairs of views are resampled, each with all its matches. n
+    is the number of pairs. With ``angles`` the details hold, per bin [low, high) of viewpoint change
+    in degrees, the number of pairs and the mean of their recalls (None in an empty bin).
+
+    Args:
+        errors: per pair, (K,) pixel errors of its matches.
+        angles: (pairs,) viewpoint change in degrees.
+        pixels: thresholds in pixels.
+        angle_edges: ascending edges of the bins.
+        bootstrap: interval settings.
+
+    Raises:
+        ClipRobustError: no pairs, or a pair without matches.
+    """
+    pairs = [as_vector(e, f"errors of pair {number}") for number, e in enumerate(errors)]
+    if not pairs:
+        raise ClipRobustError("correspondence: no pair of views to measure.")
+    view = None if angles is None else as_vector(angles, "viewpoint changes")
+    if view is not None:
+        same_samples("correspondence", pairs, view)
+    sizes = np.array([len(e) for e in pairs], dtype=np.float64)
+    figures = []
+    for limit in pixels:
+        hits = np.array([(e < limit).sum() for e in pairs], dtype=np.float64)
+        sums = resampled_sums(np.stack([hits, sizes], axis=1), bootstrap)
+        details: dict[str, object] = {"matches": int(sizes.sum()), "pixels": float(limit)}
+        if view is not None:
+            bins = []
+            for low, high in pairwise(angle_edges):
+                inside = (view >= low) & (view < high)
+                mean = float((hits[inside] / sizes[inside]).mean()) if inside.any() else None
+                bins.append({"low": low, "high": high, "n": int(inside.sum()), "recall": mean})
+            details["by_angle"] = bins
+        figures.append(
+            bootstrap_figure(
+                recall_metric(limit),
+                float(hits.sum() / sizes.sum()),
+                ratio(sums[:, 0], sums[:, 1]),
+                len(pairs),
+                bootstrap,
+                bounds=(0.0, 1.0),
+                trials=len(pairs),
+                details=details,
+            )
+        )
+    return {figure.metric: figure for figure in figures}
+
+
+def recall_metric(pixels: float) -> str:
+    """Return the metric name of the recall at a threshold, ``correspondence_recall_25px``."""
+    return f"correspondence_recall_{pixels:g}px"
+
+
+def pck_figures(
+    errors: Sequence[ArrayLike],
+    classes: ArrayLike,
+    *,
+    alpha: float = PCK_ALPHA,
+    bootstrap: Bootstrap = DEFAULT,
+) -> dict[str, Figure]:
+    """Return ``pck``: per class the share of keypoints with error below ``alpha``, mean over classes.
+
+    Keypoints are pooled within a class, and classes weigh the same (Probe3D on SPair-71k, 18
+    classes). Pairs are resampled, stratified by class; n is the number of pairs. The details hold
+    ``per_class``.
+
+    Args:
+        errors: per pair of images, (K,) errors of its keypoints over the box scale
+            (:func:`keypoint_errors`).
+        classes: (pairs,) class index of each pair.
+        alpha: threshold.
+        bootstrap: interval settings.
+
+    Raises:
+        ClipRobustError: no pairs, or a pair without keypoints.
+    """
+    pairs = [as_vector(e, f"errors of pair {number}") for number, e in enumerate(errors)]
+    if not pairs:
+        raise ClipRobustError("correspondence: no pair of images to measure.")
+    index = np.asarray(classes)
+    index = as_labels(index, len(pairs), int(index.max(initial=0)) + 1, "classes of the pairs")
+    present, compact = np.unique(index, return_inverse=True)
+    compact = compact.astype(np.int64)
+    hits = np.array([(e < alpha).sum() for e in pairs], dtype=np.float64)
+    sizes = np.array([len(e) for e in pairs], dtype=np.float64)
+    columns = np.zeros((len(pairs), 2 * len(present)))
+    columns[np.arange(len(pairs)), compact] = hits
+    columns[np.arange(len(pairs)), compact + len(present)] = sizes
+    totals = columns.sum(axis=0)
+    per_class = totals[: len(present)] / totals[len(present) :]
+    sums = resampled_sums(columns, bootstrap, compact)
+    drawn = (sums[:, : len(present)] / sums[:, len(present) :]).mean(axis=1)
+    figure = bootstrap_figure(
+        "pck",
+        float(per_class.mean()),
+        drawn,
+        len(pairs),
+        bootstrap,
+        strata=compact,
+        bounds=(0.0, 1.0),
+        trials=len(pairs),
+        details={
+            "alpha": alpha,
+            "keypoints": int(sizes.sum()),
+            "per_class": [
+                {"class": int(c), "pck": float(v), "n": int((compact == number).sum())}
+                for number, (c, v) in enumerate(zip(present, per_class, strict=True))
+            ],
+        },
+    )
+    return {figure.metric: figure}

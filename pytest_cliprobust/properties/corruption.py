@@ -1,0 +1,189 @@
+"""Aggregates over a grid of corruptions and severities, all measured on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._arrays import Bools, Floats, as_correct
+from ..errors import ClipRobustError
+from .bootstrap import (
+    DEFAULT,
+    Bootstrap,
+    bootstrap_figure,
+    paired_drop_figure,
+    ratio,
+    resampled_sums,
+)
+from .figure import Figure
+
+
+def corruption_drops(
+    clean: ArrayLike,
+    correct: ArrayLike,
+    corruptions: Sequence[str],
+    severities: Sequence[int],
+    *,
+    bootstrap: Bootstrap = DEFAULT,
+) -> dict[tuple[str, int], Figure]:
+    """Return the paired ``accuracy_drop`` of each (corruption, severity).
+
+    Args:
+        clean: (N,) bool, answers on the clean images.
+        correct: (K, S, N) bool, answers on the same images in the same order.
+        corruptions: (K,) names.
+        severities: (S,), ascending.
+        bootstrap: interval settings.
+
+    Raises:
+        ClipRobustError: shapes that do not fit.
+    """
+    before, after = _grid(clean, correct, corruptions, severities)
+    return {
+        (name, severity): paired_drop_figure(
+            "accuracy_drop",
+            before,
+            after[k, s],
+            bootstrap,
+            {
+                "clean_accuracy": float(before.mean()),
+                "shifted_accuracy": float(after[k, s].mean()),
+            },
+        )
+        for k, name in enumerate(corruptions)
+        for s, severity in enumerate(severities)
+    }
+
+
+def corruption_figures(
+    clean: ArrayLike,
+    correct: ArrayLike,
+    corruptions: Sequence[str],
+    severities: Sequence[int],
+    *,
+    bootstrap: Bootstrap = DEFAULT,
+) -> dict[str, Figure]:
+    """Return the figures of a whole grid; a sample is resampled with all its corruptions.
+
+    ``mean_corruption_accuracy``
+        mean accuracy over corruptions and severities (every cell weighs the same);
+    ``mean_corruption_drop``, ``relative_corruption_drop``
+        clean accuracy minus that, and the same as a share of the clean accuracy;
+    ``worst_corruption_drop``
+        the largest of the corruptions' drops, each a mean over severities (basic bootstrap, since a
+        maximum is biased upwards); its details name the corruption;
+    ``severity_monotonicity``
+        share of the steps from one severity to the next at which accuracy does not rise, over all
+        corruptions: 1 if each corruption gets harder throughout. Its details hold Kendall's tau of
+        accuracy and severity for each corruption (-1: falls at every step).
+
+    The details of ``mean_corruption_accuracy`` hold the grid of accuracies.
+
+    Args:
+        clean: (N,) bool.
+        correct: (K, S, N) bool, the same images in the same order.
+        corruptions: (K,) names.
+        severities: (S,), ascending.
+        bootstrap: interval settings.
+
+    Raises:
+        ClipRobustError: shapes that do not fit.
+    """
+    before, after = _grid(clean, correct, corruptions, severities)
+    kinds, steps, count = after.shape
+    columns = np.concatenate([before[None], after.reshape(kinds * steps, count)]).T.astype(
+        np.float64
+    )
+    sums = resampled_sums(columns, bootstrap) / count
+    means = columns.mean(axis=0)
+    clean_value, clean_drawn = float(means[0]), sums[:, 0]
+    cells, drawn = means[1:].reshape(kinds, steps), sums[:, 1:].reshape(-1, kinds, steps)
+    overall, overall_drawn = float(cells.mean()), drawn.mean(axis=(1, 2))
+    by_kind = clean_value - cells.mean(axis=1)
+    grid = {
+        name: {str(s): float(cells[k, i]) for i, s in enumerate(severities)}
+        for k, name in enumerate(corruptions)
+    }
+    figures = [
+        bootstrap_figure(
+            "mean_corruption_accuracy",
+            overall,
+            overall_drawn,
+            count,
+            bootstrap,
+            bounds=(0.0, 1.0),
+            trials=count,
+            details={"accuracies": grid, "clean_accuracy": clean_value},
+        ),
+        bootstrap_figure(
+            "mean_corruption_drop",
+            clean_value - overall,
+            clean_drawn - overall_drawn,
+            count,
+            bootstrap,
+            bounds=(-1.0, 1.0),
+            trials=count,
+            details={"clean_accuracy": clean_value},
+        ),
+        bootstrap_figure(
+            "relative_corruption_drop",
+            float(ratio(clean_value - overall, clean_value)),
+            ratio(clean_drawn - overall_drawn, clean_drawn),
+            count,
+            bootstrap,
+            details={"clean_accuracy": clean_value},
+        ),
+        bootstrap_figure(
+            "worst_corruption_drop",
+            float(by_kind.max()),
+            (clean_drawn[:, None] - drawn.mean(axis=2)).max(axis=1),
+            count,
+            bootstrap,
+            method="basic",
+            bounds=(-1.0, 1.0),
+            trials=count,
+            details={
+                "worst": corruptions[int(by_kind.argmax())],
+                "drops": {name: float(d) for name, d in zip(corruptions, by_kind, strict=True)},
+            },
+        ),
+    ]
+    if steps > 1:
+        figures.append(
+            bootstrap_figure(
+                "severity_monotonicity",
+                float((np.diff(cells, axis=1) <= 0).mean()),
+                (np.diff(drawn, axis=2) <= 0).mean(axis=(1, 2)),
+                count,
+                bootstrap,
+                method="basic",
+                bounds=(0.0, 1.0),
+                details={
+                    "kendall_tau": {name: _kendall(cells[k]) for k, name in enumerate(corruptions)}
+                },
+            )
+        )
+    return {figure.metric: figure for figure in figures}
+
+
+def _kendall(values: Floats) -> float:
+    """Return Kendall's tau-a of ``values`` (S,) against their position, in [-1, 1]."""
+    signs = np.sign(values[None, :] - values[:, None])
+    return float(np.triu(signs, 1).sum() / (len(values) * (len(values) - 1) / 2))
+
+
+def _grid(
+    clean: ArrayLike, correct: ArrayLike, corruptions: Sequence[str], severities: Sequence[int]
+) -> tuple[Bools, Bools]:
+    before, after = as_correct(clean, "clean answers"), np.asarray(correct)
+    expected = (len(corruptions), len(severities), len(before))
+    if after.dtype != np.bool_ or after.shape != expected or 0 in expected:
+        raise ClipRobustError(
+            f"corruption grid: answers must be booleans of shape (corruptions, severities, N) = "
+            f"{expected}, got {after.dtype} of shape {after.shape}."
+        )
+    if list(severities) != sorted(set(severities)):
+        raise ClipRobustError(f"severities must ascend, got {list(severities)}.")
+    return before, after

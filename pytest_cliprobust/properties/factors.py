@@ -1,0 +1,251 @@
+"""Visual factors: accuracy and error ratio by factor, and effective robustness against a fleet.
+
+ImageNet-X (Idrissi et al. 2022): each annotated image has a *top* factor. The error ratio of a factor
+is (1 - accuracy on its images) / (1 - accuracy on all annotated images); above 1 the factor is harder
+than average. The average runs over the annotated, retained images (46,110 of the validation set), not
+over all 50,000: images without an annotation, and the class prototypes, are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import expit, logit
+
+from .._arrays import Floats, as_correct, as_vector, distinct_groups, same_samples
+from ..errors import ClipRobustError
+from .bootstrap import (
+    DEFAULT,
+    Bootstrap,
+    bootstrap_figure,
+    proportion_figure,
+    ratio,
+    resampled_sums,
+)
+from .figure import Figure
+
+#: The 16 factors of ImageNet-X.
+IMAGENET_X_FACTORS = (
+    "pose",
+    "background",
+    "pattern",
+    "color",
+    "smaller",
+    "shape",
+    "partial_view",
+    "subcategory",
+    "texture",
+    "larger",
+    "darker",
+    "object_blocking",
+    "person_blocking",
+    "style",
+    "brighter",
+    "multiple_objects",
+)
+
+#: Group values that mean "not annotated" and "the prototype others are compared with".
+UNANNOTATED = ("", "none", "prototype")
+
+
+def factor_figures(
+    correct: ArrayLike,
+    factors: Sequence[str],
+    *,
+    excluded: Sequence[str] = UNANNOTATED,
+    bootstrap: Bootstrap = DEFAULT,
+) -> dict[str, dict[str, Figure]]:
+    """Return ``factor_accuracy`` and ``error_ratio`` for each factor.
+
+    Args:
+        correct: (N,) bool.
+        factors: (N,) top factor of each image; images whose value is in ``excluded`` are dropped
+            from the factors and from the average alike.
+        excluded: values that are no factor.
+        bootstrap: interval settings; all annotated images are resampled together.
+
+    Returns:
+        Figures by factor, then metric. The details of ``error_ratio`` hold ``overall_accuracy`` and
+        ``annotated``, the number of images behind it; a model without any error has no error ratio
+        (NaN, which no threshold passes).
+
+    Raises:
+        ClipRobustError: no annotated image.
+    """
+    right = as_correct(correct, "answers")
+    if len(factors) != len(right):
+        raise ClipRobustError(f"factors: {len(right)} samples but {len(factors)} factor values.")
+    kept = np.array([factor not in excluded for factor in factors], dtype=np.bool_)
+    if not kept.any():
+        raise ClipRobustError(f"none of the {len(right)} images is annotated with a factor.")
+    right = right[kept]
+    rows = distinct_groups(
+        [f for f, k in zip(factors, kept, strict=True) if k], len(right), "factors"
+    )
+    wrong = (~right).astype(np.float64)
+    columns = np.zeros((len(right), 2 * len(rows) + 1))
+    columns[:, -1] = wrong
+    for number, index in enumerate(rows.values()):
+        columns[index, 2 * number] = wrong[index]
+        columns[index, 2 * number + 1] = 1.0
+    inner = bootstrap if kept.all() else bootstrap.subset(np.flatnonzero(kept).astype(np.int64))
+    sums = resampled_sums(columns, inner)
+    overall_error = float(wrong.mean())
+    overall_drawn = sums[:, -1] / len(right)
+    figures: dict[str, dict[str, Figure]] = {}
+    for number, (factor, index) in enumerate(rows.items()):
+        drawn = ratio(ratio(sums[:, 2 * number], sums[:, 2 * number + 1]), overall_drawn)
+        figures[factor] = {
+            "factor_accuracy": proportion_figure(
+                "factor_accuracy", right[index], inner.subset(index)
+            ),
+            "error_ratio": bootstrap_figure(
+                "error_ratio",
+                float(ratio(wrong[index].mean(), overall_error)),
+                drawn,
+                len(index),
+                inner,
+                samples=len(right),
+                details={
+                    "overall_accuracy": 1.0 - overall_error,
+                    "factor_accuracy": 1.0 - float(wrong[index].mean()),
+                    "annotated": len(right),
+                },
+            ),
+        }
+    return figures
+
+
+@dataclass(frozen=True)
+class AccuracyLine:
+    """A line fitted to a fleet's logit-scaled accuracies: logit(shifted) = slope · logit(ID) + b.
+
+    Attributes:
+        slope, intercept: ordinary least squares.
+        r_squared: share of the variance explained, in [0, 1] (1 for a fleet on a line).
+        n: number of models.
+    """
+
+    slope: float
+    intercept: float
+    r_squared: float
+    n: int
+
+    def predict(self, id_accuracy: ArrayLike) -> Floats:
+        """Return the accuracy under shift that the line predicts from ID accuracy, in (0, 1)."""
+        x = logit(np.asarray(id_accuracy, dtype=np.float64))
+        return np.asarray(expit(self.slope * x + self.intercept), dtype=np.float64)
+
+
+def fit_accuracy_line(id_accuracies: ArrayLike, shifted_accuracies: ArrayLike) -> AccuracyLine:
+    """Fit the line of a reference fleet (Taori et al. 2020; Miller et al. 2021), on logits.
+
+    Args:
+        id_accuracies, shifted_accuracies: (M,) in (0, 1), the same models in the same order.
+
+    Raises:
+        ClipRobustError: fewer than three models, accuracies of 0 or 1 (no logit; bring in the number
+            of samples first, e.g. (k + 0.5) / (n + 1)), or all ID accuracies equal.
+    """
+    x, y = as_vector(id_accuracies, "ID accuracies"), as_vector(shifted_accuracies, "accuracies")
+    count = same_samples("fleet", x, y)
+    if count < 3:
+        raise ClipRobustError(f"a line through a fleet needs at least 3 models, got {count}.")
+    for values in (x, y):
+        if ((values <= 0.0) | (values >= 1.0)).any():
+            raise ClipRobustError(
+                "effective robustness is measured on logits: accuracies must lie strictly between "
+                f"0 and 1, got {values[(values <= 0) | (values >= 1)][0]}."
+            )
+    slope, intercept, r_squared = _least_squares(logit(x)[None], logit(y)[None])
+    if not np.isfinite(slope[0]):
+        raise ClipRobustError("all models of the fleet have the same ID accuracy: no line fits.")
+    return AccuracyLine(float(slope[0]), float(intercept[0]), float(r_squared[0]), count)
+
+
+def _least_squares(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return slope, intercept and R² of each row of ``x`` and ``y`` (R, M)."""
+    dx, dy = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+    sxx, sxy, syy = (dx * dx).sum(axis=1), (dx * dy).sum(axis=1), (dy * dy).sum(axis=1)
+    slope = ratio(sxy, np.where(sxx > 1e-24, sxx, 0.0))
+    intercept = y.mean(axis=1) - slope * x.mean(axis=1)
+    r_squared = np.where(syy > 0, ratio(sxy * sxy, sxx * np.where(syy > 0, syy, 1.0)), 1.0)
+    return slope, intercept, r_squared
+
+
+def effective_robustness(
+    id_correct: ArrayLike,
+    shifted_correct: ArrayLike,
+    fleet_id: ArrayLike,
+    fleet_shifted: ArrayLike,
+    *,
+    paired: bool = False,
+    bootstrap: Bootstrap = DEFAULT,
+) -> Figure:
+    """Return effective robustness: accuracy under shift minus what the fleet's line predicts.
+
+    Taori et al. 2020, section 2.2: ρ = acc_shift - β(acc_ID), β fitted on the logit-scaled
+    accuracies of a reference fleet that does not hold the model itself. In [-1, 1]; positive = more
+    robust than models of the same ID accuracy. The interval resamples the model's images *and* the
+    models of the fleet.
+
+    Args:
+        id_correct: (N,) bool, the model's answers on ID data.
+        shifted_correct: (M,) bool, its answers under shift.
+        fleet_id, fleet_shifted: (K,) accuracies in (0, 1) of the fleet.
+        paired: the two are the same images, perturbed; they are then resampled together.
+        bootstrap: interval settings.
+
+    Raises:
+        ClipRobustError: as for :func:`fit_accuracy_line`, or a model that is right or wrong on all
+            ID samples.
+    """
+    inside, shifted = as_correct(id_correct, "ID answers"), as_correct(shifted_correct, "answers")
+    line = fit_accuracy_line(fleet_id, fleet_shifted)
+    id_value, shifted_value = float(inside.mean()), float(shifted.mean())
+    if id_value in (0.0, 1.0):
+        raise ClipRobustError(
+            f"effective robustness: the model's ID accuracy is {id_value:.0f} exactly, which has no "
+            "logit; measure on more samples."
+        )
+    if paired:
+        count = same_samples("effective_robustness", inside, shifted)
+        columns = np.stack([inside, shifted], axis=1).astype(np.float64)
+        drawn = resampled_sums(columns, bootstrap) / count
+        id_drawn, shifted_drawn = drawn[:, 0], drawn[:, 1]
+    else:
+        strata = np.repeat(np.array([0, 1], dtype=np.int64), [len(inside), len(shifted)])
+        columns = np.zeros((len(strata), 2))
+        columns[: len(inside), 0] = inside
+        columns[len(inside) :, 1] = shifted
+        drawn = resampled_sums(columns, bootstrap, strata)
+        id_drawn, shifted_drawn = drawn[:, 0] / len(inside), drawn[:, 1] / len(shifted)
+    # Replicates right or wrong on all ID samples have no logit: half a sample is taken off.
+    margin = 0.5 / len(inside)
+    id_drawn = np.clip(id_drawn, margin, 1.0 - margin)
+    x, y = logit(as_vector(fleet_id, "fleet")), logit(as_vector(fleet_shifted, "fleet"))
+    models = np.random.default_rng([bootstrap.seed, 1]).integers(len(x), size=(len(drawn), len(x)))
+    slope, intercept, _ = _least_squares(x[models], y[models])
+    predicted = expit(slope * logit(id_drawn) + intercept)
+    total = len(inside) if paired else len(inside) + len(shifted)
+    return bootstrap_figure(
+        "effective_robustness",
+        shifted_value - float(line.predict(id_value)),
+        shifted_drawn - predicted,
+        len(shifted),
+        bootstrap.unpaired(),
+        samples=total,
+        bounds=(-1.0, 1.0),
+        details={
+            "id_accuracy": id_value,
+            "shifted_accuracy": shifted_value,
+            "predicted_accuracy": float(line.predict(id_value)),
+            "slope": line.slope,
+            "intercept": line.intercept,
+            "r_squared": line.r_squared,
+            "fleet": line.n,
+        },
+    )

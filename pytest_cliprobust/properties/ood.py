@@ -1,0 +1,423 @@
+"""Out-of-distribution detection: scores from cosines, logits or features, and how well they separate.
+
+Every score is *higher for in-distribution* samples, and in-distribution (ID) is the positive class
+throughout: FPR95 is the share of OOD samples accepted where at least 95% of ID samples are accepted.
+(Some libraries return the negative, or call OOD positive; a slip turns an AUROC of 0.85 into 0.15.)
+
+Which similarity a score takes matters: MCM takes raw cosines at temperature 1; MSP, MaxLogit and
+Energy take logits at the model's own scale. With cosines in [-1, 1], MCM is nearly a monotone
+function of max-cosine minus mean-cosine, while MSP at scale 100 looks at the few best classes only.
+
+Near and far OOD sets are measured apart and never pooled (:func:`detection_by_set`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._arrays import Floats, Ints, as_labels, as_matrix, as_vector, softmax
+from ..errors import ClipRobustError
+from ..head import unit_rows
+from ..statistics import auroc
+from .bootstrap import DEFAULT, Bootstrap, bootstrap_figure, resampled_counts
+from .figure import Figure
+
+Score: TypeAlias = Literal[
+    "mcm", "msp", "max_logit", "energy", "neglabel", "gl_mcm", "knn", "mahalanobis"
+]
+
+#: True-positive rate at which the false-positive rate is read off.
+RECALL = 0.95
+
+# Replicates of a curve are computed in blocks of so many numbers, which fit a processor's cache.
+_CACHED = 1 << 16
+
+
+# --- Scores -----------------------------------------------------------------------------------------
+
+
+def mcm(cosines: ArrayLike, temperature: float = 1.0) -> Floats:
+    """Return Maximum Concept Matching (N,) in [1/C, 1] (Ming et al. 2022).
+
+    The largest softmax over the cosine similarities (N, C), divided by ``temperature`` (1 in the
+    paper) and not multiplied by the model's logit scale.
+    """
+    matrix = _cosines(cosines, "MCM")
+    return np.asarray(softmax(matrix / _positive(temperature, "temperature")).max(axis=1))
+
+
+def msp(logits: ArrayLike) -> Floats:
+    """Return the maximum softmax probability (N,) at the logits' scale (Hendrycks & Gimpel 2017)."""
+    return np.asarray(softmax(as_matrix(logits, "logits")).max(axis=1))
+
+
+def max_logit(logits: ArrayLike) -> Floats:
+    """Return the largest logit (N,) (Hendrycks et al. 2022, "Scaling OOD detection")."""
+    return np.asarray(as_matrix(logits, "logits").max(axis=1))
+
+
+def energy(logits: ArrayLike) -> Floats:
+    """Return the negative energy (N,), log Σ exp(logit) (Liu et al. 2020, at T = 1).
+
+    Negated, so that it is higher for ID samples.
+    """
+    matrix = as_matrix(logits, "logits")
+    top = matrix.max(axis=1, keepdims=True)
+    return np.asarray(top[:, 0] + np.log(np.exp(matrix - top).sum(axis=1)))
+
+
+def neglabel(
+    cosines: ArrayLike,
+    negative_cosines: ArrayLike,
+    *,
+    groups: int = 100,
+    temperature: float = 0.01,
+    seed: int = 0,
+) -> Floats:
+    """Return NegLabel with its grouping strategy (N,) in [0, 1] (Jiang et al. 2024).
+
+    For each group of negative labels: the share of the softmax over ID and the group's labels that
+    falls on ID labels; the score is the mean over groups. As in the reference, the labels that do
+    not fill the last group are dropped (before shuffling, so that they are the least negative ones
+    if the labels are sorted as :func:`mine_negative_labels` returns them).
+
+    Args:
+        cosines: (N, C) similarities to the ID labels.
+        negative_cosines: (N, M) similarities to the negative labels.
+        groups: number of groups (100 in the paper, for 10,000 labels); at most M.
+        temperature: 0.01 in the paper.
+        seed: of the random grouping, the same for every sample and data set.
+
+    Raises:
+        ClipRobustError: fewer negative labels than groups, or different numbers of samples.
+    """
+    positive = _cosines(cosines, "NegLabel")
+    negative = _cosines(negative_cosines, "NegLabel (negative labels)")
+    if len(positive) != len(negative):
+        raise ClipRobustError(
+            f"NegLabel: {len(positive)} samples have similarities to the ID labels but "
+            f"{len(negative)} to the negative ones."
+        )
+    labels = negative.shape[1]
+    if not 1 <= groups <= labels:
+        raise ClipRobustError(
+            f"NegLabel: {labels} negative labels cannot form {groups} groups; give more labels or "
+            "fewer groups."
+        )
+    size = labels // groups
+    order = np.random.default_rng(seed).permutation(size * groups).reshape(groups, size)
+    scale = 1.0 / _positive(temperature, "temperature")
+    # One reference point per sample for all exponentials, so that nothing overflows.
+    top = np.maximum(positive.max(axis=1), negative.max(axis=1))[:, None]
+    inside = np.exp((positive - top) * scale).sum(axis=1)
+    total = np.zeros(len(positive))
+    for members in order:
+        outside = np.exp((negative[:, members] - top) * scale).sum(axis=1)
+        # Both underflow only where neither matters next to another group's label: then 0.
+        both = inside + outside
+        total += np.divide(inside, both, out=np.zeros_like(inside), where=both > 0)
+    return np.asarray(total / groups)
+
+
+def mine_negative_labels(
+    candidates: ArrayLike, id_text: ArrayLike, *, keep: int, percentile: float = 0.95
+) -> Ints:
+    """Return the indices of the ``keep`` candidates farthest from the ID labels (NegMining).
+
+    Jiang et al. 2024: a candidate's similarity to the label set is the ``percentile``
+    (there: 5% from the top) of its cosines to the ID labels, robust to a few similar ones; the least
+    similar candidates are kept (15% of WordNet's nouns and adjectives in the paper, each of the two
+    mined by itself), least similar first; of equal ones, the first.
+
+    Args:
+        candidates: (M, D) unit text features.
+        id_text: (C, D) unit text features of the ID labels.
+        keep: how many.
+        percentile: in (0, 1).
+    """
+    pool, own = as_matrix(candidates, "candidate labels"), as_matrix(id_text, "ID labels")
+    if not 1 <= keep <= len(pool):
+        raise ClipRobustError(f"cannot keep {keep} of {len(pool)} candidate negative labels.")
+    similarity = np.quantile(pool @ own.T, percentile, axis=1)
+    return np.argsort(similarity, kind="stable")[:keep].astype(np.int64)
+
+
+def gl_mcm(
+    cosines: ArrayLike,
+    patch_cosines: ArrayLike,
+    *,
+    weight: float = 1.0,
+    temperature: float = 1.0,
+) -> Floats:
+    """Return GL-MCM (N,), MCM plus ``weight`` times local MCM (Miyai et al. 2025).
+
+    Local MCM is the largest softmax over classes among all patches.
+
+    Args:
+        cosines: (N, C) of the global image feature.
+        patch_cosines: (N, P, C) of the patch features, projected into the joint space (value
+            features of the last attention block through the final layer norm and projection).
+        weight: λ, 1 in the paper.
+        temperature: 1 in the paper.
+    """
+    patches = np.asarray(patch_cosines, dtype=np.float64)
+    if patches.ndim != 3 or not np.isfinite(patches).all() or patches.size == 0:
+        raise ClipRobustError(
+            f"GL-MCM: patch similarities must be finite, of shape (N, P, C), got {patches.shape}."
+        )
+    whole = mcm(cosines, temperature)
+    if len(patches) != len(whole):
+        raise ClipRobustError(
+            f"GL-MCM: {len(whole)} images but patch similarities for {len(patches)}."
+        )
+    flat = _cosines(patches.reshape(-1, patches.shape[2]), "GL-MCM (patches)")
+    local = softmax(flat / temperature).max(axis=1).reshape(patches.shape[:2]).max(axis=1)
+    return np.asarray(whole + weight * local)
+
+
+def knn(features: ArrayLike, bank: ArrayLike, *, k: int = 50) -> Floats:
+    """Return minus the distance to the k-th nearest feature of an ID bank (N,) (Sun et al. 2022).
+
+    Features are L2-normalised first, as the paper insists. k is 50 for CIFAR-10's training set and
+    1,000 for ImageNet's in the paper; it grows with the bank.
+
+    Args:
+        features: (N, D).
+        bank: (M, D) features of ID images that are not evaluated.
+        k: in [1, M].
+    """
+    queries, stored = unit_rows(features), unit_rows(bank, dataset="ID bank")
+    if not 1 <= k <= len(stored):
+        raise ClipRobustError(f"kNN: k = {k}, but the ID bank holds {len(stored)} features.")
+    _same_width(queries, stored, "kNN")
+    out = np.empty(len(queries))
+    step = max(1, 4_000_000 // len(stored))
+    for first in range(0, len(queries), step):
+        similarity = queries[first : first + step] @ stored.T
+        kth = np.partition(similarity, len(stored) - k, axis=1)[:, len(stored) - k]
+        out[first : first + step] = -np.sqrt(np.maximum(2.0 - 2.0 * kth, 0.0))
+    return out
+
+
+def mahalanobis(
+    features: ArrayLike,
+    bank: ArrayLike,
+    bank_labels: ArrayLike,
+    *,
+    covariance: Literal["ledoit_wolf", "empirical"] = "ledoit_wolf",
+) -> Floats:
+    """Return minus the smallest squared Mahalanobis distance to a class mean (N,) (Lee et al. 2018).
+
+    The covariance is shared by the classes and taken within them (the paper's equation 1; MCM's
+    comparison code takes it around the common mean instead). The paper's empirical estimate is
+    singular with fewer samples than dimensions, so the default shrinks it (Ledoit & Wolf 2004).
+
+    Args:
+        features: (N, D).
+        bank: (M, D) features of ID images that are not evaluated.
+        bank_labels: (M,) their classes.
+        covariance: estimator.
+
+    Raises:
+        ClipRobustError: ``"empirical"`` with too few samples for the dimensions.
+    """
+    queries, stored = as_matrix(features, "features"), as_matrix(bank, "ID bank")
+    _same_width(queries, stored, "Mahalanobis")
+    labels = np.asarray(bank_labels)
+    labels = as_labels(labels, len(stored), int(labels.max(initial=0)) + 1, "ID bank labels")
+    classes, index = np.unique(labels, return_inverse=True)
+    means = np.stack([stored[labels == c].mean(axis=0) for c in classes])
+    centred = stored - means[index]
+    if covariance == "ledoit_wolf":
+        from sklearn.covariance import ledoit_wolf
+
+        shared = np.asarray(ledoit_wolf(centred, assume_centered=True)[0])
+    else:
+        shared = centred.T @ centred / len(stored)
+        if len(stored) - len(classes) < stored.shape[1]:
+            raise ClipRobustError(
+                f"Mahalanobis: {len(stored)} samples of {len(classes)} classes leave a singular "
+                f"covariance in {stored.shape[1]} dimensions; use covariance='ledoit_wolf'."
+            )
+    try:
+        factor = np.linalg.cholesky(shared)
+    except np.linalg.LinAlgError as error:
+        raise ClipRobustError(
+            "Mahalanobis: the features of the ID bank have a singular covariance; "
+            "they hardly differ within their classes."
+        ) from error
+    whitened = np.linalg.solve(factor, queries.T).T
+    centres = np.linalg.solve(factor, means.T).T
+    best = np.full(len(queries), np.inf)
+    for centre in centres:
+        best = np.minimum(best, ((whitened - centre) ** 2).sum(axis=1))
+    return -best
+
+
+def _cosines(values: ArrayLike, what: str) -> Floats:
+    matrix = as_matrix(values, f"{what}: cosines")
+    if np.abs(matrix).max() > 1.0 + 1e-6:
+        raise ClipRobustError(
+            f"{what} takes cosine similarities in [-1, 1], got {np.abs(matrix).max():.3g}; "
+            "these look like logits."
+        )
+    return matrix
+
+
+def _same_width(first: Floats, second: Floats, what: str) -> None:
+    if first.shape[1] != second.shape[1]:
+        raise ClipRobustError(
+            f"{what}: features have {first.shape[1]} dimensions, those of the bank "
+            f"{second.shape[1]}; both must come from the same model."
+        )
+
+
+def _positive(value: float, what: str) -> float:
+    if not value > 0:
+        raise ClipRobustError(f"{what} must be positive, got {value}.")
+    return value
+
+
+# --- Detection --------------------------------------------------------------------------------------
+
+
+def fpr_at_recall(id_scores: ArrayLike, ood_scores: ArrayLike, recall: float = RECALL) -> float:
+    """Return the share of OOD samples at or above the highest threshold with TPR >= ``recall``.
+
+    ID is positive. The operating point is one that the data have: the first threshold, from above,
+    at which *at least* ``recall`` of the ID samples are accepted (MCM's code takes the one whose TPR
+    is nearest to 0.95, be it below).
+    """
+    inside = np.sort(as_vector(id_scores, "ID scores"))[::-1]
+    outside = as_vector(ood_scores, "OOD scores")
+    threshold = inside[_needed(len(inside), recall) - 1]
+    return float((outside >= threshold).mean())
+
+
+def _needed(count: int, recall: float) -> int:
+    # 0.95 · 20 is 19.000000000000004 or 18.99…: a whisker must not cost a sample.
+    return max(1, int(np.ceil(recall * count - 1e-9)))
+
+
+def detection_figures(
+    id_scores: ArrayLike,
+    ood_scores: ArrayLike,
+    score: str,
+    *,
+    bootstrap: Bootstrap = DEFAULT,
+) -> dict[str, Figure]:
+    """Return ``auroc_<score>``, ``aupr_in_<score>``, ``aupr_out_<score>`` and ``fpr95_<score>``.
+
+    AUROC by scikit-learn's definition with DeLong's interval; average precision with ID
+    (``aupr_in``) or OOD (``aupr_out``, scores negated) as the positive class, and FPR at a TPR of at
+    least 95% with ID as the positive class, with bootstrap intervals that keep the numbers of ID and
+    OOD samples (the threshold is chosen anew in each replicate). AUPR depends on the ratio of those
+    numbers: ``details["id"]`` and ``details["ood"]`` state them.
+
+    Args:
+        id_scores, ood_scores: (N,), (M,), higher = more in-distribution; N, M >= 2.
+        score: name of the score, part of the metric names.
+        bootstrap: interval settings.
+
+    Raises:
+        ClipRobustError: fewer than two samples on a side, or NaN scores.
+    """
+    from sklearn.metrics import average_precision_score
+
+    inside = as_vector(id_scores, f"{score}: ID scores")
+    outside = as_vector(ood_scores, f"{score}: OOD scores")
+    both = np.concatenate([inside, outside])
+    is_id = np.concatenate([np.ones(len(inside), np.int64), np.zeros(len(outside), np.int64)])
+    details = {"id": len(inside), "ood": len(outside), "positive": "id"}
+    area = auroc(
+        f"auroc_{score}", inside, outside, confidence=bootstrap.confidence, details=details
+    )
+    aupr_in = float(average_precision_score(is_id, both))
+    aupr_out = float(average_precision_score(1 - is_id, -both))
+    fpr = fpr_at_recall(inside, outside)
+    drawn = _curve_replicates(both, is_id, bootstrap)
+    figures = [area]
+    for number, (name, value, trials, positive) in enumerate(
+        (
+            ("aupr_in", aupr_in, 0, "id"),
+            ("aupr_out", aupr_out, 0, "ood"),
+            ("fpr95", fpr, len(outside), "id"),
+        )
+    ):
+        figures.append(
+            bootstrap_figure(
+                f"{name}_{score}",
+                value,
+                drawn[:, number],
+                len(both),
+                bootstrap,
+                strata=is_id,
+                bounds=(0.0, 1.0),
+                trials=trials,
+                details={**details, "positive": positive},
+            )
+        )
+    return {figure.metric: figure for figure in figures}
+
+
+def _curve_replicates(scores: Floats, is_id: Ints, bootstrap: Bootstrap) -> Floats:
+    """Return replicates (R, 3) of AUPR-in, AUPR-out and FPR95, thresholds chosen anew in each."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    positive = is_id[order].astype(np.float64)
+    total_in, total_out = float(positive.sum()), float(len(scores) - positive.sum())
+    needed = _needed(int(total_in), RECALL)
+    step = max(1, _CACHED // len(scores))
+    blocks = []
+    parts = (
+        counts[first : first + step]
+        for counts in resampled_counts(len(scores), bootstrap, is_id)
+        for first in range(0, len(counts), step)
+    )
+    for part in parts:
+        drawn = part[:, order]
+        tp = np.cumsum(drawn * positive, axis=1)[:, ends]
+        fp = np.cumsum(drawn, axis=1)[:, ends] - tp
+        zero = np.zeros((len(tp), 1))
+        tp_before = np.concatenate([zero, tp[:, :-1]], axis=1)
+        fp_before = np.concatenate([zero, fp[:, :-1]], axis=1)
+        # From above: precision of ID at each threshold, weighted by the recall gained there.
+        precision = tp / np.maximum(tp + fp, 1.0)
+        ap_in = ((tp - tp_before) * precision).sum(axis=1) / total_in
+        # From below, for OOD: what lies at or under each threshold.
+        tn, fn = total_out - fp_before, total_in - tp_before
+        ap_out = ((fp - fp_before) * (tn / np.maximum(tn + fn, 1.0))).sum(axis=1) / total_out
+        reached = (tp >= needed).argmax(axis=1)
+        fpr = fp[np.arange(len(fp)), reached] / total_out
+        blocks.append(np.stack([ap_in, ap_out, fpr], axis=1))
+    return np.concatenate(blocks)
+
+
+def detection_by_set(
+    id_scores: ArrayLike,
+    ood_scores: Mapping[str, ArrayLike],
+    score: str,
+    *,
+    bootstrap: Bootstrap = DEFAULT,
+) -> dict[str, dict[str, Figure]]:
+    """Return :func:`detection_figures` for each OOD set by name; sets are never pooled.
+
+    Args:
+        id_scores: (N,).
+        ood_scores: (M,) by the name of the set (``"near_ood"``, ``"far_ood"``, ``"iNaturalist"`` …).
+        score: name of the score.
+        bootstrap: interval settings.
+
+    Raises:
+        ClipRobustError: no OOD set.
+    """
+    if not ood_scores:
+        raise ClipRobustError(f"{score}: no OOD data set to tell from in-distribution data.")
+    return {
+        name: detection_figures(id_scores, values, score, bootstrap=bootstrap.unpaired())
+        for name, values in ood_scores.items()
+    }

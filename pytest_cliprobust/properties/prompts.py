@@ -1,0 +1,98 @@
+"""Prompt sensitivity: how much accuracy depends on the wording of the prompt template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._arrays import Floats, as_correct, same_samples
+from ..errors import ClipRobustError
+from .bootstrap import DEFAULT, Bootstrap, bootstrap_figure, proportion_figure, resampled_sums
+from .figure import Figure
+
+
+def prompt_figures(
+    correct: ArrayLike,
+    templates: Sequence[str],
+    ensemble: ArrayLike,
+    *,
+    bootstrap: Bootstrap = DEFAULT,
+) -> dict[str, Figure]:
+    """Return how accuracy varies over prompt templates, all measured on the same samples.
+
+    ``prompt_accuracy_mean``, ``prompt_accuracy_worst``, ``prompt_accuracy_best``
+        over single templates (the lists of details: accuracy by template, in order);
+    ``prompt_accuracy_spread``
+        best minus worst;
+    ``prompt_accuracy_std``
+        standard deviation over templates (divisor T: these templates, not a sample of some);
+    ``prompt_accuracy_ensemble``
+        accuracy of the ensemble head (:func:`pytest_cliprobust.head.zero_shot_head`);
+    ``prompt_ensemble_gain``
+        ensemble minus mean.
+
+    Extremes and spreads over templates are biased by sampling noise, and more so in the replicates:
+    their intervals are the basic bootstrap's.
+
+    Args:
+        correct: (T, N) bool, answers with each single template.
+        templates: (T,) as text, for the details.
+        ensemble: (N,) bool, answers with the ensemble of all templates.
+        bootstrap: interval settings.
+
+    Raises:
+        ClipRobustError: shapes that do not fit.
+    """
+    single, joint = np.asarray(correct), as_correct(ensemble, "answers of the ensemble")
+    if single.ndim != 2 or single.dtype != np.bool_ or len(single) != len(templates):
+        raise ClipRobustError(
+            f"prompts: answers must be booleans of shape (templates, N) with {len(templates)} "
+            f"templates, got {single.dtype} of shape {single.shape}."
+        )
+    count = same_samples("prompts", single.T, joint)
+    columns = np.concatenate([single.T, joint[:, None]], axis=1).astype(np.float64)
+    means = columns.mean(axis=0)[:-1]
+    drawn = resampled_sums(columns, bootstrap) / count
+    each, whole = drawn[:, :-1], drawn[:, -1]
+    ensemble_value = float(joint.mean())
+    table = [
+        {"template": text, "accuracy": float(value)}
+        for text, value in zip(templates, means, strict=True)
+    ]
+    worst, best = int(means.argmin()), int(means.argmax())
+
+    def figure(metric: str, value: float, replicates: Floats, **extra: object) -> Figure:
+        extreme = metric.endswith(("worst", "best", "spread", "std"))
+        return bootstrap_figure(
+            metric,
+            value,
+            replicates,
+            count,
+            bootstrap,
+            method="basic" if extreme else "percentile",
+            bounds=(-1.0 if metric == "prompt_ensemble_gain" else 0.0, 1.0),
+            trials=count,
+            details=extra,
+        )
+
+    figures = [
+        figure("prompt_accuracy_mean", float(means.mean()), each.mean(axis=1), templates=table),
+        figure(
+            "prompt_accuracy_worst",
+            float(means[worst]),
+            each.min(axis=1),
+            template=templates[worst],
+        ),
+        figure(
+            "prompt_accuracy_best", float(means[best]), each.max(axis=1), template=templates[best]
+        ),
+        figure("prompt_accuracy_spread", float(np.ptp(means)), np.ptp(each, axis=1)),
+        figure("prompt_accuracy_std", float(means.std()), each.std(axis=1)),
+        proportion_figure("prompt_accuracy_ensemble", joint, bootstrap),
+        figure(
+            "prompt_ensemble_gain", ensemble_value - float(means.mean()), whole - each.mean(axis=1)
+        ),
+    ]
+    return {entry.metric: entry for entry in figures}

@@ -1,0 +1,184 @@
+"""Shape bias on cue-conflict images (Geirhos et al. 2019; model-vs-human, Geirhos et al. 2021).
+
+shape bias = shape decisions / (shape decisions + texture decisions), over images whose shape and
+texture come from different classes; decisions for any third class do not enter, and their share is
+reported beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._arrays import Ints, as_labels, as_matrix
+from ..errors import ClipRobustError
+from .bootstrap import DEFAULT, Bootstrap, proportion_figure
+from .figure import Figure
+
+_NAME = re.compile(r"^(?P<shape>[a-z]+(?:_[a-z]+)*)\d+-(?P<texture>[a-z]+(?:_[a-z]+)*)\d+$")
+_EXPERIMENT = re.compile(r"^.*_(?=[a-z]+\d+-[a-z]+\d+$)")
+
+
+def _span(*parts: int | tuple[int, int]) -> tuple[int, ...]:
+    indices: list[int] = []
+    for part in parts:
+        indices.extend([part] if isinstance(part, int) else range(part[0], part[1] + 1))
+    return tuple(indices)
+
+
+#: The 16 entry-level classes of Geirhos et al. 2018/2019 as ImageNet-1k class indices, as
+#: model-vs-human (bethgelab/model-vs-human, human_categories.py) groups them.
+ENTRY_LEVEL_CLASSES: Mapping[str, tuple[int, ...]] = {
+    "airplane": (404,),
+    "bear": _span((294, 297)),
+    "bicycle": (444, 671),
+    "bird": _span(
+        8, (10, 16), (18, 20), (22, 24), (80, 83), (87, 96), (98, 100), (127, 133), (135, 145)
+    ),
+    "boat": (472, 554, 625, 814, 914),
+    "bottle": (440, 720, 737, 898, 899, 901, 907),
+    "car": (436, 511, 817),
+    "cat": _span((281, 286)),
+    "chair": (423, 559, 765, 857),
+    "clock": (409, 530, 892),
+    "dog": _span(
+        (152, 191),
+        (193, 203),
+        (205, 226),
+        (228, 241),
+        (243, 250),
+        (252, 257),
+        259,
+        (261, 263),
+        (265, 268),
+    ),
+    "elephant": (385, 386),
+    "keyboard": (508, 878),
+    "knife": (499,),
+    "oven": (766,),
+    "truck": (555, 569, 656, 675, 717, 734, 864, 867),
+}
+
+
+def parse_cue_conflict_name(name: str) -> tuple[str, str]:
+    """Return (shape class, texture class) of a file name such as ``cat1-elephant3.png``.
+
+    Folders, the suffix, and the prefix of a trial (``0001_cl_dnn_u_cat_00_cat1-elephant3.png``) are
+    ignored.
+
+    Raises:
+        ClipRobustError: the name has another form.
+    """
+    stem = PurePath(name.replace("\\", "/")).name.rsplit(".", 1)[0]
+    match = _NAME.match(_EXPERIMENT.sub("", stem))
+    if match is None:
+        raise ClipRobustError(
+            f"{name!r} does not name its shape and texture; expected a form like "
+            "'cat1-elephant3.png'."
+        )
+    return match["shape"], match["texture"]
+
+
+def group_decisions(probabilities: ArrayLike, groups: Sequence[Sequence[int]]) -> Ints:
+    """Return the decided group (N,): the largest *mean* class probability within the groups.
+
+    Model-vs-human's decision mapping: probabilities (after the softmax over all classes) are
+    averaged within each group, so that a group with many classes gains nothing by their number.
+    Classes outside all groups do not compete. With one class to each group this is the arg max.
+
+    Args:
+        probabilities: (N, C) in [0, 1], softmax over all C classes.
+        groups: class indices of each of the G groups.
+
+    Raises:
+        ClipRobustError: values outside [0, 1] (logits, say), an empty group, or an index >= C.
+    """
+    matrix = as_matrix(probabilities, "probabilities")
+    if matrix.min() < 0.0 or matrix.max() > 1.0 + 1e-9:
+        raise ClipRobustError(
+            "cue-conflict decisions average probabilities in [0, 1]; apply the softmax first."
+        )
+    means = []
+    for number, members in enumerate(groups):
+        if not members or min(members) < 0 or max(members) >= matrix.shape[1]:
+            raise ClipRobustError(
+                f"group {number} is empty or names a class outside the {matrix.shape[1]} classes."
+            )
+        means.append(matrix[:, list(members)].mean(axis=1))
+    return np.asarray(np.stack(means, axis=1).argmax(axis=1), dtype=np.int64)
+
+
+def shape_bias_figures(
+    decisions: ArrayLike,
+    shapes: ArrayLike,
+    textures: ArrayLike,
+    class_names: Sequence[str],
+    *,
+    bootstrap: Bootstrap = DEFAULT,
+) -> dict[str, Figure]:
+    """Return ``shape_bias``, ``cue_accuracy`` and ``neither_share``, each with Wilson's interval.
+
+    Images whose shape and texture are of one class have no conflict and are dropped (80 of the 1,280
+    of the published set). ``shape_bias`` rests on the images decided for one of the two cues, which
+    is its n, and is undefined where there is none; ``cue_accuracy`` is the share of images decided
+    for either cue, ``neither_share`` its complement. The details of ``shape_bias`` hold
+    ``per_class`` (by shape class: shape and texture decisions, n, shape bias or None), the
+    ``class_mean`` of the defined ones, and the number of images dropped.
+
+    Args:
+        decisions, shapes, textures: (N,) class indices in [0, G).
+        class_names: (G,), for the details; kept by index.
+        bootstrap: interval settings.
+
+    Raises:
+        ClipRobustError: indices outside [0, G), or no image with a conflict.
+    """
+    count, groups = len(np.asarray(shapes)), len(class_names)
+    chosen = as_labels(decisions, count, groups, "decisions")
+    shape = as_labels(shapes, count, groups, "shape classes")
+    texture = as_labels(textures, count, groups, "texture classes")
+    conflict = shape != texture
+    if not conflict.any():
+        raise ClipRobustError(
+            f"none of the {count} images has a cue conflict: shape and texture are always of the "
+            "same class."
+        )
+    chosen, shape, texture = chosen[conflict], shape[conflict], texture[conflict]
+    by_shape, by_texture = chosen == shape, chosen == texture
+    decided = by_shape | by_texture
+    per_class = []
+    for number in np.unique(shape):
+        rows = shape == number
+        for_shape, for_texture = int(by_shape[rows].sum()), int(by_texture[rows].sum())
+        per_class.append(
+            {
+                "class": int(number),
+                "name": class_names[int(number)],
+                "shape": for_shape,
+                "texture": for_texture,
+                "n": int(rows.sum()),
+                "shape_bias": for_shape / (for_shape + for_texture)
+                if for_shape + for_texture
+                else None,
+            }
+        )
+    defined = [entry["shape_bias"] for entry in per_class if entry["shape_bias"] is not None]
+    details = {
+        "shape": int(by_shape.sum()),
+        "texture": int(by_texture.sum()),
+        "neither": int((~decided).sum()),
+        "dropped_without_conflict": int((~conflict).sum()),
+        "per_class": per_class,
+        "class_mean": float(np.mean(np.asarray(defined, np.float64))) if defined else None,
+    }
+    # Which images are decided for a cue depends on the model, so runs cannot be paired over them.
+    figures = [
+        proportion_figure("shape_bias", by_shape[decided], bootstrap.unpaired(), details),
+        proportion_figure("cue_accuracy", decided, bootstrap),
+        proportion_figure("neither_share", ~decided, bootstrap),
+    ]
+    return {figure.metric: figure for figure in figures}
