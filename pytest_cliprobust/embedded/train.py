@@ -61,7 +61,7 @@ class TrainingConfig:
         ema: decay of the averaged weights that are shipped.
     """
 
-    steps: int = 4000
+    steps: int = 2500
     batch_size: int = 96
     learning_rate: float = 3e-3
     weight_decay: float = 0.05

@@ -1,0 +1,225 @@
+"""What a suite works with: data sets, features, logits and labels of one model under test.
+
+The ``clip`` fixture is an :class:`Evaluation`. A suite asks it for what it needs; everything is loaded
+or computed at the first request, kept for the session, and features are cached on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import open_clip
+from torch import Tensor
+
+from pytest_cliprobust import head
+from pytest_cliprobust.cache import FeatureCache
+from pytest_cliprobust.datasets.base import Dataset
+from pytest_cliprobust.datasets.loading import load_dataset
+from pytest_cliprobust.encoding import DEFAULT_BATCH_SIZE, Encoder, Progress, silent
+from pytest_cliprobust.properties import calibration
+from pytest_cliprobust.properties.bootstrap import Bootstrap
+from pytest_cliprobust.statistics import samples_digest
+from pytest_cliprobust.targets.base import Target, TargetInfo
+from pytest_cliprobust.targets.loading import load_target
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The options of a run, as the command line and the ini file gave them.
+
+    Attributes:
+        models: names as given to ``--clip-model``.
+        pretrained: tag or path for every model, or None for each model's default.
+        activation: ``gelu`` or ``quickgelu`` for checkpoints that do not say.
+        data: ``embedded`` or the path of the user's own ImageFolder, which replaces ``clean``.
+        device, precision: as for :func:`~pytest_cliprobust.targets.loading.load_target`.
+        batch_size: images loaded and perturbed at a time; None: 32.
+        limit: at most so many samples of each data set, or None.
+        cache_dir: folder of the feature cache, or None for the platform's.
+        profile: ``quick``, ``standard`` or ``full``.
+        seed: of perturbations and bootstrap.
+    """
+
+    models: tuple[str, ...]
+    pretrained: str | None = None
+    activation: str | None = None
+    data: str = "embedded"
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    limit: int | None = None
+    cache_dir: Path | None = None
+    profile: str = "standard"
+    seed: int = 0
+
+
+class CachedText:
+    """A target's text tower behind the feature cache, for :mod:`pytest_cliprobust.head`."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.info: TargetInfo = encoder.target.info
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Return L2-normalised float32 features (N, D) on the CPU."""
+        return self._encoder.text(texts)
+
+
+class Evaluation:
+    """Everything that suites ask of one model.
+
+    Attributes:
+        model: the name given to ``--clip-model``; measurements carry it.
+        target: the loaded model.
+        encoder: the engine that runs it.
+        config: the run's options.
+        bootstrap: settings of all intervals.
+    """
+
+    def __init__(self, config: RunConfig, model: str, progress: Progress = silent) -> None:
+        self.config = config
+        self.model = model
+        self.target: Target = load_target(
+            model,
+            pretrained=config.pretrained,
+            device=config.device,
+            precision=config.precision,
+            activation=config.activation,
+        )
+        self.encoder = Encoder(
+            self.target,
+            FeatureCache(config.cache_dir),
+            batch_size=config.batch_size or DEFAULT_BATCH_SIZE,
+            precision=config.precision,
+            seed=config.seed,
+            progress=progress,
+        )
+        self.bootstrap = Bootstrap(seed=config.seed)
+        self._datasets: dict[tuple[str, int | None], Dataset] = {}
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the run is on the bundled benchmark."""
+        return self.config.data == "embedded"
+
+    def dataset(self, name: str = "clean", limit: int | None = None) -> Dataset:
+        """Return a data set by name; ``clean`` is the user's own data if ``--clip-data`` names any.
+
+        Args:
+            name: a name of the embedded benchmark, or a layout and path such as ``imagefolder:DIR``.
+            limit: at most so many samples (a prefix that is balanced over the classes); the smaller
+                of this and ``--clip-limit`` counts.
+
+        Raises:
+            ClipRobustError: no such data set, or nothing readable in it.
+        """
+        limits = [n for n in (limit, self.config.limit) if n is not None]
+        smallest = min(limits) if limits else None
+        key = (name, smallest)
+        if key not in self._datasets:
+            source = self.config.data if name == "clean" and not self.embedded else name
+            self._datasets[key] = load_dataset(
+                source, profile=self.config.profile, limit=smallest, frame=self.target.frame
+            )
+        return self._datasets[key]
+
+    def features(
+        self,
+        dataset: str | Dataset = "clean",
+        perturbation: str = "clean",
+        severity: int | None = None,
+        *,
+        limit: int | None = None,
+        **parameters: float,
+    ) -> Tensor:
+        """Return L2-normalised image features (N, D), float32 on the CPU; cached."""
+        data = self.dataset(dataset, limit) if isinstance(dataset, str) else dataset
+        return self.encoder.images(data, perturbation, severity, parameters)
+
+    @cached_property
+    def phrases(self) -> tuple[str, ...]:
+        """What fills the templates, one phrase a class: "an ant" (embedded) or the class name."""
+        if not self.embedded:
+            return self.dataset("clean").class_names
+        from pytest_cliprobust.embedded.sprites import load_label_classes
+
+        return tuple(f"{c.article} {c.label}".strip() for c in load_label_classes())
+
+    @cached_property
+    def templates(self) -> tuple[Any, ...]:
+        """The prompt templates: the benchmark's own, or OpenAI's 80 for ImageNet-like data."""
+        if not self.embedded:
+            return tuple(open_clip.OPENAI_IMAGENET_TEMPLATES)
+        from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES
+
+        return EMBEDDED_TEMPLATES
+
+    @cached_property
+    def head(self) -> Tensor:
+        """The zero-shot head (C, D), float64, unit rows."""
+        return head.zero_shot_head(CachedText(self.encoder), self.phrases, self.templates)  # type: ignore[arg-type]
+
+    def cosines(
+        self,
+        dataset: str | Dataset = "clean",
+        perturbation: str = "clean",
+        severity: int | None = None,
+        *,
+        limit: int | None = None,
+        **parameters: float,
+    ) -> Floats:
+        """Return cosine similarities (N, C) to the zero-shot head, float64."""
+        data = self.dataset(dataset, limit) if isinstance(dataset, str) else dataset
+        features = self.encoder.images(data, perturbation, severity, parameters)
+        return head.cosine_similarities(features, self.head, dataset=data.name, ids=data.ids)
+
+    def logits(
+        self,
+        dataset: str | Dataset = "clean",
+        perturbation: str = "clean",
+        severity: int | None = None,
+        *,
+        limit: int | None = None,
+        **parameters: float,
+    ) -> Floats:
+        """Return zero-shot logits (N, C) at the model's logit scale (and bias), float64."""
+        cosines = self.cosines(dataset, perturbation, severity, limit=limit, **parameters)
+        return head.zero_shot_logits(cosines, self.target.logit_scale, self.target.logit_bias)
+
+    def labels(self, dataset: str | Dataset = "clean", *, limit: int | None = None) -> Ints:
+        """Return the class indices (N,) of a data set; -1 where a sample has no class."""
+        data = self.dataset(dataset, limit) if isinstance(dataset, str) else dataset
+        return np.asarray(data.labels, dtype=np.int64)
+
+    def correct(
+        self,
+        dataset: str | Dataset = "clean",
+        perturbation: str = "clean",
+        severity: int | None = None,
+        *,
+        limit: int | None = None,
+        **parameters: float,
+    ) -> npt.NDArray[np.bool_]:
+        """Return whether the zero-shot top-1 prediction is right (N,), bool."""
+        logits = self.logits(dataset, perturbation, severity, limit=limit, **parameters)
+        right: npt.NDArray[np.bool_] = logits.argmax(axis=1) == self.labels(dataset, limit=limit)
+        return right
+
+    @cached_property
+    def temperature(self) -> calibration.Temperature:
+        """The temperature fitted by NLL on the calibration split; held fixed under every shift."""
+        data = self.dataset("calibration")
+        return calibration.fit_temperature(self.logits(data), self.labels(data), data.ids)
+
+    def resampling(self, dataset: Dataset) -> Bootstrap:
+        """Return bootstrap settings that know which samples these are, for paired comparisons."""
+        return Bootstrap(seed=self.config.seed, samples=samples_digest(dataset.ids))

@@ -1,0 +1,501 @@
+"""The pytest plugin: options, markers, fixtures and hooks. Imports nothing heavy.
+
+Torch, numpy and everything else load when ``--clip-model`` is given, and never otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_cliprobust.errors import ClipRobustError
+
+if TYPE_CHECKING:
+    from pytest_cliprobust.evaluation import Evaluation, RunConfig
+    from pytest_cliprobust.properties.figure import Figure, Measurement
+    from pytest_cliprobust.thresholds import RecordChange, ThresholdFile
+
+PROFILES = ("quick", "standard", "full")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+SUITES = ("accuracy", "calibration", "ood", "shape_bias", "corruption_2d", "corruption_3d")
+"""Names of the shipped suites: ``suites/test_<name>.py``."""
+
+#: option, ini help, default, choices; each is ``--clip-<name>`` and ini key ``clip_<name>``.
+OPTIONS: tuple[tuple[str, str, str | None, tuple[str, ...] | None], ...] = (
+    ("pretrained", "tag of the weights, or the path of a checkpoint", None, None),
+    ("activation", "activation of a checkpoint that does not say", None, ("gelu", "quickgelu")),
+    ("data", "'embedded', or the path of an ImageFolder that replaces the clean set", None, None),
+    ("device", "device of the model (default: the accelerator there is, else cpu)", "auto", None),
+    ("precision", "precision of the forward passes", "auto", PRECISIONS),
+    ("batch-size", "images loaded and perturbed at a time (default: auto)", "auto", None),
+    ("limit", "at most so many samples of each data set", None, None),
+    (
+        "thresholds",
+        "the threshold file (default: thresholds.toml, else the shipped one)",
+        None,
+        None,
+    ),
+    ("cache-dir", "folder of the feature cache", None, None),
+    ("profile", "how many samples: quick, standard or full", "standard", PROFILES),
+    ("seed", "seed of perturbations and bootstrap", "0", None),
+    ("report", "write a report: FILE.json or FILE.md (repeatable, comma-separated)", None, None),
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the ``--clip-*`` options and their ini keys."""
+    group = parser.getgroup("clip", "robustness evaluation of CLIP models (pytest-cliprobust)")
+    group.addoption(
+        "--clip-model",
+        action="append",
+        metavar="MODEL",
+        help="the model under test, e.g. ViT-B-32, ViT-B-32/laion2b_s34b_b79k, hf-hub:…, a folder, "
+        "or 'reference' (bundled, offline); repeatable",
+    )
+    parser.addini("clip_model", "models under test, see --clip-model", type="args")
+    for name, text, default, choices in OPTIONS:
+        shown = f"{text} [{', '.join(choices)}]" if choices else text
+        group.addoption(f"--clip-{name}", metavar=name.upper(), default=None, help=shown)
+        parser.addini(f"clip_{name.replace('-', '_')}", text, default=default)
+    group.addoption(
+        "--clip-record",
+        action="store_true",
+        help="write bounds from this run into the threshold file, and show what changed",
+    )
+
+
+def option(config: pytest.Config, name: str) -> str | None:
+    """Return an option from the command line or else the ini file.
+
+    Raises:
+        pytest.UsageError: a value outside the option's choices.
+    """
+    value = config.getoption(f"--clip-{name}")
+    if value is None:
+        value = config.getini(f"clip_{name.replace('-', '_')}") or None
+    choices = next(c for n, _, _, c in OPTIONS if n == name)
+    if value is not None and choices and value not in choices:
+        raise pytest.UsageError(f"--clip-{name} {value}: choose one of {', '.join(choices)}")
+    return value
+
+
+def whole_number(config: pytest.Config, name: str, least: int) -> int | None:
+    """Return an option as a whole number of at least ``least``; None if not given or ``auto``."""
+    value = option(config, name)
+    if value in (None, "auto"):
+        return None
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise pytest.UsageError(f"--clip-{name} {value}: a whole number from {least} on is needed")
+    return number
+
+
+def models_of(config: pytest.Config) -> list[str]:
+    """Return the models under test, each once, in the order given."""
+    given = config.getoption("--clip-model") or config.getini("clip_model") or []
+    return list(dict.fromkeys(given))
+
+
+def run_config(config: pytest.Config) -> RunConfig:
+    """Collect the options of this run."""
+    from pytest_cliprobust.evaluation import RunConfig
+
+    cache_dir = option(config, "cache-dir")
+    return RunConfig(
+        models=tuple(models_of(config)),
+        pretrained=option(config, "pretrained"),
+        activation=option(config, "activation"),
+        data=option(config, "data") or "embedded",
+        device=option(config, "device") or "auto",
+        precision=option(config, "precision") or "auto",
+        batch_size=whole_number(config, "batch-size", 1),
+        limit=whole_number(config, "limit", 1),
+        cache_dir=Path(cache_dir) if cache_dir else None,
+        profile=option(config, "profile") or "standard",
+        seed=whole_number(config, "seed", 0) or 0,
+    )
+
+
+class Session:
+    """What a run with ``--clip-model`` keeps: loaded models, the threshold file, all records."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.pytest_config = config
+        self.config = run_config(config)
+        self.is_worker = hasattr(config, "workerinput")
+        self.evaluations: dict[str, Evaluation] = {}
+        self.records: list[dict[str, Any]] = []
+        self.mistakes: list[str] = []
+        self.changes: list[RecordChange] = []
+        self.started = time.monotonic()
+        self.progress = ProgressLine(config)
+        self.threshold_path = self._threshold_path()
+        self.thresholds: ThresholdFile | None = None
+
+    def evaluation(self, model: str) -> Evaluation:
+        """Return the evaluation of ``model``, loading the model at the first request."""
+        from pytest_cliprobust.evaluation import Evaluation
+
+        if model not in self.evaluations:
+            self.evaluations[model] = Evaluation(self.config, model, self.progress)
+        return self.evaluations[model]
+
+    def start(self) -> None:
+        """Load the models and the threshold file, so that mistakes show before any test runs."""
+        for model in self.config.models:
+            self.evaluation(model)
+        if self.config.data != "embedded":
+            next(iter(self.evaluations.values())).dataset("clean")
+        self.thresholds = self._load_thresholds()
+
+    def _threshold_path(self) -> Path | None:
+        named = option(self.pytest_config, "thresholds")
+        if named:
+            return Path(named)
+        package = Path(__file__).parent
+        for folder in (self.pytest_config.rootpath, package / "suites", package.parent):
+            path = folder / "thresholds.toml"
+            if path.is_file():
+                return path
+        return self.pytest_config.rootpath / "thresholds.toml" if self.recording else None
+
+    @property
+    def recording(self) -> bool:
+        """Whether ``--clip-record`` was given."""
+        return bool(self.pytest_config.getoption("--clip-record"))
+
+    def _load_thresholds(self) -> ThresholdFile:
+        import open_clip
+
+        from pytest_cliprobust import thresholds
+        from pytest_cliprobust.perturbations import registry
+
+        if self.threshold_path is None or (self.recording and not self.threshold_path.is_file()):
+            return thresholds.ThresholdFile(profile=self.config.profile)
+        architectures = open_clip.list_models()
+        return thresholds.load_thresholds(
+            self.threshold_path,
+            profile=self.config.profile,
+            known_perturbations=(*registry.names(), "kornia:*"),
+            models=(
+                *self.config.models,
+                "reference",
+                *architectures,
+                *(f"{name}/*" for name in architectures),
+                "hf-hub:*",
+                "transformers:*",
+                "local-dir:*",
+            ),
+            known_profiles=PROFILES,
+        )
+
+    def header(self) -> list[str]:
+        """Return the lines of the report header."""
+        config = self.config
+        lines = []
+        for name, evaluation in self.evaluations.items():
+            info = evaluation.target.info
+            lines.append(
+                f"clip model: {name} ({info.architecture}, {info.pretrained}), weights "
+                f"{info.digest[:12]}, {evaluation.target.device}, precision {config.precision}"
+            )
+            lines += [f"  note: {note}" for note in info.notes]
+        size = f", at most {config.limit} samples" if config.limit else ""
+        shown = self.threshold_path or "none"
+        lines.append(
+            f"clip data: {config.data}, profile {config.profile}{size}, seed {config.seed}; "
+            f"thresholds: {shown}"
+        )
+        return lines
+
+    def finish(self) -> None:
+        """Write reports and recorded bounds."""
+        from pytest_cliprobust import thresholds
+        from pytest_cliprobust.reporting import files
+
+        if self.recording and self.threshold_path is not None:
+            self.changes = thresholds.record(
+                self.threshold_path,
+                [files.measurement_of(record) for record in self.records],
+                profile=self.config.profile,
+            )
+        for name in (option(self.pytest_config, "report") or "").split(","):
+            if name.strip():
+                files.write(Path(name.strip()), self)
+
+
+class ProgressLine:
+    """A single line with a bar and the remaining time; nothing unless output is a terminal."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._began: tuple[str, float] | None = None
+
+    def __call__(self, description: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` samples of ``description`` are finished."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None or hasattr(self._config, "workerinput"):
+            return
+        stream = reporter._tw._file
+        if not stream.isatty():
+            return
+        now = time.monotonic()
+        if self._began is None or self._began[0] != description:
+            self._began = (description, now)
+            return
+        elapsed = now - self._began[1]
+        left = elapsed / max(done, 1) * (total - done)
+        filled = round(20 * done / total)
+        bar = "━" * filled + "╌" * (20 - filled)
+        text = f"  {description} {bar} {done}/{total}, {left:.0f} s left"
+        end = "\r\x1b[2K" if done >= total else ""
+        stream.write(f"\r\x1b[2K{text[: reporter._tw.fullwidth - 1]}{end}")
+        stream.flush()
+        if done >= total:
+            self._began = None
+
+
+SESSION: pytest.StashKey[Session] = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers; set up the session if there is a model to test."""
+    config.addinivalue_line(
+        "markers", "clip_suite(name): the suite that a measurement of this test belongs to"
+    )
+    for name in SUITES:
+        config.addinivalue_line("markers", f"{name}: tests of the {name} suite")
+    if models_of(config):
+        try:
+            config.stash[SESSION] = Session(config)
+        except ClipRobustError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Load models and thresholds; a mistake ends the session in one line, exit code 4."""
+    own = session.config.stash.get(SESSION, None)
+    if own is None:
+        return
+    try:
+        own.start()
+    except ClipRobustError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what is under test, on what."""
+    own = config.stash.get(SESSION, None)
+    return own.header() if own else []
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrize every test that uses a CLIP fixture over the models under test."""
+    if "clip_model" in metafunc.fixturenames:
+        models = models_of(metafunc.config) or ["no-model"]
+        metafunc.parametrize("clip_model", models, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests with their suite; explain and stop where a model is needed and none is given."""
+    needs = [item for item in items if "clip_model" in getattr(item, "fixturenames", ())]
+    if needs and not models_of(config) and not config.option.collectonly:
+        raise pytest.UsageError(
+            f"{len(needs)} of the collected tests evaluate a CLIP model and none is named: add "
+            "--clip-model reference (bundled, offline), or --clip-model ViT-B-32 and the like"
+        )
+    for item in needs:
+        suite = suite_of(item)
+        if suite in SUITES:
+            item.add_marker(suite)
+
+
+def suite_of(item: pytest.Item) -> str:
+    """Return the suite of a test: its ``clip_suite`` marker, or its file's name without ``test_``."""
+    marker = item.get_closest_marker("clip_suite")
+    if marker and marker.args:
+        return str(marker.args[0])
+    return item.path.stem.removeprefix("test_")
+
+
+@pytest.fixture(scope="session")
+def clip_model() -> str:
+    """Name of the model under test; parametrized over all ``--clip-model``."""
+    raise pytest.UsageError("no model under test: add --clip-model MODEL")  # pragma: no cover
+
+
+@pytest.fixture
+def clip(request: pytest.FixtureRequest, clip_model: str) -> Evaluation:
+    """The evaluation of the model under test: data sets, features, logits, labels."""
+    return request.config.stash[SESSION].evaluation(clip_model)
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest, clip_model: str) -> Iterator[Check]:
+    """Compares figures with the threshold file; fails the test at its end if any bound is missed."""
+    checker = Check(request.node, request.config.stash[SESSION], clip_model)
+    yield checker
+    checker.finish()
+
+
+class Check:
+    """Judges figures and keeps them for the reports.
+
+    Call it with one figure, several, or a mapping of them; all are judged before the test fails, so
+    that one failure does not hide another.
+    """
+
+    def __init__(self, item: pytest.Item, session: Session, model: str) -> None:
+        self._item = item
+        self._session = session
+        self._model = model
+        self._failures: list[str] = []
+
+    def __call__(
+        self,
+        figures: Figure | Iterable[Figure] | dict[str, Figure],
+        *,
+        dataset: str = "clean",
+        perturbation: str = "clean",
+        severity: int | None = None,
+    ) -> None:
+        """Judge ``figures``, measured on ``dataset`` under ``perturbation`` at ``severity``."""
+        from pytest_cliprobust.properties.figure import Figure, Measurement
+
+        if isinstance(figures, Figure):
+            figures = [figures]
+        elif isinstance(figures, dict):
+            figures = list(figures.values())
+        for figure in figures:
+            measurement = Measurement(
+                suite=suite_of(self._item),
+                model=self._model,
+                dataset=dataset,
+                figure=figure,
+                perturbation=perturbation,
+                severity=severity,
+            )
+            self._judge(measurement)
+
+    def _judge(self, measurement: Measurement) -> None:
+        from pytest_cliprobust import verdict
+        from pytest_cliprobust.reporting import files
+
+        thresholds = self._session.thresholds
+        assert thresholds is not None
+        rule = thresholds.lookup(measurement)
+        judged = verdict.judge(measurement, rule, thresholds.policy)
+        record = files.record_of(measurement, judged, rule, self._item.nodeid)
+        records = self._item.__dict__.setdefault("clip_records", [])
+        records.append(record)
+        self._item.user_properties.append((measurement.key, files.one_line(record)))
+        if judged.fails and not self._session.recording:
+            self._failures.append(
+                verdict.failure_message(judged, measurement, rerun_command(self._item))
+            )
+
+    def finish(self) -> None:
+        """Fail the test with all that was missed."""
+        if self._failures:
+            pytest.fail("\n\n".join(self._failures), pytrace=False)
+
+
+def rerun_command(item: pytest.Item) -> str:
+    """Return the command line that runs just this test again, with this run's options."""
+    config = item.config
+    parts = ["pytest", item.nodeid]
+    for model in models_of(config):
+        parts += ["--clip-model", model]
+    for name, *_ in OPTIONS:
+        value = config.getoption(f"--clip-{name}")
+        if value is not None and name != "report":
+            parts += [f"--clip-{name}", str(value)]
+    return shlex.join(parts)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Tell a user mistake in one line, and hand the test's records over (also from xdist workers)."""
+    report = yield
+    if call.excinfo is not None and call.excinfo.errisinstance(ClipRobustError):
+        report.longrepr = str(call.excinfo.value)
+        report.clip_mistake = str(call.excinfo.value)
+    if call.when == "teardown":
+        report.clip_records = item.__dict__.get("clip_records", [])
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collect what the tests measured, in the process that reports."""
+    own = _reporting_session
+    if own is None:
+        return
+    own.records += getattr(report, "clip_records", [])
+    mistake = getattr(report, "clip_mistake", None)
+    if mistake:
+        own.mistakes.append(mistake)
+
+
+_reporting_session: Session | None = None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the report hook, which is given no config, find this process's session."""
+    global _reporting_session
+    _reporting_session = session.config.stash.get(SESSION, None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the reports, whatever ended the session; exit with 4 after a user mistake."""
+    own = session.config.stash.get(SESSION, None)
+    if own is None or own.is_worker or own.thresholds is None:
+        return
+    own.records.sort(key=lambda record: str(record["key"]))
+    try:
+        own.finish()
+    except ClipRobustError as error:
+        own.mistakes.append(str(error))
+    if own.mistakes:
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the table of all that was measured."""
+    own = config.stash.get(SESSION, None)
+    if own is None or own.is_worker or own.thresholds is None:
+        return
+    from pytest_cliprobust.reporting import terminal
+
+    terminal.summarise(terminalreporter, own)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Forget the session, so that pytest can run again in this process."""
+    global _reporting_session
+    if _reporting_session is not None and _reporting_session.pytest_config is config:
+        _reporting_session = None
+
+
+def command_line() -> str:
+    """Return the command line of this run, for reports."""
+    return shlex.join([os.path.basename(sys.argv[0]) or "pytest", *sys.argv[1:]])
+
+
+def dumps(value: Any) -> str:
+    """Return ``value`` as JSON, with sorted keys."""
+    return json.dumps(value, sort_keys=True)

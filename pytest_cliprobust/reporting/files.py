@@ -1,0 +1,137 @@
+"""Reports as files: JSON (versioned schema) and Markdown (for a CI job's summary)."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_cliprobust import __version__
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.properties.figure import Figure, Measurement
+
+if TYPE_CHECKING:
+    from pytest_cliprobust.plugin import Session
+    from pytest_cliprobust.thresholds import Rule
+    from pytest_cliprobust.verdict import Verdict
+
+SCHEMA = 1
+"""Version of the JSON report; raised when a field changes its meaning or goes away."""
+
+
+def record_of(
+    measurement: Measurement, verdict: Verdict, rule: Rule | None, nodeid: str
+) -> dict[str, Any]:
+    """Return a JSON-able record of a measurement and its verdict."""
+    figure = asdict(measurement.figure)
+    return {
+        "key": measurement.key,
+        "suite": measurement.suite,
+        "metric": measurement.metric,
+        "dataset": measurement.dataset,
+        "perturbation": measurement.perturbation,
+        "severity": measurement.severity,
+        "model": measurement.model,
+        "test": nodeid,
+        "figure": figure,
+        "verdict": verdict.to_json(),
+        "rule": rule.id if rule else None,
+    }
+
+
+def measurement_of(record: dict[str, Any]) -> Measurement:
+    """Return the measurement of a record."""
+    figure = dict(record["figure"])
+    figure["replicates"] = tuple(figure.get("replicates", ()))
+    return Measurement(
+        suite=record["suite"],
+        model=record["model"],
+        dataset=record["dataset"],
+        figure=Figure(**figure),
+        perturbation=record["perturbation"],
+        severity=record["severity"],
+    )
+
+
+def one_line(record: dict[str, Any]) -> str:
+    """Return ``value [low, high] n=…: status (bound)``, as JUnit properties show it."""
+    figure, verdict = record["figure"], record["verdict"]
+    bound = f" ({verdict['bound']})" if verdict.get("bound") else ""
+    return f"{interval_text(figure)} n={figure['n']}: {verdict['status']}{bound}"
+
+
+def interval_text(figure: dict[str, Any]) -> str:
+    """Return ``0.812 [0.786, 0.835]`` with the figure's unit."""
+    unit = f" {figure['unit']}" if figure.get("unit") else ""
+    return f"{figure['value']:.4g} [{figure['low']:.4g}, {figure['high']:.4g}]{unit}"
+
+
+def document(session: Session) -> dict[str, Any]:
+    """Return the whole report as JSON-able data."""
+    import torch
+
+    config = asdict(session.config)
+    config["cache_dir"] = str(config["cache_dir"]) if config["cache_dir"] else None
+    records = [dict(record) for record in session.records]
+    return {
+        "schema": SCHEMA,
+        "pytest_cliprobust": __version__,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "config": config,
+        "environment": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "platform": platform.platform(),
+        },
+        "models": {
+            name: {**asdict(evaluation.target.info), "notes": list(evaluation.target.info.notes)}
+            | {"device": str(evaluation.target.device), "run_notes": evaluation.encoder.notes}
+            for name, evaluation in session.evaluations.items()
+        },
+        "thresholds": str(session.threshold_path) if session.threshold_path else None,
+        "measurements": records,
+        "mistakes": session.mistakes,
+    }
+
+
+def markdown(session: Session) -> str:
+    """Return the report as a Markdown table."""
+    lines = ["# CLIP robustness", "", *(f"- {line.strip()}" for line in session.header()), ""]
+    lines += [
+        "| property | measured (95% interval) | n | bound | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    for record in session.records:
+        figure, verdict = record["figure"], record["verdict"]
+        lines.append(
+            f"| `{record['key']}` | {interval_text(figure)} | {figure['n']} | "
+            f"{verdict.get('bound') or '–'} | {verdict['status']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, session: Session) -> None:
+    """Write the report to ``path``, in the format that its name asks for, in one step.
+
+    Raises:
+        ClipRobustError: another ending than ``.json`` or ``.md``, or a path that cannot be written.
+    """
+    if path.suffix == ".json":
+        text = json.dumps(document(session), indent=1) + "\n"
+    elif path.suffix == ".md":
+        text = markdown(session)
+    else:
+        raise ClipRobustError(f"--clip-report {path}: end the name in .json or .md")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise ClipRobustError(
+            f"--clip-report {path}: cannot be written: {error.strerror}"
+        ) from None
