@@ -1,6 +1,11 @@
-"""Captions and prompt templates of the embedded benchmark; ``{}`` takes "a dog", "an ant" …"""
+"""Captions and prompt templates of the embedded benchmark; ``{}`` takes "a dog", "an ant" …
+
+No dependency beyond the standard library: the trainer and the documentation read this too.
+"""
 
 from __future__ import annotations
+
+import hashlib
 
 EMBEDDED_TEMPLATES: tuple[str, ...] = (
     "a drawing of {}.",
@@ -22,3 +27,48 @@ TRAINING_TEMPLATES: tuple[str, ...] = (
     "a photo of {}.",
 )
 """Templates that captions are drawn from in training."""
+
+CAPTION_TEMPLATES: tuple[str, ...] = (
+    "a drawing of {}.",
+    "a picture of {}.",
+    "an illustration of {}.",
+    "there is {} in the scene.",
+    "this is {}.",
+    "a cartoon of {}.",
+    "an image of {}.",
+    "clip art of {}.",
+)
+"""Templates of the captions of evaluation samples."""
+
+
+def phrase(article: str, label: str) -> str:
+    """Return what fills a template: ``phrase("a pair of", "skis")`` is ``"a pair of skis"``."""
+    return f"{article} {label}".strip()
+
+
+def captions(sample: str, filler: str, count: int = 5) -> tuple[str, ...]:
+    """Return ``count`` different captions of a sample, the same ones every time.
+
+    Five captions an image is what Flickr30k and MS-COCO have.
+
+    Args:
+        sample: the sample's id; which templates are used, and their order, is a hash of it.
+        filler: what the picture shows, e.g. ``"a dog"``.
+        count: at most ``len(CAPTION_TEMPLATES)``.
+
+    Raises:
+        ValueError: more captions are wanted than there are templates.
+    """
+    if not 0 <= count <= len(CAPTION_TEMPLATES):
+        raise ValueError(f"between 0 and {len(CAPTION_TEMPLATES)} captions, not {count}")
+
+    def rank(template: str) -> bytes:
+        return hashlib.blake2b(f"{sample}\0{template}".encode(), digest_size=8).digest()
+
+    ordered = sorted(CAPTION_TEMPLATES, key=rank)
+    return tuple(template.replace("{}", filler) for template in ordered[:count])
+
+
+def caption(sample: str, filler: str) -> str:
+    """Return the first of :func:`captions`."""
+    return captions(sample, filler, 1)[0]

@@ -1,0 +1,571 @@
+"""The embedded benchmark's data sets, composed on the fly from the sprites that ship in the package.
+
+========================  =========================================================================
+``clean``                 label classes in the held-out styles, neutral scenes
+``calibration``           further samples of the same distribution, for fitting a temperature
+``near_ood``              things outside the label set, of the same super-categories
+``far_ood``               signs and symbols in scenes, and procedural patterns (group ``kind``)
+``clipart``               label classes as clip art: a natural shift
+``cue_conflict``          the shape of one class, the texture of another
+``two_view``              pairs of views with exact correspondence
+``factor-<name>``         the clean samples' own scenes with one visual factor changed
+``style-<style>``         the label classes in one drawing style, the same scenes for every style
+========================  =========================================================================
+
+Sample ``i`` shows class ``i mod C`` (C classes); styles alternate so that every prefix is balanced over
+classes, styles, and both together as far as its length allows. Composition is described in
+:mod:`pytest_cliprobust.embedded.composer`.
+
+The samples of ``clean`` and ``calibration`` share no scene: camera, size, place, light, wall and ground
+all differ. They do share drawings, as there are only as many drawings of a class as held-out styles.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from pytest_cliprobust.datasets.base import Batch
+from pytest_cliprobust.embedded import composer, sprites
+from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES, caption, phrase
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.perturbations.cue_conflict import texture_fill
+
+__all__ = [
+    "CUE_CONFLICT_CLASSES",
+    "EMBEDDED_TEMPLATES",
+    "PROFILES",
+    "SIZES",
+    "EmbeddedDataset",
+    "names",
+]
+
+PROFILES = ("quick", "standard", "full")
+
+#: Number of samples by data set (or family) and profile, in the order of :data:`PROFILES`. ``clipart``
+#: and ``style`` have as many at most: a class without a drawing is left out.
+SIZES: dict[str, tuple[int, int, int]] = {
+    "clean": (520, 1040, 4160),
+    "calibration": (260, 520, 2080),
+    "near_ood": (260, 520, 2000),
+    "far_ood": (260, 520, 2000),
+    "clipart": (200, 400, 800),
+    "cue_conflict": (240, 640, 1280),
+    "two_view": (64, 200, 600),
+    "factor": (260, 520, 2080),
+    "style": (180, 360, 1080),
+}
+
+#: Label classes of the cue conflicts. Each has an outline that is unlike the others' and a surface that
+#: is recognisable without it: stripes, spots, seeds, kernels, panels, or a colour of its own that no
+#: other of the sixteen shares. Sixteen, as the entry-level categories of Geirhos et al. (2019).
+CUE_CONFLICT_CLASSES: tuple[str, ...] = (
+    "tiger",
+    "strawberry",
+    "ear-of-corn",
+    "cactus",
+    "soccer-ball",
+    "basketball",
+    "watermelon",
+    "pizza",
+    "elephant",
+    "pineapple",
+    "jeans",
+    "octopus",
+    "grapes",
+    "frog",
+    "cheese-wedge",
+    "doughnut",
+)
+
+_CHUNK = 32
+_SPRITE_SIDE = 224
+
+#: Things that stand in the way or beside: outside the label set, so that the label stays the one
+#: right answer.
+_PROPS = frozenset({"tool", "household", "clothing"})
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What one sample is made of; ``key`` seeds its scene, and equal keys share a scene."""
+
+    key: str
+    label: int
+    drawing: tuple[str, str, str, int]  # family of sprites, style, name, number
+    factor: str = ""
+    texture: tuple[str, str, str, int] | None = None
+    groups: dict[str, str] = field(default_factory=dict)
+
+
+# --------------------------------------------------------------------------------------------------
+# Drawings
+# --------------------------------------------------------------------------------------------------
+
+
+def _sprite(drawing: tuple[str, str, str, int]) -> composer.Pixels:
+    family, style, name, number = drawing
+    if family == "label":
+        return sprites.sprite(style, name)
+    if family == "near":
+        return sprites.near_ood_sprite(style, name)
+    if family == "far":
+        return sprites.far_ood_sprite(style, name)
+    return sprites.clipart(name)[number]
+
+
+@functools.cache
+def _classes() -> tuple[sprites.LabelClass, ...]:
+    return tuple(sorted(sprites.load_label_classes(), key=lambda c: c.index))
+
+
+@functools.cache
+def _near() -> tuple[sprites.LabelClass, ...]:
+    return tuple(sprites.near_ood_classes())
+
+
+@functools.cache
+def _styles() -> tuple[str, ...]:
+    return tuple(style.name for style in sprites.load_styles())
+
+
+@functools.cache
+def _held_out() -> tuple[str, ...]:
+    return tuple(style.name for style in sprites.load_styles() if style.split == "held-out")
+
+
+@functools.cache
+def _props() -> tuple[str, ...]:
+    return tuple(c.name for c in _near() if c.category in _PROPS)
+
+
+@functools.lru_cache(maxsize=256)
+def _texture(drawing: tuple[str, str, str, int], size: int) -> Tensor:
+    """Return the surface of a drawing as a texture, (3, size, size) uint8."""
+    return (composer.interior(_sprite(drawing), size) * 255.0).round().to(torch.uint8)
+
+
+def _others(key: str, style: str, count: int) -> list[composer.Pixels]:
+    """Return ``count`` different props, drawn in ``style``."""
+    ranked = sorted(_props(), key=lambda name: composer.hashed(key, "prop", name))
+    return [sprites.near_ood_sprite(style, name) for name in ranked[:count]]
+
+
+def _texture_source(index: int, style: str) -> tuple[str, str, str, int]:
+    """Return another class's drawing, whose surface a perturbation may put onto sample ``index``."""
+    chosen = [c for c in CUE_CONFLICT_CLASSES if c != _classes()[index % len(_classes())].name]
+    return ("label", style, chosen[composer.pick(len(chosen), "texture", index)], 0)
+
+
+# --------------------------------------------------------------------------------------------------
+# Recipes
+# --------------------------------------------------------------------------------------------------
+
+
+def _alternate(index: int, count: int, choices: Sequence[T]) -> T:
+    """Return a choice that alternates along a round of ``count`` classes and from round to round."""
+    return choices[(index % count + index // count) % len(choices)]
+
+
+def _label_recipes(split: str, total: int, factor: str = "") -> list[_Recipe]:
+    classes, styles = _classes(), _held_out()
+    recipes = []
+    for index in range(total):
+        item = classes[index % len(classes)]
+        style = _alternate(index, len(classes), styles)
+        key = f"{split}-{index:05d}"
+        shown = style
+        if factor == "style":
+            others = [s for s in _styles() if s != style and sprites.has_sprite(s, item.name)]
+            shown = others[composer.pick(len(others), key, "other style")]
+        recipes.append(
+            _Recipe(
+                key=key,
+                label=item.index,
+                drawing=("label", style, item.name, 0),
+                factor=factor,
+                texture=_texture_source(index, style) if split == "clean" and not factor else None,
+                groups={
+                    "class": item.name,
+                    "category": item.category,
+                    "style": shown,
+                    "factor": factor or "clean",
+                    "caption": caption(key, phrase(item.article, item.label)),
+                },
+            )
+        )
+    return recipes
+
+
+def _near_recipes(total: int) -> list[_Recipe]:
+    things, styles = _near(), _held_out()
+    recipes = []
+    for index in range(total):
+        item = things[index % len(things)]
+        style = _alternate(index, len(things), styles)
+        key = f"near_ood-{index:05d}"
+        recipes.append(
+            _Recipe(
+                key=key,
+                label=-1,
+                drawing=("near", style, item.name, 0),
+                groups={
+                    "class": item.name,
+                    "category": item.category,
+                    "style": style,
+                    "caption": caption(key, phrase(item.article, item.label)),
+                },
+            )
+        )
+    return recipes
+
+
+def _far_recipes(total: int) -> list[_Recipe]:
+    symbols, styles = tuple(sprites.far_ood_names()), _held_out()
+    recipes = []
+    for index in range(total):
+        key = f"far_ood-{index:05d}"
+        if index % 2:
+            recipes.append(
+                _Recipe(
+                    key=key,
+                    label=-1,
+                    drawing=("pattern", "", "", 0),
+                    groups={"kind": "pattern", "class": "", "style": "procedural"},
+                )
+            )
+            continue
+        name = symbols[index // 2 % len(symbols)]
+        style = _alternate(index // 2, len(symbols), styles)
+        recipes.append(
+            _Recipe(
+                key=key,
+                label=-1,
+                drawing=("far", style, name, 0),
+                groups={"kind": "symbol", "class": name, "style": style},
+            )
+        )
+    return recipes
+
+
+def _clipart_recipes(total: int) -> list[_Recipe]:
+    """One sample per picture: the first of each class, then the second, and so on."""
+    numbers = [(item, len(sprites.clipart(item.name))) for item in _classes()]
+    recipes = []
+    for number in range(max(count for _, count in numbers)):
+        for item, count in numbers:
+            if number < count and len(recipes) < total:
+                key = f"clipart-{item.name}-{number}"
+                recipes.append(
+                    _Recipe(
+                        key=key,
+                        label=item.index,
+                        drawing=("clipart", "", item.name, number),
+                        groups={
+                            "class": item.name,
+                            "category": item.category,
+                            "style": "clipart",
+                            "caption": caption(key, phrase(item.article, item.label)),
+                        },
+                    )
+                )
+    return recipes
+
+
+def _style_recipes(style: str, total: int) -> list[_Recipe]:
+    """Scenes are those of every other style: a class without a drawing leaves a gap in the ids."""
+    classes = _classes()
+    recipes = []
+    for index in range(total):
+        item = classes[index % len(classes)]
+        if not sprites.has_sprite(style, item.name):
+            continue
+        key = f"style-{index:05d}"
+        recipes.append(
+            _Recipe(
+                key=key,
+                label=item.index,
+                drawing=("label", style, item.name, 0),
+                groups={
+                    "class": item.name,
+                    "category": item.category,
+                    "style": style,
+                    "caption": caption(key, phrase(item.article, item.label)),
+                },
+            )
+        )
+    return recipes
+
+
+def _conflict_recipes(total: int) -> list[_Recipe]:
+    """Sixteen in a row have sixteen shapes and sixteen textures; no pair comes twice in 240."""
+    by_name = {item.name: item for item in _classes()}
+    chosen = [by_name[name] for name in CUE_CONFLICT_CLASSES]
+    count, styles = len(chosen), _held_out()
+    recipes = []
+    for index in range(total):
+        block = index // count
+        shape = chosen[index % count]
+        surface = chosen[(index + 1 + block % (count - 1)) % count]
+        number = block // (count - 1) + 1
+        style = styles[(index + block + number) % len(styles)]
+        other = styles[(index + block // 2 + number) % len(styles)]
+        recipes.append(
+            _Recipe(
+                key=f"{shape.name}{number}-{surface.name}{number}",
+                label=index % count,
+                drawing=("label", style, shape.name, 0),
+                texture=("label", other, surface.name, 0),
+                groups={
+                    "shape_label": shape.label,
+                    "texture_label": surface.label,
+                    "style": style,
+                    "texture_style": other,
+                },
+            )
+        )
+    return recipes
+
+
+def _pair_recipes(total: int) -> list[_Recipe]:
+    recipes = _label_recipes("two_view", total)
+    for recipe in recipes:
+        _, angle = composer.second_camera(_pair_scene(recipe, 64), recipe.key)
+        recipe.groups["angle"] = f"{angle:.2f}"
+    return recipes
+
+
+def _pair_scene(recipe: _Recipe, size: int) -> composer.Scene:
+    """Return the scene of a pair; every other one has a second thing in it, which may hide the first."""
+    scene = composer.neutral(recipe.key, _sprite(recipe.drawing), size)
+    if composer.pick(2, recipe.key, "companion"):
+        companions = _others(recipe.key, recipe.drawing[1], 1)
+        scene = composer.vary(scene, "multiple_objects", recipe.key, companions=companions)
+    return scene
+
+
+_MAKERS: dict[str, Callable[[int], list[_Recipe]]] = {
+    "clean": functools.partial(_label_recipes, "clean"),
+    "calibration": functools.partial(_label_recipes, "calibration"),
+    "near_ood": _near_recipes,
+    "far_ood": _far_recipes,
+    "clipart": _clipart_recipes,
+    "cue_conflict": _conflict_recipes,
+    "two_view": _pair_recipes,
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all embedded data sets."""
+    factors = tuple(f"factor-{factor}" for factor in composer.FACTORS)
+    return (*_MAKERS, *factors, *(f"style-{style}" for style in _styles()))
+
+
+# --------------------------------------------------------------------------------------------------
+# The data set
+# --------------------------------------------------------------------------------------------------
+
+
+class EmbeddedDataset:
+    """One embedded data set, as a :class:`~pytest_cliprobust.datasets.base.Dataset`.
+
+    Pictures are (3, size, size) uint8, depth is in metres along the optical axis, the mask is the
+    coverage by the main object (zero for patterns, which show none). Columns of ``groups`` are
+    ``class`` (CLDR name), ``category``, ``style``, ``caption`` and, where they make sense, ``factor``,
+    ``kind``, ``shape_label``, ``texture_label``, ``texture_style`` and ``angle`` (degrees between two
+    views).
+
+    ``extras`` hold ``focal`` (B,), the focal length in pixels; for ``clean`` also what perturbations may
+    ask for: ``occluder`` (B, 4, 224, 224), straight RGBA in [0, 1], a thing outside the label set, and
+    ``texture`` (B, 3, size, size) in [0, 1], the surface of another class; for ``cue_conflict`` the
+    ``texture`` that it was filled with; for ``two_view`` ``second_image`` (uint8), ``second_depth``,
+    ``second_mask``, ``second_focal``, ``correspondence`` (B, 2, size, size), the place (x, y, pixel
+    centres at 0.5) of each pixel in the second view, and ``visible`` (B, 1, size, size) bool.
+
+    Args:
+        name: one of :func:`names`.
+        profile: ``"quick"``, ``"standard"`` or ``"full"``.
+        limit: use that many samples at most, a prefix.
+        size: side of the pictures in pixels.
+
+    Attributes:
+        phrases: per class what fills the placeholder of ``EMBEDDED_TEMPLATES`` (``"a dog"``).
+
+    Raises:
+        ClipRobustError: name or profile unknown, or the limit is not positive.
+    """
+
+    def __init__(
+        self, name: str, *, profile: str = "standard", limit: int | None = None, size: int = 224
+    ) -> None:
+        if name not in names():
+            raise ClipRobustError(
+                f"unknown embedded data set {name!r}.{did_you_mean(name, names())} "
+                f"Known are {', '.join(names())}"
+            )
+        if profile not in PROFILES:
+            raise ClipRobustError(
+                f"unknown profile {profile!r}.{did_you_mean(profile, PROFILES)} "
+                f"Known are {', '.join(PROFILES)}"
+            )
+        if limit is not None and limit < 1:
+            raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
+        family, _, detail = name.partition("-")
+        total = SIZES[family][PROFILES.index(profile)]
+        if family == "factor":
+            recipes = _label_recipes("clean", total if limit is None else min(limit, total), detail)
+        elif family == "style":
+            recipes = _style_recipes(detail, total)
+        else:
+            recipes = _MAKERS[name](total if limit is None else min(limit, total))
+        self._recipes = recipes[:limit]
+        self._size = size
+        self.name = name
+        self.ids = tuple(recipe.key for recipe in self._recipes)
+        self.labels = tuple(recipe.label for recipe in self._recipes)
+        chosen = _classes()
+        if name == "cue_conflict":
+            by_name = {item.name: item for item in chosen}
+            chosen = tuple(by_name[n] for n in CUE_CONFLICT_CLASSES)
+        self.class_names = tuple(item.label for item in chosen)
+        self.phrases = tuple(phrase(item.article, item.label) for item in chosen)
+        columns = self._recipes[0].groups if self._recipes else {}
+        columns = {k: "" for recipe in self._recipes for k in recipe.groups} | dict.fromkeys(
+            columns, ""
+        )
+        self.groups = {
+            column: tuple(recipe.groups.get(column, "") for recipe in self._recipes)
+            for column in columns
+        }
+        described = hashlib.sha256(repr(self._recipes).encode()).hexdigest()
+        self.digest = composer.digest_of(
+            ["embedded", name, size, sprites.digest(), described, *self.class_names]
+        )
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self._recipes)
+
+    def load(self, indices: Sequence[int]) -> Batch:
+        """Compose the samples at ``indices``; each is the same, bit for bit, in any company."""
+        chosen = [self._recipes[i] for i in indices]
+        renderings: list[composer.Rendering] = []
+        seconds: list[composer.Rendering] = []
+        for start in range(0, len(chosen), _CHUNK):
+            part = chosen[start : start + _CHUNK]
+            if self.name == "two_view":
+                pairs = [self._pair(recipe) for recipe in part]
+                drawn = composer.compose_all([view for pair in pairs for view in pair])
+                renderings += drawn[::2]
+                seconds += drawn[1::2]
+            else:
+                renderings += self._compose(part)
+        size = self._size
+        if not chosen:
+            return Batch(
+                ids=(),
+                images=torch.empty(0, 3, size, size, dtype=torch.uint8),
+                depth=torch.empty(0, 1, size, size),
+                mask=torch.empty(0, 1, size, size),
+            )
+        extras = {"focal": torch.tensor([r.camera.focal for r in renderings])}
+        if self.name == "two_view":
+            links = [
+                composer.correspondence(a, b) for a, b in zip(renderings, seconds, strict=True)
+            ]
+            extras |= {
+                "second_image": torch.stack([r.image for r in seconds]),
+                "second_depth": torch.stack([r.depth for r in seconds]),
+                "second_mask": torch.stack([r.mask for r in seconds]),
+                "second_focal": torch.tensor([r.camera.focal for r in seconds]),
+                "correspondence": torch.stack([pixels for pixels, _ in links]),
+                "visible": torch.stack([visible for _, visible in links]),
+            }
+        textures = [_texture(r.texture, size) for r in chosen if r.texture is not None]
+        if textures:
+            extras["texture"] = torch.stack(textures).to(torch.float32) / 255.0
+        if self.name == "clean":
+            extras["occluder"] = _occluders(chosen)
+        images = torch.stack([r.image for r in renderings])
+        mask = torch.stack([r.mask for r in renderings])
+        if self.name == "cue_conflict":
+            images = _fill(images, mask, extras["texture"])
+        return Batch(
+            ids=tuple(recipe.key for recipe in chosen),
+            images=images,
+            depth=torch.stack([r.depth for r in renderings]),
+            mask=mask,
+            extras=extras,
+        )
+
+    def _compose(self, recipes: Sequence[_Recipe]) -> list[composer.Rendering]:
+        """Return the renderings of recipes, of which some may be patterns without a scene."""
+        scenes = {i: self._scene(r) for i, r in enumerate(recipes) if r.drawing[0] != "pattern"}
+        drawn = dict(
+            zip(scenes, composer.compose_all([(s, None) for s in scenes.values()]), strict=True)
+        )
+        return [
+            drawn[i]
+            if i in drawn
+            else composer.frontal_pattern(composer.hashed(recipe.key, "pattern"), self._size)
+            for i, recipe in enumerate(recipes)
+        ]
+
+    def _scene(self, recipe: _Recipe) -> composer.Scene:
+        _, style, name, _ = recipe.drawing
+        scene = composer.neutral(recipe.key, _sprite(recipe.drawing), self._size)
+        if not recipe.factor:
+            return scene
+        redrawn = sprites.sprite(recipe.groups["style"], name) if recipe.factor == "style" else None
+        number = {"object_blocking": 1, "multiple_objects": 2}.get(recipe.factor, 0)
+        return composer.vary(
+            scene,
+            recipe.factor,
+            recipe.key,
+            other_style=redrawn,
+            companions=_others(recipe.key, style, number) if number else (),
+        )
+
+    def _pair(
+        self, recipe: _Recipe
+    ) -> tuple[
+        tuple[composer.Scene, composer.Camera | None], tuple[composer.Scene, composer.Camera | None]
+    ]:
+        scene = _pair_scene(recipe, self._size)
+        camera, _ = composer.second_camera(scene, recipe.key)
+        return (scene, None), (scene, camera)
+
+
+def _occluders(recipes: Sequence[_Recipe]) -> Tensor:
+    """Return one prop per sample, in the middle of a transparent canvas: (B, 4, 224, 224)."""
+    canvas = torch.zeros(len(recipes), 4, _SPRITE_SIDE, _SPRITE_SIDE, dtype=torch.uint8)
+    for row, recipe in enumerate(recipes):
+        pixels = _others(recipe.key, recipe.drawing[1], 1)[0]
+        height, width = pixels.shape[:2]
+        top, left = (_SPRITE_SIDE - height) // 2, (_SPRITE_SIDE - width) // 2
+        canvas[row, :, top : top + height, left : left + width] = torch.from_numpy(
+            pixels.transpose(2, 0, 1).copy()
+        )
+    return canvas.to(torch.float32) / 255.0
+
+
+def _fill(images: Tensor, mask: Tensor, texture: Tensor) -> Tensor:
+    """Return (B, 3, H, W) uint8 with the object's surface replaced, one by one."""
+    filled = [
+        texture_fill(
+            images[i : i + 1].to(torch.float32) / 255.0,
+            mask=mask[i : i + 1],
+            texture=texture[i : i + 1],
+            strength=1.0,
+        )
+        for i in range(len(images))
+    ]
+    return (torch.cat(filled) * 255.0).round().to(torch.uint8)

@@ -1,0 +1,69 @@
+"""From what the user wrote (a name, a prefix and a path, a path) to a data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_cliprobust.datasets.base import Dataset
+from pytest_cliprobust.datasets.imagefolder import Frame, ImageFolder
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+
+
+def _image_folder(path: str, limit: int | None, frame: Frame | None, size: int) -> Dataset:
+    return ImageFolder(path, limit=limit, frame=frame, size=size)
+
+
+#: Published layouts by prefix: from path, limit, frame and size to a data set.
+LAYOUTS: dict[str, Callable[[str, int | None, Frame | None, int], Dataset]] = {
+    "imagefolder": _image_folder,
+}
+
+
+def load_dataset(
+    name_or_path: str | os.PathLike[str],
+    *,
+    profile: str = "standard",
+    limit: int | None = None,
+    frame: Frame | None = None,
+    size: int = 224,
+) -> Dataset:
+    """Return the data set that ``name_or_path`` means.
+
+    Args:
+        name_or_path: an embedded data set (``"clean"``, ``"factor-pose"``, or with its prefix,
+            ``"embedded:clean"``), a layout and its path (``"imagefolder:/data/imagenet-r"``), or the
+            path of an image folder. An embedded name wins over a folder of that name: write
+            ``./clean`` for the folder.
+        profile: ``"quick"``, ``"standard"`` or ``"full"``: how many embedded samples.
+        limit: use that many samples at most, a prefix that is balanced over the classes.
+        frame: how the model under test brings an image of any size to its frame (see
+            :meth:`~pytest_cliprobust.targets.base.Target.frame`); embedded pictures are composed in
+            their final size and do not need it.
+        size: side of the pictures in pixels.
+
+    Raises:
+        ClipRobustError: no such data set, profile or folder; the message names the nearest.
+    """
+    from pytest_cliprobust.datasets import embedded
+
+    text = os.fspath(name_or_path)
+    prefix, colon, rest = text.partition(":")
+    if colon and prefix == "embedded":
+        return embedded.EmbeddedDataset(rest, profile=profile, limit=limit, size=size)
+    if colon and prefix in LAYOUTS:
+        if not rest:
+            raise ClipRobustError(f"data set {text!r} names no folder; write {prefix}:PATH")
+        return LAYOUTS[prefix](rest, limit, frame, size)
+    known = embedded.names()
+    if text in known:
+        return embedded.EmbeddedDataset(text, profile=profile, limit=limit, size=size)
+    path = Path(text).expanduser()
+    if path.is_dir() or path.is_absolute() or text.startswith((".", "~")) or os.sep in text:
+        return ImageFolder(path, limit=limit, frame=frame, size=size)
+    prefixes = [f"{layout}:PATH" for layout in LAYOUTS]
+    raise ClipRobustError(
+        f"unknown data set {text!r}.{did_you_mean(text, known)} Known are the embedded "
+        f"{', '.join(known)}; {', '.join(prefixes)}; or the path of an image folder"
+    )
