@@ -55,6 +55,7 @@ class Perturbation:
         envelope: for each continuous parameter the range (mildest, strongest) that the worst-case
             search and the robustness frontier explore; strength 0 is the mildest end.
         inputs: names of the inputs needed besides the images.
+        optional: names of inputs that are used where the caller has them (``mask`` of an occlusion).
         source: paper, equation or table that the parameters come from.
         version: raise it whenever the output changes, it is part of the cache key.
         differentiable: whether gradients flow from the result to the images.
@@ -73,6 +74,7 @@ class Perturbation:
     differentiable: bool = True
     compilable: bool = True
     extra: bool = False
+    optional: frozenset[str] = frozenset()
 
     def __call__(self, images: Tensor, severity: int | None = None, /, **arguments: Any) -> Tensor:
         """Apply the perturbation at ``severity`` (0 to 5), or with explicit parameters.
@@ -88,7 +90,7 @@ class Perturbation:
         parameters = dict(self.parameters(severity)) if severity is not None else {}
         inputs: dict[str, Any] = {}
         for name, value in arguments.items():
-            if name in self.inputs:
+            if name in self.inputs or (name in self.optional and value is not None):
                 inputs[name] = value
             elif name not in KNOWN_INPUTS:
                 parameters[name] = value
@@ -127,6 +129,7 @@ def register(
     differentiable: bool = True,
     compilable: bool = True,
     extra: bool = False,
+    optional: tuple[str, ...] = (),
 ) -> Callable[[Function], Function]:
     """Register the decorated function as a perturbation; the function itself stays as it is.
 
@@ -160,6 +163,7 @@ def register(
             differentiable=differentiable,
             compilable=compilable,
             extra=extra,
+            optional=frozenset(optional),
         )
         return function
 
@@ -172,12 +176,16 @@ def _load_families() -> None:
 
 
 def get(name: str) -> Perturbation:
-    """Return the perturbation called ``name``.
+    """Return the perturbation called ``name``; ``kornia:RandomPosterize`` wraps that of kornia.
 
     Raises:
         ClipRobustError: there is none; the message names the nearest.
     """
     _load_families()
+    if name not in _REGISTRY and name.startswith("kornia:"):
+        from pytest_cliprobust.perturbations import kornia_adapter
+
+        return kornia_adapter.augmentation(name)
     try:
         return _REGISTRY[name]
     except KeyError:

@@ -1,0 +1,467 @@
+"""The ``cliprobust`` command.
+
+A subcommand is a function that adds its parser and names the function that runs it; it stands in
+:data:`COMMANDS`. This module imports nothing heavy: what a subcommand needs is imported where it runs,
+so that ``--help`` and a mistyped option answer at once. A :class:`ClipRobustError` and a mistyped
+option become one line on standard error and exit code 4, pytest's code for wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_cliprobust import __version__
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pytest_cliprobust.perturbations.registry import Perturbation
+
+#: pytest's exit code for wrong usage.
+USAGE_ERROR = 4
+
+Subparsers = Any  # argparse's own class for it is private
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that reports a mistake in one line, with exit code 4."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake and leave."""
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}. See `{self.prog} --help`\n")
+
+
+def _severity(text: str) -> int:
+    if text not in {"1", "2", "3", "4", "5"}:
+        raise argparse.ArgumentTypeError(f"a severity is 1, 2, 3, 4 or 5, not {text!r}")
+    return int(text)
+
+
+def _setting(text: str) -> tuple[str, float]:
+    name, equals, value = text.partition("=")
+    try:
+        if not name or not equals:
+            raise ValueError
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"write NAME=NUMBER, not {text!r}") from None
+
+
+def add_perturb(subparsers: Subparsers) -> None:
+    """Add ``cliprobust perturb``."""
+    parser = subparsers.add_parser(
+        "perturb",
+        help="write contact sheets that show perturbations on images",
+        description="Write a contact sheet per image: a row per perturbation, a column per severity.",
+    )
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
+    parser.add_argument(
+        "--perturbation",
+        nargs="+",
+        metavar="NAME",
+        help="perturbations to show, kornia:<Name> too (default: all that have severities)",
+    )
+    parser.add_argument(
+        "--severity",
+        nargs="+",
+        type=_severity,
+        default=[1, 2, 3, 4, 5],
+        metavar="N",
+        help="severities to show (default: 1 2 3 4 5)",
+    )
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        type=_setting,
+        default=[],
+        metavar="NAME=NUMBER",
+        help="a parameter, instead of a severity's; needs one --perturbation",
+    )
+    parser.add_argument(
+        "--depth",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="depth map for the 3D perturbations, one per image or one for all: .npy in metres, or "
+        "16-bit PNG in units of 1/--depth-scale metre",
+    )
+    parser.add_argument(
+        "--depth-scale",
+        type=float,
+        default=1000.0,
+        metavar="N",
+        help="PNG depth units per metre (default: 1000, millimetres)",
+    )
+    parser.add_argument("--mask", type=Path, metavar="FILE", help="object mask, white on black")
+    parser.add_argument("--occluder", type=Path, metavar="FILE", help="RGBA picture that occludes")
+    parser.add_argument("--texture", type=Path, metavar="FILE", help="texture for cue conflicts")
+    parser.add_argument("--text", default="iPod", help="what is written on images (default: iPod)")
+    parser.add_argument(
+        "--size", type=int, default=224, metavar="N", help="side of the square crop (default: 224)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default: 0)")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.set_defaults(run=_perturb)
+
+
+def _open(path: Path) -> Any:
+    """Return the decoded PIL image at ``path``."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except FileNotFoundError:
+        raise ClipRobustError(f"no file {str(path)!r}; check the path") from None
+    except OSError as error:
+        raise ClipRobustError(f"{str(path)!r} is no readable image ({error})") from None
+
+
+def _tensor(picture: Any, channels: str) -> Tensor:
+    """Return a PIL image as (1, C, H, W) float32 in [0, 1]."""
+    import torch
+
+    converted = picture.convert(channels)
+    data = torch.frombuffer(bytearray(converted.tobytes()), dtype=torch.uint8)
+    return (
+        data.reshape(converted.height, converted.width, -1).permute(2, 0, 1)[None] / 255
+    ).float()
+
+
+def _crop(image: Tensor, size: int, *, smooth: bool = True) -> Tensor:
+    """Return (1, C, H, W) resized to ``size`` on the shorter side and cropped in the middle."""
+    import torch.nn.functional as F
+
+    height, width = image.shape[-2:]
+    scale = size / min(height, width)
+    new = (max(size, round(height * scale)), max(size, round(width * scale)))
+    if smooth:
+        image = F.interpolate(image, new, mode="bicubic", antialias=True, align_corners=False)
+    else:
+        image = F.interpolate(image, new, mode="nearest-exact")
+    top, left = (new[0] - size) // 2, (new[1] - size) // 2
+    return image[..., top : top + size, left : left + size].contiguous()
+
+
+def _load_depth(path: Path, scale: float) -> Tensor:
+    """Return a depth map (1, 1, H, W) in metres."""
+    import numpy as np
+    import torch
+
+    if path.suffix.lower() == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            raise ClipRobustError(f"no file {str(path)!r}; check the path") from None
+        except (OSError, ValueError) as error:
+            raise ClipRobustError(f"{str(path)!r} is no readable .npy file ({error})") from None
+        array = np.squeeze(array).astype(np.float32)
+    else:
+        picture = _open(path)
+        if not picture.mode.startswith("I"):
+            raise ClipRobustError(
+                f"depth map {str(path)!r} is not a 16-bit greyscale PNG (its mode is "
+                f"{picture.mode}); save depth as .npy in metres or as 16-bit PNG"
+            )
+        array = np.asarray(picture, dtype=np.float32) / scale
+    if array.ndim != 2:
+        raise ClipRobustError(
+            f"depth map {str(path)!r} has shape {array.shape}; it must be height x width"
+        )
+    if not np.isfinite(array).all() or array.min() < 0 or array.max() <= 0:
+        raise ClipRobustError(
+            f"depth map {str(path)!r} holds values that are not finite, negative or all zero; "
+            "depth is in metres"
+        )
+    return torch.from_numpy(np.ascontiguousarray(array))[None, None]
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Perturbation]:
+    """Return the perturbations to show."""
+    from pytest_cliprobust.perturbations import registry
+
+    if arguments.perturbation:
+        return [registry.get(name) for name in arguments.perturbation]
+    return [p for p in registry.registered() if p.severities]
+
+
+#: Where the command takes each input from, for the message when it is missing.
+_INPUT_OPTIONS = {
+    "depth": "--depth FILE",
+    "mask": "--mask FILE",
+    "occluder": "--occluder FILE",
+    "texture": "--texture FILE",
+}
+
+
+def _missing(perturbation: Perturbation, inputs: dict[str, Any]) -> str:
+    """Return what this perturbation lacks and how to give it, or an empty string."""
+    lacking = [name for name in sorted(perturbation.inputs - {"seeds"}) if name not in inputs]
+    return ", ".join(
+        f"{name} ({_INPUT_OPTIONS[name]})" if name in _INPUT_OPTIONS else name for name in lacking
+    )
+
+
+def _perturb(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from pytest_cliprobust.contact_sheet import Row, caption, contact_sheet
+    from pytest_cliprobust.perturbations import registry
+    from pytest_cliprobust.perturbations.typographic import render_text
+
+    if arguments.size < 16:
+        raise ClipRobustError(f"--size {arguments.size} is too small; 16 is the least")
+    depths = arguments.depth or []
+    if len(depths) not in (0, 1, len(arguments.images)):
+        raise ClipRobustError(
+            f"{len(depths)} depth maps for {len(arguments.images)} images; give one for each image, "
+            "or one for all"
+        )
+    perturbations = _chosen(arguments)
+    settings = dict(arguments.settings)
+    if settings and len(perturbations) != 1:
+        raise ClipRobustError("--set needs exactly one --perturbation, whose parameters it sets")
+    if not str(arguments.text).strip():
+        raise ClipRobustError("--text is empty; give at least one letter")
+    try:
+        device = torch.device(arguments.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ClipRobustError(f"device {arguments.device!r} is not usable here: {reason}") from None
+
+    size = arguments.size
+    common: dict[str, Any] = {"text": render_text([arguments.text]).to(device)}
+    if arguments.mask is not None:
+        common["mask"] = _crop(_tensor(_open(arguments.mask), "L"), size).clamp(0, 1).to(device)
+    if arguments.occluder is not None:
+        common["occluder"] = _tensor(_open(arguments.occluder), "RGBA").to(device)
+    if arguments.texture is not None:
+        texture = _crop(_tensor(_open(arguments.texture), "RGB"), size)
+        common["texture"] = texture.clamp(0, 1).to(device)
+
+    told: set[str] = set()
+    used: set[Path] = set()
+    for index, path in enumerate(arguments.images):
+        image = _crop(_tensor(_open(path), "RGB"), size).clamp(0, 1).to(device)
+        inputs = dict(common)
+        if depths:
+            depth = _load_depth(depths[min(index, len(depths) - 1)], arguments.depth_scale)
+            inputs["depth"] = _crop(depth, size, smooth=False).to(device)
+        rows = []
+        for perturbation in perturbations:
+            lacking = _missing(perturbation, inputs)
+            if lacking and arguments.perturbation:
+                raise ClipRobustError(f"perturbation {perturbation.name!r} needs {lacking}")
+            if lacking:
+                if perturbation.name not in told:
+                    print(f"left out: {perturbation.name} needs {lacking}", file=sys.stderr)
+                told.add(perturbation.name)
+                continue
+            seeds = registry.sample_seeds((path.stem,), perturbation.name, arguments.seed)
+            inputs["seeds"] = seeds.to(device)
+            rows.append(_row(Row, caption, perturbation, image, inputs, arguments, settings))
+        if not rows:
+            raise ClipRobustError("no perturbation is left to show; see the lines above")
+        columns = (
+            []
+            if settings or not perturbations[0].severities
+            else [f"severity {severity}" for severity in arguments.severity]
+        )
+        widest = max(row.images.shape[0] for row in rows)
+        columns = (columns or ["perturbed"])[:widest]
+        sheet = contact_sheet(rows, columns, title=path.name, original=image[0])
+        out = arguments.out / f"{path.stem}.png"
+        if out in used:
+            out = arguments.out / f"{path.stem}_{index + 1}.png"
+        used.add(out)
+        try:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            sheet.save(out)
+        except OSError as error:
+            raise ClipRobustError(f"cannot write {str(out)!r}: {error.strerror or error}") from None
+        print(out)
+    return 0
+
+
+def _row(
+    row: Any,
+    caption: Callable[[dict[str, Any]], str],
+    perturbation: Perturbation,
+    image: Tensor,
+    inputs: dict[str, Any],
+    arguments: argparse.Namespace,
+    settings: dict[str, float],
+) -> Any:
+    """Return the sheet's row of one perturbation on one image (1, 3, H, W)."""
+    import torch
+
+    steps: list[tuple[int | None, dict[str, Any]]]
+    if settings or not perturbation.severities:
+        known = set(perturbation.envelope) | {k for step in perturbation.severities for k in step}
+        for name in settings:
+            if known and name not in known:
+                raise ClipRobustError(
+                    f"perturbation {perturbation.name!r} has no parameter {name!r}."
+                    f"{did_you_mean(name, known)} It takes {', '.join(sorted(known))}"
+                )
+        missing = {k for step in perturbation.severities for k in step} - set(settings)
+        middle = perturbation.severities[len(perturbation.severities) // 2 :][:1]
+        filled = {k: v for step in middle for k, v in step.items() if k in missing}
+        steps = [(None, {**filled, **settings})]
+    else:
+        steps = [
+            (severity, dict(perturbation.parameters(severity)))
+            for severity in arguments.severity
+            if severity <= len(perturbation.severities)
+        ]
+    with torch.inference_mode():
+        results = [
+            perturbation(image, severity, **inputs)
+            if severity is not None
+            else perturbation(image, **parameters, **inputs)
+            for severity, parameters in steps
+        ]
+    return row(
+        name=perturbation.name,
+        images=torch.cat(results),
+        captions=tuple(caption(parameters) for _, parameters in steps),
+        note=perturbation.source,
+        group=perturbation.family,
+    )
+
+
+def add_perturbations(subparsers: Subparsers) -> None:
+    """Add ``cliprobust perturbations``."""
+    parser = subparsers.add_parser(
+        "perturbations",
+        help="list all perturbations",
+        description="List all perturbations with family, inputs and source.",
+    )
+    parser.add_argument("--family", metavar="NAME", help="only those of one family")
+    parser.add_argument(
+        "--kornia", action="store_true", help="list kornia's augmentations and their parameters"
+    )
+    parser.set_defaults(run=_perturbations)
+
+
+def _perturbations(arguments: argparse.Namespace) -> int:
+    if arguments.kornia:
+        from pytest_cliprobust.perturbations.kornia_adapter import PREFIX, _accepted, available
+
+        _print_table(
+            ("name", "parameters"),
+            [
+                (
+                    PREFIX + name,
+                    ", ".join(
+                        key if p.default is p.empty else f"{key}={p.default!r}"
+                        for key, p in _accepted(kind).items()
+                    ),
+                )
+                for name, kind in available().items()
+            ],
+        )
+        return 0
+    from pytest_cliprobust.perturbations import registry
+
+    everything = list(registry.registered())
+    if arguments.family is not None:
+        families = list(dict.fromkeys(p.family for p in everything))
+        if arguments.family not in families:
+            raise ClipRobustError(
+                f"unknown family {arguments.family!r}.{did_you_mean(arguments.family, families)} "
+                f"Choose one of {', '.join(families)}"
+            )
+        everything = [p for p in everything if p.family == arguments.family]
+    _print_table(
+        ("name", "family", "severities", "inputs", "source"),
+        [
+            (
+                p.name,
+                p.family,
+                str(len(p.severities) or "–"),
+                ", ".join([*sorted(p.inputs), *(f"[{name}]" for name in sorted(p.optional))])
+                or "–",
+                p.source,
+            )
+            for p in everything
+        ],
+    )
+    return 0
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: drawn with rich on a terminal, else tab-separated, one row per line."""
+    if not sys.stdout.isatty():
+        print("\t".join(head))
+        for row in rows:
+            print("\t".join(" ".join(cell.split()) for cell in row))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for number, column in enumerate(head):
+        table.add_column(column, no_wrap=number == 0, style="cyan" if number == 0 else None)
+    for row in rows:
+        table.add_row(*[escape(cell) for cell in row])
+    Console().print(table)
+
+
+#: The subcommands, in the order of ``--help``. Each adds its own parser and sets ``run``, a function
+#: from the parsed arguments to the exit code.
+COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_perturb, add_perturbations)
+
+
+def build_parser() -> Parser:
+    """Return the parser of the whole command."""
+    parser = Parser(prog="cliprobust", description="Robustness tests for CLIP models.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", parser_class=Parser
+    )
+    for add in COMMANDS:
+        add(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = build_parser()
+    words = list(sys.argv[1:] if argv is None else argv)
+    commands = parser._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    first = next((word for word in words if not word.startswith("-")), None)
+    if first is not None and commands is not None and first not in commands:
+        parser.exit(
+            USAGE_ERROR,
+            f"cliprobust: unknown command {first!r}.{did_you_mean(first, commands)} "
+            f"Commands: {', '.join(commands)}\n",
+        )
+    arguments = parser.parse_args(words)
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return int(arguments.run(arguments))
+    except ClipRobustError as error:
+        print(f"cliprobust: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except BrokenPipeError:
+        # The reader of a pipe (head, say) has left: no message, and none when Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,214 @@
+"""Contact sheets: what perturbations look like, drawn with Pillow alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFont
+    from torch import Tensor
+
+_GROUND = (255, 255, 255)
+_INK = (26, 28, 33)
+_FAINT = (118, 122, 131)
+_RULE = (222, 224, 229)
+_GAP = 6
+_EDGE = 18
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a sheet.
+
+    Attributes:
+        name: what the row shows, on the left.
+        note: a second, fainter line beneath the name.
+        images: (N, 3, H, W) in [0, 1] on any device, one per column from the left.
+        captions: a line beneath each image (its parameters, say); may be empty.
+        group: rows of one group stand together under its heading.
+    """
+
+    name: str
+    images: Tensor
+    captions: tuple[str, ...] = ()
+    note: str = ""
+    group: str = ""
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """Return an image (3, H, W) in [0, 1] as a PIL image, rounded to 8 bits."""
+    from PIL import Image
+
+    data = (image.detach().float().clamp(0, 1) * 255).round().byte().cpu()
+    _, height, width = data.shape
+    pixels = bytes(data.permute(1, 2, 0).contiguous().flatten().tolist())
+    return Image.frombytes("RGB", (width, height), pixels)
+
+
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _fit(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: float) -> str:
+    """Return ``text``, cut with an ellipsis where it is wider than ``width`` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text.rstrip(" ,=") + "…"
+
+
+def _wrap(
+    text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: float, lines: int
+) -> list[str]:
+    """Return ``text`` broken into at most ``lines`` lines, at blanks and after underscores."""
+    pieces = text.replace("_", "_ ").split(" ")
+    result = [""]
+    for piece in pieces:
+        glue = "" if not result[-1] or result[-1].endswith("_") else " "
+        if font.getlength(result[-1] + glue + piece) <= width or not result[-1]:
+            result[-1] += glue + piece
+        else:
+            result.append(piece)
+    if len(result) > lines:
+        result = [*result[: lines - 1], " ".join(result[lines - 1 :]).replace("_ ", "_")]
+    return [_fit(line, font, width) for line in result]
+
+
+def contact_sheet(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    *,
+    title: str,
+    original: Tensor | None = None,
+    cell: int = 144,
+) -> Image.Image:
+    """Return one sheet: a row per perturbation, a column per severity, everything labelled.
+
+    Args:
+        rows: what to show; a row may have fewer images than there are columns.
+        columns: headings of the columns.
+        title: first line of the sheet.
+        original: the image before perturbation (3, H, W), shown as the first column of every row.
+        cell: longer side of an image on the sheet, in pixels.
+    """
+    from PIL import Image, ImageDraw
+
+    title_font, head_font, name_font, small_font = _font(20), _font(14), _font(14), _font(11)
+    label_width = 150
+    heads = ([] if original is None else ["original"]) + list(columns)
+    sample = rows[0].images[0] if rows else original
+    ratio = 1.0 if sample is None else sample.shape[-2] / sample.shape[-1]
+    cell_width = cell if ratio <= 1 else max(1, round(cell / ratio))
+    cell_height = cell if ratio >= 1 else max(1, round(cell * ratio))
+    captions = [
+        [_wrap(text, small_font, cell_width, 2) for text in row.captions if text] for row in rows
+    ]
+    caption_lines = max((len(lines) for row in captions for lines in row), default=0)
+    row_height = cell_height + 2 * _GAP + 13 * caption_lines
+    groups = list(dict.fromkeys(row.group for row in rows))
+    headings = sum(1 for group in groups if group)
+    top = _EDGE + 34 + 26
+    width = 2 * _EDGE + label_width + len(heads) * (cell_width + _GAP) - _GAP
+    width = max(width, 2 * _EDGE + round(title_font.getlength(title)))
+    height = top + len(rows) * row_height + headings * 34 + _EDGE
+    sheet = Image.new("RGB", (width, height), _GROUND)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_EDGE, _EDGE - 2), title, font=title_font, fill=_INK)
+
+    def column(index: int) -> int:
+        return _EDGE + label_width + index * (cell_width + _GAP)
+
+    for index, head in enumerate(heads):
+        draw.text(
+            (column(index) + cell_width / 2, top - 10),
+            _fit(head, head_font, cell_width),
+            font=head_font,
+            fill=_FAINT,
+            anchor="ms",
+        )
+    small = None if original is None else _shrink(original, (cell_width, cell_height))
+    y = top
+    for group in groups:
+        if group:
+            draw.line((_EDGE, y + 8, width - _EDGE, y + 8), fill=_RULE)
+            draw.text((_EDGE, y + 26), group, font=head_font, fill=_FAINT, anchor="ls")
+            y += 34
+        for row in rows:
+            if row.group != group:
+                continue
+            lines = _wrap(row.name, name_font, label_width - 12, 2)
+            for number, line in enumerate(lines):
+                draw.text((_EDGE, y + 2 + 18 * number), line, font=name_font, fill=_INK)
+            below = y + 6 + 18 * len(lines)
+            for number, line in enumerate(_wrap(row.note, small_font, label_width - 12, 6)):
+                draw.text((_EDGE, below + 14 * number), line, font=small_font, fill=_FAINT)
+            offset = 0
+            if small is not None:
+                sheet.paste(small, (column(0), y))
+                offset = 1
+            for index, image in enumerate(row.images):
+                x = column(index + offset)
+                sheet.paste(_shrink(image, (cell_width, cell_height)), (x, y))
+                below_image = row.captions[index] if index < len(row.captions) else ""
+                for number, line in enumerate(_wrap(below_image, small_font, cell_width, 2)):
+                    draw.text(
+                        (x + cell_width / 2, y + cell_height + 2 + 13 * number),
+                        line,
+                        font=small_font,
+                        fill=_FAINT,
+                        anchor="ma",
+                    )
+            y += row_height
+    return sheet
+
+
+def _shrink(image: Tensor, size: tuple[int, int]) -> Image.Image:
+    from PIL import Image
+
+    picture = to_pil(image)
+    if picture.size == size:
+        return picture
+    larger = size[0] > picture.size[0]
+    how = Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS
+    return picture.resize(size, how)
+
+
+def caption(parameters: Mapping[str, object]) -> str:
+    """Return parameters as one short line, numbers to three digits."""
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in parameters.items()
+    )
+
+
+def before_after(
+    before: Tensor, after: Tensor, path: Path, *, title: str, note: str = "", limit: int = 8
+) -> Path:
+    """Write a sheet of images before and after a perturbation, and return its path.
+
+    Args:
+        before: (B, 3, H, W) in [0, 1].
+        after: the same shape.
+        path: a PNG file; its folder is made if need be.
+        title: first line.
+        note: the perturbation's parameters, say.
+        limit: show at most so many samples.
+    """
+    count = min(limit, before.shape[0])
+    sheet = contact_sheet(
+        [
+            Row("before", before[:count]),
+            Row("after", after[:count], note=note),
+        ],
+        [str(index + 1) for index in range(count)],
+        title=title,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    return path

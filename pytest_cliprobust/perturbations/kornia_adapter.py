@@ -1,0 +1,332 @@
+"""Any 2D augmentation of kornia as a perturbation, by name: ``kornia:RandomPosterize``.
+
+kornia draws its parameters (and some of its noise) from the *global* generator of torch, for the
+batch as a whole: the same image then gets another perturbation in another batch, and some
+augmentations (motion blur) draw one parameter for all. Here each sample goes through the augmentation
+alone, in a batch of one, with the global generators seeded by that sample's seed and put back
+afterwards: row ``i`` is bit-identical in every batch.
+
+The price: B passes of the augmentation instead of one (the kernels are launched B times), and one
+transfer of the B seeds to the host when they lie on an accelerator. ``torch.compile`` therefore does
+not trace it, and neither do fake tensors. Threads that draw from torch's global generators at the
+same moment would disturb it, as they disturb kornia.
+
+A table of named perturbations, as a TOML file gives it, goes through :func:`register_table`::
+
+    [perturbations.posterize]
+    augmentation = "kornia:RandomPosterize"
+    severities = [{ bits = 6.0 }, { bits = 5.0 }, { bits = 4.0 }, { bits = 3.0 }, { bits = 2.0 }]
+    envelope = { bits = [8.0, 1.0] }
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.perturbations.registry import Perturbation
+
+PREFIX = "kornia:"
+
+# Settings of kornia that would contradict the contract of perturbations.
+_FIXED = {
+    "p": "each image is perturbed, always",
+    "same_on_batch": "samples do not depend on each other",
+    "keepdim": "the shape is kept",
+    "p_batch": "each image is perturbed, always",
+}
+_LOCK = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def available() -> Mapping[str, type[nn.Module]]:
+    """Return kornia's 2D augmentations by name: those that work on one image alone."""
+    import kornia.augmentation
+
+    base = kornia.augmentation.AugmentationBase2D
+    return {
+        name: member
+        for name, member in sorted(vars(kornia.augmentation).items())
+        if isinstance(member, type) and issubclass(member, base) and "Base2D" not in name
+    }
+
+
+def _class(name: str) -> type[nn.Module]:
+    plain = name.removeprefix(PREFIX)
+    found = available().get(plain)
+    if found is None:
+        import kornia.augmentation
+
+        if isinstance(getattr(kornia.augmentation, plain, None), type):
+            raise ClipRobustError(
+                f"{PREFIX}{plain} is no 2D augmentation of a single image (mixes of several images, "
+                "3D ones and containers are not); name one of those that `cliprobust perturbations "
+                "--kornia` lists"
+            )
+        raise ClipRobustError(
+            f"kornia {kornia.__version__} has no 2D augmentation {plain!r}."
+            f"{did_you_mean(plain, available())} "
+            "`cliprobust perturbations --kornia` lists them all"
+        )
+    return found
+
+
+def _accepted(kind: type[nn.Module]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of an augmentation that a user may set."""
+    signature = inspect.signature(kind.__init__)
+    return {
+        name: parameter
+        for name, parameter in signature.parameters.items()
+        if name not in {"self", *_FIXED}
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+
+
+def _check_names(name: str, given: Mapping[str, Any]) -> None:
+    accepted = _accepted(_class(name))
+    for key in given:
+        if key in _FIXED:
+            raise ClipRobustError(
+                f"{PREFIX}{name}: parameter {key!r} cannot be set, since {_FIXED[key]}; remove it"
+            )
+        if key not in accepted:
+            raise ClipRobustError(
+                f"{PREFIX}{name} has no parameter {key!r}.{did_you_mean(key, accepted)} "
+                f"It takes {', '.join(accepted) or 'none'}"
+            )
+
+
+def _hashable(value: Any) -> Any:
+    """Return a TOML value with lists as tuples, as kornia wants ranges."""
+    return tuple(_hashable(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+@lru_cache(maxsize=64)
+def _build(name: str, parameters: tuple[tuple[str, Any], ...]) -> nn.Module:
+    """Return the augmentation, with probability 1.
+
+    Raises:
+        ClipRobustError: kornia refuses the parameters; its reason is in the message.
+    """
+    kind = _class(name)
+    given = dict(parameters)
+    _check_names(name, given)
+    absent = [
+        key
+        for key, parameter in _accepted(kind).items()
+        if parameter.default is parameter.empty and key not in given
+    ]
+    if absent:
+        raise ClipRobustError(
+            f"{PREFIX}{name} needs {', '.join(absent)}; give "
+            f"{'it' if len(absent) == 1 else 'them'} as parameters"
+        )
+    if "p" in inspect.signature(kind.__init__).parameters:
+        given["p"] = 1.0
+    for key, parameter in _accepted(kind).items():
+        # RandomFisheye wants its ranges as tensors, which a TOML file cannot hold.
+        if parameter.annotation in (Tensor, "torch.Tensor", "Tensor") and key in given:
+            given[key] = torch.as_tensor(given[key])
+    try:
+        return kind(**given)
+    except Exception as error:  # kornia checks with assert, ValueError, TypeError and others
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        settings = ", ".join(f"{key}={value!r}" for key, value in parameters)
+        raise ClipRobustError(
+            f"{PREFIX}{name}({settings}) was refused by kornia: {reason}"
+        ) from None
+
+
+@contextmanager
+def _global_generators(device: torch.device) -> Iterator[Callable[[int], None]]:
+    """Yield a function that seeds torch's global generators (CPU, ``device``); put them back after.
+
+    ``torch.manual_seed`` would also seed every other accelerator, hence this.
+    """
+    generators: list[torch.Generator] = [torch.default_generator]
+    module: ModuleType | None = None
+    if device.type != "cpu":
+        module = torch.get_device_module(device)
+        if hasattr(module, "default_generators"):
+            index = device.index if device.index is not None else module.current_device()
+            generators.append(module.default_generators[index])
+            module = None
+    with _LOCK:
+        states = [generator.get_state() for generator in generators]
+        state = None if module is None else module.get_rng_state()
+
+        def seed(value: int) -> None:
+            for generator in generators:
+                generator.manual_seed(value)
+            if module is not None:
+                module.manual_seed(value)
+
+        try:
+            yield seed
+        finally:
+            for generator, before in zip(generators, states, strict=True):
+                generator.set_state(before)
+            if module is not None:
+                module.set_rng_state(state)
+
+
+def apply(images: Tensor, name: str, parameters: Mapping[str, Any], seeds: Tensor) -> Tensor:
+    """Apply a kornia augmentation to each sample on its own.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1]; half precision is computed in float32.
+        name: the class in ``kornia.augmentation``, with or without ``kornia:``.
+        parameters: its arguments; lists become tuples.
+        seeds: (B,) int64, on the CPU for preference.
+
+    Raises:
+        ClipRobustError: unknown name or parameter, a value that kornia refuses, or an augmentation
+            that changes the shape.
+    """
+    plain = name.removeprefix(PREFIX)
+    module = _build(plain, tuple(sorted((k, _hashable(v)) for k, v in parameters.items())))
+    dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
+    rows = []
+    with _global_generators(images.device) as seed:
+        for image, value in zip(torch.split(images, 1), seeds.tolist(), strict=True):
+            seed(value)
+            row = module(image.to(dtype).contiguous())
+            if row.shape != image.shape:
+                raise ClipRobustError(
+                    f"{PREFIX}{plain} turned {tuple(image.shape[1:])} into {tuple(row.shape[1:])}, "
+                    "but a perturbation keeps the shape; choose parameters that do"
+                )
+            rows.append(row)
+    if not rows:
+        return images
+    return torch.cat(rows).clamp(0, 1).to(images.dtype)
+
+
+def _function(name: str, defaults: Mapping[str, Any]) -> Callable[..., Tensor]:
+    def perturb(images: Tensor, *, seeds: Tensor, **parameters: Any) -> Tensor:
+        return apply(images, name, {**defaults, **parameters}, seeds)
+
+    perturb.__name__ = name
+    perturb.__doc__ = f"kornia.augmentation.{name}, one sample at a time; see {__name__}."
+    return perturb
+
+
+def _version(release: str, name: str, defaults: Mapping[str, Any]) -> int:
+    """Return a version that changes with kornia's release and the fixed parameters (cache keys)."""
+    text = f"{release}\0{name}\0{sorted(defaults.items())!r}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
+
+
+def augmentation(
+    name: str,
+    *,
+    alias: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    severities: tuple[Mapping[str, Any], ...] = (),
+    envelope: Mapping[str, tuple[float, float]] | None = None,
+) -> Perturbation:
+    """Return a kornia augmentation as a perturbation (not registered).
+
+    Args:
+        name: ``kornia:RandomPosterize`` or ``RandomPosterize``.
+        alias: the perturbation's name; by default ``kornia:<name>``.
+        parameters: arguments that hold at every severity.
+        severities: up to five mappings of arguments. Without any, the perturbation is called without
+            a severity and uses ``parameters`` and kornia's defaults.
+        envelope: range (mildest, strongest) of arguments that are single numbers.
+
+    Raises:
+        ClipRobustError: unknown augmentation or parameter; the message names the nearest.
+    """
+    import kornia
+
+    plain = name.removeprefix(PREFIX)
+    for given in (parameters or {}, envelope or {}, *severities):
+        _check_names(plain, given)
+    defaults = {key: _hashable(value) for key, value in (parameters or {}).items()}
+    return Perturbation(
+        name=alias or f"{PREFIX}{plain}",
+        function=_function(plain, defaults),
+        family="kornia_adapter",
+        severities=tuple({k: _hashable(v) for k, v in step.items()} for step in severities),
+        envelope=dict(envelope or {}),
+        inputs=frozenset({"seeds"}),
+        source=f"kornia {kornia.__version__}, {plain}" + (f" with {defaults}" if defaults else ""),
+        version=_version(kornia.__version__, plain, defaults),
+        differentiable=False,
+        compilable=False,
+    )
+
+
+def register_table(table: Mapping[str, Any]) -> tuple[str, ...]:
+    """Register the perturbations of a TOML table, by name; return the names.
+
+    Each entry has ``augmentation`` and optionally ``parameters``, ``severities`` (an array of tables)
+    and ``envelope`` (arrays of two numbers).
+
+    Raises:
+        ClipRobustError: a key, augmentation or parameter is unknown, a value has the wrong form, or
+            the name is taken.
+    """
+    keys = ("augmentation", "parameters", "severities", "envelope")
+    made: list[Perturbation] = []
+    for alias, entry in table.items():
+        where = f"perturbations.{alias}"
+        if not isinstance(entry, Mapping):
+            raise ClipRobustError(f"{where} must be a table with the key 'augmentation'")
+        for key in entry:
+            if key not in keys:
+                raise ClipRobustError(
+                    f"{where}: unknown key {key!r}.{did_you_mean(key, keys)} "
+                    f"It takes {', '.join(keys)}"
+                )
+        name = entry.get("augmentation")
+        if not isinstance(name, str) or not name.startswith(PREFIX):
+            raise ClipRobustError(
+                f"{where}: 'augmentation' must name one of kornia's, e.g. 'kornia:RandomPosterize', "
+                f"not {name!r}"
+            )
+        steps = entry.get("severities", [])
+        if not isinstance(steps, list) or not all(isinstance(step, Mapping) for step in steps):
+            raise ClipRobustError(
+                f"{where}: 'severities' must be an array of tables, mildest first"
+            )
+        ranges: dict[str, tuple[float, float]] = {}
+        for key, ends in entry.get("envelope", {}).items():
+            if not (
+                isinstance(ends, list)
+                and len(ends) == 2
+                and all(isinstance(end, int | float) for end in ends)
+            ):
+                raise ClipRobustError(
+                    f"{where}: envelope of {key!r} must be [mildest, strongest], not {ends!r}"
+                )
+            ranges[key] = (float(ends[0]), float(ends[1]))
+        taken = registry._REGISTRY.get(alias)
+        if taken is not None and taken.family != "kornia_adapter":
+            raise ClipRobustError(
+                f"{where}: that name is taken by {taken.function.__module__}; choose another"
+            )
+        made.append(
+            augmentation(
+                name,
+                alias=alias,
+                parameters=entry.get("parameters"),
+                severities=tuple(steps),
+                envelope=ranges,
+            )
+        )
+    for perturbation in made:
+        registry._REGISTRY[perturbation.name] = perturbation
+    return tuple(perturbation.name for perturbation in made)

@@ -1,0 +1,239 @@
+"""The ``cliprobust`` command: contact sheets, lists, and mistakes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pytest_cliprobust import cli
+from pytest_cliprobust.contact_sheet import Row, contact_sheet, to_pil
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.perturbations import registry
+
+
+@pytest.fixture(autouse=True)
+def few_families(monkeypatch: pytest.MonkeyPatch):
+    """Keep to this file's families and to one 3D perturbation, whatever else is registered."""
+    monkeypatch.setattr(registry, "FAMILIES", ("occlusion", "typographic", "kornia_adapter"))
+    from pytest_cliprobust.perturbations import occlusion, typographic
+
+    keep = ("occlusion", "patch_occlusion", "typographic")
+    assert occlusion
+    assert typographic
+    monkeypatch.setattr(registry, "_REGISTRY", {name: registry._REGISTRY[name] for name in keep})
+
+    @registry.register(
+        "haze",
+        severities=tuple({"density": s / 10} for s in range(1, 6)),
+        envelope={"density": (0.0, 1.0)},
+        inputs=("depth",),
+        source="this test",
+    )
+    def haze(images: torch.Tensor, *, density: float, depth: torch.Tensor) -> torch.Tensor:
+        clear = torch.exp(-density * depth)
+        return images * clear + (1 - clear)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    y, x = np.mgrid[0:60, 0:90]
+    array = np.stack((x * 2, y * 4, 255 - x * 2), axis=-1).astype(np.uint8)
+    path = tmp_path / "ramp.png"
+    Image.fromarray(array).save(path)
+    return path
+
+
+def perturb(picture: Path, *words: str) -> int:
+    out = picture.parent / "out"
+    return cli.main(["perturb", str(picture), "--out", str(out), "--size", "32", *words])
+
+
+def test_perturb_writes_a_sheet_and_says_what_is_left_out(picture: Path, capsys) -> None:
+    assert perturb(picture) == 0
+    told = capsys.readouterr()
+    sheet = Image.open(told.out.strip())
+    assert Path(told.out.strip()) == picture.parent / "out" / "ramp.png"
+    assert told.err.splitlines() == [
+        "left out: occlusion needs occluder (--occluder FILE)",
+        "left out: haze needs depth (--depth FILE)",
+    ]
+    # Label, original and five severities side by side, two rows of 144 pixels.
+    assert sheet.width > 6 * 144
+    assert 2 * 144 < sheet.height < 600
+    pixels = np.asarray(sheet)
+    assert (pixels[2:10, 2:10] == 255).all()
+    assert pixels.std() > 20
+
+
+@pytest.mark.parametrize("kind", ["npy", "png"])
+def test_depth_from_npy_and_png(picture: Path, capsys, kind: str) -> None:
+    metres = np.tile(np.linspace(1, 20, 90, dtype=np.float32), (60, 1))
+    path = picture.parent / f"depth.{kind}"
+    if kind == "npy":
+        np.save(path, metres)
+    else:
+        Image.fromarray((metres * 1000).round().astype(np.uint16)).save(path)
+    loaded = cli._load_depth(path, 1000.0)
+    assert loaded.shape == (1, 1, 60, 90)
+    assert torch.allclose(loaded[0, 0], torch.from_numpy(metres), atol=1e-3)
+    assert perturb(picture, "--perturbation", "haze", "--depth", str(path)) == 0
+    assert "left out" not in capsys.readouterr().err
+
+
+def test_severities_and_settings_choose_the_columns(picture: Path, capsys) -> None:
+    arguments = ("--perturbation", "patch_occlusion")
+    widths = []
+    for more in ([], ["--severity", "1", "5"], ["--set", "coverage=0.25"]):
+        assert perturb(picture, *arguments, *more) == 0
+        widths.append(Image.open(capsys.readouterr().out.strip()).width)
+    assert widths[0] - widths[1] == 3 * 150
+    assert widths[1] > widths[2]
+
+
+def test_occluder_mask_kornia_and_seed(picture: Path, capsys) -> None:
+    occluder = picture.parent / "occluder.png"
+    Image.new("RGBA", (20, 20), (255, 0, 0, 255)).save(occluder)
+    mask = picture.parent / "mask.png"
+    Image.new("L", (90, 60), 255).save(mask)
+    names = ("--perturbation", "occlusion", "kornia:RandomSolarize")
+    sheets = []
+    for seed in ("0", "0", "1"):
+        words = ("--occluder", str(occluder), "--mask", str(mask), "--seed", seed)
+        assert perturb(picture, *names, *words) == 0
+        sheets.append(np.asarray(Image.open(capsys.readouterr().out.strip())))
+    assert (sheets[0] == sheets[1]).all()
+    assert (sheets[0] != sheets[2]).any()
+    red = (sheets[0] == (255, 0, 0)).all(axis=-1)
+    assert red.sum() > 0.1 * 144 * 144 * 3
+
+
+def test_images_of_the_same_name_do_not_overwrite_each_other(picture: Path, capsys) -> None:
+    other = picture.parent / "sub" / "ramp.jpg"
+    other.parent.mkdir()
+    Image.open(picture).save(other)
+    words = ["--out", str(picture.parent / "out"), "--perturbation", "patch_occlusion"]
+    assert cli.main(["perturb", str(picture), str(other), *words]) == 0
+    assert [Path(line).name for line in capsys.readouterr().out.split()] == [
+        "ramp.png",
+        "ramp_2.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--perturbation", "haz"], "Did you mean 'haze'"),
+        (["--perturbation", "haze"], "'haze' needs depth (--depth FILE)"),
+        (["--perturbation", "kornia:RandomSolarise"], "Did you mean 'RandomSolarize'"),
+        (["--set", "coverage=0.2"], "exactly one --perturbation"),
+        (["--perturbation", "patch_occlusion", "--set", "cover=1"], "Did you mean 'coverage'"),
+        (["--depth", "nowhere.npy"], "no file 'nowhere.npy'"),
+        (["--depth", "a.npy", "b.npy", "c.npy"], "3 depth maps for 1 images"),
+        (["--mask", "nowhere.png"], "no file 'nowhere.png'"),
+        (["--size", "3"], "16 is the least"),
+        (["--device", "gpu"], "device 'gpu' is not usable here"),
+        (["--text", " "], "--text is empty"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_4(picture: Path, capsys, words, message) -> None:
+    assert perturb(picture, *words) == cli.USAGE_ERROR == 4
+    told = capsys.readouterr().err.strip().splitlines()
+    assert message in told[-1]
+    assert all(line.startswith("left out") for line in told[:-1])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pertub"], "Did you mean 'perturb'"),
+        (["perturb", "x.png"], "--out"),
+        (["perturb", "x.png", "--out", "o", "--severity", "6"], "1, 2, 3, 4 or 5, not '6'"),
+        (["perturb", "x.png", "--out", "o", "--set", "a"], "write NAME=NUMBER, not 'a'"),
+        (["perturb", "x.png", "--out", "o", "--sze", "3"], "--sze"),
+    ],
+)
+def test_mistyped_options_are_one_line_and_exit_code_4(capsys, words, message) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 4
+    told = capsys.readouterr().err
+    assert message in told
+    assert len(told.strip().splitlines()) == 1
+
+
+def test_an_unreadable_image_and_a_wrong_depth_map(picture: Path, capsys) -> None:
+    text = picture.parent / "text.png"
+    text.write_text("no picture")
+    assert perturb(text) == 4
+    assert "is no readable image" in capsys.readouterr().err
+    eight_bits = picture.parent / "eight.png"
+    Image.new("L", (9, 9), 3).save(eight_bits)
+    negative = picture.parent / "negative.npy"
+    np.save(negative, -np.ones((4, 4)))
+    cube = picture.parent / "cube.npy"
+    np.save(cube, np.ones((4, 4, 3)))
+    for path, message in (
+        (eight_bits, "not a 16-bit greyscale PNG"),
+        (negative, "negative"),
+        (cube, "height x width"),
+        (text, "is no readable image"),
+    ):
+        with pytest.raises(ClipRobustError, match=message):
+            cli._load_depth(path, 1000.0)
+
+
+def test_the_list_is_plain_without_a_terminal_and_a_table_with_one(capsys, monkeypatch) -> None:
+    assert cli.main(["perturbations"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("\t") == ["name", "family", "severities", "inputs", "source"]
+    rows = {line.split("\t")[0]: line.split("\t") for line in lines[1:]}
+    assert rows["occlusion"][1:4] == ["occlusion", "5", "occluder, seeds, [mask]"]
+    assert rows["haze"][4] == "this test"
+    assert cli.main(["perturbations", "--family", "typographic"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert cli.main(["perturbations", "--family", "typo"]) == 4
+    assert "Did you mean 'typographic'" in capsys.readouterr().err
+    assert cli.main(["perturbations", "--kornia"]) == 0
+    assert "kornia:RandomPosterize\tbits=3" in capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "160")
+    assert cli.main(["perturbations"]) == 0
+    table = capsys.readouterr().out
+    assert "\t" not in table
+    assert "[mask]" in table  # not taken for markup
+
+
+def test_help_is_fast_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, pytest_cliprobust.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'PIL', 'rich', 'kornia') if m in sys.modules])"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "perturbations" in done.stdout
+    assert time.perf_counter() - start < 5  # 0.1 s in practice; a torch import alone takes longer
+    none = subprocess.run(
+        [sys.executable, "-m", "pytest_cliprobust.cli"], capture_output=True, text=True, check=False
+    )
+    assert none.returncode == 0
+    assert "COMMAND" in none.stdout
+
+
+def test_a_sheet_shows_the_pixels_that_it_is_given() -> None:
+    images = torch.stack([torch.full((3, 20, 20), value) for value in (0.25, 0.75)])
+    rows = [Row("a_long_name_that_needs_two_lines", images, ("x 0.25", "x 0.75"), note="why")]
+    sheet = contact_sheet(rows, ["severity 1", "severity 2"], title="t", cell=20)
+    pixels = np.asarray(sheet)
+    for value in (64, 191):
+        assert ((pixels == value).all(axis=-1)).sum() == 400
+    assert to_pil(images[0]).getpixel((0, 0)) == (64, 64, 64)

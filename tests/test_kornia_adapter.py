@@ -1,0 +1,198 @@
+"""kornia's augmentations by name: per-sample seeds, refusals, tables."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.perturbations import kornia_adapter as module
+from pytest_cliprobust.perturbations import registry
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+IMAGES = torch.rand(4, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+SEEDS = torch.tensor([5, 2**62 + 1, 77, 123456789])
+
+# Everything with arguments that it cannot do without, but for those that change the shape.
+ARGUMENTS: dict[str, dict[str, object]] = {
+    "CenterCrop": {"size": [24, 32]},
+    "Denormalize": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+    "LongestMaxSize": {"max_size": 32},
+    "Normalize": {"mean": [0.1, 0.1, 0.1], "std": [0.9, 0.9, 0.9]},
+    "PadTo": {"size": [24, 32]},
+    "RandomAffine": {"degrees": 20.0},
+    "RandomCrop": {"size": [24, 32], "padding": 4},
+    "RandomFisheye": {"center_x": [-0.3, 0.3], "center_y": [-0.3, 0.3], "gamma": [0.9, 1.0]},
+    "RandomGaussianBlur": {"kernel_size": [3, 3], "sigma": [0.5, 2.0]},
+    "RandomMotionBlur": {"kernel_size": [3, 7], "angle": 35.0, "direction": 0.5},
+    "RandomRain": {"number_of_drops": [5, 9], "drop_height": [3, 5], "drop_width": [-3, 3]},
+    "RandomResizedCrop": {"size": [24, 32]},
+    "RandomRotation": {"degrees": 30.0},
+    "RandomRotation90": {"times": [2, 2]},
+    "RandomShear": {"shear": 0.3},
+    "Resize": {"size": [24, 32]},
+    "SmallestMaxSize": {"max_size": 24},
+}
+# RandomDissolving fetches the weights of a diffusion model.
+NAMES = [name for name in module.available() if name != "RandomDissolving"]
+
+
+@pytest.fixture
+def registered():
+    before = dict(registry._REGISTRY)
+    yield registry._REGISTRY
+    registry._REGISTRY.clear()
+    registry._REGISTRY.update(before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_augmentation_is_independent_of_the_batch(name: str) -> None:
+    perturbation = module.augmentation(name, parameters=ARGUMENTS.get(name))
+    state = torch.get_rng_state()
+    whole = perturbation(IMAGES, seeds=SEEDS)
+    assert whole.shape == IMAGES.shape
+    assert whole.min() >= 0
+    assert whole.max() <= 1
+    torch.rand(3)
+    for order in ([2], [3, 0]):
+        assert torch.equal(perturbation(IMAGES[order], seeds=SEEDS[order]), whole[order])
+    torch.set_rng_state(state)
+
+
+def test_seeds_decide_and_the_global_generator_is_left_alone() -> None:
+    noise = module.augmentation("kornia:RandomGaussianNoise", parameters={"std": 0.1})
+    torch.manual_seed(1)
+    expected = torch.rand(2)
+    torch.manual_seed(1)
+    first = noise(IMAGES, seeds=SEEDS)
+    assert torch.equal(torch.rand(2), expected)
+    assert not torch.equal(first, noise(IMAGES, seeds=SEEDS + 1))
+    same = noise(IMAGES[:1].expand(2, -1, -1, -1), seeds=torch.tensor([4, 4]))
+    assert torch.equal(same[0], same[1])
+    other = noise(IMAGES[:1].expand(2, -1, -1, -1), seeds=torch.tensor([4, 5]))
+    assert not torch.equal(other[0], other[1])
+
+
+def test_the_generator_is_put_back_after_an_error() -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    with pytest.raises(ClipRobustError, match=r"\(3, 24, 32\) into \(3, 8, 8\).*keeps the shape"):
+        module.apply(IMAGES, "CenterCrop", {"size": [8, 8]}, SEEDS)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_probability_is_one() -> None:
+    flipped = module.augmentation("RandomHorizontalFlip")(IMAGES, seeds=SEEDS)
+    assert torch.equal(flipped, IMAGES.flip(-1))
+
+
+def test_noise_is_clamped_and_half_precision_comes_back() -> None:
+    result = module.apply(IMAGES.half(), "RandomGaussianNoise", {"std": 2.0}, SEEDS)
+    assert result.dtype == torch.float16
+    assert result.min() == 0
+    assert result.max() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("kornia:RandomPosterise", {}, "Did you mean 'RandomPosterize'"),
+        ("kornia:RandomMixUpV2", {}, "no 2D augmentation of a single image"),
+        ("kornia:AugmentationSequential", {}, "no 2D augmentation of a single image"),
+        ("kornia:RandomPosterize", {"bit": 3}, "no parameter 'bit'. Did you mean 'bits'"),
+        ("kornia:RandomPosterize", {"p": 0.5}, "each image is perturbed, always"),
+        ("kornia:RandomPosterize", {"same_on_batch": True}, "do not depend on each other"),
+        ("kornia:RandomRotation", {}, "needs degrees; give it as"),
+        ("kornia:RandomRotation", {"degrees": "ten"}, "refused by kornia"),
+    ],
+)
+def test_mistakes_name_culprit_and_remedy(name: str, parameters: dict, message: str) -> None:
+    with pytest.raises(ClipRobustError) as caught:
+        module.augmentation(name, parameters=parameters)(IMAGES, seeds=SEEDS)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_parameters_are_refused_at_the_call_too() -> None:
+    with pytest.raises(ClipRobustError, match="Did you mean 'bits'"):
+        module.augmentation("RandomPosterize")(IMAGES, seeds=SEEDS, bots=3)
+
+
+def test_the_registry_finds_augmentations_by_prefix(monkeypatch) -> None:
+    monkeypatch.setattr(registry, "FAMILIES", ("kornia_adapter",))
+    perturbation = registry.get("kornia:RandomSolarize")
+    assert perturbation.name == "kornia:RandomSolarize"
+    assert perturbation.inputs == {"seeds"}
+    assert not perturbation.compilable
+    assert perturbation.name not in registry._REGISTRY
+    with pytest.raises(ClipRobustError, match="Did you mean 'RandomSolarize'"):
+        registry.get("kornia:RandomSolarise")
+
+
+TABLE = """
+[perturbations.posterize]
+augmentation = "kornia:RandomPosterize"
+severities = [
+  { bits = [6, 6] }, { bits = [5, 5] }, { bits = [4, 4] }, { bits = [3, 3] }, { bits = [2, 2] },
+]
+
+[perturbations.turn]
+augmentation = "kornia:RandomAffine"
+parameters = { degrees = [15.0, 15.0] }
+envelope = { scale = [1.0, 2.0] }
+"""
+
+
+def test_a_toml_table_registers_perturbations(registered, monkeypatch) -> None:
+    monkeypatch.setattr(registry, "FAMILIES", ("kornia_adapter",))
+    table = tomllib.loads(TABLE)["perturbations"]
+    assert module.register_table(table) == ("posterize", "turn")
+    posterize = registry.get("posterize")
+    distances = [
+        (posterize(IMAGES, severity, seeds=SEEDS) - IMAGES).abs().mean() for severity in range(6)
+    ]
+    assert distances[0] == 0
+    assert distances[1:] == sorted(distances[1:])
+    assert len(posterize(IMAGES, 5, seeds=SEEDS).unique()) <= 4
+    assert registry.get("turn").envelope == {"scale": (1.0, 2.0)}
+    assert "turn" in registry.names("kornia_adapter")
+    module.register_table(table)  # reading the same file again changes nothing
+    assert registry.get("posterize").severities == posterize.severities
+
+
+def test_the_version_follows_the_fixed_parameters() -> None:
+    one = module.augmentation("RandomAffine", parameters={"degrees": 15.0})
+    two = module.augmentation("RandomAffine", parameters={"degrees": 16.0})
+    assert one.version != two.version
+    assert one.version == module.augmentation("RandomAffine", parameters={"degrees": 15.0}).version
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("x", "must be a table"),
+        ({"augmentaton": "kornia:RandomPosterize"}, "Did you mean 'augmentation'"),
+        ({"augmentation": "RandomPosterize"}, "must name one of kornia's"),
+        ({"augmentation": "kornia:RandomPosterize", "severities": 3}, "array of tables"),
+        ({"augmentation": "kornia:RandomPosterize", "envelope": {"bits": 3}}, "mildest, strongest"),
+        ({"augmentation": "kornia:RandomPosterize", "severities": [{"bit": 3}]}, "'bits'"),
+    ],
+)
+def test_mistakes_in_a_table(registered, entry, message: str) -> None:
+    with pytest.raises(ClipRobustError) as caught:
+        module.register_table({"mine": entry})
+    assert message in str(caught.value)
+    assert "mine" not in registered
+
+
+def test_a_table_cannot_take_a_built_in_name(registered) -> None:
+    import pytest_cliprobust.perturbations.occlusion  # noqa: F401
+
+    with pytest.raises(ClipRobustError, match="that name is taken"):
+        module.register_table({"occlusion": {"augmentation": "kornia:RandomPosterize"}})

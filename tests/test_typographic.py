@@ -1,0 +1,161 @@
+"""Typographic attacks: rendering, placement, and the contract."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.perturbations import typographic as module
+from pytest_cliprobust.perturbations.registry import _REGISTRY
+
+WORDS = ("dog", "espresso machine", "iPod", "black-and-white colobus monkey", "a")
+
+
+@pytest.fixture(scope="module")
+def stickers() -> torch.Tensor:
+    return module.render_text(WORDS, 32)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(5, 3, 64, 80, generator=torch.Generator().manual_seed(1)) * 0.4 + 0.3
+
+
+SEEDS = torch.arange(5) * 31 + 5
+
+
+def test_render_text_gives_letters_inside_the_sticker(stickers: torch.Tensor) -> None:
+    assert stickers.shape[:2] == (5, 4)
+    assert stickers.min() >= 0
+    assert stickers.max() <= 1
+    alpha = stickers[:, 3]
+    assert (alpha.amax(dim=(1, 2)) == 1).all()
+    border = torch.cat((alpha[:, 0], alpha[:, -1], alpha[:, :, 0], alpha[:, :, -1]), dim=1)
+    assert border.max() == 0
+    ink = ((stickers[:, 0] < 0.2) & (alpha > 0.9)).sum(dim=(1, 2))
+    outline = ((stickers[:, 0] > 0.9) & (alpha > 0.9)).sum(dim=(1, 2))
+    assert (ink > 40).all()
+    assert (outline > 40).all()
+    assert ink[3] > ink[0] > ink[4]  # more letters, more ink
+    # Centred: the blank columns left and right agree.
+    for sticker in alpha:
+        columns = sticker.amax(dim=0).nonzero().flatten()
+        assert abs(int(columns[0]) - (sticker.shape[1] - 1 - int(columns[-1]))) <= 2
+
+
+def test_render_text_card_and_colours() -> None:
+    card = module.render_text(["cup"], 24, ink=(255, 0, 0), outline=None, card=(0, 0, 255))[0]
+    blue = (card[2] > 0.9) & (card[0] < 0.1) & (card[3] == 1)
+    red = (card[0] > 0.9) & (card[2] < 0.1) & (card[3] == 1)
+    assert blue.sum() > red.sum() > 20
+    bare = module.render_text(["cup"], 24, outline=None)[0]
+    assert bare[:3].max() == 0
+
+
+def test_render_text_refuses_what_it_cannot_draw(tmp_path) -> None:
+    with pytest.raises(ClipRobustError, match="empty text"):
+        module.render_text(["cup", " "])
+    with pytest.raises(ClipRobustError, match=r"nofont\.ttf.*give a"):
+        module.render_text(["cup"], font=tmp_path / "nofont.ttf")
+
+
+def test_distractors_never_share_the_name() -> None:
+    names = ("crane", "cup", "crane", "dog")
+    ids = [f"s{i}" for i in range(200)]
+    labels = [i % 4 for i in range(200)]
+    chosen = module.distractors(ids, labels, names, seed=3)
+    assert all(names[c] != names[label] for c, label in zip(chosen, labels, strict=True))
+    assert set(chosen) == {0, 1, 2, 3}
+    assert chosen[50:60] == module.distractors(ids[50:60], labels[50:60], names, seed=3)
+    assert chosen != module.distractors(ids, labels, names, seed=4)
+    assert module.distractors(["x"], [-1], names, seed=0)[0] in range(4)
+    with pytest.raises(ClipRobustError, match="two different class names"):
+        module.distractors(["x"], [0], ("crane", "crane"), seed=0)
+
+
+def test_severity_is_monotone_and_zero_is_the_identity(
+    images: torch.Tensor, stickers: torch.Tensor
+) -> None:
+    perturbation = _REGISTRY["typographic"]
+    results = [perturbation(images, s, seeds=SEEDS, text=stickers) for s in range(6)]
+    assert torch.equal(results[0], images)
+    distance = [(r - images).abs().mean(dim=(1, 2, 3)) for r in results]
+    assert all((b > a).all() for a, b in itertools.pairwise(distance))
+    mildest = {name: ends[0] for name, ends in perturbation.envelope.items()}
+    assert torch.equal(perturbation(images, **mildest, seeds=SEEDS, text=stickers), images)
+
+
+def test_the_word_has_the_stated_size_and_stays_inside(stickers: torch.Tensor) -> None:
+    images = torch.full((5, 3, 200, 240), 0.5)
+    for seed in range(6):
+        result = module.typographic(images, size=0.5, seeds=SEEDS + 1000 * seed, text=stickers)
+        changed = (result - images).abs().amax(dim=1) > 0.02
+        for row, hit in enumerate(changed):
+            rows, columns = hit.any(dim=1).nonzero(), hit.any(dim=0).nonzero()
+            wide, high = int(columns[-1] - columns[0]) + 1, int(rows[-1] - rows[0]) + 1
+            # A tilt of up to 8 degrees widens the box of the tilted word; it may be clipped by it.
+            assert wide <= 120 + 0.14 * high + 4
+            assert high <= 60 + 0.14 * wide + 4
+            if row != 4:  # a single letter is narrow
+                assert wide > 105 or high > 52
+
+
+def test_copies_are_continuous_and_keep_their_place(stickers: torch.Tensor) -> None:
+    images = torch.full((5, 3, 96, 96), 0.5)
+
+    def write(copies: float) -> torch.Tensor:
+        return module.typographic(images, size=0.3, copies=copies, seeds=SEEDS, text=stickers)
+
+    one, faint, two = write(1), write(1.001), write(2)
+    assert (one - faint).abs().max() < 2e-3
+    assert (two != images).float().sum() > 1.5 * (one != images).float().sum()
+    with pytest.raises(ClipRobustError, match="8 is the most"):
+        write(9)
+
+
+def test_rows_are_bit_identical_in_every_batch(
+    images: torch.Tensor, stickers: torch.Tensor
+) -> None:
+    perturbation = _REGISTRY["typographic"]
+    for severity in (1, 5):
+        whole = perturbation(images, severity, seeds=SEEDS, text=stickers)
+        for order in ([0], [3], [4, 1], [2, 0, 4], [4, 3, 2, 1, 0]):
+            part = perturbation(images[order], severity, seeds=SEEDS[order], text=stickers[order])
+            assert torch.equal(part, whole[order])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_dtypes_and_range(images: torch.Tensor, stickers: torch.Tensor, dtype: torch.dtype) -> None:
+    result = _REGISTRY["typographic"](images.to(dtype), 5, seeds=SEEDS, text=stickers)
+    assert result.dtype == dtype
+    assert result.min() >= 0
+    assert result.max() <= 1
+    assert ((result == images.to(dtype)).float().mean()) > 0.2
+
+
+def test_no_host_round_trip_on_a_fake_accelerator(stickers: torch.Tensor) -> None:
+    with FakeTensorMode():
+        result = _REGISTRY["typographic"](
+            torch.empty(5, 3, 64, 80, device="cuda"),
+            5,
+            seeds=torch.empty(5, dtype=torch.int64, device="cuda"),
+            text=torch.empty(stickers.shape, device="cuda"),
+        )
+        assert result.device.type == "cuda"
+
+
+def test_torch_compile_traces_in_one_graph(images: torch.Tensor, stickers: torch.Tensor) -> None:
+    arguments = {"size": 0.4, "copies": 2.0, "contrast": 0.9, "seeds": SEEDS, "text": stickers}
+    compiled = torch.compile(module.typographic, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(images, **arguments), module.typographic(images, **arguments))
+
+
+def test_gradients_flow(images: torch.Tensor, stickers: torch.Tensor) -> None:
+    images.requires_grad_(True)
+    _REGISTRY["typographic"](images, 3, seeds=SEEDS, text=stickers).sum().backward()
+    assert images.grad is not None
+    assert images.grad.min() < 0.1 < 0.99 < images.grad.max()
