@@ -401,7 +401,7 @@ class Check:
         records = self._item.__dict__.setdefault("clip_records", [])
         records.append(record)
         self._item.user_properties.append((measurement.key, files.one_line(record)))
-        if judged.fails and not self._session.recording:
+        if judged.failed and not self._session.recording:
             self._failures.append(
                 verdict.failure_message(judged, measurement, rerun_command(self._item))
             )

@@ -38,7 +38,7 @@ def record_of(
         "model": measurement.model,
         "test": nodeid,
         "figure": figure,
-        "verdict": verdict.to_json(),
+        "verdict": verdict.as_dict(),
         "rule": rule.id if rule else None,
     }
 

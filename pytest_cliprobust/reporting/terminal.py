@@ -59,7 +59,7 @@ def table(records: list[dict[str, Any]], several_models: bool) -> Table:
     previous = ""
     for record in records:
         verdict = record["verdict"]
-        if verdict["status"] == "unbounded" and not verdict.get("fails"):
+        if verdict["status"] == "unbounded" and verdict["outcome"] != "fail":
             continue
         on = record["dataset"]
         if record["perturbation"] != "clean":
