@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import hashlib
+import html
 import io
 import json
 import re
@@ -24,8 +24,8 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +43,10 @@ DATA = HERE / "data"
 
 #: Longest side of a shipped sprite, in pixels: the usual input size of a CLIP image encoder.
 SPRITE_SIDE = 224
+#: Side of the first pass, which only finds where the drawing is.
+PROBE_SIDE = 2 * SPRITE_SIDE
+#: Names the way of rendering; a change to it voids ``DIR/rendered``.
+RENDERING = "1"
 #: Side of the trainer's square images and the longest side of the sprite centred in them.
 TRAINING_SIDE, TRAINING_OBJECT_SIDE = 96, 90
 #: Lossy colour, lossless alpha: the mask has to stay exact.
@@ -52,20 +56,20 @@ FAINT = 8
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 CLIPART_PACKAGE = "openclipart-svg"
 CLIPART_VERSION = "1:0.18+dfsg-19"
+COLUMNS = (
+    "entry",
+    "style",
+    "class",
+    "package",
+    "version",
+    "source",
+    "licence",
+    "author",
+    "sha256",
+)
 
 Pixels = npt.NDArray[np.uint8]
 """An image, uint8, (H, W, 4), straight alpha."""
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """One sprite with where it came from."""
-
-    entry: str
-    style: str
-    name: str
-    source: str
-    pixels: Pixels
 
 
 def read_table(name: str) -> dict[str, Any]:
@@ -128,7 +132,11 @@ def letters(name: str) -> str:
 class IconSet:
     """One Iconify package, addressed by the CLDR short names of ``classes.toml``."""
 
-    def __init__(self, folder: Path, style: str, classes: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, style: str, table: Mapping[str, Any], classes: Mapping[str, Any]
+    ) -> None:
+        self.style, self.table = style, table
+        self.monochrome: bool = table["monochrome"]
         self._data = json.loads((folder / "icons.json").read_text())
         self._icons: dict[str, Any] = self._data["icons"]
         self._aliases: dict[str, Any] = self._data.get("aliases", {})
@@ -184,19 +192,19 @@ def crop(pixels: Pixels) -> Pixels:
     return pixels[top:bottom, left:right]
 
 
-def render(body: str, view_box: tuple[float, float, float, float], head: str = "") -> Pixels:
+def render(body: str, view_box: tuple[float, float, float, float]) -> Pixels:
     """Render SVG content such that its visible part has ``SPRITE_SIDE`` as its longest side.
 
     The first pass finds the visible part, the second renders that part alone at its final size, so
     that nothing is ever enlarged.
     """
     left, top, width, height = view_box
-    probe_scale = 4 * SPRITE_SIDE / max(width, height)
+    probe_scale = PROBE_SIDE / max(width, height)
 
     def document(box: tuple[float, float, float, float], size: tuple[int, int]) -> str:
         return (
             '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-            f'{head} viewBox="{box[0]:.5f} {box[1]:.5f} {box[2]:.5f} {box[3]:.5f}" '
+            f'viewBox="{box[0]:.5f} {box[1]:.5f} {box[2]:.5f} {box[3]:.5f}" '
             f'width="{size[0]}" height="{size[1]}" preserveAspectRatio="none" color="#000">'
             f"{body}</svg>"
         )
@@ -244,29 +252,50 @@ def fill_paper(pixels: Pixels) -> Pixels:
     return out
 
 
-def render_icon(icons: IconSet, icon: str, monochrome: bool) -> Pixels:
+def cached(work: Path, key: str, make: Callable[[], Pixels]) -> Pixels:
+    """A rendering, taken from ``DIR/rendered`` if the same was made before."""
+    path = work / "rendered" / (hashlib.sha256(f"{RENDERING}{key}".encode()).hexdigest() + ".png")
+    if path.exists():
+        return np.asarray(Image.open(path))
+    pixels = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    Image.fromarray(pixels).save(partial, "PNG")
+    partial.replace(path)
+    return pixels
+
+
+def render_icon(work: Path, icons: IconSet, icon: str) -> Pixels:
     """One icon as a sprite: (H, W, 4), longest side ``SPRITE_SIDE``."""
     body, box = icons.svg(icon)
-    pixels = render(body, box)
-    return fill_paper(pixels) if monochrome else pixels
+
+    def make() -> Pixels:
+        pixels = render(body, box)
+        return fill_paper(pixels) if icons.monochrome else pixels
+
+    return cached(work, f"{body}{box}{icons.monochrome}", make)
 
 
-SVG_ROOT = re.compile(r"<svg\b(?P<attributes>[^>]*)>(?P<body>.*)</svg\s*>", re.DOTALL)
-LENGTH = re.compile(r"\s*(-?[\d.]+(?:e-?\d+)?)\s*(px|pt|pc|mm|cm|in)?\s*$")
-UNITS = {None: 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96}
+def render_clipart(work: Path, path: Path) -> Pixels:
+    """One clip-art file as a sprite: (H, W, 4), longest side ``SPRITE_SIDE``.
 
+    Its page can have any size and hold a small drawing; so a first pass finds the drawing, and a
+    second renders the page large enough to have it at twice the size wanted, at the least.
+    """
+    import resvg_py
 
-def render_clipart(path: Path) -> Pixels:
-    """One clip-art file as a sprite: (H, W, 4), longest side ``SPRITE_SIDE``."""
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8", "replace")
-    probe_svg = resized(text, 4 * SPRITE_SIDE, 4 * SPRITE_SIDE, None)
-    return crop(probe_svg)
+    def page(width: int) -> Pixels:
+        png = resvg_py.svg_to_bytes(svg_path=str(path), skip_system_fonts=True, width=width)
+        return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
 
+    def make() -> Pixels:
+        probe = page(PROBE_SIDE)
+        left, top, right, bottom = alpha_box(probe)
+        scale = 2 * SPRITE_SIDE / max(right - left, bottom - top)
+        width = min(round(PROBE_SIDE * scale), 8 * PROBE_SIDE)
+        return crop(shrink(crop(page(width)), SPRITE_SIDE))
 
-def resized(text: str, width: int, height: int, box: None) -> Pixels:
-    """placeholder"""
-    raise NotImplementedError
+    return cached(work, hashlib.sha256(path.read_bytes()).hexdigest(), make)
 
 
 def shrink(pixels: Pixels, longest: int) -> Pixels:
@@ -302,10 +331,13 @@ def caption(classes: Mapping[str, Any], name: str) -> tuple[str, str]:
 
 
 def write_training_file(
-    path: Path, classes: Mapping[str, Any], names: Iterable[str], sets: Mapping[str, Any]
+    work: Path,
+    file: str,
+    sets: Mapping[str, IconSet],
+    classes: Mapping[str, Any],
+    names: Sequence[str],
 ) -> None:
     """Write one of the trainer's files: image, style, name, article, caption, is_label per row."""
-    styles = read_table("styles.toml")["style"]
     jobs = [
         (style, name, icon)
         for style, icons in sets.items()
@@ -315,12 +347,12 @@ def write_training_file(
     labels = {entry["name"] for entry in classes["label"]}
     images = np.zeros((len(jobs), TRAINING_SIDE, TRAINING_SIDE, 4), np.uint8)
     for index, (style, _, icon) in enumerate(jobs):
-        pixels = render_icon(sets[style], icon, styles[style]["monochrome"])
-        images[index] = training_image(pixels)
-        progress(index + 1, len(jobs), path.name)
+        images[index] = training_image(render_icon(work, sets[style], icon))
+        progress(index + 1, len(jobs), file)
     captions = [caption(classes, name) for _, name, _ in jobs]
+    partial = work / f"partial_{file}"
     np.savez(
-        path,
+        partial,
         image=images,
         style=np.array([style for style, _, _ in jobs]),
         name=np.array([name for _, name, _ in jobs]),
@@ -328,25 +360,150 @@ def write_training_file(
         caption=np.array([noun for _, noun in captions]),
         is_label=np.array([name in labels for _, name, _ in jobs]),
     )
+    partial.replace(work / file)  # in one step: the trainer may be waiting for it
+
+
+# ------------------------------------------------------------------------------ what ships
+
+
+def encode(pixels: Pixels) -> bytes:
+    """A sprite as WebP."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", **WEBP)
+    return buffer.getvalue()
+
+
+def write_zip(path: Path, entries: Mapping[str, bytes]) -> None:
+    """Write a zip whose bytes depend on the entries alone; stored, as WebP does not deflate."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(entries):
+            info = zipfile.ZipInfo(name, ZIP_TIME)
+            info.external_attr = 0o644 << 16
+            info.create_system = 3
+            archive.writestr(info, entries[name])
+
+
+@dataclass
+class Shipment:
+    """What goes into ``data``: zips, and a row of provenance for each of their entries."""
+
+    zips: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    rows: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, archive: str, entry: str, pixels: Pixels, **origin: str) -> None:
+        """Encode one sprite and note where it came from."""
+        content = encode(pixels)
+        self.zips.setdefault(archive, {})[entry] = content
+        digest = hashlib.sha256(content).hexdigest()
+        row = {"entry": f"sprites/{archive}.zip/{entry}", **origin, "sha256": digest}
+        self.rows.append({column: row[column] for column in COLUMNS})
+
+    def add_icon(self, archive: str, entry: str, icons: IconSet, name: str, work: Path) -> None:
+        """Add the icon of one class in one style, if the set has it."""
+        icon = icons.icon(name)
+        if icon is None:
+            return
+        style = icons.table
+        self.add(
+            archive,
+            entry,
+            render_icon(work, icons, icon),
+            style=icons.style,
+            **{"class": name},
+            package=style["package"],
+            version=style["version"],
+            source=icon,
+            licence=style["licence"],
+            author=style["author"],
+        )
+
+    def write(self) -> None:
+        """Write the zips and the table of provenance."""
+        for old in (DATA / "sprites").glob("*.zip"):
+            old.unlink()
+        for archive, entries in self.zips.items():
+            write_zip(DATA / "sprites" / f"{archive}.zip", entries)
+        with (DATA / "provenance.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(sorted(self.rows, key=lambda row: row["entry"]))
+
+
+CREATOR = re.compile(
+    r"<dc:creator\b.*?<dc:title>\s*(?P<name>[^<]*?)\s*</dc:title>.*?</dc:creator>", re.DOTALL
+)
+
+
+def clipart_author(path: Path) -> str:
+    """The author that a clip-art file names in its metadata."""
+    found = CREATOR.search(path.read_text(encoding="utf-8", errors="replace"))
+    return (html.unescape(found["name"]) if found else "") or "unknown (Open Clip Art Library)"
+
+
+def build(work: Path, training_only: bool) -> None:
+    """Remake everything; with ``training_only`` just the trainer's files."""
+    classes, styles = read_table("classes.toml"), read_table("styles.toml")["style"]
+    sets = {
+        style: IconSet(
+            fetch_icon_set(work, table["package"], table["version"]), style, table, classes
+        )
+        for style, table in styles.items()
+    }
+    split = {
+        wanted: {style: icons for style, icons in sets.items() if icons.table["split"] == wanted}
+        for wanted in ("train", "held-out")
+    }
+    labels = [entry["name"] for entry in classes["label"]]
+    trained = labels + classes["training_only"]["names"]
+    write_training_file(work, "training_sprites.npz", split["train"], classes, trained)
+    write_training_file(work, "heldout_sprites.npz", split["held-out"], classes, labels)
+    if training_only:
+        return
+
+    shipment = Shipment()
+    near = [entry["name"] for entry in classes["near_ood"]]
+    far = [name for names in classes["far_ood"].values() for name in names]
+    jobs = [(style, f"{name}.webp", style, name) for style in sets for name in labels]
+    jobs += [
+        (archive, f"{style}/{name}.webp", style, name)
+        for archive, names in (("near_ood", near), ("far_ood", far))
+        for style in split["held-out"]
+        for name in names
+    ]
+    for index, (archive, entry, style, name) in enumerate(jobs):
+        shipment.add_icon(archive, entry, sets[style], name, work)
+        progress(index + 1, len(jobs), "sprites")
+
+    clipart = read_table("clipart.toml")["clipart"]
+    folder = fetch_clipart(work)
+    for index, (name, files) in enumerate(clipart.items()):
+        for number, file in enumerate(files):
+            shipment.add(
+                "clipart",
+                f"{name}/{number:02d}.webp",
+                render_clipart(work, folder / file),
+                style="clipart",
+                **{"class": name},
+                package=CLIPART_PACKAGE,
+                version=CLIPART_VERSION,
+                source=file,
+                licence="CC-PDDC",
+                author=clipart_author(folder / file),
+            )
+        progress(index + 1, len(clipart), "clip art")
+    shipment.write()
+    total = sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file())
+    print(f"{len(shipment.rows)} sprites, {total / 2**20:.1f} MiB in {DATA}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--work", type=Path)
-    work = parser.parse_args().work
-    classes = read_table("classes.toml")
-    styles = read_table("styles.toml")["style"]
-    labels = [e["name"] for e in classes["label"]]
-    for split, file, names in (
-        ("train", "training_sprites.npz", labels + classes["training_only"]["names"]),
-        ("held-out", "heldout_sprites.npz", labels),
-    ):
-        sets = {
-            s: IconSet(fetch_icon_set(work, t["package"], t["version"]), s, classes)
-            for s, t in styles.items()
-            if t["split"] == split
-        }
-        write_training_file(work / file, classes, names, sets)
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path("build/sprites"), metavar="DIR")
+    parser.add_argument("--training-only", action="store_true", help="just the trainer's files")
+    arguments = parser.parse_args()
+    build(arguments.work, arguments.training_only)
 
 
 if __name__ == "__main__":
