@@ -1,4 +1,4 @@
-"""Array checks and functions that the head and every property share: shapes, finiteness, label ranges."""
+"""Array checks and functions that the head and all properties share."""
 
 from __future__ import annotations
 

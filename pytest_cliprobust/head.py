@@ -13,7 +13,7 @@ computed with it, on the linear-algebra library or on the number of threads (see
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +22,15 @@ from torch import Tensor
 
 from ._arrays import Floats, as_matrix, sigmoid, softmax
 from .errors import ClipRobustError
-from .targets.base import Target
+
+
+class TextEncoder(Protocol):
+    """What the head needs of a model: any :class:`pytest_cliprobust.targets.base.Target` will do."""
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """From N strings to features (N, D)."""
+        ...
+
 
 Template: TypeAlias = str | Callable[[str], str]
 
@@ -55,7 +63,9 @@ def render(template: Template, label: str) -> str:
 
 
 @torch.inference_mode()
-def template_heads(target: Target, labels: Sequence[str], templates: Sequence[Template]) -> Tensor:
+def template_heads(
+    target: TextEncoder, labels: Sequence[str], templates: Sequence[Template]
+) -> Tensor:
     """Return one head per prompt template: unit vectors (T, C, D), float64 on the CPU.
 
     Classes are kept by index, never by name: duplicate names ("crane", "maillot" in ImageNet's
@@ -80,8 +90,8 @@ def template_heads(target: Target, labels: Sequence[str], templates: Sequence[Te
     if broken.any():
         prompt = prompts[int(broken.nonzero()[0, 0])]
         raise ClipRobustError(
-            f"model {target.info.name!r} gives a text embedding that is zero or not finite for "
-            f"{prompt!r}; check its weights and precision."
+            f"the model's text embedding of {prompt!r} is zero or not finite; "
+            "check its weights and precision."
         )
     heads: Tensor = (embeddings / norms).reshape(len(templates), len(labels), -1)
     return heads
@@ -105,7 +115,9 @@ def ensemble_head(heads: Tensor) -> Tensor:
     return head
 
 
-def zero_shot_head(target: Target, labels: Sequence[str], templates: Sequence[Template]) -> Tensor:
+def zero_shot_head(
+    target: TextEncoder, labels: Sequence[str], templates: Sequence[Template]
+) -> Tensor:
     """Return the class weights of the zero-shot classifier: unit vectors (C, D), float64, CPU.
 
     Raises:

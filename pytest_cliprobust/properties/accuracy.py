@@ -77,8 +77,8 @@ def correct_top_k(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> Bools:
 
 
 def accuracy_metric(k: int) -> str:
-    """Return the metric name of top-``k`` accuracy: ``accuracy`` or ``accuracy_top5``."""
-    return "accuracy" if k == 1 else f"accuracy_top{k}"
+    """Return the metric name of top-``k`` accuracy: ``accuracy`` or ``top5_accuracy``."""
+    return "accuracy" if k == 1 else f"top{k}_accuracy"
 
 
 def accuracy(
@@ -89,7 +89,7 @@ def accuracy(
     Args:
         scores: (N, C), logits, cosines or probabilities; only their order matters.
         labels: (N,) class indices in [0, C).
-        k: 1 for ``accuracy``, 5 for ``accuracy_top5``.
+        k: 1 for ``accuracy``, 5 for ``top5_accuracy``.
         bootstrap: interval settings.
 
     Raises:
@@ -228,7 +228,7 @@ def accuracy_drop(
     )
 
 
-def relative_accuracy_drop(
+def relative_drop(
     clean: ArrayLike, shifted: ArrayLike, *, bootstrap: Bootstrap = DEFAULT
 ) -> Figure:
     """Return (clean - shifted) / clean accuracy on the same samples; at most 1, positive = worse.
@@ -239,11 +239,11 @@ def relative_accuracy_drop(
         ClipRobustError: different numbers of samples.
     """
     before, after = as_correct(clean, "clean answers"), as_correct(shifted, "shifted answers")
-    count = same_samples("relative_accuracy_drop", before, after)
+    count = same_samples("relative_drop", before, after)
     columns = np.stack([before, after], axis=1).astype(np.float64)
     sums = resampled_sums(columns, bootstrap)
     return bootstrap_figure(
-        "relative_accuracy_drop",
+        "relative_drop",
         float(ratio(before.sum() - float(after.sum()), before.sum())),
         ratio(sums[:, 0] - sums[:, 1], sums[:, 0]),
         count,
@@ -291,7 +291,7 @@ def corruption_error(
         baseline=baseline,
         bootstrap=bootstrap,
     )
-    return figures["corruption_error", corruption or "corruption"]
+    return figures["ce", corruption or "corruption"]
 
 
 def mean_corruption_error(
@@ -319,7 +319,7 @@ def mean_corruption_error(
 
     Returns:
         Figures by (metric, corruption), the means under corruption ``""``:
-        ``("corruption_error", "fog")``, ``("mce", "")``, ``("relative_mce", "")``.
+        ``("ce", "fog")``, ``("mce", "")``, ``("relative_mce", "")``.
 
     Raises:
         ClipRobustError: corruptions missing on either side, or a baseline that leaves nothing to
@@ -342,7 +342,7 @@ def mean_corruption_error(
             )
     columns = np.stack([e.mean(axis=1) for e in errors], axis=1)
     scale = np.array([baseline_errors[name] for name in names])
-    jobs = [("corruption_error", "mce", columns, scale)]
+    jobs = [("ce", "mce", columns, scale)]
     if clean is not None and baseline_clean_error is not None:
         clean_error = 1.0 - as_correct(clean, "clean answers").astype(np.float64)
         same_samples("relative_mce", clean_error, columns)
@@ -352,9 +352,7 @@ def mean_corruption_error(
                 f"baseline {baseline!r} is no worse on {names[int(excess.argmin())]!r} than on "
                 "clean images, so relative mCE is not defined."
             )
-        jobs.append(
-            ("relative_corruption_error", "relative_mce", columns - clean_error[:, None], excess)
-        )
+        jobs.append(("relative_ce", "relative_mce", columns - clean_error[:, None], excess))
     figures: dict[tuple[str, str], Figure] = {}
     for single, mean, values, divisor in jobs:
         means = values.mean(axis=0) / divisor

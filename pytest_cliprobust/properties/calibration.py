@@ -1,15 +1,15 @@
 """Calibration: does the confidence say how often the model is right?
 
 Confidence is the probability of the predicted (top) class. For softmax models that is the softmax
-of the logits at the model's own logit scale (Guo et al. 2017; for CLIP: Minderer et al. 2021, LeVine
-et al. 2023, Tu et al. 2024).
+of the logits at the model's own logit scale (Guo et al. 2017; for CLIP: Minderer et al.
+2021, LeVine et al. 2023, Tu et al. 2024).
 
 SigLIP-type models give one sigmoid per image and text, and those do not sum to 1 over the classes.
 Zero-shot classification is a forced choice among the classes, and its probability is the softmax
 over the same logits (the practice of open_clip's maintainers, mlfoundations/open_clip#716; the bias
 cancels). That is the headline for every model, so that models compare. For sigmoid models the top
 class's sigmoid, "does this text belong to this image", is reported beside it as ``ece_sigmoid`` and
-``confidence_gap_sigmoid``.
+``signed_gap_sigmoid``.
 
 The error of a bin is a sum over samples, so all bootstrap replicates are one matrix product.
 """
@@ -181,9 +181,10 @@ class Temperature:
             over-confident.
         nll_before, nll_after: mean negative log-likelihood on the calibration split, nats.
         n: size of the calibration split.
-        ids: the samples it was fitted on; evaluating on one of them, clean or perturbed, is refused.
-        at_limit: the fit ran into its limits of 1/100 and 100 (as on separable data, where the
-            likelihood has no optimum).
+        ids: the samples it was fitted on; evaluating on one of them, clean or perturbed, is
+            refused.
+        at_limit: no temperature between 1/100 and 100 is better than one of these limits (as on
+            separable data, where the likelihood has no optimum); the value then means little.
     """
 
     value: float
@@ -255,13 +256,14 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike, ids: Sequence[str] = (
     log_t, after = float(found.x), float(found.fun)
     if after > before:  # the search may stop a rounding error above T = 1
         log_t, after = 0.0, before
+    ends = [_mean_nll(matrix * np.exp(end), truth) for end in (_LOG_TEMPERATURE, -_LOG_TEMPERATURE)]
     return Temperature(
         value=float(np.exp(log_t)),
         nll_before=before,
         nll_after=after,
         n=len(truth),
         ids=frozenset(ids),
-        at_limit=abs(log_t) > _LOG_TEMPERATURE - 1e-3,
+        at_limit=min(ends) <= after + 1e-9,
     )
 
 
@@ -278,15 +280,15 @@ def calibration_figures(
     """Return every calibration figure of one data set, from one set of resamples.
 
     ``ece``, ``adaptive_ece``, ``classwise_ece``, ``nll`` (nats), ``brier`` (sum over classes of
-    squared errors, Brier 1950: 0 to 2), ``confidence_gap`` (mean confidence minus accuracy; positive
-    = over-confident); for sigmoid models also ``ece_sigmoid`` and ``confidence_gap_sigmoid``. With a
+    squared errors, Brier 1950: 0 to 2), ``signed_gap`` (mean confidence minus accuracy; positive
+    = over-confident); for sigmoid models also ``ece_sigmoid`` and ``signed_gap_sigmoid``. With a
     ``temperature`` the same names end in ``_scaled``. ``ece``'s details hold the reliability
     diagram and confidence histogram.
 
     ECE is biased upwards in small samples (a perfectly calibrated model measures about 0.037 at
     n = 1000 and 15 bins), and percentile intervals of it miss the truth (measured coverage at n =
     1000: 0% at a true ECE of 0.02, 95% at 0.1). The basic bootstrap used here covers 84 to 92%
-    there, and about half the time only when the true value is exactly 0 (it then starts just above 0).
+    there, but about half the time only where the true value is exactly 0 (it starts just above).
 
     Args:
         logits: (N, C) at the model's own logit scale.
@@ -363,7 +365,7 @@ def calibration_figures(
         _classwise_figure(f"classwise_ece{suffix}", probs, truth, bins, bootstrap),
         mean(f"nll{suffix}", 2 * bins, "nats"),
         mean(f"brier{suffix}", 2 * bins + 1),
-        mean(f"confidence_gap{suffix}", 2 * bins + 2),
+        mean(f"signed_gap{suffix}", 2 * bins + 2),
     ]
     if with_sigmoid:
         first = 2 * bins + 3
@@ -379,7 +381,7 @@ def calibration_figures(
         )
         figures.append(
             bootstrap_figure(
-                "confidence_gap_sigmoid",
+                "signed_gap_sigmoid",
                 float(means[first:].sum()),
                 sums[:, first:].sum(axis=1),
                 count,

@@ -228,7 +228,7 @@ def recall_figures(
     angle_edges: Sequence[float] = NAVI_ANGLES,
     bootstrap: Bootstrap = DEFAULT,
 ) -> dict[str, Figure]:
-    """Return ``correspondence_recall_<t>px``: the share of matches with an error below t pixels.
+    """Return ``correspondence_recall_at_<t>px``: the share of matches with an error below t pixels.
 
     Pooled over all matches of all pairs; pairs of views are resampled, each with all its matches. n
     is the number of pairs. With ``angles`` the details hold, per bin [low, high) of viewpoint change
@@ -279,8 +279,8 @@ def recall_figures(
 
 
 def recall_metric(pixels: float) -> str:
-    """Return the metric name of the recall at a threshold, ``correspondence_recall_25px``."""
-    return f"correspondence_recall_{pixels:g}px"
+    """Return the metric name of the recall at a threshold, ``correspondence_recall_at_25px``."""
+    return f"correspondence_recall_at_{pixels:g}px"
 
 
 def pck_figures(
@@ -290,9 +290,9 @@ def pck_figures(
     alpha: float = PCK_ALPHA,
     bootstrap: Bootstrap = DEFAULT,
 ) -> dict[str, Figure]:
-    """Return ``pck``: per class the share of keypoints with error below ``alpha``, mean over classes.
+    """Return ``pck_at_<alpha>``: the share of keypoints with an error below ``alpha``.
 
-    Keypoints are pooled within a class, and classes weigh the same (Probe3D on SPair-71k, 18
+    Keypoints are pooled within a class, and classes weigh the same: the mean of their shares (Probe3D on SPair-71k, 18
     classes). Pairs are resampled, stratified by class; n is the number of pairs. The details hold
     ``per_class``.
 
@@ -323,7 +323,7 @@ def pck_figures(
     sums = resampled_sums(columns, bootstrap, compact)
     drawn = (sums[:, : len(present)] / sums[:, len(present) :]).mean(axis=1)
     figure = bootstrap_figure(
-        "pck",
+        f"pck_at_{alpha:g}",
         float(per_class.mean()),
         drawn,
         len(pairs),

@@ -1,9 +1,10 @@
 """Visual factors: accuracy and error ratio by factor, and effective robustness against a fleet.
 
-ImageNet-X (Idrissi et al. 2022): each annotated image has a *top* factor. The error ratio of a factor
-is (1 - accuracy on its images) / (1 - accuracy on all annotated images); above 1 the factor is harder
-than average. The average runs over the annotated, retained images (46,110 of the validation set), not
-over all 50,000: images without an annotation, and the class prototypes, are left out.
+ImageNet-X (Idrissi et al. 2022): each annotated image has a *top* factor. The error ratio of a
+factor is (1 - accuracy on its images) / (1 - accuracy on all annotated images); above 1 the factor
+is harder than average. The average runs over the annotated, retained images (46,110 of the
+validation set), not over all 50,000: images without an annotation, and the class prototypes, are
+left out.
 """
 
 from __future__ import annotations

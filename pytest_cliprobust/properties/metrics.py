@@ -13,8 +13,8 @@ class Metric:
 
     Attributes:
         name: as in :attr:`Figure.metric`.
-        higher_is_better: the good direction; None where neither is good in itself (shape bias, a
-            signed gap).
+        higher_is_better: the good direction; None where neither is good in itself (a signed gap, a
+            temperature).
         meaning: one line for reports.
         unit: ``""`` for plain fractions and ratios.
         low, high: values that the metric cannot leave; None where there is no such limit.
@@ -47,12 +47,12 @@ _SIGNED: tuple[float | None, float | None] = (-1.0, 1.0)
 
 def _metrics() -> Iterator[Metric]:
     yield Metric("accuracy", True, "share of samples whose highest-scoring class is right")
-    yield Metric("accuracy_top5", True, "share of samples with the right class among the best five")
+    yield Metric("top5_accuracy", True, "share of samples with the right class among the best five")
     yield Metric("balanced_accuracy", True, "mean over classes of the per-class accuracy")
     yield Metric("worst_group_accuracy", True, "accuracy of the group with the lowest one")
     yield Metric("accuracy_drop", False, "clean minus shifted accuracy, same samples", "", *_SIGNED)
     yield Metric(
-        "relative_accuracy_drop",
+        "relative_drop",
         False,
         "accuracy drop as a share of the clean accuracy",
         "",
@@ -60,7 +60,7 @@ def _metrics() -> Iterator[Metric]:
         1.0,
     )
     yield Metric(
-        "corruption_error",
+        "ce",
         False,
         "error summed over severities, relative to the baseline's (CE)",
         "",
@@ -69,7 +69,7 @@ def _metrics() -> Iterator[Metric]:
     )
     yield Metric("mce", False, "mean of the corruption errors (mCE)", "", 0.0, None)
     yield Metric(
-        "relative_corruption_error",
+        "relative_ce",
         False,
         "error above the clean error, relative to the baseline's",
         "",
@@ -113,7 +113,7 @@ def _metrics() -> Iterator[Metric]:
             f"brier{suffix}", False, f"Brier score, summed over classes{after}", "", 0.0, 2.0
         )
         yield Metric(
-            f"confidence_gap{suffix}",
+            f"signed_gap{suffix}",
             None,
             f"mean confidence minus accuracy, positive = over-confident{after}",
             "",
@@ -121,7 +121,7 @@ def _metrics() -> Iterator[Metric]:
         )
     yield Metric("ece_sigmoid", False, "calibration error of the top class's sigmoid (SigLIP)")
     yield Metric(
-        "confidence_gap_sigmoid",
+        "signed_gap_sigmoid",
         None,
         "mean top-class sigmoid minus accuracy (SigLIP)",
         "",
@@ -144,9 +144,9 @@ def _metrics() -> Iterator[Metric]:
             f"fpr95_{score}", False, f"share of OOD accepted at an ID recall of 95%, by {meaning}"
         )
 
-    yield Metric("shape_bias", None, "shape decisions among shape and texture decisions")
+    yield Metric("shape_bias", True, "shape decisions among shape and texture decisions")
     yield Metric("cue_accuracy", True, "share of cue-conflict images decided for either cue")
-    yield Metric("neither_share", False, "share of cue-conflict images decided for neither cue")
+    yield Metric("other_decisions", False, "share of cue-conflict images decided for neither cue")
 
     yield Metric("factor_accuracy", True, "accuracy on the images of one visual factor")
     yield Metric(
@@ -168,32 +168,32 @@ def _metrics() -> Iterator[Metric]:
     for way, words in (("image_to_text", "image to text"), ("text_to_image", "text to image")):
         for k in (1, 5, 10):
             yield Metric(
-                f"recall_at_{k}_{way}",
+                f"{way}_recall_at_{k}",
                 True,
                 f"share of queries with a hit in the best {k}, {words}",
             )
         yield Metric(
-            f"median_rank_{way}", False, f"median rank of the best hit, {words}", "", 1.0, None
+            f"{way}_median_rank", False, f"median rank of the best hit, {words}", "", 1.0, None
         )
 
-    yield Metric("prompt_accuracy_mean", True, "mean accuracy over single prompt templates")
-    yield Metric("prompt_accuracy_worst", True, "accuracy with the worst prompt template")
-    yield Metric("prompt_accuracy_best", True, "accuracy with the best prompt template")
+    yield Metric("prompt_mean_accuracy", True, "mean accuracy over single prompt templates")
+    yield Metric("prompt_worst_accuracy", True, "accuracy with the worst prompt template")
+    yield Metric("prompt_best_accuracy", True, "accuracy with the best prompt template")
     yield Metric("prompt_accuracy_spread", False, "best minus worst accuracy over templates")
     yield Metric("prompt_accuracy_std", False, "standard deviation of accuracy over templates")
-    yield Metric("prompt_accuracy_ensemble", True, "accuracy of the ensemble of all templates")
+    yield Metric("prompt_ensemble_accuracy", True, "accuracy of the ensemble of all templates")
     yield Metric(
         "prompt_ensemble_gain", True, "ensemble minus mean accuracy over templates", "", *_SIGNED
     )
 
     for pixels in (5, 10, 20, 25, 50):
         yield Metric(
-            f"correspondence_recall_{pixels}px",
+            f"correspondence_recall_at_{pixels}px",
             True,
             f"share of matches between two views within {pixels} pixels of the truth",
         )
     yield Metric(
-        "pck", True, "share of keypoints within 0.1 of the object's box, mean over classes"
+        "pck_at_0.1", True, "share of keypoints within 0.1 of the object's box, mean over classes"
     )
 
 

@@ -1,4 +1,4 @@
-"""Out-of-distribution detection: scores from cosines, logits or features, and how well they separate.
+"""Out-of-distribution detection: scores, and how well they separate in- from out-of-distribution.
 
 Every score is *higher for in-distribution* samples, and in-distribution (ID) is the positive class
 throughout: FPR95 is the share of OOD samples accepted where at least 95% of ID samples are accepted.
@@ -37,7 +37,7 @@ RECALL = 0.95
 _CACHED = 1 << 16
 
 
-# --- Scores -----------------------------------------------------------------------------------------
+# --- Scores ---------------------------------------------------------------------------------------
 
 
 def mcm(cosines: ArrayLike, temperature: float = 1.0) -> Floats:
@@ -282,7 +282,7 @@ def _positive(value: float, what: str) -> float:
     return value
 
 
-# --- Detection --------------------------------------------------------------------------------------
+# --- Detection ------------------------------------------------------------------------------------
 
 
 def fpr_at_recall(id_scores: ArrayLike, ood_scores: ArrayLike, recall: float = RECALL) -> float:

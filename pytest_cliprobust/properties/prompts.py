@@ -22,13 +22,13 @@ def prompt_figures(
 ) -> dict[str, Figure]:
     """Return how accuracy varies over prompt templates, all measured on the same samples.
 
-    ``prompt_accuracy_mean``, ``prompt_accuracy_worst``, ``prompt_accuracy_best``
+    ``prompt_mean_accuracy``, ``prompt_worst_accuracy``, ``prompt_best_accuracy``
         over single templates (the lists of details: accuracy by template, in order);
     ``prompt_accuracy_spread``
         best minus worst;
     ``prompt_accuracy_std``
         standard deviation over templates (divisor T: these templates, not a sample of some);
-    ``prompt_accuracy_ensemble``
+    ``prompt_ensemble_accuracy``
         accuracy of the ensemble head (:func:`pytest_cliprobust.head.zero_shot_head`);
     ``prompt_ensemble_gain``
         ensemble minus mean.
@@ -64,7 +64,7 @@ def prompt_figures(
     worst, best = int(means.argmin()), int(means.argmax())
 
     def figure(metric: str, value: float, replicates: Floats, **extra: object) -> Figure:
-        extreme = metric.endswith(("worst", "best", "spread", "std"))
+        extreme = metric.removeprefix("prompt_").startswith(("worst", "best", "accuracy"))
         return bootstrap_figure(
             metric,
             value,
@@ -78,19 +78,19 @@ def prompt_figures(
         )
 
     figures = [
-        figure("prompt_accuracy_mean", float(means.mean()), each.mean(axis=1), templates=table),
+        figure("prompt_mean_accuracy", float(means.mean()), each.mean(axis=1), templates=table),
         figure(
-            "prompt_accuracy_worst",
+            "prompt_worst_accuracy",
             float(means[worst]),
             each.min(axis=1),
             template=templates[worst],
         ),
         figure(
-            "prompt_accuracy_best", float(means[best]), each.max(axis=1), template=templates[best]
+            "prompt_best_accuracy", float(means[best]), each.max(axis=1), template=templates[best]
         ),
         figure("prompt_accuracy_spread", float(np.ptp(means)), np.ptp(each, axis=1)),
         figure("prompt_accuracy_std", float(means.std()), each.std(axis=1)),
-        proportion_figure("prompt_accuracy_ensemble", joint, bootstrap),
+        proportion_figure("prompt_ensemble_accuracy", joint, bootstrap),
         figure(
             "prompt_ensemble_gain", ensemble_value - float(means.mean()), whole - each.mean(axis=1)
         ),

@@ -78,7 +78,7 @@ def retrieval_figures(
     at: Sequence[int] = RECALL_AT,
     bootstrap: Bootstrap = DEFAULT,
 ) -> dict[str, Figure]:
-    """Return ``recall_at_<k>_image_to_text``, ``median_rank_image_to_text`` and the reverse.
+    """Return ``image_to_text_recall_at_<k>``, ``image_to_text_median_rank`` and the reverse.
 
     Images are resampled, each with all its captions. n is the number of queries. Chance level is in
     the details.
@@ -104,7 +104,7 @@ def retrieval_figures(
         chance_image = 1.0 - np.mean([_all_miss(texts, int(c), k) for c in captions])
         figures += [
             bootstrap_figure(
-                f"recall_at_{k}_image_to_text",
+                f"image_to_text_recall_at_{k}",
                 float(hits_image.mean()),
                 sums[:, 0] / images,
                 images,
@@ -114,7 +114,7 @@ def retrieval_figures(
                 details={"chance": float(chance_image)},
             ),
             bootstrap_figure(
-                f"recall_at_{k}_text_to_image",
+                f"text_to_image_recall_at_{k}",
                 float(hits_text.mean()),
                 ratio(sums[:, 1], sums[:, 2]),
                 texts,
@@ -127,8 +127,8 @@ def retrieval_figures(
         ]
     alone = np.arange(images, dtype=np.int64)
     figures += [
-        _median_figure("median_rank_image_to_text", image_rank, alone, images, bootstrap),
-        _median_figure("median_rank_text_to_image", text_rank, owner, images, bootstrap),
+        _median_figure("image_to_text_median_rank", image_rank, alone, images, bootstrap),
+        _median_figure("text_to_image_median_rank", text_rank, owner, images, bootstrap),
     ]
     return {figure.metric: figure for figure in figures}
 

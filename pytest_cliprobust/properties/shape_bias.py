@@ -120,12 +120,12 @@ def shape_bias_figures(
     *,
     bootstrap: Bootstrap = DEFAULT,
 ) -> dict[str, Figure]:
-    """Return ``shape_bias``, ``cue_accuracy`` and ``neither_share``, each with Wilson's interval.
+    """Return ``shape_bias``, ``cue_accuracy`` and ``other_decisions``, each with Wilson's interval.
 
     Images whose shape and texture are of one class have no conflict and are dropped (80 of the 1,280
     of the published set). ``shape_bias`` rests on the images decided for one of the two cues, which
     is its n, and is undefined where there is none; ``cue_accuracy`` is the share of images decided
-    for either cue, ``neither_share`` its complement. The details of ``shape_bias`` hold
+    for either cue, ``other_decisions`` its complement. The details of ``shape_bias`` hold
     ``per_class`` (by shape class: shape and texture decisions, n, shape bias or None), the
     ``class_mean`` of the defined ones, and the number of images dropped.
 
@@ -179,6 +179,6 @@ def shape_bias_figures(
     figures = [
         proportion_figure("shape_bias", by_shape[decided], bootstrap.unpaired(), details),
         proportion_figure("cue_accuracy", decided, bootstrap),
-        proportion_figure("neither_share", ~decided, bootstrap),
+        proportion_figure("other_decisions", ~decided, bootstrap),
     ]
     return {figure.metric: figure for figure in figures}
