@@ -75,7 +75,8 @@ Pixels = npt.NDArray[np.uint8]
 def read_table(name: str) -> dict[str, Any]:
     """One of the TOML tables that stand beside this file."""
     with (HERE / name).open("rb") as file:
-        return tomllib.load(file)
+        table: dict[str, Any] = tomllib.load(file)
+    return table
 
 
 def progress(done: int, total: int, what: str) -> None:
@@ -220,7 +221,7 @@ def render(body: str, view_box: tuple[float, float, float, float]) -> Pixels:
 
 def grow(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Dilate by one pixel, to the four neighbours."""
-    out = mask.copy()
+    out: npt.NDArray[np.bool_] = mask.copy()
     out[1:] |= mask[:-1]
     out[:-1] |= mask[1:]
     out[:, 1:] |= mask[:, :-1]
@@ -246,7 +247,7 @@ def fill_paper(pixels: Pixels) -> Pixels:
     inside = grow(free & ~outside)[1:-1, 1:-1]
     alpha = pixels[..., 3:].astype(np.float32) / 255
     on_white = np.rint(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    out = pixels.copy()
+    out: Pixels = pixels.copy()
     out[inside, :3] = on_white[inside]
     out[inside, 3] = 255
     return out
@@ -285,7 +286,7 @@ def render_clipart(work: Path, path: Path) -> Pixels:
     import resvg_py
 
     def page(width: int) -> Pixels:
-        png = resvg_py.svg_to_bytes(svg_path=str(path), skip_system_fonts=True, width=width)
+        png = resvg_py.svg_to_bytes(svg_path=str(path), skip_system_fonts=True, dpi=96, width=width)
         return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
 
     def make() -> Pixels:
