@@ -11,6 +11,8 @@ reason the geometry uses only the arithmetic that IEEE 754 rounds exactly (no si
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,7 +40,7 @@ def premultiplied(stickers: Tensor, dtype: torch.dtype) -> Tensor:
     """Return stickers (B, 4, h, w), straight RGBA in [0, 1], as (B, 4, h+16, w+16), premultiplied.
 
     Colour times alpha is what may be interpolated without fringes; the transparent margin of 8 pixels
-    is for :func:`paste`.
+    is room for :func:`prefilter`.
     """
     stickers = stickers.to(dtype)
     alpha = stickers[:, 3:]
@@ -54,7 +56,7 @@ def _smooth(image: Tensor, step: int) -> Tensor:
     return (tall[..., :height, :] + tall[..., 2 * step :, :]) * 0.25 + image * 0.5
 
 
-def _prefilter(stickers: Tensor, scale: Tensor) -> Tensor:
+def prefilter(stickers: Tensor, scale: Tensor) -> Tensor:
     """Return stickers blurred as much as drawing them ``scale`` (B,) times as large asks for.
 
     Bilinear sampling aliases when a sticker shrinks. A cascade of B3-like kernels with doubling
@@ -127,14 +129,13 @@ def sticker_grid(
     return StickerGrid(torch.stack((u, v), dim=-1), offset[:, None, None, :])
 
 
-def paste(images: Tensor, stickers: Tensor, grid: Tensor, scale: Tensor, opacity: float) -> Tensor:
-    """Return images (B, 3, H, W) with premultiplied stickers (B, 4, h, w) over them, in [0, 1]."""
+def paste(images: Tensor, stickers: Tensor, grid: Tensor, opacity: float) -> Tensor:
+    """Return images (B, 3, H, W) with premultiplied stickers (B, 4, h, w) over them, in [0, 1].
+
+    The stickers have gone through :func:`premultiplied` and :func:`prefilter`.
+    """
     drawn = F.grid_sample(
-        _prefilter(stickers, scale),
-        grid,
-        mode="bilinear",
-        padding_mode="zeros",
-        align_corners=False,
+        stickers, grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )
     drawn = (drawn * opacity).clamp(0, 1)
     over: Tensor = images.to(drawn.dtype) * (1 - drawn[:, 3:]) + drawn[:, :3]
@@ -246,23 +247,20 @@ def occlusion(
     half_tangent = choice[:, 1] * 0.1763  # tangent of 10 degrees: a tilt of up to 20
     centre = _focus(inside, seeds, stride)
 
-    def grid(scale: Tensor, every: int, in_dtype: torch.dtype) -> Tensor:
-        return sticker_grid(
-            size=(height, width),
-            sticker_size=sticker_size,
-            centre=centre.to(in_dtype),
-            anchor=anchor.to(in_dtype),
-            scale=scale.to(in_dtype),
-            half_tangent=half_tangent.to(in_dtype),
-            mirror=mirror.to(in_dtype),
-            stride=every,
-        )
-
-    alpha = stickers[:, 3:].detach().to(torch.float32)
+    grid = sticker_grid(
+        size=(height, width),
+        sticker_size=sticker_size,
+        centre=centre.to(dtype),
+        anchor=anchor.to(dtype),
+        half_tangent=half_tangent.to(dtype),
+        mirror=mirror.to(dtype),
+    )
+    alpha = stickers[:, 3:].detach()
+    coarse = grid.every(stride)
 
     def hidden(scale: Tensor) -> Tensor:
         drawn = F.grid_sample(
-            alpha, grid(scale, stride, torch.float32), padding_mode="zeros", align_corners=False
+            alpha, coarse.at(scale.to(dtype)), padding_mode="zeros", align_corners=False
         )
         return (_integers(drawn[:, 0]) * inside).sum(dim=(1, 2)).to(torch.float32)
 
@@ -281,7 +279,8 @@ def occlusion(
         low = torch.where(over, low, middle)
     best = scales.gather(0, covered.argmax(dim=0)[None] + 1)[0]
     scale = torch.where(enough.any(dim=0), high, best)
-    return paste(images, stickers, grid(scale, 1, dtype), scale.to(dtype), 1.0)
+    scale = scale.to(dtype)
+    return paste(images, prefilter(stickers, scale), grid.at(scale), 1.0)
 
 
 def _band(share: Tensor, position: Tensor, count: int, dtype: torch.dtype) -> Tensor:

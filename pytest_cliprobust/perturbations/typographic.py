@@ -21,6 +21,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import random
 from pytest_cliprobust.perturbations.occlusion import (
     paste,
+    prefilter,
     premultiplied,
     sticker_grid,
     working_dtype,
@@ -214,6 +215,7 @@ def typographic(
     anchor = torch.stack((left + right + 1, top + bottom + 1), dim=1) * 0.5
     box = size * width
     scale = torch.minimum(box / wide, box / _BOX_ASPECT / high)
+    stickers = prefilter(stickers, scale.to(dtype))
     draws = random.uniform(seeds, (2,), stream=10)
     mirror = torch.ones_like(scale)
     # The word may touch the rim but not leave the image; one larger than the image is centred.
@@ -232,10 +234,9 @@ def typographic(
             sticker_size=(stickers.shape[2], stickers.shape[3]),
             centre=torch.stack((x, y), dim=1).to(dtype),
             anchor=anchor.to(dtype),
-            scale=scale.to(dtype),
             half_tangent=tilt.to(dtype),
             mirror=mirror.to(dtype),
         )
         opacity = contrast * min(1.0, copies - copy)
-        result = paste(result, stickers, grid, scale.to(dtype), opacity)
+        result = paste(result, stickers, grid.at(scale.to(dtype)), opacity)
     return result
