@@ -109,6 +109,7 @@ def neglabel(
             "fewer groups."
         )
     size = labels // groups
+    negative = negative[:, : size * groups]
     order = np.random.default_rng(seed).permutation(size * groups).reshape(groups, size)
     scale = 1.0 / _positive(temperature, "temperature")
     # One reference point per sample for all exponentials, so that nothing overflows.
