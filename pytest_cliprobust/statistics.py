@@ -587,8 +587,8 @@ def proportion(
 def interval_at(figure: Figure, confidence: float) -> Interval:
     """Return a figure's interval at another level.
 
-    At the figure's own level it is the figure's own. Else Wilson's, Clopper-Pearson's and DeLong's
-    are computed anew; replicates give theirs (:func:`replicate_interval`); without replicates the
+    At the figure's own level it is the figure's own. Else Wilson's, Clopper-Pearson's, DeLong's and
+    Agresti-Min's (a loss: ``details`` has ``lost`` and ``gained``) are computed anew; replicates give theirs (:func:`replicate_interval`); without replicates the
     two half-widths are scaled by the ratio of normal quantiles.
     """
     _check_confidence(confidence)
@@ -602,6 +602,10 @@ def interval_at(figure: Figure, confidence: float) -> Interval:
         return Interval(ends.low, ends.high, confidence, figure.method)
     if figure.method.startswith("Clopper-Pearson") and trials > 0:
         ends = clopper_pearson(round(figure.value * trials), trials, confidence)
+        return Interval(ends.low, ends.high, confidence, figure.method)
+    if figure.method == "paired, Agresti-Min" and {"lost", "gained"} <= figure.details.keys():
+        lost, gained = int(figure.details["lost"]), int(figure.details["gained"])
+        ends = agresti_min(lost, gained, figure.n, confidence)
         return Interval(ends.low, ends.high, confidence, figure.method)
     stretch = _two_sided_z(confidence) / _two_sided_z(figure.confidence)
     if figure.method.startswith("DeLong") and 0.0 < figure.low < figure.high < 1.0:
@@ -771,11 +775,24 @@ def mcnemar_p(gains: int, losses: int) -> float:
     return min(1.0, 2.0 * float(special.bdtr(min(gains, losses), discordant, 0.5)))
 
 
+def agresti_min(gains: int, losses: int, n: int, confidence: float = 0.95) -> Interval:
+    """Return the interval for ``(gains - losses) / n`` over ``n`` pairs (Agresti & Min 2005).
+
+    Wald's, with half a pair added to each of the four cells; it does not collapse where no pair is
+    discordant.
+    """
+    total = n + 2.0
+    centre = (gains - losses) / total
+    spread = (gains + losses + 1.0) - (gains - losses) ** 2 / total
+    half = _two_sided_z(confidence) * math.sqrt(spread) / total
+    low, high = max(-1.0, centre - half), min(1.0, centre + half)
+    return Interval(low, high, confidence, "paired, Agresti-Min")
+
+
 def mcnemar(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> PairedTest:
     """Compare right/wrong of two runs on the same samples: McNemar's exact test.
 
-    The interval for the difference of the accuracies is Agresti & Min's (2005): Wald with half a
-    pair added to each of the four cells, which does not collapse where the runs agree everywhere.
+    The interval for the difference of the accuracies is that of :func:`agresti_min`.
 
     Args:
         first: (n,) of 0/1 or bool.
@@ -795,14 +812,11 @@ def mcnemar(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Pa
         raise ClipRobustError("two runs without samples cannot be compared; check the data set")
     gains = int((after & ~before).sum())
     losses = int((before & ~after).sum())
-    total = n + 2.0
-    centre = (gains - losses) / total
-    spread = (gains + losses + 1.0) - (gains - losses) ** 2 / total
-    half = _two_sided_z(confidence) * math.sqrt(spread) / total
+    ends = agresti_min(gains, losses, n, confidence)
     return PairedTest(
         difference=(gains - losses) / n,
-        low=max(-1.0, centre - half),
-        high=min(1.0, centre + half),
+        low=ends.low,
+        high=ends.high,
         p_value=mcnemar_p(gains, losses),
         n=n,
         confidence=confidence,

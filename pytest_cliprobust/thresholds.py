@@ -74,41 +74,13 @@ class MetricInfo:
     high: float = math.inf
 
 
-_HIGHER, _LOWER = MetricInfo(True, 0.0, 1.0), MetricInfo(False, 0.0, 1.0)
-_LOWER_OPEN = MetricInfo(False, 0.0)
-
 _METRICS: dict[str, MetricInfo] = {
-    "accuracy": _HIGHER,
-    "balanced_accuracy": _HIGHER,
-    "accuracy_drop": MetricInfo(False, -1.0, 1.0),
-    "relative_drop": MetricInfo(False, high=1.0),
-    "effective_robustness": MetricInfo(True, -1.0, 1.0),
-    "error_ratio": _LOWER_OPEN,
-    "ce": _LOWER_OPEN,
-    "mce": _LOWER_OPEN,
-    "relative_mce": MetricInfo(False),
-    "ece": _LOWER,
-    "adaptive_ece": _LOWER,
-    "classwise_ece": _LOWER,
-    "nll": _LOWER_OPEN,
-    "brier": MetricInfo(False, 0.0, 2.0),
-    "signed_gap": MetricInfo(None, -1.0, 1.0),
-    "temperature": MetricInfo(None, 0.0),
-    "auroc": _HIGHER,
-    "aupr_in": _HIGHER,
-    "aupr_out": _HIGHER,
-    "fpr95": _LOWER,
-    "shape_bias": _HIGHER,
-    "other_decisions": _LOWER,
-    "median_rank": MetricInfo(False, 1.0),
-    "accuracy_spread": _LOWER,
-    "position_bias": _LOWER,
-    # Families, matched after the exact names.
-    "recall_at_*": _HIGHER,
-    "*_recall_at_*": _HIGHER,
-    "*_median_rank": MetricInfo(False, 1.0),
-    "pck_at_*": _HIGHER,
-    "*_accuracy": _HIGHER,
+    name: MetricInfo(
+        metric.higher_is_better,
+        -math.inf if metric.low is None else metric.low,
+        math.inf if metric.high is None else metric.high,
+    )
+    for name, metric in METRICS.items()
 }
 
 
@@ -119,10 +91,10 @@ def register_metric(
     low: float = -math.inf,
     high: float = math.inf,
 ) -> None:
-    """Make a metric known to threshold files and to recording.
+    """Make a metric beyond :data:`METRICS` known to threshold files and to recording.
 
     Args:
-        name: the metric's name, or a glob for a family (``"recall_at_*"``).
+        name: the metric's name, or a glob for a family (``"my_recall_at_*"``).
         higher_is_better: None where neither end is good in itself; both ends are then recorded.
         low: smallest value that the metric can take.
         high: largest value that the metric can take.
@@ -138,7 +110,7 @@ def register_metric(
 
 def known_metrics() -> tuple[str, ...]:
     """Return the names (and globs of families) of the metrics known so far."""
-    return (*METRICS, *_METRICS)
+    return tuple(_METRICS)
 
 
 def metric_info(metric: str) -> MetricInfo:
@@ -147,19 +119,14 @@ def metric_info(metric: str) -> MetricInfo:
     Raises:
         ClipRobustError: the metric is unknown.
     """
-    if metric in METRICS:
-        known = METRICS[metric]
-        low = -math.inf if known.low is None else known.low
-        high = math.inf if known.high is None else known.high
-        return MetricInfo(known.higher_is_better, low, high)
     if metric in _METRICS:
         return _METRICS[metric]
     for name, info in _METRICS.items():
         if fnmatch.fnmatchcase(metric, name):
             return info
     raise ClipRobustError(
-        f"unknown metric {metric!r}.{did_you_mean(metric, known_metrics())} A metric of your own is made "
-        "known by thresholds.register_metric(name, higher_is_better)"
+        f"unknown metric {metric!r}.{did_you_mean(metric, _METRICS)} A metric of your own is made known "
+        "by thresholds.register_metric(name, higher_is_better)"
     )
 
 
@@ -842,21 +809,21 @@ def _check_directions(rules: Sequence[Rule]) -> None:
     """A lone bound on the good side gates nothing, and is what a slip of min and max looks like."""
     for rule in rules:
         for pattern in rule.selectors["metric"]:
-            name = _literal(pattern)
-            if name is None:
+            ways = {
+                info.higher_is_better
+                for name, info in _METRICS.items()
+                if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(pattern, name)
+            }
+            # Only if all that the pattern can match agree; None is a metric without a direction.
+            if len(ways) != 1 or None in ways:
                 continue
-            try:
-                better = metric_info(name).higher_is_better
-            except ClipRobustError:
-                continue  # A metric that only the caller's vocabulary knows.
-            if better is None:
-                continue
+            better = ways.pop()
             good, bad = ("max", "min") if better else ("min", "max")
             grow, shrink = ("max_increase", "max_decrease") if better else BOUNDS[:1:-1]
             for wrong, right in ((good, bad), (grow, shrink)):
                 if wrong in rule.bounds and right not in rule.bounds:
                     raise ClipRobustError(
-                        f"{rule.where_of(wrong)}: {name} is better when "
+                        f"{rule.where_of(wrong)}: {pattern} is better when "
                         f"{'higher' if better else 'lower'}: {wrong} alone would fail good models "
                         f"and pass bad ones; write {right}"
                     )

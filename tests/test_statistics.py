@@ -337,6 +337,15 @@ def test_interval_at_other_levels() -> None:
     assert (ends.low, ends.high) == pytest.approx((wide.low, wide.high), abs=1e-12)
     perfect = s.auroc("auroc", [2.0, 3.0, 4.0], [0.0, 1.0])
     assert s.interval_at(perfect, 0.99).low == s.wilson(2, 2, 0.99).low
+    from pytest_cliprobust.properties.bootstrap import Bootstrap, paired_drop_figure
+
+    before, after = rng(5).uniform(size=(2, 90)) < 0.6
+    drop = paired_drop_figure("accuracy_drop", before, after, Bootstrap(replicates=50))
+    wider = paired_drop_figure(
+        "accuracy_drop", before, after, Bootstrap(replicates=50, confidence=0.999)
+    )
+    ends = s.interval_at(drop, 0.999)
+    assert (ends.low, ends.high) == pytest.approx((wider.low, wider.high), abs=1e-12)
     result = s.bootstrap(np.mean, rng(3).exponential(size=50), method="bca")
     drawn = s.interval_at(result.figure("nll"), 0.9)
     assert (drawn.low, drawn.high) == (result.interval(0.9).low, result.interval(0.9).high)

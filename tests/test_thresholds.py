@@ -142,8 +142,8 @@ RULE = HEAD + '[[threshold]]\nmetric = "ece"\n'
             "t.toml:4: ece is better when lower: min alone would fail good models",
         ),
         (
-            HEAD + '[[threshold]]\nmetric = "auroc"\nmax_increase = 0.1\n',
-            "t.toml:4: auroc is better when higher: max_increase alone would fail good models and "
+            HEAD + '[[threshold]]\nmetric = "auroc_*"\nmax_increase = 0.1\n',
+            "t.toml:4: auroc_* is better when higher: max_increase alone would fail good models and "
             "pass bad ones; write max_decrease",
         ),
         (RULE + "max_decrease = 0.1\n", "and pass bad ones; write max_increase"),
@@ -256,7 +256,7 @@ def test_the_position_scan_agrees_with_the_parser(pieces: list[str], crlf: bool)
 
 VOCABULARIES = {
     "known_suites": ["calibration", "ood"],
-    "known_metrics": {"calibration": ["ece", "nll"], "ood": ["auroc", "recall_at_*"]},
+    "known_metrics": {"calibration": ["ece", "nll"], "ood": ["auroc_mcm", "fpr95_*"]},
     "known_datasets": ["clean", "imagefolder:*"],
     "known_perturbations": ["fog_3d", "flash"],
     "models": ["reference", "ViT-B-32", "hf-hub:*"],
@@ -277,7 +277,7 @@ VOCABULARIES = {
         ('perturbation = ["flash", "fog_3dd"]', "t.toml:4: unknown perturbation 'fog_3dd'."),
         ('model = "refrence"', "t.toml:4: unknown model 'refrence'. Did you mean 'reference'?"),
         ('profile = "fast"', "t.toml:4: unknown profile 'fast'."),
-        ('suite = "ood"', "t.toml:3: suite ood does not measure 'ece', only auroc, recall_at_*"),
+        ('suite = "ood"', "t.toml:3: suite ood does not measure 'ece', only auroc_mcm, fpr95_*"),
     ],
 )
 def test_unknown_names_are_errors_with_the_nearest(line: str, message: str) -> None:
@@ -288,7 +288,7 @@ def test_unknown_metrics() -> None:
     text = HEAD + '[[threshold]]\nmax = 1\nmetric = "{}"\n'
     assert "t.toml:4: unknown metric 'ecee'. Did you mean 'ece'?" in complaint(text.format("ecee"))
     assert "t.toml:4: metric 'zz*' matches no known metric." in complaint(text.format("zz*"))
-    for metric in ("*ece", "recall_at_20", "image_to_text_recall_at_1"):
+    for metric in ("*ece", "*_recall_at_1", "image_to_text_recall_at_1"):
         t.parse_thresholds(text.format(metric).replace("max = 1", "min = 0\nmax = 1"))
 
 
@@ -313,8 +313,8 @@ def test_known_names_and_open_ended_families_pass(line: str) -> None:
 
 def test_metrics_can_be_registered() -> None:
     assert t.direction("accuracy") == "higher"
-    assert t.direction("recall_at_1") == t.direction("image_to_text_recall_at_10") == "higher"
-    assert t.direction("fpr95") == "lower"
+    assert t.direction("auroc_mcm") == t.direction("text_to_image_recall_at_10") == "higher"
+    assert t.direction("fpr95_mcm") == "lower"
     assert t.direction("signed_gap") == "neither"
     with pytest.raises(ClipRobustError, match=r"unknown metric 'acuracy'. Did you mean 'accuracy'"):
         t.direction("acuracy")
@@ -508,11 +508,14 @@ def test_a_mapping_of_metrics_rules_out_impossible_ties() -> None:
         + '[[threshold]]\nsuite = "ood"\nmetric = "au*"\nmin = 0\n'
         + '[[threshold]]\nsuite = "c*"\nmetric = "nll"\nmax = 1\n'
     )
-    t.parse_thresholds(text, known_metrics={"ood": ["auroc"], "calibration": ["nll"]})
+    t.parse_thresholds(text, known_metrics={"ood": ["auroc_mcm"], "calibration": ["nll"]})
     t.parse_thresholds(text, known_suites=["ood", "calibration"])
     assert "equally" in complaint(
-        text.replace('"ood"', '"*ood"').replace('"c*"', '"c*od"').replace('"nll"', '"a*c"'),
-        known_metrics={"cood": ["auroc"]},
+        text.replace('"ood"', '"*ood"')
+        .replace('"c*"', '"c*od"')
+        .replace('"nll"', '"a*m"')
+        .replace("max =", "min = 0\nmax ="),
+        known_metrics={"cood": ["auroc_mcm"]},
     )
 
 
@@ -720,7 +723,7 @@ def test_dry_runs_and_skipped_figures(tmp_path: Path) -> None:
 def test_directions_and_bands(tmp_path: Path) -> None:
     path = tmp_path / "t.toml"
     run = [
-        measure("auroc", 0.9),
+        measure("auroc_mcm", 0.9),
         measure("signed_gap", 0.05),
         measure("accuracy", 0.97),
         measure("accuracy", 0.01, dataset="hard"),
@@ -730,14 +733,14 @@ def test_directions_and_bands(tmp_path: Path) -> None:
         rule.selectors["metric"] + rule.selectors["dataset"]: rule
         for rule in t.load_thresholds(path).rules
     }
-    assert by_id["auroc", "clean"].bounds == {"min": 0.86}
+    assert by_id["auroc_mcm", "clean"].bounds == {"min": 0.86}
     assert by_id["signed_gap", "clean"].bounds == {"min": 0.01, "max": 0.09}
     # Inside the metric's range, unless the interval itself lies outside.
     assert by_id["accuracy", "hard"].bounds == {"min": -0.01}
     # A band of the user's stays one; a metric without direction keeps its one side.
     path.write_text(
         HEAD
-        + block({"suite": "calibration"}, "max = 0.5\nmin = 0.4").replace("ece", "auroc")
+        + block({"suite": "calibration"}, "max = 0.5\nmin = 0.4").replace("ece", "auroc_mcm")
         + block({"suite": "calibration"}, "max = 0.5").replace("ece", "signed_gap")
     )
     t.record(path, run[:2])
@@ -841,7 +844,7 @@ NAME = st.text(alphabet="aé[*?]\"\\'#\t /:.-", min_size=1, max_size=6)
     st.data(),
     st.lists(
         st.tuples(
-            st.sampled_from(["ece", "accuracy", "signed_gap", "mce", "recall_at_5"]),
+            st.sampled_from(["ece", "accuracy", "signed_gap", "mce", "image_to_text_recall_at_5"]),
             NAME,
             st.sampled_from([None, 1, 5]),
             st.floats(0, 1),
@@ -918,3 +921,24 @@ def test_record_round_trip(
     again = t.record(path, run, margin=margin)
     assert {change.action for change in again} == {"unchanged"}
     assert path.read_bytes().decode() == after
+
+
+# --- The documentation
+
+
+def test_the_documented_example_says_what_it_does() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "thresholds.md").read_text()
+    example = page.split("```toml\n")[1].split("```")[0]
+    file = t.parse_thresholds(example, known_perturbations=["fog_3d", "flash"])
+
+    def bounds(**where: object) -> dict[str, float]:
+        rule = file.lookup(measure(**where))  # type: ignore[arg-type]
+        assert rule is not None
+        return rule.bounds
+
+    assert bounds() == {"max": 0.1}
+    assert bounds(perturbation="fog_3d", severity=3) == {"max": 0.15}
+    assert bounds(perturbation="fog_3d", severity=5) == {"max": 0.25}
+    assert bounds(metric="accuracy") == {"min": 0.6, "max_decrease": 0.01}
+    for key in (*t._POLICY_KEYS, *t._RULE_KEYS):
+        assert f"`{key}`" in page
