@@ -1,0 +1,611 @@
+"""Targets of open_clip: architectures and tags, hub repositories, local folders and checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.targets import activation as activations
+from pytest_cliprobust.targets.activation import Activation, Choice
+from pytest_cliprobust.targets.base import TargetInfo
+from pytest_cliprobust.targets.checkpoint import Checkpoint, load_into, read_checkpoint
+from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
+from pytest_cliprobust.targets.hub import FOLDER_REMEDY, hub_file, require_hub
+from pytest_cliprobust.targets.preprocessing import Preprocessing
+from pytest_cliprobust.targets.runtime import Precision, TorchTarget, brief
+
+CONFIG_NAME = "open_clip_config.json"
+
+#: Weight files of a folder or hub repository, best first (open_clip's names, then generic ones).
+WEIGHT_NAMES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+
+#: A merge table of CLIP's byte-pair tokenizer beside the weights, where it is not the standard one.
+MERGES_NAME = "merges.txt.gz"
+
+#: Families of training data, the most widely used first; see :func:`default_tag`.
+_PREFERRED = ("laion2b", "datacomp", "openai")
+
+#: Training data by the start of a tag, the longest that matches wins.
+_TRAINING_DATA = {
+    "openai": "WIT-400M",
+    "laion400m": "LAION-400M",
+    "laion2b": "LAION-2B",
+    "laion5b": "LAION-5B",
+    "laion_aesthetic": "LAION-Aesthetic",
+    "frozen_laion5b": "LAION-5B",
+    "mscoco_finetuned_laion2b": "LAION-2B",
+    "datacomp": "DataComp",
+    "datacompdr": "DataCompDR",
+    "commonpool": "CommonPool",
+    "dfn": "DFN",
+    "dfndr": "DFNDR",
+    "metaclip": "MetaCLIP",
+    "metaclip2": "MetaCLIP 2",
+    "webli": "WebLI",
+    "yfcc15m": "YFCC-15M",
+    "cc12m": "CC-12M",
+    "merged2b": "Merged-2B",
+}
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """Everything that it takes to build a model; the fields of ``open_clip_config.json`` and more."""
+
+    name: str
+    architecture: str
+    pretrained: str
+    config: dict[str, Any]
+    preprocess: Mapping[str, Any]
+    checkpoint: Checkpoint
+    tokenizer_folder: Path | None = None
+    notes: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class OpenClipTarget(TorchTarget):
+    """A model of open_clip (CLIP, CustomTextCLIP with any tower, CoCa)."""
+
+    def __init__(self, model: nn.Module, tokenizer: Any, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.model: Any = model
+        self.tokenizer = tokenizer
+
+    def _encode_image(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.model.encode_image(pixels, normalize=False)
+        return features
+
+    def _encode_text(self, texts: list[str]) -> Tensor:
+        features: Tensor = self.model.encode_text(
+            self.tokenizer(texts).to(self.device), normalize=False
+        )
+        return features
+
+    def _dense_features(self, pixels: Tensor) -> Tensor:
+        if not hasattr(self.model.visual, "forward_intermediates"):
+            raise self._no_patches("its image tower gives no intermediate features")
+        try:
+            output = self.model.visual.forward_intermediates(
+                pixels, indices=1, intermediates_only=True, output_fmt="NCHW"
+            )
+        except (AttributeError, NotImplementedError, AssertionError) as error:
+            raise self._no_patches(brief(error)) from None
+        features: Tensor = output["image_intermediates"][-1]
+        return features
+
+    def _no_patches(self, why: str) -> ClipRobustError:
+        return ClipRobustError(
+            f"model {self.info.name!r} offers no patch features ({why}); leave the correspondence "
+            "suite out for it"
+        )
+
+
+def split_name(name: str) -> tuple[str, str | None] | None:
+    """Split ``architecture`` or ``architecture/tag``; None if no architecture of open_clip is meant.
+
+    OpenAI's spelling with a slash (``ViT-B/32``) is understood, as open_clip does.
+    """
+    from open_clip import list_models
+
+    known = list_models()
+    if name.replace("/", "-") in known:
+        return name.replace("/", "-"), None
+    head, slash, tag = name.rpartition("/")
+    if slash and head.replace("/", "-") in known:
+        return head.replace("/", "-"), tag
+    return None
+
+
+def default_tag(architecture: str) -> str | None:
+    """Return the tag taken when the user names none, or None if open_clip has no weights.
+
+    The rule: the first family of LAION-2B, DataComp and OpenAI that has a tag; within it the tag
+    with the most samples seen (the ``s34b`` of ``laion2b_s34b_b79k``), and of equals the first in
+    open_clip's list; without such a family, the first tag in open_clip's list.
+    """
+    from open_clip.pretrained import list_pretrained_tags_by_model
+
+    tags: list[str] = list_pretrained_tags_by_model(architecture)
+    for family in _PREFERRED:
+        members = [tag for tag in tags if tag.startswith(family)]
+        if members:
+            return max(members, key=samples_seen)  # max() keeps the first of equals
+    return tags[0] if tags else None
+
+
+def samples_seen(tag: str) -> float:
+    """Return the number of training samples that a tag states, 0 if it states none."""
+    match = re.search(r"_s(\d+(?:\.\d+)?)([mb])(?:_|$)", tag)
+    return float(match[1]) * {"m": 1e6, "b": 1e9}[match[2]] if match else 0.0
+
+
+def load_architecture(
+    name: str,
+    architecture: str,
+    tag: str | None,
+    *,
+    pretrained: str | None,
+    device: torch.device,
+    precision: Precision,
+    activation: Activation | None,
+) -> OpenClipTarget:
+    """Load an architecture by name with the weights of a tag or of a local checkpoint.
+
+    Args:
+        name: as the user wrote it.
+        architecture: a name of open_clip.
+        tag: the part after the slash, if any.
+        pretrained: ``--clip-pretrained``: a tag, or the path of a checkpoint.
+        device, precision, activation: as for :func:`.loading.load_target`.
+
+    Raises:
+        ClipRobustError: unknown tag, no such file, a checkpoint that does not fit, an activation that
+            nobody knows, no hub in reach.
+    """
+    from open_clip.factory import get_model_config
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    known = list_pretrained_tags_by_model(architecture)
+    if tag is not None and pretrained not in (None, tag):
+        raise ClipRobustError(
+            f"--clip-model {name} names tag {tag!r} and --clip-pretrained names {pretrained!r}; drop one"
+        )
+    wanted = tag or pretrained
+    notes: list[str] = []
+    if wanted is None:
+        wanted = default_tag(architecture)
+        if wanted is None:
+            raise ClipRobustError(
+                f"open_clip has no weights for architecture {architecture!r}; give a checkpoint with "
+                "--clip-pretrained PATH"
+            )
+        notes.append(
+            f"no tag given: took {wanted!r} of open_clip's {len(known)} for {architecture}"
+        )
+    preprocess = get_pretrained_cfg(architecture, wanted)
+    if preprocess:
+        choice = activations.for_tag(architecture, wanted, activation)
+        checkpoint = _downloaded(f"model '{architecture}/{wanted}'", preprocess["hf_hub"])
+        tags = _tag_facts(wanted)
+    else:
+        path = Path(wanted).expanduser()
+        if tag is not None or not (path.exists() or _looks_like_path(wanted)):
+            raise _unknown_tag(architecture, wanted, known)
+        checkpoint = read_checkpoint(path)
+        choice = activations.for_checkpoint(
+            architecture, activation, source=str(path), openai_archive=checkpoint.openai_archive
+        )
+        preprocess, note = _preprocessing_of(architecture, known)
+        notes.append(note)
+        tags = {}
+    config = dict(get_model_config(architecture))
+    return _assemble(
+        _Spec(
+            name=name,
+            architecture=choice.architecture,
+            pretrained=str(wanted),
+            config=_with_activation(config, choice),
+            preprocess=preprocess,
+            checkpoint=checkpoint,
+            notes=(*notes, *([choice.note] if choice.note else [])),
+            tags=tags,
+        ),
+        device,
+        precision,
+    )
+
+
+def load_folder(
+    name: str,
+    folder: Path,
+    *,
+    pretrained: str | None,
+    device: torch.device,
+    precision: Precision,
+    activation: Activation | None,
+    architecture: str | None = None,
+) -> OpenClipTarget:
+    """Load a folder with ``open_clip_config.json`` and weights (what ``local-dir:`` of open_clip reads).
+
+    ``pretrained``, if given, is a checkpoint that takes the place of the folder's own weights.
+
+    Raises:
+        ClipRobustError: configuration or weights missing, damaged or not fitting each other.
+    """
+    config, preprocess = _read_config(folder / CONFIG_NAME)
+    checkpoint = read_checkpoint(
+        Path(pretrained).expanduser() if pretrained else _weights_in(folder)
+    )
+    architecture = architecture or folder.resolve().name
+    choice = activations.for_config(architecture, config, activation)
+    return _assemble(
+        _Spec(
+            name=name,
+            architecture=architecture,
+            pretrained=str(checkpoint.path if pretrained else folder),
+            config=_with_activation(config, choice),
+            preprocess=preprocess,
+            checkpoint=checkpoint,
+            tokenizer_folder=folder,
+            notes=(choice.note,) if choice.note else (),
+            tags=_card_facts(folder / "model_card.json"),
+        ),
+        device,
+        precision,
+    )
+
+
+def load_hub(
+    name: str,
+    repository: str,
+    *,
+    pretrained: str | None,
+    device: torch.device,
+    precision: Precision,
+    activation: Activation | None,
+) -> OpenClipTarget:
+    """Load a hub repository in open_clip's format (``hf-hub:owner/name``).
+
+    Raises:
+        ClipRobustError: as for :func:`load_folder`, and no such repository or no hub in reach.
+    """
+    wanted = f"model {name!r}"
+    config_path = hub_file(repository, (CONFIG_NAME,), wanted, FOLDER_REMEDY)
+    config, preprocess = _read_config(config_path)
+    if pretrained:
+        checkpoint = read_checkpoint(Path(pretrained).expanduser())
+    else:
+        checkpoint = read_checkpoint(hub_file(repository, WEIGHT_NAMES, wanted, FOLDER_REMEDY))
+    choice = activations.for_config(repository, config, activation)
+    if config.get("text_cfg", {}).get("hf_tokenizer_name"):
+        config["text_cfg"]["hf_tokenizer_name"] = repository
+    return _assemble(
+        _Spec(
+            name=name,
+            architecture=repository,
+            pretrained=pretrained or repository,
+            config=_with_activation(config, choice),
+            preprocess=preprocess,
+            checkpoint=checkpoint,
+            notes=(choice.note,) if choice.note else (),
+        ),
+        device,
+        precision,
+    )
+
+
+def _assemble(spec: _Spec, device: torch.device, precision: Precision) -> OpenClipTarget:
+    """Build the model, load the weights, and put preprocessing, tokenizer and identity beside them."""
+    model, settings = build_model(spec.config, spec.name)
+    notes = list(spec.notes) + load_into(model, spec.checkpoint, spec.architecture)
+    if device.type != "cpu" and precision == "fp32":
+        notes.append("convolutions and matrix products in fp32 as torch is set up (TF32 or not)")
+    model = model.eval().requires_grad_(False).to(device)
+    visual: Any = model.visual
+    size = getattr(visual, "image_size", None) or spec.config["vision_cfg"].get("image_size", 224)
+    preprocessing = Preprocessing.from_open_clip(spec.preprocess, size)
+    tokenizer, token_settings = _tokenizer(spec)
+    scale: Any = model.logit_scale
+    bias: Any = model.logit_bias
+    logit_bias = None if bias is None else float(bias.detach().float())
+    parameters = sum(p.numel() for p in model.parameters())
+    info = TargetInfo(
+        name=spec.name,
+        architecture=spec.architecture,
+        pretrained=spec.pretrained,
+        digest=model_digest(
+            model.state_dict(),
+            settings,
+            preprocessing.identity(),
+            tokenizer_identity(tokenizer, token_settings),
+        ),
+        notes=tuple(notes),
+        tags={
+            "architecture": _family(spec.config),
+            "loss": "softmax" if logit_bias is None else "sigmoid",
+            "image_size": "x".join(map(str, dict.fromkeys(preprocessing.size))),
+            "parameters": str(parameters),
+            **spec.tags,
+        },
+    )
+    return OpenClipTarget(
+        model,
+        tokenizer,
+        info=info,
+        preprocessing=preprocessing,
+        device=device,
+        precision=precision,
+        embed_dim=int(spec.config["embed_dim"]),
+        logit_scale=float(scale.detach().float().exp()),
+        logit_bias=logit_bias,
+    )
+
+
+def build_model(config: Mapping[str, Any], name: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Build an open_clip model with random weights, without downloading any for its towers.
+
+    Returns:
+        the model (float32, CPU) and the settings that shape it, for the digest.
+
+    Raises:
+        ClipRobustError: the configuration describes no model, or names a text tower whose
+            configuration is not in reach.
+    """
+    from open_clip.coca_model import CoCa
+    from open_clip.model import CLIP, CustomTextCLIP
+
+    settings = copy.deepcopy(dict(config))
+    # What the towers would start from before training changes nothing once weights are loaded.
+    settings["vision_cfg"].pop("timm_model_pretrained", None)
+    settings["text_cfg"].pop("hf_model_pretrained", None)
+    arguments = copy.deepcopy(settings)
+    custom = bool(arguments.pop("custom_text", False))
+    text, vision = arguments["text_cfg"], arguments["vision_cfg"]
+    if vision.get("timm_model_name"):
+        vision["timm_model_pretrained"] = False
+    if text.get("hf_model_name"):
+        custom = True
+        _require_transformers(name)
+        text["hf_model_pretrained"] = False
+        # A folder keeps transformers from asking the hub about a configuration that is cached.
+        if not Path(text["hf_model_name"]).is_dir():
+            found = hub_file(text["hf_model_name"], ("config.json",), f"text tower of {name!r}")
+            text["hf_model_name"] = str(found.parent)
+    kind = (CoCa if "multimodal_cfg" in arguments else CustomTextCLIP) if custom else CLIP
+    try:
+        model: nn.Module = kind(**arguments)
+    except Exception as error:  # open_clip and timm raise all sorts on a configuration they dislike
+        raise ClipRobustError(
+            f"the configuration of model {name!r} cannot be built ({brief(error)}); check its "
+            f"{CONFIG_NAME} and the versions of open_clip and timm"
+        ) from None
+    settings["kind"] = kind.__name__
+    settings["quick_gelu"] = bool(settings.get("quick_gelu", False))
+    return model, settings
+
+
+def _tokenizer(spec: _Spec) -> tuple[Any, dict[str, Any]]:
+    """Return the tokenizer that the configuration asks for, and the settings of its calls."""
+    from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
+
+    text = spec.config["text_cfg"]
+    settings = dict(text.get("tokenizer_kwargs") or {})
+    # Dropping tokens at random is for training; evaluation truncates.
+    if settings.get("reduction_mask") in ("simple", "random", "shuffle"):
+        settings.pop("reduction_mask")
+    context = text.get("context_length", DEFAULT_CONTEXT_LENGTH)
+    folder = spec.tokenizer_folder
+    hub_name = text.get("hf_tokenizer_name")
+    if not hub_name:
+        if folder is not None and (folder / MERGES_NAME).is_file():
+            settings["bpe_path"] = str(folder / MERGES_NAME)
+        try:
+            tokenizer = SimpleTokenizer(context_length=context, **settings)
+        except Exception as error:
+            raise ClipRobustError(
+                f"tokenizer of model {spec.name!r} cannot be built ({brief(error)}); check "
+                f"tokenizer_kwargs in {CONFIG_NAME}"
+                + (f" and {folder / MERGES_NAME}" if "bpe_path" in settings and folder else "")
+            ) from None
+        settings.pop("bpe_path", None)  # the merges themselves are in the identity
+        size = int(text.get("vocab_size", tokenizer.vocab_size))
+        if tokenizer.vocab_size > size:
+            raise ClipRobustError(
+                f"tokenizer of model {spec.name!r} has {tokenizer.vocab_size} tokens, its text tower "
+                f"{size}; put the merges it was trained with into the folder as {MERGES_NAME}"
+            )
+        return tokenizer, {**settings, "context_length": context}
+    _require_transformers(spec.name)
+    local = folder is not None and any(
+        (folder / n).is_file() for n in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+    )
+    arguments = {
+        "context_length": context,
+        "tokenizer_mode": text.get("tokenizer_mode"),
+        **settings,
+    }
+    wanted = f"tokenizer of model {spec.name!r}"
+    source = str(folder) if local else hub_name
+    try:
+        tokenizer = HFTokenizer(source, local_files_only=True, **arguments)
+    except Exception as error:  # transformers raises OSError, ValueError, ImportError and more
+        if local or isinstance(error, ImportError):
+            raise _bad_tokenizer(wanted, source, error) from None
+        require_hub(wanted)
+        try:
+            tokenizer = HFTokenizer(source, **arguments)
+        except Exception as second:
+            raise _bad_tokenizer(wanted, source, second) from None
+    return tokenizer, arguments
+
+
+def _bad_tokenizer(wanted: str, source: str, error: Exception) -> ClipRobustError:
+    return ClipRobustError(
+        f"{wanted} cannot be loaded from {source} ({brief(error)}); check its tokenizer files"
+    )
+
+
+def _require_transformers(name: str) -> None:
+    try:
+        import transformers  # noqa: F401
+    except ImportError:
+        raise ClipRobustError(
+            f"model {name!r} needs transformers; install it with "
+            "`pip install pytest-cliprobust[transformers]`"
+        ) from None
+
+
+def _downloaded(wanted: str, location: str) -> Checkpoint:
+    """Fetch the weights of a tag; ``location`` is open_clip's ``owner/repository/[file]``."""
+    repository, _, filename = location.rpartition("/")
+    if not filename:
+        names: tuple[str, ...] = (WEIGHT_NAMES[0], WEIGHT_NAMES[2])
+    else:
+        names = (str(Path(filename).with_suffix(".safetensors")), filename)
+    return read_checkpoint(hub_file(repository, names, wanted))
+
+
+def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return ``model_cfg`` and ``preprocess_cfg`` of an ``open_clip_config.json``."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ClipRobustError(f"folder {path.parent} has no {CONFIG_NAME}") from None
+    except (OSError, ValueError) as error:
+        raise ClipRobustError(f"{path} cannot be read ({brief(error)})") from None
+    config = content.get("model_cfg", content) if isinstance(content, dict) else None
+    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
+        raise ClipRobustError(
+            f"{path} describes no model: it needs a model_cfg with embed_dim, vision_cfg and text_cfg"
+        )
+    return config, dict(content.get("preprocess_cfg") or {})
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in WEIGHT_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    others = sorted(p for p in folder.iterdir() if p.suffix in _WEIGHT_SUFFIXES)
+    if not others:
+        raise ClipRobustError(
+            f"folder {folder} holds no weights; expected {WEIGHT_NAMES[0]} beside {CONFIG_NAME}"
+        )
+    if len(others) > 1:
+        names = ", ".join(p.name for p in others[:4])
+        raise ClipRobustError(
+            f"folder {folder} holds several checkpoints ({names}); say which with --clip-pretrained "
+            f"PATH, or call it {WEIGHT_NAMES[0]}"
+        )
+    return others[0]
+
+
+def _with_activation(config: dict[str, Any], choice: Choice) -> dict[str, Any]:
+    return {**config, "quick_gelu": choice.quick_gelu}
+
+
+def _preprocessing_of(architecture: str, tags: list[str]) -> tuple[dict[str, Any], str]:
+    """Return the preprocessing for a bare state dict: that of all the architecture's tags, if one."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    base = architecture.removesuffix(activations.SUFFIX)
+    configs = [
+        {key: get_pretrained_cfg(base, tag).get(key) for key in keys}
+        for tag in tags
+        if get_pretrained_cfg(base, tag)
+    ]
+    if configs and all(config == configs[0] for config in configs):
+        return configs[0], f"preprocessing as for open_clip's weights of {architecture}"
+    why = "whose weights differ in it" if configs else "of which open_clip has no weights"
+    return {}, f"preprocessing: open_clip's default (OpenAI's) for {architecture}, {why}"
+
+
+def _looks_like_path(text: str) -> bool:
+    return "/" in text or "\\" in text or Path(text).suffix in (*_WEIGHT_SUFFIXES, ".ckpt")
+
+
+def _unknown_tag(architecture: str, tag: str, known: list[str]) -> ClipRobustError:
+    from open_clip.pretrained import is_pretrained_cfg
+
+    sibling = (
+        architecture.removesuffix(activations.SUFFIX)
+        if architecture.endswith(activations.SUFFIX)
+        else architecture + activations.SUFFIX
+    )
+    if is_pretrained_cfg(sibling, tag):
+        return ClipRobustError(
+            f"tag {tag!r} was trained as {sibling!r}, not as {architecture!r}; use "
+            f"--clip-model {sibling}/{tag}"
+        )
+    hint = did_you_mean(tag, known)
+    some = f" Known: {', '.join(known[:8])}{', …' if len(known) > 8 else ''}." if known else ""
+    return ClipRobustError(
+        f"architecture {architecture!r} has no tag {tag!r}, and no such file exists.{hint or some} "
+        "A local checkpoint is given with --clip-pretrained PATH"
+    )
+
+
+def _family(config: Mapping[str, Any]) -> str:
+    """Return the kind of image tower, for the six-factor study."""
+    vision = config["vision_cfg"]
+    timm_name = str(vision.get("timm_model_name") or "")
+    if not timm_name:
+        return "ResNet" if isinstance(vision.get("layers"), list | tuple) else "ViT"
+    families = {
+        "convnext": "ConvNeXt",
+        "vitamin": "ViTamin",
+        "vit": "ViT",
+        "eva": "ViT",
+        "swin": "Swin",
+        "fastvit": "FastViT",
+        "mci": "FastViT",
+        "resnet": "ResNet",
+        "regnet": "RegNet",
+        "repvgg": "RepVGG",
+    }
+    return next((f for start, f in families.items() if timm_name.startswith(start)), timm_name)
+
+
+def _tag_facts(tag: str) -> dict[str, str]:
+    """Return what a tag's name tells of the training: data, samples seen, fine-tuning."""
+    plain = tag.lower().replace("-", "_")
+    start = max((s for s in _TRAINING_DATA if plain.startswith(s)), key=len, default=None)
+    facts = {"fine_tuned": "yes" if "finetuned" in plain or plain.endswith("_ft") else "no"}
+    if start:
+        facts["training_data"] = _TRAINING_DATA[start]
+    if samples_seen(plain):
+        facts["samples_seen"] = f"{samples_seen(plain):.3g}"
+    return facts
+
+
+def _card_facts(path: Path) -> dict[str, str]:
+    """Return the ``tags`` of a folder's ``model_card.json`` (plain values only), if it has one."""
+    if not path.is_file():
+        return {}
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        tags = {**card.get("tags", {})}
+        if "samples_seen" in card:
+            tags.setdefault("samples_seen", card["samples_seen"])
+    except (ValueError, AttributeError, TypeError, OSError) as error:
+        raise ClipRobustError(f"{path} cannot be read ({brief(error)})") from None
+    return {str(k): str(v) for k, v in tags.items() if isinstance(v, str | int | float)}

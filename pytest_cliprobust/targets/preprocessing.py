@@ -1,0 +1,206 @@
+"""A model's own image preprocessing, on tensors of any device.
+
+The geometry follows ``open_clip.image_transform`` (open_clip 3.3, evaluation mode) and torchvision's
+``Resize``/``CenterCrop``; the arithmetic runs on tensors instead of PIL images. Two paths:
+
+* :meth:`Preprocessing.frame` keeps uint8, with torchvision's fixed-point antialiased resize on the CPU,
+  which follows PIL's own algorithm (mean difference 0.004/255);
+* :meth:`Preprocessing.fit` works on float batches in [0, 1], differentiable. It does not round to whole
+  grey levels between the two passes of the resize as PIL does, so that it differs from PIL by about
+  0.3/255 on average. An image that has the model's size already passes unchanged, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+import torch
+import torchvision.transforms.v2.functional as tvf
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.targets.base import Interpolation, ResizeMode
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+_MODES = {
+    "bicubic": InterpolationMode.BICUBIC,
+    "bilinear": InterpolationMode.BILINEAR,
+    # PIL's nearest picks pixel centres, which torch calls nearest-exact.
+    "nearest": InterpolationMode.NEAREST_EXACT,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a model wants its images.
+
+    Attributes:
+        size: (height, width) of the model's input, pixels.
+        mean, std: per channel, of images in [0, 1].
+        interpolation: of the resize (always antialiased, as PIL's is).
+        resize_mode: ``"shortest"`` (shorter edge to the size, centre crop), ``"longest"`` (longer edge
+            to the size, padded with ``fill``), ``"squash"`` (both edges, aspect ratio ignored).
+        fill: colour of the padding, 0 to 255.
+        resize: shorter edge before the centre crop, if it is not the crop's own size (some
+            transformers configurations resize to 256 and crop 224).
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+    interpolation: Interpolation = "bicubic"
+    resize_mode: ResizeMode = "shortest"
+    fill: tuple[int, int, int] = (0, 0, 0)
+    resize: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values, which come from configuration files.
+
+        Raises:
+            ClipRobustError: a value that no image can be preprocessed with.
+        """
+        if self.interpolation not in get_args(Interpolation):
+            raise ClipRobustError(
+                f"preprocessing: interpolation {self.interpolation!r} is not supported; "
+                f"known are {', '.join(get_args(Interpolation))}"
+            )
+        if self.resize_mode not in get_args(ResizeMode):
+            raise ClipRobustError(
+                f"preprocessing: resize_mode {self.resize_mode!r} is not supported; "
+                f"known are {', '.join(get_args(ResizeMode))}"
+            )
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ClipRobustError(f"preprocessing: image size {self.size!r} is not (height, width)")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ClipRobustError(
+                f"preprocessing: mean {self.mean!r} and std {self.std!r} must be three numbers each, "
+                "std above 0"
+            )
+
+    @classmethod
+    def from_open_clip(cls, config: Mapping[str, Any], size: int | Sequence[int]) -> Preprocessing:
+        """Return the preprocessing that an open_clip ``preprocess_cfg`` or pretrained tag describes.
+
+        Keys that are missing take open_clip's defaults (OpenAI's mean and std, bicubic, shortest).
+        ``size`` is the image size of the vision tower, which open_clip lets win over the config's.
+        """
+        # open_clip's evaluation transform takes "random" (a training setting) for bicubic.
+        interpolation: Any = config.get("interpolation") or "bicubic"
+        return cls(
+            size=as_pair(size),
+            mean=triple(config.get("mean") or OPENAI_MEAN),
+            std=triple(config.get("std") or OPENAI_STD),
+            interpolation="bicubic" if interpolation == "random" else interpolation,
+            resize_mode=config.get("resize_mode") or "shortest",
+            fill=_colour(config.get("fill_color") or 0),
+        )
+
+    def identity(self) -> str:
+        """Return a canonical text of all settings, for digests."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def frame(self, image: Tensor, size: int) -> Tensor:
+        """Resize and crop one image (3, H, W) uint8 to (3, size, size) uint8, as the model would.
+
+        Raises:
+            ClipRobustError: not a uint8 image with three channels.
+        """
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+            raise ClipRobustError(
+                f"an image to frame must be (3, H, W) uint8, got {tuple(image.shape)} {image.dtype}"
+            )
+        return self._resize_and_crop(image, (size, size))
+
+    def fit(self, images: Tensor) -> Tensor:
+        """Resize and crop floats (B, 3, H, W) in [0, 1] to (B, 3, h, w) in [0, 1]; differentiable."""
+        return self._resize_and_crop(images, self.size)
+
+    def constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return mean and std, (3, 1, 1) each, on ``device``."""
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1)
+            for values in (self.mean, self.std)
+        )
+        return mean, std
+
+    def _resize_and_crop(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        if tuple(images.shape[-2:]) == size:
+            return images
+        images = self._resized(images, self._resized_size(images.shape[-2:], size))
+        return _centre(images, size, self.fill)
+
+    def _resized_size(self, source: Sequence[int], size: tuple[int, int]) -> tuple[int, int]:
+        height, width = source
+        if self.resize_mode == "squash":
+            return size
+        if self.resize_mode == "shortest" and size[0] == size[1]:
+            edge = size[0]
+            if self.resize is not None:
+                edge = round(size[0] * self.resize / self.size[0])
+            # torchvision truncates the longer edge (Resize with a single number).
+            if width <= height:
+                return int(edge * height / width), edge
+            return edge, int(edge * width / height)
+        ratios = (height / size[0], width / size[1])
+        ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
+        return round(height / ratio), round(width / ratio)
+
+    def _resized(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        if tuple(images.shape[-2:]) == size:
+            return images
+        mode = _MODES[self.interpolation]
+        if self.resize_mode == "shortest" and self.size[0] != self.size[1]:
+            # open_clip leaves the interpolation of this one case at its default, bicubic.
+            mode = InterpolationMode.BICUBIC
+        resized: Tensor = tvf.resize(
+            images.contiguous(), list(size), interpolation=mode, antialias=True
+        )
+        # Bicubic overshoots; PIL clips, and so does the uint8 path.
+        return resized.clamp(0, 1) if resized.is_floating_point() else resized
+
+
+def as_pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return (height, width) from one number or two."""
+    if isinstance(size, int):
+        return size, size
+    values = [int(value) for value in size]
+    return (values[0], values[0]) if len(values) == 1 else (values[-2], values[-1])
+
+
+def triple(values: float | Sequence[float]) -> tuple[float, float, float]:
+    """Return three numbers, one for each channel, from one number or three.
+
+    Raises:
+        ClipRobustError: another count.
+    """
+    numbers = [float(values)] * 3 if isinstance(values, int | float) else [float(v) for v in values]
+    if len(numbers) != 3:
+        raise ClipRobustError(f"preprocessing: expected three channels, got {numbers}")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _colour(value: int | Sequence[int]) -> tuple[int, int, int]:
+    red, green, blue = (value,) * 3 if isinstance(value, int) else value
+    return red, green, blue
+
+
+def _centre(images: Tensor, size: tuple[int, int], fill: tuple[int, int, int]) -> Tensor:
+    """Crop to ``size`` around the centre, after padding with ``fill`` where the image is smaller."""
+    height, width = images.shape[-2:]
+    if height < size[0] or width < size[1]:
+        down, right = max(size[0] - height, 0), max(size[1] - width, 0)
+        scale = 255 if images.is_floating_point() else 1
+        colour = torch.tensor([c / scale for c in fill], device=images.device).to(images.dtype)
+        padded = colour.view(3, 1, 1).expand(*images.shape[:-2], height + down, width + right)
+        # One channel's colour at a time would need three pads; writing into the colour needs none.
+        padded = padded.clone()
+        padded[..., down // 2 : down // 2 + height, right // 2 : right // 2 + width] = images
+        images, (height, width) = padded, padded.shape[-2:]
+    top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)
+    return images[..., top : top + size[0], left : left + size[1]]
