@@ -82,6 +82,9 @@ WALLS = (
 #: Laid on the ground.
 GROUNDS = ("stone", "plasma", "faint_stripes", "faint_checks", "blobs", "stone")
 
+#: Range of the main object's longest side in a neutral scene, in image sides.
+OBJECT_SHARE = (0.42, 0.65)
+
 _RELIEF_SIDE = 64
 _GROUND_SIDE = 96
 _WALL_SCALE = 3  # the wall is painted at a third of the resolution: it is out of focus
@@ -411,7 +414,13 @@ def _turn_hue(colour: Tensor, alpha: Tensor, seed: int) -> Tensor:
     tint = procedural.hsv_to_rgb(
         torch.tensor(chance(seed, "tint")), torch.tensor(0.85), torch.tensor(1.0)
     ).view(3, 1, 1)
-    dyed = torch.minimum(light * 1.1 + 0.06 * alpha, alpha) * tint
+    # Darker than before, or a white thing could take no colour at all; then as light as the tint
+    # allows, and whiter beyond that.
+    own = float(_luminance(tint))
+    wanted = light * 0.7 + 0.06 * alpha
+    dark = tint * torch.minimum(wanted / own, alpha)
+    pale = (wanted - own * alpha).clamp(min=0.0) / (1.0 - own)
+    dyed = dark + (1.0 - tint) * pale
     largest = chroma.abs().amax(0, keepdim=True)
     share = (1.0 - largest / (0.12 * alpha).clamp(min=1e-4)).clamp(0.0, 1.0)
     out = turned + (dyed - turned) * share
@@ -841,8 +850,8 @@ def _stand(
 def neutral(sample: str, sprite: Pixels, size: int = 224) -> Scene:
     """Return the neutral scene of a sample: one upright object, about in the middle, well lit.
 
-    The object's longest side takes 42% to 65% of the image's side; its centre lies within 4% of the
-    image's centre; everything else (focal length, pitch, distances, wall, ground, light) varies.
+    The object's longest side takes 42% to 65% of the image's side (:data:`OBJECT_SHARE`); its centre lies
+    within 4% of the image's centre; everything else (focal length, pitch, distances, wall, ground, light) varies.
 
     Args:
         sample: the sample's id; all parameters are hashes of it.
@@ -851,7 +860,7 @@ def neutral(sample: str, sprite: Pixels, size: int = 224) -> Scene:
     """
     focal = size * chance(sample, "focal", low=1.0, high=1.5)
     side = chance(sample, "side", low=0.5, high=1.5)
-    share = chance(sample, "share", low=0.42, high=0.65)
+    share = chance(sample, "share", low=OBJECT_SHARE[0], high=OBJECT_SHARE[1])
     depth = focal * side / (share * size)
     pitch = math.radians(chance(sample, "pitch", low=4.0, high=13.0))
     right = chance(sample, "right", low=-0.04, high=0.04) * size
@@ -988,9 +997,9 @@ def _crowded(scene: Scene, sample: str, sprites: Sequence[Pixels]) -> Scene:
         side = main.side * chance(sample, "companion size", index, low=0.6, high=0.9)
         own = side * camera.focal / far * sprite.shape[1] / max(sprite.shape[:2])
         gap = chance(sample, "companion gap", index, low=-0.02, high=0.08) * camera.size
-        # Beside the main object, yet with at least 60% of its own width inside the frame.
+        # Beside the main object, yet almost wholly inside the frame.
         place = x + sign * (width / 2 + gap + own / 2)
-        place = min(max(place, 0.1 * own), camera.size - 0.1 * own)
+        place = min(max(place, 0.42 * own), camera.size - 0.42 * own)
         # Where the frame leaves no room beside it, a companion stands behind and never in front.
         overlap = abs(place - x) < (width + own) / 2
         if overlap:
@@ -1115,15 +1124,20 @@ def frontal_pattern(seed: int, size: int = 224, distance: float = 2.0) -> Render
     )
 
 
-def interior(sprite: Pixels, size: int = 224) -> Tensor:
+def interior(sprite: Pixels, size: int = 224, tiles: float = 2.5) -> Tensor:
     """Return the texture of a sprite without its outline: (3, size, size) float32 in [0, 1].
 
-    The largest square that fits inside the drawing (in the chessboard metric) is cut out, enlarged
-    and mirrored at its edges until it fills the frame. Nothing of the silhouette remains.
+    The largest square that keeps clear of the drawing's edge, where outlines run, is cut out, enlarged
+    and mirrored at its edges until it fills the frame, ``tiles`` times across. Nothing of the silhouette
+    remains.
     """
     solid = sprite[..., 3] >= 250
     if not solid.any():
         raise ClipRobustError("a sprite that is transparent everywhere has no texture")
+    # Outlines take some 4% of the longest side; a thin thing has nothing but its edge.
+    depth = np.asarray(ndimage.distance_transform_edt(np.pad(solid, 1)))[1:-1, 1:-1]
+    clear = depth > 0.045 * max(solid.shape)
+    solid = clear if clear.any() else solid
     inner = np.asarray(ndimage.distance_transform_cdt(np.pad(solid, 1), metric="chessboard"))
     inner = inner[1:-1, 1:-1]
     radius = int(inner.max())
@@ -1133,9 +1147,8 @@ def interior(sprite: Pixels, size: int = 224) -> Tensor:
         sprite[row - reach : row + reach + 1, column - reach : column + reach + 1, :3]
     )
     tile = torch.from_numpy(square).permute(2, 0, 1)[None].to(torch.float32) / 255.0
-    # One and a half tiles across the frame: enough to hide where the cut was made.
     side = torch.arange(size, dtype=torch.float32)
-    place = ((side + 0.5) / size - 0.5) * 3.0
+    place = ((side + 0.5) / size - 0.5) * (2.0 * tiles)
     y, x = torch.meshgrid(place, place, indexing="ij")
     return _sample(tile, x, y, "reflection").clamp(0.0, 1.0)
 
