@@ -166,7 +166,7 @@ class Evaluation:
     @cached_property
     def head(self) -> Tensor:
         """The zero-shot head (C, D), float64, unit rows."""
-        return head.zero_shot_head(CachedText(self.encoder), self.phrases, self.templates)  # type: ignore[arg-type]
+        return head.zero_shot_head(CachedText(self.encoder), self.phrases, self.templates)
 
     def cosines(
         self,

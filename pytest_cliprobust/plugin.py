@@ -187,6 +187,7 @@ class Session:
         return thresholds.load_thresholds(
             self.threshold_path,
             profile=self.config.profile,
+            known_metrics=thresholds.known_metrics(),
             known_perturbations=(*registry.names(), "kornia:*"),
             models=(
                 *self.config.models,

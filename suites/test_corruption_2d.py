@@ -9,10 +9,11 @@ from pytest_cliprobust.properties import accuracy, corruption
 
 CORRUPTIONS = [
     "gaussian_noise",
-    "motion_blur",
+    "impulse_noise",
+    "gaussian_blur",
     "brightness",
     "contrast",
-    "jpeg_compression",
+    "pixelate",
 ]
 SEVERITIES = [1, 2, 3, 4, 5]
 SAMPLES = {"quick": 100, "standard": 200, "full": None}

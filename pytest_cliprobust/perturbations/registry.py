@@ -34,8 +34,6 @@ Function = TypeVar("Function", bound=Callable[..., Tensor])
 FAMILIES = (
     "common",
     "depth",
-    "codec",
-    "view",
     "occlusion",
     "typographic",
     "kornia_adapter",
