@@ -219,6 +219,14 @@ def test_far_levels_are_extrapolated_monotonically() -> None:
     assert (far.high - far.low) / 2 == pytest.approx(4.89 * error, rel=0.12)
 
 
+def test_replicates_equal_to_the_estimate_count_half() -> None:
+    # Symmetric about an estimate that many replicates hit exactly: no bias to correct.
+    drawn = np.concatenate([np.linspace(-1.0, 1.0, 401), np.zeros(300)])
+    corrected = s.replicate_interval(0.0, drawn, 0.9, "bca")
+    plain = s.replicate_interval(0.0, drawn, 0.9, "percentile")
+    assert (corrected.low, corrected.high) == pytest.approx((plain.low, plain.high), abs=1e-9)
+
+
 def test_undefined_replicates() -> None:
     some = np.linspace(0, 1, 100)
     some[:5] = np.nan
