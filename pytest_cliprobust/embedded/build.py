@@ -495,8 +495,8 @@ def build(work: Path, training_only: bool) -> None:
             )
         progress(index + 1, len(clipart), "clip art")
     shipment.write()
-    total = sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file())
-    print(f"{len(shipment.rows)} sprites, {total / 2**20:.1f} MiB in {DATA}")
+    total = sum(path.stat().st_size for path in (DATA / "sprites").glob("*.zip"))
+    print(f"{len(shipment.rows)} sprites, {total / 2**20:.1f} MiB in {DATA / 'sprites'}")
 
 
 def main() -> None:
