@@ -314,10 +314,10 @@ def _row(
                     f"perturbation {perturbation.name!r} has no parameter {name!r}."
                     f"{did_you_mean(name, known)} It takes {', '.join(sorted(known))}"
                 )
-        missing = {k for step in perturbation.severities for k in step} - set(settings)
-        middle = perturbation.severities[len(perturbation.severities) // 2 :][:1]
-        filled = {k: v for step in middle for k, v in step.items() if k in missing}
-        steps = [(None, {**filled, **settings})]
+        # What is not set takes the value of the middle severity.
+        count = len(perturbation.severities)
+        middle = perturbation.severities[count // 2] if count else {}
+        steps = [(None, {**middle, **settings})]
     else:
         steps = [
             (severity, dict(perturbation.parameters(severity)))
@@ -334,7 +334,7 @@ def _row(
     return row(
         name=perturbation.name,
         images=torch.cat(results),
-        captions=tuple(caption(parameters) for _, parameters in steps),
+        captions=tuple(caption(parameters) or "defaults" for _, parameters in steps),
         note=perturbation.source,
         group=perturbation.family,
     )

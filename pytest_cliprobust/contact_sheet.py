@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,18 +67,20 @@ def _fit(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: f
 def _wrap(
     text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: float, lines: int
 ) -> list[str]:
-    """Return ``text`` broken into at most ``lines`` lines, at blanks and after underscores."""
-    pieces = text.replace("_", "_ ").split(" ")
+    """Return ``text`` broken into at most ``lines`` lines, at blanks, and after _ and :."""
     result = [""]
+    pieces: list[str] = []
+    for word in re.findall(r"[^\s_:]*[_:]*\s*", text):
+        too_long = font.getlength(word.rstrip()) > width
+        # A class name in one word breaks before its capitals, but only if it must.
+        pieces += re.split(r"(?<=[a-z])(?=[A-Z])", word) if too_long else [word]
     for piece in pieces:
-        glue = "" if not result[-1] or result[-1].endswith("_") else " "
-        if font.getlength(result[-1] + glue + piece) <= width or not result[-1]:
-            result[-1] += glue + piece
-        else:
-            result.append(piece)
+        if result[-1] and font.getlength((result[-1] + piece).rstrip()) > width:
+            result.append("")
+        result[-1] += piece
     if len(result) > lines:
-        result = [*result[: lines - 1], " ".join(result[lines - 1 :]).replace("_ ", "_")]
-    return [_fit(line, font, width) for line in result]
+        result = [*result[: lines - 1], "".join(result[lines - 1 :])]
+    return [_fit(line.rstrip(), font, width) for line in result]
 
 
 def contact_sheet(

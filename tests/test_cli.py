@@ -237,3 +237,21 @@ def test_a_sheet_shows_the_pixels_that_it_is_given() -> None:
     for value in (64, 191):
         assert ((pixels == value).all(axis=-1)).sum() == 400
     assert to_pil(images[0]).getpixel((0, 0)) == (64, 64, 64)
+
+
+def test_long_names_break_where_words_end() -> None:
+    from pytest_cliprobust.contact_sheet import _font, _wrap
+
+    font = _font(14)
+
+    def wrap(text: str) -> list[str]:
+        return _wrap(text, font, 130, 2)
+
+    assert wrap("fog") == ["fog"]
+    assert wrap("kornia:RandomGaussianBlur") == ["kornia:Random", "GaussianBlur"]
+    assert wrap("a_name_that_is_longer") == ["a_name_that_is_", "longer"]
+    assert wrap("Zhong et al. 2020): aspect") == ["Zhong et al. 2020):", "aspect"]
+    cut = wrap("one two three four five six seven eight nine ten")
+    assert len(cut) == 2
+    assert cut[1].endswith("…")
+    assert all(font.getlength(line) <= 130 for line in cut)

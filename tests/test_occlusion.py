@@ -15,6 +15,16 @@ NAMES = ("occlusion", "patch_occlusion")
 COUNT, SIDE = 5, 64
 
 
+@pytest.fixture(autouse=True)
+def one_thread(request: pytest.FixtureRequest):
+    """Small tensors are fastest on one thread; what concerns bits is tested with all of them."""
+    threads = torch.get_num_threads()
+    if "bit_identical" not in request.node.name:
+        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def scene(count: int = COUNT, side: int = SIDE) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(4)
     images = torch.rand(count, 3, side, side + 16, generator=generator) * 0.6 + 0.3

@@ -30,9 +30,9 @@ from pytest_cliprobust.perturbations.registry import register
 
 Colour = tuple[int, int, int]
 
-# Rows of copies follow the golden ratio: any number of them is spread evenly, and the first ones stay
-# where they are when another joins.
-_GOLDEN = (math.sqrt(5) - 1) / 2
+# Where the rows of copies stand, cyclically, from the first: three are spread evenly, the next ones go
+# between them, and none moves when another joins.
+_ROWS = (0.0, 1 / 3, 2 / 3, 1 / 6, 1 / 2, 5 / 6, 1 / 12, 7 / 12)
 # A word is fitted into a box this many times wider than high.
 _BOX_ASPECT = 2.0
 
@@ -204,8 +204,8 @@ def typographic(
     """
     if contrast <= 0 or size <= 0 or copies <= 0:
         return images
-    if copies > 8:
-        raise ClipRobustError(f"typographic: copies={copies:g}, but 8 is the most")
+    if copies > len(_ROWS):
+        raise ClipRobustError(f"typographic: copies={copies:g}, but {len(_ROWS)} is the most")
     height, width = images.shape[-2:]
     dtype = working_dtype(images)
     stickers = premultiplied(text, dtype)
@@ -224,7 +224,7 @@ def typographic(
     result = images
     for copy in range(math.ceil(copies)):
         place = random.uniform(seeds, (2,), stream=11 + copy)
-        row = draws[:, 0] + copy * _GOLDEN
+        row = draws[:, 0] + _ROWS[copy]
         row = row - row.floor()
         x = width * 0.5 + (place[:, 0] - 0.5) * reach_x
         y = height * 0.5 + (row - 0.5) * reach_y
