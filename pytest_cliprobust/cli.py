@@ -216,7 +216,6 @@ def _perturb(arguments: argparse.Namespace) -> int:
 
     from pytest_cliprobust.contact_sheet import Row, caption, contact_sheet
     from pytest_cliprobust.perturbations import registry
-    from pytest_cliprobust.perturbations.typographic import render_text
 
     if arguments.size < 16:
         raise ClipRobustError(f"--size {arguments.size} is too small; 16 is the least")
@@ -238,6 +237,9 @@ def _perturb(arguments: argparse.Namespace) -> int:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ClipRobustError(f"device {arguments.device!r} is not usable here: {reason}") from None
+
+    # Only here: importing one family before the registry loads them all would change their order.
+    from pytest_cliprobust.perturbations.typographic import render_text
 
     size = arguments.size
     common: dict[str, Any] = {"text": render_text([arguments.text]).to(device)}
