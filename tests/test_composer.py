@@ -285,7 +285,7 @@ def test_sample_ids_alone_decide_the_scene() -> None:
     )
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(8))
 def test_neutral_scenes_show_one_object_in_the_middle(number: int) -> None:
     sprite = [disc(), block(), block(60, 200), block(224, 50)][number % 4]
     result = compose(composer.neutral(f"neutral-{number}", sprite, SIZE))
@@ -315,7 +315,7 @@ def varied(factor: str, number: int = 0) -> tuple[composer.Rendering, composer.R
 
 
 @pytest.mark.parametrize("factor", composer.FACTORS)
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 1])
 def test_every_factor_shows_and_leaves_the_camera_alone(factor: str, number: int) -> None:
     before, after, scene = varied(factor, number)
     assert scene.camera == before.camera
@@ -358,7 +358,7 @@ def test_background_leaves_the_object() -> None:
     assert float((change > 8).float().mean()) > 0.7
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(3))
 def test_sizes_visibility_and_light(number: int) -> None:
     before, smaller, _ = varied("smaller", number)
     area = float(before.mask.sum())
@@ -374,7 +374,7 @@ def test_sizes_visibility_and_light(number: int) -> None:
     _, crowd, scene = varied("multiple_objects", number)
     assert len(scene.objects) == 3
     assert torch.equal(crowd.mask, before.mask)
-    for factor, low, high in (("brighter", 1.3, 2.0), ("darker", 0.15, 0.45)):
+    for factor, low, high in (("brighter", 1.4, 2.5), ("darker", 0.15, 0.45)):
         _, lit, _ = varied(factor, number)
         assert torch.equal(lit.depth, before.depth)
         fair = (before.image > 40) & (before.image < 120)
@@ -382,7 +382,7 @@ def test_sizes_visibility_and_light(number: int) -> None:
         assert low < float(ratio.median()) < high
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(3))
 def test_pose_turns_the_object_within_the_frame(number: int) -> None:
     _, after, scene = varied("pose", number)
     item = scene.objects[0]

@@ -85,7 +85,7 @@ CUE_CONFLICT_CLASSES: tuple[str, ...] = (
     "doughnut",
 )
 
-_CHUNK = 32
+_CHUNK = 64
 _SPRITE_SIDE = 224
 
 #: Things that stand in the way or beside: outside the label set, so that the label stays the one
@@ -230,8 +230,8 @@ def _near_recipes(total: int) -> list[_Recipe]:
 
 
 def _far_recipes(total: int) -> list[_Recipe]:
-    symbols, styles = tuple(sprites.far_ood_names()), _held_out()
-    recipes = []
+    symbols, styles = sprites.far_ood_names(), _held_out()
+    recipes: list[_Recipe] = []
     for index in range(total):
         key = f"far_ood-{index:05d}"
         if index % 2:
@@ -260,7 +260,7 @@ def _far_recipes(total: int) -> list[_Recipe]:
 def _clipart_recipes(total: int) -> list[_Recipe]:
     """One sample per picture: the first of each class, then the second, and so on."""
     numbers = [(item, len(sprites.clipart(item.name))) for item in _classes()]
-    recipes = []
+    recipes: list[_Recipe] = []
     for number in range(max(count for _, count in numbers)):
         for item, count in numbers:
             if number < count and len(recipes) < total:

@@ -279,6 +279,7 @@ class Scene:
         ground_scale: metres of ground that one tile of the texture covers.
         objects: the main object first.
         exposure: factor on the finished picture's values.
+        brighten: amount a, 0 to 1, of a tone curve x + a x (1 − x) that lifts all but black and white.
         shadow: strength of the contact shadows, 0 to 1.
     """
 
@@ -289,6 +290,7 @@ class Scene:
     ground_scale: float
     objects: tuple[Placement, ...]
     exposure: float = 1.0
+    brighten: float = 0.0
     shadow: float = 0.55
 
 
@@ -465,6 +467,7 @@ def _backdrops(scenes: Sequence[Scene]) -> list[_Backdrop]:
         _GROUND_SIDE,
         _GROUND_SIDE,
         kinds=GROUNDS,
+        grain=False,
     )
     walls: dict[int, Tensor] = {}
     for size in {scene.camera.size for scene in scenes}:
@@ -507,10 +510,15 @@ class _Rays:
         self._axes = camera.axes
 
     def along(self, vector: Vector) -> Tensor:
-        """Return the directions' component along ``vector``, (h, w): affine in the pixel position."""
+        """Return the directions' component along ``vector``: affine in the pixel position.
+
+        Its shape is (h, w), or (h, 1) where it is the same along each row, as it often is in a scene's
+        own camera, which saves most of the work.
+        """
         right, down, forward = self._axes
         column = self._y * _dot(down, vector) + _dot(forward, vector)
-        return column + self._x * _dot(right, vector)
+        slope = _dot(right, vector)
+        return column if slope == 0.0 else column + self._x * slope
 
 
 def _window(placement: Placement, camera: Camera) -> tuple[slice, slice] | None:
@@ -575,8 +583,8 @@ def _surface(placement: Placement, camera: Camera) -> Tensor:
 
 
 def _sample(texture: Tensor, u: Tensor, v: Tensor, padding: str = "zeros") -> Tensor:
-    """Sample (1, C, h, w) at u, v in [−1, 1] (tensors of one shape (H, W)), bilinearly: (C, H, W)."""
-    grid = torch.stack([u, v], dim=-1)[None]
+    """Sample (1, C, h, w) bilinearly at u, v in [−1, 1], broadcast to (H, W): (C, H, W)."""
+    grid = torch.stack(torch.broadcast_tensors(u, v), dim=-1)[None]
     return F.grid_sample(texture, grid, mode="bilinear", padding_mode=padding, align_corners=False)[
         0
     ]
@@ -723,13 +731,14 @@ def _background(scene: Scene, paint: _Backdrop, camera: Camera) -> tuple[Tensor,
         wall_colour = _sample(wall, x * scale - 1.0, y * scale - 1.0, "reflection")
     # The ground fills the lower rows of the picture: leave out the rows above it.
     rows = torch.nonzero((~is_wall).any(dim=1))[:, 0]
+    whole = depth.expand(camera.size, camera.size).contiguous()
     if rows.numel() == 0:
-        return wall_colour, depth
+        return wall_colour.clone(), whole
     first = int(rows[0])
     t = depth[first:]
     ground = _ground_colour(scene, paint.ground, t * dx[first:] + px, t * dz[first:] + pz)
     lower = torch.where(is_wall[None, first:], wall_colour[:, first:], ground)
-    return torch.cat([wall_colour[:, :first], lower], dim=1), depth
+    return torch.cat([wall_colour[:, :first], lower], dim=1), whole
 
 
 def compose(scene: Scene, camera: Camera | None = None) -> Rendering:
@@ -759,7 +768,6 @@ def compose_all(views: Sequence[tuple[Scene, Camera | None]]) -> list[Rendering]
 def _draw(scene: Scene, paint: _Backdrop, view: Camera) -> Rendering:
     own = scene.camera
     image, depth = _background(scene, paint, view)
-    image, depth = image.clone(), depth.clone()
     mask = torch.zeros_like(depth)
     order = sorted(
         range(len(scene.objects)), key=lambda i: (-view.project(scene.objects[i].centre)[2], i)
@@ -781,7 +789,10 @@ def _draw(scene: Scene, paint: _Backdrop, view: Camera) -> Rendering:
             mask[window] = alpha[0]
         else:
             mask[window] = mask[window] * (1.0 - alpha[0])
-    pixels = (image * (255.0 * scene.exposure)).round().clamp(0.0, 255.0).to(torch.uint8)
+    image.mul_(scene.exposure).clamp_(0.0, 1.0)
+    if scene.brighten:
+        image = image + (image - image * image) * scene.brighten
+    pixels = image.mul_(255.0).round_().to(torch.uint8)
     return Rendering(pixels, depth[None], mask[None].clamp(0.0, 1.0), view)
 
 
@@ -1079,7 +1090,12 @@ def vary(
         redrawn = replace(redrawn, centre=(main.centre[0], main.centre[1] + lower, main.centre[2]))
         return replace(scene, objects=(redrawn, *scene.objects[1:]))
     if factor == "brighter":
-        return replace(scene, exposure=scene.exposure * chance(key, low=1.4, high=1.9))
+        # Over-exposed, yet with a shoulder: highlights crowd together before they clip.
+        return replace(
+            scene,
+            exposure=scene.exposure * chance(key, low=1.2, high=1.45),
+            brighten=chance(key, "curve", low=0.6, high=1.0),
+        )
     if factor == "darker":
         return replace(scene, exposure=scene.exposure * chance(key, low=0.2, high=0.4))
     return _crowded(scene, key, companions)
