@@ -32,11 +32,11 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff
 _NAMES_FILE = "classes.txt"
 
 
-def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+def natural_key(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Return a sorting key that puts ``img2`` before ``img10``; case counts only between equals."""
     pieces = (piece for piece in re.split(r"(\d+)", text) if piece)
-    key = [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in pieces]
-    return (*key, (2, 0, text))
+    key = tuple((0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in pieces)
+    return key, text
 
 
 def shortest_side(image: Tensor, size: int) -> Tensor:
