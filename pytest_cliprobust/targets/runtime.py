@@ -180,7 +180,7 @@ class TorchTarget(abc.ABC):
                 "images to preprocess must be (B, 3, H, W) floats in [0, 1], got "
                 f"{tuple(images.shape)} {images.dtype}"
             )
-        with _gradients_if(_wanted(images)):
+        with torch.set_grad_enabled(_wanted(images)):
             fitted = self.preprocessing.fit(images.to(self.device, torch.float32))
             return (fitted - self._mean) / self._std
 
