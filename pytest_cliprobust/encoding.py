@@ -30,6 +30,9 @@ FORWARD_CHUNK = 32
 
 DEFAULT_BATCH_SIZE = 32
 
+KEPT_BYTES = 2**30
+"""Memory for loaded samples that are kept between perturbations."""
+
 
 class Progress(Protocol):
     """Told how far a long piece of work is."""
@@ -68,6 +71,8 @@ class Encoder:
     chunk: int = FORWARD_CHUNK
     notes: list[str] = field(default_factory=list)
     forwarded: int = 0
+    _batches: dict[tuple[str, ...], Batch] = field(default_factory=dict, repr=False)
+    _batch_bytes: int = 0
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Return L2-normalised float32 features (N, D) of ``texts``, on the CPU."""
@@ -148,7 +153,7 @@ class Encoder:
     def _checked(
         self, features: npt.NDArray[np.float32], what: str, ids: Sequence[str]
     ) -> npt.NDArray[np.float32]:
-        finite = np.isfinite(features).all(axis=1)
+        finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(features).all(axis=1))
         if not finite.all():
             culprit = int(np.flatnonzero(~finite)[0])
             raise ClipRobustError(
@@ -169,7 +174,7 @@ class Encoder:
         with torch.inference_mode():
             for start in range(0, total, self.batch_size):
                 indices = range(start, min(start + self.batch_size, total))
-                waiting.append(pixels(dataset.load(indices)))
+                waiting.append(pixels(self._load(dataset, indices)))
                 ready = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
                 last = indices.stop == total
                 while len(ready) >= self.chunk or (last and len(ready)):
@@ -186,6 +191,19 @@ class Encoder:
                 self.progress(label, done, total)
         self.forwarded += total
         return features
+
+    def _load(self, dataset: Dataset, indices: range) -> Batch:
+        """Load samples, or take them from memory: one data set goes through many perturbations."""
+        key = (dataset.digest, *(dataset.ids[i] for i in indices))
+        if key not in self._batches:
+            batch = dataset.load(indices)
+            tensors = (batch.images, batch.depth, batch.mask, *batch.extras.values())
+            size = sum(t.numel() * t.element_size() for t in tensors if t is not None)
+            if self._batch_bytes + size > KEPT_BYTES:
+                return batch
+            self._batches[key] = batch
+            self._batch_bytes += size
+        return self._batches[key]
 
     def _encode(self, part: Tensor) -> npt.NDArray[np.float32]:
         count = len(part)
@@ -208,9 +226,9 @@ class Encoder:
             "figures may differ in the last digits from a run with more memory"
         )
         gc.collect()
-        accelerator = getattr(torch, self.target.device.type, None)
-        if hasattr(accelerator, "empty_cache"):
-            accelerator.empty_cache()
+        module: Any = getattr(torch, self.target.device.type, None)
+        if hasattr(module, "empty_cache"):
+            module.empty_cache()
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -233,7 +251,7 @@ def apply_perturbation(
     """
     inputs: dict[str, Any] = {}
     for name, tensor in {"depth": batch.depth, "mask": batch.mask, **batch.extras}.items():
-        if name in perturbation.inputs and tensor is not None:
+        if name in perturbation.inputs | perturbation.optional and tensor is not None:
             inputs[name] = tensor.to(images.device)
     if "seeds" in perturbation.inputs:
         inputs["seeds"] = registry.sample_seeds(batch.ids, perturbation.name, seed).to(

@@ -5,12 +5,10 @@ Torch, numpy and everything else load when ``--clip-model`` is given, and never 
 
 from __future__ import annotations
 
-import json
-import os
+import re
 import shlex
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +76,7 @@ def option(config: pytest.Config, name: str) -> str | None:
     Raises:
         pytest.UsageError: a value outside the option's choices.
     """
-    value = config.getoption(f"--clip-{name}")
+    value: str | None = config.getoption(f"--clip-{name}")
     if value is None:
         value = config.getini(f"clip_{name.replace('-', '_')}") or None
     choices = next(c for n, _, _, c in OPTIONS if n == name)
@@ -142,6 +140,7 @@ class Session:
         self.progress = ProgressLine(config)
         self.threshold_path = self._threshold_path()
         self.thresholds: ThresholdFile | None = None
+        self.baseline: dict[str, Figure] | None = None
 
     def evaluation(self, model: str) -> Evaluation:
         """Return the evaluation of ``model``, loading the model at the first request."""
@@ -158,6 +157,11 @@ class Session:
         if self.config.data != "embedded":
             next(iter(self.evaluations.values())).dataset("clean")
         self.thresholds = self._load_thresholds()
+        policy = self.thresholds.policy
+        if policy.baseline is not None:
+            from pytest_cliprobust.thresholds import load_baseline
+
+            self.baseline = load_baseline(policy.baseline)
 
     def _threshold_path(self) -> Path | None:
         named = option(self.pytest_config, "thresholds")
@@ -179,6 +183,7 @@ class Session:
         import open_clip
 
         from pytest_cliprobust import thresholds
+        from pytest_cliprobust.datasets import embedded
         from pytest_cliprobust.perturbations import registry
 
         if self.threshold_path is None or (self.recording and not self.threshold_path.is_file()):
@@ -187,8 +192,10 @@ class Session:
         return thresholds.load_thresholds(
             self.threshold_path,
             profile=self.config.profile,
+            known_suites=known_suites(self.pytest_config),
             known_metrics=thresholds.known_metrics(),
-            known_perturbations=(*registry.names(), "kornia:*"),
+            known_datasets=(*embedded.names(), "clean:*", "imagefolder:*"),
+            known_perturbations=(*registry.names(), "kornia:*", "all_2d", "all_3d"),
             models=(
                 *self.config.models,
                 "reference",
@@ -230,6 +237,8 @@ class Session:
                 self.threshold_path,
                 [files.measurement_of(record) for record in self.records],
                 profile=self.config.profile,
+                generic=("profile",),
+                comparisons=len(self.thresholds.rules) if self.thresholds else 1,
             )
         for name in (option(self.pytest_config, "report") or "").split(","):
             if name.strip():
@@ -323,6 +332,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(suite)
 
 
+def known_suites(config: pytest.Config) -> tuple[str, ...]:
+    """Return the names of the shipped suites and of those in the files that pytest will collect."""
+    names = set(SUITES)
+    for argument in config.args:
+        path = Path(argument.partition("::")[0])
+        for file in path.rglob("*.py") if path.is_dir() else [path]:
+            names.add(file.stem.removeprefix("test_"))
+            if file.is_file():
+                text = file.read_text(encoding="utf-8", errors="replace")
+                names.update(re.findall(r"clip_suite\(\s*[\"']([^\"']+)", text))
+    return tuple(sorted(names))
+
+
 def suite_of(item: pytest.Item) -> str:
     """Return the suite of a test: its ``clip_suite`` marker, or its file's name without ``test_``."""
     marker = item.get_closest_marker("clip_suite")
@@ -397,7 +419,13 @@ class Check:
         thresholds = self._session.thresholds
         assert thresholds is not None
         rule = thresholds.lookup(measurement)
-        judged = verdict.judge(measurement, rule, thresholds.policy)
+        judged = verdict.judge(
+            measurement,
+            rule,
+            thresholds.policy,
+            baseline=self._session.baseline,
+            comparisons=len(thresholds.rules),
+        )
         record = files.record_of(measurement, judged, rule, self._item.nodeid)
         records = self._item.__dict__.setdefault("clip_records", [])
         records.append(record)
@@ -427,7 +455,9 @@ def rerun_command(item: pytest.Item) -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
     """Tell a user mistake in one line, and hand the test's records over (also from xdist workers)."""
     report = yield
     if call.excinfo is not None and call.excinfo.errisinstance(ClipRobustError):
@@ -490,13 +520,3 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     global _reporting_session
     if _reporting_session is not None and _reporting_session.pytest_config is config:
         _reporting_session = None
-
-
-def command_line() -> str:
-    """Return the command line of this run, for reports."""
-    return shlex.join([os.path.basename(sys.argv[0]) or "pytest", *sys.argv[1:]])
-
-
-def dumps(value: Any) -> str:
-    """Return ``value`` as JSON, with sorted keys."""
-    return json.dumps(value, sort_keys=True)

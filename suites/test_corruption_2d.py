@@ -50,4 +50,4 @@ def test_all(clip, check):
         SEVERITIES,
         bootstrap=clip.resampling(data),
     )
-    check(figures, perturbation="*2d")
+    check(figures, perturbation="all_2d")

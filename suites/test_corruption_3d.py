@@ -53,4 +53,4 @@ def test_all(clip, check):
         SEVERITIES,
         bootstrap=clip.resampling(data),
     )
-    check(figures, perturbation="*3d")
+    check(figures, perturbation="all_3d")

@@ -326,7 +326,7 @@ class _Prepared(NamedTuple):
 
 
 _PREPARED: collections.OrderedDict[int, _Prepared] = collections.OrderedDict()
-_PREPARED_LIMIT = 256  # some 50 MB
+_PREPARED_LIMIT = 640  # more than a pass over any data set uses; at most some 100 MB
 _LOCK = threading.Lock()
 
 
@@ -355,15 +355,18 @@ def _inflate(sprite: Pixels) -> tuple[Tensor, npt.NDArray[np.float64]]:
         solid = sprite[..., 3] > 0
     height, width = solid.shape
     longest = max(height, width)
-    # The bulge ends at the edge of the image too: pad before measuring the distance to the edge.
-    distance = np.asarray(ndimage.distance_transform_edt(np.pad(solid, 1)), dtype=np.float64)
-    distance = distance[1:-1, 1:-1]
+    # Every other pixel will do for so smooth a thing, and takes a quarter of the time. The bulge ends
+    # at the edge of the image too: pad before measuring the distance to the drawing's edge.
+    coarse = solid[::2, ::2] if solid[::2, ::2].any() else solid
+    step = 2.0 if coarse is not solid else 1.0
+    distance = np.asarray(ndimage.distance_transform_edt(np.pad(coarse, 1)), dtype=np.float64)
+    distance = distance[1:-1, 1:-1] * step
     radius = float(distance.max())
     inside = np.clip(distance / radius, 0.0, 1.0)
     bulge = inside * (2.0 - inside) * (radius / longest)
     # The distance has creases along the medial axis; a bulge has none.
-    bulge = np.asarray(ndimage.gaussian_filter(bulge, longest / 45.0), dtype=np.float64)
-    bulge = bulge * np.clip(distance / (0.06 * longest), 0.0, 1.0)
+    bulge = ndimage.gaussian_filter(bulge, longest / 45.0 / step)
+    bulge = np.asarray(bulge * np.clip(distance / (0.06 * longest), 0.0, 1.0), dtype=np.float64)
     low_height = max(2, round(_RELIEF_SIDE * height / longest))
     low_width = max(2, round(_RELIEF_SIDE * width / longest))
     relief = F.interpolate(
@@ -584,7 +587,7 @@ def _surface(placement: Placement, camera: Camera) -> Tensor:
 
 def _sample(texture: Tensor, u: Tensor, v: Tensor, padding: str = "zeros") -> Tensor:
     """Sample (1, C, h, w) bilinearly at u, v in [−1, 1], broadcast to (H, W): (C, H, W)."""
-    grid = torch.stack(torch.broadcast_tensors(u, v), dim=-1)[None]
+    grid = torch.stack([u + torch.zeros_like(v), v + torch.zeros_like(u)], dim=-1)[None]
     return F.grid_sample(texture, grid, mode="bilinear", padding_mode=padding, align_corners=False)[
         0
     ]

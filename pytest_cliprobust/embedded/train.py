@@ -99,7 +99,8 @@ def model_config(config: TrainingConfig) -> dict[str, Any]:
 
 def write_merges(path: Path) -> None:
     """Write the first :data:`MERGES` merges of CLIP's vocabulary, in the format of the original."""
-    lines = gzip.open(default_bpe()).read().decode("utf-8").split("\n")
+    with gzip.open(default_bpe()) as original:
+        lines = original.read().decode("utf-8").split("\n")
     payload = "\n".join(lines[: 1 + MERGES]).encode("utf-8")
     with open(path, "wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as file:
         file.write(payload)
@@ -237,9 +238,12 @@ class Training(torch.nn.Module):
         """Return a copy of the CLIP on the CPU that needs no batch norm after its projection."""
         clip = copy.deepcopy(self.clip).cpu().eval()
         projection = clip.visual.head.proj
-        scale = (self.norm.running_var + self.norm.eps).rsqrt().cpu()
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None
+        assert variance is not None
+        scale = (variance + self.norm.eps).rsqrt().cpu()
         with torch.no_grad():
-            projection.bias.copy_((projection.bias - self.norm.running_mean.cpu()) * scale)
+            projection.bias.copy_((projection.bias - mean.cpu()) * scale)
             projection.weight.mul_(scale[:, None])
         return clip
 
@@ -382,7 +386,7 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
             rows = keep[torch.multinomial(weights, config.batch_size, True, generator=generator)]
             pixels = normalise(augmentation(rows, generator)).to(device)
             # As in CLIP the negatives are the other captions of the batch, each name once.
-            present, positions = targets[rows].unique(return_inverse=True)
+            present, positions = torch.unique(targets[rows], return_inverse=True)
             template = torch.randint(len(tokens), (len(present),), generator=generator)
             captions = tokens[template, present].to(device)
             training.train()

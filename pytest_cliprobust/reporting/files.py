@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_cliprobust import __version__
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.properties.figure import Figure, Measurement
+from pytest_cliprobust.properties.figure import Measurement
 
 if TYPE_CHECKING:
     from pytest_cliprobust.plugin import Session
@@ -27,17 +27,11 @@ def record_of(
     measurement: Measurement, verdict: Verdict, rule: Rule | None, nodeid: str
 ) -> dict[str, Any]:
     """Return a JSON-able record of a measurement and its verdict."""
-    figure = asdict(measurement.figure)
     return {
+        **measurement.as_dict(replicates=True),
         "key": measurement.key,
-        "suite": measurement.suite,
         "metric": measurement.metric,
-        "dataset": measurement.dataset,
-        "perturbation": measurement.perturbation,
-        "severity": measurement.severity,
-        "model": measurement.model,
         "test": nodeid,
-        "figure": figure,
         "verdict": verdict.as_dict(),
         "rule": rule.id if rule else None,
     }
@@ -45,16 +39,7 @@ def record_of(
 
 def measurement_of(record: dict[str, Any]) -> Measurement:
     """Return the measurement of a record."""
-    figure = dict(record["figure"])
-    figure["replicates"] = tuple(figure.get("replicates", ()))
-    return Measurement(
-        suite=record["suite"],
-        model=record["model"],
-        dataset=record["dataset"],
-        figure=Figure(**figure),
-        perturbation=record["perturbation"],
-        severity=record["severity"],
-    )
+    return Measurement.from_dict(record)
 
 
 def one_line(record: dict[str, Any]) -> str:
@@ -76,7 +61,11 @@ def document(session: Session) -> dict[str, Any]:
 
     config = asdict(session.config)
     config["cache_dir"] = str(config["cache_dir"]) if config["cache_dir"] else None
-    records = [dict(record) for record in session.records]
+    # Replicates are long: a thousand numbers a figure. They stay in memory, for recording.
+    records = [
+        record | {"figure": {k: v for k, v in record["figure"].items() if k != "replicates"}}
+        for record in session.records
+    ]
     return {
         "schema": SCHEMA,
         "pytest_cliprobust": __version__,
