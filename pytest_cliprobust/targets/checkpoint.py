@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ _PREFIXES = ("module.", "_orig_mod.")
 
 #: Entries of OpenAI's TorchScript archives that are settings, not weights.
 _OPENAI_SETTINGS = ("input_resolution", "context_length", "vocab_size")
+
+#: What torch's restricted unpickler says of a sound file that holds more than tensors.
+_FORBIDDEN = ("Unsupported global", "Unsupported class", "unrecognized function", "Can only")
 
 
 @dataclass
@@ -116,7 +120,12 @@ def _is_torchscript(path: Path) -> bool:
 
 def _read_torchscript(path: Path) -> dict[str, Tensor]:
     try:
-        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        with (
+            warnings.catch_warnings()
+        ):  # torch means to retire the format, OpenAI's files stay in it
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError, OSError) as error:
         raise _damaged(path, error) from None
     return dict(module.state_dict())
@@ -126,7 +135,7 @@ def _read_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+        if any(words in str(error) for words in _FORBIDDEN):
             raise ClipRobustError(
                 f"checkpoint {path} holds pickled objects other than tensors, which are not loaded "
                 "for safety; save its state dict instead, best as safetensors"

@@ -52,7 +52,7 @@ def tokenizer_identity(tokenizer: Any, settings: Mapping[str, Any]) -> str:
     else:  # open_clip's own
         rules = {
             "vocab": inner.encoder,
-            "merges": [list(pair) for pair in getattr(inner, "bpe_ranks", ())],
+            "merges": "\n".join(map(" ".join, getattr(inner, "bpe_ranks", ()))),
         }
     vocabulary = hashlib.sha256(canonical(rules).encode()).hexdigest()
     return canonical([type(inner).__name__, vocabulary, dict(settings)])
