@@ -292,7 +292,8 @@ def test_neutral_scenes_show_one_object_in_the_middle(number: int) -> None:
     rows = torch.nonzero(result.mask[0].amax(1) > 0.5)[:, 0]
     columns = torch.nonzero(result.mask[0].amax(0) > 0.5)[:, 0]
     height, width = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
-    assert 0.38 <= max(height, width) / SIZE <= 0.68
+    smallest, largest = composer.OBJECT_SHARE
+    assert smallest - 0.04 <= max(height, width) / SIZE <= largest + 0.03
     assert abs(float(rows[0] + rows[-1]) / 2 / SIZE - 0.5) < 0.07
     assert abs(float(columns[0] + columns[-1]) / 2 / SIZE - 0.5) < 0.07
 
