@@ -71,6 +71,15 @@ TIMM_VIT = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Models this small only lose time by sharing their work out."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def error(name: str, **options: Any) -> str:
     """The message of the error that loading ``name`` raises: one line, whatever happens."""
     with pytest.raises(ClipRobustError) as caught:
@@ -866,6 +875,7 @@ def test_a_finished_target_is_taken_as_it_is(vit: Path) -> None:
         ({"encode_image": lambda s, x: 1 // 0}, "encode_image fails on pixels (2, 3, 16, 16)"),
         ({"encode_text": lambda s, t: torch.ones(2, 5)}, "3 dimensions and encode_text 5"),
         ({"logit_scale": -1.0}, "logit_scale must be positive"),
+        ({"logit_scale": nn.Parameter(torch.tensor(4.6))}, "logit_scale is a trainable parameter"),
         ({"image_size": "big"}, "unusable attribute"),
         ({"probability": "tanh"}, "'softmax' or 'sigmoid'"),
         ({"interpolation": "lanczos"}, "interpolation 'lanczos'"),

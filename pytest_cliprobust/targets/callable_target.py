@@ -165,6 +165,13 @@ def _adapted(name: str, encoder: Any, device: torch.device, precision: Precision
         encoder.eval().requires_grad_(False).to(device)
     elif isinstance(getattr(encoder, "device", None), str | torch.device):
         device = torch.device(encoder.device)
+    for attribute in ("logit_scale", "logit_bias"):
+        # CLIP keeps the logarithm in this parameter: taken for the factor it would pass unnoticed.
+        if isinstance(getattr(encoder, attribute, None), nn.Parameter):
+            raise ClipRobustError(
+                f"model {name!r}: {attribute} is a trainable parameter, whose meaning is not known "
+                "here; give plain numbers (for CLIP: logit_scale.exp().item())"
+            )
     try:
         preprocessing = Preprocessing(
             size=as_pair(getattr(encoder, "image_size", 224)),

@@ -15,12 +15,7 @@ import torch
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.targets.activation import parse_activation
 from pytest_cliprobust.targets.base import Target
-from pytest_cliprobust.targets.runtime import (
-    Precision,
-    brief,
-    resolve_device,
-    resolve_precision,
-)
+from pytest_cliprobust.targets.runtime import brief, resolve_device, resolve_precision
 
 ENTRY_POINT_GROUP = "pytest_cliprobust.targets"
 
@@ -207,4 +202,4 @@ def _unknown(name: str) -> ClipRobustError:
     )
 
 
-__all__ = ["ENTRY_POINT_GROUP", "Precision", "known_names", "load_target", "register_target"]
+__all__ = ["ENTRY_POINT_GROUP", "known_names", "load_target", "register_target"]

@@ -296,8 +296,6 @@ def load_hub(
     else:
         checkpoint = read_checkpoint(hub_file(repository, WEIGHT_NAMES, wanted, FOLDER_REMEDY))
     choice = activations.for_config(repository, config, activation)
-    if config.get("text_cfg", {}).get("hf_tokenizer_name"):
-        config["text_cfg"]["hf_tokenizer_name"] = repository
     return _assemble(
         _Spec(
             name=name,
@@ -319,7 +317,7 @@ def _assemble(spec: _Spec, device: torch.device, precision: Precision) -> OpenCl
     notes = list(spec.notes) + load_into(model, spec.checkpoint, spec.architecture)
     if device.type != "cpu" and precision == "fp32":
         notes.append("convolutions and matrix products in fp32 as torch is set up (TF32 or not)")
-    model = model.eval().requires_grad_(False).to(device)
+    model = model.eval().requires_grad_(False)
     visual: Any = model.visual
     size = getattr(visual, "image_size", None) or spec.config["vision_cfg"].get("image_size", 224)
     preprocessing = Preprocessing.from_open_clip(spec.preprocess, size)
@@ -348,7 +346,7 @@ def _assemble(spec: _Spec, device: torch.device, precision: Precision) -> OpenCl
         },
     )
     return OpenClipTarget(
-        model,
+        model.to(device),
         tokenizer,
         info=info,
         preprocessing=preprocessing,

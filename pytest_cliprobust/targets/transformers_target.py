@@ -185,7 +185,7 @@ def load_transformers(
             f"tokenizer of model {name!r} has {len(tokenizer)} tokens, its text tower "
             f"{config.text_config.vocab_size}; the tokenizer files belong to another model"
         )
-    model = model.eval().requires_grad_(False).to(device)
+    model = model.eval().requires_grad_(False)
     architecture = {
         "class": MODEL_TYPES[model_type],
         "vision": _settings(config.vision_config),
@@ -215,7 +215,7 @@ def load_transformers(
     )
     clip = model_type == "clip"
     return TransformersTarget(
-        model,
+        model.to(device),
         tokenizer,
         context,
         info=info,
