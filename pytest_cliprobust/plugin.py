@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -277,6 +277,7 @@ class ProgressLine:
 
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
+CHECK: pytest.StashKey[Check] = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -366,11 +367,21 @@ def clip(request: pytest.FixtureRequest, clip_model: str) -> Evaluation:
 
 
 @pytest.fixture
-def check(request: pytest.FixtureRequest, clip_model: str) -> Iterator[Check]:
-    """Compares figures with the threshold file; fails the test at its end if any bound is missed."""
+def check(request: pytest.FixtureRequest, clip_model: str) -> Check:
+    """Compares figures with the threshold file; the test fails at its end if any bound is missed."""
     checker = Check(request.node, request.config.stash[SESSION], clip_model)
-    yield checker
-    checker.finish()
+    request.node.stash[CHECK] = checker
+    return checker
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Fail a test whose figures missed a bound, in its call phase: a failure, not a set-up error."""
+    result = yield
+    checker = item.stash.get(CHECK, None)
+    if checker is not None:
+        checker.finish()
+    return result
 
 
 class Check:
