@@ -297,9 +297,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Load models and thresholds; a mistake ends the session in one line, exit code 4."""
+    global _reporting_session  # the report hook is given no config
     own = session.config.stash.get(SESSION, None)
     if own is None:
         return
+    _reporting_session = own
     try:
         own.start()
     except ClipRobustError as error:
@@ -492,13 +494,6 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 _reporting_session: Session | None = None
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Let the report hook, which is given no config, find this process's session."""
-    global _reporting_session
-    _reporting_session = session.config.stash.get(SESSION, None)
 
 
 @pytest.hookimpl(trylast=True)
