@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pytest_cliprobust.perturbations import random
-from pytest_cliprobust.perturbations.common import gaussian_filter
+from pytest_cliprobust.perturbations.filters import gaussian_filter
 from pytest_cliprobust.perturbations.registry import register
 
 SOURCE = "Kar et al. 2022, ImageNet-3DCC"

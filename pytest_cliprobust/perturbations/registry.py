@@ -48,7 +48,7 @@ class Perturbation:
     Attributes:
         name: unique name, e.g. ``"gaussian_noise"``.
         function: the batched function, see the module's docstring.
-        family: the file it lives in, e.g. ``"common"``.
+        family: the file or the package below ``perturbations`` that it lives in, e.g. ``"common"``.
         severities: parameters for severity 1 to 5 (empty for perturbations that have no scale).
         envelope: for each continuous parameter the range (mildest, strongest) that the worst-case
             search and the robustness frontier explore; strength 0 is the mildest end.
@@ -152,7 +152,7 @@ def register(
         _REGISTRY[key] = Perturbation(
             name=key,
             function=function,
-            family=module.rpartition(".")[2],
+            family=_family(module),
             severities=tuple(dict(p) for p in severities),
             envelope=dict(envelope or {}),
             inputs=frozenset(inputs),
@@ -166,6 +166,13 @@ def register(
         return function
 
     return decorate
+
+
+def _family(module: str) -> str:
+    package = __name__.rpartition(".")[0] + "."
+    if module.startswith(package):
+        return module.removeprefix(package).partition(".")[0]
+    return module.rpartition(".")[2]
 
 
 def _load_families() -> None:
