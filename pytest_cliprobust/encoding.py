@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -128,12 +128,18 @@ class Encoder:
                 "parameters": resolved,
                 "seed": self.seed,
             }
+            if apply.code:
+                key["code"] = apply.code
         label = dataset.name if apply is None else f"{dataset.name} · {perturbation}"
         if severity:
             label += f"@{severity}"
 
         def compute() -> npt.NDArray[np.float32]:
+            write = None if apply is None else text_writer(apply, dataset, self.seed)
+
             def pixels(batch: Batch) -> Tensor:
+                if write is not None:
+                    batch = write(batch)
                 images = to_float(batch.images.to(self.target.device))
                 if apply is not None:
                     images = apply_perturbation(
@@ -229,6 +235,29 @@ class Encoder:
         module: Any = getattr(torch, self.target.device.type, None)
         if hasattr(module, "empty_cache"):
             module.empty_cache()
+
+
+def text_writer(
+    perturbation: registry.Perturbation, dataset: Dataset, seed: int
+) -> Callable[[Batch], Batch] | None:
+    """Return what adds the input ``text``, another class's name per sample; None if not needed.
+
+    Any data set with class names has it, so none has to bring it along.
+    """
+    if "text" not in perturbation.inputs:
+        return None
+    from pytest_cliprobust.perturbations.typographic import distractors, render_text
+
+    chosen = distractors(dataset.ids, dataset.labels, dataset.class_names, seed)
+    written = dict(zip(dataset.ids, chosen, strict=True))
+
+    def write(batch: Batch) -> Batch:
+        if "text" in batch.extras:
+            return batch
+        stickers = render_text(dataset.class_names, rows=[written[i] for i in batch.ids])
+        return replace(batch, extras={**batch.extras, "text": stickers})
+
+    return write
 
 
 def to_float(images: Tensor) -> Tensor:

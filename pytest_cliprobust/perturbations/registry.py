@@ -17,9 +17,12 @@ Severity 0 is the identity for every perturbation.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -99,6 +102,23 @@ class Perturbation:
                 "not provide"
             )
         return self.function(images, **parameters, **inputs)
+
+    @property
+    def origin(self) -> Path | None:
+        """The file of a user's own function; None for those of this package."""
+        if self.function.__module__.startswith("pytest_cliprobust."):
+            return None
+        try:
+            file = inspect.getsourcefile(inspect.unwrap(self.function))
+        except TypeError:
+            return None
+        return Path(file) if file and Path(file).is_file() else None
+
+    @property
+    def code(self) -> str:
+        """A digest of :attr:`origin`, part of the cache key: users need not think of ``version``."""
+        origin = self.origin
+        return "" if origin is None else hashlib.sha256(origin.read_bytes()).hexdigest()
 
     def parameters(self, severity: int) -> Parameters:
         """Return the published parameters of ``severity`` (1 to 5)."""
@@ -218,8 +238,6 @@ def sample_seeds(ids: tuple[str, ...], perturbation: str, seed: int) -> Tensor:
     The severity is left out on purpose: the five severities of a sample share their noise pattern, so
     that severity is the only thing that changes between them.
     """
-    import hashlib
-
     values = [
         int.from_bytes(
             hashlib.blake2b(f"{seed}\0{perturbation}\0{i}".encode(), digest_size=8).digest(),

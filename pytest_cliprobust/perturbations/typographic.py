@@ -9,10 +9,12 @@ on the images (letters of 20 to 40 pixels at 224). Glyphs are drawn once, on the
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -27,6 +29,9 @@ from pytest_cliprobust.perturbations.occlusion import (
     working_dtype,
 )
 from pytest_cliprobust.perturbations.registry import register
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
 
 Colour = tuple[int, int, int]
 
@@ -48,6 +53,32 @@ def _lines(text: str, longest: int) -> list[str]:
     return lines or [""]
 
 
+def _face(height: int, font: str | None) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    from PIL import ImageFont
+
+    try:
+        return ImageFont.load_default(height) if font is None else ImageFont.truetype(font, height)
+    except OSError as error:
+        raise ClipRobustError(
+            f"font {font!r} cannot be read ({error}); give a .ttf or .otf file"
+        ) from None
+
+
+@functools.lru_cache(maxsize=4)
+def _boxes(
+    texts: tuple[str, ...], height: int, font: str | None, rim: int
+) -> tuple[tuple[float, float, float, float], ...]:
+    """Return the bounding box of each text: measured once for all batches of a data set."""
+    from PIL import Image, ImageDraw
+
+    probe = ImageDraw.Draw(Image.new("L", (1, 1)))
+    face = _face(height, font)
+    return tuple(
+        probe.multiline_textbbox((0, 0), text, font=face, align="center", stroke_width=rim)
+        for text in texts
+    )
+
+
 def render_text(
     strings: Sequence[str],
     height: int = 48,
@@ -57,11 +88,12 @@ def render_text(
     outline: Colour | None = (255, 255, 255),
     card: Colour | None = None,
     line_length: int = 14,
+    rows: Sequence[int] | None = None,
 ) -> Tensor:
     """Return stickers (N, 4, h, w), RGBA with straight alpha in [0, 1], float32 on the CPU.
 
-    Every sticker has the same size (that of the largest), its text centred; whoever has many names
-    renders them once and picks rows per batch (``stickers[indices]``).
+    Every sticker has the same size (that of the largest), its text centred. Whoever has many names
+    passes them all, and ``rows`` for those of one batch.
 
     Args:
         strings: the texts; long ones are broken at blanks.
@@ -72,38 +104,28 @@ def render_text(
         outline: colour of a rim around the letters that keeps them legible on any ground, or None.
         card: colour of a card behind the letters, as with Goh's paper labels, or None.
         line_length: break lines longer than this many letters.
+        rows: render only these, in the size that all of ``strings`` need; by default all.
 
     Raises:
         ClipRobustError: no text, or the font cannot be read.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     if not strings or any(not text.strip() for text in strings):
         raise ClipRobustError(
             "render_text got an empty text; give each sticker at least one letter"
         )
-    try:
-        face = (
-            ImageFont.truetype(str(font), height)
-            if font is not None
-            else ImageFont.load_default(height)
-        )
-    except OSError as error:
-        raise ClipRobustError(
-            f"font {str(font)!r} cannot be read ({error}); give a .ttf or .otf file"
-        ) from None
+    face = _face(height, None if font is None else str(font))
     rim = max(1, height // 12) if outline is not None else 0
     pad = rim + 2 + (height // 4 if card is not None else 0)
     texts = ["\n".join(_lines(text, line_length)) for text in strings]
-    probe = ImageDraw.Draw(Image.new("L", (1, 1)))
-    boxes = [
-        probe.multiline_textbbox((0, 0), text, font=face, align="center", stroke_width=rim)
-        for text in texts
-    ]
+    boxes = _boxes(tuple(texts), height, None if font is None else str(font), rim)
     full_width = math.ceil(max(box[2] - box[0] for box in boxes)) + 2 * pad
     full_height = math.ceil(max(box[3] - box[1] for box in boxes)) + 2 * pad
-    stickers = torch.empty((len(texts), 4, full_height, full_width))
-    for row, (text, box) in enumerate(zip(texts, boxes, strict=True)):
+    chosen = range(len(texts)) if rows is None else rows
+    stickers = torch.empty((len(chosen), 4, full_height, full_width))
+    for row, index in enumerate(chosen):
+        text, box = texts[index], boxes[index]
         ground = card or outline or ink
         picture = Image.new("RGBA", (full_width, full_height), (*ground, 0))
         draw = ImageDraw.Draw(picture)
