@@ -81,7 +81,9 @@ def read_table(name: str) -> dict[str, Any]:
 
 
 def progress(done: int, total: int, what: str) -> None:
-    """Overwrite one line on standard error."""
+    """Overwrite one line on standard error; nothing unless that is a terminal."""
+    if not sys.stderr.isatty():
+        return
     end = "\n" if done == total else ""
     print(f"\r{what}: {done}/{total}", end=end, file=sys.stderr, flush=True)
 

@@ -19,6 +19,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from open_clip.tokenizer import SimpleTokenizer, default_bpe
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from pytest_cliprobust.embedded import procedural
 from pytest_cliprobust.embedded.captions import TRAINING_TEMPLATES
@@ -59,20 +61,22 @@ class TrainingConfig:
         label_share: share of each batch drawn from the label classes' sprites.
         image_size: pixels.
         ema: decay of the averaged weights that are shipped.
+        mix_style: share of the batches whose early channel statistics are mixed between samples.
     """
 
-    steps: int = 2500
-    batch_size: int = 96
-    learning_rate: float = 3e-3
+    steps: int = 11000
+    batch_size: int = 128
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
-    warmup: int = 100
+    warmup: int = 200
     seed: int = 0
     loss: str = "softmax"
     fraction: float = 1.0
-    tower: str = "regnetx_002"
+    tower: str = "ese_vovnet19b_slim"
     label_share: float = 0.65
-    image_size: int = 64
-    ema: float = 0.998
+    image_size: int = 80
+    ema: float = 0.999
+    mix_style: float = 0.5
 
 
 def model_config(config: TrainingConfig) -> dict[str, Any]:
@@ -129,12 +133,16 @@ class SpriteAugmentation:
 
         rgba = self.sprites[indices].float() / 255
         colour, alpha = rgba[:, :3], rgba[:, 3:]
-        scale = between(0.5, 1.0)
-        angle = torch.where(rand(count) < 0.85, between(-0.25, 0.25), between(-0.8, 0.8))
+        scale = between(0.4, 0.8)
+        extreme = between(0.2, 1.1)
+        scale = torch.where(rand(count) < 0.15, extreme, scale)
+        angle = torch.where(rand(count) < 0.85, between(-0.25, 0.25), between(-1.2, 1.2))
         flip = torch.where(rand(count) < 0.5, -1.0, 1.0)
-        shear, aspect = between(-0.2, 0.2), torch.exp(between(-0.2, 0.2))
+        shear, aspect = between(-0.25, 0.25), torch.exp(between(-0.3, 0.3))
+        # Turned about an upright axis as well as in the plane.
+        aspect = aspect * torch.where(rand(count) < 0.1, between(0.5, 0.8), torch.ones(()))
         room = (1 - scale * 0.7).clamp(min=0.1)
-        shift = torch.stack([between(-1, 1) * room * 0.6, between(-1, 1) * room * 0.6], 1)
+        shift = torch.stack([between(-1, 1) * room * 0.5, between(-1, 1) * room * 0.5], 1)
         cos, sin = angle.cos(), angle.sin()
         forward = torch.stack(
             [
@@ -146,6 +154,11 @@ class SpriteAugmentation:
         inverse = torch.linalg.inv(forward)
         theta = torch.cat([inverse, -(inverse @ shift[..., None])], 2)
         grid = F.affine_grid(theta, [count, 4, 2 * size, 2 * size], align_corners=False)
+        # Drawings of one thing differ in their proportions: a smooth random deformation, in units of
+        # the sprite.
+        bend = (rand(count, 2, 5, 5) * 2 - 1) * between(0.0, 0.16).view(-1, 1, 1, 1)
+        field = F.interpolate(bend, size=grid.shape[1:3], mode="bicubic", align_corners=True)
+        grid = grid + field.permute(0, 2, 3, 1)
         premultiplied = torch.cat([colour * alpha, alpha], 1)
         layer = F.grid_sample(premultiplied, grid, align_corners=False)
         layer = F.avg_pool2d(layer, 2)
@@ -162,7 +175,11 @@ class SpriteAugmentation:
         shadow = F.avg_pool2d(F.pad(alpha, (2, 2, 2, 2)), 5, 1)
         shadow = torch.roll(shadow, shifts=(3, 2), dims=(2, 3)) * (rand(count, 1, 1, 1) * 0.6)
         background = background * (1 - shadow * (rand(count, 1, 1, 1) < 0.6))
-        image = colour + background * (1 - alpha)
+        # Soft shading across the thing, as the composer's relief gives.
+        slope = (rand(count, 2, 1, 1) * 2 - 1) * 0.25
+        ticks = (torch.arange(size) + 0.5) / size - 0.5
+        light = 1 + slope[:, :1] * ticks.view(1, 1, 1, -1) + slope[:, 1:] * ticks.view(1, 1, -1, 1)
+        image = colour * light + background * (1 - alpha)
         image = self._occlude(image, rand)
         gain = torch.exp(between(-0.35, 0.35)).view(-1, 1, 1, 1)
         lift = between(-0.1, 0.1).view(-1, 1, 1, 1)
@@ -219,6 +236,67 @@ def contrastive_loss(
     return forward + 0.5 * backward
 
 
+class MixStyle(torch.nn.Module):
+    """Mixes each sample's channel statistics with another's (Zhou et al., ICLR 2021).
+
+    Channel means and deviations of early features carry the drawing style; mixing them makes styles
+    that no set has. Used as a forward hook, in training only, so that the weights' layout stays that of
+    the tower.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def __call__(self, module: torch.nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        """Return ``output`` (B, C, H, W) in mixed styles, in ``share`` of the calls."""
+        if not module.training or float(torch.rand(())) >= self.share:
+            return output
+        x = output.float()
+        mean, deviation = x.mean((2, 3), keepdim=True), x.std((2, 3), keepdim=True) + 1e-5
+        normal = (x - mean.detach()) / deviation.detach()
+        order = torch.randperm(len(x), device=x.device)
+        beta = torch.distributions.Beta(0.3, 0.3).sample((len(x), 1, 1, 1)).to(x)
+        mixed_mean = beta * mean.detach() + (1 - beta) * mean.detach()[order]
+        mixed = beta * deviation.detach() + (1 - beta) * deviation.detach()[order]
+        return (normal * mixed + mixed_mean).to(output.dtype)
+
+
+class Batches(IterableDataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
+    """The training batches from ``start`` on, each a pure function of the seed and its step.
+
+    A resumed run therefore draws what an uninterrupted one would have drawn, and a worker process may
+    compose the pictures while the towers train.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        start: int,
+        rows: Tensor,
+        weights: Tensor,
+        targets: Tensor,
+        tokens: Tensor,
+        augmentation: SpriteAugmentation,
+    ) -> None:
+        self.config, self.start = config, start
+        self.rows, self.weights, self.targets, self.tokens = rows, weights, targets, tokens
+        self.augmentation = augmentation
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Yield pixels (B, 3, s, s), captions (C, context), names (C,), positions (B,) in them."""
+        config = self.config
+        for step in range(self.start, config.steps):
+            generator = torch.Generator().manual_seed(config.seed * 10**9 + step)
+            chosen = torch.multinomial(self.weights, config.batch_size, True, generator=generator)
+            rows = self.rows[chosen]
+            pixels = normalise(self.augmentation(rows, generator))
+            # As in CLIP the negatives are the other captions of the batch, each name once.
+            present, positions = torch.unique(self.targets[rows], return_inverse=True)
+            template = torch.randint(len(self.tokens), (len(present),), generator=generator)
+            yield pixels, self.tokens[template, present], present, positions
+
+
 class Training(torch.nn.Module):
     """The CLIP, and what only its training needs.
 
@@ -228,9 +306,15 @@ class Training(torch.nn.Module):
     towers are drawn to beside the contrastive loss, thrown away afterwards.
     """
 
-    def __init__(self, clip: CLIP, names: int, embed_dim: int = 256) -> None:
+    def __init__(
+        self, clip: CLIP, names: int, embed_dim: int = 256, mix_style: float = 0.0
+    ) -> None:
         super().__init__()
         self.clip = clip
+        if mix_style:
+            trunk = clip.visual.trunk
+            for module in (trunk.stem, trunk.stages[0]):
+                module.register_forward_hook(MixStyle(mix_style))
         self.norm = torch.nn.BatchNorm1d(embed_dim, affine=False)
         self.prototypes = torch.nn.Embedding(names, embed_dim)
 
@@ -249,7 +333,10 @@ class Training(torch.nn.Module):
 
     def loss(self, pixels: Tensor, captions: Tensor, present: Tensor, positions: Tensor) -> Tensor:
         """Return the loss of B images against the C captions of the names ``present`` (C,)."""
-        image = F.normalize(self.norm(self.clip.encode_image(pixels)), dim=-1)
+        # Half precision has the range of single precision here, and halves the time of a convolution.
+        with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
+            features = self.clip.encode_image(pixels)
+        image = F.normalize(self.norm(features.float()), dim=-1)
         text = F.normalize(self.clip.encode_text(captions), dim=-1)
         prototypes = F.normalize(self.prototypes.weight, dim=-1)
         scale = self.clip.logit_scale.exp()
@@ -311,7 +398,7 @@ def validate(
 
 def normalise(images: Tensor) -> Tensor:
     """Apply the mean and standard deviation of the preprocessing configuration."""
-    return ((images - 0.5) / 0.25).to(memory_format=torch.channels_last)
+    return (images - 0.5) / 0.25
 
 
 def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
@@ -347,7 +434,7 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
     bias = {"init_logit_bias": -6.0} if config.loss == "sigmoid" else {}
     model = CLIP(**cfg, init_logit_scale=math.log(15), **bias)
     model.visual.to(memory_format=torch.channels_last)
-    training = Training(model, len(names))
+    training = Training(model, len(names), mix_style=config.mix_style)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     device = device or torch.device("cpu")
     training.to(device)
@@ -367,6 +454,8 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
         start = state["step"]
+    batches = Batches(config, start, keep, weights, targets, tokens, augmentation)
+    loader = iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=8))
     began = time.monotonic()
     columns = (
         TextColumn("{task.description}"),
@@ -377,20 +466,16 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
     with Progress(*columns) as progress:
         bar = progress.add_task("training", total=config.steps, completed=start)
         for step in range(start, config.steps):
-            # A generator per step: a resumed run draws what an uninterrupted one would have drawn.
-            generator = torch.Generator().manual_seed(config.seed * 10**9 + step)
             rate = config.learning_rate * min(1.0, (step + 1) / config.warmup)
             rate *= 0.5 * (1 + math.cos(math.pi * step / config.steps)) * 0.99 + 0.01
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            rows = keep[torch.multinomial(weights, config.batch_size, True, generator=generator)]
-            pixels = normalise(augmentation(rows, generator)).to(device)
-            # As in CLIP the negatives are the other captions of the batch, each name once.
-            present, positions = torch.unique(targets[rows], return_inverse=True)
-            template = torch.randint(len(tokens), (len(present),), generator=generator)
-            captions = tokens[template, present].to(device)
+            pixels, captions, present, positions = (part.to(device) for part in next(loader))
+            torch.manual_seed(config.seed * 10**9 + step)  # mixed styles
             training.train()
-            loss = training.loss(pixels, captions, present.to(device), positions.to(device))
+            loss = training.loss(
+                pixels.to(memory_format=torch.channels_last), captions, present, positions
+            )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(training.parameters(), 1.0)
@@ -490,6 +575,7 @@ def main() -> None:
     parser.add_argument("--loss", choices=("softmax", "sigmoid"), default=defaults.loss)
     parser.add_argument("--fraction", type=float, default=defaults.fraction)
     parser.add_argument("--tower", default=defaults.tower)
+    parser.add_argument("--image-size", type=int, default=defaults.image_size)
     options = parser.parse_args()
     config = TrainingConfig(
         steps=options.steps,
@@ -497,6 +583,7 @@ def main() -> None:
         loss=options.loss,
         fraction=options.fraction,
         tower=options.tower,
+        image_size=options.image_size,
     )
     print(json.dumps(train(config, options.work, options.out), indent=1))
 
