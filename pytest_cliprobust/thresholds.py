@@ -46,6 +46,7 @@ SCHEMA = 1
 FIELDS = ("suite", "metric", "dataset", "perturbation", "model", "profile")
 BOUNDS = ("min", "max", "max_increase", "max_decrease")
 _RULE_KEYS = (*FIELDS, "severity", *BOUNDS, "because")
+_PERTURBATION_KEYS = ("name", "kornia", "parameters", "severities", "envelope")
 _POLICY_KEYS = (
     "inconclusive",
     "confidence",
@@ -462,6 +463,30 @@ class Policy:
         return comparison_confidence(self.family_wise_error_rate, max(1, comparisons))
 
 
+# --- Perturbations by name -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NamedPerturbation:
+    """One ``[[perturbation]]`` table: an augmentation of kornia under a name of the user's own.
+
+    Attributes:
+        name: what suites, rules and reports call it.
+        kornia: a class of ``kornia.augmentation``.
+        parameters: its arguments at every severity.
+        severities: arguments of severity 1 and up, mildest first; may be empty.
+        envelope: range (mildest, strongest) of arguments that are single numbers.
+        where: file and line.
+    """
+
+    name: str
+    kornia: str
+    parameters: Mapping[str, Any]
+    severities: tuple[Mapping[str, Any], ...]
+    envelope: Mapping[str, tuple[float, float]]
+    where: str
+
+
 # --- The file --------------------------------------------------------------------------------------
 
 
@@ -473,6 +498,7 @@ class ThresholdFile:
         policy: the policy.
         rules: the rules in the order of the file.
         profile: the profile of this run, or None.
+        perturbations: the ``[[perturbation]]`` tables; see :meth:`register_perturbations`.
     """
 
     def __init__(
@@ -482,13 +508,38 @@ class ThresholdFile:
         *,
         name: str = "",
         profile: str | None = None,
+        perturbations: Sequence[NamedPerturbation] = (),
     ) -> None:
+        self.perturbations = tuple(perturbations)
         self.name = name
         self.policy = policy or Policy()
         self.rules = tuple(rules)
         self.profile = profile
         self._used: set[str] = set()
         self._by_metric: dict[str, list[Rule]] = {}
+
+    def register_perturbations(self) -> None:
+        """Make the ``[[perturbation]]`` tables known to the registry of perturbations.
+
+        Raises:
+            ClipRobustError: an unknown augmentation or argument, or a name that is taken, with the
+                line of its table.
+        """
+        if not self.perturbations:
+            return
+        from pytest_cliprobust.perturbations import kornia_adapter
+
+        for item in self.perturbations:
+            try:
+                kornia_adapter.define(
+                    item.name,
+                    item.kornia,
+                    parameters=item.parameters,
+                    severities=item.severities,
+                    envelope=item.envelope,
+                )
+            except ClipRobustError as error:
+                raise ClipRobustError(f"{item.where}: {error}") from None
 
     def _matching(self, measurement: Measurement) -> list[Rule]:
         """All rules that match, the most specific first."""
@@ -682,15 +733,91 @@ class _Reader:
             )
         return Policy(**values, where=f"{self.name}:{self.at.line('policy')}")
 
-    def rules(self) -> list[Rule]:
-        tables = self.data.get("threshold", [])
+    def tables(self, name: str, what: str) -> list[dict[str, Any]]:
+        """Return the tables under ``[[name]]``; they must be written that way."""
+        tables = self.data.get(name, [])
         headers = [
             statement
             for statement in self.at.statements
-            if statement.kind == "array" and statement.path[:-1] == ("threshold",)
+            if statement.kind == "array" and statement.path[:-1] == (name,)
         ]
         if not isinstance(tables, list) or len(headers) != len(tables):
-            raise self.error("rules are written as tables under [[threshold]]", "threshold")
+            raise self.error(f"{what} are written as tables under [[{name}]]", name)
+        return tables
+
+    def perturbations(self) -> list[NamedPerturbation]:
+        found: dict[str, NamedPerturbation] = {}
+        for index, table in enumerate(self.tables("perturbation", "perturbations")):
+            item = self.perturbation(index, table)
+            if item.name in found:
+                raise self.error(
+                    f"perturbation {item.name!r} stands in {found[item.name].where} already; "
+                    "keep one of them",
+                    "perturbation",
+                    index,
+                )
+            found[item.name] = item
+        return list(found.values())
+
+    def perturbation(self, index: int, table: Mapping[str, Any]) -> NamedPerturbation:
+        here = ("perturbation", index)
+        self.check_keys(table, _PERTURBATION_KEYS, "[[perturbation]]", *here)
+        for key in ("name", "kornia"):
+            if key not in table:
+                raise self.error(f"[[perturbation]] lacks {key!r}", *here)
+        name = self.text(table["name"], *here, "name")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+            raise self.error(
+                f"name may hold letters, digits, '_', '.' and '-', not {name!r}", *here, "name"
+            )
+        parameters = table.get("parameters", {})
+        if not isinstance(parameters, dict):
+            raise self.error(
+                f"parameters must be a table, {{ bits = 3 }}, not {parameters!r}",
+                *here,
+                "parameters",
+            )
+        steps = table.get("severities", [])
+        if not (
+            isinstance(steps, list)
+            and len(steps) <= 5
+            and all(isinstance(step, dict) and step for step in steps)
+        ):
+            raise self.error(
+                "severities must be a list of at most 5 tables of parameters, mildest first, "
+                f"not {steps!r}",
+                *here,
+                "severities",
+            )
+        envelope = table.get("envelope", {})
+        if not isinstance(envelope, dict):
+            raise self.error(
+                f"envelope must be a table, {{ bits = [8, 1] }}, not {envelope!r}",
+                *here,
+                "envelope",
+            )
+        ranges: dict[str, tuple[float, float]] = {}
+        for key, ends in envelope.items():
+            if not isinstance(ends, list) or len(ends) != 2:
+                raise self.error(
+                    f"envelope of {key!r} must be [mildest, strongest], not {ends!r}",
+                    *here,
+                    "envelope",
+                    key,
+                )
+            mildest, strongest = (self.number(end, *here, "envelope", key) for end in ends)
+            ranges[key] = (mildest, strongest)
+        return NamedPerturbation(
+            name=name,
+            kornia=self.text(table["kornia"], *here, "kornia"),
+            parameters=parameters,
+            severities=tuple(steps),
+            envelope=ranges,
+            where=f"{self.name}:{self.at.line(*here)}",
+        )
+
+    def rules(self) -> list[Rule]:
+        tables = self.tables("threshold", "rules")
         return [self.rule(index, table) for index, table in enumerate(tables)]
 
     def rule(self, index: int, table: Mapping[str, Any]) -> Rule:
@@ -917,7 +1044,8 @@ def parse_thresholds(
         known_metrics: likewise, or a mapping from suite to its metrics, which also catches a metric
             that the selected suites do not measure; None means the registered metrics.
         known_datasets: as ``known_suites``.
-        known_perturbations: as ``known_suites``; ``"clean"`` is always known.
+        known_perturbations: as ``known_suites``; ``"clean"`` and those that the file itself names
+            are always known.
         models: as ``known_suites``.
         known_profiles: as ``known_suites``.
 
@@ -925,13 +1053,14 @@ def parse_thresholds(
         ClipRobustError: any mistake, as ``file:line: what and what to do``.
     """
     reader = _Reader(text, name)
-    reader.check_keys(reader.data, ("schema", "policy", "threshold"), "the file")
+    reader.check_keys(reader.data, ("schema", "policy", "perturbation", "threshold"), "the file")
     schema = reader.data.get("schema")
     if schema != SCHEMA or isinstance(schema, bool):
         found = "is missing" if schema is None else f"is {schema!r}"
         raise reader.error(f"schema {found}; this version reads 'schema = {SCHEMA}'", "schema")
     policy = reader.policy()
     rules = reader.rules()
+    named = reader.perturbations()
     metrics_of: dict[str, tuple[str, ...]] = {}
     if isinstance(known_metrics, Mapping):
         metrics_of = {suite: tuple(names) for suite, names in known_metrics.items()}
@@ -944,7 +1073,9 @@ def parse_thresholds(
         "suite": known_suites,
         "metric": metrics,
         "dataset": known_datasets,
-        "perturbation": None if known_perturbations is None else ("clean", *known_perturbations),
+        "perturbation": None
+        if known_perturbations is None
+        else ("clean", *known_perturbations, *(item.name for item in named)),
         "model": models,
         "profile": known_profiles,
     }
@@ -952,7 +1083,7 @@ def parse_thresholds(
     _check_vocabularies(rules, vocabularies, metrics_of)
     _check_directions(rules)
     _check_ties(rules, vocabularies, metrics_of)
-    return ThresholdFile(rules, policy, name=name, profile=profile)
+    return ThresholdFile(rules, policy, name=name, profile=profile, perturbations=named)
 
 
 def _shown(path: Path) -> str:

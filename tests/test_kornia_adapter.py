@@ -1,8 +1,6 @@
-"""kornia's augmentations by name: per-sample seeds, refusals, tables."""
+"""kornia's augmentations by name: per-sample seeds, refusals, names of one's own."""
 
 from __future__ import annotations
-
-import sys
 
 import pytest
 import torch
@@ -10,11 +8,6 @@ import torch
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import kornia_adapter as module
 from pytest_cliprobust.perturbations import registry
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 IMAGES = torch.rand(4, 3, 24, 32, generator=torch.Generator().manual_seed(0))
 SEEDS = torch.tensor([5, 2**62 + 1, 77, 123456789])
@@ -45,6 +38,7 @@ NAMES = [name for name in module.available() if name != "RandomDissolving"]
 
 @pytest.fixture
 def registered():
+    registry.names()  # imports all families
     before = dict(registry._REGISTRY)
     yield registry._REGISTRY
     registry._REGISTRY.clear()
@@ -135,35 +129,21 @@ def test_the_registry_finds_augmentations_by_prefix(monkeypatch) -> None:
         registry.get("kornia:RandomSolarise")
 
 
-TABLE = """
-[perturbations.posterize]
-augmentation = "kornia:RandomPosterize"
-severities = [
-  { bits = [6, 6] }, { bits = [5, 5] }, { bits = [4, 4] }, { bits = [3, 3] }, { bits = [2, 2] },
-]
-
-[perturbations.turn]
-augmentation = "kornia:RandomAffine"
-parameters = { degrees = [15.0, 15.0] }
-envelope = { scale = [1.0, 2.0] }
-"""
+STEPS = tuple({"bits": [bits, bits]} for bits in (6, 5, 4, 3, 2))
 
 
-def test_a_toml_table_registers_perturbations(registered, monkeypatch) -> None:
-    monkeypatch.setattr(registry, "FAMILIES", ("kornia_adapter",))
-    table = tomllib.loads(TABLE)["perturbations"]
-    assert module.register_table(table) == ("posterize", "turn")
-    posterize = registry.get("posterize")
+def test_a_defined_augmentation_goes_by_its_name(registered) -> None:
+    posterize = module.define("my_posterize", "RandomPosterize", severities=STEPS)
+    assert registry.get("my_posterize") is posterize
+    assert "my_posterize" in registry.names("kornia_adapter")
     distances = [
         (posterize(IMAGES, severity, seeds=SEEDS) - IMAGES).abs().mean() for severity in range(6)
     ]
     assert distances[0] == 0
     assert distances[1:] == sorted(distances[1:])
     assert len(posterize(IMAGES, 5, seeds=SEEDS).unique()) <= 4
-    assert registry.get("turn").envelope == {"scale": (1.0, 2.0)}
-    assert "turn" in registry.names("kornia_adapter")
-    module.register_table(table)  # reading the same file again changes nothing
-    assert registry.get("posterize").severities == posterize.severities
+    module.define("my_posterize", "kornia:RandomPosterize", severities=STEPS[:2])
+    assert len(registry.get("my_posterize").severities) == 2
 
 
 def test_the_version_follows_the_fixed_parameters() -> None:
@@ -174,25 +154,24 @@ def test_the_version_follows_the_fixed_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "message"),
+    ("arguments", "message"),
     [
-        ("x", "must be a table"),
-        ({"augmentaton": "kornia:RandomPosterize"}, "Did you mean 'augmentation'"),
-        ({"augmentation": "RandomPosterize"}, "must name one of kornia's"),
-        ({"augmentation": "kornia:RandomPosterize", "severities": 3}, "array of tables"),
-        ({"augmentation": "kornia:RandomPosterize", "envelope": {"bits": 3}}, "mildest, strongest"),
-        ({"augmentation": "kornia:RandomPosterize", "severities": [{"bit": 3}]}, "'bits'"),
+        ({"kornia": "RandomPosterise"}, "Did you mean 'RandomPosterize'"),
+        ({"kornia": "RandomPosterize", "parameters": {"bit": 3}}, "Did you mean 'bits'"),
+        ({"kornia": "RandomPosterize", "severities": ({"bit": 3},)}, "Did you mean 'bits'"),
+        ({"kornia": "RandomPosterize", "envelope": {"bit": (8.0, 1.0)}}, "Did you mean 'bits'"),
+        ({"kornia": "RandomRotation", "severities": ({"degrees": "ten"},)}, "refused by kornia"),
+        ({"kornia": "RandomRotation"}, "needs degrees"),
     ],
 )
-def test_mistakes_in_a_table(registered, entry, message: str) -> None:
+def test_mistakes_in_a_definition_show_before_any_image(registered, arguments, message) -> None:
     with pytest.raises(ClipRobustError) as caught:
-        module.register_table({"mine": entry})
+        module.define("mine", **arguments)
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert "mine" not in registered
 
 
-def test_a_table_cannot_take_a_built_in_name(registered) -> None:
-    import pytest_cliprobust.perturbations.occlusion  # noqa: F401
-
-    with pytest.raises(ClipRobustError, match="that name is taken"):
-        module.register_table({"occlusion": {"augmentation": "kornia:RandomPosterize"}})
+def test_a_definition_cannot_take_a_built_in_name(registered) -> None:
+    with pytest.raises(ClipRobustError, match="'occlusion' exists already"):
+        module.define("occlusion", "RandomPosterize")

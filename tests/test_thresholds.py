@@ -942,3 +942,81 @@ def test_the_documented_example_says_what_it_does() -> None:
     assert bounds(metric="accuracy") == {"min": 0.6, "max_decrease": 0.01}
     for key in (*t._POLICY_KEYS, *t._RULE_KEYS):
         assert f"`{key}`" in page
+
+
+NAMED = """schema = 1
+[[perturbation]]
+name = "coarse"
+kornia = "RandomPosterize"
+parameters = { bits = [3, 3] }
+
+[[perturbation]]
+name = "turn"
+kornia = "RandomRotation"
+severities = [{ degrees = [5, 5] }, { degrees = [20, 20] }]
+envelope = { degrees = [0, 45] }
+
+[[threshold]]
+metric = "accuracy"
+perturbation = "coarse"
+min = 0.1
+"""
+
+
+def test_named_perturbations_are_read_and_known_to_the_rules() -> None:
+    file = t.parse_thresholds(NAMED, known_perturbations=("fog_3d",))
+    coarse, turn = file.perturbations
+    assert (coarse.name, coarse.kornia, coarse.parameters) == (
+        "coarse", "RandomPosterize", {"bits": [3, 3]},
+    )  # fmt: skip
+    assert coarse.where == "thresholds.toml:2"
+    assert [step["degrees"] for step in turn.severities] == [[5, 5], [20, 20]]
+    assert turn.envelope == {"degrees": (0.0, 45.0)}
+    with pytest.raises(ClipRobustError, match=r"toml:15: unknown perturbation 'coarze'.*'coarse'"):
+        t.parse_thresholds(
+            NAMED.replace('perturbation = "coarse"', 'perturbation = "coarze"'),
+            known_perturbations=("fog_3d",),
+        )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('kornia = "RandomPosterize"', 'korna = "RandomPosterize"', "toml:4: *Did you mean 'kornia'"),
+        ('kornia = "RandomPosterize"\n', "", "toml:2: *lacks 'kornia'"),
+        ('name = "coarse"\n', 'name = "so coarse"\n', "toml:3: name may hold letters"),
+        ('name = "turn"', 'name = "coarse"', "toml:7: perturbation 'coarse' stands in *toml:2"),
+        ("{ bits = [3, 3] }", "3", "toml:5: parameters must be a table"),
+        ("[{ degrees = [5, 5] }, ", "[5, ", "toml:10: severities must be a list"),
+        ("[0, 45]", "[0]", r"toml:11: envelope of 'degrees' must be \[mildest, strongest\]"),
+        ("[0, 45]", '[0, "x"]', "toml:11: degrees must be a number"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_named_perturbation_has_its_line(old: str, new: str, message: str) -> None:
+    with pytest.raises(ClipRobustError, match=message.replace("*", ".*")) as caught:
+        t.parse_thresholds(NAMED.replace(old, new))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("RandomPosterize", "RandomPosterise", "toml:2: kornia *Did you mean 'RandomPosterize'"),
+        ("bits =", "bit =", "toml:2: *no parameter 'bit'.*'bits'"),
+        ("degrees = [20, 20]", 'degrees = "x"', "toml:7: *refused by kornia"),
+        ('name = "turn"', 'name = "gaussian_noise"', "toml:7: *'gaussian_noise' exists already"),
+    ],
+)
+def test_what_kornia_does_not_know_is_one_line(old: str, new: str, message: str) -> None:
+    from pytest_cliprobust.perturbations import registry
+
+    registry.names()
+    before = dict(registry._REGISTRY)
+    file = t.parse_thresholds(NAMED.replace(old, new))
+    try:
+        with pytest.raises(ClipRobustError, match=message.replace("*", ".*")) as caught:
+            file.register_perturbations()
+    finally:
+        registry._REGISTRY.clear()
+        registry._REGISTRY.update(before)
+    assert "\n" not in str(caught.value)

@@ -11,12 +11,8 @@ transfer of the B seeds to the host when they lie on an accelerator. ``torch.com
 not trace it, and neither do fake tensors. Threads that draw from torch's global generators at the
 same moment would disturb it, as they disturb kornia.
 
-A table of named perturbations, as a TOML file gives it, goes through :func:`register_table`::
-
-    [perturbations.posterize]
-    augmentation = "kornia:RandomPosterize"
-    severities = [{ bits = 6.0 }, { bits = 5.0 }, { bits = 4.0 }, { bits = 3.0 }, { bits = 2.0 }]
-    envelope = { bits = [8.0, 1.0] }
+Threshold files name such perturbations in ``[[perturbation]]`` tables (docs/thresholds.md), which go
+through :func:`define`.
 """
 
 from __future__ import annotations
@@ -269,64 +265,37 @@ def augmentation(
     )
 
 
-def register_table(table: Mapping[str, Any]) -> tuple[str, ...]:
-    """Register the perturbations of a TOML table, by name; return the names.
+def define(
+    name: str,
+    kornia: str,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    severities: tuple[Mapping[str, Any], ...] = (),
+    envelope: Mapping[str, tuple[float, float]] | None = None,
+) -> Perturbation:
+    """Register a kornia augmentation under a name of one's own; arguments as :func:`augmentation`.
 
-    Each entry has ``augmentation`` and optionally ``parameters``, ``severities`` (an array of tables)
-    and ``envelope`` (arrays of two numbers).
+    The augmentation is built once with each severity's arguments, so that what kornia refuses is
+    told now and not when the first image comes. Defining the same name again replaces it.
 
     Raises:
-        ClipRobustError: a key, augmentation or parameter is unknown, a value has the wrong form, or
-            the name is taken.
+        ClipRobustError: the augmentation or an argument is unknown or refused, or the name is taken
+            by a perturbation of another kind.
     """
-    keys = ("augmentation", "parameters", "severities", "envelope")
-    made: list[Perturbation] = []
-    for alias, entry in table.items():
-        where = f"perturbations.{alias}"
-        if not isinstance(entry, Mapping):
-            raise ClipRobustError(f"{where} must be a table with the key 'augmentation'")
-        for key in entry:
-            if key not in keys:
-                raise ClipRobustError(
-                    f"{where}: unknown key {key!r}.{did_you_mean(key, keys)} "
-                    f"It takes {', '.join(keys)}"
-                )
-        name = entry.get("augmentation")
-        if not isinstance(name, str) or not name.startswith(PREFIX):
-            raise ClipRobustError(
-                f"{where}: 'augmentation' must name one of kornia's, e.g. 'kornia:RandomPosterize', "
-                f"not {name!r}"
-            )
-        steps = entry.get("severities", [])
-        if not isinstance(steps, list) or not all(isinstance(step, Mapping) for step in steps):
-            raise ClipRobustError(
-                f"{where}: 'severities' must be an array of tables, mildest first"
-            )
-        ranges: dict[str, tuple[float, float]] = {}
-        for key, ends in entry.get("envelope", {}).items():
-            if not (
-                isinstance(ends, list)
-                and len(ends) == 2
-                and all(isinstance(end, int | float) for end in ends)
-            ):
-                raise ClipRobustError(
-                    f"{where}: envelope of {key!r} must be [mildest, strongest], not {ends!r}"
-                )
-            ranges[key] = (float(ends[0]), float(ends[1]))
-        taken = registry._REGISTRY.get(alias)
-        if taken is not None and taken.family != "kornia_adapter":
-            raise ClipRobustError(
-                f"{where}: that name is taken by {taken.function.__module__}; choose another"
-            )
-        made.append(
-            augmentation(
-                name,
-                alias=alias,
-                parameters=entry.get("parameters"),
-                severities=tuple(steps),
-                envelope=ranges,
-            )
+    taken = next((p for p in registry.registered() if p.name == name), None)
+    if taken is not None and taken.family != "kornia_adapter":
+        raise ClipRobustError(
+            f"perturbation {name!r} exists already, in {taken.function.__module__}; choose another name"
         )
-    for perturbation in made:
-        registry._REGISTRY[perturbation.name] = perturbation
-    return tuple(perturbation.name for perturbation in made)
+    made = augmentation(
+        kornia, alias=name, parameters=parameters, severities=severities, envelope=envelope
+    )
+    ends = [{key: ends[i] for key, ends in made.envelope.items()} for i in (0, 1)]
+    for step in (*made.severities, *(ends if made.envelope else ())) or ({},):
+        arguments = {**(parameters or {}), **step}
+        _build(
+            kornia.removeprefix(PREFIX),
+            tuple(sorted((key, _hashable(value)) for key, value in arguments.items())),
+        )
+    registry._REGISTRY[name] = made
+    return made
