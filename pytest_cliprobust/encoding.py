@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch, Dataset
+from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.targets.base import Target
@@ -151,6 +152,29 @@ class Encoder:
 
         return torch.from_numpy(self._checked(self._cached(key, compute), label, dataset.ids))
 
+    def pictures(
+        self,
+        dataset: Dataset,
+        rows: Sequence[int],
+        perturbation: registry.Perturbation,
+        severity: int | None = None,
+        parameters: Mapping[str, float] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return samples before and after a perturbation, as the model is shown them.
+
+        Both are (len(rows), 3, H, W) in [0, 1] on the model's device, before its preprocessing.
+        """
+        batch = self._load(dataset, rows)
+        write = text_writer(perturbation, dataset, self.seed)
+        if write is not None:
+            batch = write(batch)
+        images = to_float(batch.images.to(self.target.device))
+        with torch.inference_mode():
+            changed = apply_perturbation(
+                perturbation, images, batch, severity, parameters, seed=self.seed
+            )
+        return images, changed
+
     def _cached(
         self, key: Mapping[str, Any], compute: Callable[[], npt.NDArray[np.float32]]
     ) -> npt.NDArray[np.float32]:
@@ -198,8 +222,10 @@ class Encoder:
         self.forwarded += total
         return features
 
-    def _load(self, dataset: Dataset, indices: range) -> Batch:
+    def _load(self, dataset: Dataset, indices: Sequence[int]) -> Batch:
         """Load samples, or take them from memory: one data set goes through many perturbations."""
+        if isinstance(dataset, Subset):
+            return self._load(dataset.whole, [dataset.rows[i] for i in indices])
         key = (dataset.digest, *(dataset.ids[i] for i in indices))
         if key not in self._batches:
             batch = dataset.load(indices)

@@ -5,10 +5,12 @@ Torch, numpy and everything else load when ``--clip-model`` is given, and never 
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import re
 import shlex
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,26 @@ from pytest_cliprobust.errors import ClipRobustError
 if TYPE_CHECKING:
     from pytest_cliprobust.evaluation import Evaluation, RunConfig
     from pytest_cliprobust.properties.figure import Figure, Measurement
+    from pytest_cliprobust.stress import Evidence
     from pytest_cliprobust.thresholds import RecordChange, ThresholdFile
+    from pytest_cliprobust.verdict import Verdict
 
 PROFILES = ("quick", "standard", "full")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
-SUITES = ("accuracy", "calibration", "ood", "shape_bias", "corruption_2d", "corruption_3d")
+SUITES = (
+    "accuracy",
+    "calibration",
+    "ood",
+    "shape_bias",
+    "corruption_2d",
+    "corruption_3d",
+    "occlusion",
+    "typographic",
+    "kornia",
+    "worst_case",
+    "frontier",
+    "adversarial",
+)
 """Names of the shipped suites: ``suites/test_<name>.py``."""
 
 #: option, ini help, default, choices; each is ``--clip-<name>`` and ini key ``clip_<name>``.
@@ -157,6 +174,7 @@ class Session:
         if self.config.data != "embedded":
             next(iter(self.evaluations.values())).dataset("clean")
         self.thresholds = self._load_thresholds()
+        self.thresholds.register_perturbations()
         policy = self.thresholds.policy
         if policy.baseline is not None:
             from pytest_cliprobust.thresholds import load_baseline
@@ -195,7 +213,11 @@ class Session:
             known_suites=known_suites(self.pytest_config),
             known_metrics=thresholds.known_metrics(),
             known_datasets=(*embedded.names(), "clean:*", "imagefolder:*"),
-            known_perturbations=(*registry.names(), "kornia:*", "all_2d", "all_3d"),
+            known_perturbations=(
+                *registry.names(),
+                *registered_in_suites(self.pytest_config),
+                *("kornia:*", "all_2d", "all_3d", "apgd"),
+            ),
             models=(
                 *self.config.models,
                 "reference",
@@ -338,14 +360,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def known_suites(config: pytest.Config) -> tuple[str, ...]:
     """Return the names of the shipped suites and of those in the files that pytest will collect."""
     names = set(SUITES)
+    for file, text in _suite_files(config):
+        names.add(file.stem.removeprefix("test_"))
+        names.update(re.findall(r"clip_suite\(\s*[\"']([^\"']+)", text))
+    return tuple(sorted(names))
+
+
+def registered_in_suites(config: pytest.Config) -> tuple[str, ...]:
+    """Return the names of perturbations that suite files register; they are not imported yet.
+
+    (A conftest.py is imported before the threshold file is read, so its perturbations are known.)
+    """
+    names: set[str] = set()
+    for _, text in _suite_files(config):
+        with contextlib.suppress(SyntaxError):
+            for node in ast.walk(ast.parse(text)):
+                for call in getattr(node, "decorator_list", []):
+                    if isinstance(call, ast.Call) and "register" in ast.unparse(call.func):
+                        first = call.args[0] if call.args else None
+                        named = first.value if isinstance(first, ast.Constant) else None
+                        names.add(str(named or getattr(node, "name", "")))
+    return tuple(sorted(names))
+
+
+def _suite_files(config: pytest.Config) -> Iterator[tuple[Path, str]]:
     for argument in config.args:
         path = Path(argument.partition("::")[0])
         for file in path.rglob("*.py") if path.is_dir() else [path]:
-            names.add(file.stem.removeprefix("test_"))
-            if file.is_file():
-                text = file.read_text(encoding="utf-8", errors="replace")
-                names.update(re.findall(r"clip_suite\(\s*[\"']([^\"']+)", text))
-    return tuple(sorted(names))
+            text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+            yield file, text
 
 
 def suite_of(item: pytest.Item) -> str:
@@ -398,6 +441,7 @@ class Check:
         self._session = session
         self._model = model
         self._failures: list[str] = []
+        self._also_used: list[str] = []
 
     def __call__(
         self,
@@ -406,8 +450,12 @@ class Check:
         dataset: str = "clean",
         perturbation: str = "clean",
         severity: int | None = None,
+        explain: Callable[[Verdict], Evidence] | None = None,
     ) -> None:
-        """Judge ``figures``, measured on ``dataset`` under ``perturbation`` at ``severity``."""
+        """Judge ``figures``, measured on ``dataset`` under ``perturbation`` at ``severity``.
+
+        ``explain`` is asked for evidence (a picture, a command that shows it) if a bound is missed.
+        """
         from pytest_cliprobust.properties.figure import Figure, Measurement
 
         if isinstance(figures, Figure):
@@ -423,9 +471,29 @@ class Check:
                 perturbation=perturbation,
                 severity=severity,
             )
-            self._judge(measurement)
+            self._judge(measurement, explain)
 
-    def _judge(self, measurement: Measurement) -> None:
+    def limit(
+        self, metric: str, *, dataset: str = "clean", perturbation: str = "clean"
+    ) -> float | None:
+        """Return the ``max`` that the threshold file sets for a metric, None if it sets none."""
+        from pytest_cliprobust.properties.figure import Figure, Measurement
+
+        thresholds = self._session.thresholds
+        assert thresholds is not None
+        nothing = Figure(metric, 0.0, 0.0, 0.0, 0)
+        suite = suite_of(self._item)
+        rule = thresholds.lookup(
+            Measurement(suite, self._model, dataset, nothing, perturbation=perturbation)
+        )
+        if rule is None:
+            return None
+        self._also_used.append(rule.id)
+        return rule.maximum
+
+    def _judge(
+        self, measurement: Measurement, explain: Callable[[Verdict], Evidence] | None
+    ) -> None:
         from pytest_cliprobust import verdict
         from pytest_cliprobust.reporting import files
 
@@ -440,13 +508,17 @@ class Check:
             comparisons=len(thresholds.rules),
         )
         record = files.record_of(measurement, judged, rule, self._item.nodeid)
+        record["also_used"] = list(self._also_used)
         records = self._item.__dict__.setdefault("clip_records", [])
         records.append(record)
         self._item.user_properties.append((measurement.key, files.one_line(record)))
         if judged.failed and not self._session.recording:
-            self._failures.append(
-                verdict.failure_message(judged, measurement, rerun_command(self._item))
-            )
+            told = verdict.failure_message(judged, measurement, rerun_command(self._item))
+            if explain is not None:
+                folder = files.picture_folder(self._item.config)
+                record["evidence"] = files.evidence_of(explain(judged), measurement.key, folder)
+                told += "\n" + files.evidence_text(record["evidence"])
+            self._failures.append(told)
 
     def finish(self) -> None:
         """Fail the test with all that was missed."""

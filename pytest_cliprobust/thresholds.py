@@ -24,7 +24,7 @@ import re
 import sys
 import tempfile
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import cached_property
@@ -537,6 +537,7 @@ class ThresholdFile:
                     parameters=item.parameters,
                     severities=item.severities,
                     envelope=item.envelope,
+                    file=Path(self.name) if self.name else None,
                 )
             except ClipRobustError as error:
                 raise ClipRobustError(f"{item.where}: {error}") from None
@@ -596,11 +597,12 @@ class ThresholdFile:
             and _matches(rule.selectors.get("profile", ()), self.profile or "")
         ]
 
-    def describe_unused(self) -> list[str]:
-        """Return one line for each unused rule."""
+    def describe_unused(self, skipped: Collection[str] = ()) -> list[str]:
+        """Return one line for each unused rule, but for those of suites that were skipped."""
         return [
             f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not used by any test"
             for rule in self.unused()
+            if not (rule.selectors.get("suite") and set(rule.selectors["suite"]) <= set(skipped))
         ]
 
     def explain(self, measurement: Measurement) -> str:

@@ -15,8 +15,9 @@ the (paired) drop, and bound it by minus the largest drop.
 from __future__ import annotations
 
 import math
+import shlex
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,12 +131,27 @@ def at_strength(
     return result
 
 
-def reproduction(perturbation: str, parameters: Parameters, seed: int) -> str:
-    """Return the one line that shows this perturbation on an image of the reader's choice."""
-    sets = " ".join(f"--set {name}={value!r}" for name, value in parameters.items())
-    return (
-        f"cliprobust perturb IMAGE --out DIR --perturbation {perturbation} {sets} --seed {seed}"
-    ).replace("  ", " ")
+def reproduction(
+    perturbation: str,
+    parameters: Parameters,
+    seed: int,
+    *,
+    image: str = "IMAGE",
+    load: Sequence[Path] = (),
+) -> str:
+    """Return the one line that shows this perturbation on an image.
+
+    Args:
+        perturbation: its name.
+        parameters: its parameters.
+        seed: the run's seed.
+        image: an image file, or ``--embedded ID``; already quoted for a shell.
+        load: files that define the perturbation, where it is not one of this package.
+    """
+    parts = ["cliprobust perturb", image, "--out worst-case", "--perturbation", perturbation]
+    parts += [f"--set {name}={value!r}" for name, value in parameters.items()]
+    parts += [f"--load {shlex.quote(str(path))}" for path in load]
+    return " ".join([*parts, f"--seed {seed}"])
 
 
 @dataclass(frozen=True)
@@ -148,6 +164,7 @@ class WorstCase:
         holds: no evaluated point breaks the bound (with intervals: none lies wholly below it).
         conclusive: the verdict does not hang on an interval that contains the bound.
         worst: the evaluation with the lowest accuracy.
+        worst_strengths: its parameters as strengths in [0, 1].
         mildest_failure: the failure after shrinking; None if the bound holds.
         mildest_strengths: its parameters as strengths in [0, 1]; empty if the bound holds.
         evaluations: number of times that accuracy was computed for this search.
@@ -162,6 +179,7 @@ class WorstCase:
     holds: bool
     conclusive: bool
     worst: Evaluation
+    worst_strengths: Mapping[str, float]
     mildest_failure: Evaluation | None
     mildest_strengths: Mapping[str, float]
     evaluations: int
@@ -204,11 +222,12 @@ def worst_case(
     max_examples: int = 30,
     max_evaluations: int = 100,
     resolution: int = 256,
+    start: Sequence[Mapping[str, float]] = (),
     picture: Picture | None = None,
 ) -> WorstCase:
     """Search a perturbation's envelope for parameters at which the accuracy falls below ``bound``.
 
-    First the strongest and the mildest corner are evaluated, then Hypothesis generates and climbs
+    First the strongest and the mildest corner (and ``start``) are evaluated, then Hypothesis generates and climbs
     (``max_examples`` test cases), then it shrinks what fails. A test case past ``max_evaluations``
     that would need a new evaluation counts as passing, which ends generation or shrinking early.
 
@@ -223,6 +242,7 @@ def worst_case(
         max_examples: test cases that Hypothesis generates.
         max_evaluations: new evaluations allowed in all; at least 2.
         resolution: steps from the mildest to the strongest end of each parameter.
+        start: strengths in [0, 1] of further points to look at first.
         picture: called once with the mildest failing (else the worst) parameters.
 
     Raises:
@@ -257,6 +277,8 @@ def worst_case(
 
     look((resolution,) * len(names))
     look((0,) * len(names))
+    for strengths in start:
+        look(tuple(round(strengths[name] * resolution) for name in names))
     _explore(look, None, len(names), resolution, seed, max_examples)
     failures = {steps: e for steps, e in seen.items() if fails(e)}
     mildest: tuple[int, ...] | None = None
@@ -271,7 +293,13 @@ def worst_case(
             # corner showed is walked back towards the mildest end by bisection.
             start = min(failures, key=lambda steps: (sum(steps), steps))
             mildest = _walk_back(start, lambda steps: _is(look(steps), fails))
-    worst = min(seen.values(), key=lambda e: e.value)
+
+    def strengths_of(steps: tuple[int, ...] | None) -> dict[str, float]:
+        return {n: step / resolution for n, step in zip(names, steps or (), strict=bool(steps))}
+
+    # Of equally bad points the mildest is the worst.
+    worst_at = min(seen, key=lambda steps: (seen[steps].value, sum(steps), steps))
+    worst = seen[worst_at]
     failure = None if mildest is None else seen[mildest]
     telling = failure or worst
     return WorstCase(
@@ -280,10 +308,9 @@ def worst_case(
         holds=failure is None,
         conclusive=failure is not None or all(e.low >= bound for e in seen.values()),
         worst=worst,
+        worst_strengths=strengths_of(worst_at),
         mildest_failure=failure,
-        mildest_strengths={}
-        if mildest is None
-        else {n: step / resolution for n, step in zip(names, mildest, strict=True)},
+        mildest_strengths=strengths_of(mildest),
         evaluations=evaluations.calls - calls_before,
         exhausted=exhausted,
         seed=seed,
@@ -384,8 +411,8 @@ class Frontier:
         parameters: the parameters at that strength (at strength 0 if it is None).
         bracket: the strengths between which the bound breaks, (holds, fails); (1, 1) if it holds
             throughout, (0, 0) if it never holds.
-        monotone: on the evaluated points accuracy never rises with strength (beyond the overlap of
-            the intervals), and the bound never holds again after it has failed.
+        monotone: on the evaluated points accuracy never rises with strength, and the bound never
+            holds again after it has failed, both beyond what the intervals leave open.
         warning: what is not monotone, or an empty string.
         curve: strength and evaluation of every point, by strength.
         evaluations: number of times that accuracy was computed.
@@ -499,9 +526,9 @@ def _not_monotone(points: tuple[tuple[float, Evaluation], ...], bound: float) ->
     lowest = points[0]
     rise = ""
     for strength, evaluation in points:
-        if evaluation.value < bound:
+        if evaluation.high < bound:
             failed_at = strength if failed_at is None else failed_at
-        elif failed_at is not None:
+        elif failed_at is not None and evaluation.low >= bound:
             return f"fails at strength {failed_at:.3g} and holds again at {strength:.3g}"
         if evaluation.value < lowest[1].value:
             lowest = (strength, evaluation)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_cliprobust.plugin import option
+
 EMBEDDED_ONLY = (
     "this data set comes with the embedded benchmark only; leave --clip-data out to run it"
 )
@@ -17,3 +19,11 @@ def needs_embedded(clip) -> None:
     """Report a test as not run when ``--clip-data`` replaces the benchmark it needs."""
     if not clip.embedded:
         pytest.skip(EMBEDDED_ONLY)
+
+
+def pytest_generate_tests(metafunc) -> None:
+    """Parametrize ``name`` over the file's NAMES of this profile."""
+    if "name" in metafunc.fixturenames and isinstance(
+        getattr(metafunc.module, "NAMES", None), dict
+    ):
+        metafunc.parametrize("name", metafunc.module.NAMES[option(metafunc.config, "profile")])

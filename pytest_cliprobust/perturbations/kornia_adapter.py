@@ -22,7 +22,9 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -272,10 +274,11 @@ def define(
     parameters: Mapping[str, Any] | None = None,
     severities: tuple[Mapping[str, Any], ...] = (),
     envelope: Mapping[str, tuple[float, float]] | None = None,
+    file: Path | None = None,
 ) -> Perturbation:
     """Register a kornia augmentation under a name of one's own; arguments as :func:`augmentation`.
 
-    The augmentation is built once with each severity's arguments, so that what kornia refuses is
+    ``file`` is the threshold file that says so. The augmentation is built once with each severity's arguments, so that what kornia refuses is
     told now and not when the first image comes. Defining the same name again replaces it.
 
     Raises:
@@ -297,5 +300,6 @@ def define(
             kornia.removeprefix(PREFIX),
             tuple(sorted((key, _hashable(value)) for key, value in arguments.items())),
         )
+    made = replace(made, file=file)
     registry._REGISTRY[name] = made
     return made

@@ -37,6 +37,7 @@ Function = TypeVar("Function", bound=Callable[..., Tensor])
 FAMILIES = (
     "common",
     "depth",
+    "codec",
     "occlusion",
     "typographic",
     "kornia_adapter",
@@ -62,6 +63,7 @@ class Perturbation:
         differentiable: whether gradients flow from the result to the images.
         compilable: whether ``torch.compile(fullgraph=True)`` traces it (the docstring says why not).
         extra: one of Hendrycks & Dietterich's four "extra" corruptions, outside mCE's fifteen.
+        file: the threshold file that defines it, for augmentations of kornia under another name.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Perturbation:
     compilable: bool = True
     extra: bool = False
     optional: frozenset[str] = frozenset()
+    file: Path | None = None
 
     def __call__(self, images: Tensor, severity: int | None = None, /, **arguments: Any) -> Tensor:
         """Apply the perturbation at ``severity`` (0 to 5), or with explicit parameters.
@@ -105,7 +108,11 @@ class Perturbation:
 
     @property
     def origin(self) -> Path | None:
-        """The file of a user's own function; None for those of this package."""
+        """The file that defines it; None for those of this package."""
+        return self.file or self._source
+
+    @property
+    def _source(self) -> Path | None:
         if self.function.__module__.startswith("pytest_cliprobust."):
             return None
         try:
@@ -116,9 +123,9 @@ class Perturbation:
 
     @property
     def code(self) -> str:
-        """A digest of :attr:`origin`, part of the cache key: users need not think of ``version``."""
-        origin = self.origin
-        return "" if origin is None else hashlib.sha256(origin.read_bytes()).hexdigest()
+        """A digest of a user's source file, part of the cache key: no ``version`` to think of."""
+        source = self._source
+        return "" if source is None else hashlib.sha256(source.read_bytes()).hexdigest()
 
     def parameters(self, severity: int) -> Parameters:
         """Return the published parameters of ``severity`` (1 to 5)."""

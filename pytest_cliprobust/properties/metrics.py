@@ -96,6 +96,22 @@ def _metrics() -> Iterator[Metric]:
         "severity_monotonicity", True, "share of severity steps at which accuracy does not rise"
     )
 
+    yield Metric(
+        "worst_case_drop",
+        False,
+        "accuracy drop at the worst parameters that a search of the envelope found",
+        "",
+        *_SIGNED,
+    )
+    yield Metric(
+        "frontier_strength",
+        True,
+        "largest strength in the envelope, 0 to 1, at which the accuracy drop is still allowed",
+    )
+    yield Metric(
+        "attack_success", False, "share of images decided for the class whose name is on them"
+    )
+
     for suffix, after in (("", ""), ("_scaled", ", after temperature scaling on ID data")):
         yield Metric(
             f"ece{suffix}", False, f"expected calibration error, 15 equal-width bins{after}"

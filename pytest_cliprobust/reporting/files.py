@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_cliprobust import __version__
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.paths import shown_path
 from pytest_cliprobust.properties.figure import Measurement
 
 if TYPE_CHECKING:
+    import pytest
+
     from pytest_cliprobust.plugin import Session
+    from pytest_cliprobust.stress import Evidence
     from pytest_cliprobust.thresholds import Rule
     from pytest_cliprobust.verdict import Verdict
 
@@ -55,6 +60,39 @@ def interval_text(figure: dict[str, Any]) -> str:
     return f"{figure['value']:.4g} [{figure['low']:.4g}, {figure['high']:.4g}]{unit}"
 
 
+def picture_folder(config: pytest.Config) -> Path:
+    """Return the folder for pictures: beside the report, else in pytest's cache."""
+    from pytest_cliprobust.plugin import option
+
+    reports = [name.strip() for name in (option(config, "report") or "").split(",")]
+    if reports[0]:
+        report = Path(reports[0])
+        return report.with_name(f"{report.stem}-pictures")
+    cache = getattr(config, "cache", None)
+    return Path(cache.mkdir("cliprobust")) if cache else config.rootpath / "cliprobust-pictures"
+
+
+def evidence_of(evidence: Evidence, key: str, folder: Path) -> dict[str, Any]:
+    """Draw the picture of a missed bound, and return what reports show of it as JSON-able data."""
+    path = folder / (re.sub(r"[^A-Za-z0-9._@-]+", "-", key) + ".png")
+    return {
+        "lines": [list(line) for line in evidence.lines],
+        "parameters": dict(evidence.parameters),
+        "reproduction": evidence.reproduction,
+        "picture": str(shown_path(evidence.draw(path))),
+    }
+
+
+def evidence_text(evidence: dict[str, Any]) -> str:
+    """Return evidence as lines that continue a failure message."""
+    lines = [
+        *evidence["lines"],
+        ("picture", evidence["picture"]),
+        ("see it", evidence["reproduction"]),
+    ]
+    return "\n".join(f"  {heading:<9} {text}" for heading, text in lines)
+
+
 def document(session: Session) -> dict[str, Any]:
     """Return the whole report as JSON-able data."""
     import torch
@@ -87,8 +125,8 @@ def document(session: Session) -> dict[str, Any]:
     }
 
 
-def markdown(session: Session) -> str:
-    """Return the report as a Markdown table."""
+def markdown(session: Session, folder: Path = Path()) -> str:
+    """Return the report as Markdown: a table, then what broke; ``folder`` is where it will lie."""
     lines = ["# CLIP robustness", "", *(f"- {line.strip()}" for line in session.header()), ""]
     lines += [
         "| property | measured (95% interval) | n | bound | verdict |",
@@ -100,7 +138,25 @@ def markdown(session: Session) -> str:
             f"| `{record['key']}` | {interval_text(figure)} | {figure['n']} | "
             f"{verdict.get('bound') or '–'} | {verdict['status']} |"
         )
+    for record in session.records:
+        if "evidence" in record:
+            lines += ["", *_evidence_section(record, folder)]
     return "\n".join(lines) + "\n"
+
+
+def _evidence_section(record: dict[str, Any], folder: Path) -> list[str]:
+    evidence = record["evidence"]
+    # A link in Markdown is relative to the file that holds it.
+    link = os.path.relpath(evidence["picture"], folder).replace(os.sep, "/")
+    return [
+        f"## `{record['key']}`",
+        "",
+        *(f"- {heading}: {text}" for heading, text in evidence["lines"]),
+        "",
+        f"![{record['perturbation']} before and after](<{link}>)",
+        "",
+        f"    {evidence['reproduction']}",
+    ]
 
 
 def write(path: Path, session: Session) -> None:
@@ -112,7 +168,7 @@ def write(path: Path, session: Session) -> None:
     if path.suffix == ".json":
         text = json.dumps(document(session), indent=1) + "\n"
     elif path.suffix == ".md":
-        text = markdown(session)
+        text = markdown(session, path.parent)
     else:
         raise ClipRobustError(f"--clip-report {path}: end the name in .json or .md")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")

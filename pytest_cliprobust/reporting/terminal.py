@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -32,12 +34,19 @@ def summarise(reporter: Any, session: Session) -> None:
         console.print(
             Text(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
         )
+    for record in session.records:
+        if "evidence" in record:
+            reporter.write_line(f"picture of {record['key']}: {record['evidence']['picture']}")
     for change in session.changes:
         reporter.write_line(str(change))
     for evaluation in session.evaluations.values():
         for note in evaluation.encoder.notes:
             reporter.write_line(f"note: {note}")
-    unused = unused_bounds(session)
+    skipped = {
+        Path(report.nodeid.partition("::")[0]).stem.removeprefix("test_")
+        for report in reporter.stats.get("skipped", [])
+    }
+    unused = unused_bounds(session, skipped)
     # A partial run (-k, -m, one file) leaves most bounds unused; that is no news then.
     if unused and not is_partial(session):
         for line in unused:
@@ -82,13 +91,18 @@ def table(records: list[dict[str, Any]], several_models: bool) -> Table:
     return result
 
 
-def unused_bounds(session: Session) -> list[str]:
-    """Return one line for each bound that no test of this run used."""
+def unused_bounds(session: Session, skipped: Collection[str] = ()) -> list[str]:
+    """Return one line for each bound that no test of this run used.
+
+    Bounds of a suite that was ``skipped``, wholly or in part, are no news: pytest lists the skips.
+    """
     thresholds = session.thresholds
     if thresholds is None:
         return []
-    thresholds.merge_uses(record["rule"] for record in session.records if record["rule"])
-    return thresholds.describe_unused()
+    for record in session.records:
+        thresholds.merge_uses([name for name in (record["rule"],) if name])
+        thresholds.merge_uses(record.get("also_used", ()))
+    return thresholds.describe_unused(skipped)
 
 
 def is_partial(session: Session) -> bool:

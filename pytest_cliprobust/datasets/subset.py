@@ -1,0 +1,45 @@
+"""Some samples of a data set, as a data set of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from pytest_cliprobust.datasets.base import Batch, Dataset
+from pytest_cliprobust.errors import ClipRobustError
+
+
+class Subset:
+    """The samples of ``whole`` at ``rows``, in that order, as a :class:`Dataset`.
+
+    It loads through ``whole``, so that both share what is kept in memory.
+
+    Raises:
+        ClipRobustError: no rows, or one outside the data set.
+    """
+
+    def __init__(self, whole: Dataset, rows: Sequence[int]) -> None:
+        self.whole = whole
+        self.rows = tuple(rows)
+        if not self.rows or min(self.rows) < 0 or max(self.rows) >= len(whole):
+            raise ClipRobustError(
+                f"data set {whole.name!r} has {len(whole)} samples, too few for this property; raise "
+                "--clip-limit"
+            )
+        self.name = whole.name
+        described = f"{whole.digest}\0{self.rows}"
+        self.digest = hashlib.sha256(described.encode()).hexdigest()
+        self.ids = tuple(whole.ids[row] for row in self.rows)
+        self.labels = tuple(whole.labels[row] for row in self.rows)
+        self.class_names = whole.class_names
+        self.groups = {
+            name: tuple(column[row] for row in self.rows) for name, column in whole.groups.items()
+        }
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.rows)
+
+    def load(self, indices: Sequence[int]) -> Batch:
+        """Load the samples at ``indices`` of this subset."""
+        return self.whole.load([self.rows[index] for index in indices])

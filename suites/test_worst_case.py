@@ -1,0 +1,22 @@
+"""Worst case: the largest accuracy drop anywhere in a perturbation's envelope, found by Hypothesis.
+
+The bound, ``max`` of ``worst_case_drop``, stands for "a drop of at most this for every parameter".
+See docs/worst-case.md.
+"""
+
+from __future__ import annotations
+
+from pytest_cliprobust import stress
+
+FEW = ["gaussian_blur", "saturate"]
+MANY = [*FEW, "contrast", "patch_occlusion", "fog_3d", "near_focus", "typographic"]
+NAMES = {"quick": FEW, "standard": FEW, "full": MANY}
+SAMPLES = {"quick": 100, "standard": 200, "full": None}
+EXAMPLES = {"quick": 8, "standard": 15, "full": 60}
+
+
+def test_worst_case(clip, check, name):
+    profile = clip.config.profile
+    data = clip.dataset("clean", SAMPLES[profile])
+    found = stress.worst_case_drop(clip, name, data, examples=EXAMPLES[profile])
+    check(found.figure, perturbation=name, explain=found.explain)
