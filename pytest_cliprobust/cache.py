@@ -47,10 +47,7 @@ class FeatureCache:
             with tempfile.TemporaryFile(dir=self.root):
                 pass
         except OSError as error:
-            raise ClipRobustError(
-                f"cannot write to the cache folder {self.root} ({error.strerror}); choose another "
-                "with --clip-cache-dir DIR"
-            ) from error
+            raise self._unwritable(error) from None
 
     def path(self, key: Mapping[str, Any]) -> Path:
         """Return the file of ``key`` (JSON-able; the order of its entries does not matter)."""
@@ -68,13 +65,30 @@ class FeatureCache:
         stored = self._read(path)
         if stored is not None:
             return stored
-        path.parent.mkdir(exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with self._lock(path):
             stored = self._read(path)
             if stored is None:
                 stored = np.ascontiguousarray(compute(), dtype=np.float32)
                 self._write(path, stored)
+                self.unfinished(key).remove()
             return stored
+
+    def unfinished(self, key: Mapping[str, Any]) -> Unfinished:
+        """Return the place for the first rows of a long computation of ``key``."""
+        return Unfinished(self, self.path(key).with_suffix(".unfinished"))
+
+    def _lock(self, path: Path) -> FileLock:
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        return FileLock(f"{path}.lock")
+
+    def _unwritable(self, error: OSError) -> ClipRobustError:
+        return ClipRobustError(
+            f"cannot write to the cache folder {self.root} ({error.strerror or error}); make room, or "
+            "choose another with --clip-cache-dir DIR"
+        )
 
     @staticmethod
     def _read(path: Path) -> Array | None:
@@ -92,16 +106,42 @@ class FeatureCache:
         array: Array = np.load(io.BytesIO(payload), allow_pickle=False)
         return array
 
-    @staticmethod
-    def _write(path: Path, array: Array) -> None:
+    def _write(self, path: Path, array: Array) -> None:
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
         payload = buffer.getvalue()
-        handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        partial = ""
         try:
+            handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".part")
             with os.fdopen(handle, "wb") as file:
                 file.write(hashlib.sha256(payload).digest() + payload)
             os.replace(partial, path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
+        except BaseException as error:
+            if partial:
+                Path(partial).unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from None
             raise
+
+
+class Unfinished:
+    """The rows that a computation had when it was last saved, so that a killed run can go on from there.
+
+    Only the process that holds the lock of :meth:`FeatureCache.get_or_compute` reads and writes it.
+    """
+
+    def __init__(self, cache: FeatureCache, path: Path) -> None:
+        self._cache = cache
+        self._path = path
+
+    def load(self) -> Array | None:
+        """Return the rows saved last, or None."""
+        return self._cache._read(self._path)
+
+    def save(self, rows: Array) -> None:
+        """Replace what is saved, in one step."""
+        self._cache._write(self._path, rows)
+
+    def remove(self) -> None:
+        """Forget it: the computation is finished."""
+        self._path.unlink(missing_ok=True)

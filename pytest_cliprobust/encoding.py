@@ -10,7 +10,10 @@ only how many images are loaded and perturbed at a time.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -19,8 +22,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pytest_cliprobust.cache import FeatureCache
-from pytest_cliprobust.datasets.base import Batch, Dataset
+from pytest_cliprobust.cache import FeatureCache, Unfinished
+from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
@@ -33,6 +36,9 @@ DEFAULT_BATCH_SIZE = 32
 
 KEPT_BYTES = 2**30
 """Memory for loaded samples that are kept between perturbations."""
+
+SAVE_SECONDS = 20.0
+"""How often the rows of a long pass are saved, so that a killed run loses no more than this."""
 
 
 class Progress(Protocol):
@@ -77,7 +83,7 @@ class Encoder:
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Return L2-normalised float32 features (N, D) of ``texts``, on the CPU."""
-        key = {"kind": "text", "target": self.target.info.digest, "texts": list(texts)}
+        key = {**self._model_key(), "kind": "text", "texts": list(texts)}
 
         def compute() -> npt.NDArray[np.float32]:
             parts = []
@@ -113,10 +119,8 @@ class Encoder:
         if perturbation != "clean" and severity != 0:
             apply = registry.get(perturbation)
         key: dict[str, Any] = {
+            **self._model_key(),
             "kind": "image",
-            "target": self.target.info.digest,
-            "precision": self.precision,
-            "device": self.target.device.type,
             "data": dataset.digest,
             "ids": len(dataset),
         }
@@ -148,7 +152,8 @@ class Encoder:
                     )
                 return self.target.preprocess(images)
 
-            return self._forward(dataset, pixels, label)
+            features = self._forward(dataset, pixels, label, self.cache.unfinished(key))
+            return self._checked(features, label, dataset.ids)
 
         return torch.from_numpy(self._checked(self._cached(key, compute), label, dataset.ids))
 
@@ -175,6 +180,15 @@ class Encoder:
             )
         return images, changed
 
+    def _model_key(self) -> dict[str, str]:
+        """Return what every feature depends on: the model, and what computes it."""
+        return {
+            "target": self.target.info.digest,
+            "precision": self.precision,
+            "device": self.target.device.type,
+            "torch": torch.__version__,
+        }
+
     def _cached(
         self, key: Mapping[str, Any], compute: Callable[[], npt.NDArray[np.float32]]
     ) -> npt.NDArray[np.float32]:
@@ -194,42 +208,95 @@ class Encoder:
         return features
 
     def _forward(
-        self, dataset: Dataset, pixels: Callable[[Batch], Tensor], label: str
+        self,
+        dataset: Dataset,
+        pixels: Callable[[Batch], Tensor],
+        label: str,
+        unfinished: Unfinished,
     ) -> npt.NDArray[np.float32]:
-        """Run the model over ``dataset`` in padded chunks; halve the chunk when memory runs out."""
+        """Run the model over ``dataset`` in padded chunks; halve the chunk when memory runs out.
+
+        It goes on from the rows that an interrupted run has saved, and saves its own now and then.
+        """
         total = len(dataset)
         features = np.empty((total, self.target.embed_dim), dtype=np.float32)
+        done = saved = self._resume(unfinished, features)
         waiting: list[Tensor] = []
-        done = 0
-        with torch.inference_mode():
-            for start in range(0, total, self.batch_size):
-                indices = range(start, min(start + self.batch_size, total))
-                waiting.append(pixels(self._load(dataset, indices)))
-                ready = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
-                last = indices.stop == total
-                while len(ready) >= self.chunk or (last and len(ready)):
-                    part = ready[: self.chunk]
-                    try:
-                        result = self._encode(part)
-                    except torch.OutOfMemoryError:
-                        self._back_off()
-                        continue
-                    features[done : done + len(part)] = result
-                    done += len(part)
-                    ready = ready[len(part) :]
-                waiting = [ready] if len(ready) else []
-                self.progress(label, done, total)
-        self.forwarded += total
+        when = time.monotonic()
+        try:
+            with torch.inference_mode():
+                for batch, last in self._batches_of(dataset, range(done, total)):
+                    waiting.append(pixels(batch))
+                    ready = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+                    while len(ready) >= self.chunk or (last and len(ready)):
+                        part = ready[: self.chunk]
+                        try:
+                            result = self._encode(part)
+                        except torch.OutOfMemoryError:
+                            self._back_off()
+                            continue
+                        features[done : done + len(part)] = result
+                        done += len(part)
+                        self.forwarded += len(part)
+                        ready = ready[len(part) :]
+                    waiting = [ready] if len(ready) else []
+                    self.progress(label, done, total)
+                    if not last and time.monotonic() - when > SAVE_SECONDS:
+                        unfinished.save(features[:done])
+                        saved, when = done, time.monotonic()
+        except BaseException:
+            if done > saved:
+                with suppress(ClipRobustError):
+                    unfinished.save(features[:done])
+            raise
+        finally:
+            self.progress(label, total, total)
         return features
+
+    @staticmethod
+    def _resume(unfinished: Unfinished, features: npt.NDArray[np.float32]) -> int:
+        """Copy the rows that an interrupted run has saved, whole chunks only; return their number."""
+        rows = unfinished.load()
+        if rows is None or rows.shape[1:] != features.shape[1:] or len(rows) > len(features):
+            return 0
+        count = len(rows) // FORWARD_CHUNK * FORWARD_CHUNK
+        features[:count] = rows[:count]
+        return count
+
+    def _batches_of(self, dataset: Dataset, rows: range) -> Iterator[tuple[Batch, bool]]:
+        """Load samples batch by batch, the next one while the model works; tell which is the last."""
+        starts = list(rows[:: self.batch_size])
+        with ThreadPoolExecutor(1) as pool:
+            ahead = None
+            for number, start in enumerate(starts):
+                ready = ahead
+                if ready is None:
+                    ready = pool.submit(self._load, dataset, self._rows(rows, start))
+                last = number == len(starts) - 1
+                batch = ready.result()
+                if not last:
+                    following = self._rows(rows, starts[number + 1])
+                    ahead = pool.submit(self._load, dataset, following)
+                yield batch, last
+
+    def _rows(self, rows: range, start: int) -> range:
+        return range(start, min(start + self.batch_size, rows.stop))
 
     def _load(self, dataset: Dataset, indices: Sequence[int]) -> Batch:
         """Load samples, or take them from memory: one data set goes through many perturbations."""
         if isinstance(dataset, Subset):
             return self._load(dataset.whole, [dataset.rows[i] for i in indices])
-        key = (dataset.digest, *(dataset.ids[i] for i in indices))
+        keys = getattr(dataset, "sample_keys", None)
+        key = (
+            (dataset.digest, *(dataset.ids[i] for i in indices))
+            if keys is None
+            else tuple(keys[i] for i in indices)
+        )
         if key not in self._batches:
             batch = dataset.load(indices)
-            tensors = (batch.images, batch.depth, batch.mask, *batch.extras.values())
+            extras = batch.extras
+            ready = extras.ready if isinstance(extras, LazyExtras) else extras
+            tensors = (batch.images, batch.depth, batch.mask, *ready.values())
             size = sum(t.numel() * t.element_size() for t in tensors if t is not None)
             if self._batch_bytes + size > KEPT_BYTES:
                 return batch
@@ -281,7 +348,9 @@ def text_writer(
         if "text" in batch.extras:
             return batch
         stickers = render_text(dataset.class_names, rows=[written[i] for i in batch.ids])
-        return replace(batch, extras={**batch.extras, "text": stickers})
+        extras = batch.extras
+        lazy = extras if isinstance(extras, LazyExtras) else LazyExtras(extras)
+        return replace(batch, extras=lazy.joined(text=stickers))
 
     return write
 
@@ -305,8 +374,11 @@ def apply_perturbation(
     Everything runs on the device of ``images``; the per-sample seeds depend on the sample ids alone.
     """
     inputs: dict[str, Any] = {}
-    for name, tensor in {"depth": batch.depth, "mask": batch.mask, **batch.extras}.items():
-        if name in perturbation.inputs | perturbation.optional and tensor is not None:
+    wanted = perturbation.inputs | perturbation.optional
+    offered = {"depth": batch.depth, "mask": batch.mask}
+    for name in sorted(wanted & {*offered, *batch.extras}):
+        tensor = batch.extras[name] if name in batch.extras else offered[name]
+        if tensor is not None:
             inputs[name] = tensor.to(images.device)
     if "seeds" in perturbation.inputs:
         inputs["seeds"] = registry.sample_seeds(batch.ids, perturbation.name, seed).to(

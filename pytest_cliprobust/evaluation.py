@@ -99,7 +99,7 @@ class Evaluation:
             self.target,
             FeatureCache(config.cache_dir),
             batch_size=config.batch_size or DEFAULT_BATCH_SIZE,
-            precision=config.precision,
+            precision=getattr(self.target, "precision", config.precision),
             seed=config.seed,
             progress=progress,
         )

@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
+
+
+class LazyExtras(Mapping[str, Tensor]):
+    """Per-sample tensors by name, of which some are made only when they are asked for.
+
+    Few perturbations need a texture or an occluder, and both are larger than the picture itself.
+
+    Args:
+        ready: tensors that are there already.
+        makers: functions that make the others, anew at each request.
+    """
+
+    def __init__(
+        self, ready: Mapping[str, Tensor], makers: Mapping[str, Callable[[], Tensor]] | None = None
+    ) -> None:
+        self.ready = dict(ready)
+        self._makers = dict(makers or {})
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return the tensor called ``name``."""
+        return self.ready[name] if name in self.ready else self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter({**self._makers, **self.ready})
+
+    def __len__(self) -> int:
+        """Return the number of tensors."""
+        return len({*self._makers, *self.ready})
+
+    def joined(self, **tensors: Tensor) -> LazyExtras:
+        """Return the same with further tensors."""
+        return LazyExtras({**self.ready, **tensors}, self._makers)
 
 
 @dataclass(frozen=True)
@@ -26,7 +59,7 @@ class Batch:
     images: Tensor
     depth: Tensor | None = None
     mask: Tensor | None = None
-    extras: dict[str, Tensor] = field(default_factory=dict)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -40,6 +73,9 @@ class Dataset(Protocol):
         labels: class index per sample; -1 where the sample has no class of the label set (OOD).
         class_names: names by index; may hold duplicates (so nothing is ever keyed by name).
         groups: further per-sample columns by name (``style``, ``factor``, ``texture_label`` …).
+
+    A data set may also have ``sample_keys``, one text per sample that identifies the sample among all
+    data sets: samples with equal keys are equal, so what is loaded for one data set serves another.
     """
 
     name: str

@@ -31,7 +31,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from pytest_cliprobust.datasets.base import Batch
+from pytest_cliprobust.datasets.base import Batch, LazyExtras
 from pytest_cliprobust.embedded import composer, sprites
 from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES, caption, phrase
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
@@ -446,6 +446,11 @@ class EmbeddedDataset:
         self.digest = composer.digest_of(
             ["embedded", name, size, sprites.digest(), described, *self.class_names]
         )
+        # What a recipe says, its scene follows: the first 200 of 1,072 are the same pictures.
+        kind = f"{name}\0{size}\0{sprites.digest()}"
+        self.sample_keys = tuple(
+            hashlib.sha256(f"{kind}\0{recipe!r}".encode()).hexdigest() for recipe in self._recipes
+        )
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -474,6 +479,7 @@ class EmbeddedDataset:
                 mask=torch.empty(0, 1, size, size),
             )
         extras = {"focal": torch.tensor([r.camera.focal for r in renderings])}
+        later: dict[str, Callable[[], Tensor]] = {}
         if self.name == "two_view":
             links = [
                 composer.correspondence(a, b) for a, b in zip(renderings, seconds, strict=True)
@@ -486,21 +492,20 @@ class EmbeddedDataset:
                 "correspondence": torch.stack([pixels for pixels, _ in links]),
                 "visible": torch.stack([visible for _, visible in links]),
             }
-        textures = [_texture(r.texture, size) for r in chosen if r.texture is not None]
-        if textures:
-            extras["texture"] = torch.stack(textures).to(torch.float32) / 255.0
+        if any(recipe.texture is not None for recipe in chosen):
+            later["texture"] = functools.partial(_textures, chosen, size)
         if self.name == "clean":
-            extras["occluder"] = _occluders(chosen)
+            later["occluder"] = functools.partial(_occluders, chosen)
         images = torch.stack([r.image for r in renderings])
         mask = torch.stack([r.mask for r in renderings])
         if self.name == "cue_conflict":
-            images = _fill(images, mask, extras["texture"])
+            images = _fill(images, mask, later["texture"]())
         return Batch(
             ids=tuple(recipe.key for recipe in chosen),
             images=images,
             depth=torch.stack([r.depth for r in renderings]),
             mask=mask,
-            extras=extras,
+            extras=LazyExtras(extras, later),
         )
 
     def _compose(self, recipes: Sequence[_Recipe]) -> list[composer.Rendering]:
@@ -539,6 +544,12 @@ class EmbeddedDataset:
         scene = _pair_scene(recipe, self._size)
         camera, _ = composer.second_camera(scene, recipe.key)
         return (scene, None), (scene, camera)
+
+
+def _textures(recipes: Sequence[_Recipe], size: int) -> Tensor:
+    """Return one surface per sample, (B, 3, size, size) in [0, 1]."""
+    surfaces = [_texture(r.texture, size) for r in recipes if r.texture is not None]
+    return torch.stack(surfaces).to(torch.float32) / 255.0
 
 
 def _occluders(recipes: Sequence[_Recipe]) -> Tensor:
