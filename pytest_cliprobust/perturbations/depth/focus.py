@@ -1,0 +1,125 @@
+"""Defocus by depth: a lens with a wide aperture, focused on the nearest or on the far eighth."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pytest_cliprobust.perturbations.depth.maps import SOURCE, quantiles, usable
+from pytest_cliprobust.perturbations.filters import sample_by_sample
+from pytest_cliprobust.perturbations.registry import register
+
+SIDE = 224.0
+"""The reference blurs ImageNet's images at this side; circles scale with the shorter side."""
+
+LAYERS = 8
+FAR_FOCUS_LESS = 1.5
+"""The aperture of far focus is that much smaller."""
+
+CUT = 1.5
+"""The reference cuts its Gaussian of standard deviation c at 1.5·c …"""
+
+CUT_DEVIATION = 0.7427
+"""… which leaves a deviation of 0.7427·c."""
+
+WIDEST = 0.125
+"""Blur does not grow beyond a deviation of this share of the shorter side."""
+
+
+def _ladder(side: int, largest: float) -> list[float]:
+    """Return the variances of the levels of :func:`_blurred`, up to the first beyond ``largest``.
+
+    Level k is the picture after k passes of [1 2 1] / 4 with gaps of 1, 2, 4, … pixels, along both
+    axes: a triangle of half-width 2^k, whose variance is (4^k − 1) / 6.
+    """
+    variances = [0.0]
+    while variances[-1] < largest and 2 ** len(variances) <= 2 * side:
+        variances.append((4.0 ** len(variances) - 1) / 6)
+    return variances
+
+
+def _blurred(images: Tensor, gap: int) -> Tensor:
+    """Return images after a pass of [1 2 1] / 4 with ``gap`` pixels between the taps, on both axes."""
+    for dim, border in ((-1, (gap, gap, 0, 0)), (-2, (0, 0, gap, gap))):
+        size = images.shape[dim]
+        padded = F.pad(images, border, mode="replicate")
+        beside = padded.narrow(dim, 0, size) + padded.narrow(dim, 2 * gap, size)
+        images = torch.add(beside, images, alpha=2) * 0.25
+    return images
+
+
+def _defocus(images: Tensor, depth: Tensor, aperture: float, layer: int) -> Tensor:
+    """Blur by the circle of confusion, the focus at the near boundary of depth layer ``layer``.
+
+    As in the reference: eight layers of equally many pixels; at each of their nine boundaries q the
+    picture is blurred by a Gaussian of standard deviation c = aperture·|q − d_focus| / q, cut at 1.5·c;
+    a pixel between two boundaries, at share a of the way, mixes their pictures with weights 1 − a² and
+    1 − (1 − a)². There, nine blurs of any width; here, a blur is a mix of two neighbours on a ladder
+    of triangles of doubling width, so that the mix has its variance. That makes one ladder of blurs,
+    whose cost does not depend on depth.
+    """
+    if aperture <= 0:
+        return images
+    height, width = images.shape[-2:]
+    unit = min(height, width) / SIDE
+    depth = usable(depth, images)
+    inner = quantiles(depth, [i / LAYERS for i in range(1, LAYERS)])
+    bounds = torch.cat(
+        (depth.amin((-2, -1))[:, :, None, None], inner, depth.amax((-2, -1))[:, :, None, None]),
+        dim=1,
+    )
+    focus = bounds[:, layer : layer + 1]
+    circle = (bounds - focus).abs() / bounds * (aperture * unit)
+    # Thinner circles than a tenth of a pixel are none there.
+    circle = circle * (circle >= 0.1 * unit)
+    largest = (WIDEST * min(height, width)) ** 2
+    variance = (circle * CUT_DEVIATION).square().clamp(max=largest).flatten(1)
+
+    # For each pixel its layer, and the share of the way through it.
+    flat = depth.flatten(1)
+    number = (flat[:, None] >= inner[:, :, :, 0]).to(torch.int64).sum(dim=1)
+    edges = bounds.flatten(1)
+    start, end = edges.gather(1, number), edges.gather(1, number + 1)
+    share = ((flat - start) / (end - start).clamp(min=1e-12)).clamp(0, 1)
+    first, second = 1 - share.square(), 1 - (1 - share).square()
+    whole = first + second
+    first, second = first / whole, second / whole
+
+    variances = _ladder(min(height, width), largest)
+    result, level = images, images
+    for k in range(1, len(variances)):
+        blurrier = _blurred(level, 2 ** (k - 1))
+        # How far the blur of each boundary goes beyond the level before, in steps of the ladder.
+        beyond = (variance - variances[k - 1]) * (1 / (variances[k] - variances[k - 1]))
+        beyond = beyond.clamp(0, 1)
+        amount = first * beyond.gather(1, number) + second * beyond.gather(1, number + 1)
+        result = torch.addcmul(result, amount.view_as(depth), blurrier - level)
+        level = blurrier
+    return result.clamp(0, 1)
+
+
+@register(
+    severities=tuple({"aperture": s + 2.0} for s in range(1, 6)),
+    envelope={"aperture": (0.0, 9.0)},
+    inputs=("depth",),
+    source=SOURCE,
+    version=2,
+)
+@sample_by_sample
+def near_focus(images: Tensor, *, aperture: float, depth: Tensor) -> Tensor:
+    """Focus on the nearest point; what lies behind is blurred, by up to ``aperture`` pixels."""
+    return _defocus(images, depth, aperture, 0)
+
+
+@register(
+    severities=tuple({"aperture": s + 2.0 - FAR_FOCUS_LESS} for s in range(1, 6)),
+    envelope={"aperture": (0.0, 8.0)},
+    inputs=("depth",),
+    source=SOURCE,
+    version=2,
+)
+@sample_by_sample
+def far_focus(images: Tensor, *, aperture: float, depth: Tensor) -> Tensor:
+    """Focus where the farthest eighth of the scene begins; what lies in front is blurred."""
+    return _defocus(images, depth, aperture, LAYERS - 1)

@@ -1,0 +1,111 @@
+"""Depth maps as data sets have them, with holes and outliers, made fit for use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pytest_cliprobust.errors import ClipRobustError
+
+SOURCE = "Kar et al. 2022, ImageNet-3DCC"
+
+FARTHEST = 64.0
+"""Depth ends at this multiple of the nearest. The reference's depth of ImageNet images does: 512 over
+16-bit inverse depth, at most 0.5, runs from 1/128 to 1/2."""
+
+_SIDE = 48
+"""Quantiles are those of at least this many rows and columns (or all), evenly spread."""
+
+_NEAREST_SHARE = 0.01
+
+
+def from_inverse_depth(inverse: Tensor) -> Tensor:
+    """Return relative depth (…, H, W) of inverse depth (disparity), whose scale does not matter.
+
+    The result is largest / inverse, at most :data:`FARTHEST`: 1 at the nearest point of the image,
+    64 where the inverse depth is zero, negative, not finite, or under 1/64 of the largest. The
+    reference does the same to MiDaS's 16-bit maps, whose largest value is 65535: 1 / (inverse / 512),
+    clamped to [0, 0.5], which is ours over 128. A monocular model's inverse depth has an unknown shift
+    besides its scale; as in the reference it is taken to be zero.
+    """
+    values = inverse if inverse.is_floating_point() else inverse.to(torch.float32)
+    values = torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
+    largest = values.amax((-2, -1), keepdim=True)
+    largest = largest + (largest <= 0)
+    return 1 / (values / largest).clamp(min=1 / FARTHEST)
+
+
+def usable(depth: Tensor, images: Tensor) -> Tensor:
+    """Return depth (B, 1, H, W) in the dtype of ``images``, positive and finite, without gradient.
+
+    Where there is no depth (zero, negative, infinite or NaN) it is the farthest of the image, as of a
+    sky; an image without any depth is flat. Depth beyond :data:`FARTHEST` times the nearest (the 1%
+    quantile, so that one wrong pixel does not decide) is set to that.
+
+    Raises:
+        ClipRobustError: the map has another size than the images.
+    """
+    if depth.dim() != 4 or depth.shape[-2:] != images.shape[-2:] or depth.shape[1] != 1:
+        raise ClipRobustError(
+            f"depth has shape {tuple(depth.shape)} for images {tuple(images.shape)}; it must be "
+            "(B, 1, H, W), one map of the same size for each image"
+        )
+    known = torch.nan_to_num(depth.detach(), nan=0.0, posinf=0.0, neginf=0.0).to(images.dtype)
+    known = known.clamp(min=0)
+    largest = known.amax((-2, -1), keepdim=True)
+    largest = largest + (largest <= 0)
+    known = torch.addcmul(known, (known <= 0).to(images.dtype), largest)
+    nearest = quantiles(known, (_NEAREST_SHARE,))
+    return torch.minimum(known, nearest * FARTHEST)
+
+
+def quantiles(values: Tensor, shares: Sequence[float]) -> Tensor:
+    """Return quantiles (B, N, 1, 1) of values (B, 1, H, W) at ``shares`` (N), linearly interpolated.
+
+    They are those of an even grid of 48 to 95 rows and columns where the map has more.
+    """
+    down, across = (max(size // _SIDE, 1) for size in values.shape[-2:])
+    grid = values[:, 0, down // 2 :: down, across // 2 :: across].flatten(1)
+    ordered = grid.sort(dim=1).values
+    last = ordered.shape[1] - 1
+    result = []
+    for share in shares:
+        place = share * last
+        low = min(int(place), last)
+        part = place - low
+        pair = ordered[:, low], ordered[:, min(low + 1, last)]
+        result.append(pair[0] * (1 - part) + pair[1] * part)
+    return torch.stack(result, dim=1)[:, :, None, None]
+
+
+def normalised(depth: Tensor) -> Tensor:
+    """Return :func:`usable` depth scaled to [0, 1] for each image, by its 1% quantile and largest."""
+    near = quantiles(depth, (_NEAREST_SHARE,))
+    span = depth.amax((-2, -1), keepdim=True) - near
+    return ((depth - near) / (span + (span <= 0))).clamp(min=0)
+
+
+def relative(depth: Tensor) -> Tensor:
+    """Return :func:`usable` depth over that of the nearest point in the middle half of the image.
+
+    The reference's camera paths are told by what that point does. It is the 1% quantile there.
+    """
+    height, width = depth.shape[-2:]
+    middle = depth[..., height // 4 : height - height // 4, width // 4 : width - width // 4]
+    return depth / quantiles(middle, (_NEAREST_SHARE,))
+
+
+def focal_length(images: Tensor, focal: Tensor | float | None) -> Tensor:
+    """Return the focal length in pixels, (B,) or (1,), of the data set or the default.
+
+    Args:
+        images: (B, C, H, W).
+        focal: (B,) or a number, in pixels of these images; None: the longer side, a field of view of
+            53° along it. The reference's camera has 512 pixels at 512, the same.
+    """
+    if isinstance(focal, Tensor):
+        return focal.to(images.dtype).reshape(-1)
+    length = float(max(images.shape[-2:])) if focal is None else float(focal)
+    return torch.full((1,), length, dtype=images.dtype, device=images.device)
