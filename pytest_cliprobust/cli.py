@@ -9,9 +9,11 @@ option become one line on standard error and exit code 4, pytest's code for wron
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -60,7 +62,15 @@ def add_perturb(subparsers: Subparsers) -> None:
         help="write contact sheets that show perturbations on images",
         description="Write a contact sheet per image: a row per perturbation, a column per severity.",
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file")
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image file")
+    parser.add_argument(
+        "--embedded",
+        nargs="+",
+        default=[],
+        metavar="SAMPLE",
+        help="scenes of the bundled benchmark, by number or id (clean-00012), with exact depth, mask, "
+        "occluder and texture",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
     parser.add_argument(
         "--perturbation",
@@ -103,10 +113,44 @@ def add_perturb(subparsers: Subparsers) -> None:
     parser.add_argument("--mask", type=Path, metavar="FILE", help="object mask, white on black")
     parser.add_argument("--occluder", type=Path, metavar="FILE", help="RGBA picture that occludes")
     parser.add_argument("--texture", type=Path, metavar="FILE", help="texture for cue conflicts")
-    parser.add_argument("--text", default="iPod", help="what is written on images (default: iPod)")
+    parser.add_argument(
+        "--text",
+        help="what is written on images (default: iPod; on embedded scenes another class's name)",
+    )
+    parser.add_argument(
+        "--load",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="a file that defines perturbations: a conftest.py or suite of yours, or a threshold file "
+        "with [[perturbation]] tables",
+    )
     parser.add_argument(
         "--size", type=int, default=224, metavar="N", help="side of the square crop (default: 224)"
     )
+    parser.add_argument(
+        "--cell",
+        type=int,
+        default=144,
+        metavar="N",
+        help="side of an image on the sheet, in pixels (default: 144)",
+    )
+    parser.add_argument(
+        "--blocks",
+        type=int,
+        default=1,
+        metavar="N",
+        help="blocks of rows side by side, without parameters and sources if more than one "
+        "(default: 1)",
+    )
+    parser.add_argument(
+        "--colours",
+        type=int,
+        metavar="N",
+        help="reduce the sheet to so many colours, for a small file (2 to 256)",
+    )
+    parser.add_argument("--name", help="file name of the sheet (default: the image's, .png)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default: 0)")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     parser.set_defaults(run=_perturb)
@@ -207,30 +251,125 @@ def _missing(perturbation: Perturbation, inputs: dict[str, Any]) -> str:
     """Return what this perturbation lacks and how to give it, or an empty string."""
     lacking = [name for name in sorted(perturbation.inputs - {"seeds"}) if name not in inputs]
     return ", ".join(
-        f"{name} ({_INPUT_OPTIONS[name]})" if name in _INPUT_OPTIONS else name for name in lacking
+        f"{name} ({_INPUT_OPTIONS[name]}, or --embedded N)"
+        if name in _INPUT_OPTIONS
+        else f"{name} (--embedded N)"
+        for name in lacking
     )
 
 
-def _perturb(arguments: argparse.Namespace) -> int:
-    import torch
+def _load_definitions(paths: Sequence[Path]) -> None:
+    """Import Python files, and read threshold files, that define perturbations."""
+    import importlib.util
 
-    from pytest_cliprobust.contact_sheet import Row, caption, contact_sheet
+    from pytest_cliprobust.thresholds import load_thresholds
+
+    for path in paths:
+        if path.suffix == ".toml":
+            load_thresholds(path, known_metrics=("*",)).register_perturbations()
+            continue
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if not path.is_file() or spec is None or spec.loader is None:
+            raise ClipRobustError(f"--load {path}: give a .py or .toml file that exists")
+        sys.path.insert(0, str(path.resolve().parent))  # as pytest does for a conftest.py
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except ClipRobustError:
+            raise
+        except Exception as error:
+            raise ClipRobustError(
+                f"--load {path}: its import fails with {type(error).__name__}: {error}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """One image to perturb: its sheet's name, its sample id, and what comes with it."""
+
+    name: str
+    sample: str
+    image: Tensor
+    inputs: dict[str, Any]
+
+
+def _embedded_subject(arguments: argparse.Namespace, word: str) -> _Subject:
+    """Return a scene of the bundled benchmark."""
+    from pytest_cliprobust.datasets.embedded import EmbeddedDataset
+    from pytest_cliprobust.datasets.subset import Subset
+    from pytest_cliprobust.encoding import text_writer, to_float
     from pytest_cliprobust.perturbations import registry
 
+    name, _, number = word.rpartition("-")
+    if not number.isdigit():
+        raise ClipRobustError(
+            f"--embedded {word}: give a number, or the id of a sample, such as clean-00012"
+        )
+    data = EmbeddedDataset(
+        name or "clean", profile="full", limit=int(number) + 1, size=arguments.size
+    )
+    row = data.ids.index(word) if word in data.ids else int(number)
+    if row >= len(data) or (name and word not in data.ids):
+        raise ClipRobustError(
+            f"--embedded {word}: there is no such sample, {data.ids[0]} to {data.ids[-1]} are there"
+        )
+    sample = Subset(data, [row])
+    batch = sample.load([0])
+    if arguments.text is None and sample.labels[0] >= 0:
+        write = text_writer(registry.get("typographic"), sample, arguments.seed)
+        batch = batch if write is None else write(batch)
+    inputs = {"depth": batch.depth, "mask": batch.mask, **batch.extras}
+    return _Subject(data.ids[row], data.ids[row], to_float(batch.images), inputs)
+
+
+def _file_subjects(arguments: argparse.Namespace) -> Iterator[_Subject]:
+    """Yield the image files, with the inputs that options name."""
+    depths, size = arguments.depth or [], arguments.size
+    for index, path in enumerate(arguments.images):
+        image = _crop(_tensor(_open(path), "RGB"), size).clamp(0, 1)
+        inputs: dict[str, Any] = {}
+        if depths:
+            depth = _load_depth(depths[min(index, len(depths) - 1)], arguments.depth_scale)
+            inputs["depth"] = _crop(depth, size, smooth=False)
+        yield _Subject(path.stem, path.stem, image, inputs)
+
+
+def _check(arguments: argparse.Namespace, perturbations: Sequence[Perturbation]) -> None:
+    """Raise on options that do not go together."""
+    if not arguments.images and not arguments.embedded:
+        raise ClipRobustError(
+            "no image is given: name image files, or --embedded N (bundled scenes)"
+        )
     if arguments.size < 16:
         raise ClipRobustError(f"--size {arguments.size} is too small; 16 is the least")
+    if arguments.cell < 16 or arguments.blocks < 1:
+        raise ClipRobustError("--cell must be 16 or more, and --blocks 1 or more")
+    if arguments.colours is not None and not 2 <= arguments.colours <= 256:
+        raise ClipRobustError(f"--colours {arguments.colours}: give a number from 2 to 256")
     depths = arguments.depth or []
     if len(depths) not in (0, 1, len(arguments.images)):
         raise ClipRobustError(
             f"{len(depths)} depth maps for {len(arguments.images)} images; give one for each image, "
             "or one for all"
         )
-    perturbations = _chosen(arguments)
-    settings = dict(arguments.settings)
-    if settings and len(perturbations) != 1:
+    if arguments.settings and len(perturbations) != 1:
         raise ClipRobustError("--set needs exactly one --perturbation, whose parameters it sets")
-    if not str(arguments.text).strip():
+    if arguments.text is not None and not str(arguments.text).strip():
         raise ClipRobustError("--text is empty; give at least one letter")
+
+
+def _perturb(arguments: argparse.Namespace) -> int:
+    import torch
+    from PIL import Image
+
+    from pytest_cliprobust.contact_sheet import Row, caption, contact_sheet
+    from pytest_cliprobust.perturbations import registry
+
+    registry.names()  # all families, in their order, before a user's own
+    _load_definitions(arguments.load)
+    perturbations = _chosen(arguments)
+    _check(arguments, perturbations)
+    settings = dict(arguments.settings)
     try:
         device = torch.device(arguments.device)
         torch.empty(0, device=device)
@@ -238,41 +377,51 @@ def _perturb(arguments: argparse.Namespace) -> int:
         reason = str(error).splitlines()[0]
         raise ClipRobustError(f"device {arguments.device!r} is not usable here: {reason}") from None
 
-    # Only here: importing one family before the registry loads them all would change their order.
     from pytest_cliprobust.perturbations.typographic import render_text
 
     size = arguments.size
-    common: dict[str, Any] = {"text": render_text([arguments.text]).to(device)}
+    given: dict[str, Any] = {}
+    if arguments.text is not None:
+        given["text"] = render_text([arguments.text])
     if arguments.mask is not None:
-        common["mask"] = _crop(_tensor(_open(arguments.mask), "L"), size).clamp(0, 1).to(device)
+        given["mask"] = _crop(_tensor(_open(arguments.mask), "L"), size).clamp(0, 1)
     if arguments.occluder is not None:
-        common["occluder"] = _tensor(_open(arguments.occluder), "RGBA").to(device)
+        given["occluder"] = _tensor(_open(arguments.occluder), "RGBA")
     if arguments.texture is not None:
         texture = _crop(_tensor(_open(arguments.texture), "RGB"), size)
-        common["texture"] = texture.clamp(0, 1).to(device)
+        given["texture"] = texture.clamp(0, 1)
 
-    told: set[str] = set()
+    left_out: dict[str, list[str]] = {}
     used: set[Path] = set()
-    for index, path in enumerate(arguments.images):
-        image = _crop(_tensor(_open(path), "RGB"), size).clamp(0, 1).to(device)
-        inputs = dict(common)
-        if depths:
-            depth = _load_depth(depths[min(index, len(depths) - 1)], arguments.depth_scale)
-            inputs["depth"] = _crop(depth, size, smooth=False).to(device)
+    subjects = itertools.chain(
+        _file_subjects(arguments),
+        (_embedded_subject(arguments, word) for word in arguments.embedded),
+    )
+    for index, subject in enumerate(subjects):
+        image = subject.image.to(device)
+        inputs = {
+            name: value.to(device)
+            for name, value in {**subject.inputs, **given}.items()
+            if value is not None
+        }
+        if "text" not in inputs:
+            inputs["text"] = render_text(["iPod"]).to(device)
         rows = []
         for perturbation in perturbations:
             lacking = _missing(perturbation, inputs)
-            if lacking and arguments.perturbation:
-                raise ClipRobustError(f"perturbation {perturbation.name!r} needs {lacking}")
-            if lacking:
-                if perturbation.name not in told:
-                    print(f"left out: {perturbation.name} needs {lacking}", file=sys.stderr)
-                told.add(perturbation.name)
-                continue
-            seeds = registry.sample_seeds((path.stem,), perturbation.name, arguments.seed)
+            seeds = registry.sample_seeds((subject.sample,), perturbation.name, arguments.seed)
             inputs["seeds"] = seeds.to(device)
-            rows.append(_row(Row, caption, perturbation, image, inputs, arguments, settings))
+            try:
+                if lacking:
+                    raise ClipRobustError(f"perturbation {perturbation.name!r} needs {lacking}")
+                rows.append(_row(Row, caption, perturbation, image, inputs, arguments, settings))
+            except ClipRobustError as error:
+                if arguments.perturbation:
+                    raise
+                names = left_out.setdefault(f"need {lacking}" if lacking else str(error), [])
+                names += [perturbation.name] if perturbation.name not in names else []
         if not rows:
+            _tell_left_out(left_out)
             raise ClipRobustError("no perturbation is left to show; see the lines above")
         columns = (
             []
@@ -281,18 +430,35 @@ def _perturb(arguments: argparse.Namespace) -> int:
         )
         widest = max(row.images.shape[0] for row in rows)
         columns = (columns or ["perturbed"])[:widest]
-        sheet = contact_sheet(rows, columns, title=path.name, original=image[0])
-        out = arguments.out / f"{path.stem}.png"
+        sheet = contact_sheet(
+            rows,
+            columns,
+            title=subject.name,
+            original=image[0],
+            cell=arguments.cell,
+            blocks=arguments.blocks,
+        )
+        out = arguments.out / (arguments.name or f"{subject.name}.png")
+        if arguments.colours is not None:
+            sheet = sheet.quantize(arguments.colours, dither=Image.Dither.NONE)
         if out in used:
-            out = arguments.out / f"{path.stem}_{index + 1}.png"
+            out = out.with_stem(f"{out.stem}_{index + 1}")
         used.add(out)
         try:
             arguments.out.mkdir(parents=True, exist_ok=True)
-            sheet.save(out)
-        except OSError as error:
-            raise ClipRobustError(f"cannot write {str(out)!r}: {error.strerror or error}") from None
+            sheet.save(out, optimize=True)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ClipRobustError(f"cannot write {str(out)!r}: {reason}") from None
         print(out)
+    _tell_left_out(left_out)
     return 0
+
+
+def _tell_left_out(left_out: Mapping[str, Sequence[str]]) -> None:
+    """Say on standard error which perturbations the sheets lack, and why."""
+    for reason, names in left_out.items():
+        print(f"left out: {', '.join(names)}: {reason}", file=sys.stderr)
 
 
 def _row(

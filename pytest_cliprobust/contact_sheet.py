@@ -90,6 +90,7 @@ def contact_sheet(
     title: str,
     original: Tensor | None = None,
     cell: int = 144,
+    blocks: int = 1,
 ) -> Image.Image:
     """Return one sheet: a row per perturbation, a column per severity, everything labelled.
 
@@ -97,13 +98,21 @@ def contact_sheet(
         rows: what to show; a row may have fewer images than there are columns.
         columns: headings of the columns.
         title: first line of the sheet.
-        original: the image before perturbation (3, H, W), shown as the first column of every row.
+        original: the image before perturbation (3, H, W): the first column of every row, or with
+            several blocks a row of its own.
         cell: longer side of an image on the sheet, in pixels.
+        blocks: set the rows in so many blocks side by side; the sheet is then a survey, without
+            captions and notes.
     """
     from PIL import Image, ImageDraw
 
+    if blocks > 1:
+        rows = [Row(row.name, row.images, group=row.group) for row in rows]
+        if original is not None:
+            rows = [Row("original", original[None]), *rows]
+        original = None
     title_font, head_font, name_font, small_font = _font(20), _font(14), _font(14), _font(11)
-    label_width = 150
+    label_width = 150 if blocks == 1 else 112
     heads = ([] if original is None else ["original"]) + list(columns)
     sample = rows[0].images[0] if rows else original
     ratio = 1.0 if sample is None else sample.shape[-2] / sample.shape[-1]
@@ -113,62 +122,95 @@ def contact_sheet(
         [_wrap(text, small_font, cell_width, 2) for text in row.captions if text] for row in rows
     ]
     caption_lines = max((len(lines) for row in captions for lines in row), default=0)
-    row_height = cell_height + 2 * _GAP + 13 * caption_lines
-    groups = list(dict.fromkeys(row.group for row in rows))
-    headings = sum(1 for group in groups if group)
+    gap = _GAP if blocks == 1 else _GAP // 2
+    row_height = cell_height + 2 * gap + 13 * caption_lines
+    block_width = label_width + len(heads) * (cell_width + gap) - gap
+    placed, tallest = _placed(rows, blocks, row_height)
     top = _EDGE + 34 + 26
-    width = 2 * _EDGE + label_width + len(heads) * (cell_width + _GAP) - _GAP
+    width = 2 * _EDGE + blocks * block_width + (blocks - 1) * 2 * _EDGE
     width = max(width, 2 * _EDGE + round(title_font.getlength(title)))
-    height = top + len(rows) * row_height + headings * 34 + _EDGE
+    height = top + tallest + _EDGE
     sheet = Image.new("RGB", (width, height), _GROUND)
     draw = ImageDraw.Draw(sheet)
     draw.text((_EDGE, _EDGE - 2), title, font=title_font, fill=_INK)
 
-    def column(index: int) -> int:
-        return _EDGE + label_width + index * (cell_width + _GAP)
+    def left(block: int) -> int:
+        return _EDGE + block * (block_width + 2 * _EDGE)
 
-    for index, head in enumerate(heads):
-        draw.text(
-            (column(index) + cell_width / 2, top - 10),
-            _fit(head, head_font, cell_width),
-            font=head_font,
-            fill=_FAINT,
-            anchor="ms",
-        )
+    def column(block: int, index: int) -> int:
+        return left(block) + label_width + index * (cell_width + gap)
+
+    for block in range(blocks):
+        for index, head in enumerate(heads):
+            draw.text(
+                (column(block, index) + cell_width / 2, top - 10),
+                _fit(head, head_font, cell_width),
+                font=head_font,
+                fill=_FAINT,
+                anchor="ms",
+            )
     small = None if original is None else _shrink(original, (cell_width, cell_height))
-    y = top
-    for group in groups:
-        if group:
-            draw.line((_EDGE, y + 8, width - _EDGE, y + 8), fill=_RULE)
-            draw.text((_EDGE, y + 26), group, font=head_font, fill=_FAINT, anchor="ls")
-            y += 34
-        for row in rows:
-            if row.group != group:
-                continue
-            lines = _wrap(row.name, name_font, label_width - 12, 2)
-            for number, line in enumerate(lines):
-                draw.text((_EDGE, y + 2 + 18 * number), line, font=name_font, fill=_INK)
-            below = y + 6 + 18 * len(lines)
-            for number, line in enumerate(_wrap(row.note, small_font, label_width - 12, 6)):
-                draw.text((_EDGE, below + 14 * number), line, font=small_font, fill=_FAINT)
-            offset = 0
-            if small is not None:
-                sheet.paste(small, (column(0), y))
-                offset = 1
-            for index, image in enumerate(row.images):
-                x = column(index + offset)
-                sheet.paste(_shrink(image, (cell_width, cell_height)), (x, y))
-                below_image = row.captions[index] if index < len(row.captions) else ""
-                for number, line in enumerate(_wrap(below_image, small_font, cell_width, 2)):
-                    draw.text(
-                        (x + cell_width / 2, y + cell_height + 2 + 13 * number),
-                        line,
-                        font=small_font,
-                        fill=_FAINT,
-                        anchor="ma",
-                    )
-            y += row_height
+    for block, offset_y, item in placed:
+        y = top + offset_y
+        if isinstance(item, str):
+            draw.line((left(block), y + 8, left(block) + block_width, y + 8), fill=_RULE)
+            draw.text((left(block), y + 26), item, font=head_font, fill=_FAINT, anchor="ls")
+            continue
+        row = item
+        lines = _wrap(row.name, name_font, label_width - 12, 2)
+        for number, line in enumerate(lines):
+            draw.text((left(block), y + 2 + 18 * number), line, font=name_font, fill=_INK)
+        below = y + 6 + 18 * len(lines)
+        for number, line in enumerate(_wrap(row.note, small_font, label_width - 12, 6)):
+            draw.text((left(block), below + 14 * number), line, font=small_font, fill=_FAINT)
+        offset = 0
+        if small is not None:
+            sheet.paste(small, (column(block, 0), y))
+            offset = 1
+        for index, image in enumerate(row.images):
+            x = column(block, index + offset)
+            sheet.paste(_shrink(image, (cell_width, cell_height)), (x, y))
+            below_image = row.captions[index] if index < len(row.captions) else ""
+            for number, line in enumerate(_wrap(below_image, small_font, cell_width, 2)):
+                draw.text(
+                    (x + cell_width / 2, y + cell_height + 2 + 13 * number),
+                    line,
+                    font=small_font,
+                    fill=_FAINT,
+                    anchor="ma",
+                )
     return sheet
+
+
+_HEADING = 34
+
+
+def _placed(
+    rows: Sequence[Row], blocks: int, row_height: int
+) -> tuple[list[tuple[int, int, str | Row]], int]:
+    """Return block and offset from the top of every row and heading, and the tallest block's height.
+
+    Rows of a group stand together; where a block ends within a group, the next one repeats its
+    heading.
+    """
+    groups = list(dict.fromkeys(row.group for row in rows))
+    ordered = [row for group in groups for row in rows if row.group == group]
+    headings = sum(1 for group in groups if group)
+    share = (len(ordered) * row_height + headings * _HEADING) / blocks
+    placed: list[tuple[int, int, str | Row]] = []
+    block, y, tallest, group = 0, 0, 0, ""
+    for row in ordered:
+        # A row goes where its middle lies.
+        if block + 1 < blocks and y and y + row_height / 2 > share:
+            block, y, group = block + 1, 0, ""
+        if row.group and row.group != group:
+            placed.append((block, y, row.group))
+            y += _HEADING
+        group = row.group
+        placed.append((block, y, row))
+        y += row_height
+        tallest = max(tallest, y)
+    return placed, tallest
 
 
 def _shrink(image: Tensor, size: tuple[int, int]) -> Image.Image:

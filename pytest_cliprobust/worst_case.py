@@ -291,8 +291,8 @@ def worst_case(
         if mildest is None:
             # Hypothesis stops generating where its own test cases end; a failure that only the probed
             # corner showed is walked back towards the mildest end by bisection.
-            start = min(failures, key=lambda steps: (sum(steps), steps))
-            mildest = _walk_back(start, lambda steps: _is(look(steps), fails))
+            nearest = min(failures, key=lambda steps: (sum(steps), steps))
+            mildest = _walk_back(nearest, lambda steps: _is(look(steps), fails))
 
     def strengths_of(steps: tuple[int, ...] | None) -> dict[str, float]:
         return {n: step / resolution for n, step in zip(names, steps or (), strict=bool(steps))}

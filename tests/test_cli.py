@@ -61,8 +61,8 @@ def test_perturb_writes_a_sheet_and_says_what_is_left_out(picture: Path, capsys)
     sheet = Image.open(told.out.strip())
     assert Path(told.out.strip()) == picture.parent / "out" / "ramp.png"
     assert told.err.splitlines() == [
-        "left out: occlusion needs occluder (--occluder FILE)",
-        "left out: haze needs depth (--depth FILE)",
+        "left out: occlusion: need occluder (--occluder FILE, or --embedded N)",
+        "left out: haze: need depth (--depth FILE, or --embedded N)",
     ]
     # Label, original and five severities side by side, two rows of 144 pixels.
     assert sheet.width > 6 * 144
@@ -130,7 +130,7 @@ def test_images_of_the_same_name_do_not_overwrite_each_other(picture: Path, caps
     ("words", "message"),
     [
         (["--perturbation", "haz"], "Did you mean 'haze'"),
-        (["--perturbation", "haze"], "'haze' needs depth (--depth FILE)"),
+        (["--perturbation", "haze"], "'haze' needs depth (--depth FILE, or --embedded N)"),
         (["--perturbation", "kornia:RandomSolarise"], "Did you mean 'RandomSolarize'"),
         (["--set", "coverage=0.2"], "exactly one --perturbation"),
         (["--perturbation", "patch_occlusion", "--set", "cover=1"], "Did you mean 'coverage'"),

@@ -24,7 +24,7 @@ from pytest_cliprobust.perturbations.registry import register
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 # Coverage is solved for on every k-th pixel, k such that about this many remain along a side.
-_WORKING_SIDE = 192
+_WORKING_SIDE = 96
 # Sizes on screen, in units of the longer image side, that the search tries before it bisects.
 _LADDER = tuple(0.04 * 2.0 ** (step / 2) for step in range(14))
 _BISECTIONS = 9
@@ -205,6 +205,7 @@ def _focus(inside: Tensor, seeds: Tensor, stride: int) -> Tensor:
     inputs=("seeds", "occluder"),
     optional=("mask",),
     source="factor object_blocking of ImageNet-X (Idrissi et al. 2022); coverage 10 to 50 % is ours",
+    version=2,
 )
 def occlusion(
     images: Tensor,
