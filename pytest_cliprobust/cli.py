@@ -440,7 +440,8 @@ def _perturb(arguments: argparse.Namespace) -> int:
         )
         out = arguments.out / (arguments.name or f"{subject.name}.png")
         if arguments.colours is not None:
-            sheet = sheet.quantize(arguments.colours, dither=Image.Dither.NONE)
+            palette = sheet.quantize(arguments.colours)
+            sheet = sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
         if out in used:
             out = out.with_stem(f"{out.stem}_{index + 1}")
         used.add(out)

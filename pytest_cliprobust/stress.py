@@ -479,8 +479,9 @@ def draw_before_after(
 
     def captions(predicted: npt.NDArray[np.int64]) -> tuple[str, ...]:
         return tuple(
-            ("✓ " if predicted[row] == data.labels[row] else "→ ")
-            + data.class_names[int(predicted[row])]
+            "right"
+            if predicted[row] == data.labels[row]
+            else f"taken for {data.class_names[int(predicted[row])]}"
             for row in rows
         )
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pytest_cliprobust import stress
 
-FEW = ["gaussian_blur", "saturate"]
-MANY = [*FEW, "contrast", "patch_occlusion", "fog_3d", "near_focus", "typographic"]
+FEW = ["contrast", "saturate"]
+MANY = [*FEW, "gaussian_blur", "patch_occlusion", "fog_3d", "near_focus", "typographic"]
 NAMES = {"quick": FEW, "standard": FEW, "full": MANY}
 SAMPLES = {"quick": 100, "standard": 200, "full": None}
 EXAMPLES = {"quick": 8, "standard": 15, "full": 60}

@@ -249,7 +249,7 @@ def paired_drop_figure(
             extra["resampling"] = f"{bootstrap.samples}:{bootstrap.plan(count).digest}"
     return Figure(
         metric=metric,
-        value=-test.difference,
+        value=0.0 - test.difference,  # no negative zero
         low=-test.high,
         high=-test.low,
         n=count,
