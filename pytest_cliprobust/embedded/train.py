@@ -41,6 +41,12 @@ from pytest_cliprobust.embedded.captions import TRAINING_TEMPLATES
 MERGES = 6000
 """Number of byte-pair merges kept of CLIP's 48,894."""
 
+BACKGROUNDS = 1536
+"""Procedural pictures behind the sprites, a multiple of 64."""
+
+CHECKPOINT_STEPS = 250
+"""Steps between two checkpoints, each with a validation and a model folder."""
+
 DATA = Path(__file__).parent / "data"
 
 
@@ -62,6 +68,8 @@ class TrainingConfig:
         image_size: pixels.
         ema: decay of the averaged weights that are shipped.
         mix_style: share of the batches whose early channel statistics are mixed between samples.
+        ramp: share of the steps over which augmentation grows from mild to full strength.
+        small_share: share of the steps, at the beginning, that see pictures of 4/5 of the size.
     """
 
     steps: int = 11000
@@ -77,6 +85,8 @@ class TrainingConfig:
     image_size: int = 80
     ema: float = 0.999
     mix_style: float = 0.5
+    ramp: float = 0.4
+    small_share: float = 0.6
 
 
 def model_config(config: TrainingConfig) -> dict[str, Any]:
@@ -121,8 +131,13 @@ class SpriteAugmentation:
         self.backgrounds = backgrounds  # (M, 3, s, s) float
         self.size = image_size
 
-    def __call__(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """Return (B, 3, s, s) floats in [0, 1] for the sprites at ``indices`` (B,)."""
+    def __call__(
+        self, indices: Tensor, generator: torch.Generator, strength: float = 1.0
+    ) -> Tensor:
+        """Return (B, 3, s, s) floats in [0, 1] for the sprites at ``indices`` (B,).
+
+        ``strength`` from 0 to 1 scales how far, and how often, pictures are changed.
+        """
         count, size = len(indices), self.size
 
         def rand(*shape: int) -> Tensor:
@@ -131,16 +146,22 @@ class SpriteAugmentation:
         def between(low: float, high: float) -> Tensor:
             return rand(count) * (high - low) + low
 
+        def spread(reach: float) -> Tensor:
+            return (rand(count) * 2 - 1) * (reach * strength)
+
+        def sometimes(share: float, *shape: int) -> Tensor:
+            return rand(count, *shape) < share * strength
+
         rgba = self.sprites[indices].float() / 255
         colour, alpha = rgba[:, :3], rgba[:, 3:]
         scale = between(0.4, 0.8)
         extreme = between(0.2, 1.1)
-        scale = torch.where(rand(count) < 0.15, extreme, scale)
-        angle = torch.where(rand(count) < 0.85, between(-0.25, 0.25), between(-1.2, 1.2))
+        scale = torch.where(sometimes(0.15), extreme, scale)
+        angle = torch.where(sometimes(0.15), spread(1.2), spread(0.25))
         flip = torch.where(rand(count) < 0.5, -1.0, 1.0)
-        shear, aspect = between(-0.25, 0.25), torch.exp(between(-0.3, 0.3))
+        shear, aspect = spread(0.25), torch.exp(spread(0.3))
         # Turned about an upright axis as well as in the plane.
-        aspect = aspect * torch.where(rand(count) < 0.1, between(0.5, 0.8), torch.ones(()))
+        aspect = aspect * torch.where(sometimes(0.1), between(0.5, 0.8), torch.ones(()))
         room = (1 - scale * 0.7).clamp(min=0.1)
         shift = torch.stack([between(-1, 1) * room * 0.5, between(-1, 1) * room * 0.5], 1)
         cos, sin = angle.cos(), angle.sin()
@@ -156,16 +177,16 @@ class SpriteAugmentation:
         grid = F.affine_grid(theta, [count, 4, 2 * size, 2 * size], align_corners=False)
         # Drawings of one thing differ in their proportions: a smooth random deformation, in units of
         # the sprite.
-        bend = (rand(count, 2, 5, 5) * 2 - 1) * between(0.0, 0.16).view(-1, 1, 1, 1)
+        bend = (rand(count, 2, 5, 5) * 2 - 1) * (between(0.0, 0.16) * strength).view(-1, 1, 1, 1)
         field = F.interpolate(bend, size=grid.shape[1:3], mode="bicubic", align_corners=True)
         grid = grid + field.permute(0, 2, 3, 1)
         premultiplied = torch.cat([colour * alpha, alpha], 1)
         layer = F.grid_sample(premultiplied, grid, align_corners=False)
         layer = F.avg_pool2d(layer, 2)
-        if bool(rand(1) < 0.3):  # soft pictures, as a strong down-scaling gives
+        if bool(rand(1) < 0.3 * strength):  # soft pictures, as a strong down-scaling gives
             layer = F.avg_pool2d(F.pad(layer, (1, 1, 1, 1)), 3, 1)
         alpha = layer[:, 3:]
-        colour = self._jitter(layer[:, :3] / alpha.clamp(min=1e-3), rand) * alpha
+        colour = self._jitter(layer[:, :3] / alpha.clamp(min=1e-3), rand, strength) * alpha
 
         chosen = torch.randint(len(self.backgrounds), (count,), generator=generator)
         background = self.backgrounds[chosen]
@@ -176,38 +197,39 @@ class SpriteAugmentation:
         shadow = torch.roll(shadow, shifts=(3, 2), dims=(2, 3)) * (rand(count, 1, 1, 1) * 0.6)
         background = background * (1 - shadow * (rand(count, 1, 1, 1) < 0.6))
         # Soft shading across the thing, as the composer's relief gives.
-        slope = (rand(count, 2, 1, 1) * 2 - 1) * 0.25
+        slope = (rand(count, 2, 1, 1) * 2 - 1) * (0.25 * strength)
         ticks = (torch.arange(size) + 0.5) / size - 0.5
         light = 1 + slope[:, :1] * ticks.view(1, 1, 1, -1) + slope[:, 1:] * ticks.view(1, 1, -1, 1)
         image = colour * light + background * (1 - alpha)
-        image = self._occlude(image, rand)
-        gain = torch.exp(between(-0.35, 0.35)).view(-1, 1, 1, 1)
-        lift = between(-0.1, 0.1).view(-1, 1, 1, 1)
+        image = self._occlude(image, rand, 0.2 * strength)
+        gain = torch.exp(spread(0.35)).view(-1, 1, 1, 1)
+        lift = spread(0.1).view(-1, 1, 1, 1)
         noise = torch.randn(image.shape, generator=generator) * (
-            between(-0.08, 0.08).clamp(min=0).view(-1, 1, 1, 1)
+            spread(0.08).clamp(min=0).view(-1, 1, 1, 1)
         )
         return (image * gain + lift + noise).clamp(0, 1)
 
-    def _jitter(self, colour: Tensor, rand: Any) -> Tensor:
+    def _jitter(self, colour: Tensor, rand: Any, strength: float) -> Tensor:
         """Turn the hue, saturation and lightness of the drawings; sometimes drop or invert them."""
         count = len(colour)
         grey = colour.mean(1, keepdim=True)
         chroma = colour - grey
         # A rotation about the grey axis turns the hue (Rodrigues' formula).
-        strong = rand(count) < 0.15
-        angle = (rand(count) * 2 - 1) * torch.where(strong, math.pi, 0.25)
+        strong = rand(count) < 0.15 * strength
+        angle = (rand(count) * 2 - 1) * torch.where(strong, math.pi, 0.25 * strength)
         cos, sin = angle.cos().view(-1, 1, 1, 1), angle.sin().view(-1, 1, 1, 1)
         cross = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / math.sqrt(3)
-        saturation = (rand(count, 1, 1, 1) * 1.2 + 0.3) * (rand(count, 1, 1, 1) > 0.15)
-        contrast = rand(count, 1, 1, 1) * 0.6 + 0.7
+        saturation = 1 + (rand(count, 1, 1, 1) * 1.2 - 0.7) * strength
+        saturation = saturation * (rand(count, 1, 1, 1) > 0.15 * strength)
+        contrast = 1 + (rand(count, 1, 1, 1) * 0.6 - 0.3) * strength
         out = (grey - 0.5) * contrast + 0.5 + (chroma * cos + cross * sin) * saturation
         tint = rand(count, 3, 1, 1)
-        mixed = torch.where(rand(count, 1, 1, 1) < 0.08, out * 0.35 + tint * 0.65, out)
-        inverted = torch.where(rand(count, 1, 1, 1) < 0.05, 1 - mixed, mixed)
+        mixed = torch.where(rand(count, 1, 1, 1) < 0.08 * strength, out * 0.35 + tint * 0.65, out)
+        inverted = torch.where(rand(count, 1, 1, 1) < 0.05 * strength, 1 - mixed, mixed)
         return inverted.clamp(0, 1)
 
-    def _occlude(self, image: Tensor, rand: Any) -> Tensor:
-        """Cover a random rectangle of a fifth of the images (Zhong et al. 2020)."""
+    def _occlude(self, image: Tensor, rand: Any, share: float) -> Tensor:
+        """Cover a random rectangle of a ``share`` of the images (Zhong et al. 2020)."""
         count, size = len(image), self.size
         side = rand(count, 2) * 0.25 + 0.1
         corner = rand(count, 2) * (1 - side)
@@ -215,7 +237,7 @@ class SpriteAugmentation:
         rows = (ticks > corner[:, :1]) & (ticks < (corner + side)[:, :1])
         columns = (ticks > corner[:, 1:]) & (ticks < (corner + side)[:, 1:])
         patch = (rows[:, :, None] & columns[:, None, :])[:, None]
-        patch = patch & (rand(count, 1, 1, 1) < 0.2)
+        patch = patch & (rand(count, 1, 1, 1) < share)
         return torch.where(patch, rand(count, 3, 1, 1), image)
 
 
@@ -290,7 +312,18 @@ class Batches(IterableDataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
             generator = torch.Generator().manual_seed(config.seed * 10**9 + step)
             chosen = torch.multinomial(self.weights, config.batch_size, True, generator=generator)
             rows = self.rows[chosen]
-            pixels = normalise(self.augmentation(rows, generator))
+            # From mild to full strength: at full strength from the start, nothing is learned for long.
+            ramp = min(1.0, 0.2 + 0.8 * step / (config.ramp * config.steps))
+            pixels = normalise(self.augmentation(rows, generator, ramp))
+            if step < config.small_share * config.steps:
+                small = config.image_size * 4 // 5
+                pixels = F.interpolate(
+                    pixels,
+                    size=(small, small),
+                    mode="bilinear",
+                    antialias=True,
+                    align_corners=False,
+                )
             # As in CLIP the negatives are the other captions of the batch, each name once.
             present, positions = torch.unique(self.targets[rows], return_inverse=True)
             template = torch.randint(len(self.tokens), (len(present),), generator=generator)
@@ -302,8 +335,8 @@ class Training(torch.nn.Module):
 
     Two aids keep so small a run from collapsing onto one direction (measured: without them, loss stays
     at chance for 250 steps): image features are whitened per dimension by a batch norm without
-    parameters, which :meth:`folded` folds into the projection, and a prototype per name that both
-    towers are drawn to beside the contrastive loss, thrown away afterwards.
+    parameters, which :meth:`folded` folds into the projection, and a linear classifier of the names
+    on the trunk's pooled features beside the contrastive loss, thrown away afterwards.
     """
 
     def __init__(
@@ -313,10 +346,12 @@ class Training(torch.nn.Module):
         self.clip = clip
         if mix_style:
             trunk = clip.visual.trunk
-            for module in (trunk.stem, trunk.stages[0]):
-                module.register_forward_hook(MixStyle(mix_style))
+            first, second = (level["module"] for level in trunk.feature_info[:2])
+            # The whole stem ("stem.1" → "stem"), and the first stage after it.
+            for name in (first.partition(".")[0], second):
+                trunk.get_submodule(name).register_forward_hook(MixStyle(mix_style))
         self.norm = torch.nn.BatchNorm1d(embed_dim, affine=False)
-        self.prototypes = torch.nn.Embedding(names, embed_dim)
+        self.classifier = torch.nn.Linear(clip.visual.trunk.num_features, names)
 
     def folded(self) -> CLIP:
         """Return a copy of the CLIP on the CPU that needs no batch norm after its projection."""
@@ -333,17 +368,17 @@ class Training(torch.nn.Module):
 
     def loss(self, pixels: Tensor, captions: Tensor, present: Tensor, positions: Tensor) -> Tensor:
         """Return the loss of B images against the C captions of the names ``present`` (C,)."""
-        # Half precision has the range of single precision here, and halves the time of a convolution.
+        # bfloat16 has the range of single precision, and halves the time of a convolution.
         with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
-            features = self.clip.encode_image(pixels)
-        image = F.normalize(self.norm(features.float()), dim=-1)
+            trunk = self.clip.visual.trunk(pixels)
+        trunk = trunk.float()
+        image = F.normalize(self.norm(self.clip.visual.head(trunk)), dim=-1)
         text = F.normalize(self.clip.encode_text(captions), dim=-1)
-        prototypes = F.normalize(self.prototypes.weight, dim=-1)
         scale = self.clip.logit_scale.exp()
         contrastive = contrastive_loss(image, text, positions, scale, self.clip.logit_bias)
-        image_anchor = F.cross_entropy(scale * image @ prototypes.T, present[positions])
-        text_anchor = F.cross_entropy(scale * text @ prototypes.T, present)
-        return contrastive + image_anchor + 0.5 * text_anchor
+        return contrastive + F.cross_entropy(
+            self.classifier(trunk), present[positions], label_smoothing=0.05
+        )
 
 
 class Archive:
@@ -416,13 +451,14 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
         keep = order[: int(len(targets) * config.fraction)].sort().values
     labels = set(heldout.names)
     is_label = torch.tensor([archive.names[i] in labels for i in keep.tolist()]).double()
-    weights = is_label * (config.label_share / is_label.sum())
-    weights += (1 - is_label) * ((1 - config.label_share) / (1 - is_label).sum())
+    share = config.label_share if bool((is_label == 0).any()) else 1.0
+    weights = is_label * (share / is_label.sum())
+    weights += (1 - is_label) * ((1 - share) / (1 - is_label).sum().clamp(min=1))
     size = config.image_size
     bank = torch.cat(
         [
             procedural.backgrounds(torch.arange(i, i + 64) + 10**6, size, size)
-            for i in range(0, 1536, 64)
+            for i in range(0, BACKGROUNDS, 64)
         ]
     )
     augmentation = SpriteAugmentation(archive.images, bank, size)
@@ -490,7 +526,7 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
                         mean.lerp_(value, 1 - decay)
                     else:
                         mean.copy_(value)
-            if (step + 1) % 250 == 0 or step + 1 == config.steps:
+            if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
                 figures = validate(averaged.folded(), tokenizer, heldout, bank, size)
                 shown = ", ".join(f"{k} {v:.3f}" for k, v in figures.items())
                 minutes = (time.monotonic() - began) / 60
