@@ -67,6 +67,7 @@ class Encoder:
         chunk: images a forward pass.
         notes: what a reader of the report must know (out-of-memory back-offs).
         forwarded: images that really went through the model (cache misses), for tests and reports.
+        cached: images whose features were there already.
     """
 
     target: Target
@@ -78,6 +79,7 @@ class Encoder:
     chunk: int = FORWARD_CHUNK
     notes: list[str] = field(default_factory=list)
     forwarded: int = 0
+    cached: int = 0
     _batches: dict[tuple[str, ...], Batch] = field(default_factory=dict, repr=False)
     _batch_bytes: int = 0
 
@@ -155,7 +157,10 @@ class Encoder:
             features = self._forward(dataset, pixels, label, self.cache.unfinished(key))
             return self._checked(features, label, dataset.ids)
 
-        return torch.from_numpy(self._checked(self._cached(key, compute), label, dataset.ids))
+        before = self.forwarded
+        features = self._checked(self._cached(key, compute), label, dataset.ids)
+        self.cached += len(features) - (self.forwarded - before)
+        return torch.from_numpy(features)
 
     def pictures(
         self,

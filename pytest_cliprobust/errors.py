@@ -14,6 +14,14 @@ class ClipRobustError(Exception):
     """
 
 
+class NotRun(ClipRobustError):
+    """Something that a test needs is not there: an encoder, a depth map.
+
+    The plugin reports the test as not run, in one line, and never as passed; if a bound of the threshold
+    file waits for its figure, the test fails.
+    """
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest of ``known``, or an empty string."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

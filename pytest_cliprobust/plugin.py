@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import math
 import re
 import shlex
 import time
@@ -16,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.paths import shown_path
 
 if TYPE_CHECKING:
     from pytest_cliprobust.evaluation import Evaluation, RunConfig
     from pytest_cliprobust.properties.figure import Figure, Measurement
+    from pytest_cliprobust.reporting.journal import Journal
     from pytest_cliprobust.stress import Evidence
     from pytest_cliprobust.thresholds import RecordChange, ThresholdFile
     from pytest_cliprobust.verdict import Verdict
@@ -41,7 +44,10 @@ SUITES = (
     "frontier",
     "adversarial",
 )
-"""Names of the shipped suites: ``suites/test_<name>.py``."""
+"""Names of the shipped suites: ``suites/test_<name>.py``; each is a marker, too."""
+
+PROPERTIES = {"corruption_2d": "corruption", "corruption_3d": "corruption"}
+"""Suites that measure the same property share a further marker."""
 
 #: option, ini help, default, choices; each is ``--clip-<name>`` and ini key ``clip_<name>``.
 OPTIONS: tuple[tuple[str, str, str | None, tuple[str, ...] | None], ...] = (
@@ -61,8 +67,8 @@ OPTIONS: tuple[tuple[str, str, str | None, tuple[str, ...] | None], ...] = (
     ("cache-dir", "folder of the feature cache", None, None),
     ("profile", "how many samples: quick, standard or full", "standard", PROFILES),
     ("seed", "seed of perturbations and bootstrap", "0", None),
-    ("report", "write a report: FILE.json or FILE.md (repeatable, comma-separated)", None, None),
 )
+SUITES_MODULE = "pytest_cliprobust.suites"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,6 +86,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         shown = f"{text} [{', '.join(choices)}]" if choices else text
         group.addoption(f"--clip-{name}", metavar=name.upper(), default=None, help=shown)
         parser.addini(f"clip_{name.replace('-', '_')}", text, default=default)
+    group.addoption(
+        "--clip-report",
+        action="append",
+        metavar="FILE",
+        help="write a report, FILE.json or FILE.md; repeatable, or separated by commas",
+    )
+    parser.addini("clip_report", "reports to write, see --clip-report", type="args")
+    group.addoption(
+        "--clip-suites",
+        action="store_true",
+        help="run the suites that ship with the plugin (the same as --pyargs pytest_cliprobust.suites)",
+    )
     group.addoption(
         "--clip-record",
         action="store_true",
@@ -122,6 +140,26 @@ def models_of(config: pytest.Config) -> list[str]:
     return list(dict.fromkeys(given))
 
 
+def reports_of(config: pytest.Config) -> list[Path]:
+    """Return the reports to write.
+
+    Raises:
+        pytest.UsageError: another ending than ``.json`` or ``.md``.
+    """
+    given = config.getoption("--clip-report") or config.getini("clip_report") or []
+    paths = [Path(name.strip()) for text in given for name in text.split(",") if name.strip()]
+    for path in paths:
+        if path.suffix not in (".json", ".md"):
+            raise pytest.UsageError(f"--clip-report {path}: end the name in .json or .md")
+    return list(dict.fromkeys(paths))
+
+
+def suites_folder() -> Path:
+    """Return the folder of the shipped suites: in the wheel, or in the repository."""
+    inside = Path(__file__).parent / "suites"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "suites"
+
+
 def run_config(config: pytest.Config) -> RunConfig:
     """Collect the options of this run."""
     from pytest_cliprobust.evaluation import RunConfig
@@ -151,10 +189,18 @@ class Session:
         self.is_worker = hasattr(config, "workerinput")
         self.evaluations: dict[str, Evaluation] = {}
         self.records: list[dict[str, Any]] = []
+        self.suites: set[str] = set()
+        self.not_run: list[dict[str, str]] = []
+        self.interrupted = False
+        self.exit_status = 0
+        self.worker_notes: list[str] = []
+        self.encoded: dict[str, dict[str, int]] = {}
         self.mistakes: list[str] = []
         self.changes: list[RecordChange] = []
         self.started = time.monotonic()
         self.progress = ProgressLine(config)
+        self.reports = reports_of(config)
+        self.journal: Journal | None = None
         self.threshold_path = self._threshold_path()
         self.thresholds: ThresholdFile | None = None
         self.baseline: dict[str, Figure] | None = None
@@ -180,13 +226,18 @@ class Session:
             from pytest_cliprobust.thresholds import load_baseline
 
             self.baseline = load_baseline(policy.baseline)
+        if self.reports and not self.is_worker:
+            from pytest_cliprobust.reporting.journal import Journal
+
+            self.journal = Journal(self)
 
     def _threshold_path(self) -> Path | None:
         named = option(self.pytest_config, "thresholds")
         if named:
             return Path(named)
-        package = Path(__file__).parent
-        for folder in (self.pytest_config.rootpath, package / "suites", package.parent):
+        shipped = suites_folder()
+        inside = shipped.parent == Path(__file__).parent
+        for folder in (self.pytest_config.rootpath, shipped if inside else shipped.parent):
             path = folder / "thresholds.toml"
             if path.is_file():
                 return path
@@ -238,16 +289,38 @@ class Session:
             info = evaluation.target.info
             lines.append(
                 f"clip model: {name} ({info.architecture}, {info.pretrained}), weights "
-                f"{info.digest[:12]}, {evaluation.target.device}, precision {config.precision}"
+                f"{info.digest[:12]}, {evaluation.target.device}, precision "
+                f"{evaluation.encoder.precision}"
             )
             lines += [f"  note: {note}" for note in info.notes]
         size = f", at most {config.limit} samples" if config.limit else ""
-        shown = self.threshold_path or "none"
+        shown = shown_path(self.threshold_path) if self.threshold_path else "none"
         lines.append(
             f"clip data: {config.data}, profile {config.profile}{size}, seed {config.seed}; "
             f"thresholds: {shown}"
         )
+        if self.journal is not None:
+            lines += [f"  note: {note}" for note in self.journal.notes]
         return lines
+
+    def notes(self) -> list[str]:
+        """Return what a reader of the summary must know beside the figures."""
+        notes = [n for evaluation in self.evaluations.values() for n in evaluation.encoder.notes]
+        return list(dict.fromkeys([*notes, *self.worker_notes]))
+
+    def work_done(self) -> dict[str, dict[str, int]]:
+        """Return, by model, how many images this process encoded and how many it found cached."""
+        return {
+            name: {"encoded": e.encoder.forwarded, "cached": e.encoder.cached}
+            for name, e in self.evaluations.items()
+        }
+
+    def add_work(self, work: dict[str, dict[str, int]]) -> None:
+        """Add what a process did (an xdist worker, or this one)."""
+        for name, counts in work.items():
+            total = self.encoded.setdefault(name, {"encoded": 0, "cached": 0})
+            for kind, count in counts.items():
+                total[kind] += count
 
     def finish(self) -> None:
         """Write reports and recorded bounds."""
@@ -262,9 +335,10 @@ class Session:
                 generic=("profile",),
                 comparisons=len(self.thresholds.rules) if self.thresholds else 1,
             )
-        for name in (option(self.pytest_config, "report") or "").split(","):
-            if name.strip():
-                files.write(Path(name.strip()), self)
+        for path in self.reports:
+            files.write(path, self)
+        if self.journal is not None:
+            self.journal.close([str(record["key"]) for record in self.records])
 
 
 class ProgressLine:
@@ -272,7 +346,8 @@ class ProgressLine:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._began: tuple[str, float] | None = None
+        self._began: tuple[str, float, int] | None = None
+        self._shown = False
 
     def __call__(self, description: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` samples of ``description`` are finished."""
@@ -283,19 +358,34 @@ class ProgressLine:
         if not stream.isatty():
             return
         now = time.monotonic()
-        if self._began is None or self._began[0] != description:
-            self._began = (description, now)
+        if done >= total:
+            if self._shown:
+                # What pytest had written on this line comes back.
+                stream.write(f"\r\x1b[2K{getattr(reporter._tw, '_current_line', '')}")
+                stream.flush()
+            self._began, self._shown = None, False
             return
-        elapsed = now - self._began[1]
-        left = elapsed / max(done, 1) * (total - done)
+        if self._began is None or self._began[0] != description:
+            self._began = (description, now, done)
+            return
+        _, start, before = self._began
+        left = (now - start) / max(done - before, 1) * (total - done)
         filled = round(20 * done / total)
         bar = "━" * filled + "╌" * (20 - filled)
-        text = f"  {description} {bar} {done}/{total}, {left:.0f} s left"
-        end = "\r\x1b[2K" if done >= total else ""
-        stream.write(f"\r\x1b[2K{text[: reporter._tw.fullwidth - 1]}{end}")
+        text = f"  {description} {bar} {done}/{total}, {duration(left)} left"
+        stream.write(f"\r\x1b[2K{text[: reporter._tw.fullwidth - 1]}")
         stream.flush()
-        if done >= total:
-            self._began = None
+        self._shown = True
+
+
+def duration(seconds: float) -> str:
+    """Return ``12 s``, ``3:05 min`` or ``2:05 h``."""
+    whole = math.ceil(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
 
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
@@ -309,11 +399,32 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     for name in SUITES:
         config.addinivalue_line("markers", f"{name}: tests of the {name} suite")
+    for name in sorted(set(PROPERTIES.values())):
+        config.addinivalue_line("markers", f"{name}: tests of the property {name}, in any suite")
+    find_suites(config)
     if models_of(config):
         try:
             config.stash[SESSION] = Session(config)
         except ClipRobustError as error:
             raise pytest.UsageError(str(error)) from None
+
+
+def find_suites(config: pytest.Config) -> None:
+    """Put the shipped suites' real path where the command line names them as a module.
+
+    So ``--pyargs pytest_cliprobust.suites`` works from a wheel and from an editable install alike.
+    """
+    if config.option.pyargs:
+        for position, argument in enumerate(config.args):
+            module, colons, rest = argument.partition("::")
+            if module == SUITES_MODULE or module.startswith(f"{SUITES_MODULE}."):
+                inner = module.removeprefix(SUITES_MODULE).replace(".", "/")
+                path = f"{suites_folder()}{inner}{'.py' if inner else ''}"
+                config.args[position] = f"{path}{colons}{rest}"
+    if config.getoption("--clip-suites"):
+        named = config.args if config.args_source == config.ArgsSource.ARGS else []
+        config.args[:] = [*named, str(suites_folder())]
+        config.args_source = config.ArgsSource.ARGS
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -343,6 +454,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("clip_model", models, scope="session")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests with their suite; explain and stop where a model is needed and none is given."""
     needs = [item for item in items if "clip_model" in getattr(item, "fixturenames", ())]
@@ -355,6 +467,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         suite = suite_of(item)
         if suite in SUITES:
             item.add_marker(suite)
+        if suite in PROPERTIES:
+            item.add_marker(PROPERTIES[suite])
 
 
 def known_suites(config: pytest.Config) -> tuple[str, ...]:
@@ -529,12 +643,16 @@ class Check:
 def rerun_command(item: pytest.Item) -> str:
     """Return the command line that runs just this test again, with this run's options."""
     config = item.config
-    parts = ["pytest", item.nodeid]
-    for model in models_of(config):
-        parts += ["--clip-model", model]
+    # The path as the user can type it here: a node id starts at the root folder.
+    path = shown_path(item.path)
+    parts = ["pytest", f"{path}::{item.nodeid.partition('::')[2]}"]
+    callspec = getattr(item, "callspec", None)
+    model = callspec.params.get("clip_model") if callspec else None
+    for name in [model] if model else models_of(config):
+        parts += ["--clip-model", name]
     for name, *_ in OPTIONS:
         value = config.getoption(f"--clip-{name}")
-        if value is not None and name != "report":
+        if value is not None:
             parts += [f"--clip-{name}", str(value)]
     return shlex.join(parts)
 
@@ -545,9 +663,14 @@ def pytest_runtest_makereport(
 ) -> Generator[None, Any, Any]:
     """Tell a user mistake in one line, and hand the test's records over (also from xdist workers)."""
     report = yield
-    if call.excinfo is not None and call.excinfo.errisinstance(ClipRobustError):
+    if call.excinfo is not None and call.excinfo.errisinstance(NotRun):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), 0, f"Skipped: {call.excinfo.value}")
+    elif call.excinfo is not None and call.excinfo.errisinstance(ClipRobustError):
         report.longrepr = str(call.excinfo.value)
         report.clip_mistake = str(call.excinfo.value)
+    if "clip_model" in getattr(item, "fixturenames", ()):
+        report.clip_suite = suite_of(item)
     if call.when == "teardown":
         report.clip_records = item.__dict__.get("clip_records", [])
     return report
@@ -559,7 +682,17 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     own = _reporting_session
     if own is None:
         return
-    own.records += getattr(report, "clip_records", [])
+    suite = getattr(report, "clip_suite", None)
+    if suite is not None:
+        own.suites.add(suite)
+        if report.skipped and not hasattr(report, "wasxfail"):
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+            reason = str(reason).removeprefix("Skipped: ")
+            own.not_run.append({"test": report.nodeid, "suite": suite, "reason": reason})
+    records = getattr(report, "clip_records", [])
+    own.records += records
+    if own.journal is not None and records:
+        own.journal.add(records)
     mistake = getattr(report, "clip_mistake", None)
     if mistake:
         own.mistakes.append(mistake)
@@ -568,13 +701,43 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 _reporting_session: Session | None = None
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    """Take over what an xdist worker has to say."""
+    own = node.config.stash.get(SESSION, None)
+    told = getattr(node, "workeroutput", {}).get("cliprobust")
+    if own is not None and told:
+        own.worker_notes += told["notes"]
+        own.add_work(told["work"])
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the reports, whatever ended the session; exit with 4 after a user mistake."""
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
+    """Write the reports, whatever ended the session.
+
+    The exit code is 4 after a user mistake, and 1 where a bound was not measured as its test was
+    skipped: neither is green.
+    """
+    from pytest_cliprobust.reporting import bounds
+
     own = session.config.stash.get(SESSION, None)
-    if own is None or own.is_worker or own.thresholds is None:
+    if own is None or own.thresholds is None:
         return
+    if own.is_worker:
+        told = {"notes": own.notes(), "work": own.work_done()}
+        session.config.workeroutput["cliprobust"] = told  # type: ignore[attr-defined]
+        return
+    own.add_work(own.work_done())
     own.records.sort(key=lambda record: str(record["key"]))
+    own.interrupted = exitstatus not in (
+        pytest.ExitCode.OK,
+        pytest.ExitCode.TESTS_FAILED,
+    ) or bool(session.shouldstop or session.shouldfail)
+    if bounds.fails(own, bounds.unjudged(own)) and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    own.exit_status = int(session.exitstatus)
+    if own.mistakes:
+        own.exit_status = int(pytest.ExitCode.USAGE_ERROR)
     try:
         own.finish()
     except ClipRobustError as error:

@@ -24,7 +24,7 @@ import re
 import sys
 import tempfile
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import cached_property
@@ -52,6 +52,7 @@ _POLICY_KEYS = (
     "confidence",
     "family_wise_error_rate",
     "require_bound",
+    "skipped",
     "baseline",
     "baseline_model",
 )
@@ -441,6 +442,7 @@ class Policy:
         family_wise_error_rate: if set, replaces ``confidence``: the chance of any wrong decision
             among all the bounds of a run.
         require_bound: whether a measurement without a bound fails.
+        skipped: what a bound counts as whose tests were skipped: ``"fail"`` or ``"warn"``.
         baseline: path of an earlier run's JSON report, resolved against the file's folder.
         baseline_model: the model whose figures are the baseline, if not the measured model's own.
         where: file and line of the table, for messages.
@@ -450,6 +452,7 @@ class Policy:
     confidence: float = 0.95
     family_wise_error_rate: float | None = None
     require_bound: bool = False
+    skipped: Literal["fail", "warn"] = "fail"
     baseline: Path | None = None
     baseline_model: str | None = None
     where: str = ""
@@ -597,12 +600,11 @@ class ThresholdFile:
             and _matches(rule.selectors.get("profile", ()), self.profile or "")
         ]
 
-    def describe_unused(self, skipped: Collection[str] = ()) -> list[str]:
-        """Return one line for each unused rule, but for those of suites that were skipped."""
+    def describe_unused(self) -> list[str]:
+        """Return one line for each unused rule."""
         return [
             f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not used by any test"
             for rule in self.unused()
-            if not (rule.selectors.get("suite") and set(rule.selectors["suite"]) <= set(skipped))
         ]
 
     def explain(self, measurement: Measurement) -> str:
@@ -710,6 +712,10 @@ class _Reader:
                     raise self.error(
                         f"inconclusive must be 'fail', 'warn' or 'pass', not {value!r}", *path
                     )
+                values[key] = value
+            elif key == "skipped":
+                if value not in ("fail", "warn"):
+                    raise self.error(f"skipped must be 'fail' or 'warn', not {value!r}", *path)
                 values[key] = value
             elif key == "confidence":
                 values[key] = self.number(value, *path)

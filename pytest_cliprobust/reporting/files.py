@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_cliprobust import __version__
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.paths import shown_path
-from pytest_cliprobust.properties.figure import Measurement
+from pytest_cliprobust.properties.figure import Measurement, json_number
+from pytest_cliprobust.reporting import bounds
 
 if TYPE_CHECKING:
     import pytest
@@ -57,16 +58,15 @@ def one_line(record: dict[str, Any]) -> str:
 def interval_text(figure: dict[str, Any]) -> str:
     """Return ``0.812 [0.786, 0.835]`` with the figure's unit."""
     unit = f" {figure['unit']}" if figure.get("unit") else ""
-    return f"{figure['value']:.4g} [{figure['low']:.4g}, {figure['high']:.4g}]{unit}"
+    value, low, high = (float(figure[name]) for name in ("value", "low", "high"))
+    return f"{value:.4g} [{low:.4g}, {high:.4g}]{unit}"
 
 
 def picture_folder(config: pytest.Config) -> Path:
     """Return the folder for pictures: beside the report, else in pytest's cache."""
-    from pytest_cliprobust.plugin import option
+    from pytest_cliprobust.plugin import reports_of
 
-    reports = [name.strip() for name in (option(config, "report") or "").split(",")]
-    if reports[0]:
-        report = Path(reports[0])
+    for report in reports_of(config)[:1]:
         return report.with_name(f"{report.stem}-pictures")
     cache = getattr(config, "cache", None)
     return Path(cache.mkdir("cliprobust")) if cache else config.rootpath / "cliprobust-pictures"
@@ -93,19 +93,32 @@ def evidence_text(evidence: dict[str, Any]) -> str:
     return "\n".join(f"  {heading:<9} {text}" for heading, text in lines)
 
 
+def without_replicates(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record without its bootstrap replicates: a thousand numbers a figure."""
+    figure = {k: v for k, v in record["figure"].items() if k != "replicates"}
+    return finite({**record, "figure": figure})
+
+
+def finite(value: Any) -> Any:
+    """Return JSON-able data with NaN and infinity as texts, which JSON has no numbers for."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return json_number(value) if isinstance(value, float) else value
+
+
 def document(session: Session) -> dict[str, Any]:
-    """Return the whole report as JSON-able data."""
+    """Return the whole report as JSON-able data; ``docs/report.md`` describes it."""
     import torch
 
     config = asdict(session.config)
     config["cache_dir"] = str(config["cache_dir"]) if config["cache_dir"] else None
-    # Replicates are long: a thousand numbers a figure. They stay in memory, for recording.
-    records = [
-        record | {"figure": {k: v for k, v in record["figure"].items() if k != "replicates"}}
-        for record in session.records
-    ]
+    found = bounds.unjudged(session)
     return {
         "schema": SCHEMA,
+        "complete": not session.interrupted,
+        "exit_status": session.exit_status,
         "pytest_cliprobust": __version__,
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "config": config,
@@ -116,11 +129,18 @@ def document(session: Session) -> dict[str, Any]:
         },
         "models": {
             name: {**asdict(evaluation.target.info), "notes": list(evaluation.target.info.notes)}
-            | {"device": str(evaluation.target.device), "run_notes": evaluation.encoder.notes}
+            | {
+                "device": str(evaluation.target.device),
+                "precision": evaluation.encoder.precision,
+                "run_notes": session.notes(),
+                "images": session.encoded.get(name, {}),
+            }
             for name, evaluation in session.evaluations.items()
         },
         "thresholds": str(session.threshold_path) if session.threshold_path else None,
-        "measurements": records,
+        "measurements": [without_replicates(record) for record in session.records],
+        "not_run": session.not_run,
+        "bounds_not_judged": [line for _, line in bounds.lines(found)],
         "mistakes": session.mistakes,
     }
 
@@ -166,7 +186,7 @@ def write(path: Path, session: Session) -> None:
         ClipRobustError: another ending than ``.json`` or ``.md``, or a path that cannot be written.
     """
     if path.suffix == ".json":
-        text = json.dumps(document(session), indent=1) + "\n"
+        text = json.dumps(document(session), indent=1, allow_nan=False) + "\n"
     elif path.suffix == ".md":
         text = markdown(session, path.parent)
     else:

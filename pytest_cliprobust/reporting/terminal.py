@@ -2,115 +2,291 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from pytest_cliprobust.reporting.files import interval_text
+from pytest_cliprobust.reporting import bounds
+from pytest_cliprobust.verdict import format_value
 
 if TYPE_CHECKING:
     from pytest_cliprobust.plugin import Session
 
 STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow", "unbounded": "dim"}
 
+#: Words of the verdict column, and shorter ones for a terminal of 80 columns.
+WORDS = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive", "unbounded": "no bound"}
+SHORT = {**WORDS, "inconclusive": "open"}
+WIDE = 88
+
+HEADINGS = ("value [95% interval]", "n", "bound", "verdict")
+
+#: More rows than this, and groups of passing rows become one row each (all are shown with -v).
+MOST_ROWS = 60
+LEAST_GROUP = 6
+
+#: Rows shown of a suite that has no bound at all.
+UNBOUNDED_ROWS = 12
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: one figure, or one figure at several severities."""
+
+    suite: str
+    metric: str
+    on: str
+    value: str
+    n: str
+    bound: str
+    status: str
+
+    @property
+    def bad(self) -> bool:
+        """Whether the row needs a look: it stands at the end, next to the prompt."""
+        return self.status in ("fail", "inconclusive")
+
 
 def summarise(reporter: Any, session: Session) -> None:
-    """Print every bounded figure, then what was measured without a bound, changed or went unused."""
+    """Print what was measured, then which bounds were not, notes and the user's mistakes."""
     writer = reporter._tw
+    verbose = session.pytest_config.option.verbose > 0
     if session.records:
         reporter.section("CLIP robustness", sep="=")
-        width = max(80, writer.fullwidth)
         console = Console(
-            file=writer._file, width=width, force_terminal=bool(writer.hasmarkup), highlight=False
+            file=writer._file,
+            width=max(72, writer.fullwidth),
+            force_terminal=bool(writer.hasmarkup),
+            no_color=not writer.hasmarkup,
+            highlight=False,
         )
-        console.print(table(session.records, len(session.evaluations) > 1))
-        counts = Counter(record["verdict"]["status"] for record in session.records)
-        console.print(
-            Text(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
-        )
+        for model, records in by_model(session.records):
+            if len(session.config.models) > 1:
+                console.print(Text(f"\n{model}", style="bold"))
+            for line in table(records, console.width, verbose=verbose):
+                console.print(line, soft_wrap=True)
+        console.print(totals(session.records, verbose), soft_wrap=True)
     for record in session.records:
         if "evidence" in record:
             reporter.write_line(f"picture of {record['key']}: {record['evidence']['picture']}")
     for change in session.changes:
         reporter.write_line(str(change))
-    for evaluation in session.evaluations.values():
-        for note in evaluation.encoder.notes:
-            reporter.write_line(f"note: {note}")
-    skipped = {
-        Path(report.nodeid.partition("::")[0]).stem.removeprefix("test_")
-        for report in reporter.stats.get("skipped", [])
-    }
-    unused = unused_bounds(session, skipped)
-    # A partial run (-k, -m, one file) leaves most bounds unused; that is no news then.
-    if unused and not is_partial(session):
-        for line in unused:
-            reporter.write_line(f"warning: {line}", yellow=True)
+    for note in session.notes():
+        reporter.write_line(f"note: {note}")
+    found = bounds.unjudged(session)
+    for level, line in bounds.lines(found):
+        reporter.write_line(f"{level}: {line}", red=level == "error", yellow=level == "warning")
+    if found.skipped:
+        reason = "; ".join(sorted({entry["reason"] for entry in session.not_run}))
+        outcome = (
+            "the run fails" if bounds.fails(session, found) else "a warning, as the policy says"
+        )
+        reporter.write_line(
+            f"{len(found.skipped)} bounds were not measured, their tests were skipped ({reason}): "
+            f"{outcome}",
+            red=True,
+        )
     for mistake in dict.fromkeys(session.mistakes):
         reporter.write_line(f"ERROR: {mistake}", red=True)
 
 
-def table(records: list[dict[str, Any]], several_models: bool) -> Table:
-    """Return the table of the figures that have a bound or failed."""
-    result = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    result.add_column("suite", no_wrap=True)
-    result.add_column("metric", no_wrap=True)
-    result.add_column("on", overflow="fold")
-    result.add_column("value [95% interval]", justify="right", no_wrap=True)
-    result.add_column("n", justify="right", no_wrap=True)
-    result.add_column("bound", no_wrap=True)
-    result.add_column("verdict", no_wrap=True)
-    previous = ""
-    for record in records:
-        verdict = record["verdict"]
-        if verdict["status"] == "unbounded" and verdict["outcome"] != "fail":
+def by_model(records: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the records of each model, in the order in which the models come up."""
+    models = dict.fromkeys(record["model"] for record in records)
+    return [(model, [r for r in records if r["model"] == model]) for model in models]
+
+
+def totals(records: Sequence[dict[str, Any]], verbose: bool) -> Text:
+    """Return the line that counts the verdicts."""
+    counts = Counter(record["verdict"]["status"] for record in records)
+    text = Text()
+    for status in ("pass", "inconclusive", "fail"):
+        if counts[status]:
+            text.append(f"{counts[status]} {status}", style=STYLES[status])
+            text.append(", ")
+    text.append(f"{counts['unbounded']} without a bound", style="dim")
+    if counts["unbounded"] and not verbose:
+        text.append(" (shown with -v)", style="dim")
+    return text
+
+
+def table(records: Sequence[dict[str, Any]], width: int, *, verbose: bool = False) -> list[Text]:
+    """Return the lines of one model's figures: suite by suite, what needs a look at the end.
+
+    Figures without a bound are left out where their suite has others, unless ``verbose``.
+    """
+    rows = rows_of(records, verbose)
+    good = [row for row in rows if not row.bad]
+    if len(good) > MOST_ROWS and not verbose:
+        good = folded(good)
+    layout = Layout([*good, *(row for row in rows if row.bad)], width)
+    lines = [layout.line("property", HEADINGS, "bold")]
+    for suite, group in groupby(good, key=lambda row: row.suite):
+        counts = Counter(row.status for row in rows if row.suite == suite and row.bad)
+        missing = ", ".join(f"{n} {layout.words[status]}" for status, n in counts.items())
+        lines.append(Text.assemble((suite, "bold"), f"  ({missing}: see below)" if missing else ""))
+        lines += suite_lines(list(group), layout)
+    titles = {
+        "inconclusive": "inconclusive: the interval contains the bound",
+        "fail": "FAIL: on the wrong side of the bound, or not a number",
+    }
+    for status, title in titles.items():
+        chosen = [row for row in rows if row.status == status]
+        if chosen:
+            lines += [Text(), Text(title, style=STYLES[status])]
+            lines += [layout.row(f"  {row.suite}: {named(row)}", row) for row in chosen]
+    return [*lines, Text()]
+
+
+def suite_lines(rows: list[Row], layout: Layout) -> list[Text]:
+    """Return a suite's lines; a metric that comes three times or more in a row is named once."""
+    lines = []
+    for metric, group in groupby(rows, key=lambda row: row.metric):
+        same = list(group)
+        if len(same) < 3 or not metric:
+            lines += [layout.row(f"  {named(row)}", row) for row in same]
             continue
-        on = record["dataset"]
-        if record["perturbation"] != "clean":
-            on += f" · {record['perturbation']}"
-            if record["severity"] is not None:
-                on += f"@{record['severity']}"
-        if several_models:
-            on += f" · {record['model']}"
-        suite = record["suite"] if record["suite"] != previous else ""
-        previous = record["suite"]
-        result.add_row(
-            suite,
+        lines.append(Text(f"  {metric}"))
+        lines += [layout.row(f"    {row.on}", row) for row in same]
+    return lines
+
+
+class Layout:
+    """Widths of the columns: the names get what the figures leave."""
+
+    def __init__(self, rows: Sequence[Row], width: int) -> None:
+        self.words = WORDS if width >= WIDE else SHORT
+        cells = [HEADINGS, *(self._cells(row) for row in rows)]
+        self._widths = [max(len(row[i]) for row in cells) for i in range(len(HEADINGS))]
+        left = width - sum(self._widths) - 2 * len(self._widths) - 1
+        self._name = max(left, 12)
+
+    def _cells(self, row: Row) -> tuple[str, str, str, str]:
+        return row.value, row.n, row.bound, self.words[row.status]
+
+    def row(self, name: str, row: Row) -> Text:
+        """Return the line of one figure."""
+        return self.line(name, self._cells(row), STYLES.get(row.status, ""))
+
+    def line(self, name: str, cells: tuple[str, str, str, str], style: str) -> Text:
+        """Return a line; a name too long for its column stands on a line of its own."""
+        value, n, bound, verdict = cells
+        a, b, c, _ = self._widths
+        text = Text(name)
+        if len(name) > self._name:
+            text.append("\n" + " " * self._name)
+        else:
+            text.append(" " * (self._name - len(name)))
+        text.append(f"  {value:>{a}}  {n:>{b}}  {bound:<{c}}  ")
+        text.append(verdict, style=style)
+        return text
+
+
+def named(row: Row) -> str:
+    """Return ``ece · fog_3d@3``."""
+    return f"{row.metric} · {row.on}" if row.metric else row.on
+
+
+def rows_of(records: Sequence[dict[str, Any]], verbose: bool) -> list[Row]:
+    """Return the rows of the table; a figure at several severities is one row unless it is bad."""
+    rows: list[Row] = []
+    bounded = {r["suite"] for r in records if r["verdict"]["status"] != "unbounded"}
+    hidden: Counter[str] = Counter()
+    for suite, group in groupby(records, key=lambda record: str(record["suite"])):
+        for same in severities_together(list(group)):
+            row = row_of(same)
+            if row.status == "unbounded" and not verbose:
+                hidden[suite] += 1
+                if suite in bounded or hidden[suite] > UNBOUNDED_ROWS:
+                    continue
+            rows.append(row)
+        more = hidden[suite] - UNBOUNDED_ROWS
+        if suite not in bounded and more > 0:
+            rows.append(Row(suite, "", f"… and {more} more", "", "", "", "unbounded"))
+    return rows
+
+
+def severities_together(records: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return groups of records that differ in severity and figure alone; bad ones stand alone."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for position, record in enumerate(records):
+        verdict = record["verdict"]
+        alone = record["severity"] is None or verdict["status"] in ("fail", "inconclusive")
+        key = (
             record["metric"],
-            on,
-            interval_text(record["figure"]),
-            str(record["figure"]["n"]),
-            verdict.get("bound") or "–",
-            Text(verdict["status"], style=STYLES.get(verdict["status"], "")),
+            record["dataset"],
+            record["perturbation"],
+            verdict["status"],
+            position if alone else -1,
+        )
+        groups.setdefault(key, []).append(record)
+    return list(groups.values())
+
+
+def row_of(records: list[dict[str, Any]]) -> Row:
+    """Return the row of one record, or of one figure at several severities."""
+    first = records[0]
+    verdict = first["verdict"]
+    status = verdict["status"]
+    if status == "unbounded" and verdict["outcome"] == "fail":
+        status = "fail"
+    # The data set goes without saying where it is the clean one, perturbed.
+    perturbed = first["perturbation"] != "clean"
+    on = first["perturbation"] if perturbed else first["dataset"]
+    if perturbed and first["dataset"] != "clean":
+        on = f"{first['dataset']} · {on}"
+    severities = [record["severity"] for record in records]
+    texts = sorted({record["verdict"].get("bound") or "–" for record in records})
+    if severities[0] is not None:
+        on += f"@{severities[0]}"
+    value = interval(first["figure"])
+    if len(records) > 1:
+        on += f"–{severities[-1]}"
+        value = " ".join(f"{float(record['figure']['value']):.3g}" for record in records)
+    return Row(
+        suite=first["suite"],
+        metric=first["metric"],
+        on=on,
+        value=value,
+        n=str(first["figure"]["n"]),
+        bound=texts[0] if len(texts) == 1 else f"{len(texts)} bounds",
+        status=status,
+    )
+
+
+def interval(figure: dict[str, Any]) -> str:
+    """Return ``0.244 [0.210, 0.283]`` with as many digits as the interval makes meaningful."""
+    value, low, high = (float(figure[name]) for name in ("value", "low", "high"))
+    width = high - low if math.isfinite(high - low) else 0.0
+    unit = f" {figure['unit']}" if figure.get("unit") else ""
+    ends = f"[{format_value(low, width)}, {format_value(high, width)}]"
+    return f"{format_value(value, width)} {ends}{unit}"
+
+
+def folded(rows: list[Row]) -> list[Row]:
+    """Return rows in which a long run of passing figures of one metric is a single row."""
+    result: list[Row] = []
+    for _, group in groupby(rows, key=lambda row: (row.suite, row.metric, row.status)):
+        same = list(group)
+        if len(same) < LEAST_GROUP:
+            result += same
+            continue
+        values = sorted((row.value for row in same), key=lambda text: float(text.split()[0]))
+        result.append(
+            Row(
+                suite=same[0].suite,
+                metric=same[0].metric,
+                on=f"{len(same)} conditions",
+                value=f"{values[0].split()[0]} … {values[-1].split()[0]}",
+                n=same[0].n,
+                bound=f"{len({row.bound for row in same})} bounds",
+                status=same[0].status,
+            )
         )
     return result
-
-
-def unused_bounds(session: Session, skipped: Collection[str] = ()) -> list[str]:
-    """Return one line for each bound that no test of this run used.
-
-    Bounds of a suite that was ``skipped``, wholly or in part, are no news: pytest lists the skips.
-    """
-    thresholds = session.thresholds
-    if thresholds is None:
-        return []
-    for record in session.records:
-        thresholds.merge_uses([name for name in (record["rule"],) if name])
-        thresholds.merge_uses(record.get("also_used", ()))
-    return thresholds.describe_unused(skipped)
-
-
-def is_partial(session: Session) -> bool:
-    """Return whether the command line selected only some of the tests."""
-    option = session.pytest_config.option
-    return bool(
-        option.keyword
-        or option.markexpr
-        or getattr(option, "lf", False)
-        or any("::" in arg or arg.endswith(".py") for arg in session.pytest_config.args)
-    )
