@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import open_clip
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from pytest_cliprobust.embedded import procedural
 from pytest_cliprobust.embedded.captions import TRAINING_TEMPLATES
+from pytest_cliprobust.statistics import wilson
 
 MERGES = 6000
 """Number of byte-pair merges kept of CLIP's 48,894."""
@@ -404,8 +406,11 @@ class Archive:
 
 def validate(
     model: CLIP, tokenizer: Any, archive: Archive, backgrounds: Tensor, size: int
-) -> dict[str, float]:
-    """Return zero-shot top-1 on the held-out sprites, upright over backgrounds, per style and all."""
+) -> dict[str, dict[str, float]]:
+    """Return zero-shot top-1 on the held-out sprites, upright over backgrounds, per style and all.
+
+    Each with the ends of its 95% Wilson interval and its number of sprites.
+    """
     names = sorted(set(archive.names))
     labels = torch.tensor([names.index(name) for name in archive.names])
     rgba = F.interpolate(archive.images.float() / 255, size=(int(size * 0.7),) * 2, mode="area")
@@ -426,8 +431,35 @@ def validate(
         features = model.encode_image(normalise(images))
         hits = ((features @ head.T).argmax(1) == labels).numpy()
     styles = np.array(archive.styles)
-    return {"all": float(hits.mean())} | {
-        style: float(hits[styles == style].mean()) for style in sorted(set(archive.styles))
+    return {"all": share_of(hits)} | {
+        style: share_of(hits[styles == style]) for style in sorted(set(archive.styles))
+    }
+
+
+def share_of(hits: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Return the share of ``hits`` (N,), the ends of its 95% Wilson interval, and N."""
+    interval = wilson(int(hits.sum()), len(hits))
+    return {
+        "value": float(hits.mean()),
+        "low": interval.low,
+        "high": interval.high,
+        "n": len(hits),
+    }
+
+
+def benchmark(folder: Path) -> dict[str, dict[str, float]]:
+    """Return the zero-shot top-1 of the model in ``folder`` on the composed clean set, as is shipped.
+
+    The standard profile; per held-out style and all.
+    """
+    # The evaluation stands above this module in the data flow; it is needed at the very end only.
+    from pytest_cliprobust.evaluation import Evaluation, RunConfig
+
+    evaluation = Evaluation(RunConfig(models=(str(folder),)), str(folder))
+    hits = evaluation.correct("clean")
+    styles = np.array(evaluation.dataset("clean").groups["style"])
+    return {"all": share_of(hits)} | {
+        style: share_of(hits[styles == style]) for style in sorted(set(styles.tolist()))
     }
 
 
@@ -492,6 +524,12 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
         start = state["step"]
     batches = Batches(config, start, keep, weights, targets, tokens, augmentation)
     loader = iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=8))
+
+    def write(steps_done: int) -> dict[str, Any]:
+        folded = averaged.folded()
+        figures = validate(folded, tokenizer, heldout, bank, size)
+        return write_folder(folded, config, archive, figures, steps_done, out)
+
     began = time.monotonic()
     columns = (
         TextColumn("{task.description}"),
@@ -527,12 +565,6 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
                     else:
                         mean.copy_(value)
             if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
-                figures = validate(averaged.folded(), tokenizer, heldout, bank, size)
-                shown = ", ".join(f"{k} {v:.3f}" for k, v in figures.items())
-                minutes = (time.monotonic() - began) / 60
-                progress.console.print(
-                    f"step {step + 1}: loss {loss.item():.3f}, held-out {shown} ({minutes:.1f} min)"
-                )
                 partial = checkpoint.with_suffix(".part")
                 torch.save(
                     {
@@ -544,13 +576,18 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
                     partial,
                 )
                 partial.replace(checkpoint)
-                card = write_folder(averaged.folded(), config, archive, figures, step + 1, out)
+                minutes = (time.monotonic() - began) / 60
+                figures = write(step + 1)["top1_heldout_sprites"]
+                shown = ", ".join(f"{k} {v['value']:.3f}" for k, v in figures.items())
+                progress.console.print(
+                    f"step {step + 1}: loss {loss.item():.3f}, held-out {shown} ({minutes:.1f} min)"
+                )
             if (step + 1) % 50 == 0:
                 progress.console.print(f"step {step + 1}: loss {loss.item():.3f}")
             progress.update(
                 bar, completed=step + 1, description=f"training, loss {loss.item():.2f}"
             )
-    return card
+    return write(max(start, config.steps))
 
 
 def digest_of(config: TrainingConfig) -> str:
@@ -562,7 +599,7 @@ def write_folder(
     model: CLIP,
     config: TrainingConfig,
     archive: Archive,
-    figures: dict[str, float],
+    figures: dict[str, dict[str, float]],
     step: int,
     out: Path,
 ) -> dict[str, Any]:
@@ -621,7 +658,10 @@ def main() -> None:
         tower=options.tower,
         image_size=options.image_size,
     )
-    print(json.dumps(train(config, options.work, options.out), indent=1))
+    card = train(config, options.work, options.out)
+    card["top1_clean_set"] = benchmark(options.out)
+    (options.out / "model_card.json").write_text(json.dumps(card, indent=1) + "\n")
+    print(json.dumps(card, indent=1))
 
 
 if __name__ == "__main__":
