@@ -292,7 +292,7 @@ def _frontier_figure(
             "allowed_drop": -found.bound,
             "parameters": dict(found.parameters),
             "bracket": list(found.bracket),
-            "curve": [[s, float(m)] for s, m in zip(strengths, means[1:], strict=True)],
+            "curve": np.stack((strengths, means[1:]), axis=1).tolist(),
             "clean_accuracy": float(means[0]),
             "warning": found.warning,
         },

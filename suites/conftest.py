@@ -27,3 +27,14 @@ def pytest_generate_tests(metafunc) -> None:
         getattr(metafunc.module, "NAMES", None), dict
     ):
         metafunc.parametrize("name", metafunc.module.NAMES[option(metafunc.config, "profile")])
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Leave the slow adversarial suite to the full profile, unless it is asked for by name."""
+    asked = "adversarial" in config.option.markexpr or any("adversarial" in a for a in config.args)
+    if asked or option(config, "profile") == "full":
+        return
+    slow = [item for item in items if item.path.name == "test_adversarial.py"]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]

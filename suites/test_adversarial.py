@@ -5,8 +5,6 @@ Slow (each step is a forward and a backward pass): in the full profile, or with 
 
 from __future__ import annotations
 
-import pytest
-
 from pytest_cliprobust import stress
 
 SAMPLES = {"quick": 32, "standard": 64, "full": 256}
@@ -14,10 +12,8 @@ STEPS = {"quick": 5, "standard": 10, "full": 20}
 EPSILON = 1 / 255
 
 
-def test_apgd(request, clip, check):
+def test_apgd(clip, check):
     profile = clip.config.profile
-    if profile != "full" and "adversarial" not in request.config.option.markexpr:
-        pytest.skip("slow; run it with -m adversarial, or --clip-profile full")
     data = clip.dataset("clean", SAMPLES[profile])
     figures = stress.adversarial_figures(clip, data, epsilon=EPSILON, steps=STEPS[profile])
     check(figures, perturbation="apgd")
