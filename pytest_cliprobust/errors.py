@@ -14,7 +14,7 @@ class ClipRobustError(Exception):
     """
 
 
-class NotRun(ClipRobustError):
+class NotRun(ClipRobustError):  # noqa: N818
     """Something that a test needs is not there: an encoder, a depth map.
 
     The plugin reports the test as not run, in one line, and never as passed; if a bound of the threshold
