@@ -19,10 +19,10 @@ DRAWS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
     "uniform": random.uniform,
     "normal": random.normal,
     "poisson_small": lambda seeds, shape: random.poisson(
-        seeds, 3 * random.uniform(seeds, shape, stream=9), largest=3.0
+        seeds, 3 * random.uniform(seeds, shape, stream=9)
     ),
     "poisson_large": lambda seeds, shape: random.poisson(
-        seeds, 60 * random.uniform(seeds, shape, stream=9), largest=60.0
+        seeds, 60 * random.uniform(seeds, shape, stream=9)
     ),
 }
 
@@ -117,13 +117,10 @@ def test_neighbours_fill_the_plane_evenly() -> None:
     assert 1e-3 < stats.chisquare(observed).pvalue < 1 - 1e-3
 
 
-@pytest.mark.parametrize("rate", [0.01, 0.3, 1.0, 2.5, 4.0, 5.9, 6.1, 12.0, 25.0, 60.0])
-@pytest.mark.parametrize("largest", [6.0, 60.0])
-def test_poisson_has_its_distribution(rate: float, largest: float) -> None:
-    if rate > largest:
-        largest = 2 * rate
+@pytest.mark.parametrize("rate", [0.01, 0.3, 1.0, 2.5, 4.0, 6.0, 12.0, 25.0, 60.0, 150.0])
+def test_poisson_has_its_distribution(rate: float) -> None:
     count = 400_000
-    draws = random.poisson(torch.tensor([11]), torch.full((1, count), rate), largest=largest)
+    draws = random.poisson(torch.tensor([11]), torch.full((1, count), rate))
     values = np.arange(int(rate + 12 * math.sqrt(rate) + 12))
     expected = count * stats.poisson.pmf(values, rate)
     observed = np.bincount(draws.long().flatten().numpy(), minlength=len(values)).astype(float)
@@ -137,39 +134,34 @@ def test_poisson_has_its_distribution(rate: float, largest: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "largest", "share"),
-    [
-        (0.5, 6.0, 1e-5),
-        (6.0, 6.0, 1e-5),
-        (3.9, 12.0, 1e-5),
-        (4.1, 12.0, 2e-3),
-        (12.0, 12.0, 6e-4),
-        (60.0, 60.0, 1e-4),
-    ],
+    ("rate", "share"),
+    [(0.5, 2e-5), (1.0, 5e-5), (2.5, 3e-4), (4.0, 5e-4), (12.0, 4e-4), (60.0, 2e-4)],
 )
-def test_poisson_is_the_quantile_of_the_uniform_draw(
-    rate: float, largest: float, share: float
-) -> None:
+def test_poisson_is_the_quantile_of_the_uniform_draw(rate: float, share: float) -> None:
     seeds = torch.tensor([7, 8])
-    shape = (200_000,)
-    draws = random.poisson(seeds, torch.full((2, *shape), rate), largest=largest, stream=4)
+    shape = (60_000,)
+    draws = random.poisson(seeds, torch.full((2, *shape), rate), stream=4)
     exact = stats.poisson.ppf(random.uniform(seeds, shape, stream=4).double().numpy(), rate)
     assert (draws.numpy() != exact).mean() < share
-    assert np.abs(draws.numpy() - exact).max() <= 1
+    assert np.abs(draws.numpy() - exact).max() <= (2 if rate < 1.5 else 1)
 
 
-def test_poisson_of_nothing_is_nothing() -> None:
+def test_poisson_of_nothing_and_of_very_much() -> None:
     seeds = torch.tensor([1])
-    for largest in (0.0, 3.0, 60.0):
-        assert not random.poisson(seeds, torch.zeros(1, 5000), largest=largest).any()
+    assert not random.poisson(seeds, torch.zeros(1, 5000)).any()
+    for rate in (85.0, 1e3, 1e6, 1e12):
+        draws = random.poisson(seeds, torch.full((1, 5000), rate)).double()
+        assert abs(float(draws.mean()) / rate - 1) < 5 / math.sqrt(5000 * rate) + 1e-6
+        if rate < 1e7:
+            assert 0.9 < float(draws.var()) / rate < 1.1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_poisson_keeps_the_dtype(dtype: torch.dtype) -> None:
     rates = torch.full((1, 500), 3.0, dtype=dtype)
-    draws = random.poisson(torch.tensor([1]), rates, largest=4.0)
+    draws = random.poisson(torch.tensor([1]), rates)
     assert draws.dtype == dtype
-    assert torch.equal(draws.float(), random.poisson(torch.tensor([1]), rates.float(), largest=4.0))
+    assert torch.equal(draws.float(), random.poisson(torch.tensor([1]), rates.float()))
 
 
 @pytest.mark.parametrize("name", DRAWS)
