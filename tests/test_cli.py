@@ -22,8 +22,10 @@ from pytest_cliprobust.perturbations import registry
 def few_families(monkeypatch: pytest.MonkeyPatch):
     """Keep to this file's families and to one 3D perturbation, whatever else is registered."""
     monkeypatch.setattr(registry, "FAMILIES", ("occlusion", "typographic", "kornia_adapter"))
+    from pytest_cliprobust.datasets import embedded  # registers a family of its own
     from pytest_cliprobust.perturbations import occlusion, typographic
 
+    assert embedded
     keep = ("occlusion", "patch_occlusion", "typographic")
     assert occlusion
     assert typographic
@@ -255,3 +257,80 @@ def test_long_names_break_where_words_end() -> None:
     assert len(cut) == 2
     assert cut[1].endswith("…")
     assert all(font.getlength(line) <= 130 for line in cut)
+
+
+def test_an_embedded_scene_brings_everything_along(tmp_path: Path, capsys) -> None:
+    words = ["--out", str(tmp_path), "--size", "48", "--cell", "48", "--severity", "3"]
+    assert cli.main(["perturb", "--embedded", "4", "clean-00007", *words]) == 0
+    told = capsys.readouterr()
+    assert told.err == ""  # occluder, depth and text: nothing is left out
+    sheets = [Path(line) for line in told.out.split()]
+    assert [sheet.name for sheet in sheets] == ["clean-00004.png", "clean-00007.png"]
+    from pytest_cliprobust.datasets.embedded import EmbeddedDataset
+
+    data = EmbeddedDataset("clean", limit=8, size=48)
+    expected = data.load([7]).images[0].permute(1, 2, 0).numpy()
+    pixels = np.asarray(Image.open(sheets[1]))
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (48, 48, 3))[:, :, 0]
+    assert (windows == expected).all(axis=(2, 3, 4)).any()  # the original, pixel by pixel
+    assert (
+        cli.main(["perturb", "--embedded", "4", *words, "--text", "word", "--name", "w.png"]) == 0
+    )
+    written = np.asarray(Image.open(tmp_path / "w.png"))
+    assert (written != np.asarray(Image.open(sheets[0]))).any()
+
+
+def test_a_survey_in_blocks_is_wider_lower_and_of_few_colours(tmp_path: Path, capsys) -> None:
+    words = ["perturb", "--embedded", "4", "--out", str(tmp_path), "--size", "48", "--cell", "48"]
+    assert cli.main([*words, "--name", "one.png"]) == 0
+    assert cli.main([*words, "--name", "two.png", "--blocks", "2", "--colours", "32"]) == 0
+    one, two = (Image.open(tmp_path / f"{name}.png") for name in ("one", "two"))
+    assert two.width > one.width
+    assert two.height < one.height
+    assert two.mode == "P"
+    assert len(two.getcolors()) <= 32
+
+
+def test_files_that_define_perturbations_are_loaded(picture: Path, capsys) -> None:
+    mine = picture.parent / "my_conftest.py"
+    mine.write_text(
+        "from helper import GAIN\n"
+        "from pytest_cliprobust.perturbations.registry import register\n"
+        "@register('dim', envelope={'gain': (1.0, 0.0)})\n"
+        "def dim(images, *, gain=GAIN):\n    return images * gain\n"
+    )
+    (picture.parent / "helper.py").write_text("GAIN = 0.5\n")
+    table = picture.parent / "thresholds.toml"
+    table.write_text(
+        'schema = 1\n[[perturbation]]\nname = "coarse"\nkornia = "RandomPosterize"\n'
+        "parameters = { bits = [2, 2] }\n"
+    )
+    loaded = ("--load", str(mine), "--load", str(table))
+    assert perturb(picture, *loaded, "--perturbation", "dim", "coarse") == 0
+    assert perturb(picture, *loaded, "--perturbation", "dim", "--set", "gain=0.25") == 0
+    capsys.readouterr()
+    table.write_text(table.read_text().replace("RandomPosterize", "RandomPosterise"))
+    mine.write_text("import nowhere_to_be_found\n")
+    for path, message in (
+        (table, "thresholds.toml:2: kornia"),
+        (mine, "its import fails with ModuleNotFoundError"),
+        (picture.parent / "none.py", "give a .py or .toml file that exists"),
+    ):
+        assert perturb(picture, "--load", str(path), "--perturbation", "haze") == 4
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no image is given"),
+        (["--embedded", "many"], "give a number, or the id of a sample"),
+        (["--embedded", "clean-99999"], "there is no such sample"),
+        (["--embedded", "cleen-3"], "Did you mean 'clean'"),
+        (["--embedded", "3", "--colours", "1"], "from 2 to 256"),
+        (["--embedded", "3", "--blocks", "0"], "--blocks 1 or more"),
+    ],
+)
+def test_mistakes_with_embedded_scenes(tmp_path: Path, capsys, words, message) -> None:
+    assert cli.main(["perturb", *words, "--out", str(tmp_path), "--size", "32"]) == 4
+    assert message in capsys.readouterr().err.splitlines()[-1]
