@@ -24,13 +24,14 @@ Places are in pixels from the picture's centre, x to the right and y down.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytest_cliprobust.perturbations.filters import on_host
+from pytest_cliprobust.perturbations.filters import box_resize, on_host, tables
 
 NEAREST = 0.5
 """Relative distances below this one count as this one, so that the longest walk is known."""
@@ -40,6 +41,15 @@ _HOLE = 1.0
 
 _RIM = 1.5
 """Pixels from the last one of the near surface to where the fill of a hole is mirrored."""
+
+
+_CELL = 8
+"""Pixels over which what lies beyond the frame is averaged, and after how many it is."""
+
+_STRIDE = 2
+"""Pixels between two places that :func:`moved_view` looks at: it makes every near thing three wide."""
+
+_STEEP = 2.0**24
 
 
 class Movement(NamedTuple):
@@ -52,57 +62,102 @@ class Movement(NamedTuple):
         across: (B,) pixels that the camera moves to the right.
         down: (B,) pixels that it moves down.
         approach: (B,) share of its distance by which the point comes nearer; negative: it recedes.
+            None: no approach, all lines are parallel.
     """
 
     across: Tensor
     down: Tensor
-    approach: Tensor
+    approach: Tensor | None = None
 
-    def longest(self, height: int, width: int) -> Tensor:
-        """Return (B,) the largest step, along an axis, at relative distance 1 in one unit of time."""
-        spread = self.approach.abs()
-        return torch.maximum(
-            self.across.abs() + spread * (width / 2), self.down.abs() + spread * (height / 2)
-        )
+    def reach(self, height: int, width: int) -> Tensor:
+        """Return (B,) how far a point half-way to the frame moves at distance 1, along an axis."""
+        across, down = self.across.abs(), self.down.abs()
+        if self.approach is not None:
+            spread = self.approach.abs()
+            across, down = across + spread * (width / 4), down + spread * (height / 4)
+        return torch.maximum(across, down)
+
+
+@tables
+def _lengths(*numbers: float) -> tuple[list[float]]:
+    return (list(numbers),)
 
 
 class _Walk:
-    """Pixels met on the way back along each pixel's line, ``length`` pixels away in the fastest row."""
+    """What is met on the way along each pixel's line.
+
+    A length along a line is in pixels, as measured half-way to the frame where lines are not parallel.
+    """
 
     def __init__(self, images: Tensor, movement: Movement) -> None:
         self.height, self.width = images.shape[-2:]
-        self.x, self.y = centred(images)
-        self.across, self.down, self.approach = (
-            part.to(images.dtype).view(-1, 1) for part in movement
+        self.images = images
+        self.movement = Movement(
+            *(None if part is None else part.to(images.dtype) for part in movement)  # type: ignore[arg-type]
         )
         # A camera at rest has no lines; any positive length gives it lines of one pixel.
-        self.longest = movement.longest(self.height, self.width).to(images.dtype).clamp(min=1e-6)
+        self.unit = self.movement.reach(self.height, self.width).clamp(min=1e-6)
 
-    def bound(self, distance: Tensor, time: float, reach: float) -> float:
+    def longest(self, distance: Tensor, time: float, reach: float) -> float:
         """Return how long the walk must be: on the host as long as needed, else for ``reach``."""
         if on_host(distance):
             nearest = distance.flatten(1).amin(dim=1)
-            return float((self.longest / nearest).max()) * time
+            return float((self.unit / nearest).max()) * time
         return reach * time / NEAREST
 
-    def index(self, length: float) -> Tensor:
-        """Return (B, H·W) the flat index of the pixel ``length`` pixels along each line."""
-        share = (length / self.longest)[:, None]
-        scale = 1 - share * self.approach
-        column = (self.x * scale + (share * self.across + self.width / 2)).floor()
-        row = (self.y * scale + (share * self.down + self.height / 2)).floor()
-        column = column.clamp(0, self.width - 1).to(torch.int64)
-        row = row.clamp(0, self.height - 1).to(torch.int64) * self.width
-        return (row[:, :, None] + column[:, None, :]).flatten(1)
+    def met(self, layers: Tensor, lengths: Sequence[float]) -> Iterator[Tensor]:
+        """Yield ``layers`` (B, C, H, W) as met after each of ``lengths``, at the nearest pixel.
+
+        Beyond the frame its edge is continued.
+        """
+        share = _lengths(self.images, *lengths)[0] / self.unit[:, None]
+        across = share * self.movement.across[:, None]
+        down = share * self.movement.down[:, None]
+        if self.movement.approach is None:
+            right, low = (
+                (across + 0.5).floor().to(torch.int64),
+                (down + 0.5).floor().to(torch.int64),
+            )
+            if on_host(layers) and layers.shape[0] == 1:
+                yield from self._slices(layers, right[0].tolist(), low[0].tolist())
+                return
+            x = torch.arange(self.width, device=layers.device) + right[:, :, None]
+            y = torch.arange(self.height, device=layers.device) + low[:, :, None]
+            columns, rows = x.clamp(0, self.width - 1), y.clamp(0, self.height - 1)
+        else:
+            centre_x, centre_y = centred(self.images)
+            scale = (1 - share * self.movement.approach[:, None])[:, :, None]
+            x = torch.addcmul((across + self.width / 2)[:, :, None], scale, centre_x)
+            y = torch.addcmul((down + self.height / 2)[:, :, None], scale, centre_y)
+            # Conversion cuts the fraction off; nothing is negative by then.
+            columns = x.clamp(0, self.width - 1).to(torch.int64)
+            rows = y.clamp(0, self.height - 1).to(torch.int64)
+        rows = rows * self.width
+        batch, channels = layers.shape[:2]
+        flat = layers.flatten(2)
+        for number in range(len(lengths)):
+            index = rows[:, number, :, None] + columns[:, number, None, :]
+            index = index.view(batch, 1, -1).expand(batch, channels, -1)
+            yield flat.gather(2, index).view_as(layers)
+
+    def _slices(self, layers: Tensor, right: list[int], low: list[int]) -> Iterator[Tensor]:
+        wide, high = max(map(abs, right), default=0), max(map(abs, low), default=0)
+        padded = F.pad(layers, (wide, wide, high, high), mode="replicate")
+        for column, row in zip(right, low, strict=True):
+            rows = padded.narrow(-2, high + row, self.height)
+            yield rows.narrow(-1, wide + column, self.width)
 
     def place(self, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x, y (B, H, W) of the points ``length`` (B, H, W) pixels along the lines."""
-        share = length / self.longest[:, None, None]
-        scale = 1 - share * self.approach[:, :, None]
-        return (
-            self.x * scale + share * self.across[:, :, None],
-            self.y[:, None] * scale + share * self.down[:, :, None],
+        """Return x, y (B, H, W) of the points ``length`` (B, H, W) along the lines."""
+        across, down = (
+            (part / self.unit)[:, None, None] for part in (self.movement.across, self.movement.down)
         )
+        x, y = centred(self.images)
+        y = y[:, None]
+        if self.movement.approach is None:
+            return length * across + x, length * down + y
+        approach = (self.movement.approach / self.unit)[:, None, None]
+        return length * (across - x * approach) + x, length * (down - y * approach) + y
 
 
 def centred(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,12 +169,22 @@ def centred(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fetch(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Return images (B, C, h, w) at the places x, y (B, h, w), bilinearly; beyond the frame: mirrored."""
+    """Return images (B, C, h, w) at the places x, y (B, h, w), bilinearly.
+
+    Beyond the frame its edge is continued, soon in means of :data:`_CELL` pixels, so that it makes no
+    streaks. A mirrored picture would look better, but show its object twice.
+    """
     height, width = images.shape[-2:]
-    grid = torch.stack((x * (2 / width), y * (2 / height)), dim=-1)
-    return F.grid_sample(
-        images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
-    )
+    grid = torch.stack((x * (2 / width), y * (2 / height)), dim=1).permute(0, 2, 3, 1)
+    shown = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    across = (x.abs() - (width - 1) / 2).clamp(min=0)
+    down = (y.abs() - (height - 1) / 2).clamp(min=0)
+    beyond = (torch.maximum(across, down) * (1 / _CELL)).clamp(max=1)
+    if on_host(beyond) and not bool(beyond.any()):
+        return shown
+    cells = box_resize(images, (max(height // _CELL, 1), max(width // _CELL, 1)))
+    around = F.grid_sample(cells, grid, padding_mode="border", align_corners=False)
+    return torch.lerp(shown, around, beyond[:, None])
 
 
 def _steps(length: float) -> list[tuple[float, float]]:
@@ -130,7 +195,7 @@ def _steps(length: float) -> list[tuple[float, float]]:
     """
     steps, end = [(0.0, 0.5)], 0.5
     while end < length:
-        width = 1.0 if end < 4 else 2.0 if end < 14 else 3.0
+        width = 1.0 if end < 4 else 2.0 if end < 10 else 3.0 if end < 16 else 4.0
         steps.append((end, end + width))
         end += width
     return steps
@@ -146,51 +211,48 @@ def mean_view(
         distance: (B, 1, H, W) relative distances, from :data:`NEAREST` (nearer ones count as that).
         movement: the camera's.
         time: how long, a positive python number.
-        reach: python number, no less than ``movement.longest(H, W)``: the length of the walk where
+        reach: python number, no less than ``movement.reach(H, W)``: the length of the walk where
             the tensors cannot be asked.
     """
     walk = _Walk(images, movement)
     distance = distance.detach().clamp(min=NEAREST)
-    steps = _steps(walk.bound(distance, time, reach))
-    per_pixel = distance / walk.longest.view(-1, 1, 1, 1)
-    batch, channels = images.shape[:2]
-    layers = torch.cat((per_pixel, images), dim=1).flatten(2)
-    # What is seen from the time ``open`` on is settled by the steps walked so far.
-    open_ = torch.full_like(layers[:, :1], time)
-    result = torch.zeros_like(layers[:, 1:])
-    weight, colour = torch.zeros_like(open_), layers[:, 1:]
-    for number in reversed(range(len(steps))):
-        start, end = steps[number]
-        met = layers
-        if number:
-            index = walk.index((start + end) / 2)
-            met = layers.gather(2, index[:, None].expand(batch, channels + 1, -1))
-        leaves = torch.minimum(open_, met[:, :1] * end)
-        comes = torch.minimum(open_, met[:, :1] * start)
+    steps = _steps(walk.longest(distance, time, reach))[::-1]
+    per_pixel = distance / walk.unit.view(-1, 1, 1, 1)
+    lengths = [(start + end) / 2 for start, end in steps[:-1]]
+    # What is seen from the time ``open_`` on is settled by the steps walked so far.
+    open_ = torch.full_like(per_pixel, time)
+    result = torch.zeros_like(images)
+    weight, colour = torch.zeros_like(open_), images
+    met = walk.met(torch.cat((per_pixel, images), dim=1), [*lengths, 0.0])
+    for (start, end), layers in zip(steps, met, strict=True):
+        leaves = torch.minimum(open_, layers[:, :1] * end)
+        comes = torch.minimum(open_, layers[:, :1] * start)
         # Times that neither this pixel nor a nearer surface fills belong to the farther neighbour.
         result = result.addcmul_(weight + (open_ - leaves), colour)
-        weight, colour, open_ = leaves - comes, met[:, 1:], comes
+        weight, colour, open_ = leaves - comes, layers[:, 1:], comes
     result = result.addcmul_(weight, colour)
-    return (result * (1 / time)).view_as(images)
+    return result * (1 / time)
 
 
 def moved_view(images: Tensor, distance: Tensor, movement: Movement, *, reach: float) -> Tensor:
     """Return what the camera sees after one unit of time.
 
-    Disocclusions show the farther surface beside them, mirrored at the silhouette; what lies beyond
-    the old frame is the picture mirrored at its edge. See :func:`mean_view` for the arguments.
+    Disocclusions show the farther surface beside them, mirrored at the silhouette; beyond the old frame
+    see :func:`fetch`. See :func:`mean_view` for the arguments.
     """
     walk = _Walk(images, movement)
     # A silhouette's pixels mix both surfaces. They go with the near one, or would stay as its shadow.
     distance = _grown(distance.detach().clamp(min=NEAREST))
-    per_pixel = (distance / walk.longest.view(-1, 1, 1, 1)).flatten(1)
-    last = int(walk.bound(distance, 1.0, reach)) + 1
-    # The farthest step along the line at which something passes by now, or has passed.
-    step = torch.zeros_like(per_pixel)
-    for number in range(1, last + 1):
-        met = per_pixel.gather(1, walk.index(number))
-        step = torch.maximum(step, torch.le(met, 1 / (number - 0.5)) * float(number))
-    return _show(images, per_pixel, walk, step.view(-1, *images.shape[-2:]))
+    per_pixel = distance / walk.unit.view(-1, 1, 1, 1)
+    count = int(walk.longest(distance, 1.0, reach) / _STRIDE) + 2
+    lengths = [float(_STRIDE * (number + 1)) for number in range(count)]
+    # The greatest length at which something passes by now, or has passed. A comparison would cost
+    # more than this steep ramp.
+    length = torch.zeros_like(per_pixel)
+    for number, met in zip(lengths, walk.met(per_pixel * _STEEP, lengths), strict=True):
+        passed = torch.rsub(met, _STEEP / (number - 0.5)).clamp(max=number)
+        length = torch.maximum(length, passed)
+    return _show(images, per_pixel[:, 0], walk, length[:, 0].floor())
 
 
 def _grown(distance: Tensor) -> Tensor:
@@ -202,28 +264,31 @@ def _grown(distance: Tensor) -> Tensor:
     return distance
 
 
-def _show(images: Tensor, per_pixel: Tensor, walk: _Walk, step: Tensor) -> Tensor:
-    """Return the picture whose pixel shows what lies about ``step`` (B, H, W) pixels along its line."""
+def _show(images: Tensor, per_pixel: Tensor, walk: _Walk, length: Tensor) -> Tensor:
+    """Return the picture whose pixel shows what lies about ``length`` (B, H, W) along its line."""
     height, width = walk.height, walk.width
 
-    def nearest(length: Tensor) -> Tensor:
+    def reciprocal(length: Tensor) -> Tensor:
+        """Return the length at which what is met at ``length`` passes the pixel now."""
         x, y = walk.place(length)
-        column = (x + width / 2).floor().clamp(0, width - 1)
-        row = (y + height / 2).floor().clamp(0, height - 1)
-        index = (row * width + column).to(torch.int64).flatten(1)
-        return per_pixel.gather(1, index).view_as(step)
+        column = (x + width / 2).clamp(0, width - 1).floor()
+        row = (y + height / 2).clamp(0, height - 1).floor()
+        index = torch.add(column, row, alpha=width).to(torch.int64).flatten(1)
+        return 1 / per_pixel.flatten(1).gather(1, index).view_as(length)
 
-    # The surface met at the step passes here at exactly the length 1 / per_pixel.
-    own = 1 / nearest(step)
-    hole = own > step + (0.5 + _HOLE)
-    length = torch.maximum(torch.minimum(own, step + 0.5), step - 0.5)
+    # The search went in strides of two pixels; what lies a pixel further may pass as well.
+    beyond = reciprocal(length + 1)
+    length = length + (beyond > length + 0.5).to(length.dtype)
+    own = reciprocal(length)
+    hole = own > length + (0.5 + _HOLE)
     # What the hole shows lies behind; its place on the line is mirrored at the silhouette.
-    behind = 1 / nearest(step + 1)
-    edge = step + _RIM
+    behind = reciprocal(length + 1)
+    edge = length + _RIM
     mirrored = torch.maximum(2 * edge - behind, edge)
     # Another near object at the mirrored place is no background.
-    mirrored = torch.where(1 / nearest(mirrored) > 1.25 * behind, edge, mirrored)
-    return fetch(images, *walk.place(torch.where(hole, mirrored, length)))
+    mirrored = torch.where(reciprocal(mirrored) > 1.25 * behind, edge, mirrored)
+    shown = torch.maximum(torch.minimum(own, length + 0.5), length - 0.5)
+    return fetch(images, *walk.place(torch.where(hole, mirrored, shown)))
 
 
 def turned_view(images: Tensor, rotation: Tensor, focal: Tensor, new_focal: Tensor) -> Tensor:
@@ -236,8 +301,7 @@ def turned_view(images: Tensor, rotation: Tensor, focal: Tensor, new_focal: Tens
         focal: (B,) focal length in pixels.
         new_focal: (B,) that of the turned camera.
 
-    What lies beyond the old frame is the picture mirrored at its edge; so is what lies behind the old
-    camera, at the direction's mirror image.
+    Beyond the old frame see :func:`fetch`. The turn must leave the frame in front of the old camera.
     """
     x, y = centred(images)
     focal, new_focal = focal.view(-1, 1, 1), new_focal.view(-1, 1, 1)

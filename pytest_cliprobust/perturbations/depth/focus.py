@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytest_cliprobust.perturbations.depth.maps import SOURCE, quantiles, usable
-from pytest_cliprobust.perturbations.filters import sample_by_sample
+from pytest_cliprobust.perturbations.depth.maps import FARTHEST, SOURCE, quantiles, usable
+from pytest_cliprobust.perturbations.filters import on_host, sample_by_sample
 from pytest_cliprobust.perturbations.registry import register
 
 SIDE = 224.0
@@ -71,16 +71,20 @@ def _defocus(images: Tensor, depth: Tensor, aperture: float, layer: int) -> Tens
     )
     focus = bounds[:, layer : layer + 1]
     circle = (bounds - focus).abs() / bounds * (aperture * unit)
-    # Thinner circles than a tenth of a pixel are none there.
+    # Circles below a tenth of a pixel are none there.
     circle = circle * (circle >= 0.1 * unit)
-    largest = (WIDEST * min(height, width)) ** 2
+    widest = aperture * unit * (1.0 if layer == 0 else FARTHEST - 1)
+    largest = min(widest * CUT_DEVIATION, WIDEST * min(height, width)) ** 2
     variance = (circle * CUT_DEVIATION).square().clamp(max=largest).flatten(1)
+    if on_host(variance):
+        largest = float(variance.max())
 
     # For each pixel its layer, and the share of the way through it.
     flat = depth.flatten(1)
-    number = (flat[:, None] >= inner[:, :, :, 0]).to(torch.int64).sum(dim=1)
+    number = torch.searchsorted(inner.flatten(1), flat, right=True)
+    following = number + 1
     edges = bounds.flatten(1)
-    start, end = edges.gather(1, number), edges.gather(1, number + 1)
+    start, end = edges.gather(1, number), edges.gather(1, following)
     share = ((flat - start) / (end - start).clamp(min=1e-12)).clamp(0, 1)
     first, second = 1 - share.square(), 1 - (1 - share).square()
     whole = first + second
@@ -93,7 +97,7 @@ def _defocus(images: Tensor, depth: Tensor, aperture: float, layer: int) -> Tens
         # How far the blur of each boundary goes beyond the level before, in steps of the ladder.
         beyond = (variance - variances[k - 1]) * (1 / (variances[k] - variances[k - 1]))
         beyond = beyond.clamp(0, 1)
-        amount = first * beyond.gather(1, number) + second * beyond.gather(1, number + 1)
+        amount = first * beyond.gather(1, number) + second * beyond.gather(1, following)
         result = torch.addcmul(result, amount.view_as(depth), blurrier - level)
         level = blurrier
     return result.clamp(0, 1)

@@ -7,7 +7,6 @@ in which every surface, occlusion and disocclusion has its own time.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from pytest_cliprobust.perturbations import random
@@ -45,7 +44,6 @@ def xy_motion_blur(images: Tensor, *, frames: float, depth: Tensor, seeds: Tenso
     movement = Movement(
         across=sign * (50 + 25 * draw[:, 1]) * unit,
         down=(150 * draw[:, 2] - 75) * unit,
-        approach=torch.zeros_like(sign),
     )
     distance = relative(usable(depth, images))
     time = (frames - 1) / STEPS
@@ -80,5 +78,5 @@ def z_motion_blur(images: Tensor, *, frames: float, depth: Tensor, seeds: Tensor
     )
     distance = relative(usable(depth, images))
     time = (frames - 1) / STEPS
-    reach = 30 * unit + 0.25 * max(height, width)
+    reach = 30 * unit + 0.125 * max(height, width)
     return mean_view(images, distance, movement, time=time, reach=reach).clamp(0, 1)

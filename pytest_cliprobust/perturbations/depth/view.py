@@ -3,7 +3,7 @@
 The corruptions of Kar et al. (CVPR 2022, "view changes": field of view, roll, pitch, yaw) are rendered
 from scanned scenes. From a single picture with depth, turning and zooming are exact where the old frame
 reaches; moving the camera shows parallax, and what it uncovers is filled from behind (:mod:`..warping`).
-Beyond the old frame the picture is mirrored. The severities are ours: no published set has them for
+Beyond the old frame its edge is continued. The severities are ours: no published set has them for
 single images.
 
 Every change goes one way or the other: ``direction`` is +1 or −1, or None, when it is drawn for each
@@ -95,8 +95,8 @@ def view_roll(
 
 
 @register(
-    severities=tuple({"degrees": d} for d in (4.0, 8.0, 12.0, 16.0, 20.0)),
-    envelope={"degrees": (0.0, 30.0)},
+    severities=tuple({"degrees": d} for d in (3.0, 6.0, 9.0, 12.0, 15.0)),
+    envelope={"degrees": (0.0, 25.0)},
     inputs=("seeds",),
     optional=("focal",),
     source=SOURCE,
@@ -118,8 +118,8 @@ def view_pitch(
 
 
 @register(
-    severities=tuple({"degrees": d} for d in (4.0, 8.0, 12.0, 16.0, 20.0)),
-    envelope={"degrees": (0.0, 30.0)},
+    severities=tuple({"degrees": d} for d in (3.0, 6.0, 9.0, 12.0, 15.0)),
+    envelope={"degrees": (0.0, 25.0)},
     inputs=("seeds",),
     optional=("focal",),
     source=SOURCE,
@@ -174,15 +174,14 @@ def view_translation(
     movement = Movement(
         across=signs * (shift * side * math.cos(radians)),
         down=signs * (shift * side * math.sin(radians)),
-        approach=torch.zeros_like(signs),
     )
     distance = relative(usable(depth, images))
     return moved_view(images, distance, movement, reach=shift * side).clamp(0, 1)
 
 
 @register(
-    severities=tuple({"share": s} for s in (0.08, 0.16, 0.24, 0.32, 0.4)),
-    envelope={"share": (0.0, 0.45)},
+    severities=tuple({"share": s} for s in (0.06, 0.12, 0.18, 0.24, 0.3)),
+    envelope={"share": (0.0, 0.4)},
     inputs=("depth", "seeds"),
     source=SOURCE,
 )
@@ -201,9 +200,8 @@ def view_dolly(
     if share == 0:
         return images
     signs = _signs(images, seeds, direction)
-    movement = Movement(
-        across=torch.zeros_like(signs), down=torch.zeros_like(signs), approach=signs * share
-    )
+    still = torch.zeros_like(signs)
+    movement = Movement(across=still, down=still, approach=signs * share)
     distance = relative(usable(depth, images))
-    reach = share * max(images.shape[-2:]) / 2
+    reach = share * max(images.shape[-2:]) / 4
     return moved_view(images, distance, movement, reach=reach).clamp(0, 1)
