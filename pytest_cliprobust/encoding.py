@@ -162,6 +162,34 @@ class Encoder:
         self.cached += len(features) - (self.forwarded - before)
         return torch.from_numpy(features)
 
+    def regrouped(self, dataset: Dataset, chunk: int) -> Tensor:
+        """Return clean features (N, D) from forward passes of another size.
+
+        What differs from :meth:`images` is numerical noise, and its size is what matters here.
+        """
+        key = {
+            **self._model_key(),
+            "kind": "image",
+            "data": dataset.digest,
+            "ids": len(dataset),
+            "chunk": chunk,
+        }
+
+        def pixels(batch: Batch) -> Tensor:
+            return self.target.preprocess(to_float(batch.images.to(self.target.device)))
+
+        def compute() -> npt.NDArray[np.float32]:
+            usual = self.chunk
+            small = self.chunk = min(chunk, usual)
+            try:
+                features = self._forward(dataset, pixels, dataset.name, self.cache.unfinished(key))
+            finally:
+                # Out of memory even so: the smaller passes stay.
+                self.chunk = usual if self.chunk == small else self.chunk
+            return self._checked(features, dataset.name, dataset.ids)
+
+        return torch.from_numpy(self._cached(key, compute))
+
     def pictures(
         self,
         dataset: Dataset,

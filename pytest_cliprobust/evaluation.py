@@ -24,9 +24,14 @@ from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.encoding import DEFAULT_BATCH_SIZE, Encoder, Progress, silent
 from pytest_cliprobust.properties import calibration
 from pytest_cliprobust.properties.bootstrap import Bootstrap
+from pytest_cliprobust.properties.metrics import METRICS
 from pytest_cliprobust.statistics import samples_digest
 from pytest_cliprobust.targets.base import Target, TargetInfo
 from pytest_cliprobust.targets.loading import load_target
+
+NOISE_SAMPLES = 64
+NOISE_CHUNK = 8
+"""Numerical noise is measured on so many samples, by forward passes of another size."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -132,6 +137,16 @@ class Evaluation:
             )
         return self._datasets[key]
 
+    def measured_on(self, name: str) -> str:
+        """Return the data set's name for measurements and bounds.
+
+        The user's own data answers to ``clean``, but a bound for the benchmark's clean set is none for
+        it: such figures carry the data's own name, as in ``imagefolder:photos``.
+        """
+        if self.embedded or name.partition(":")[0] != "clean":
+            return name
+        return self.dataset("clean").name + name.removeprefix("clean")
+
     def features(
         self,
         dataset: str | Dataset = "clean",
@@ -219,6 +234,47 @@ class Evaluation:
         """The temperature fitted by NLL on the calibration split; held fixed under every shift."""
         data = self.dataset("calibration")
         return calibration.fit_temperature(self.logits(data), self.labels(data), data.ids)
+
+    @cached_property
+    def noise(self) -> tuple[float, float]:
+        """What the size of a forward pass alone changes: (share or probability, nats).
+
+        Matrix kernels sum in another order for another batch size, and mixed precision rounds more
+        coarsely. Our passes all have one size, so figures repeat to the last bit; another machine's
+        need not. No verdict rests on less than this: see :meth:`noise_floor`.
+        """
+        data = self.dataset("clean", NOISE_SAMPLES)
+        usual, other = (
+            head.zero_shot_logits(
+                head.cosine_similarities(features, self.head, dataset=data.name, ids=data.ids),
+                self.target.logit_scale,
+                self.target.logit_bias,
+            )
+            for features in (
+                self.encoder.images(data),
+                self.encoder.regrouped(data, NOISE_CHUNK),
+            )
+        )
+        before, after = (head.probabilities(x, self.target.probability) for x in (usual, other))
+        flips = float(np.mean(usual.argmax(axis=1) != other.argmax(axis=1)))
+        tiny = np.finfo(np.float64).tiny
+        nats = np.abs(np.log(np.maximum(before, tiny)) - np.log(np.maximum(after, tiny))).max()
+        return max(flips, float(np.abs(before - after).max())), float(nats)
+
+    def noise_floor(self, metric: str) -> float:
+        """Return the numerical noise of a figure of ``metric``: intervals are widened by it.
+
+        Shares and probabilities move by at most the largest change of a probability (or the share of
+        samples whose prediction flips); log-likelihoods by that of a log-probability. Counts and
+        temperatures are left alone.
+        """
+        known = METRICS.get(metric)
+        if known is None:
+            return 0.0
+        share, nats = self.noise
+        if known.unit == "nats":
+            return nats
+        return share if known.low is not None and known.high is not None else 0.0
 
     def resampling(self, dataset: Dataset) -> Bootstrap:
         """Return bootstrap settings that know which samples these are, for paired comparisons."""

@@ -190,6 +190,7 @@ class Session:
         self.evaluations: dict[str, Evaluation] = {}
         self.records: list[dict[str, Any]] = []
         self.suites: set[str] = set()
+        self.broken: set[str] = set()
         self.not_run: list[dict[str, str]] = []
         self.interrupted = False
         self.exit_status = 0
@@ -252,7 +253,7 @@ class Session:
         import open_clip
 
         from pytest_cliprobust import thresholds
-        from pytest_cliprobust.datasets import embedded
+        from pytest_cliprobust.datasets import embedded, loading
         from pytest_cliprobust.perturbations import registry
 
         if self.threshold_path is None or (self.recording and not self.threshold_path.is_file()):
@@ -263,7 +264,11 @@ class Session:
             profile=self.config.profile,
             known_suites=known_suites(self.pytest_config),
             known_metrics=thresholds.known_metrics(),
-            known_datasets=(*embedded.names(), "clean:*", "imagefolder:*"),
+            known_datasets=(
+                *embedded.names(),
+                "clean:*",
+                *(f"{layout}:*" for layout in loading.LAYOUTS),
+            ),
             known_perturbations=(
                 *registry.names(),
                 *registered_in_suites(self.pytest_config),
@@ -576,6 +581,7 @@ class Check:
             figures = [figures]
         elif isinstance(figures, dict):
             figures = list(figures.values())
+        dataset = self._session.evaluation(self._model).measured_on(dataset)
         for figure in figures:
             measurement = Measurement(
                 suite=suite_of(self._item),
@@ -596,6 +602,7 @@ class Check:
         thresholds = self._session.thresholds
         assert thresholds is not None
         nothing = Figure(metric, 0.0, 0.0, 0.0, 0)
+        dataset = self._session.evaluation(self._model).measured_on(dataset)
         suite = suite_of(self._item)
         rule = thresholds.lookup(
             Measurement(suite, self._model, dataset, nothing, perturbation=perturbation)
@@ -620,6 +627,11 @@ class Check:
             thresholds.policy,
             baseline=self._session.baseline,
             comparisons=len(thresholds.rules),
+            noise_floor=(
+                self._session.evaluation(self._model).noise_floor(measurement.metric)
+                if rule
+                else 0.0
+            ),
         )
         record = files.record_of(measurement, judged, rule, self._item.nodeid)
         record["also_used"] = list(self._also_used)
@@ -685,6 +697,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     suite = getattr(report, "clip_suite", None)
     if suite is not None:
         own.suites.add(suite)
+        if report.failed and not getattr(report, "clip_records", None):
+            own.broken.add(suite)
         if report.skipped and not hasattr(report, "wasxfail"):
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
             reason = str(reason).removeprefix("Skipped: ")

@@ -16,6 +16,7 @@ from typing import Any, Literal, cast, get_args
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.properties.figure import Figure, Measurement, json_number
+from pytest_cliprobust.properties.metrics import METRICS
 from pytest_cliprobust.statistics import (
     Interval,
     difference_interval,
@@ -190,9 +191,16 @@ def _compare(
     return _Judged(key, limit, status, interval, value, missed, needed, text)
 
 
-def _widened(interval: Interval, floor: float) -> Interval:
+def _widened(interval: Interval, floor: float, metric: str = "") -> Interval:
+    """Return the interval with numerical noise at both ends, but inside the metric's range."""
+    known = METRICS.get(metric)
+    least = -math.inf if known is None or known.low is None else known.low
+    most = math.inf if known is None or known.high is None else known.high
     return Interval(
-        interval.low - floor, interval.high + floor, interval.confidence, interval.method
+        min(interval.low, max(interval.low - floor, least)),
+        max(interval.high, min(interval.high + floor, most)),
+        interval.confidence,
+        interval.method,
     )
 
 
@@ -208,7 +216,7 @@ def _judge_bounds(
     judged = []
     for key, limit in rule.bounds.items():
         if key in ("min", "max"):
-            interval = _widened(interval_at(figure, level), floor)
+            interval = _widened(interval_at(figure, level), floor, figure.metric)
             judged.append(_compare(key, limit, figure.value, interval, figure.n, figure.metric))
             continue
         before = baseline.get(baseline_key(measurement, policy))

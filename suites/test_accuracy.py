@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_cliprobust.properties import accuracy
+from pytest_cliprobust.properties import accuracy, labels
 
 
 def test_clean(clip, check):
@@ -15,6 +15,12 @@ def test_clean(clip, check):
         by_style = accuracy.accuracy_by_group(correct, data.groups["style"])
         for style, figure in by_style.items():
             check(figure, dataset=f"clean:{style}")
+
+
+def test_labels(clip, check):
+    """No two classes have each other's text: class names and folders belong together."""
+    data = clip.dataset("clean")
+    check(labels.swapped_labels(clip.logits(data), clip.labels(data), data.class_names))
 
 
 @pytest.mark.usefixtures("needs_embedded")

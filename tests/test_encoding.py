@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache
-from pytest_cliprobust.datasets.base import Batch
+from pytest_cliprobust.datasets.base import Batch, LazyExtras
 from pytest_cliprobust.encoding import FORWARD_CHUNK, Encoder
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets.base import TargetInfo
@@ -131,3 +132,90 @@ def test_texts_are_cached_in_order(tmp_path: Path) -> None:
     features = engine.text(["a", "bbb", "cc"])
     assert torch.equal(features, encoder(tmp_path).text(["a", "bbb", "cc"]))
     assert torch.equal(engine.text(["cc", "a"]), features[[2, 0]])
+
+
+def test_an_interrupted_pass_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    data = RandomPictures(5 * FORWARD_CHUNK + 3)
+    whole = encoder(tmp_path / "whole").images(data)
+
+    def stop(description: str, done: int, total: int) -> None:
+        if FORWARD_CHUNK * 2 < done < total:
+            raise KeyboardInterrupt
+
+    first = encoder(tmp_path / "c", batch_size=20)
+    first.progress = stop
+    with pytest.raises(KeyboardInterrupt):
+        first.images(data)
+    assert list((tmp_path / "c").rglob("*.unfinished"))
+    second = encoder(tmp_path / "c", batch_size=7)
+    assert torch.equal(second.images(data), whole)
+    assert first.forwarded > 0
+    assert first.forwarded + second.forwarded == len(data)
+    assert not list((tmp_path / "c").rglob("*.unfinished"))
+
+
+def test_a_long_pass_is_saved_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a SIGKILL leaves: nothing can be saved at that moment."""
+    monkeypatch.setattr("pytest_cliprobust.encoding.SAVE_SECONDS", 0.0)
+    found: list[int] = []
+    engine = encoder(tmp_path)
+    engine.progress = lambda *_: found.append(len(list(tmp_path.rglob("*.unfinished"))))
+    engine.images(RandomPictures(3 * FORWARD_CHUNK))
+    assert found[1] == 1
+
+
+def test_features_that_are_not_finite_are_never_stored(tmp_path: Path) -> None:
+    target = TinyTarget()
+    target.weight[0, 0, 0, 0] = float("nan")
+    for _ in range(2):
+        with pytest.raises(ClipRobustError, match="NaN"):
+            encoder(tmp_path, target).images(RandomPictures(3))
+    assert not list(tmp_path.rglob("*.features"))
+
+
+def test_samples_with_equal_keys_are_loaded_once_and_extras_only_on_demand(tmp_path: Path) -> None:
+    loaded: list[int] = []
+    made: list[str] = []
+
+    class Prefix(RandomPictures):
+        def __init__(self, count: int) -> None:
+            super().__init__(count)
+            self.sample_keys = self.ids
+
+        def load(self, indices: Sequence[int]) -> Batch:
+            loaded.extend(indices)
+            batch = super().load(indices)
+            return replace(batch, extras=LazyExtras({}, {"texture": lambda: made.append("x")}))  # type: ignore[dict-item,func-returns-value]
+
+    engine = encoder(tmp_path)
+    engine.images(Prefix(2 * FORWARD_CHUNK))
+    engine.images(Prefix(FORWARD_CHUNK), "patch_occlusion", 2)
+    assert loaded == list(range(2 * FORWARD_CHUNK))
+    assert made == []
+
+
+@pytest.mark.parametrize("change", ["precision", "torch"])
+def test_precision_and_torch_are_part_of_every_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    first, second = encoder(tmp_path), encoder(tmp_path)
+    first.images(RandomPictures(3))
+    first.text(["a"])
+    if change == "precision":
+        second.precision = "bf16"
+    else:
+        monkeypatch.setattr(torch, "__version__", "0.0")
+    stored = len(list(tmp_path.rglob("*.features")))
+    second.images(RandomPictures(3))
+    second.text(["a"])
+    assert second.forwarded == 3
+    assert len(list(tmp_path.rglob("*.features"))) == 2 * stored
+
+
+def test_regrouped_passes_are_smaller_and_leave_the_chunk_alone(tmp_path: Path) -> None:
+    target = TinyTarget()
+    engine = encoder(tmp_path, target)
+    other = engine.regrouped(RandomPictures(40), 8)
+    assert set(target.sizes) == {8}
+    assert engine.chunk == FORWARD_CHUNK
+    torch.testing.assert_close(other, engine.images(RandomPictures(40)))

@@ -50,6 +50,14 @@ def _metrics() -> Iterator[Metric]:
     yield Metric("top5_accuracy", True, "share of samples with the right class among the best five")
     yield Metric("balanced_accuracy", True, "mean over classes of the per-class accuracy")
     yield Metric("worst_group_accuracy", True, "accuracy of the group with the lowest one")
+    yield Metric(
+        "swapped_labels",
+        False,
+        "pairs of classes whose images prefer each other's text",
+        "",
+        0.0,
+        None,
+    )
     yield Metric("accuracy_drop", False, "clean minus shifted accuracy, same samples", "", *_SIGNED)
     yield Metric(
         "relative_drop",

@@ -20,16 +20,20 @@ class Unjudged:
         skipped: a test of the bound's suite was skipped or is not possible here, and nothing else met
             the bound: what is not measured is never green, so these fail the run (or warn, as the
             policy says).
+        broken: a test of the bound's suite broke off, which fails the run anyway.
         unused: every test of the suite ran, and none met the bound: it is out of date, or its
             selector is wrong.
         other_suites: suites that were not part of this run, with the number of their bounds.
         other_models: the number of bounds for models that are not under test.
+        other_data: the number of bounds for data sets that ``--clip-data`` replaced.
     """
 
     skipped: list[Rule] = field(default_factory=list)
+    broken: list[Rule] = field(default_factory=list)
     unused: list[Rule] = field(default_factory=list)
     other_suites: dict[str, int] = field(default_factory=dict)
     other_models: int = 0
+    other_data: int = 0
 
 
 def unjudged(session: Session) -> Unjudged:
@@ -42,13 +46,20 @@ def unjudged(session: Session) -> Unjudged:
         thresholds.merge_uses([name for name in (record["rule"],) if name])
         thresholds.merge_uses(record.get("also_used", ()))
     skipped = {entry["suite"] for entry in session.not_run}
+    measured = {str(record["dataset"]) for record in session.records}
     for rule in thresholds.unused():
         suites = rule.selectors.get("suite", ())
         if not _meets(rule.selectors.get("model", ()), session.config.models):
             result.other_models += 1
+        elif session.config.data != "embedded" and not _meets(
+            rule.selectors.get("dataset", ()), measured
+        ):
+            result.other_data += 1
         elif not _meets(suites, session.suites):
             name = " or ".join(suites)
             result.other_suites[name] = result.other_suites.get(name, 0) + 1
+        elif _meets(suites, session.broken):
+            result.broken.append(rule)
         elif _meets(suites, skipped):
             result.skipped.append(rule)
         else:
@@ -70,6 +81,13 @@ def lines(found: Unjudged) -> list[tuple[str, str]]:
     ]
     told += [
         (
+            "error",
+            f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not measured: a test broke off",
+        )
+        for rule in found.broken
+    ]
+    told += [
+        (
             "warning",
             f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not used by any test",
         )
@@ -79,6 +97,8 @@ def lines(found: Unjudged) -> list[tuple[str, str]]:
         count = sum(found.other_suites.values())
         names = ", ".join(found.other_suites)
         told.append(("note", f"{count} bounds are for suites that were not run ({names})"))
+    if found.other_data:
+        told.append(("note", f"{found.other_data} bounds are for data that --clip-data replaced"))
     if found.other_models:
         told.append(("note", f"{found.other_models} bounds are for other models"))
     return told

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_cliprobust import __version__
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.paths import shown_path
-from pytest_cliprobust.properties.figure import Measurement, json_number
+from pytest_cliprobust.properties.figure import Measurement, json_number, pack
 from pytest_cliprobust.reporting import bounds
 
 if TYPE_CHECKING:
@@ -93,10 +93,18 @@ def evidence_text(evidence: dict[str, Any]) -> str:
     return "\n".join(f"  {heading:<9} {text}" for heading, text in lines)
 
 
-def without_replicates(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record without its bootstrap replicates: a thousand numbers a figure."""
+def compact(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record for a file.
+
+    Of the bootstrap replicates, a thousand numbers a figure, only those of figures with a bound stay,
+    packed: a later run is compared with them in pairs.
+    """
     figure = {k: v for k, v in record["figure"].items() if k != "replicates"}
-    return finite({**record, "figure": figure})
+    replicates = record["figure"].get("replicates")
+    if replicates and record["rule"]:
+        figure["replicates"] = pack([float(value) for value in replicates])
+    result: dict[str, Any] = finite({**record, "figure": figure})
+    return result
 
 
 def finite(value: Any) -> Any:
@@ -134,11 +142,12 @@ def document(session: Session) -> dict[str, Any]:
                 "precision": evaluation.encoder.precision,
                 "run_notes": session.notes(),
                 "images": session.encoded.get(name, {}),
+                "noise": evaluation.__dict__.get("noise"),
             }
             for name, evaluation in session.evaluations.items()
         },
         "thresholds": str(session.threshold_path) if session.threshold_path else None,
-        "measurements": [without_replicates(record) for record in session.records],
+        "measurements": [compact(record) for record in session.records],
         "not_run": session.not_run,
         "bounds_not_judged": [line for _, line in bounds.lines(found)],
         "mistakes": session.mistakes,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.paths import shown_path
-from pytest_cliprobust.reporting.files import without_replicates
+from pytest_cliprobust.reporting.files import compact
 
 if TYPE_CHECKING:
     from pytest_cliprobust.plugin import Session
@@ -61,7 +61,7 @@ class Journal:
     def add(self, records: Iterable[dict[str, Any]]) -> None:
         """Append the records of one test."""
         for record in records:
-            self._write(without_replicates(record))
+            self._write(compact(record))
 
     def close(self, written: Sequence[str]) -> None:
         """Remove the file if the report holds all of its figures (``written`` are their keys)."""

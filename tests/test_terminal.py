@@ -1,0 +1,118 @@
+"""The summary table: readable at 80 columns, failures last, severities in one row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_cliprobust.reporting import terminal
+
+
+def record(
+    suite: str = "corruption_3d",
+    metric: str = "accuracy",
+    perturbation: str = "fog_3d",
+    severity: int | None = None,
+    value: float = 0.5,
+    status: str = "pass",
+    dataset: str = "clean",
+    bound: str = "min 0.2",
+) -> dict[str, Any]:
+    return {
+        "suite": suite,
+        "metric": metric,
+        "dataset": dataset,
+        "perturbation": perturbation,
+        "severity": severity,
+        "model": "reference",
+        "figure": {
+            "value": value,
+            "low": value - 0.05,
+            "high": value + 0.05,
+            "n": 1072,
+            "unit": "",
+        },
+        "verdict": {
+            "status": status,
+            "outcome": "fail" if status == "fail" else "pass",
+            "bound": "" if status == "unbounded" else bound,
+        },
+    }
+
+
+def lines(records: list[dict[str, Any]], width: int = 80, **options: bool) -> list[str]:
+    return [text.plain for text in terminal.table(records, width, **options)]
+
+
+def test_every_column_survives_in_eighty_columns() -> None:
+    records = [
+        record(metric=metric, perturbation=name)
+        for metric in ("mean_corruption_accuracy", "worst_corruption_drop")
+        for name in ("all_3d", "xy_motion_blur", "a_very_long_name_of_a_perturbation_indeed")
+    ]
+    shown = lines(records)
+    assert all(len(part) <= 80 for line in shown for part in line.split("\n"))
+    text = "\n".join(shown)
+    for word in (
+        "xy_motion_blur",
+        "0.50 [0.45, 0.55]",
+        "1072",
+        "min 0.2",
+        "pass",
+        "bound",
+        "verdict",
+    ):
+        assert word in text
+    assert text.count("mean_corruption_accuracy") == 1
+
+
+def test_severities_share_a_row_unless_one_is_bad() -> None:
+    severities = [
+        record(severity=s, value=0.7 - s / 10, status="fail" if s == 5 else "pass")
+        for s in range(1, 6)
+    ]
+    text = "\n".join(lines(severities))
+    assert "fog_3d@1–4" in text
+    assert "0.6 0.5 0.4 0.3" in text
+    assert "fog_3d@5" in text
+
+
+def test_what_needs_a_look_stands_last_and_is_counted_in_its_suite() -> None:
+    shown = lines(
+        [
+            record("calibration", "ece", status="fail", value=float("nan")),
+            record("calibration", "nll", status="inconclusive"),
+            record("ood", "auroc_mcm", dataset="near_ood", perturbation="clean"),
+            record("calibration", "brier"),
+        ]
+    )
+    text = "\n".join(shown)
+    assert "calibration  (1 FAIL, 1 open: see below)" in text
+    assert text.index("auroc_mcm · near_ood") < text.index("inconclusive:") < text.index("FAIL: on")
+    assert "calibration: ece" in shown[-2]
+    assert "nan" in shown[-2]
+
+
+def test_figures_without_a_bound_show_only_where_nothing_else_does() -> None:
+    bounded = [record(), record(metric="ece", status="unbounded")]
+    assert "ece" not in "\n".join(lines(bounded))
+    assert "ece" in "\n".join(lines(bounded, verbose=True))
+    alone = [record(metric=f"m{i}", status="unbounded") for i in range(20)]
+    text = "\n".join(lines(alone))
+    assert "m0" in text
+    assert "and 8 more" in text
+
+
+def test_long_passing_groups_fold() -> None:
+    many = [record(perturbation=f"p{i:02d}", value=i / 100) for i in range(70)]
+    shown = lines(many)
+    assert len(shown) < 10
+    assert any("70 conditions" in line and "0.00 … 0.69" in line for line in shown)
+    assert len(lines(many, verbose=True)) > 70
+
+
+@pytest.mark.parametrize(("width", "word"), [(80, "open"), (120, "inconclusive")])
+def test_words_fit_the_width(width: int, word: str) -> None:
+    (line,) = (x for x in lines([record(status="inconclusive")], width) if "[0.45" in x)
+    assert line.endswith(word)
