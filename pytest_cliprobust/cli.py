@@ -440,8 +440,8 @@ def _perturb(arguments: argparse.Namespace) -> int:
         )
         out = arguments.out / (arguments.name or f"{subject.name}.png")
         if arguments.colours is not None:
-            palette = sheet.quantize(arguments.colours)
-            sheet = sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+            # Not dithered: dots would look like noise that no perturbation made.
+            sheet = sheet.quantize(arguments.colours, dither=Image.Dither.NONE)
         if out in used:
             out = out.with_stem(f"{out.stem}_{index + 1}")
         used.add(out)
