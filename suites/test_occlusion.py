@@ -6,7 +6,7 @@ import pytest
 
 from pytest_cliprobust.properties import accuracy
 
-SEVERITIES = {"quick": [3], "standard": [1, 3, 5], "full": [1, 2, 3, 4, 5]}
+SEVERITIES = [1, 3, 5]
 SAMPLES = {"quick": 100, "standard": 100, "full": None}
 
 
@@ -15,7 +15,7 @@ SAMPLES = {"quick": 100, "standard": 100, "full": None}
 def test_occlusion(clip, check, name):
     data = clip.dataset("clean", SAMPLES[clip.config.profile])
     clean, bootstrap = clip.correct(data), clip.resampling(data)
-    for severity in SEVERITIES[clip.config.profile]:
+    for severity in SEVERITIES:
         correct = clip.correct(data, name, severity)
         check(
             [
