@@ -514,7 +514,7 @@ def add_perturbations(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "perturbations",
         help="list all perturbations",
-        description="List all perturbations with family, inputs and source.",
+        description="List all perturbations with family, inputs, source and envelope.",
     )
     parser.add_argument("--family", metavar="NAME", help="only those of one family")
     parser.add_argument(
@@ -553,7 +553,7 @@ def _perturbations(arguments: argparse.Namespace) -> int:
             )
         everything = [p for p in everything if p.family == arguments.family]
     _print_table(
-        ("name", "family", "severities", "inputs", "source"),
+        ("name", "family", "severities", "inputs", "source", "envelope"),
         [
             (
                 p.name,
@@ -562,6 +562,7 @@ def _perturbations(arguments: argparse.Namespace) -> int:
                 ", ".join([*sorted(p.inputs), *(f"[{name}]" for name in sorted(p.optional))])
                 or "–",
                 p.source,
+                ", ".join(f"{name} {a:g} to {b:g}" for name, (a, b) in p.envelope.items()) or "–",
             )
             for p in everything
         ],

@@ -194,10 +194,10 @@ def test_an_unreadable_image_and_a_wrong_depth_map(picture: Path, capsys) -> Non
 def test_the_list_is_plain_without_a_terminal_and_a_table_with_one(capsys, monkeypatch) -> None:
     assert cli.main(["perturbations"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split("\t") == ["name", "family", "severities", "inputs", "source"]
+    assert lines[0].split("\t") == ["name", "family", "severities", "inputs", "source", "envelope"]
     rows = {line.split("\t")[0]: line.split("\t") for line in lines[1:]}
     assert rows["occlusion"][1:4] == ["occlusion", "5", "occluder, seeds, [mask]"]
-    assert rows["haze"][4] == "this test"
+    assert rows["haze"][4:] == ["this test", "density 0 to 1"]
     assert cli.main(["perturbations", "--family", "typographic"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert cli.main(["perturbations", "--family", "typo"]) == 4
