@@ -54,6 +54,12 @@ OPTIONS: tuple[tuple[str, str, str | None, tuple[str, ...] | None], ...] = (
     ("pretrained", "tag of the weights, or the path of a checkpoint", None, None),
     ("activation", "activation of a checkpoint that does not say", None, ("gelu", "quickgelu")),
     ("data", "'embedded', or the path of an ImageFolder that replaces the clean set", None, None),
+    (
+        "depth",
+        "depth for data without: an estimator (folder or hub name) or a folder of depth maps",
+        None,
+        None,
+    ),
     ("device", "device of the model (default: the accelerator there is, else cpu)", "auto", None),
     ("precision", "precision of the forward passes", "auto", PRECISIONS),
     ("batch-size", "images loaded and perturbed at a time (default: auto)", "auto", None),
@@ -170,6 +176,7 @@ def run_config(config: pytest.Config) -> RunConfig:
         pretrained=option(config, "pretrained"),
         activation=option(config, "activation"),
         data=option(config, "data") or "embedded",
+        depth=option(config, "depth"),
         device=option(config, "device") or "auto",
         precision=option(config, "precision") or "auto",
         batch_size=whole_number(config, "batch-size", 1),
@@ -238,7 +245,11 @@ class Session:
             return Path(named)
         shipped = suites_folder()
         inside = shipped.parent == Path(__file__).parent
-        for folder in (self.pytest_config.rootpath, shipped if inside else shipped.parent):
+        for folder in (
+            self.pytest_config.invocation_params.dir,
+            self.pytest_config.rootpath,
+            shipped if inside else shipped.parent,
+        ):
             path = folder / "thresholds.toml"
             if path.is_file():
                 return path
@@ -304,6 +315,9 @@ class Session:
             f"clip data: {config.data}, profile {config.profile}{size}, seed {config.seed}; "
             f"thresholds: {shown}"
         )
+        if config.depth is not None:
+            used = " (not needed: embedded data has its own)" if config.data == "embedded" else ""
+            lines.append(f"clip depth: {config.depth}{used}")
         if self.journal is not None:
             lines += [f"  note: {note}" for note in self.journal.notes]
         return lines
@@ -660,12 +674,12 @@ def rerun_command(item: pytest.Item) -> str:
     parts = ["pytest", f"{path}::{item.nodeid.partition('::')[2]}"]
     callspec = getattr(item, "callspec", None)
     model = callspec.params.get("clip_model") if callspec else None
-    for name in [model] if model else models_of(config):
-        parts += ["--clip-model", name]
+    # Written with "=": pytest takes a folder that stands alone for one of tests, and roots itself there.
+    parts += [f"--clip-model={name}" for name in ([model] if model else models_of(config))]
     for name, *_ in OPTIONS:
         value = config.getoption(f"--clip-{name}")
         if value is not None:
-            parts += [f"--clip-{name}", str(value)]
+            parts.append(f"--clip-{name}={value}")
     return shlex.join(parts)
 
 

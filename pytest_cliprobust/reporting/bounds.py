@@ -96,12 +96,17 @@ def lines(found: Unjudged) -> list[tuple[str, str]]:
     if found.other_suites:
         count = sum(found.other_suites.values())
         names = ", ".join(found.other_suites)
-        told.append(("note", f"{count} bounds are for suites that were not run ({names})"))
+        told.append(("note", f"{counted(count)} for suites that were not run ({names})"))
     if found.other_data:
-        told.append(("note", f"{found.other_data} bounds are for data that --clip-data replaced"))
+        told.append(("note", f"{counted(found.other_data)} for data that --clip-data replaced"))
     if found.other_models:
-        told.append(("note", f"{found.other_models} bounds are for other models"))
+        told.append(("note", f"{counted(found.other_models)} for other models"))
     return told
+
+
+def counted(number: int) -> str:
+    """Return ``1 bound is`` or ``3 bounds are``."""
+    return "1 bound is" if number == 1 else f"{number} bounds are"
 
 
 def is_partial(session: Session) -> bool:
@@ -109,6 +114,7 @@ def is_partial(session: Session) -> bool:
     option = session.pytest_config.option
     return bool(
         session.interrupted
+        or option.collectonly
         or option.keyword
         or option.markexpr
         or option.deselect

@@ -88,7 +88,7 @@ def summarise(reporter: Any, session: Session) -> None:
             "the run fails" if bounds.fails(session, found) else "a warning, as the policy says"
         )
         reporter.write_line(
-            f"{len(found.skipped)} bounds were not measured, their tests were skipped ({reason}): "
+            f"not measured, as tests were skipped: {len(found.skipped)} of the bounds ({reason}): "
             f"{outcome}",
             red=True,
         )
@@ -108,11 +108,12 @@ def totals(records: Sequence[dict[str, Any]], verbose: bool) -> Text:
     text = Text()
     for status in ("pass", "inconclusive", "fail"):
         if counts[status]:
+            text.append(", " if text else "")
             text.append(f"{counts[status]} {status}", style=STYLES[status])
-            text.append(", ")
-    text.append(f"{counts['unbounded']} without a bound", style="dim")
-    if counts["unbounded"] and not verbose:
-        text.append(" (shown with -v)", style="dim")
+    if counts["unbounded"]:
+        text.append(", " if text else "")
+        hint = "" if verbose else " (shown with -v)"
+        text.append(f"{counts['unbounded']} without a bound{hint}", style="dim")
     return text
 
 

@@ -1,3 +1,0 @@
-"""Repository-wide pytest configuration: pytester for the plugin's own tests."""
-
-pytest_plugins = ["pytester"]
