@@ -24,6 +24,7 @@ from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache, Unfinished
 from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras
+from pytest_cliprobust.datasets.depth import REMEDY, DepthSource, MissingDepth, whole_of
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
@@ -64,6 +65,7 @@ class Encoder:
         precision: part of the cache key.
         seed: of all perturbations.
         progress: called after each batch.
+        depth: gives depth to data sets that have none of their own.
         chunk: images a forward pass.
         notes: what a reader of the report must know (out-of-memory back-offs).
         forwarded: images that really went through the model (cache misses), for tests and reports.
@@ -76,6 +78,7 @@ class Encoder:
     precision: str = "fp32"
     seed: int = 0
     progress: Progress = silent
+    depth: DepthSource | None = None
     chunk: int = FORWARD_CHUNK
     notes: list[str] = field(default_factory=list)
     forwarded: int = 0
@@ -137,6 +140,8 @@ class Encoder:
             }
             if apply.code:
                 key["code"] = apply.code
+            if self.depth is not None and self._lacks_depth(dataset, apply):
+                key["depth"] = self.depth.key(dataset)
         label = dataset.name if apply is None else f"{dataset.name} · {perturbation}"
         if severity:
             label += f"@{severity}"
@@ -149,6 +154,7 @@ class Encoder:
                     batch = write(batch)
                 images = to_float(batch.images.to(self.target.device))
                 if apply is not None:
+                    batch = self._with_depth(dataset, batch, apply)
                     images = apply_perturbation(
                         apply, images, batch, severity, parameters, seed=self.seed
                     )
@@ -206,12 +212,37 @@ class Encoder:
         write = text_writer(perturbation, dataset, self.seed)
         if write is not None:
             batch = write(batch)
+        batch = self._with_depth(dataset, batch, perturbation)
         images = to_float(batch.images.to(self.target.device))
         with torch.inference_mode():
             changed = apply_perturbation(
                 perturbation, images, batch, severity, parameters, seed=self.seed
             )
         return images, changed
+
+    @staticmethod
+    def _lacks_depth(dataset: Dataset, perturbation: registry.Perturbation) -> bool:
+        """Return whether a perturbation uses depth that the data set does not have itself."""
+        uses = "depth" in perturbation.inputs | perturbation.optional
+        return uses and not getattr(whole_of(dataset), "has_depth", False)
+
+    def _with_depth(
+        self, dataset: Dataset, batch: Batch, perturbation: registry.Perturbation
+    ) -> Batch:
+        """Add depth where a perturbation uses it and the data set has none.
+
+        Raises:
+            MissingDepth: there is none, and the perturbation cannot do without.
+        """
+        if batch.depth is not None or not self._lacks_depth(dataset, perturbation):
+            return batch
+        if self.depth is not None:
+            return replace(batch, depth=self.depth.depth(dataset, batch.ids))
+        if "depth" in perturbation.inputs:
+            raise MissingDepth(
+                f"data set {dataset.name!r} has no depth, which {perturbation.name!r} needs; {REMEDY}"
+            )
+        return batch
 
     def _model_key(self) -> dict[str, str]:
         """Return what every feature depends on: the model, and what computes it."""

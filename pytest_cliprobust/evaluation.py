@@ -20,6 +20,7 @@ from torch import Tensor
 from pytest_cliprobust import head
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Dataset
+from pytest_cliprobust.datasets.depth import load_depth_source
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.encoding import DEFAULT_BATCH_SIZE, Encoder, Progress, silent
 from pytest_cliprobust.properties import calibration
@@ -52,6 +53,7 @@ class RunConfig:
         cache_dir: folder of the feature cache, or None for the platform's.
         profile: ``quick``, ``standard`` or ``full``.
         seed: of perturbations and bootstrap.
+        depth: estimator or folder of depth maps for data without depth of its own, or None.
     """
 
     models: tuple[str, ...]
@@ -65,6 +67,7 @@ class RunConfig:
     cache_dir: Path | None = None
     profile: str = "standard"
     seed: int = 0
+    depth: str | None = None
 
 
 class CachedText:
@@ -108,6 +111,10 @@ class Evaluation:
             seed=config.seed,
             progress=progress,
         )
+        if config.depth is not None:
+            self.encoder.depth = load_depth_source(
+                config.depth, self.target.device, self.encoder.cache
+            )
         self.bootstrap = Bootstrap(seed=config.seed)
         self._datasets: dict[tuple[str, int | None], Dataset] = {}
 

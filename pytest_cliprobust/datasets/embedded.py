@@ -404,6 +404,8 @@ class EmbeddedDataset:
         ClipRobustError: name or profile unknown, or the limit is not positive.
     """
 
+    has_depth = True
+
     def __init__(
         self, name: str, *, profile: str = "standard", limit: int | None = None, size: int = 224
     ) -> None:

@@ -233,6 +233,10 @@ class ImageFolder:
         """Return the number of samples."""
         return len(self.ids)
 
+    def frame(self, image: Tensor) -> Tensor:
+        """Bring an image (3, H, W) uint8 to the frame, (3, size, size)."""
+        return self._frame(image, self._size)
+
     def load(self, indices: Sequence[int]) -> Batch:
         """Decode the images at ``indices``, in parallel threads: (B, 3, size, size) uint8.
 
@@ -242,7 +246,7 @@ class ImageFolder:
         chosen = [self.ids[i] for i in indices]
 
         def one(path: str) -> Tensor:
-            return self._frame(read_image(self.root / path), self._size)
+            return self.frame(read_image(self.root / path))
 
         if len(chosen) > 1:
             with ThreadPoolExecutor(_workers()) as pool:
