@@ -5,6 +5,8 @@ Each file is a suite: parametrize, measure, check. Bounds stand in ``thresholds.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pytest_cliprobust.plugin import option
@@ -31,7 +33,8 @@ def pytest_generate_tests(metafunc) -> None:
 
 def pytest_collection_modifyitems(config, items) -> None:
     """Leave the slow adversarial suite to the full profile, unless it is asked for by name."""
-    asked = "adversarial" in config.option.markexpr or any("adversarial" in a for a in config.args)
+    named = {Path(argument.partition("::")[0]).name for argument in config.args}
+    asked = "adversarial" in config.option.markexpr or "test_adversarial.py" in named
     if asked or option(config, "profile") == "full":
         return
     slow = [item for item in items if item.path.name == "test_adversarial.py"]
