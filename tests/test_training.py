@@ -16,7 +16,16 @@ from pytest_cliprobust.targets.loading import load_target
 
 NAMES = ("cat", "dog", "key", "bus")
 CONFIG = TrainingConfig(
-    steps=4, batch_size=16, warmup=1, image_size=40, tower="test_resnet", mix_style=1.0, ramp=0.5
+    steps=4,
+    horizon=8,
+    cooldown=2,
+    batch_size=16,
+    warmup=1,
+    image_size=40,
+    tower="test_resnet",
+    mix_style=1.0,
+    ramp=2,
+    small_steps=2,
 )
 
 
@@ -117,3 +126,15 @@ def test_augmentation_keeps_the_thing_in_view_and_range() -> None:
     assert bool((red.flatten(1).float().mean(1) > 0.1).all())
     again = augmentation(rows, torch.Generator().manual_seed(0), 0.0)
     assert torch.equal(images, again)
+
+
+def test_the_rate_warms_up_follows_the_cosine_and_cools_down() -> None:
+    config = TrainingConfig(
+        steps=60, horizon=100, cooldown=20, warmup=10, learning_rate=1.0, image_size=40
+    )
+    rates = [training.learning_rate(config, step) for step in range(60)]
+    assert rates[0] == pytest.approx(0.1, rel=1e-2)
+    assert rates[10] == max(rates)
+    assert rates[39] == pytest.approx(0.5 * (1 + np.cos(0.39 * np.pi)) * 0.99 + 0.01)
+    assert rates[50] == pytest.approx(0.5 * (0.5 * 0.99 + 0.01))
+    assert 0 < rates[59] < 0.05

@@ -58,8 +58,10 @@ class TrainingConfig:
 
     Attributes:
         steps: optimiser steps.
+        horizon: steps after which the cosine schedule would reach zero.
+        cooldown: steps at the end over which the rate falls from the cosine to zero on a line.
         batch_size: sprites a step.
-        learning_rate: peak of the cosine schedule (AdamW).
+        learning_rate: peak of the schedule (AdamW).
         weight_decay: of the matrices; vectors are exempt.
         warmup: steps of linear warm-up.
         seed: of initialisation, order and augmentation.
@@ -70,11 +72,13 @@ class TrainingConfig:
         image_size: pixels.
         ema: decay of the averaged weights that are shipped.
         mix_style: share of the batches whose early channel statistics are mixed between samples.
-        ramp: share of the steps over which augmentation grows from mild to full strength.
-        small_share: share of the steps, at the beginning, that see pictures of 4/5 of the size.
+        ramp: steps over which augmentation grows from mild to full strength.
+        small_steps: steps, at the beginning, that see pictures of 4/5 of the size.
     """
 
-    steps: int = 11000
+    steps: int = 6000
+    horizon: int = 11000
+    cooldown: int = 2000
     batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
@@ -87,8 +91,8 @@ class TrainingConfig:
     image_size: int = 80
     ema: float = 0.999
     mix_style: float = 0.5
-    ramp: float = 0.4
-    small_share: float = 0.6
+    ramp: int = 4400
+    small_steps: int = 4000
 
 
 def model_config(config: TrainingConfig) -> dict[str, Any]:
@@ -315,9 +319,9 @@ class Batches(IterableDataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
             chosen = torch.multinomial(self.weights, config.batch_size, True, generator=generator)
             rows = self.rows[chosen]
             # From mild to full strength: at full strength from the start, nothing is learned for long.
-            ramp = min(1.0, 0.2 + 0.8 * step / (config.ramp * config.steps))
+            ramp = min(1.0, 0.2 + 0.8 * step / config.ramp)
             pixels = normalise(self.augmentation(rows, generator, ramp))
-            if step < config.small_share * config.steps:
+            if step < config.small_steps:
                 small = config.image_size * 4 // 5
                 pixels = F.interpolate(
                     pixels,
@@ -540,8 +544,7 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
     with Progress(*columns) as progress:
         bar = progress.add_task("training", total=config.steps, completed=start)
         for step in range(start, config.steps):
-            rate = config.learning_rate * min(1.0, (step + 1) / config.warmup)
-            rate *= 0.5 * (1 + math.cos(math.pi * step / config.steps)) * 0.99 + 0.01
+            rate = learning_rate(config, step)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             pixels, captions, present, positions = (part.to(device) for part in next(loader))
@@ -588,6 +591,13 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
                 bar, completed=step + 1, description=f"training, loss {loss.item():.2f}"
             )
     return write(max(start, config.steps))
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Return the rate of ``step``: a line up, a cosine towards the horizon, a line down to zero."""
+    rate = config.learning_rate * min(1.0, (step + 1) / config.warmup)
+    rate *= 0.5 * (1 + math.cos(math.pi * min(step / config.horizon, 1.0))) * 0.99 + 0.01
+    return rate * min(1.0, (config.steps - step) / max(config.cooldown, 1))
 
 
 def digest_of(config: TrainingConfig) -> str:
