@@ -6,9 +6,14 @@ a signal, a worker or an exit code is the point.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +213,7 @@ def test_ctrl_c_writes_the_report_so_far_and_prints_the_summary(
     assert not partial["complete"]
     assert [r["key"] for r in partial["measurements"]] == ["mine/accuracy/clean/clean/reference"]
     assert "CLIP robustness" in result.stdout.str()
+    assert "\x1b" not in result.stdout.str()
 
 
 # --- A broken model --------------------------------------------------------------------------------
@@ -566,30 +572,33 @@ def test_the_rerun_command_works(run, pytester: pytest.Pytester, shared_cache: P
     again.assert_outcomes(failed=1)
 
 
-def test_progress_is_drawn_on_a_terminal_only_and_what_was_there_comes_back() -> None:
-    import io
-    from types import SimpleNamespace
+def test_progress_is_drawn_on_a_terminal_only_and_what_was_there_comes_back(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    """On a real pseudo-terminal, with pytest's own capture of a test's output in between."""
+    import pty
 
-    from pytest_cliprobust.plugin import ProgressLine, duration
+    pytester.makepyfile(test_mine=ONE)
+    command = [
+        sys.executable, "-m", "pytest", "--clip-model=reference", "--clip-limit=60",
+        "--clip-profile=quick", "--clip-batch-size=4", f"--clip-cache-dir={tmp_path}/c",
+    ]  # fmt: skip
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+    assert process.wait() == 0
+    lines = shown.decode().split("\r\x1b[2K")
+    assert len(lines) > 2
+    assert re.match(r"  clean ━*╌* \d+/60, \d+ s left", lines[1])
+    assert lines[-1].startswith("test_mine.py ")
 
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
 
-    def line(stream: io.StringIO) -> ProgressLine:
-        writer = SimpleNamespace(_file=stream, fullwidth=60, _current_line="suites/test_a.py ..")
-        manager = SimpleNamespace(get_plugin=lambda name: SimpleNamespace(_tw=writer))
-        return ProgressLine(SimpleNamespace(pluginmanager=manager))  # type: ignore[arg-type]
+def test_durations_are_short() -> None:
+    from pytest_cliprobust.plugin import duration
 
-    terminal, pipe = Terminal(), io.StringIO()
-    for stream in (terminal, pipe):
-        progress = line(stream)
-        for done in (32, 64, 96):
-            progress("clean · fog_3d@3", done, 96)
-    assert pipe.getvalue() == ""
-    shown = terminal.getvalue().split("\r\x1b[2K")
-    assert "64/96" in shown[1]
-    assert "s left" in shown[1]
-    assert all(len(part) < 60 for part in shown)
-    assert shown[-1] == "suites/test_a.py .."
     assert [duration(x) for x in (0.2, 99, 185, 7500)] == ["1 s", "99 s", "3:05 min", "2:05 h"]
