@@ -245,15 +245,14 @@ class Session:
             return Path(named)
         shipped = suites_folder()
         inside = shipped.parent == Path(__file__).parent
-        for folder in (
-            self.pytest_config.invocation_params.dir,
-            self.pytest_config.rootpath,
-            shipped if inside else shipped.parent,
-        ):
+        own = (self.pytest_config.invocation_params.dir, self.pytest_config.rootpath)
+        # An installed package's file is for reading; recording makes one of the user's own.
+        theirs = [] if inside and self.recording else [shipped if inside else shipped.parent]
+        for folder in (*own, *theirs):
             path = folder / "thresholds.toml"
             if path.is_file():
                 return path
-        return self.pytest_config.rootpath / "thresholds.toml" if self.recording else None
+        return own[0] / "thresholds.toml" if self.recording else None
 
     @property
     def recording(self) -> bool:
@@ -346,7 +345,7 @@ class Session:
         from pytest_cliprobust import thresholds
         from pytest_cliprobust.reporting import files
 
-        if self.recording and self.threshold_path is not None:
+        if self.recording and self.threshold_path is not None and not self.interrupted:
             self.changes = thresholds.record(
                 self.threshold_path,
                 [files.measurement_of(record) for record in self.records],
