@@ -449,7 +449,7 @@ def _perturb(arguments: argparse.Namespace) -> int:
             arguments.out.mkdir(parents=True, exist_ok=True)
             sheet.save(out, optimize=True)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
+            reason = str(getattr(error, "strerror", None) or error)
             raise ClipRobustError(f"cannot write {str(out)!r}: {reason}") from None
         print(out)
     _tell_left_out(left_out)

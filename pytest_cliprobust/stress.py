@@ -110,7 +110,7 @@ class _Drops:
         self.clean: Bools = clip.correct(data)
 
     def correct(self, parameters: Parameters) -> Bools:
-        return self.clip.correct(self.data, self.perturbation.name, limit=None, **parameters)
+        return self.clip.correct(self.data, self.perturbation.name, None, limit=None, **parameters)
 
     def figure(self, parameters: Parameters) -> Figure:
         return accuracy.accuracy_drop(
@@ -474,7 +474,7 @@ def draw_before_after(
     named = [data.class_names[int(label)] for label in data.labels]
     answers = [
         clip.logits(data).argmax(axis=1),
-        clip.logits(data, perturbation.name, limit=None, **parameters).argmax(axis=1),
+        clip.logits(data, perturbation.name, None, limit=None, **parameters).argmax(axis=1),
     ]
 
     def captions(predicted: npt.NDArray[np.int64]) -> tuple[str, ...]:
