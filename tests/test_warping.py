@@ -138,6 +138,15 @@ def test_holes_show_the_background(across: float, down: float) -> None:
     assert not (changed & (rim == 0)).any()
 
 
+def test_holes_go_on_as_the_background_does() -> None:
+    image, distance = plain()
+    image[:, 1:2] = torch.linspace(0, 1, 64) * (1 - image[:, :1])
+    seen = moved_view(image, distance, movement(9, 0), reach=9)[0, 1, 26:38]
+    # Columns 28 to 33 were hidden; from 34 on the old background shows, and before it its mirror image.
+    torch.testing.assert_close(seen[:, 28:34].flip(1), seen[:, 35:41], rtol=0, atol=1e-4)
+    assert float((seen[:, 28] - seen[:, 33]).min()) > 3 / 64
+
+
 def test_the_nearer_hides_the_farther() -> None:
     image, distance = plain(near=3.0, far=1.0)  # a blue frame, and red three times as far
     seen = moved_view(image, distance, movement(9, 0), reach=9)

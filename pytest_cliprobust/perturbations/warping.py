@@ -36,11 +36,11 @@ from pytest_cliprobust.perturbations.filters import box_resize, on_host, tables
 NEAREST = 0.5
 """Relative distances below this one count as this one, so that the longest walk is known."""
 
-_HOLE = 1.0
+_HOLE = 0.25
 """Pixels by which two surfaces part before the gap is a hole; less is a slanted surface, stretched."""
 
-_RIM = 1.5
-"""Pixels from the last one of the near surface to where the fill of a hole is mirrored."""
+_RIM = 1.0
+"""Pixels from the last one of the near surface to the one that the fill of a hole is mirrored at."""
 
 
 _CELL = 8
