@@ -543,14 +543,14 @@ class DepthEstimator:
             with torch.inference_mode():
                 inputs = self._processor(images=arrays, return_tensors="pt").to(self.device)
                 outputs = self._model(**inputs)
-                values = self._at_size(outputs, height, width)[: len(images)]
-                depth = normalise(values[:, None].float(), self.kind).cpu()
+                values = self._at_size(outputs, height, width)[: len(images), None].float()
+                depth = normalise(values, self.kind).cpu()
         except torch.OutOfMemoryError:
             raise ClipRobustError(
                 f"depth estimator {self.name!r}: out of memory on {self.device} with {CHUNK} images; take a "
                 "smaller estimator, or precomputed depth maps"
             ) from None
-        bad = ~depth.isfinite().flatten(1).all(1)
+        bad = ~values.isfinite().flatten(1).all(1)
         if bad.any():
             culprit = dataset.ids[rows[int(bad.nonzero()[0])]]
             raise ClipRobustError(
