@@ -109,7 +109,7 @@ def test_a_users_suite_of_ten_lines(run) -> None:
     result.stdout.fnmatch_lines(
         ["clip model: reference *", "clip data: embedded, profile quick*", "*CLIP robustness*"]
     )
-    result.stdout.re_match_lines([r".*mine\s+accuracy\s+clean\s+0\.\d+ \[.*\]\s+64\s+.*pass"])
+    result.stdout.re_match_lines([r"  accuracy · clean\s+0\.\d+ \[.*\]\s+64\s+min 0\.01\s+pass"])
     document = json.loads(Path("report.json").read_text())
     assert document["schema"] == 1
     (record,) = document["measurements"]
