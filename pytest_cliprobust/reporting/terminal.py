@@ -69,8 +69,8 @@ def summarise(reporter: Any, session: Session) -> None:
         for model, records in by_model(session.records):
             if len(session.config.models) > 1:
                 console.print(Text(f"\n{model}", style="bold"))
-            for line in table(records, console.width, verbose=verbose):
-                console.print(line, soft_wrap=True)
+            for row in table(records, console.width, verbose=verbose):
+                console.print(row, soft_wrap=True)
         console.print(totals(session.records, verbose), soft_wrap=True)
     for record in session.records:
         if "evidence" in record:
