@@ -203,6 +203,7 @@ class Session:
         self.exit_status = 0
         self.worker_notes: list[str] = []
         self.encoded: dict[str, dict[str, int]] = {}
+        self.noise: dict[str, tuple[float, float]] = {}
         self.mistakes: list[str] = []
         self.changes: list[RecordChange] = []
         self.started = time.monotonic()
@@ -320,6 +321,13 @@ class Session:
         if self.journal is not None:
             lines += [f"  note: {note}" for note in self.journal.notes]
         return lines
+
+    def noise_floor(self, model: str, metric: str) -> float:
+        """Return the numerical noise below which no figure of ``metric`` decides anything."""
+        evaluation = self.evaluation(model)
+        floor = evaluation.noise_floor(metric)
+        self.noise[model] = evaluation.noise
+        return floor
 
     def notes(self) -> list[str]:
         """Return what a reader of the summary must know beside the figures."""
@@ -647,11 +655,7 @@ class Check:
             thresholds.policy,
             baseline=self._session.baseline,
             comparisons=len(thresholds.rules),
-            noise_floor=(
-                self._session.evaluation(self._model).noise_floor(measurement.metric)
-                if rule
-                else 0.0
-            ),
+            noise_floor=self._session.noise_floor(self._model, measurement.metric) if rule else 0.0,
         )
         record = files.record_of(measurement, judged, rule, self._item.nodeid)
         record["also_used"] = list(self._also_used)
@@ -743,6 +747,7 @@ def pytest_testnodedown(node: Any, error: Any) -> None:
     if own is not None and told:
         own.worker_notes += told["notes"]
         own.add_work(told["work"])
+        own.noise.update(told["noise"])
 
 
 @pytest.hookimpl(trylast=True)
@@ -758,7 +763,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitC
     if own is None or own.thresholds is None:
         return
     if own.is_worker:
-        told = {"notes": own.notes(), "work": own.work_done()}
+        told = {"notes": own.notes(), "work": own.work_done(), "noise": own.noise}
         session.config.workeroutput["cliprobust"] = told  # type: ignore[attr-defined]
         return
     own.add_work(own.work_done())

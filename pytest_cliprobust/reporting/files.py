@@ -142,7 +142,7 @@ def document(session: Session) -> dict[str, Any]:
                 "precision": evaluation.encoder.precision,
                 "run_notes": session.notes(),
                 "images": session.encoded.get(name, {}),
-                "noise": evaluation.__dict__.get("noise"),
+                "noise": session.noise.get(name),
             }
             for name, evaluation in session.evaluations.items()
         },
