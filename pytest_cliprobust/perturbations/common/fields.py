@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch.nn.functional as F
@@ -43,7 +44,7 @@ def smooth_noise(
     half = gaussian_weights(narrowed, truncate) if narrowed > 0 else [1.0]
     weights = half[:0:-1] + half
     alone = sum(w * w for w in weights)
-    neighbours = sum(a * b for a, b in zip(weights, weights[1:], strict=False))
+    neighbours = sum(a * b for a, b in itertools.pairwise(weights))
     # Variance along one axis after filter and interpolation, averaged over the phases.
     gain = sum(
         ((1 - abs(p)) ** 2 + p * p) * alone + 2 * abs(p) * (1 - abs(p)) * neighbours for p in phases
