@@ -49,8 +49,8 @@ def fog_3d(images: Tensor, *, extinction: float, depth: Tensor) -> Tensor:
     if extinction == 0:
         return images
     transmission = torch.exp(normalised(usable(depth, images)) * (-extinction * FOG_DEPTH))
-    red, green, blue = spatial_mean(images).split(1, dim=1)
-    airlight = (red + green + blue) * (1 / 3)
+    colour = spatial_mean(images)
+    airlight = (colour[:, :1] + colour[:, 1:2] + colour[:, 2:]) * (1 / 3)
     return (airlight + (images - airlight) * transmission).clamp(0, 1)
 
 
