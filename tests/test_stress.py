@@ -303,3 +303,22 @@ def test_a_slip_in_a_kornia_table_is_one_line(run, pytester, old, new, message) 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
     assert "Traceback" not in result.stderr.str()
+
+
+def test_the_command_draws_the_very_pixels_that_the_model_saw(tmp_path: Path) -> None:
+    from pytest_cliprobust import cli
+    from pytest_cliprobust.encoding import apply_perturbation, to_float
+
+    data = EmbeddedDataset("clean", limit=30, size=40)
+    batch = Subset(data, [21]).load([0])
+    noise = registry.get("gaussian_noise")
+    seen = apply_perturbation(
+        noise, to_float(batch.images), batch, parameters={"deviation": 0.2}, seed=3
+    )
+    words = ["--perturbation", "gaussian_noise", "--set", "deviation=0.2", "--seed", "3"]
+    sizes = ["--size", "40", "--cell", "40", "--out", str(tmp_path)]
+    assert cli.main(["perturb", "--embedded", "clean-00021", *words, *sizes]) == 0
+    sheet = np.asarray(Image.open(tmp_path / "clean-00021.png"))
+    expected = (seen[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    windows = np.lib.stride_tricks.sliding_window_view(sheet, (40, 40, 3))[:, :, 0]
+    assert (windows == expected).all(axis=(2, 3, 4)).any()

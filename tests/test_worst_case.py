@@ -16,6 +16,7 @@ from pytest_cliprobust.properties.figure import Figure
 from pytest_cliprobust.worst_case import (
     Evaluations,
     at_strength,
+    reproduction,
     robustness_frontier,
     worst_case,
 )
@@ -240,3 +241,58 @@ def test_a_rise_within_the_noise_is_no_warning(recwarn) -> None:
         exact = robustness_frontier(one, evaluate(0.0), 0.5)
     assert exact.strength == 1.0
     assert not exact.monotone
+
+
+def test_a_starting_point_is_looked_at_first() -> None:
+    def dip(p: Mapping[str, float]) -> float:
+        # So narrow that a short search does not come across it.
+        near = abs(p["blur"] / 4 - 0.63) < 0.004 and abs((1 - p["keep"]) / 0.8 - 0.41) < 0.004
+        return 0.1 if near else 0.9
+
+    assert worst_case(TWO, dip, 0.5, max_examples=3).holds
+    found = worst_case(
+        TWO, dip, 0.5, max_examples=3, resolution=100, start=[{"blur": 0.63, "keep": 0.41}]
+    )
+    assert found.mildest_strengths == {"blur": 0.63, "keep": 0.41}
+    assert found.worst_strengths == {"blur": 0.63, "keep": 0.41}
+
+
+def test_of_equally_bad_points_the_mildest_is_the_worst() -> None:
+    found = worst_case(TWO, lambda p: 0.4, -math.inf, max_examples=5)
+    assert found.worst_strengths == {"blur": 0.0, "keep": 0.0}
+    assert found.holds
+    assert found.conclusive
+
+
+def test_holding_again_within_the_noise_is_no_warning(recwarn) -> None:
+    values = {0.0: 0.8, 0.25: 0.68, 0.5: 0.71, 0.75: 0.6, 1.0: 0.5}
+    one = perturbation(x=(0.0, 1.0))
+
+    def evaluate(half: float):
+        return lambda p: figure(values.get(p["x"], 0.69), half)
+
+    noisy = robustness_frontier(one, evaluate(0.05), 0.7, grid=4, tolerance=0.25)
+    assert noisy.monotone
+    assert not recwarn.list
+    assert noisy.strength == 0.0  # the first failure still counts
+    with pytest.warns(UserWarning, match="fails at strength 0.25 and holds again at 0.5"):
+        robustness_frontier(one, evaluate(0.0), 0.7, grid=4, tolerance=0.25)
+
+
+def test_the_reproduction_is_a_command_that_the_parser_takes() -> None:
+    import shlex
+
+    from pytest_cliprobust import cli
+
+    line = reproduction(
+        "made_up", {"blur": 0.1 + 0.2, "keep": 1.0}, 7, load=[Path("my tests/conftest.py")]
+    )
+    words = shlex.split(line)
+    assert words[:2] == ["cliprobust", "perturb"]
+    parsed = cli.build_parser().parse_args(words[1:])
+    assert dict(parsed.settings) == {"blur": 0.1 + 0.2, "keep": 1.0}
+    assert parsed.load == [Path("my tests/conftest.py")]
+    assert parsed.perturbation == ["made_up"]
+    assert parsed.seed == 7
+    embedded = reproduction("made_up", {}, 0, image="--embedded clean-00012")
+    assert cli.build_parser().parse_args(embedded.split()[1:]).embedded == ["clean-00012"]
