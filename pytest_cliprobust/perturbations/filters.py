@@ -199,18 +199,25 @@ def _aligned(images: Tensor) -> Tensor:
     return images.clone() if images.data_ptr() % 64 else images
 
 
-def _separable(images: Tensor, half: Sequence[float], border: Border) -> Tensor:
-    """Symmetric separable filter as a sum of shifted copies; ``half``: weights at distance 0, 1, …"""
+def _shifted_sum(padded: Tensor, half: Sequence[float], dim: int) -> Tensor:
+    """Symmetric filter along ``dim`` as a sum of shifted copies, shorter than ``padded`` by its reach.
+
+    ``half``: weights at distance 0, 1, …
+    """
     radius = len(half) - 1
-    result = images
-    for dim in (-1, -2):
-        padded = pad(result, *((0, radius) if dim == -1 else (radius, 0)), border)
-        size = images.shape[dim]
-        result = result * half[0]
-        for i in range(1, radius + 1):
-            pair = padded.narrow(dim, radius - i, size) + padded.narrow(dim, radius + i, size)
-            result = result.add_(pair, alpha=half[i])
+    size = padded.shape[dim] - 2 * radius
+    result = padded.narrow(dim, radius, size) * half[0]
+    for i in range(1, radius + 1):
+        pair = padded.narrow(dim, radius - i, size) + padded.narrow(dim, radius + i, size)
+        result = result.add_(pair, alpha=half[i])
     return result
+
+
+def _separable(images: Tensor, half: Sequence[float], border: Border) -> Tensor:
+    """Symmetric separable filter; ``half``: weights at distance 0, 1, …"""
+    radius = len(half) - 1
+    across = _shifted_sum(pad(images, 0, radius, border), half, -1)
+    return _shifted_sum(pad(across, radius, 0, border), half, -2)
 
 
 def _banded_products(images: Tensor, across: Tensor, along: Tensor, radius: int) -> Tensor:
@@ -274,33 +281,33 @@ def disk_filter(images: Tensor, radius: float, alias_sigma: float = 0.0) -> Tens
     """
     reach = math.floor(max(radius, 0.0) + 1e-9)
     height, width = images.shape[-2:]
-    result = images
-    if reach:
-        rows: dict[int, list[int]] = {}
-        for row in range(-reach, reach + 1):
-            rows.setdefault(math.isqrt(int(radius * radius - row * row + 1e-6)), []).append(row)
-        count = sum((2 * half + 1) * len(group) for half, group in rows.items())
-        padded = pad(images, reach, reach, "reflect")
-        run = padded.narrow(-1, reach, width) * (1 / count)
-        padded = padded * (1 / count)
-        blurred: Tensor | None = None
-        for half in range(reach + 1):
-            if half:
-                run = run.add_(padded.narrow(-1, reach - half, width))
-                run = run.add_(padded.narrow(-1, reach + half, width))
-            for row in rows.get(half, ()):
-                piece = run.narrow(-2, reach + row, height)
-                blurred = piece.clone() if blurred is None else blurred.add_(piece)
-        assert blurred is not None
-        result = blurred
+    soft = [1.0]
     if alias_sigma > 0:
-        weights = [math.exp(-0.5 * (i / alias_sigma) ** 2) for i in range(3 if radius > 8 else 2)]
-        whole = weights[0] + 2 * sum(weights[1:])
-        # A symmetric filter on a reflected image gives a reflected result: the rim may be softened
-        # after the disk. Below 0.2 pixels there is nothing to soften.
-        if weights[1] / whole > 1e-6:
-            result = _separable(result, [w / whole for w in weights], "reflect")
-    return result
+        soft = [math.exp(-0.5 * (i / alias_sigma) ** 2) for i in range(3 if radius > 8 else 2)]
+        whole = soft[0] + 2 * sum(soft[1:])
+        # Below 0.2 pixels there is nothing to soften.
+        soft = [w / whole for w in soft] if soft[1] / whole > 1e-6 else [1.0]
+    rim = len(soft) - 1
+    rows: dict[int, list[int]] = {}
+    for row in range(-reach, reach + 1):
+        rows.setdefault(math.isqrt(int(radius * radius - row * row + 1e-6)), []).append(row)
+    count = sum((2 * half + 1) * len(group) for half, group in rows.items())
+    padded = pad(images, reach + rim, reach + rim, "reflect")
+    # The rim is softened along the rows before and along the columns after the disk. The first of the
+    # two also divides by the number of pixels.
+    padded = _shifted_sum(padded, [w / count for w in soft], -1)
+    run = padded.narrow(-1, reach, width).clone()
+    tall = height + 2 * rim
+    blurred: Tensor | None = None
+    for half in range(reach + 1):
+        if half:
+            run = run.add_(padded.narrow(-1, reach - half, width))
+            run = run.add_(padded.narrow(-1, reach + half, width))
+        for row in rows.get(half, ()):
+            piece = run.narrow(-2, reach + row, tall)
+            blurred = piece.clone() if blurred is None else blurred.add_(piece)
+    assert blurred is not None
+    return _shifted_sum(blurred, soft, -2) if rim else blurred
 
 
 @sample_by_sample
