@@ -56,7 +56,7 @@ def saturate(images: Tensor, *, gain: float, lift: float = 0.0) -> Tensor:
     tints it. The published severities 1 and 2 desaturate, 3 to 5 saturate: they are not monotone in
     distortion.
     """
-    red, green, blue = images.split(1, 1)
+    red, green, blue = images.chunk(3, 1)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
     # The chroma may grow up to the value (saturation 1); one of 8-bit images is at least 1/255.
@@ -141,12 +141,11 @@ def elastic_transform(
         # The variance of a uniform variable is a third; the filter's gain is that at 224 pixels.
         field = field.mul_(displacement / math.sqrt(3) * _gain(sigma) * scale).to(images.dtype)
         right, down = right + field[:, 0], down + field[:, 1]
-    grid = torch.stack(
-        torch.broadcast_tensors(
-            right * (2 / width) + (1 / width - 1), down * (2 / height) + (1 / height - 1)
-        ),
-        -1,
-    )
+    # From pixels to grid_sample's [-1, 1], whose ends are the outer edges of the pixels.
+    shape = (images.shape[0], height, width)
+    right = (right * (2 / width) + (1 / width - 1)).expand(shape)
+    down = (down * (2 / height) + (1 / height - 1)).expand(shape)
+    grid = torch.stack((right, down), -1)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False).clamp_(0, 1)
 
 
@@ -331,7 +330,7 @@ def _steps(quality: float, luma_blocks: int, chroma_blocks: int) -> tuple[Any, .
 def _parts(images: Tensor, result: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """Return both batches split into what is worked on at once: samples on the host, else all."""
     if on_host(images):
-        return images.split(1), result.split(1)
+        return torch.split(images, 1), torch.split(result, 1)
     return (images,), (result,)
 
 
@@ -355,7 +354,7 @@ def _green(luma: Tensor, red: Tensor, blue: Tensor) -> Tensor:
 def _along(images: Tensor, matrix: Tensor) -> Tensor:
     """Apply ``matrix`` (m, k) to each run of k columns of (B, H, W): (B, W·m/k, H), axes swapped."""
     taps = matrix.shape[-1]
-    runs = images.unflatten(-1, (-1, taps))
+    runs = torch.unflatten(images, -1, (-1, taps))
     total = runs[..., :1] * matrix[:, 0]
     for i in range(1, taps):
         total = torch.addcmul(total, runs[..., i : i + 1], matrix[:, i])
@@ -366,8 +365,8 @@ def _mend(images: Tensor, planes: int) -> Tensor:
     """Let blocks of 16 rows of (B, planes·H, W) share their edges, weights 3/4 and 1/4, in place."""
     high = images.shape[1] // planes
     if high > 16:
-        blocks = images.unflatten(1, (planes, high))[:, :, 15:-1]
-        edges = blocks.unflatten(2, (-1, 16))[:, :, :, :2]
+        blocks = torch.unflatten(images, 1, (planes, high))[:, :, 15:-1]
+        edges = torch.unflatten(blocks, 2, (-1, 16))[:, :, :, :2]
         edges.lerp_(edges.flip(3), 0.25)
     return images
 
@@ -381,10 +380,11 @@ def _codec(images: Tensor, constants: Sequence[Tensor]) -> Tensor:
     luma = _luma(red, green, blue)
     # One tall picture of both chroma planes: blocks never cross from one to the other.
     chroma = torch.cat([torch.sub(luma, c, alpha=255.0) for c in (red, blue)], 1)
-    chroma = _along(_along(chroma, halving), halving).unflatten(1, (2, -1, 8))
+    chroma = torch.unflatten(_along(_along(chroma, halving), halving), 1, (2, -1, 8))
     chroma = (chroma * chroma_in).round_().mul_(chroma_out).flatten(1, 3)
     chroma = _mend(_along(_mend(_along(chroma, doubling), 1), doubling), 2)
-    luma = _along(_along(luma.round_().sub_(128.0), analysis), analysis).unflatten(1, (-1, 8))
+    luma = _along(_along(luma.round_().sub_(128.0), analysis), analysis)
+    luma = torch.unflatten(luma, 1, (-1, 8))
     luma = (luma * luma_in).round_().mul_(luma_out).flatten(1, 2)
     luma = _along(_along(luma, synthesis), synthesis).add_(128 / 255)[:, :height, :width]
     red, blue = chroma[:, :height, :width], chroma[:, rows : rows + height, :width]

@@ -81,7 +81,7 @@ def snow(
     angle = random.uniform(seeds, (), -135.0, -45.0, stream=1)
     flakes = motion_filter(flakes, max(round(radius * scale), 1), sigma * scale, angle)
     flakes = flakes + flakes.flip((-2, -1))
-    red, green, blue = images.split(1, 1)
+    red, green, blue = images.chunk(3, 1)
     grey = torch.add(red * (0.299 * 1.5), green, alpha=0.587 * 1.5)
     grey = grey.add(blue, alpha=0.114 * 1.5).add_(0.5)
     white = torch.maximum(images, grey)
@@ -128,9 +128,9 @@ def _crystals(seeds: Tensor, height: int, width: int, scale: float) -> list[Tens
     ends = (across * long, up * long, across * slim, up * slim)
     drawn = torch.stack((x, y, *ends, barbs / long, barbs * bent / slim, tone, light), 1)
     layers = []
-    for k, own in enumerate(drawn.split(counts, -1)):
+    for k, own in enumerate(torch.split(drawn, counts, -1)):
         cell, (rows, columns) = cells[k], grids[k]
-        own = own.unflatten(-1, (rows + 1, columns + 1))
+        own = own.reshape(own.shape[0], -1, rows + 1, columns + 1)
         corners = [(i, j) for i in range(2) for j in range(2)]
         around = torch.stack([own[..., i : i + rows, j : j + columns] for i, j in corners], 2)
         # Each (B, 4, rows, columns, 1, 1).
@@ -278,7 +278,7 @@ def brightness(images: Tensor, *, lift: float) -> Tensor:
 
     All channels are scaled by the same factor, new value over old; black becomes grey.
     """
-    red, green, blue = images.split(1, 1)
+    red, green, blue = images.chunk(3, 1)
     value = torch.maximum(torch.maximum(red, green), blue)
     lifted = value.add(lift).clamp_(max=1)
     black = (value < 1e-6).to(images.dtype)
