@@ -156,7 +156,7 @@ def _inside(height: int, width: int, margin: int) -> tuple[list[int]]:
 
 
 def _one_round(offset: Tensor, inside: Tensor, *, chained: bool) -> Tensor:
-    """Return each pixel's source (B, N) int64, from its offset (0 where it is not visited).
+    """Return each pixel's source (B, N) int64, from its offset (0 where it is not visited; overwritten).
 
     A pixel that copies from one visited before it gets what that one has copied: its source is found by
     following the offsets until they lead to a pixel not yet visited. Pointers are followed by doubling:
@@ -168,10 +168,10 @@ def _one_round(offset: Tensor, inside: Tensor, *, chained: bool) -> Tensor:
         return target
     # Pixels are visited from the last to the first: those behind have been visited.
     behind = inside.expand_as(target).gather(1, target).mul_(offset.clamp_(min=0))
-    last = behind.add_(here)
+    last, other = behind.add_(here), offset
     for _ in range(_DOUBLINGS):
-        last = last.gather(1, last)
-    return target.gather(1, last)
+        last, other = torch.gather(last, 1, last, out=other), last
+    return torch.gather(target, 1, last, out=other)
 
 
 @register(
