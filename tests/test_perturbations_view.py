@@ -113,6 +113,15 @@ def test_a_wide_field_of_view_is_the_picture_shrunk(factor: float) -> None:
     torch.testing.assert_close(ours[:, 2, 2], corner, rtol=0, atol=0.05)
 
 
+def test_a_wide_field_of_view_does_not_alias() -> None:
+    noise = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    inputs = {"images": noise, "seeds": torch.tensor([1])}
+    ours = apply("view_field_of_view", inputs, factor=1.75, direction=1)
+    shrunk = F.interpolate(noise, size=(64, 64), mode="bilinear", antialias=True)[0]
+    ratio = float(middle(ours, 28).std() / middle(shrunk, 4).std())
+    assert 0.8 < ratio < 1.25
+
+
 @pytest.mark.parametrize("direction", [1, -1])
 @pytest.mark.parametrize("name", ["view_pitch", "view_yaw"])
 def test_pitch_and_yaw_agree_with_the_composer(name: str, direction: int) -> None:

@@ -147,6 +147,15 @@ def test_holes_go_on_as_the_background_does() -> None:
     assert float((seen[:, 28] - seen[:, 33]).min()) > 3 / 64
 
 
+def test_holes_do_not_show_the_next_object() -> None:
+    image, distance = plain()
+    image[:, :, 24:40, 40:56] = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1)
+    distance[..., 24:40, 40:56] = 1.0
+    seen = moved_view(image, distance, movement(9, 0), reach=9)
+    # The two objects, now at columns 11 and 31, with their rims leave a gap of two columns.
+    assert float(seen[0, 2, 26:38, 28:30].min()) > 0.99
+
+
 def test_the_nearer_hides_the_farther() -> None:
     image, distance = plain(near=3.0, far=1.0)  # a blue frame, and red three times as far
     seen = moved_view(image, distance, movement(9, 0), reach=9)

@@ -1,6 +1,6 @@
 """Perturbations: batched functions on image tensors, on whichever device the tensors live.
 
 One registry (:mod:`.registry`); each family in one file or package: ``common`` (2D, Hendrycks &
-Dietterich 2019), ``depth`` (3D, Kar et al. 2022), ``codec``, ``view``, ``occlusion``, ``typographic``,
-``kornia_adapter``, ``cue_conflict``, ``adversarial``.
+Dietterich 2019), ``depth`` (3D, Kar et al. 2022, and changes of view), ``codec``, ``occlusion``,
+``typographic``, ``kornia_adapter``, ``cue_conflict``, ``adversarial``.
 """
