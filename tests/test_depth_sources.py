@@ -594,32 +594,52 @@ def test_before_and_after_for_evidence(folder: Any, tmp_path: Path) -> None:
 
 
 SUITE = """
+    import av
     import pytest
     from pytest_cliprobust.properties import accuracy
 
-    @pytest.mark.parametrize("name", ["fog_3d", "iso_noise"])
+    av.codecs_available = {"mpeg4"}
+
+    @pytest.mark.parametrize("name", ["fog_3d", "h265_crf", "iso_noise"])
     def test_mine(clip, check, name):
         data = clip.dataset("clean")
         check(accuracy.accuracy_of(clip.correct(data, name, 3)), perturbation=name, severity=3)
+"""
+
+BOUND = """
+schema = 1
+[[threshold]]
+suite = "mine"
+metric = "accuracy"
+perturbation = "h265_crf"
+min = 0.0
 """
 
 
 def test_clip_depth_in_a_run(
     folder: Any, checkpoints: dict[str, Path], pytester: pytest.Pytester, tmp_path: Path
 ) -> None:
+    """Without depth, and without an encoder, tests are not run; a bound that waits for them fails."""
     images, _ = folder
     pytester.makepyfile(test_mine=SUITE)
     (pytester.path / "thresholds.toml").write_text("schema = 1\n")
     common = ("--clip-model=reference", f"--clip-data={images.root}", "-rs")
     common += (f"--clip-cache-dir={tmp_path / 'features'}",)
     result = pytester.runpytest_subprocess(*common, "--clip-report=none.json")
-    result.assert_outcomes(passed=1, skipped=1)
-    result.stdout.fnmatch_lines(["*SKIPPED*'fog_3d' needs*--clip-depth*"])
+    result.assert_outcomes(passed=1, skipped=2)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines_random(
+        ["*SKIPPED*'fog_3d' needs*--clip-depth*", "*SKIPPED*'h265_crf' needs*libx26*pip install*"]
+    )
     told = json.loads((pytester.path / "none.json").read_text())
-    assert ["fog_3d" in entry["test"] for entry in told["not_run"]] == [True]
+    assert len(told["not_run"]) == 2
+    (pytester.path / "thresholds.toml").write_text(BOUND)
     result = pytester.runpytest_subprocess(*common, f"--clip-depth={checkpoints['dpt']}")
-    result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines([f"clip depth: {checkpoints['dpt']}"])
+    result.assert_outcomes(passed=2, skipped=1)
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(
+        [f"clip depth: {checkpoints['dpt']}", "error: *h265_crf*was not measured*"]
+    )
     result = pytester.runpytest_subprocess(*common, "--clip-depth=./nowhere")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --clip-depth ./nowhere: there is no such folder*"])
