@@ -303,12 +303,38 @@ def _colours(red: float, green: float, blue: float) -> tuple[Any, ...]:
 _FAR = 20
 
 
-def _edges(inside: Tensor) -> Tensor:
-    """Return where a mask (B, 1, H, W) differs from its right or lower neighbour, as bool."""
-    edges = torch.zeros_like(inside)
-    edges[..., :-1] |= inside[..., :-1] ^ inside[..., 1:]
-    edges[..., :-1, :] |= inside[..., :-1, :] ^ inside[..., 1:, :]
-    return edges
+def _edges(levels: Tensor) -> Tensor:
+    """Return the strong edges of whole ``levels`` (B, 1, H, W) from 0 to 255, as bool.
+
+    Canny's detector (PAMI 1986) as OpenCV has it: Sobel gradients, magnitude |x| + |y|, kept where it
+    exceeds 150 and is the largest of three along the gradient's direction, in steps of 45 degrees.
+    """
+    height, width = levels.shape[-2:]
+    padded = pad(levels, 1, 1, "replicate")
+    high, middle, low = (padded.narrow(-2, i, height) for i in range(3))
+    column = torch.add(high + low, middle, alpha=2)
+    x = column.narrow(-1, 2, width) - column.narrow(-1, 0, width)
+    row = low - high
+    y = row.narrow(-1, 0, width) + row.narrow(-1, 2, width)
+    y.add_(row.narrow(-1, 1, width), alpha=2)
+    falling = torch.signbit(x * y)
+    x.abs_()
+    y.abs_()
+    strength = x + y
+    around = F.pad(strength, (1, 1, 1, 1))
+
+    def at(down: int, right: int) -> Tensor:
+        return around[..., 1 + down : 1 + down + height, 1 + right : 1 + right + width]
+
+    tangent = math.tan(math.pi / 8)
+    across = y < x * tangent
+    along = y > x * (tangent + 2)
+    ridge = (strength > at(0, -1)) & (strength >= at(0, 1)) & across
+    ridge |= (strength > at(-1, 0)) & (strength >= at(1, 0)) & along
+    steep = ~(across | along)
+    ridge |= (strength > at(-1, -1)) & (strength > at(1, 1)) & steep & ~falling
+    ridge |= (strength > at(-1, 1)) & (strength > at(1, -1)) & steep & falling
+    return ridge & (strength > 150)
 
 
 def _distance(edges: Tensor, far: int) -> Tensor:
@@ -354,10 +380,10 @@ def _equalised(levels: Tensor, count: int) -> Tensor:
     return table.gather(1, index).view(levels.shape)
 
 
-def _relief(inside: Tensor, scale: float) -> Tensor:
-    """Return how drops catch the light, 0 to 255, (B, 1, H, W): embossed distances to their rims."""
+def _light(levels: Tensor, scale: float) -> Tensor:
+    """Return how drops of ``levels`` (B, 1, H, W) catch the light, 0 to 255: embossed distances."""
     far = max(round(_FAR * scale), 2)
-    distance = _distance(_edges(inside), far).mul_(_FAR / far)
+    distance = _distance(_edges(levels), far).mul_(_FAR / far)
     levels = _mean_of_nine(distance).add_(1e-4).floor_()
     equal = _equalised(levels, _FAR + 1)
     height, width = equal.shape[-2:]
@@ -404,10 +430,9 @@ def spatter(
     it exceeds ``threshold``. Water is the liquid times the light on its drops (distance to their rims
     up to 20 pixels, blurred, equalised, embossed and blurred again), scaled to ``strength`` at its
     brightest, and is added in pale turquoise. Mud covers what a Gaussian of ``rim`` pixels over the
-    liquid's mask leaves above 0.8. Differences: rims are where the mask changes (the side that
-    the reference's Canny detector takes; its weak edges inside drops are left out), distances are
-    exact and not those of a 5 × 5 chamfer, liquid and light are not rounded to 8 bits. At other sizes
-    than 224 the liquid keeps the variance that the Gaussian leaves there.
+    liquid's mask leaves above 0.8. Differences: of Canny's edges the weak ones, which go on from
+    strong ones, are left out; distances are exact and not those of a 5 × 5 chamfer; the light is not
+    rounded to 8 bits. At other sizes than 224 the liquid has the variance that it has there.
     """
     height, width = images.shape[-2:]
     scale = relative_size(images)
@@ -421,7 +446,9 @@ def spatter(
         cover = (cover * (cover >= 0.8)).to(images.dtype)
         colour = _colours(images, *_MUD)[0]
         return torch.addcmul(images, colour - images, cover).clamp_(0, 1)
-    light = liquid.mul_(deviation * gain).add_(mean).mul_(inside).mul_(_relief(inside, scale))
+    liquid = liquid.mul_(deviation * gain).add_(mean).mul_(inside)
+    levels = liquid.mul_(255).floor_().clamp_(0, 255)
+    light = levels * _light(levels, scale)
     brightest = light.amax((-2, -1), keepdim=True).clamp(min=1e-6)
     water = light.mul_(strength / brightest).to(images.dtype)
     return torch.addcmul(images, water, _colours(images, *_WATER)[0]).clamp_(0, 1)
