@@ -197,6 +197,26 @@ def test_the_key_changes_with_any_map(folder: Any) -> None:
     assert source.key(images) != before
 
 
+def test_maps_are_read_once(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, where = folder
+    read: list[Path] = []
+    really = depth.read_depth
+    monkeypatch.setattr(depth, "read_depth", lambda p, scale: (read.append(p), really(p, scale))[1])
+    source = DepthFiles(where)
+    first = source.depth(images, images.ids)
+    assert torch.equal(source.depth(images, images.ids), first)
+    assert len(read) == 4
+    np.save(where / "cat" / "0.npy", np.load(where / "cat" / "0.npy") * 2.0)
+    changed = source.depth(images, images.ids)
+    assert len(read) == 5
+    assert torch.equal(changed[0], first[0] * 2)
+    monkeypatch.setattr(depth, "KEPT_BYTES", 0)
+    poor = DepthFiles(where)
+    assert torch.equal(poor.depth(images, images.ids), changed)
+    assert torch.equal(poor.depth(images, images.ids), changed)
+    assert len(read) == 13
+
+
 def damage(where: Path, kind: str) -> None:
     path = where / "cat" / "0.npy"
     values = np.load(path)

@@ -27,6 +27,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -63,6 +64,9 @@ SMALLEST = 1e-3
 
 CHUNK = 16
 """Images a forward pass of an estimator, always: figures must not depend on the batch size."""
+
+KEPT_BYTES = 2**28
+"""Memory for framed maps that are kept between perturbations."""
 
 SUFFIXES = (".npy", ".exr", ".png")
 SETTINGS = "depth.json"
@@ -272,6 +276,15 @@ def filled(values: Floats, kind: Kind) -> Floats | None:
     return np.where(valid, values, farthest)
 
 
+@dataclass
+class _Known:
+    """What is kept for one data set: where its frames lie, and framed maps by file."""
+
+    positions: dict[tuple[int, int], Positions] = field(default_factory=dict)
+    maps: dict[tuple[str, int, int], Floats] = field(default_factory=dict)
+    size: int = 0
+
+
 class DepthFiles:
     """Depth maps in a folder that mirrors the images', or next to them, as a :class:`DepthSource`.
 
@@ -301,9 +314,7 @@ class DepthFiles:
                 f"--clip-depth {self.name}: there is no such folder; check the path"
             )
         self.kind, self.png_scale = _settings(self.folder / SETTINGS)
-        self._positions: WeakKeyDictionary[Framed, dict[tuple[int, int], Positions]] = (
-            WeakKeyDictionary()
-        )
+        self._known: WeakKeyDictionary[Framed, _Known] = WeakKeyDictionary()
 
     def key(self, dataset: Dataset) -> str:
         """Return a digest over names, sizes and times of the maps; see :class:`DepthSource`.
@@ -343,8 +354,9 @@ class DepthFiles:
             ClipRobustError: a map is missing, unreadable, empty, or of another shape than its image.
         """
         images = self._images(dataset)
+        known = self._known.setdefault(images, _Known())
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-            maps = list(pool.map(lambda name: self._one(images, name), ids))
+            maps = list(pool.map(lambda name: self._one(images, name, known), ids))
         return normalise(torch.from_numpy(np.stack(maps))[:, None], self.kind)
 
     def _images(self, dataset: Dataset) -> Framed:
@@ -355,8 +367,19 @@ class DepthFiles:
             )
         return whole
 
-    def _one(self, images: Framed, name: str) -> Floats:
+    def _one(self, images: Framed, name: str, known: _Known) -> Floats:
         path = self.find(images, name)
+        status = path.stat()
+        key = (str(path), status.st_size, status.st_mtime_ns)
+        if key not in known.maps:
+            framed = self._framed(images, name, path, known)
+            if known.size + framed.nbytes > KEPT_BYTES:
+                return framed
+            known.maps[key] = framed
+            known.size += framed.nbytes
+        return known.maps[key]
+
+    def _framed(self, images: Framed, name: str, path: Path, known: _Known) -> Floats:
         values = filled(read_depth(path, self.png_scale), self.kind)
         if values is None:
             raise ClipRobustError(
@@ -370,10 +393,9 @@ class DepthFiles:
                 f"depth file {str(path)!r} is {wide}×{tall}, its image {str(images.root / name)!r} "
                 f"{width}×{height} (as EXIF turns it); both must have the same shape"
             )
-        known = self._positions.setdefault(images, {})
-        if (height, width) not in known:
-            known[height, width] = frame_positions(images.frame, height, width)
-        rows, columns = known[height, width]
+        if (height, width) not in known.positions:
+            known.positions[height, width] = frame_positions(images.frame, height, width)
+        rows, columns = known.positions[height, width]
         row = _nearest(rows, height, tall)
         column = _nearest(columns, width, wide)
         framed: Floats = np.ascontiguousarray(values[row][:, column])
