@@ -155,13 +155,17 @@ def _gain(sigma: float) -> float:
 
 
 def _box(size: int, target: int) -> list[list[int]]:
-    """Return the positions that PIL's BOX filter averages for each target: they part the row."""
+    """Return the positions that PIL's BOX filter averages for each target."""
     scale = size / target
-    return [
-        [j for j in range(size) if -0.5 < (j + 0.5 - (i + 0.5) * scale) / scale <= 0.5]
-        or [min(int((i + 0.5) * scale), size - 1)]
-        for i in range(target)
-    ]
+    windows = []
+    for i in range(target):
+        # In PIL's own order of rounding: a pixel on a seam falls to the same side.
+        centre = (i + 0.5) * scale
+        low = max(int(centre - 0.5 * scale + 0.5), 0)
+        high = min(int(centre + 0.5 * scale + 0.5), size)
+        window = [j for j in range(low, high) if -0.5 < (j - centre + 0.5) * (1 / scale) <= 0.5]
+        windows.append(window or [min(int(centre), size - 1)])
+    return windows
 
 
 @tables
@@ -185,7 +189,13 @@ def _blocks(size: int, target: int) -> tuple[Any, ...]:
 
 
 def _nearest(size: int, target: int) -> list[int]:
-    return [min(int((i + 0.5) * size / target), size - 1) for i in range(target)]
+    """Return the position that PIL's NEAREST filter takes for each target."""
+    positions, place, step = [], 0.5 * size / target, size / target
+    for _ in range(target):
+        positions.append(min(int(place), size - 1))
+        # Added up as PIL does: a position on a seam falls to the same side.
+        place += step
+    return positions
 
 
 @tables
