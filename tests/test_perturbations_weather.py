@@ -1,0 +1,306 @@
+"""Weather corruptions against ``imagecorruptions``: the right severity and no other."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from imagecorruptions import corrupt
+from torch import Tensor
+
+from pytest_cliprobust.datasets.loading import load_dataset
+from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.perturbations.common import weather
+
+GREY = 100 / 255
+COUNT = 32
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Tensor:
+    dataset = load_dataset("clean", profile="quick")
+    return dataset.load(range(0, len(dataset.ids), 67)).images
+
+
+def reference(name: str, severity: int, value: int = 100) -> Tensor:
+    """Return what the reference makes of plain grey, (COUNT, 3, 224, 224) in [0, 1]."""
+    np.random.seed(severity)  # the reference draws from the global generator
+    plain = np.full((224, 224, 3), value, np.uint8)
+    drawn = [corrupt(plain, corruption_name=name, severity=severity) for _ in range(COUNT)]
+    return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2) / 255
+
+
+def ours(name: str, severity: int, value: int = 100) -> Tensor:
+    """Return what ours makes of it."""
+    plain = torch.full((COUNT, 3, 224, 224), value / 255)
+    return registry.get(name)(plain, severity, seeds=torch.arange(COUNT) * 104729 + 11)
+
+
+def statistics(images: Tensor) -> dict[str, float]:
+    """Return moments, quantiles, coverage and correlations at two pixels' distance."""
+    grey = images.double().mean(1)
+    centred = grey - grey.mean((1, 2), keepdim=True)
+    power = centred.square().mean()
+    quantiles = torch.quantile(grey.flatten()[::7], torch.tensor([0.5, 0.9, 0.99]).double())
+    roughness = {
+        f"rough{k}": float((grey[:, :, k:] - grey[:, :, :-k]).square().mean().sqrt())
+        for k in (4, 16)
+    }
+    return {
+        "mean": float(grey.mean()),
+        "deviation": float(power.sqrt()),
+        "median": float(quantiles[0]),
+        "p90": float(quantiles[1]),
+        "p99": float(quantiles[2]),
+        "coverage": float(((grey - GREY).abs() > 2 / 255).double().mean()),
+        "across": float((centred[:, :, 2:] * centred[:, :, :-2]).mean() / power),
+        "down": float((centred[:, 2:] * centred[:, :-2]).mean() / power),
+        **roughness,
+    }
+
+
+def spectrum(images: Tensor) -> Tensor:
+    """Return the shares of the power in six bands from coarse to fine."""
+    grey = images.double().mean(1)
+    window = torch.hann_window(grey.shape[-1], periodic=False, dtype=torch.float64)
+    centred = (grey - grey.mean((1, 2), keepdim=True)) * window * window[:, None]
+    power = torch.fft.fft2(centred).abs().square()
+    power = power / power.sum((1, 2), keepdim=True)
+    axis = torch.fft.fftfreq(grey.shape[-1], dtype=torch.float64)
+    frequency = torch.hypot(axis[:, None], axis)
+    bands = ((0.0, 0.03), (0.03, 0.06), (0.06, 0.12), (0.12, 0.25), (0.25, 0.8))
+    return torch.stack(
+        [power[:, (frequency >= a) & (frequency < b)].sum(1).mean() for a, b in bands]
+    )
+
+
+def disagreements(
+    a: Mapping[str, float], b: Mapping[str, float], absolute: Mapping[str, float], relative: Any
+) -> list[str]:
+    return [key for key, bound in absolute.items() if abs(a[key] - b[key]) > bound] + [
+        key for key, bound in relative.items() if abs(a[key] / b[key] - 1) > bound
+    ]
+
+
+#: For each corruption how far statistics may lie apart, absolutely and relatively: some three times
+#: what was measured with 48 draws.
+BOUNDS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
+    "snow": (
+        {"mean": 0.012, "median": 0.012, "p90": 0.02, "p99": 0.04, "across": 0.07, "down": 0.07},
+        {"deviation": 0.06},
+    ),
+    "fog": (
+        {"mean": 0.035, "p99": 0.03},
+        {"deviation": 0.16, "rough4": 0.08, "rough16": 0.12},
+    ),
+    "spatter": (
+        {"mean": 0.006, "median": 0.001, "p99": 0.05, "across": 0.06, "down": 0.06},
+        {"deviation": 0.12, "coverage": 0.12},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BOUNDS))
+def test_statistics_match_those_of_the_reference_at_no_other_severity(name: str) -> None:
+    expected = [statistics(reference(name, severity)) for severity in range(1, 6)]
+    found = [statistics(ours(name, severity)) for severity in range(1, 6)]
+    for i, statistic in enumerate(expected):
+        assert disagreements(found[i], statistic, *BOUNDS[name]) == [], i + 1
+        for j in {max(i - 1, 0), min(i + 1, 4)} - {i}:
+            if (name, i + j) == ("fog", 1):
+                continue  # the first two differ in their amount alone, which another test measures
+            assert disagreements(found[j], statistic, *BOUNDS[name]), (i + 1, j + 1)
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_brightness_matches_the_reference_and_no_other_severity_does(
+    severity: int, scenes: Tensor
+) -> None:
+    picture = scenes[5:6]
+    expected = corrupt(
+        picture[0].permute(1, 2, 0).numpy(), corruption_name="brightness", severity=severity
+    )
+    for other in range(1, 6):
+        result = registry.get("brightness")(picture / 255, other)[0].permute(1, 2, 0)
+        error = (result - torch.from_numpy(expected) / 255).double().square().mean()
+        agreement = -10 * float(torch.log10(error))
+        assert agreement > 51 if other == severity else agreement < 35
+
+
+def test_brightness_of_black_is_grey_and_hue_stays() -> None:
+    images = torch.tensor([[0.0, 0.0, 0.0], [0.2, 0.4, 0.1]]).view(2, 3, 1, 1)
+    lifted = weather.brightness(images, lift=0.4)[..., 0, 0]
+    torch.testing.assert_close(lifted, torch.tensor([[0.4, 0.4, 0.4], [0.4, 0.8, 0.2]]))
+
+
+def test_snow_falls_within_45_degrees_of_the_vertical_and_in_both_halves() -> None:
+    flakes = ours("snow", 3, 0)
+    flakes = flakes - flakes.amin((1, 2, 3), keepdim=True)
+    # On black, what falls is the same upside down.
+    torch.testing.assert_close(flakes, flakes.flip((2, 3)), rtol=0, atol=1e-5)
+    statistic = statistics(ours("snow", 3))
+    assert statistic["down"] > statistic["across"] + 0.15
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_fog_dims_what_is_behind_it_as_the_reference_does(severity: int) -> None:
+    """The veil cancels from two pictures that share it: what is left is m / (m + amount)."""
+    pair = []
+    for value in (60, 120):
+        picture = np.full((64, 64, 3), value, np.uint8)
+        picture[5, 5] = 200
+        pair.append(picture)
+    theirs = []
+    for picture in pair:
+        np.random.seed(severity)
+        theirs.append(corrupt(picture, corruption_name="fog", severity=severity).mean())
+    images = torch.from_numpy(np.stack(pair)).permute(0, 3, 1, 2) / 255
+    for other in range(1, 6):
+        results = registry.get("fog")(images, other, seeds=torch.tensor([7, 7]))
+        dimming = float(results[1].mean() - results[0].mean()) * 255
+        close = dimming == pytest.approx(theirs[1] - theirs[0], rel=0.04)
+        amounts = [registry.get("fog").parameters(s)["amount"] for s in (severity, other)]
+        assert close == (amounts[0] == amounts[1])
+
+
+def test_fog_is_a_full_range_veil_that_keeps_the_brightest_value() -> None:
+    size, amount = 64, 2.0
+    images = torch.full((6, 3, size, size), 0.25)
+    images[:, :, 0, 0] = 0.8
+    seeds = torch.arange(6)
+    result = weather.fog(images, amount=amount, decay=1.7, seeds=seeds)
+    veil = (result * (0.8 + amount) / 0.8 - images) / amount
+    assert float((veil.amax((1, 2, 3)) - 1).abs().max()) < 1e-4
+    assert float(veil.amin((1, 2, 3)).abs().max()) < 1e-4
+    torch.testing.assert_close(veil[:, 0], veil[:, 2], rtol=0, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------------------------
+# Frost
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_frost_blends_with_the_published_weights(severity: int) -> None:
+    keep, weight = ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))[severity - 1]
+    seeds = torch.arange(8)
+    frost = registry.get("frost")
+    black = frost(torch.zeros(8, 3, 96, 96), severity, seeds=seeds)
+    grey = frost(torch.full((8, 3, 96, 96), 0.2), severity, seeds=seeds)
+    inside = grey < 1
+    torch.testing.assert_close((grey - black)[inside], torch.full_like(grey, 0.2 * keep)[inside])
+    pane = weather.frost(torch.zeros(8, 3, 96, 96), keep=1.0, frost=1.0, seeds=seeds)
+    torch.testing.assert_close(black, pane * weight, rtol=1e-4, atol=1e-5)
+
+
+def photographs() -> Tensor:
+    """Return crops of the reference's six photographs of frost, enlarged as there: (48, 3, 224, 224)."""
+    import cv2
+
+    crops = []
+    folder = importlib.resources.files("imagecorruptions") / "frost"
+    for i in range(1, 7):
+        path = folder / f"frost{i}.{'png' if i < 4 else 'jpg'}"
+        photograph = cv2.imread(str(path))[..., ::-1]
+        photograph = cv2.resize(photograph, None, fx=1.1, fy=1.1, interpolation=cv2.INTER_CUBIC)
+        rows, columns = (side - 224 for side in photograph.shape[:2])
+        crops += [
+            photograph[rows * j // 3 :, columns * k :][:224, :224]
+            for j in range(4)
+            for k in range(2)
+        ]
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2) / 255
+
+
+def test_frost_looks_like_the_reference_s_photographs() -> None:
+    count = 96
+    pane = weather.frost(
+        torch.zeros(count, 3, 224, 224), keep=1.0, frost=1.0, seeds=torch.arange(count) * 31 + 5
+    )
+    real = photographs()
+    means = [images.mean((0, 2, 3)).tolist() for images in (pane, real)]
+    assert means[0] == pytest.approx(means[1], abs=0.05)
+    contrast = [float(images.mean(1).std((1, 2)).mean()) for images in (pane, real)]
+    assert contrast[0] == pytest.approx(contrast[1], rel=0.2)
+    between = [float(images.mean((1, 2, 3)).std()) for images in (pane, real)]
+    assert between[0] == pytest.approx(between[1], rel=0.35)
+    bands = [spectrum(images).tolist() for images in (pane, real)]
+    assert bands[0] == pytest.approx(bands[1], abs=0.2)
+
+
+# --------------------------------------------------------------------------------------------------
+# Spatter
+# --------------------------------------------------------------------------------------------------
+
+
+def blobs() -> Tensor:
+    """Return levels (4, 1, 96, 96) as spatter has them: 0, and 173 and more within drops."""
+    noise = weather.smooth_noise(torch.arange(4), (96, 96), 2.5)
+    return ((noise > 0.8) * (173 + 8 * (noise - 0.8))).floor()
+
+
+def test_edges_are_those_of_opencv_s_canny() -> None:
+    import cv2
+
+    levels = blobs()
+    for picture, edges in zip(levels, weather._edges(levels), strict=True):
+        expected = cv2.Canny(picture[0].numpy().astype(np.uint8), 150, 150) > 0
+        assert (edges[0].numpy() == expected).mean() > 0.999
+
+
+def test_distances_are_euclidean_up_to_the_limit() -> None:
+    from scipy import ndimage
+
+    edges = weather._edges(blobs())
+    for mask, distance in zip(edges, weather._distance(edges, 20), strict=True):
+        expected = ndimage.distance_transform_edt(~mask[0].numpy())
+        np.testing.assert_allclose(distance[0].numpy(), np.minimum(expected, 20), atol=1e-4)
+
+
+def test_histogram_is_equalised_as_opencv_does() -> None:
+    import cv2
+
+    levels = weather._distance(weather._edges(blobs()), 20).floor()
+    for picture, equal in zip(levels, weather._equalised(levels, 21), strict=True):
+        expected = cv2.equalizeHist(picture[0].numpy().astype(np.uint8))
+        assert np.abs(equal[0].numpy() - expected).max() <= 1
+
+
+def test_a_pane_without_drops_stays_as_it_is() -> None:
+    images = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    for mud in (0, 1):
+        result = weather.spatter(images, mean=0.0, mud=mud, seeds=torch.arange(2))
+        assert torch.equal(result, images)
+
+
+def test_water_is_turquoise_and_mud_is_brown() -> None:
+    plain = torch.zeros(2, 3, 64, 64)
+    water = registry.get("spatter")(plain, 3, seeds=torch.arange(2))
+    wet = water[:, 1] > 0.05
+    torch.testing.assert_close(
+        water[:, 0][wet] / water[:, 1][wet],
+        torch.tensor(175 / 238).expand(int(wet.sum())),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+    assert float(water.max()) == pytest.approx(0.5 * 238 / 255, abs=1e-3)
+    mud = registry.get("spatter")(plain + 1, 5, seeds=torch.arange(2))
+    darkest = mud.flatten(2).amin(2)
+    expected = torch.tensor([63.0, 42.0, 20.0]) / 255
+    torch.testing.assert_close(darkest, expected.expand(2, 3), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["snow", "spatter"])
+def test_look_scales_with_the_picture(name: str) -> None:
+    """Twice the side: the same coverage and brightness."""
+    both = []
+    for side in (112, 224):
+        plain = torch.full((24, 3, side, side), GREY)
+        both.append(statistics(registry.get(name)(plain, 3, seeds=torch.arange(24))))
+    assert both[0]["mean"] == pytest.approx(both[1]["mean"], abs=0.02)
+    assert both[0]["deviation"] == pytest.approx(both[1]["deviation"], rel=0.2)
+    assert both[0]["coverage"] == pytest.approx(both[1]["coverage"], rel=0.2)
