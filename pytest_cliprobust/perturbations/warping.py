@@ -46,6 +46,9 @@ _RIM = 1.0
 _CELL = 8
 """Pixels over which what lies beyond the frame is averaged, and after how many it is."""
 
+_FINE = 4.0
+"""Pixels of a walk that are met one by one, rather than in means of three."""
+
 _STRIDE = 2
 """Pixels between two places that :func:`moved_view` looks at: it makes every near thing three wide."""
 
@@ -188,14 +191,13 @@ def fetch(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _steps(length: float) -> list[tuple[float, float]]:
-    """Return the intervals that a walk of ``length`` pixels is cut into, finer at its start.
+    """Return the intervals that a walk of ``length`` pixels is cut into: one pixel, later three.
 
-    Far surfaces use the start alone, and show their detail; what comes from farther away is blurred
-    over many steps.
+    Far surfaces use the start alone, and show their detail; the rest is blurred over many steps.
     """
     steps, end = [(0.0, 0.5)], 0.5
     while end < length:
-        width = 1.0 if end < 4 else 2.0 if end < 10 else 3.0 if end < 16 else 4.0
+        width = 1.0 if end < _FINE else 3.0
         steps.append((end, end + width))
         end += width
     return steps
@@ -223,8 +225,19 @@ def mean_view(
     open_ = torch.full_like(per_pixel, time)
     result = torch.zeros_like(images)
     weight, colour = torch.zeros_like(open_), images
-    met = walk.met(torch.cat((per_pixel, images), dim=1), [*lengths, 0.0])
-    for (start, end), layers in zip(steps, met, strict=True):
+
+    def met() -> Iterator[Tensor]:
+        coarse = [length for length in lengths if length > _FINE + 1]
+        if coarse:
+            # A step of three pixels shows the mean of three, or edges would print at every step.
+            before, after = walk.met(images, [-1.0, 1.0])
+            smooth = (before + images + after) * (1 / 3)
+            del before, after
+            yield from walk.met(torch.cat((per_pixel, smooth), dim=1), coarse)
+            del smooth
+        yield from walk.met(torch.cat((per_pixel, images), dim=1), [*lengths[len(coarse) :], 0.0])
+
+    for (start, end), layers in zip(steps, met(), strict=True):
         leaves = torch.minimum(open_, layers[:, :1] * end)
         comes = torch.minimum(open_, layers[:, :1] * start)
         # Times that neither this pixel nor a nearer surface fills belong to the farther neighbour.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pytest_cliprobust.perturbations.depth.maps import FARTHEST, SOURCE, quantiles, usable
-from pytest_cliprobust.perturbations.filters import on_host, sample_by_sample
+from pytest_cliprobust.perturbations.filters import on_host, sample_by_sample, total
 from pytest_cliprobust.perturbations.registry import register
 
 SIDE = 224.0
@@ -18,10 +18,10 @@ FAR_FOCUS_LESS = 1.5
 """The aperture of far focus is that much smaller."""
 
 CUT = 1.5
-"""The reference cuts its Gaussian of standard deviation c at 1.5·c …"""
+"""The reference cuts its Gaussian of standard deviation c beyond 1.5·c, at a whole pixel …"""
 
-CUT_DEVIATION = 0.7427
-"""… which leaves a deviation of 0.7427·c."""
+CUT_DEVIATION, TAPS = 0.7427, 24
+"""… which leaves a deviation of 0.7427·c where c is wide: where the cut is beyond so many pixels."""
 
 WIDEST = 0.125
 """Blur does not grow beyond a deviation of this share of the shorter side."""
@@ -37,6 +37,15 @@ def _ladder(side: int, largest: float) -> list[float]:
     while variances[-1] < largest and 2 ** len(variances) <= 2 * side:
         variances.append((4.0 ** len(variances) - 1) / 6)
     return variances
+
+
+def _variance(circle: Tensor) -> Tensor:
+    """Return the variance that the reference's cut Gaussians of deviations ``circle`` (B, N) have."""
+    tap = torch.arange(1, TAPS + 1, dtype=circle.dtype, device=circle.device)
+    wide = circle[:, :, None]
+    weight = torch.exp(-0.5 * (tap / wide.clamp(min=1e-3)).square()) * (tap <= CUT * wide)
+    narrow = 2 * total(tap.square() * weight, -1) / (1 + 2 * total(weight, -1))
+    return torch.where(CUT * circle > TAPS, (circle * CUT_DEVIATION).square(), narrow[:, :, 0])
 
 
 def _blurred(images: Tensor, gap: int) -> Tensor:
@@ -70,12 +79,10 @@ def _defocus(images: Tensor, depth: Tensor, aperture: float, layer: int) -> Tens
         dim=1,
     )
     focus = bounds[:, layer : layer + 1]
-    circle = (bounds - focus).abs() / bounds * (aperture * unit)
-    # Circles below a tenth of a pixel are none there.
-    circle = circle * (circle >= 0.1 * unit)
+    circle = (bounds - focus).abs() / bounds * aperture
     widest = aperture * unit * (1.0 if layer == 0 else FARTHEST - 1)
-    largest = min(widest * CUT_DEVIATION, WIDEST * min(height, width)) ** 2
-    variance = (circle * CUT_DEVIATION).square().clamp(max=largest).flatten(1)
+    largest = min(widest, WIDEST * min(height, width)) ** 2
+    variance = (_variance(circle.flatten(1)) * (unit * unit)).clamp(max=largest)
     if on_host(variance):
         largest = float(variance.max())
 
