@@ -139,7 +139,7 @@ def test_low_light_has_gamma_two_and_the_noise_of_level_three() -> None:
 # --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [0.12, 0.4, 0.6])
+@pytest.mark.parametrize("value", [0.12, 0.4, 0.95])
 def test_iso_noise_is_poisson_then_gaussian(value: float) -> None:
     images = torch.full((4, 3, 64, 64), value)
     seeds = torch.arange(4) * 31 + 1
@@ -348,7 +348,7 @@ def test_depth_ends_at_sixty_four_times_the_nearest() -> None:
     ended = depth.clamp(max=128.0)
     seen = registry.get("fog_3d")(images, 2, depth=depth)
     assert torch.equal(seen, registry.get("fog_3d")(images, 2, depth=ended))
-    assert psnr(seen[..., 16:, :], images[..., 16:, :]) < 40
+    assert psnr(seen[..., 16:, :], images[..., 16:, :]) < 50
 
 
 def test_from_inverse_depth() -> None:

@@ -54,7 +54,6 @@ def color_quant(images: Tensor, *, bits: float) -> Tensor:
     if bits >= 8:
         return images
     step = 2.0 ** (8 - bits)
-    # A product may fall short of the whole number that it stands for.
     levels = (images * 255).round()
-    kept = torch.floor(levels * (1 / step) + 1e-4) * (step / 255)
+    kept = torch.floor(levels * (1 / step)) * (step / 255)
     return straight_through(kept.clamp(0, 1), images)
