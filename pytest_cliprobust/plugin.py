@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import math
+import os
 import re
 import shlex
 import time
@@ -436,6 +437,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: tests of the property {name}, in any suite")
     find_suites(config)
     if models_of(config):
+        # Threads that wait for others sleep instead of spinning. Corruptions are many short parallel
+        # steps; where workers or other programs share the cores, spinning made them five times slower.
+        # The figures do not depend on it. Torch's OpenMP reads it once, when it is first loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             config.stash[SESSION] = Session(config)
         except ClipRobustError as error:

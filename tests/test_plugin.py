@@ -77,6 +77,22 @@ def test_a_session_without_clip_never_imports_torch(pytester: pytest.Pytester) -
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
+def test_waiting_threads_sleep_and_the_users_own_choice_stays(
+    run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for own, wanted in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        if own:
+            monkeypatch.setenv("OMP_WAIT_POLICY", own)
+        suite = f"""
+            import os
+
+            def test_mine(clip):
+                assert os.environ["OMP_WAIT_POLICY"] == "{wanted}"
+        """
+        run(suite=suite).assert_outcomes(passed=1)
+
+
 def test_suites_without_a_model_explain_themselves(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess(str(SUITES))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
