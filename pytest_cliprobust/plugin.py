@@ -209,7 +209,8 @@ class Session:
         self.changes: list[RecordChange] = []
         self.started = time.monotonic()
         self.progress = ProgressLine(config)
-        self.reports = reports_of(config)
+        # Listing tests measures nothing, and must not replace a report that did.
+        self.reports = [] if config.option.collectonly else reports_of(config)
         self.journal: Journal | None = None
         self.threshold_path = self._threshold_path()
         self.thresholds: ThresholdFile | None = None

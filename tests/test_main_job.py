@@ -541,6 +541,14 @@ def test_two_models_and_two_reports(run, tmp_path: Path) -> None:
     assert str(copy) in Path("report.md").read_text()
 
 
+def test_listing_tests_leaves_the_last_report_alone(run) -> None:
+    run("--clip-report=report.json", suite=ONE).assert_outcomes(passed=1)
+    before = Path("report.json").read_bytes()
+    run("--clip-report=report.json", "--collect-only", suite=ONE)
+    assert Path("report.json").read_bytes() == before
+    assert not Path("report.json.unfinished").exists()
+
+
 def test_a_report_of_unknown_kind_is_told_before_anything_runs(run) -> None:
     one_line(run("--clip-report=report.xls", suite=ONE), "report.xls", ".json or .md")
 
