@@ -164,6 +164,16 @@ def test_the_nearer_hides_the_farther() -> None:
     assert bool((seen[0, 2, 26:38, 28:34] > 0.99).all())
 
 
+def test_a_line_leaves_an_even_trace() -> None:
+    image = torch.zeros(1, 3, 64, 64)
+    image[..., 48] = 1.0
+    distance = torch.ones(1, 1, 64, 64)
+    trace = mean_view(image, distance, movement(30, 0), time=1.0, reach=30)[0, 0, 32]
+    # The line moves from column 48 to column 18, at even speed: it is 1/30 bright everywhere.
+    torch.testing.assert_close(trace[22:46], torch.full((24,), 1 / 30), rtol=0.05, atol=0)
+    assert float(trace[:16].max()) == float(trace[51:].max()) == 0
+
+
 def test_times_of_a_path_add_up() -> None:
     generator = torch.Generator().manual_seed(3)
     distance = 0.4 + 3 * torch.rand(2, 1, 40, 56, generator=generator)
