@@ -236,3 +236,14 @@ def test_imagenet_c_s_own_elastic_parameters_are_at_hand(scenes: Tensor) -> None
         result = digital.elastic_transform(images, **parameters, seeds=torch.arange(2))
         assert bool(result.isfinite().all())
         assert not torch.equal(result, images)
+
+
+@pytest.mark.parametrize("name", ["jpeg_compression", "pixelate"])
+def test_memory_layout_and_an_empty_batch_do_not_matter(name: str, scenes: Tensor) -> None:
+    """Both write right into their result, row by row."""
+    corruption = registry.get(name)
+    images = scenes[:2, :, :64, :48] / 255
+    expected = corruption(images, 3)
+    assert torch.equal(corruption(images.to(memory_format=torch.channels_last), 3), expected)
+    assert torch.equal(corruption(images.expand(2, -1, -1, -1), 3), expected)
+    assert corruption(images[:0], 3).shape == (0, 3, 64, 48)

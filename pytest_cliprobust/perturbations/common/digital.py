@@ -340,7 +340,8 @@ def _steps(quality: float, luma_blocks: int, chroma_blocks: int) -> tuple[Any, .
 def _parts(images: Tensor, result: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """Return both batches split into what is worked on at once: samples on the host, else all."""
     if on_host(images):
-        return torch.split(images, 1), torch.split(result, 1)
+        rows = range(images.shape[0])
+        return [images[i : i + 1] for i in rows], [result[i : i + 1] for i in rows]
     return (images,), (result,)
 
 
