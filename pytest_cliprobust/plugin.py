@@ -38,6 +38,7 @@ SUITES = (
     "shape_bias",
     "corruption_2d",
     "corruption_3d",
+    "view",
     "occlusion",
     "typographic",
     "kornia",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pytest_cliprobust.plugin import option
@@ -21,6 +22,17 @@ def needs_embedded(clip) -> None:
     """Report a test as not run when ``--clip-data`` replaces the benchmark it needs."""
     if not clip.embedded:
         pytest.skip(EMBEDDED_ONLY)
+
+
+@pytest.fixture
+def corruption_grid(clip):
+    """Measures a corruption on so many samples: the data set, and (5, N) bool, which ones are right."""
+
+    def measure(name, samples):
+        data = clip.dataset("clean", samples)
+        return data, np.stack([clip.correct(data, name, severity) for severity in range(1, 6)])
+
+    return measure
 
 
 def pytest_generate_tests(metafunc) -> None:
