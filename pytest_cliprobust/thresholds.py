@@ -1260,7 +1260,8 @@ def suggest_bound(
     value = float(steps * step)
     # The range first, the measured end last: a value beyond the stated range still gets its bound.
     value = min(max(value, info.low), info.high)
-    return max(value, end) if side == "max" else min(value, end)
+    # Adding zero turns -0.0 into 0.0.
+    return 0.0 + (max(value, end) if side == "max" else min(value, end))
 
 
 def _toml(value: str | float | int) -> str:

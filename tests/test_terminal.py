@@ -112,6 +112,18 @@ def test_long_passing_groups_fold() -> None:
     assert len(lines(many, verbose=True)) > 70
 
 
+def test_a_folded_group_counts_every_severity() -> None:
+    many = [
+        record(perturbation=f"p{i:02d}", severity=severity, value=severity / 10 + i / 1000)
+        for i in range(70)
+        for severity in (1, 3, 5)
+    ]
+    (line,) = (line for line in lines(many) if "conditions" in line)
+    assert "70 conditions" in line
+    assert "0.10 … 0.57" in line
+    assert "210 bounds" in line
+
+
 @pytest.mark.parametrize(("width", "word"), [(80, "open"), (120, "inconclusive")])
 def test_words_fit_the_width(width: int, word: str) -> None:
     (line,) = (x for x in lines([record(status="inconclusive")], width) if "[0.45" in x)

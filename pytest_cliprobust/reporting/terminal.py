@@ -46,6 +46,7 @@ class Row:
     n: str
     bound: str
     status: str
+    values: tuple[float, ...] = ()
 
     @property
     def bad(self) -> bool:
@@ -258,6 +259,7 @@ def row_of(records: list[dict[str, Any]]) -> Row:
         n=str(first["figure"]["n"]),
         bound=texts[0] if len(texts) == 1 else f"{len(texts)} bounds",
         status=status,
+        values=tuple(float(record["figure"]["value"]) for record in records),
     )
 
 
@@ -278,16 +280,18 @@ def folded(rows: list[Row]) -> list[Row]:
         if len(same) < LEAST_GROUP:
             result += same
             continue
-        values = sorted((row.value for row in same), key=lambda text: float(text.split()[0]))
+        values = [value for row in same for value in row.values]
+        sizes = sorted({int(row.n) for row in same})
         result.append(
             Row(
                 suite=same[0].suite,
                 metric=same[0].metric,
                 on=f"{len(same)} conditions",
-                value=f"{values[0].split()[0]} … {values[-1].split()[0]}",
-                n=same[0].n,
-                bound=f"{len({row.bound for row in same})} bounds",
+                value=f"{min(values):.2f} … {max(values):.2f}",
+                n=str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}",
+                bound=f"{sum(len(row.values) for row in same)} bounds",
                 status=same[0].status,
+                values=tuple(values),
             )
         )
     return result
