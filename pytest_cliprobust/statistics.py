@@ -1033,5 +1033,6 @@ def samples_needed(
     if not (math.isfinite(half) and math.isfinite(distance)) or distance == 0.0 or n < 1:
         return None
     z = _two_sided_z(confidence)
-    needed = n * (max(half, 0.0) / distance * (1.0 + normal_quantile(power) / z)) ** 2
+    ratio = max(half, 0.0) / distance * (1.0 + normal_quantile(power) / z)
+    needed = n * ratio * ratio  # a power would raise where a product overflows to infinity
     return max(1, math.ceil(needed - 1e-9)) if math.isfinite(needed) else None

@@ -1030,8 +1030,12 @@ def test_transformers_features_are_the_models_own(kind: str, hf: dict[str, Path]
     if kind == "clip":
         arguments["attention_mask"] = tokens["attention_mask"]
     with torch.no_grad():
-        assert torch.equal(target.encode_image(pixels), unit(model.get_image_features(pixels)))
-        assert torch.equal(target.encode_text(TEXTS), unit(model.get_text_features(**arguments)))
+        # Not to the last bit: where tensors lie in memory decides how some kernels sum.
+        for ours, theirs in (
+            (target.encode_image(pixels), model.get_image_features(pixels)),
+            (target.encode_text(TEXTS), model.get_text_features(**arguments)),
+        ):
+            torch.testing.assert_close(ours, unit(theirs), rtol=0, atol=1e-6)
         hidden = model.vision_model(pixels, output_hidden_states=True)
     dense = target.dense_features(pixels)
     assert dense.shape == (3, 32, 4, 4)
