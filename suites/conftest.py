@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pytest_cliprobust.plugin import option
+from pytest_cliprobust.properties import accuracy
 
 EMBEDDED_ONLY = (
     "this data set comes with the embedded benchmark only; leave --clip-data out to run it"
@@ -33,6 +34,27 @@ def corruption_grid(clip):
         return data, np.stack([clip.correct(data, name, severity) for severity in range(1, 6)])
 
     return measure
+
+
+@pytest.fixture
+def check_drops(clip, check):
+    """Judges accuracy, and its drop against the same images as they are, at some severities."""
+
+    def judge(name, severities, samples):
+        data = clip.dataset("clean", samples)
+        clean, bootstrap = clip.correct(data), clip.resampling(data)
+        for severity in severities:
+            correct = clip.correct(data, name, severity)
+            check(
+                [
+                    accuracy.accuracy_of(correct, bootstrap=bootstrap),
+                    accuracy.accuracy_drop(clean, correct, bootstrap=bootstrap),
+                ],
+                perturbation=name,
+                severity=severity,
+            )
+
+    return judge
 
 
 def pytest_generate_tests(metafunc) -> None:
