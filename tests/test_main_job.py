@@ -455,6 +455,12 @@ def test_a_bound_whose_test_broke_off_is_told(run) -> None:
     result.stdout.fnmatch_lines(["error: *min 0 * was not measured: a test broke off"])
 
 
+def test_a_run_that_gates_nothing_says_so(run) -> None:
+    warning = "warning: no bound is for any of these figures*--clip-record*"
+    run(suite=ONE, thresholds="schema = 1\n").stdout.fnmatch_lines([warning])
+    run(suite=ONE, thresholds=ONE_BOUND).stdout.no_fnmatch_line(warning)
+
+
 def test_a_report_is_a_baseline_for_paired_comparisons(run) -> None:
     suite = ONE.replace(
         "(clip.correct(data))", "(clip.correct(data), bootstrap=clip.resampling(data))"

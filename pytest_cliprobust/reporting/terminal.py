@@ -73,6 +73,13 @@ def summarise(reporter: Any, session: Session) -> None:
             for row in table(records, console.width, verbose=verbose):
                 console.print(row, soft_wrap=True)
         console.print(totals(session.records, verbose), soft_wrap=True)
+        gated = any(record["verdict"]["status"] != "unbounded" for record in session.records)
+        if not gated and not session.recording:
+            reporter.write_line(
+                "warning: no bound is for any of these figures, so this run gates nothing; "
+                "--clip-record writes bounds for them",
+                yellow=True,
+            )
     for record in session.records:
         if "evidence" in record:
             reporter.write_line(f"picture of {record['key']}: {record['evidence']['picture']}")
