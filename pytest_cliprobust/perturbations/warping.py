@@ -179,15 +179,37 @@ def fetch(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     grid = torch.stack((x * (2 / width), y * (2 / height)), dim=1).permute(0, 2, 3, 1)
-    shown = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    across = (x.abs() - (width - 1) / 2).clamp(min=0)
-    down = (y.abs() - (height - 1) / 2).clamp(min=0)
-    beyond = (torch.maximum(across, down) * (1 / _CELL)).clamp(max=1)
-    if on_host(beyond) and not bool(beyond.any()):
-        return shown
+    shown = _bilinear(images, grid)
+    across, down = x.abs() - (width - 1) / 2, y.abs() - (height - 1) / 2
+    beyond = torch.maximum(across, down).mul_(1 / _CELL).clamp_(0, 1)
+    few = on_host(beyond) and images.shape[0] == 1
+    if few:
+        outside = beyond.flatten().nonzero()[:, 0]
+        if not len(outside):
+            return shown
     cells = box_resize(images, (max(height // _CELL, 1), max(width // _CELL, 1)))
-    around = F.grid_sample(cells, grid, padding_mode="border", align_corners=False)
-    return torch.lerp(shown, around, beyond[:, None])
+    if not few:
+        return torch.lerp(shown, _bilinear(cells, grid), beyond[:, None])
+    # Most pixels lie inside the frame: only the others are fetched a second time.
+    around = _bilinear(cells, grid.reshape(1, 1, -1, 2).index_select(2, outside))[:, :, 0]
+    flat = shown.flatten(2)
+    mixed = torch.lerp(
+        flat.index_select(2, outside), around, beyond.flatten().index_select(0, outside)
+    )
+    return flat.index_copy(2, outside, mixed).view_as(shown)
+
+
+def _bilinear(images: Tensor, grid: Tensor) -> Tensor:
+    """Return images (B, C, h, w) at the places of ``grid``, in halves of the frame, beyond it its edge."""
+    batch, height, width = grid.shape[:3]
+    if on_host(grid) and batch == 1 and height % 2 == 0:
+        # Threads share the work by samples: of one picture make two.
+        grid = grid.reshape(2, height // 2, width, 2)
+        halves = F.grid_sample(
+            images.expand(2, -1, -1, -1), grid, padding_mode="border", align_corners=False
+        )
+        return halves.transpose(0, 1).reshape(1, -1, height, width)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def _steps(length: float) -> list[tuple[float, float]]:
@@ -221,10 +243,7 @@ def mean_view(
     steps = _steps(walk.longest(distance, time, reach))[::-1]
     per_pixel = distance / walk.unit.view(-1, 1, 1, 1)
     lengths = [(start + end) / 2 for start, end in steps[:-1]]
-    # What is seen from the time ``open_`` on is settled by the steps walked so far.
-    open_ = torch.full_like(per_pixel, time)
     result = torch.zeros_like(images)
-    weight, colour = torch.zeros_like(open_), images
 
     def met() -> Iterator[Tensor]:
         coarse = [length for length in lengths if length > _FINE + 1]
@@ -237,13 +256,18 @@ def mean_view(
             del smooth
         yield from walk.met(torch.cat((per_pixel, images), dim=1), [*lengths[len(coarse) :], 0.0])
 
-    for (start, end), layers in zip(steps, met(), strict=True):
-        leaves = torch.minimum(open_, layers[:, :1] * end)
-        comes = torch.minimum(open_, layers[:, :1] * start)
-        # Times that neither this pixel nor a nearer surface fills belong to the farther neighbour.
-        result = result.addcmul_(weight + (open_ - leaves), colour)
-        weight, colour, open_ = leaves - comes, layers[:, 1:], comes
-    result = result.addcmul_(weight, colour)
+    # A surface met between the lengths ``start`` and ``end`` is seen for the times from start·d to
+    # end·d of those before ``open_``, when nothing nearer passes. Times that neither it nor a nearer
+    # surface fills belong to the farther neighbour: so each colour lasts until the next surface leaves.
+    open_ = torch.full_like(per_pixel, time)
+    colour, reached, start = images, None, steps[0][1]
+    for (following, _), layers in zip(steps, met(), strict=True):
+        passing = layers[:, :1]
+        leaves = passing if reached is None else torch.minimum(passing, reached)
+        leaves = torch.minimum(open_, leaves * start)
+        result = result.addcmul_(open_ - leaves, colour)
+        open_, colour, reached, start = leaves, layers[:, 1:], passing, following
+    result = result.addcmul_(open_, colour)
     return result * (1 / time)
 
 

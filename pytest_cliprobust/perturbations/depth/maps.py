@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.perturbations.filters import on_host
 
 SOURCE = "Kar et al. 2022, ImageNet-3DCC"
 
@@ -68,7 +70,12 @@ def quantiles(values: Tensor, shares: Sequence[float]) -> Tensor:
     """
     down, across = (max(size // _SIDE, 1) for size in values.shape[-2:])
     grid = values[:, 0, down // 2 :: down, across // 2 :: across].flatten(1)
-    ordered = grid.sort(dim=1).values
+    # NumPy sorts several times as fast.
+    ordered = (
+        torch.from_numpy(np.sort(grid.detach().numpy(), axis=1))
+        if on_host(grid) and grid.dtype != torch.bfloat16
+        else grid.sort(dim=1).values
+    )
     last = ordered.shape[1] - 1
     result = []
     for share in shares:
