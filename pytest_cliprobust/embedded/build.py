@@ -504,7 +504,7 @@ def build(work: Path, training_only: bool) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path("build/sprites"), metavar="DIR")
+    parser.add_argument("--work", type=Path, default=Path("build/embedded"), metavar="DIR")
     parser.add_argument("--training-only", action="store_true", help="just the trainer's files")
     arguments = parser.parse_args()
     build(arguments.work, arguments.training_only)
