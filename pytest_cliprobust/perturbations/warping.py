@@ -182,21 +182,36 @@ def fetch(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     shown = _bilinear(images, grid)
     across, down = x.abs() - (width - 1) / 2, y.abs() - (height - 1) / 2
     beyond = torch.maximum(across, down).mul_(1 / _CELL).clamp_(0, 1)
-    few = on_host(beyond) and images.shape[0] == 1
+    few = on_host(beyond) and len(images) == 1
     if few:
         outside = beyond.flatten().nonzero()[:, 0]
         if not len(outside):
             return shown
-    cells = box_resize(images, (max(height // _CELL, 1), max(width // _CELL, 1)))
+    cells = _cells(images)
     if not few:
         return torch.lerp(shown, _bilinear(cells, grid), beyond[:, None])
     # Most pixels lie inside the frame: only the others are fetched a second time.
-    around = _bilinear(cells, grid.reshape(1, 1, -1, 2).index_select(2, outside))[:, :, 0]
-    flat = shown.flatten(2)
-    mixed = torch.lerp(
-        flat.index_select(2, outside), around, beyond.flatten().index_select(0, outside)
-    )
-    return flat.index_copy(2, outside, mixed).view_as(shown)
+    places = grid.view(-1, 2).T.gather(1, outside.expand(2, -1)).T[None, None]
+    around = _bilinear(cells, places)[0, :, 0]
+    flat = shown.view(images.shape[1], -1)
+    index = outside.expand(len(flat), -1)
+    mixed = torch.lerp(flat.gather(1, index), around, beyond.view(-1).gather(0, outside))
+    put = flat.scatter if flat.requires_grad else flat.scatter_
+    return put(1, index, mixed).view_as(shown)
+
+
+def _cells(images: Tensor) -> Tensor:
+    """Return the means over squares of :data:`_CELL` pixels."""
+    height, width = images.shape[-2:]
+    if height % _CELL or width % _CELL:
+        return box_resize(images, (max(height // _CELL, 1), max(width // _CELL, 1)))
+    rows = images[..., ::_CELL, :]
+    for i in range(1, _CELL):
+        rows = rows + images[..., i::_CELL, :]
+    columns = rows[..., ::_CELL]
+    for i in range(1, _CELL):
+        columns = columns + rows[..., i::_CELL]
+    return columns * (1 / _CELL**2)
 
 
 def _bilinear(images: Tensor, grid: Tensor) -> Tensor:
@@ -268,7 +283,7 @@ def mean_view(
         result = result.addcmul_(open_ - leaves, colour)
         open_, colour, reached, start = leaves, layers[:, 1:], passing, following
     result = result.addcmul_(open_, colour)
-    return result * (1 / time)
+    return result.mul_(1 / time)
 
 
 def moved_view(images: Tensor, distance: Tensor, movement: Movement, *, reach: float) -> Tensor:

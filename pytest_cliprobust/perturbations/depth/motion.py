@@ -47,7 +47,7 @@ def xy_motion_blur(images: Tensor, *, frames: float, depth: Tensor, seeds: Tenso
     )
     distance = relative(usable(depth, images))
     time = (frames - 1) / STEPS
-    return mean_view(images, distance, movement, time=time, reach=75 * unit).clamp(0, 1)
+    return mean_view(images, distance, movement, time=time, reach=75 * unit).clamp_(0, 1)
 
 
 @register(
@@ -79,4 +79,4 @@ def z_motion_blur(images: Tensor, *, frames: float, depth: Tensor, seeds: Tensor
     distance = relative(usable(depth, images))
     time = (frames - 1) / STEPS
     reach = 30 * unit + 0.125 * max(height, width)
-    return mean_view(images, distance, movement, time=time, reach=reach).clamp(0, 1)
+    return mean_view(images, distance, movement, time=time, reach=reach).clamp_(0, 1)

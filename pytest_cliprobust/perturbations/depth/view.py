@@ -47,7 +47,7 @@ def _turned(
     rows[first][first] = rows[second][second] = cosine
     rows[first][second], rows[second][first] = sine, -sine
     rotation = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
-    return turned_view(images, rotation, focal, focal).clamp(0, 1)
+    return turned_view(images, rotation, focal, focal).clamp_(0, 1)
 
 
 @register(
@@ -176,7 +176,7 @@ def view_translation(
         down=signs * (shift * side * math.sin(radians)),
     )
     distance = relative(usable(depth, images))
-    return moved_view(images, distance, movement, reach=shift * side).clamp(0, 1)
+    return moved_view(images, distance, movement, reach=shift * side).clamp_(0, 1)
 
 
 @register(
@@ -204,4 +204,4 @@ def view_dolly(
     movement = Movement(across=still, down=still, approach=signs * share)
     distance = relative(usable(depth, images))
     reach = share * max(images.shape[-2:]) / 4
-    return moved_view(images, distance, movement, reach=reach).clamp(0, 1)
+    return moved_view(images, distance, movement, reach=reach).clamp_(0, 1)
