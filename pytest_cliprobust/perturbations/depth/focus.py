@@ -117,7 +117,8 @@ def _defocus(images: Tensor, depth: Tensor, aperture: float, layer: int) -> Tens
         change = torch.sub(blurrier, level, alpha=16)
         # Level k carries a factor of 16^k.
         value = 1 / ((high - low) * 16.0**k)
-        result = torch.addcmul(result, amount, change, value=value)
+        add = torch.addcmul if k == 1 else Tensor.addcmul_  # the first must not change the images
+        result = add(result, amount, change, value=value)
         level = blurrier
     return result.clamp(0, 1)
 
