@@ -124,9 +124,7 @@ def normal(
     return _centred(seeds, shape, stream).mul_(2.0**-22).erfinv_().mul_(math.sqrt(2)).to(dtype)
 
 
-def poisson(
-    seeds: Tensor, rates: Tensor, *, largest: float | None = None, stream: int = 0
-) -> Tensor:
+def poisson(seeds: Tensor, rates: Tensor, *, stream: int = 0) -> Tensor:
     """Return Poisson counts (float, the shape and dtype of ``rates``), without a data-dependent loop.
 
     Counts up to 7 are exact inversions: the count is the number of values of the CDF below a uniform
@@ -140,7 +138,6 @@ def poisson(
     Args:
         seeds: (B,) int64.
         rates: (B, …), not negative; no gradient reaches them.
-        largest: not used any more.
         stream: separates draws.
     """
     dtype = rates.dtype

@@ -128,7 +128,7 @@ def low_light(images: Tensor, *, range: float, seeds: Tensor) -> Tensor:
     low = images.amin((1, 2, 3), keepdim=True)
     span = images.amax((1, 2, 3), keepdim=True) - low
     dark = ((images - low) / (span + (span <= 0))).square() * range
-    photons = random.poisson(seeds, dark * PHOTONS, largest=PHOTONS) * (1 / PHOTONS)
+    photons = random.poisson(seeds, dark * PHOTONS) * (1 / PHOTONS)
     counted = straight_through(photons.clamp(max=1.0), dark)
     noise = random.normal(seeds, images.shape[1:], stream=1, dtype=images.dtype)
     result = (counted + noise * DEVIATION).clamp(0, 1)

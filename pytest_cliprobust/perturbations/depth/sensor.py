@@ -30,7 +30,7 @@ def iso_noise(images: Tensor, *, deviation: float, seeds: Tensor) -> Tensor:
     """
     if deviation <= 0:
         return images
-    counted = random.poisson(seeds, images * PHOTONS, largest=PHOTONS) * (1 / PHOTONS)
+    counted = random.poisson(seeds, images * PHOTONS) * (1 / PHOTONS)
     noisy = straight_through(counted.clamp(max=1.0), images)
     if deviation < DEVIATIONS[0]:
         noisy = images + (noisy - images) * (deviation / DEVIATIONS[0])
