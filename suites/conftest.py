@@ -38,9 +38,12 @@ def corruption_grid(clip):
 
 @pytest.fixture
 def check_drops(clip, check):
-    """Judges accuracy, and its drop against the same images as they are, at some severities."""
+    """Judges accuracy, and its drop against the same images as they are, at some severities.
 
-    def judge(name, severities, samples):
+    ``also(data, severity)`` gives further figures of the same images.
+    """
+
+    def judge(name, severities, samples, also=lambda data, severity: []):
         data = clip.dataset("clean", samples)
         clean, bootstrap = clip.correct(data), clip.resampling(data)
         for severity in severities:
@@ -49,6 +52,7 @@ def check_drops(clip, check):
                 [
                     accuracy.accuracy_of(correct, bootstrap=bootstrap),
                     accuracy.accuracy_drop(clean, correct, bootstrap=bootstrap),
+                    *also(data, severity),
                 ],
                 perturbation=name,
                 severity=severity,

@@ -36,9 +36,19 @@ def _signs(images: Tensor, seeds: Tensor, direction: float | None) -> Tensor:
 
 
 def _turned(
-    images: Tensor, signs: Tensor, degrees: float, axes: tuple[int, int], focal: Tensor
+    images: Tensor,
+    degrees: float,
+    axes: tuple[int, int],
+    seeds: Tensor,
+    direction: float | None,
+    focal: Tensor | float | None = None,
 ) -> Tensor:
     """Turn the camera from one of its axes (0: right, 1: down, 2: forward) towards another."""
+    if degrees == 0:
+        return images
+    signs = _signs(images, seeds, direction)
+    # A turn about the optical axis is the same at every focal length.
+    length = torch.ones_like(signs) if 2 not in axes else focal_length(images, focal)
     sine = signs * math.sin(math.radians(degrees))
     cosine = torch.full_like(sine, math.cos(math.radians(degrees)))
     zero, one = torch.zeros_like(sine), torch.ones_like(sine)
@@ -47,7 +57,7 @@ def _turned(
     rows[first][first] = rows[second][second] = cosine
     rows[first][second], rows[second][first] = sine, -sine
     rotation = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
-    return turned_view(images, rotation, focal, focal).clamp_(0, 1)
+    return turned_view(images, rotation, length, length).clamp_(0, 1)
 
 
 @register(
@@ -88,10 +98,7 @@ def view_roll(
     images: Tensor, *, degrees: float, seeds: Tensor, direction: float | None = None
 ) -> Tensor:
     """The camera turns about its optical axis, clockwise (+1; the picture turns the other way)."""
-    if degrees == 0:
-        return images
-    signs = _signs(images, seeds, direction)
-    return _turned(images, signs, degrees, (0, 1), torch.ones_like(signs))
+    return _turned(images, degrees, (0, 1), seeds, direction)
 
 
 @register(
@@ -111,10 +118,7 @@ def view_pitch(
     direction: float | None = None,
 ) -> Tensor:
     """The camera looks further down (+1) or up (−1). ``focal``: see :func:`.maps.focal_length`."""
-    if degrees == 0:
-        return images
-    signs = _signs(images, seeds, direction)
-    return _turned(images, -signs, degrees, (1, 2), focal_length(images, focal))
+    return _turned(images, degrees, (2, 1), seeds, direction, focal)
 
 
 @register(
@@ -134,10 +138,7 @@ def view_yaw(
     direction: float | None = None,
 ) -> Tensor:
     """The camera looks to the right (+1) or left (−1). ``focal``: see :func:`.maps.focal_length`."""
-    if degrees == 0:
-        return images
-    signs = _signs(images, seeds, direction)
-    return _turned(images, -signs, degrees, (0, 2), focal_length(images, focal))
+    return _turned(images, degrees, (2, 0), seeds, direction, focal)
 
 
 @register(
