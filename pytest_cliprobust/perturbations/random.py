@@ -26,6 +26,9 @@ _WEYL_STEP = -1640531527  # 2654435769, 2³² over the golden ratio
 _FIRST = -2048144789  # 0x85EBCA6B
 _SECOND = -1028477387  # 0xC2B2AE35
 
+#: So many numbers a sample are drawn in python, where they are on the host.
+_FEW = 8
+
 #: The largest count that :func:`poisson` inverts exactly.
 _POISSON_INVERTED = 7
 
@@ -41,16 +44,23 @@ def _mix(x: Tensor) -> Tensor:
 
 def _keys(seeds: Tensor, stream: int) -> tuple[Tensor, Tensor]:
     """Return the two halves of each sample's key, int32 (B,)."""
-    step = 374761393 * (stream + 1) % 2147483647
     if on_host(seeds):
         # The same in python: for one sample, thirty tiny tensor operations take longer than the noise.
-        pairs = [_key(seed, step) for seed in seeds.tolist()]
-        keys = torch.tensor(pairs, dtype=torch.int32).view(-1, 2)
+        keys = torch.tensor(_host_keys(seeds, stream), dtype=torch.int32).view(-1, 2)
         return keys[:, 0], keys[:, 1]
     low = (seeds & _MASK).to(torch.int32)
     high = ((seeds >> 32) & _MASK).to(torch.int32)
-    first = _mix(low + step) ^ _mix(high + _WEYL_STEP)
+    first = _mix(low + _step(stream)) ^ _mix(high + _WEYL_STEP)
     return first, _mix(first ^ high) + low
+
+
+def _step(stream: int) -> int:
+    return 374761393 * (stream + 1) % 2147483647
+
+
+def _host_keys(seeds: Tensor, stream: int) -> list[tuple[int, int]]:
+    step = _step(stream)
+    return [_key(seed, step) for seed in seeds.tolist()]
 
 
 def _key(seed: int, step: int) -> tuple[int, int]:
@@ -66,12 +76,22 @@ def _mix_integer(x: int) -> int:
     return x ^ (x >> 16)
 
 
+def _hash_integer(first: int, second: int, counter: int) -> int:
+    x = (first + counter * _WEYL) & _MASK
+    x = ((x ^ (x >> 16)) * _FIRST + second) & _MASK
+    return _signed((x ^ (x >> 13)) * _SECOND)
+
+
 def _signed(x: int) -> int:
     return ((x & _MASK) ^ 0x80000000) - 0x80000000
 
 
 def _hash(seeds: Tensor, count: int, stream: int) -> Tensor:
     """Return int32 (B, count): all but the finaliser's last step, which spares the upper 16 bits."""
+    if count <= _FEW and on_host(seeds):
+        keys = _host_keys(seeds, stream)
+        drawn = [[_hash_integer(*key, counter) for counter in range(count)] for key in keys]
+        return torch.tensor(drawn, dtype=torch.int32).view(-1, count)
     first, second = _keys(seeds, stream)
     counter = torch.arange(count, dtype=torch.int32, device=seeds.device)
     x = torch.add(first[:, None], counter, alpha=_WEYL)

@@ -25,8 +25,10 @@ Places are in pixels from the picture's centre, x to the right and y down.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,13 +48,19 @@ _RIM = 1.0
 _CELL = 8
 """Pixels over which what lies beyond the frame is averaged, and after how many it is."""
 
-_FINE = 4.0
-"""Pixels of a walk that are met one by one, rather than in means of three."""
+_FINE = 2.0
+"""Pixels of a walk that are met one by one, rather than in means of three.
+
+Against the mean of 41 rendered views of embedded scenes (PSNR, mean of twelve) a walk pixel by pixel comes to
+43.7 dB, one that is fine for four pixels to 41.8, this one to 41.6; the still picture to 20.2."""
 
 _STRIDE = 2
 """Pixels between two places that :func:`moved_view` looks at: it makes every near thing three wide."""
 
 _STEEP = 2.0**24
+
+Span = tuple[int, int]
+"""Rows of a picture: the first one, and how many."""
 
 
 class Movement(NamedTuple):
@@ -86,6 +94,98 @@ def _lengths(*numbers: float) -> tuple[list[float]]:
     return (list(numbers),)
 
 
+class _Stops(NamedTuple):
+    """Pixels on the way along each line, at N lengths.
+
+    Attributes:
+        columns: (B, N, W) int64.
+        rows: (B, N, H) int64.
+        shifts: pixels to the right and down, (N) each, if it is the same for all lines, of one picture in
+            host memory.
+    """
+
+    columns: Tensor
+    rows: Tensor
+    shifts: tuple[list[int], list[int]] | None = None
+
+    def some(self, numbers: slice) -> _Stops:
+        """Return some of the stops."""
+        shifts = self.shifts and (self.shifts[0][numbers], self.shifts[1][numbers])
+        return _Stops(self.columns[:, numbers], self.rows[:, numbers], shifts)
+
+    def met(self, layers: Tensor, spans: Sequence[Span] | None = None) -> Iterator[Tensor]:
+        """Yield ``layers`` (B, C, H, W) as met at each stop, (B, C, h, W): ``spans`` has the rows."""
+        count, height, width = self.columns.shape[1], *layers.shape[-2:]
+        spans = [(0, height)] * count if spans is None else spans
+        if self.shifts is not None:
+            right, low = self.shifts
+            wide, high = max(map(abs, right), default=0), max(map(abs, low), default=0)
+            padded = F.pad(layers, (wide, wide, high, high), mode="replicate")
+            strides = padded.stride()
+            for column, row, (first, size) in zip(right, low, spans, strict=True):
+                start = (high + row + first) * strides[-2] + wide + column
+                yield padded.as_strided((*layers.shape[:2], size, width), strides, start)
+            return
+        if _one_on_host(layers):
+            for number, (first, size) in enumerate(spans):
+                rows = layers.index_select(2, self.rows[0, number, first : first + size])
+                index = self.columns[0, number].expand(*rows.shape)
+                yield rows.gather(3, index)
+            return
+        rows = self.rows * width
+        flat = layers.flatten(2)
+        for number, (first, size) in enumerate(spans):
+            index = rows[:, number, first : first + size, None] + self.columns[:, number, None, :]
+            index = index.flatten(1)[:, None].expand(-1, layers.shape[1], -1)
+            yield flat.gather(2, index).view(*layers.shape[:2], size, width)
+
+    def spans(self, per_pixel: Tensor, limits: Sequence[float]) -> list[Span]:
+        """Return for each stop the rows that may meet a value of ``per_pixel`` no more than its limit.
+
+        Those are all rows where the tensors cannot be asked. What is near, and so is met far along the
+        lines, often fills a part of the frame only.
+        """
+        height = per_pixel.shape[-2]
+        if not _one_on_host(per_pixel):
+            return [(0, height)] * len(limits)
+        least = per_pixel.amin(dim=(0, 1, 3)).numpy()
+        # A little more, since the caller's comparison may round another way.
+        below = least[self.rows[0].numpy()] <= np.multiply(limits, 1 + 1e-5)[:, None]
+        first, last = below.argmax(axis=1), height - below[:, ::-1].argmax(axis=1)
+        sizes = np.where(below.any(axis=1), last - first, 0)
+        return list(zip(first.tolist(), sizes.tolist(), strict=True))
+
+
+class _Lines(NamedTuple):
+    """Lines through the picture: the place x, y of each one's pixel, and its slope along both axes."""
+
+    x: Tensor
+    y: Tensor
+    across: Tensor
+    down: Tensor
+
+    def place(self, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x, y of the points ``length`` along the lines."""
+        return (
+            torch.addcmul(self.x, length, self.across),
+            torch.addcmul(self.y, length, self.down),
+        )
+
+    def moved(self, x: float, y: float) -> _Lines:
+        """Return the lines as seen from (−x, −y)."""
+        return self._replace(x=self.x + x, y=self.y + y)
+
+    def some(self, pixels: Tensor, width: int) -> _Lines:
+        """Return the lines of ``pixels`` (N) of one picture, (1, 1, 1 or N) each."""
+        columns, rows = pixels % width, pixels // width
+        return _Lines(
+            *(
+                part if part.numel() == 1 else part.flatten().index_select(0, where)[None, None]
+                for part, where in zip(self, (columns, rows, columns, rows), strict=True)
+            )
+        )
+
+
 class _Walk:
     """What is met on the way along each pixel's line.
 
@@ -100,6 +200,7 @@ class _Walk:
         )
         # A camera at rest has no lines; any positive length gives it lines of one pixel.
         self.unit = self.movement.reach(self.height, self.width).clamp(min=1e-6)
+        self.centred = centred(images)
 
     def longest(self, distance: Tensor, time: float, reach: float) -> float:
         """Return how long the walk must be: on the host as long as needed, else for ``reach``."""
@@ -108,8 +209,8 @@ class _Walk:
             return float((self.unit / nearest).max()) * time
         return reach * time / NEAREST
 
-    def met(self, layers: Tensor, lengths: Sequence[float]) -> Iterator[Tensor]:
-        """Yield ``layers`` (B, C, H, W) as met after each of ``lengths``, at the nearest pixel.
+    def stops(self, lengths: Sequence[float]) -> _Stops:
+        """Return the pixels that are met after each of ``lengths``: the nearest ones.
 
         Beyond the frame its edge is continued.
         """
@@ -117,50 +218,36 @@ class _Walk:
         across = share * self.movement.across[:, None]
         down = share * self.movement.down[:, None]
         if self.movement.approach is None:
-            right, low = (
-                (across + 0.5).floor().to(torch.int64),
-                (down + 0.5).floor().to(torch.int64),
-            )
-            if on_host(layers) and layers.shape[0] == 1:
-                yield from self._slices(layers, right[0].tolist(), low[0].tolist())
-                return
-            x = torch.arange(self.width, device=layers.device) + right[:, :, None]
-            y = torch.arange(self.height, device=layers.device) + low[:, :, None]
-            columns, rows = x.clamp(0, self.width - 1), y.clamp(0, self.height - 1)
-        else:
-            centre_x, centre_y = centred(self.images)
-            scale = (1 - share * self.movement.approach[:, None])[:, :, None]
-            x = torch.addcmul((across + self.width / 2)[:, :, None], scale, centre_x)
-            y = torch.addcmul((down + self.height / 2)[:, :, None], scale, centre_y)
-            # Conversion cuts the fraction off; nothing is negative by then.
-            columns = x.clamp(0, self.width - 1).to(torch.int64)
-            rows = y.clamp(0, self.height - 1).to(torch.int64)
-        rows = rows * self.width
-        batch, channels = layers.shape[:2]
-        flat = layers.flatten(2)
-        for number in range(len(lengths)):
-            index = rows[:, number, :, None] + columns[:, number, None, :]
-            index = index.view(batch, 1, -1).expand(batch, channels, -1)
-            yield flat.gather(2, index).view_as(layers)
+            right, low = ((part + 0.5).floor().to(torch.int64) for part in (across, down))
+            columns = torch.arange(self.width, device=share.device) + right[:, :, None]
+            rows = torch.arange(self.height, device=share.device) + low[:, :, None]
+            columns, rows = columns.clamp_(0, self.width - 1), rows.clamp_(0, self.height - 1)
+            if _one_on_host(share):
+                return _Stops(columns, rows, (right[0].tolist(), low[0].tolist()))
+            return _Stops(columns, rows)
+        centre_x, centre_y = self.centred
+        scale = (1 - share * self.movement.approach[:, None])[:, :, None]
+        x = torch.addcmul((across + self.width / 2)[:, :, None], scale, centre_x)
+        y = torch.addcmul((down + self.height / 2)[:, :, None], scale, centre_y)
+        # Conversion cuts the fraction off; nothing is negative by then.
+        columns = x.clamp_(0, self.width - 1).to(torch.int64)
+        return _Stops(columns, y.clamp_(0, self.height - 1).to(torch.int64))
 
-    def _slices(self, layers: Tensor, right: list[int], low: list[int]) -> Iterator[Tensor]:
-        wide, high = max(map(abs, right), default=0), max(map(abs, low), default=0)
-        padded = F.pad(layers, (wide, wide, high, high), mode="replicate")
-        for column, row in zip(right, low, strict=True):
-            rows = padded.narrow(-2, high + row, self.height)
-            yield rows.narrow(-1, wide + column, self.width)
-
-    def place(self, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x, y (B, H, W) of the points ``length`` (B, H, W) along the lines."""
+    def lines(self) -> _Lines:
+        """Return where each pixel's line begins, and its slope, (1 or B, 1 or H, 1 or W) each."""
+        x, y = self.centred
+        x, y = x[None, None], y[None, :, None]
         across, down = (
             (part / self.unit)[:, None, None] for part in (self.movement.across, self.movement.down)
         )
-        x, y = centred(self.images)
-        y = y[:, None]
         if self.movement.approach is None:
-            return length * across + x, length * down + y
+            return _Lines(x, y, across, down)
         approach = (self.movement.approach / self.unit)[:, None, None]
-        return length * (across - x * approach) + x, length * (down - y * approach) + y
+        return _Lines(x, y, across - x * approach, down - y * approach)
+
+
+def _one_on_host(tensor: Tensor) -> bool:
+    return on_host(tensor) and len(tensor) == 1
 
 
 def centred(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,22 +267,21 @@ def fetch(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     grid = torch.stack((x * (2 / width), y * (2 / height)), dim=1).permute(0, 2, 3, 1)
     shown = _bilinear(images, grid)
-    across, down = x.abs() - (width - 1) / 2, y.abs() - (height - 1) / 2
-    beyond = torch.maximum(across, down).mul_(1 / _CELL).clamp_(0, 1)
-    few = on_host(beyond) and len(images) == 1
-    if few:
-        outside = beyond.flatten().nonzero()[:, 0]
-        if not len(outside):
-            return shown
-    cells = _cells(images)
-    if not few:
-        return torch.lerp(shown, _bilinear(cells, grid), beyond[:, None])
+    across, down = x.abs().sub_((width - 1) / 2), y.abs().sub_((height - 1) / 2)
+    outside = torch.maximum(across, down, out=across)
+    if not _one_on_host(outside):
+        beyond = outside.mul_(1 / _CELL).clamp_(0, 1)
+        return torch.lerp(shown, _bilinear(_cells(images), grid), beyond[:, None])
     # Most pixels lie inside the frame: only the others are fetched a second time.
-    places = grid.view(-1, 2).T.gather(1, outside.expand(2, -1)).T[None, None]
-    around = _bilinear(cells, places)[0, :, 0]
+    pixels = _positive(outside)
+    if not len(pixels):
+        return shown
+    beyond = outside.view(-1).index_select(0, pixels).mul_(1 / _CELL).clamp_(max=1)
+    places = grid.view(-1, 2).T.gather(1, pixels.expand(2, -1)).T[None, None]
+    around = _bilinear(_cells(images), places)[0, :, 0]
     flat = shown.view(images.shape[1], -1)
-    index = outside.expand(len(flat), -1)
-    mixed = torch.lerp(flat.gather(1, index), around, beyond.view(-1).gather(0, outside))
+    index = pixels.expand(len(flat), -1)
+    mixed = torch.lerp(flat.gather(1, index), around, beyond)
     put = flat.scatter if flat.requires_grad else flat.scatter_
     return put(1, index, mixed).view_as(shown)
 
@@ -205,13 +291,12 @@ def _cells(images: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     if height % _CELL or width % _CELL:
         return box_resize(images, (max(height // _CELL, 1), max(width // _CELL, 1)))
-    rows = images[..., ::_CELL, :]
-    for i in range(1, _CELL):
-        rows = rows + images[..., i::_CELL, :]
-    columns = rows[..., ::_CELL]
-    for i in range(1, _CELL):
-        columns = columns + rows[..., i::_CELL]
-    return columns * (1 / _CELL**2)
+    cells = images
+    while cells.shape[-2] * _CELL > height:
+        cells = cells[..., ::2, :] + cells[..., 1::2, :]
+    while cells.shape[-1] * _CELL > width:
+        cells = cells[..., ::2] + cells[..., 1::2]
+    return cells * (1 / _CELL**2)
 
 
 def _bilinear(images: Tensor, grid: Tensor) -> Tensor:
@@ -258,32 +343,58 @@ def mean_view(
     steps = _steps(walk.longest(distance, time, reach))[::-1]
     per_pixel = distance / walk.unit.view(-1, 1, 1, 1)
     lengths = [(start + end) / 2 for start, end in steps[:-1]]
-    result = torch.zeros_like(images)
+    stops = walk.stops([*lengths, 0.0, -1.0, 1.0])
+    # What is so far away that it moves by less than a step's start is not seen there. All that is seen at
+    # a step or at those before it lies in the step's span.
+    limits = [*(time / start for start, _ in steps[:-1]), time / steps[-1][1]]
+    spans = _growing(stops.some(slice(len(steps))).spans(per_pixel, limits))
+    spans.append((0, walk.height))
+
+    coarse = sum(length > _FINE + 1 for length in lengths)
 
     def met() -> Iterator[Tensor]:
-        coarse = [length for length in lengths if length > _FINE + 1]
         if coarse:
             # A step of three pixels shows the mean of three, or edges would print at every step.
-            before, after = walk.met(images, [-1.0, 1.0])
-            smooth = (before + images + after) * (1 / 3)
+            before, after = stops.some(slice(-2, None)).met(images)
+            smooth = torch.cat((per_pixel, (before + images).add_(after).mul_(1 / 3)), dim=1)
             del before, after
-            yield from walk.met(torch.cat((per_pixel, smooth), dim=1), coarse)
+            yield from stops.some(slice(coarse)).met(smooth, spans[1 : coarse + 1])
             del smooth
-        yield from walk.met(torch.cat((per_pixel, images), dim=1), [*lengths[len(coarse) :], 0.0])
+        layers = torch.cat((per_pixel, images), dim=1)
+        yield from stops.some(slice(coarse, len(lengths))).met(layers, spans[coarse + 1 : -1])
+        yield layers
 
     # A surface met between the lengths ``start`` and ``end`` is seen for the times from start·d to
-    # end·d of those before ``open_``, when nothing nearer passes. Times that neither it nor a nearer
+    # end·d of those that are left, when nothing nearer passes. Times that neither it nor a nearer
     # surface fills belong to the farther neighbour: so each colour lasts until the next surface leaves.
-    open_ = torch.full_like(per_pixel, time)
-    colour, reached, start = images, None, steps[0][1]
-    for (following, _), layers in zip(steps, met(), strict=True):
-        passing = layers[:, :1]
-        leaves = passing if reached is None else torch.minimum(passing, reached)
-        leaves = torch.minimum(open_, leaves * start)
-        result = result.addcmul_(open_ - leaves, colour)
-        open_, colour, reached, start = leaves, layers[:, 1:], passing, following
-    result = result.addcmul_(open_, colour)
-    return result.mul_(1 / time)
+    result = torch.zeros_like(images)
+    left = torch.full_like(per_pixel, time)
+    farther: Tensor | None = None
+    for (_, end), (here, there), nearer in zip(steps, pairwise(spans), met(), strict=True):
+        if farther is not None and here[1]:
+            passing = nearer[:, :1].narrow(-2, here[0] - there[0], here[1])
+            times = left.narrow(-2, *here)
+            leaves = torch.minimum(passing, farther[:, :1])
+            seen = torch.sub(times, leaves, alpha=end).clamp_(min=0)
+            times.sub_(seen)
+            result.narrow(-2, *here).addcmul_(seen, farther[:, 1:])
+        farther = nearer
+    return result.addcmul_(left, images).mul_(1 / time)
+
+
+def _growing(spans: Sequence[Span]) -> list[Span]:
+    """Return for each of ``spans`` the least one that holds it and all before it."""
+    result: list[Span] = []
+    for first, count in spans:
+        if not result or not result[-1][1]:
+            result.append((first, count))
+        elif not count:
+            result.append(result[-1])
+        else:
+            start, end = result[-1][0], sum(result[-1])
+            start, end = min(start, first), max(end, first + count)
+            result.append((start, end - start))
+    return result
 
 
 def moved_view(images: Tensor, distance: Tensor, movement: Movement, *, reach: float) -> Tensor:
@@ -301,9 +412,12 @@ def moved_view(images: Tensor, distance: Tensor, movement: Movement, *, reach: f
     # The greatest length at which something passes by now, or has passed. A comparison would cost
     # more than this steep ramp.
     length = torch.zeros_like(per_pixel)
-    for number, met in zip(lengths, walk.met(per_pixel * _STEEP, lengths), strict=True):
-        passed = torch.rsub(met, _STEEP / (number - 0.5)).clamp(max=number)
-        length = torch.maximum(length, passed)
+    stops = walk.stops(lengths)
+    spans = stops.spans(per_pixel, [1 / (number - 0.5) for number in lengths])
+    all_met = stops.met(per_pixel * _STEEP, spans)
+    for number, span, met in zip(lengths, spans, all_met, strict=True):
+        passed = torch.rsub(met, _STEEP / (number - 0.5)).clamp_(max=number)
+        length.narrow(-2, *span).clamp_(min=passed)
     return _show(images, per_pixel[:, 0], walk, length[:, 0].floor())
 
 
@@ -318,29 +432,51 @@ def _grown(distance: Tensor) -> Tensor:
 
 def _show(images: Tensor, per_pixel: Tensor, walk: _Walk, length: Tensor) -> Tensor:
     """Return the picture whose pixel shows what lies about ``length`` (B, H, W) along its line."""
-    height, width = walk.height, walk.width
+    # Places are told from the picture's centre, but those of pixels from its corner.
+    from_centre = walk.lines()
+    lines = from_centre.moved(walk.width / 2, walk.height / 2)
 
-    def reciprocal(length: Tensor) -> Tensor:
+    def passing(lines: _Lines, length: Tensor) -> Tensor:
         """Return the length at which what is met at ``length`` passes the pixel now."""
-        x, y = walk.place(length)
-        column = (x + width / 2).clamp(0, width - 1).floor()
-        row = (y + height / 2).clamp(0, height - 1).floor()
-        index = torch.add(column, row, alpha=width).to(torch.int64).flatten(1)
-        return 1 / per_pixel.flatten(1).gather(1, index).view_as(length)
+        column, row = lines.place(length)
+        column, row = (
+            place.clamp_(0, size - 1).floor_()
+            for place, size in ((column, walk.width), (row, walk.height))
+        )
+        index = column.add_(row, alpha=walk.width).to(torch.int64).flatten(1)
+        return per_pixel.flatten(1).gather(1, index).reciprocal_().view_as(length)
 
     # The search went in strides of two pixels; what lies a pixel further may pass as well.
-    beyond = reciprocal(length + 1)
-    length = length + (beyond > length + 0.5).to(length.dtype)
-    own = reciprocal(length)
-    hole = own > length + (0.5 + _HOLE)
-    # What the hole shows lies behind; its place on the line is mirrored at the silhouette.
-    behind = reciprocal(length + 1)
-    edge = length + _RIM
-    mirrored = torch.maximum(2 * edge - behind, edge)
-    # Another near object at the mirrored place is no background.
-    mirrored = torch.where(reciprocal(mirrored) > 1.25 * behind, edge, mirrored)
-    shown = torch.maximum(torch.minimum(own, length + 0.5), length - 0.5)
-    return fetch(images, *walk.place(torch.where(hole, mirrored, shown)))
+    own, beyond, high = passing(lines, length), passing(lines, length + 1), length + 0.5
+    further = torch.gt(beyond, high, out=torch.empty_like(length))
+    length, own = length.add_(further), torch.lerp(own, beyond, further)
+    high = high.add_(further)
+    shown = torch.clamp(own, length - 0.5, high)
+
+    def filled(lines: _Lines, length: Tensor) -> Tensor:
+        """Return what a hole shows: what lies behind, its place on the line mirrored at the silhouette."""
+        behind = passing(lines, length + 1)
+        edge = length + _RIM
+        mirrored = torch.maximum(2 * edge - behind, edge)
+        # Another near object at the mirrored place is no background.
+        return torch.where(passing(lines, mirrored) > 1.25 * behind, edge, mirrored)
+
+    gap = own.sub_(high).sub_(_HOLE)
+    if _one_on_host(gap):
+        # Few pixels are holes.
+        holes = _positive(gap)
+        there = length.view(-1).index_select(0, holes)[None, None]
+        fill = filled(lines.some(holes, walk.width), there)
+        shown.view(-1).scatter_(0, holes, fill.view(-1))
+    else:
+        shown = torch.where(gap > 0, filled(lines, length), shown)
+    return fetch(images, *from_centre.place(shown))
+
+
+def _positive(values: Tensor) -> Tensor:
+    """Return the numbers (N,) of the elements of ``values``, in host memory, that are above zero."""
+    # NumPy is several times as fast.
+    return torch.from_numpy(np.flatnonzero(values.detach().numpy() > 0))
 
 
 def turned_view(images: Tensor, rotation: Tensor, focal: Tensor, new_focal: Tensor) -> Tensor:

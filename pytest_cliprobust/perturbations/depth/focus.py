@@ -44,7 +44,8 @@ def _variance(circle: Tensor) -> Tensor:
     tap = torch.arange(1, TAPS + 1, dtype=circle.dtype, device=circle.device)
     wide = circle[:, :, None]
     weight = torch.exp(-0.5 * (tap / wide.clamp(min=1e-3)).square()) * (tap <= CUT * wide)
-    narrow = 2 * total(tap.square() * weight, -1) / (1 + 2 * total(weight, -1))
+    moment, sum_ = total(torch.stack((tap.square() * weight, weight)), -1).unbind()
+    narrow = 2 * moment / (1 + 2 * sum_)
     return torch.where(CUT * circle > TAPS, (circle * CUT_DEVIATION).square(), narrow[:, :, 0])
 
 
@@ -54,12 +55,12 @@ def _blurred(level: Tensor, gap: int) -> Tensor:
     There are ``gap`` pixels between the taps. To leave the factor saves passes over the memory, and
     powers of two are exact.
     """
-    for dim, border in ((-1, (gap, gap, 0, 0)), (-2, (0, 0, gap, gap))):
+    padded = F.pad(level, (gap, gap, gap, gap), mode="replicate")
+    for dim in (-1, -2):
         size = level.shape[dim]
-        padded = F.pad(level, border, mode="replicate")
         beside = padded.narrow(dim, 0, size) + padded.narrow(dim, 2 * gap, size)
-        level = beside.add_(level, alpha=2)
-    return level
+        padded = beside.add_(padded.narrow(dim, gap, size), alpha=2)
+    return padded
 
 
 def _defocus(images: Tensor, depth: Tensor, aperture: float, layer: int) -> Tensor:
@@ -91,11 +92,12 @@ def _defocus(images: Tensor, depth: Tensor, aperture: float, layer: int) -> Tens
         largest = float(variance.max())
 
     # For each pixel its layer, and the share of the way through it. Comparing with every boundary is
-    # several times as fast as a search.
+    # several times as fast as a search, and to numbers several times as fast as to truth values.
     flat = depth.flatten(1)
-    passed = (flat >= inner[:, 0, 0]).view(torch.uint8)
-    for i in range(1, LAYERS - 1):
-        passed += (flat >= inner[:, i, 0]).view(torch.uint8)
+    reached = torch.empty_like(flat)
+    passed = torch.zeros_like(flat)
+    for i in range(LAYERS - 1):
+        passed.add_(torch.ge(flat, inner[:, i, 0], out=reached))
     number = passed.to(torch.int64)
     edges = bounds.flatten(1)
     start = edges[:, :-1].gather(1, number)
@@ -105,6 +107,7 @@ def _defocus(images: Tensor, depth: Tensor, aperture: float, layer: int) -> Tens
     second = (second / (first + second)).view_as(depth)
     near = variance[:, :-1].gather(1, number).view_as(depth)
     far = variance[:, 1:].gather(1, number).view_as(depth)
+    del reached, passed, number, start, rise, share, first
 
     variances = _ladder(min(height, width), largest)
     result, level = images, images

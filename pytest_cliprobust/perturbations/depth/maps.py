@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.perturbations.filters import on_host
+from pytest_cliprobust.perturbations.filters import Table, on_host, tables
 
 SOURCE = "Kar et al. 2022, ImageNet-3DCC"
 
@@ -54,13 +55,32 @@ def usable(depth: Tensor, images: Tensor) -> Tensor:
             f"depth has shape {tuple(depth.shape)} for images {tuple(images.shape)}; it must be "
             "(B, 1, H, W), one map of the same size for each image"
         )
-    known = torch.nan_to_num(depth.detach(), nan=0.0, posinf=0.0, neginf=0.0).to(images.dtype)
-    known = known.clamp(min=0)
+    known = depth.detach().to(images.dtype)
+    if on_host(known) and _regular(known):
+        return known
+    known = torch.nan_to_num(known, nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
     largest = known.amax((-2, -1), keepdim=True)
     largest = largest + (largest <= 0)
     known = torch.addcmul(known, (known <= 0).to(images.dtype), largest)
     nearest = quantiles(known, (_NEAREST_SHARE,))
     return torch.minimum(known, nearest * FARTHEST)
+
+
+def _regular(depth: Tensor) -> bool:
+    """Return whether nothing about ``depth``, in host memory, needs mending."""
+    nearest, farthest = (float(end) for end in torch.aminmax(depth))
+    # A NaN is neither.
+    return nearest > 0 and farthest < math.inf and farthest <= nearest * FARTHEST
+
+
+@tables
+def _places(count: int, *shares: float) -> tuple[Table, ...]:
+    """Return the two neighbours of each share of ``count`` ordered values, and their weights."""
+    places = [share * (count - 1) for share in shares]
+    low = [min(int(place), count - 1) for place in places]
+    high = [min(place + 1, count - 1) for place in low]
+    parts = [place - whole for place, whole in zip(places, low, strict=True)]
+    return low, high, [1 - part for part in parts], parts
 
 
 def quantiles(values: Tensor, shares: Sequence[float]) -> Tensor:
@@ -69,22 +89,16 @@ def quantiles(values: Tensor, shares: Sequence[float]) -> Tensor:
     They are those of an even grid of 48 to 95 rows and columns where the map has more.
     """
     down, across = (max(size // _SIDE, 1) for size in values.shape[-2:])
-    grid = values[:, 0, down // 2 :: down, across // 2 :: across].flatten(1)
-    # NumPy sorts several times as fast.
-    ordered = (
-        torch.from_numpy(np.sort(grid.detach().numpy(), axis=1))
-        if on_host(grid) and grid.dtype != torch.bfloat16
-        else grid.sort(dim=1).values
-    )
-    last = ordered.shape[1] - 1
-    result = []
-    for share in shares:
-        place = share * last
-        low = min(int(place), last)
-        part = place - low
-        pair = ordered[:, low], ordered[:, min(low + 1, last)]
-        result.append(pair[0] * (1 - part) + pair[1] * part)
-    return torch.stack(result, dim=1)[:, :, None, None]
+    grid = slice(None), 0, slice(down // 2, None, down), slice(across // 2, None, across)
+    if on_host(values) and values.dtype != torch.bfloat16:
+        # NumPy sorts several times as fast.
+        picked = values.detach().numpy()[grid]
+        ordered = torch.from_numpy(np.sort(picked.reshape(len(picked), -1), axis=1))
+    else:
+        ordered = values[grid].flatten(1).sort(dim=1).values
+    low, high, first, second = _places(ordered, ordered.shape[1], *shares)
+    lower, upper = ordered.index_select(1, low), ordered.index_select(1, high)
+    return (lower * first + upper * second)[:, :, None, None]
 
 
 def normalised(depth: Tensor) -> Tensor:

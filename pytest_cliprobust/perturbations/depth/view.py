@@ -65,6 +65,7 @@ def _turned(
     envelope={"factor": (1.0, 2.0)},
     inputs=("seeds",),
     source=SOURCE,
+    version=2,
 )
 @sample_by_sample
 def view_field_of_view(
@@ -92,6 +93,7 @@ def view_field_of_view(
     envelope={"degrees": (0.0, 60.0)},
     inputs=("seeds",),
     source=SOURCE,
+    version=2,
 )
 @sample_by_sample
 def view_roll(
@@ -107,6 +109,7 @@ def view_roll(
     inputs=("seeds",),
     optional=("focal",),
     source=SOURCE,
+    version=2,
 )
 @sample_by_sample
 def view_pitch(
@@ -127,6 +130,7 @@ def view_pitch(
     inputs=("seeds",),
     optional=("focal",),
     source=SOURCE,
+    version=2,
 )
 @sample_by_sample
 def view_yaw(
@@ -146,6 +150,7 @@ def view_yaw(
     envelope={"shift": (0.0, 0.25)},
     inputs=("depth", "seeds"),
     source=SOURCE,
+    version=2,
 )
 @sample_by_sample
 def view_translation(
@@ -185,6 +190,7 @@ def view_translation(
     envelope={"share": (0.0, 0.4)},
     inputs=("depth", "seeds"),
     source=SOURCE,
+    version=2,
 )
 @sample_by_sample
 def view_dolly(
