@@ -94,6 +94,13 @@ def test_severities_change_the_picture(name: str) -> None:
         assert torch.equal(images, before)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_pictures_give_no_pictures(name: str) -> None:
+    images, inputs = scene(1)
+    result = registry.get(name)(images[:0], 3, **some(inputs, slice(0, 0)))
+    assert result.shape == (0, 3, 48, 48)
+
+
 SIZES = st.one_of(st.integers(16, 96), st.sampled_from((224, 512)))
 
 

@@ -89,6 +89,22 @@ def sample_by_sample(function: Function) -> Function:
     return cast(Function, wrapper)
 
 
+def batch_at_once(function: Function) -> Function:
+    """Run ``function(images, …)`` in float32 (float64 for float64), on the whole batch everywhere.
+
+    For a function that itself goes sample by sample on the CPU, once it has done for all samples together
+    what is too little for a call each. The result has the dtype of ``images``.
+    """
+
+    @functools.wraps(function)
+    def wrapper(images: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        if images.shape[0] == 0:
+            return images
+        return function(images.to(working_dtype(images)), *arguments, **named).to(images.dtype)
+
+    return cast(Function, wrapper)
+
+
 def tables(builder: Callable[..., tuple[Table, ...]]) -> Callable[..., tuple[Tensor, ...]]:
     """Turn ``builder(*numbers) -> (nested lists, …)`` into ``f(like, *numbers) -> (tensors, …)``.
 

@@ -24,7 +24,7 @@ Places are in pixels from the picture's centre, x to the right and y down.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytest_cliprobust.perturbations.filters import box_resize, on_host, tables
+from pytest_cliprobust.perturbations.filters import box_resize, on_host, straight_through, tables
 
 NEAREST = 0.5
 """Relative distances below this one count as this one, so that the longest walk is known."""
@@ -100,33 +100,38 @@ class _Stops(NamedTuple):
     Attributes:
         columns: (B, N, W) int64.
         rows: (B, N, H) int64.
-        shifts: pixels to the right and down, (N) each, if it is the same for all lines, of one picture in
-            host memory.
+        shifts: pixels to the right and down, int64 (B, N) each, where they are the same for all lines.
     """
 
     columns: Tensor
     rows: Tensor
-    shifts: tuple[list[int], list[int]] | None = None
+    shifts: tuple[Tensor, Tensor] | None = None
 
-    def some(self, numbers: slice) -> _Stops:
-        """Return some of the stops."""
-        shifts = self.shifts and (self.shifts[0][numbers], self.shifts[1][numbers])
-        return _Stops(self.columns[:, numbers], self.rows[:, numbers], shifts)
+    def some(self, samples: slice, numbers: slice) -> _Stops:
+        """Return some of the stops, of some of the samples."""
+        right, low = self.shifts or (None, None)
+        return _Stops(
+            self.columns[samples, numbers],
+            self.rows[samples, numbers],
+            None
+            if right is None or low is None
+            else (right[samples, numbers], low[samples, numbers]),
+        )
 
     def met(self, layers: Tensor, spans: Sequence[Span] | None = None) -> Iterator[Tensor]:
         """Yield ``layers`` (B, C, H, W) as met at each stop, (B, C, h, W): ``spans`` has the rows."""
         count, height, width = self.columns.shape[1], *layers.shape[-2:]
         spans = [(0, height)] * count if spans is None else spans
-        if self.shifts is not None:
-            right, low = self.shifts
-            wide, high = max(map(abs, right), default=0), max(map(abs, low), default=0)
-            padded = F.pad(layers, (wide, wide, high, high), mode="replicate")
-            strides = padded.stride()
-            for column, row, (first, size) in zip(right, low, spans, strict=True):
-                start = (high + row + first) * strides[-2] + wide + column
-                yield padded.as_strided((*layers.shape[:2], size, width), strides, start)
-            return
         if _one_on_host(layers):
+            if self.shifts is not None:
+                right, low = (part[0].tolist() for part in self.shifts)
+                wide, high = max(map(abs, right), default=0), max(map(abs, low), default=0)
+                padded = F.pad(layers, (wide, wide, high, high), mode="replicate")
+                strides = padded.stride()
+                for column, row, (first, size) in zip(right, low, spans, strict=True):
+                    start = (high + row + first) * strides[-2] + wide + column
+                    yield padded.as_strided((*layers.shape[:2], size, width), strides, start)
+                return
             for number, (first, size) in enumerate(spans):
                 rows = layers.index_select(2, self.rows[0, number, first : first + size])
                 index = self.columns[0, number].expand(*rows.shape)
@@ -139,18 +144,18 @@ class _Stops(NamedTuple):
             index = index.flatten(1)[:, None].expand(-1, layers.shape[1], -1)
             yield flat.gather(2, index).view(*layers.shape[:2], size, width)
 
-    def spans(self, per_pixel: Tensor, limits: Sequence[float]) -> list[Span]:
-        """Return for each stop the rows that may meet a value of ``per_pixel`` no more than its limit.
+    def spans(self, nearest: Tensor, limits: Sequence[float]) -> list[Span]:
+        """Return for each stop the rows that may meet something no farther than its limit.
 
-        Those are all rows where the tensors cannot be asked. What is near, and so is met far along the
-        lines, often fills a part of the frame only.
+        ``nearest`` (B, H) has the nearest of each row. Those are all rows where the tensors cannot be
+        asked. What is near, and so is met far along the lines, often fills a part of the frame only.
         """
-        height = per_pixel.shape[-2]
-        if not _one_on_host(per_pixel):
+        height = nearest.shape[1]
+        if not _one_on_host(nearest):
             return [(0, height)] * len(limits)
-        least = per_pixel.amin(dim=(0, 1, 3)).numpy()
         # A little more, since the caller's comparison may round another way.
-        below = least[self.rows[0].numpy()] <= np.multiply(limits, 1 + 1e-5)[:, None]
+        farthest = np.multiply(limits, 1 + 1e-5)[:, None]
+        below = nearest[0].numpy()[self.rows[0].numpy()] <= farthest
         first, last = below.argmax(axis=1), height - below[:, ::-1].argmax(axis=1)
         sizes = np.where(below.any(axis=1), last - first, 0)
         return list(zip(first.tolist(), sizes.tolist(), strict=True))
@@ -175,7 +180,11 @@ class _Lines(NamedTuple):
         """Return the lines as seen from (−x, −y)."""
         return self._replace(x=self.x + x, y=self.y + y)
 
-    def some(self, pixels: Tensor, width: int) -> _Lines:
+    def some(self, samples: slice) -> _Lines:
+        """Return the lines of some of the samples."""
+        return self._replace(across=self.across[samples], down=self.down[samples])
+
+    def at(self, pixels: Tensor, width: int) -> _Lines:
         """Return the lines of ``pixels`` (N) of one picture, (1, 1, 1 or N) each."""
         columns, rows = pixels % width, pixels // width
         return _Lines(
@@ -194,7 +203,6 @@ class _Walk:
 
     def __init__(self, images: Tensor, movement: Movement) -> None:
         self.height, self.width = images.shape[-2:]
-        self.images = images
         self.movement = Movement(
             *(None if part is None else part.to(images.dtype) for part in movement)  # type: ignore[arg-type]
         )
@@ -202,19 +210,19 @@ class _Walk:
         self.unit = self.movement.reach(self.height, self.width).clamp(min=1e-6)
         self.centred = centred(images)
 
-    def longest(self, distance: Tensor, time: float, reach: float) -> float:
-        """Return how long the walk must be: on the host as long as needed, else for ``reach``."""
+    def longest(self, distance: Tensor, time: float, reach: float) -> list[float]:
+        """Return how long the walk must be: on the host as long as needed by each sample."""
         if on_host(distance):
-            nearest = distance.flatten(1).amin(dim=1)
-            return float((self.unit / nearest).max()) * time
-        return reach * time / NEAREST
+            nearest = distance.flatten(1).amin(dim=1).clamp_(min=NEAREST)
+            return (self.unit / nearest * time).tolist()
+        return [reach * time / NEAREST]
 
     def stops(self, lengths: Sequence[float]) -> _Stops:
         """Return the pixels that are met after each of ``lengths``: the nearest ones.
 
         Beyond the frame its edge is continued.
         """
-        share = _lengths(self.images, *lengths)[0] / self.unit[:, None]
+        share = _lengths(self.unit, *lengths)[0] / self.unit[:, None]
         across = share * self.movement.across[:, None]
         down = share * self.movement.down[:, None]
         if self.movement.approach is None:
@@ -222,9 +230,7 @@ class _Walk:
             columns = torch.arange(self.width, device=share.device) + right[:, :, None]
             rows = torch.arange(self.height, device=share.device) + low[:, :, None]
             columns, rows = columns.clamp_(0, self.width - 1), rows.clamp_(0, self.height - 1)
-            if _one_on_host(share):
-                return _Stops(columns, rows, (right[0].tolist(), low[0].tolist()))
-            return _Stops(columns, rows)
+            return _Stops(columns, rows, (right, low))
         centre_x, centre_y = self.centred
         scale = (1 - share * self.movement.approach[:, None])[:, :, None]
         x = torch.addcmul((across + self.width / 2)[:, :, None], scale, centre_x)
@@ -253,9 +259,12 @@ def _one_on_host(tensor: Tensor) -> bool:
 def centred(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return x (W,) and y (H,) of the pixels' centres, in pixels from the picture's centre."""
     height, width = images.shape[-2:]
-    x = torch.arange(width, device=images.device, dtype=images.dtype) - (width - 1) / 2
-    y = torch.arange(height, device=images.device, dtype=images.dtype) - (height - 1) / 2
-    return x, y
+    return _centres(images, width)[0], _centres(images, height)[0]
+
+
+@tables
+def _centres(size: int) -> tuple[list[float]]:
+    return ([place - (size - 1) / 2 for place in range(size)],)
 
 
 def fetch(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -331,7 +340,7 @@ def mean_view(
     """Return the mean of what a moving camera sees from time 0 to ``time``.
 
     Args:
-        images: (B, C, H, W).
+        images: (B, C, H, W) in [0, 1].
         distance: (B, 1, H, W) relative distances, from :data:`NEAREST` (nearer ones count as that).
         movement: the camera's.
         time: how long, a positive python number.
@@ -339,29 +348,46 @@ def mean_view(
             the tensors cannot be asked.
     """
     walk = _Walk(images, movement)
-    distance = distance.detach().clamp(min=NEAREST)
-    steps = _steps(walk.longest(distance, time, reach))[::-1]
-    per_pixel = distance / walk.unit.view(-1, 1, 1, 1)
+    distance = distance.detach()
+    needed = [_steps(longest) for longest in walk.longest(distance, time, reach)]
+    all_steps = max(needed, key=len)[::-1]
+    all_stops = walk.stops([*((start + end) / 2 for start, end in all_steps[:-1]), 0.0, -1.0, 1.0])
+    unit = walk.unit.view(-1, 1, 1, 1)
+
+    def mean(samples: slice, number: int) -> Tensor:
+        numbers = slice(len(all_steps) - len(needed[number]), None)
+        stops = all_stops.some(samples, numbers)
+        per_pixel = distance[samples].clamp(min=NEAREST) / unit[samples]
+        return _mean(images[samples], per_pixel, stops, all_steps[numbers], time)
+
+    return _by_samples(mean, images)
+
+
+def _mean(
+    images: Tensor, per_pixel: Tensor, stops: _Stops, steps: list[tuple[float, float]], time: float
+) -> Tensor:
     lengths = [(start + end) / 2 for start, end in steps[:-1]]
-    stops = walk.stops([*lengths, 0.0, -1.0, 1.0])
     # What is so far away that it moves by less than a step's start is not seen there. All that is seen at
     # a step or at those before it lies in the step's span.
     limits = [*(time / start for start, _ in steps[:-1]), time / steps[-1][1]]
-    spans = _growing(stops.some(slice(len(steps))).spans(per_pixel, limits))
-    spans.append((0, walk.height))
+    on_way = stops.some(slice(None), slice(len(steps)))
+    spans = _growing(on_way.spans(per_pixel.amin(dim=(1, 3)), limits))
+    spans.append((0, images.shape[-2]))
 
     coarse = sum(length > _FINE + 1 for length in lengths)
 
     def met() -> Iterator[Tensor]:
         if coarse:
             # A step of three pixels shows the mean of three, or edges would print at every step.
-            before, after = stops.some(slice(-2, None)).met(images)
+            before, after = stops.some(slice(None), slice(-2, None)).met(images)
             smooth = torch.cat((per_pixel, (before + images).add_(after).mul_(1 / 3)), dim=1)
             del before, after
-            yield from stops.some(slice(coarse)).met(smooth, spans[1 : coarse + 1])
+            far = stops.some(slice(None), slice(coarse))
+            yield from far.met(smooth, spans[1 : coarse + 1])
             del smooth
         layers = torch.cat((per_pixel, images), dim=1)
-        yield from stops.some(slice(coarse, len(lengths))).met(layers, spans[coarse + 1 : -1])
+        near = stops.some(slice(None), slice(coarse, len(lengths)))
+        yield from near.met(layers, spans[coarse + 1 : -1])
         yield layers
 
     # A surface met between the lengths ``start`` and ``end`` is seen for the times from start·d to
@@ -380,6 +406,26 @@ def mean_view(
             result.narrow(-2, *here).addcmul_(seen, farther[:, 1:])
         farther = nearer
     return result.addcmul_(left, images).mul_(1 / time)
+
+
+def _by_samples(function: Callable[[slice, int], Tensor], images: Tensor) -> Tensor:
+    """Return the results of ``function(samples, number)``, kept in [0, 1], put together.
+
+    On the host there is a call for each sample (see :mod:`.filters`), else only one.
+    """
+    batch = len(images)
+    if torch.is_grad_enabled() and images.requires_grad:
+        host = on_host(images)
+        parts = [function(slice(i, i + 1), i) for i in range(batch)] if host else []
+        whole = torch.cat(parts) if host else function(slice(None), 0)
+        # What rounding takes beyond the range must not lose its gradient.
+        return straight_through(whole.detach().clamp(0, 1), whole)
+    if batch == 1 or not on_host(images):
+        return function(slice(None), 0).clamp_(0, 1)
+    result = torch.empty_like(images)
+    for i in range(batch):
+        torch.clamp(function(slice(i, i + 1), i), 0, 1, out=result[i : i + 1])
+    return result
 
 
 def _growing(spans: Sequence[Span]) -> list[Span]:
@@ -404,21 +450,35 @@ def moved_view(images: Tensor, distance: Tensor, movement: Movement, *, reach: f
     see :func:`fetch`. See :func:`mean_view` for the arguments.
     """
     walk = _Walk(images, movement)
-    # A silhouette's pixels mix both surfaces. They go with the near one, or would stay as its shadow.
-    distance = _grown(distance.detach().clamp(min=NEAREST))
-    per_pixel = distance / walk.unit.view(-1, 1, 1, 1)
-    count = int(walk.longest(distance, 1.0, reach) / _STRIDE) + 2
-    lengths = [float(_STRIDE * (number + 1)) for number in range(count)]
-    # The greatest length at which something passes by now, or has passed. A comparison would cost
-    # more than this steep ramp.
-    length = torch.zeros_like(per_pixel)
-    stops = walk.stops(lengths)
-    spans = stops.spans(per_pixel, [1 / (number - 0.5) for number in lengths])
-    all_met = stops.met(per_pixel * _STEEP, spans)
-    for number, span, met in zip(lengths, spans, all_met, strict=True):
-        passed = torch.rsub(met, _STEEP / (number - 0.5)).clamp_(max=number)
+    distance = distance.detach()
+    counts = [int(longest / _STRIDE) + 2 for longest in walk.longest(distance, 1.0, reach)]
+    lengths = [float(_STRIDE * (number + 1)) for number in range(max(counts))]
+    all_stops, lines = walk.stops(lengths), walk.lines()
+    unit = walk.unit.view(-1, 1, 1, 1)
+
+    def moved(samples: slice, number: int) -> Tensor:
+        # A silhouette's pixels mix both surfaces. They go with the near one, or would stay as its shadow.
+        way = unit[samples] / _grown(distance[samples].clamp(min=NEAREST))
+        stops = all_stops.some(samples, slice(counts[number]))
+        length = _farthest(way, stops, lengths[: counts[number]])
+        return _show(images[samples], way[:, 0], lines.some(samples), length)
+
+    return _by_samples(moved, images)
+
+
+def _farthest(way: Tensor, stops: _Stops, lengths: Sequence[float]) -> Tensor:
+    """Return the greatest of ``lengths`` (B, H, W) at which something passes by now, or has passed.
+
+    ``way`` (B, 1, H, W) is how far along its line what each pixel shows has moved by now.
+    """
+    length = torch.zeros_like(way)
+    nearest = way.amax(dim=(1, 3)).reciprocal_()
+    spans = stops.spans(nearest, [1 / (number - 0.5) for number in lengths])
+    # A comparison would cost more than this steep ramp.
+    for number, span, met in zip(lengths, spans, stops.met(way * _STEEP, spans), strict=True):
+        passed = torch.sub(met, _STEEP * (number - 0.5)).clamp_(max=number)
         length.narrow(-2, *span).clamp_(min=passed)
-    return _show(images, per_pixel[:, 0], walk, length[:, 0].floor())
+    return length[:, 0].floor_()
 
 
 def _grown(distance: Tensor) -> Tensor:
@@ -430,21 +490,23 @@ def _grown(distance: Tensor) -> Tensor:
     return distance
 
 
-def _show(images: Tensor, per_pixel: Tensor, walk: _Walk, length: Tensor) -> Tensor:
-    """Return the picture whose pixel shows what lies about ``length`` (B, H, W) along its line."""
+def _show(images: Tensor, way: Tensor, from_centre: _Lines, length: Tensor) -> Tensor:
+    """Return the picture whose pixel shows what lies about ``length`` (B, H, W) along its line.
+
+    ``way`` (B, H, W) is as in :func:`_farthest`.
+    """
+    height, width = images.shape[-2:]
     # Places are told from the picture's centre, but those of pixels from its corner.
-    from_centre = walk.lines()
-    lines = from_centre.moved(walk.width / 2, walk.height / 2)
+    lines = from_centre.moved(width / 2, height / 2)
 
     def passing(lines: _Lines, length: Tensor) -> Tensor:
         """Return the length at which what is met at ``length`` passes the pixel now."""
         column, row = lines.place(length)
         column, row = (
-            place.clamp_(0, size - 1).floor_()
-            for place, size in ((column, walk.width), (row, walk.height))
+            place.clamp_(0, size - 1).floor_() for place, size in ((column, width), (row, height))
         )
-        index = column.add_(row, alpha=walk.width).to(torch.int64).flatten(1)
-        return per_pixel.flatten(1).gather(1, index).reciprocal_().view_as(length)
+        index = column.add_(row, alpha=width).to(torch.int64).flatten(1)
+        return way.flatten(1).gather(1, index).view_as(length)
 
     # The search went in strides of two pixels; what lies a pixel further may pass as well.
     own, beyond, high = passing(lines, length), passing(lines, length + 1), length + 0.5
@@ -466,7 +528,7 @@ def _show(images: Tensor, per_pixel: Tensor, walk: _Walk, length: Tensor) -> Ten
         # Few pixels are holes.
         holes = _positive(gap)
         there = length.view(-1).index_select(0, holes)[None, None]
-        fill = filled(lines.some(holes, walk.width), there)
+        fill = filled(lines.at(holes, width), there)
         shown.view(-1).scatter_(0, holes, fill.view(-1))
     else:
         shown = torch.where(gap > 0, filled(lines, length), shown)

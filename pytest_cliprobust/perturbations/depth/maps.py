@@ -68,9 +68,12 @@ def usable(depth: Tensor, images: Tensor) -> Tensor:
 
 def _regular(depth: Tensor) -> bool:
     """Return whether nothing about ``depth``, in host memory, needs mending."""
-    nearest, farthest = (float(end) for end in torch.aminmax(depth))
+    ends = (end.tolist() for end in (depth.amin((1, 2, 3)), depth.amax((1, 2, 3))))
     # A NaN is neither.
-    return nearest > 0 and farthest < math.inf and farthest <= nearest * FARTHEST
+    return all(
+        nearest > 0 and farthest < math.inf and farthest <= nearest * FARTHEST
+        for nearest, farthest in zip(*ends, strict=True)
+    )
 
 
 @tables

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pytest_cliprobust.perturbations import random
 from pytest_cliprobust.perturbations.depth.maps import SOURCE, relative, usable
-from pytest_cliprobust.perturbations.filters import sample_by_sample
+from pytest_cliprobust.perturbations.filters import batch_at_once
 from pytest_cliprobust.perturbations.registry import register
 from pytest_cliprobust.perturbations.warping import Movement, mean_view
 
@@ -29,7 +29,7 @@ STEPS = 59
     source=SOURCE,
     version=3,
 )
-@sample_by_sample
+@batch_at_once
 def xy_motion_blur(images: Tensor, *, frames: float, depth: Tensor, seeds: Tensor) -> Tensor:
     """A camera that moves sideways: the mean of the first ``frames`` of a 60-frame path.
 
@@ -47,7 +47,7 @@ def xy_motion_blur(images: Tensor, *, frames: float, depth: Tensor, seeds: Tenso
     )
     distance = relative(usable(depth, images))
     time = (frames - 1) / STEPS
-    return mean_view(images, distance, movement, time=time, reach=75 * unit).clamp_(0, 1)
+    return mean_view(images, distance, movement, time=time, reach=75 * unit)
 
 
 @register(
@@ -57,7 +57,7 @@ def xy_motion_blur(images: Tensor, *, frames: float, depth: Tensor, seeds: Tenso
     source=SOURCE,
     version=3,
 )
-@sample_by_sample
+@batch_at_once
 def z_motion_blur(images: Tensor, *, frames: float, depth: Tensor, seeds: Tensor) -> Tensor:
     """A camera that moves forward: the mean of the first ``frames`` of a 60-frame path.
 
@@ -79,4 +79,4 @@ def z_motion_blur(images: Tensor, *, frames: float, depth: Tensor, seeds: Tensor
     distance = relative(usable(depth, images))
     time = (frames - 1) / STEPS
     reach = 30 * unit + 0.125 * max(height, width)
-    return mean_view(images, distance, movement, time=time, reach=reach).clamp_(0, 1)
+    return mean_view(images, distance, movement, time=time, reach=reach)

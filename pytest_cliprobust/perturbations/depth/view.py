@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pytest_cliprobust.perturbations import random
 from pytest_cliprobust.perturbations.depth.maps import focal_length, relative, usable
-from pytest_cliprobust.perturbations.filters import gaussian_filter, sample_by_sample
+from pytest_cliprobust.perturbations.filters import batch_at_once, gaussian_filter, sample_by_sample
 from pytest_cliprobust.perturbations.registry import register
 from pytest_cliprobust.perturbations.warping import Movement, moved_view, turned_view
 
@@ -152,7 +152,7 @@ def view_yaw(
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@batch_at_once
 def view_translation(
     images: Tensor,
     *,
@@ -182,7 +182,7 @@ def view_translation(
         down=signs * (shift * side * math.sin(radians)),
     )
     distance = relative(usable(depth, images))
-    return moved_view(images, distance, movement, reach=shift * side).clamp_(0, 1)
+    return moved_view(images, distance, movement, reach=shift * side)
 
 
 @register(
@@ -192,7 +192,7 @@ def view_translation(
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@batch_at_once
 def view_dolly(
     images: Tensor,
     *,
@@ -211,4 +211,4 @@ def view_dolly(
     movement = Movement(across=still, down=still, approach=signs * share)
     distance = relative(usable(depth, images))
     reach = share * max(images.shape[-2:]) / 4
-    return moved_view(images, distance, movement, reach=reach).clamp_(0, 1)
+    return moved_view(images, distance, movement, reach=reach)
