@@ -6,9 +6,10 @@ of a result is bit-identical in every batch. Two things see to that:
 
 * on the CPU a function decorated with :func:`sample_by_sample` handles one sample after the other, so
   that every kernel always sees the same shape (and works in the cache: a whole batch does not fit);
-* elsewhere, and under ``torch.compile``, the whole batch is one call, and only such operations are used
-  whose arithmetic per element is fixed: element-wise ones, gathers, minima and maxima. Matrix products,
-  convolutions, FFTs and sums choose their order of summation by shape, and are used on the CPU only.
+* elsewhere, under ``torch.compile``, and for :func:`in_small_batches`, several samples are one call, and
+  only such operations are used whose arithmetic per element is fixed: element-wise ones, gathers, minima
+  and maxima. Matrix products, convolutions, FFTs and sums choose their order of summation by shape, and
+  are used sample by sample only.
 
 Weights are python numbers or are kept on the device (:func:`tables`): nothing is copied from the host
 but the first use of a table, and nothing is copied to it.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -28,6 +29,9 @@ from torch import Tensor
 Border = Literal["replicate", "reflect", "symmetric"]
 """What lies beyond the edge: ``replicate`` aaa|abcd|ddd (SciPy's "nearest"), ``reflect`` dcb|abcd|cba
 (OpenCV's default, SciPy's "mirror"), ``symmetric`` cba|abcd|dcb (SciPy's "reflect")."""
+
+_NUMBERS_AT_ONCE = 4 * 3 * 224 * 224
+"""Numbers of all the samples that :func:`in_small_batches` takes at once."""
 
 Function = TypeVar("Function", bound=Callable[..., Tensor])
 Table = Sequence[Any]
@@ -56,35 +60,59 @@ def sample_by_sample(function: Function) -> Function:
     Every tensor argument with as many rows as ``images`` is sliced along. The result has the dtype of
     ``images``. Without the loop: ``function.__wrapped__``.
     """
+    return _in_parts(function, 1)
+
+
+def in_small_batches(function: Function) -> Function:
+    """Run ``function`` as :func:`sample_by_sample` does, on the CPU some small samples at a time.
+
+    That is up to twice as fast: there are fewer calls, and their results still fit in the cache. All that
+    ``function`` does must be element-wise, a gather, a minimum or a maximum there too. Of torch's
+    element-wise functions, ``pow`` with a fraction, ``atan2`` and ``sigmoid`` are not: their last bit
+    depends on where a number lies in memory.
+    """
+    return _in_parts(function, _NUMBERS_AT_ONCE)
+
+
+def _in_parts(function: Function, numbers: int) -> Function:
+    """Run ``function`` on as many samples at once, on the CPU, as have ``numbers`` numbers together."""
 
     @functools.wraps(function)
     def wrapper(images: Tensor, *arguments: Any, **named: Any) -> Tensor:
         dtype, batch = working_dtype(images), images.shape[0]
-        if batch <= 1 or not on_host(images):
-            if batch == 0:
-                return images
+        if batch == 0:
+            return images
+        count = max(numbers * batch // images.numel(), 1) if on_host(images) else batch
+        if batch <= count:
             return function(images.to(dtype), *arguments, **named).to(images.dtype)
 
-        def rows(value: Any, i: int) -> Any:
+        def part(value: Any, rows: slice) -> Any:
             if isinstance(value, Tensor) and value.dim() and value.shape[0] == batch:
-                return value[i : i + 1]
+                return value[rows]
             return value
 
-        def one(i: int) -> Tensor:
-            return function(
-                images[i : i + 1].to(dtype),
-                *(rows(value, i) for value in arguments),
-                **{name: rows(value, i) for name, value in named.items()},
-            )
+        def results() -> Iterator[tuple[slice, Tensor]]:
+            for start in range(0, batch, count):
+                rows = slice(start, start + count)
+                yield (
+                    rows,
+                    function(
+                        images[rows].to(dtype),
+                        *(part(value, rows) for value in arguments),
+                        **{name: part(value, rows) for name, value in named.items()},
+                    ),
+                )
 
         if torch.is_grad_enabled() and images.requires_grad:
-            return torch.cat([one(i) for i in range(batch)]).to(images.dtype)
-        first = one(0)
-        result = torch.empty((batch, *first.shape[1:]), dtype=images.dtype, device=images.device)
-        result[:1] = first
-        for i in range(1, batch):
-            result[i : i + 1] = one(i)
-        return result
+            return torch.cat([result for _, result in results()]).to(images.dtype)
+        whole: Tensor | None = None
+        for rows, result in results():
+            if whole is None:
+                shape = (batch, *result.shape[1:])
+                whole = torch.empty(shape, dtype=images.dtype, device=images.device)
+            whole[rows] = result
+        assert whole is not None
+        return whole
 
     return cast(Function, wrapper)
 
@@ -286,7 +314,7 @@ def gaussian_filter(
     return _separable(images, gaussian_weights(sigma, truncate), border)
 
 
-@sample_by_sample
+@in_small_batches
 def disk_filter(images: Tensor, radius: float, alias_sigma: float = 0.0) -> Tensor:
     """Blur with a disk of ``radius`` pixels (all offsets within it), as a lens out of focus does.
 

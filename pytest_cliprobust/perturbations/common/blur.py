@@ -18,6 +18,7 @@ from pytest_cliprobust.perturbations.common.reference import SOURCE, relative_si
 from pytest_cliprobust.perturbations.filters import (
     disk_filter,
     gaussian_filter,
+    in_small_batches,
     motion_filter,
     on_host,
     sample_by_sample,
@@ -36,7 +37,7 @@ _DOUBLINGS = 5
     envelope={"radius": (0.0, 12.0)},
     source=SOURCE,
 )
-@sample_by_sample
+@in_small_batches
 def defocus_blur(images: Tensor, *, radius: float, softness: float = 0.5) -> Tensor:
     """Blur with the disk of a lens out of focus, its rim softened by a Gaussian; the edge is reflected.
 
@@ -75,7 +76,7 @@ def defocus_blur(images: Tensor, *, radius: float, softness: float = 0.5) -> Ten
     inputs=("seeds",),
     source=SOURCE,
 )
-@sample_by_sample
+@in_small_batches
 def glass_blur(
     images: Tensor, *, sigma: float, reach: float, rounds: int = 2, seeds: Tensor
 ) -> Tensor:
@@ -210,7 +211,7 @@ def motion_blur(images: Tensor, *, radius: float, sigma: float, seeds: Tensor) -
     envelope={"zoom": (1.0, 1.4)},
     source=SOURCE,
 )
-@sample_by_sample
+@in_small_batches
 def zoom_blur(images: Tensor, *, zoom: float, layers: int = 11) -> Tensor:
     """Average the image with copies of itself, enlarged by ``layers`` equidistant factors, 1 to ``zoom``.
 

@@ -16,6 +16,7 @@ from pytest_cliprobust.perturbations.common.reference import SOURCE, relative_si
 from pytest_cliprobust.perturbations.filters import (
     box_resize,
     gaussian_weights,
+    in_small_batches,
     on_host,
     sample_by_sample,
     spatial_mean,
@@ -47,7 +48,7 @@ def contrast(images: Tensor, *, gain: float) -> Tensor:
     source=SOURCE,
     extra=True,
 )
-@sample_by_sample
+@in_small_batches
 def saturate(images: Tensor, *, gain: float, lift: float = 0.0) -> Tensor:
     """Turn the saturation of HSV into ``gain`` · saturation + ``lift``, clamped to [0, 1].
 
@@ -94,7 +95,7 @@ IMAGENET_C_ELASTIC = tuple(
     source="Michaelis et al. 2019 (imagecorruptions), after Hendrycks & Dietterich 2019 and Simard et "
     "al. 2003",
 )
-@sample_by_sample
+@in_small_batches
 def elastic_transform(
     images: Tensor,
     *,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pytest_cliprobust.perturbations import random
 from pytest_cliprobust.perturbations.common.reference import SOURCE
-from pytest_cliprobust.perturbations.filters import sample_by_sample, straight_through
+from pytest_cliprobust.perturbations.filters import in_small_batches, straight_through
 from pytest_cliprobust.perturbations.registry import register
 
 
@@ -23,7 +23,7 @@ from pytest_cliprobust.perturbations.registry import register
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def gaussian_noise(images: Tensor, *, deviation: float, seeds: Tensor) -> Tensor:
     """Add Gaussian noise: clamp(x + deviation · n), n standard normal and independent per value.
 
@@ -42,7 +42,7 @@ def gaussian_noise(images: Tensor, *, deviation: float, seeds: Tensor) -> Tensor
     inputs=("seeds",),
     source=SOURCE,
 )
-@sample_by_sample
+@in_small_batches
 def shot_noise(images: Tensor, *, deviation: float, seeds: Tensor) -> Tensor:
     """Count photons: clamp(Poisson(c · x) / c) with c = 1 / deviation² photons for full intensity.
 
@@ -68,7 +68,7 @@ def shot_noise(images: Tensor, *, deviation: float, seeds: Tensor) -> Tensor:
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def impulse_noise(images: Tensor, *, amount: float, seeds: Tensor) -> Tensor:
     """Replace a share ``amount`` of the values (each channel on its own) by 0 or 1, half each.
 
@@ -92,7 +92,7 @@ def impulse_noise(images: Tensor, *, amount: float, seeds: Tensor) -> Tensor:
     version=2,
     extra=True,
 )
-@sample_by_sample
+@in_small_batches
 def speckle_noise(images: Tensor, *, deviation: float, seeds: Tensor) -> Tensor:
     """Add noise in proportion to the intensity: clamp(x + x · deviation · n), n standard normal.
 

@@ -15,9 +15,9 @@ from pytest_cliprobust.perturbations.common.reference import SOURCE, relative_si
 from pytest_cliprobust.perturbations.filters import (
     gaussian_filter,
     gaussian_weights,
+    in_small_batches,
     motion_filter,
     pad,
-    sample_by_sample,
     tables,
 )
 from pytest_cliprobust.perturbations.registry import register
@@ -46,7 +46,7 @@ from pytest_cliprobust.perturbations.registry import register
     inputs=("seeds",),
     source=SOURCE,
 )
-@sample_by_sample
+@in_small_batches
 def snow(
     images: Tensor,
     *,
@@ -185,7 +185,7 @@ def _pane(seeds: Tensor, height: int, width: int, scale: float) -> Tensor:
     inputs=("seeds",),
     source=SOURCE,
 )
-@sample_by_sample
+@in_small_batches
 def frost(images: Tensor, *, keep: float, frost: float, seeds: Tensor) -> Tensor:
     """Lay a frosted pane over the picture: ``keep`` · x + ``frost`` · overlay, clamped.
 
@@ -248,7 +248,7 @@ def _plasma(seeds: Tensor, size: int, decay: float) -> Tensor:
     inputs=("seeds",),
     source=SOURCE,
 )
-@sample_by_sample
+@in_small_batches
 def fog(images: Tensor, *, amount: float, decay: float = 1.7, seeds: Tensor) -> Tensor:
     """Add a plasma fractal f in [0, 1] and scale back: (x + a·f) · m / (m + a), a = ``amount``.
 
@@ -272,7 +272,7 @@ def fog(images: Tensor, *, amount: float, decay: float = 1.7, seeds: Tensor) -> 
     envelope={"lift": (0.0, 0.6)},
     source=SOURCE,
 )
-@sample_by_sample
+@in_small_batches
 def brightness(images: Tensor, *, lift: float) -> Tensor:
     """Raise the value of HSV by ``lift``, clamped; hue and saturation stay.
 
@@ -412,7 +412,7 @@ def _light(levels: Tensor, scale: float) -> Tensor:
     source=SOURCE,
     extra=True,
 )
-@sample_by_sample
+@in_small_batches
 def spatter(
     images: Tensor,
     *,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pytest_cliprobust.perturbations.depth.maps import FARTHEST, SOURCE, quantiles, usable
-from pytest_cliprobust.perturbations.filters import on_host, sample_by_sample, total
+from pytest_cliprobust.perturbations.filters import in_small_batches, on_host, total
 from pytest_cliprobust.perturbations.registry import register
 
 SIDE = 224.0
@@ -133,7 +133,7 @@ def _defocus(images: Tensor, depth: Tensor, aperture: float, layer: int) -> Tens
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def near_focus(images: Tensor, *, aperture: float, depth: Tensor) -> Tensor:
     """Focus on the nearest point; what lies behind is blurred, by up to ``aperture`` pixels."""
     return _defocus(images, depth, aperture, 0)
@@ -146,7 +146,7 @@ def near_focus(images: Tensor, *, aperture: float, depth: Tensor) -> Tensor:
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def far_focus(images: Tensor, *, aperture: float, depth: Tensor) -> Tensor:
     """Focus where the farthest eighth of the scene begins; what lies in front is blurred."""
     return _defocus(images, depth, aperture, LAYERS - 1)

@@ -15,7 +15,7 @@ from pytest_cliprobust.perturbations.depth.maps import (
     usable,
 )
 from pytest_cliprobust.perturbations.filters import (
-    sample_by_sample,
+    in_small_batches,
     spatial_mean,
     straight_through,
 )
@@ -38,7 +38,7 @@ PHOTONS, DEVIATION = 120.0, 0.018
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def fog_3d(images: Tensor, *, extinction: float, depth: Tensor) -> Tensor:
     """Fog by the standard optical model: I·t + A·(1 − t), t = exp(−extinction · depth).
 
@@ -62,7 +62,7 @@ def fog_3d(images: Tensor, *, extinction: float, depth: Tensor) -> Tensor:
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def flash(
     images: Tensor, *, gain: float, depth: Tensor, focal: Tensor | float | None = None
 ) -> Tensor:
@@ -115,7 +115,7 @@ def _slope(depth: Tensor, dim: int) -> Tensor:
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def low_light(images: Tensor, *, range: float, seeds: Tensor) -> Tensor:
     """A dark room: the image's own range becomes 0 to ``range`` with gamma 2, then sensor noise.
 

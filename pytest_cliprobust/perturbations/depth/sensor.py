@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pytest_cliprobust.perturbations import random
 from pytest_cliprobust.perturbations.depth.maps import SOURCE
-from pytest_cliprobust.perturbations.filters import sample_by_sample, straight_through
+from pytest_cliprobust.perturbations.filters import in_small_batches, straight_through
 from pytest_cliprobust.perturbations.registry import register
 
 PHOTONS = 25.0
@@ -21,7 +21,7 @@ DEVIATIONS = tuple(0.7 * d for d in (0.08, 0.12, 0.18, 0.26, 0.38))
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def iso_noise(images: Tensor, *, deviation: float, seeds: Tensor) -> Tensor:
     """Photon noise (Poisson, 25 photons for white), then Gaussian noise of ``deviation``.
 
@@ -44,7 +44,7 @@ def iso_noise(images: Tensor, *, deviation: float, seeds: Tensor) -> Tensor:
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def color_quant(images: Tensor, *, bits: float) -> Tensor:
     """Keep the upper ``bits`` bits of eight in each channel (posterise), rounding down.
 
