@@ -59,6 +59,9 @@ _STRIDE = 2
 
 _STEEP = 2.0**24
 
+_AT_ONCE = 4
+"""Samples that go at once on the host, where that is faster."""
+
 Span = tuple[int, int]
 """Rows of a picture: the first one, and how many."""
 
@@ -94,71 +97,104 @@ def _lengths(*numbers: float) -> tuple[list[float]]:
     return (list(numbers),)
 
 
-class _Stops(NamedTuple):
-    """Pixels on the way along each line, at N lengths.
+class _Shifts(NamedTuple):
+    """Whole pixels to the right and down, (B, N) int64 each, at N lengths along parallel lines."""
 
-    Attributes:
-        columns: (B, N, W) int64.
-        rows: (B, N, H) int64.
-        shifts: pixels to the right and down, int64 (B, N) each, where they are the same for all lines.
-    """
+    right: Tensor
+    low: Tensor
 
-    columns: Tensor
-    rows: Tensor
-    shifts: tuple[Tensor, Tensor] | None = None
-
-    def some(self, samples: slice, numbers: slice) -> _Stops:
+    def some(self, samples: slice, numbers: slice) -> _Shifts:
         """Return some of the stops, of some of the samples."""
-        right, low = self.shifts or (None, None)
-        return _Stops(
-            self.columns[samples, numbers],
-            self.rows[samples, numbers],
-            None
-            if right is None or low is None
-            else (right[samples, numbers], low[samples, numbers]),
-        )
+        return _Shifts(self.right[samples, numbers], self.low[samples, numbers])
 
     def met(self, layers: Tensor, spans: Sequence[Span] | None = None) -> Iterator[Tensor]:
-        """Yield ``layers`` (B, C, H, W) as met at each stop, (B, C, h, W): ``spans`` has the rows."""
-        count, height, width = self.columns.shape[1], *layers.shape[-2:]
-        spans = [(0, height)] * count if spans is None else spans
-        if _one_on_host(layers):
-            if self.shifts is not None:
-                right, low = (part[0].tolist() for part in self.shifts)
-                wide, high = max(map(abs, right), default=0), max(map(abs, low), default=0)
-                padded = F.pad(layers, (wide, wide, high, high), mode="replicate")
-                strides = padded.stride()
-                for column, row, (first, size) in zip(right, low, spans, strict=True):
-                    start = (high + row + first) * strides[-2] + wide + column
-                    yield padded.as_strided((*layers.shape[:2], size, width), strides, start)
-                return
-            for number, (first, size) in enumerate(spans):
-                rows = layers.index_select(2, self.rows[0, number, first : first + size])
-                index = self.columns[0, number].expand(*rows.shape)
-                yield rows.gather(3, index)
+        """Yield ``layers`` (B, C, H, W) as met at each stop, (B, C, h, W): ``spans`` has the rows.
+
+        Beyond the frame its edge is continued.
+        """
+        height, width = layers.shape[-2:]
+        spans = [(0, height)] * self.right.shape[1] if spans is None else spans
+        if on_host(layers) and len(layers) == 1:
+            # Nothing need be fetched: a window moves over the picture.
+            right, low = (part[0].tolist() for part in self)
+            wide, high = max(map(abs, right), default=0), max(map(abs, low), default=0)
+            padded = F.pad(layers, (wide, wide, high, high), mode="replicate")
+            strides = padded.stride()
+            for column, row, (first, size) in zip(right, low, spans, strict=True):
+                start = (high + row + first) * strides[-2] + wide + column
+                yield padded.as_strided((*layers.shape[:2], size, width), strides, start)
             return
-        rows = self.rows * width
+        columns = torch.arange(width, device=layers.device) + self.right[:, :, None]
+        columns, rows = columns.clamp_(0, width - 1), self.rows(height) * width
         flat = layers.flatten(2)
         for number, (first, size) in enumerate(spans):
-            index = rows[:, number, first : first + size, None] + self.columns[:, number, None, :]
+            index = rows[:, number, first : first + size, None] + columns[:, number, None, :]
             index = index.flatten(1)[:, None].expand(-1, layers.shape[1], -1)
             yield flat.gather(2, index).view(*layers.shape[:2], size, width)
 
-    def spans(self, nearest: Tensor, limits: Sequence[float]) -> list[Span]:
-        """Return for each stop the rows that may meet something no farther than its limit.
+    def rows(self, height: int) -> Tensor:
+        """Return the rows (B, N, H) that are met from each row."""
+        rows = torch.arange(height, device=self.low.device) + self.low[:, :, None]
+        return rows.clamp_(0, height - 1)
 
-        ``nearest`` (B, H) has the nearest of each row. Those are all rows where the tensors cannot be
-        asked. What is near, and so is met far along the lines, often fills a part of the frame only.
-        """
-        height = nearest.shape[1]
-        if not _one_on_host(nearest):
-            return [(0, height)] * len(limits)
-        # A little more, since the caller's comparison may round another way.
-        farthest = np.multiply(limits, 1 + 1e-5)[:, None]
-        below = nearest[0].numpy()[self.rows[0].numpy()] <= farthest
-        first, last = below.argmax(axis=1), height - below[:, ::-1].argmax(axis=1)
-        sizes = np.where(below.any(axis=1), last - first, 0)
-        return list(zip(first.tolist(), sizes.tolist(), strict=True))
+
+class _Places(NamedTuple):
+    """Places x (B, N, W) and y (B, N, H), as ``grid_sample`` has them, at N lengths along any lines."""
+
+    x: Tensor
+    y: Tensor
+
+    def some(self, samples: slice, numbers: slice) -> _Places:
+        """Return some of the stops, of some of the samples."""
+        return _Places(self.x[samples, numbers], self.y[samples, numbers])
+
+    def met(self, layers: Tensor, spans: Sequence[Span] | None = None) -> Iterator[Tensor]:
+        """Yield the nearest pixels of ``layers``; see :meth:`_Shifts.met`."""
+        spans = [(0, self.y.shape[-1])] * self.y.shape[1] if spans is None else spans
+        for number, (first, size) in enumerate(spans):
+            grid = _grid(self.x[:, number], self.y[:, number, first : first + size])
+            yield F.grid_sample(
+                layers, grid, mode="nearest", padding_mode="border", align_corners=False
+            )
+
+    def rows(self, height: int) -> Tensor:
+        """Return the rows (B, N, H) that are met from each row, give or take one."""
+        rows = torch.add(height / 2, self.y, alpha=height / 2)
+        return rows.clamp_(0, height - 1).to(torch.int64)
+
+
+def _grid(x: Tensor, y: Tensor) -> Tensor:
+    """Return the grid (B, H, W, 2) of x (B, W) and y (B, H)."""
+    if on_host(x):
+        # One pass over the memory instead of two, and in the order of the memory.
+        zero = torch.zeros(1, dtype=x.dtype)
+        return torch.view_as_real(
+            torch.complex(x, zero)[:, None] + torch.complex(zero, y)[..., None]
+        )
+    size = len(x), y.shape[1], x.shape[1]
+    return torch.stack((x[:, None].expand(size), y[..., None].expand(size)), dim=-1)
+
+
+def _spans(stops: _Shifts | _Places, distance: Tensor, limits: Sequence[float]) -> list[Span]:
+    """Return for each stop the rows that may meet something no farther than its limit.
+
+    Those are all rows where the tensors cannot be asked. What is near, and so is met far along the
+    lines, often fills a part of the frame only.
+    """
+    height = distance.shape[-2]
+    if not on_host(distance):
+        return [(0, height)] * len(limits)
+    nearest = distance.amin(dim=(1, 3)).numpy()
+    # The row is known give or take one, and the caller's comparison may round another way.
+    around = nearest.copy()
+    np.minimum(around[:, 1:], nearest[:, :-1], out=around[:, 1:])
+    np.minimum(around[:, :-1], nearest[:, 1:], out=around[:, :-1])
+    sample = np.arange(len(nearest))[:, None, None]
+    met = around[sample, stops.rows(height).numpy()].min(axis=0)
+    below = met <= np.multiply(limits, 1 + 1e-5)[:, None]
+    first, last = below.argmax(axis=1), height - below[:, ::-1].argmax(axis=1)
+    sizes = np.where(below[np.arange(len(below)), first], last - first, 0)
+    return list(zip(first.tolist(), sizes.tolist(), strict=True))
 
 
 class _Lines(NamedTuple):
@@ -184,15 +220,16 @@ class _Lines(NamedTuple):
         """Return the lines of some of the samples."""
         return self._replace(across=self.across[samples], down=self.down[samples])
 
-    def at(self, pixels: Tensor, width: int) -> _Lines:
-        """Return the lines of ``pixels`` (N) of one picture, (1, 1, 1 or N) each."""
-        columns, rows = pixels % width, pixels // width
-        return _Lines(
-            *(
-                part if part.numel() == 1 else part.flatten().index_select(0, where)[None, None]
-                for part, where in zip(self, (columns, rows, columns, rows), strict=True)
-            )
-        )
+    def at(self, pixels: Tensor, height: int, width: int) -> _Lines:
+        """Return the lines of ``pixels`` (N), numbered through all samples, (1, 1, 1 or N) each."""
+        where = pixels // (height * width), pixels // width % height, pixels % width
+
+        def picked(part: Tensor) -> Tensor:
+            axes = [axis for axis, size in zip(where, part.shape, strict=True) if size > 1]
+            part = part.squeeze()
+            return (part[tuple(axes)] if axes else part.expand(1))[None, None]
+
+        return _Lines(*map(picked, self))
 
 
 class _Walk:
@@ -217,27 +254,19 @@ class _Walk:
             return (self.unit / nearest * time).tolist()
         return [reach * time / NEAREST]
 
-    def stops(self, lengths: Sequence[float]) -> _Stops:
-        """Return the pixels that are met after each of ``lengths``: the nearest ones.
-
-        Beyond the frame its edge is continued.
-        """
+    def stops(self, lengths: Sequence[float]) -> _Shifts | _Places:
+        """Return what is met after each of ``lengths``: the nearest pixels."""
         share = _lengths(self.unit, *lengths)[0] / self.unit[:, None]
         across = share * self.movement.across[:, None]
         down = share * self.movement.down[:, None]
         if self.movement.approach is None:
-            right, low = ((part + 0.5).floor().to(torch.int64) for part in (across, down))
-            columns = torch.arange(self.width, device=share.device) + right[:, :, None]
-            rows = torch.arange(self.height, device=share.device) + low[:, :, None]
-            columns, rows = columns.clamp_(0, self.width - 1), rows.clamp_(0, self.height - 1)
-            return _Stops(columns, rows, (right, low))
+            return _Shifts(*((part + 0.5).floor().to(torch.int64) for part in (across, down)))
         centre_x, centre_y = self.centred
         scale = (1 - share * self.movement.approach[:, None])[:, :, None]
-        x = torch.addcmul((across + self.width / 2)[:, :, None], scale, centre_x)
-        y = torch.addcmul((down + self.height / 2)[:, :, None], scale, centre_y)
-        # Conversion cuts the fraction off; nothing is negative by then.
-        columns = x.clamp_(0, self.width - 1).to(torch.int64)
-        return _Stops(columns, y.clamp_(0, self.height - 1).to(torch.int64))
+        return _Places(
+            torch.addcmul(across[:, :, None], scale, centre_x).mul_(2 / self.width),
+            torch.addcmul(down[:, :, None], scale, centre_y).mul_(2 / self.height),
+        )
 
     def lines(self) -> _Lines:
         """Return where each pixel's line begins, and its slope, (1 or B, 1 or H, 1 or W) each."""
@@ -250,10 +279,6 @@ class _Walk:
             return _Lines(x, y, across, down)
         approach = (self.movement.approach / self.unit)[:, None, None]
         return _Lines(x, y, across - x * approach, down - y * approach)
-
-
-def _one_on_host(tensor: Tensor) -> bool:
-    return on_host(tensor) and len(tensor) == 1
 
 
 def centred(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -274,21 +299,38 @@ def fetch(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     streaks. A mirrored picture would look better, but show its object twice.
     """
     height, width = images.shape[-2:]
-    grid = torch.stack((x * (2 / width), y * (2 / height)), dim=1).permute(0, 2, 3, 1)
+    if on_host(x):
+        grid = torch.view_as_real(torch.complex(x * (2 / width), y * (2 / height)))
+    else:
+        grid = torch.stack((x * (2 / width), y * (2 / height)), dim=-1)
     shown = _bilinear(images, grid)
     across, down = x.abs().sub_((width - 1) / 2), y.abs().sub_((height - 1) / 2)
     outside = torch.maximum(across, down, out=across)
-    if not _one_on_host(outside):
+    if not on_host(outside):
         beyond = outside.mul_(1 / _CELL).clamp_(0, 1)
         return torch.lerp(shown, _bilinear(_cells(images), grid), beyond[:, None])
     # Most pixels lie inside the frame: only the others are fetched a second time.
-    pixels = _positive(outside)
+    pixels = [_positive(one) for one in outside]
+    if not any(map(len, pixels)):
+        return shown
+    parts = zip(shown, _cells(images), grid, outside, pixels, strict=True)
+    continued = [_continued(*part) for part in parts]
+    return torch.stack(continued) if shown.requires_grad else shown
+
+
+def _continued(
+    shown: Tensor, cells: Tensor, grid: Tensor, outside: Tensor, pixels: Tensor
+) -> Tensor:
+    """Return one sample's ``shown`` (C, h, w) with means where ``pixels`` lie ``outside`` its frame.
+
+    Without gradients it is changed in place.
+    """
     if not len(pixels):
         return shown
     beyond = outside.view(-1).index_select(0, pixels).mul_(1 / _CELL).clamp_(max=1)
-    places = grid.view(-1, 2).T.gather(1, pixels.expand(2, -1)).T[None, None]
-    around = _bilinear(_cells(images), places)[0, :, 0]
-    flat = shown.view(images.shape[1], -1)
+    places = grid.view(-1, 2).index_select(0, pixels)
+    around = _bilinear(cells[None], places[None, None])[0, :, 0]
+    flat = shown.view(len(shown), -1)
     index = pixels.expand(len(flat), -1)
     mixed = torch.lerp(flat.gather(1, index), around, beyond)
     put = flat.scatter if flat.requires_grad else flat.scatter_
@@ -310,14 +352,6 @@ def _cells(images: Tensor) -> Tensor:
 
 def _bilinear(images: Tensor, grid: Tensor) -> Tensor:
     """Return images (B, C, h, w) at the places of ``grid``, in halves of the frame, beyond it its edge."""
-    batch, height, width = grid.shape[:3]
-    if on_host(grid) and batch == 1 and height % 2 == 0:
-        # Threads share the work by samples: of one picture make two.
-        grid = grid.reshape(2, height // 2, width, 2)
-        halves = F.grid_sample(
-            images.expand(2, -1, -1, -1), grid, padding_mode="border", align_corners=False
-        )
-        return halves.transpose(0, 1).reshape(1, -1, height, width)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
@@ -354,26 +388,36 @@ def mean_view(
     all_stops = walk.stops([*((start + end) / 2 for start, end in all_steps[:-1]), 0.0, -1.0, 1.0])
     unit = walk.unit.view(-1, 1, 1, 1)
 
-    def mean(samples: slice, number: int) -> Tensor:
-        numbers = slice(len(all_steps) - len(needed[number]), None)
-        stops = all_stops.some(samples, numbers)
+    def mean(samples: slice) -> Tensor:
+        steps = all_steps[-max(map(len, needed[samples])) :]
+        stops = all_stops.some(samples, slice(len(all_steps) - len(steps), None))
         per_pixel = distance[samples].clamp(min=NEAREST) / unit[samples]
-        return _mean(images[samples], per_pixel, stops, all_steps[numbers], time)
+        # What is so far away that it moves by less than a step's start is not seen there. All that is
+        # seen at a step or at those before it lies in the step's span.
+        limits = [*(time / start for start, _ in steps[:-1]), time / steps[-1][1]]
+        on_way = stops.some(slice(None), slice(len(steps)))
+        spans = _growing(_spans(on_way, per_pixel, limits))
+
+        def some(some: slice) -> Tensor:
+            those = stops.some(some, slice(None))
+            return _mean(images[samples][some], per_pixel[some], those, steps, spans, time)
+
+        return _one_by_one(some, per_pixel, stops)
 
     return _by_samples(mean, images)
 
 
 def _mean(
-    images: Tensor, per_pixel: Tensor, stops: _Stops, steps: list[tuple[float, float]], time: float
+    images: Tensor,
+    per_pixel: Tensor,
+    stops: _Shifts | _Places,
+    steps: list[tuple[float, float]],
+    spans: list[Span],
+    time: float,
 ) -> Tensor:
+    """Return the mean view, from what is met at ``stops``: all but the last of ``steps``, 0, −1 and 1."""
     lengths = [(start + end) / 2 for start, end in steps[:-1]]
-    # What is so far away that it moves by less than a step's start is not seen there. All that is seen at
-    # a step or at those before it lies in the step's span.
-    limits = [*(time / start for start, _ in steps[:-1]), time / steps[-1][1]]
-    on_way = stops.some(slice(None), slice(len(steps)))
-    spans = _growing(on_way.spans(per_pixel.amin(dim=(1, 3)), limits))
-    spans.append((0, images.shape[-2]))
-
+    spans = [*spans, (0, images.shape[-2])]
     coarse = sum(length > _FINE + 1 for length in lengths)
 
     def met() -> Iterator[Tensor]:
@@ -408,24 +452,36 @@ def _mean(
     return result.addcmul_(left, images).mul_(1 / time)
 
 
-def _by_samples(function: Callable[[slice, int], Tensor], images: Tensor) -> Tensor:
-    """Return the results of ``function(samples, number)``, kept in [0, 1], put together.
+def _by_samples(function: Callable[[slice], Tensor], images: Tensor) -> Tensor:
+    """Return the results of ``function(samples)``, kept in [0, 1], put together.
 
-    On the host there is a call for each sample (see :mod:`.filters`), else only one.
+    On the host a call has :data:`_AT_ONCE` samples (see :mod:`.filters`), else all.
     """
     batch = len(images)
+    step = _AT_ONCE if on_host(images) else batch
+    parts = [slice(start, start + step) for start in range(0, batch, step)]
     if torch.is_grad_enabled() and images.requires_grad:
-        host = on_host(images)
-        parts = [function(slice(i, i + 1), i) for i in range(batch)] if host else []
-        whole = torch.cat(parts) if host else function(slice(None), 0)
+        whole = torch.cat([function(samples) for samples in parts])
         # What rounding takes beyond the range must not lose its gradient.
         return straight_through(whole.detach().clamp(0, 1), whole)
-    if batch == 1 or not on_host(images):
-        return function(slice(None), 0).clamp_(0, 1)
+    if len(parts) == 1:
+        return function(parts[0]).clamp_(0, 1)
     result = torch.empty_like(images)
-    for i in range(batch):
-        torch.clamp(function(slice(i, i + 1), i), 0, 1, out=result[i : i + 1])
+    for samples in parts:
+        torch.clamp(function(samples), 0, 1, out=result[samples])
     return result
+
+
+def _one_by_one(
+    function: Callable[[slice], Tensor], tensor: Tensor, stops: _Shifts | _Places
+) -> Tensor:
+    """Return the results of ``function(samples)`` for those of ``tensor``, put together.
+
+    On the host, where lines are parallel, a call has one sample: see :meth:`_Shifts.met`.
+    """
+    if len(tensor) == 1 or not on_host(tensor) or isinstance(stops, _Places):
+        return function(slice(None))
+    return torch.cat([function(slice(i, i + 1)) for i in range(len(tensor))])
 
 
 def _growing(spans: Sequence[Span]) -> list[Span]:
@@ -456,24 +512,29 @@ def moved_view(images: Tensor, distance: Tensor, movement: Movement, *, reach: f
     all_stops, lines = walk.stops(lengths), walk.lines()
     unit = walk.unit.view(-1, 1, 1, 1)
 
-    def moved(samples: slice, number: int) -> Tensor:
+    def moved(samples: slice) -> Tensor:
         # A silhouette's pixels mix both surfaces. They go with the near one, or would stay as its shadow.
         way = unit[samples] / _grown(distance[samples].clamp(min=NEAREST))
-        stops = all_stops.some(samples, slice(counts[number]))
-        length = _farthest(way, stops, lengths[: counts[number]])
-        return _show(images[samples], way[:, 0], lines.some(samples), length)
+        number = max(counts[samples])
+        stops = all_stops.some(samples, slice(number))
+        spans = _spans(stops, way.reciprocal(), [1 / (length - 0.5) for length in lengths[:number]])
+
+        def some(some: slice) -> Tensor:
+            return _farthest(way[some], stops.some(some, slice(None)), lengths[:number], spans)
+
+        return _show(images[samples], way[:, 0], lines.some(samples), _one_by_one(some, way, stops))
 
     return _by_samples(moved, images)
 
 
-def _farthest(way: Tensor, stops: _Stops, lengths: Sequence[float]) -> Tensor:
+def _farthest(
+    way: Tensor, stops: _Shifts | _Places, lengths: Sequence[float], spans: Sequence[Span]
+) -> Tensor:
     """Return the greatest of ``lengths`` (B, H, W) at which something passes by now, or has passed.
 
     ``way`` (B, 1, H, W) is how far along its line what each pixel shows has moved by now.
     """
     length = torch.zeros_like(way)
-    nearest = way.amax(dim=(1, 3)).reciprocal_()
-    spans = stops.spans(nearest, [1 / (number - 0.5) for number in lengths])
     # A comparison would cost more than this steep ramp.
     for number, span, met in zip(lengths, spans, stops.met(way * _STEEP, spans), strict=True):
         passed = torch.sub(met, _STEEP * (number - 0.5)).clamp_(max=number)
@@ -499,14 +560,21 @@ def _show(images: Tensor, way: Tensor, from_centre: _Lines, length: Tensor) -> T
     # Places are told from the picture's centre, but those of pixels from its corner.
     lines = from_centre.moved(width / 2, height / 2)
 
-    def passing(lines: _Lines, length: Tensor) -> Tensor:
-        """Return the length at which what is met at ``length`` passes the pixel now."""
+    flat = way.flatten(1)
+
+    def passing(lines: _Lines, length: Tensor, first: Tensor | None = None) -> Tensor:
+        """Return the length at which what is met at ``length`` passes the pixel now.
+
+        ``first`` has the number of the first pixel of each one's sample, where samples are mixed.
+        """
         column, row = lines.place(length)
         column, row = (
             place.clamp_(0, size - 1).floor_() for place, size in ((column, width), (row, height))
         )
         index = column.add_(row, alpha=width).to(torch.int64).flatten(1)
-        return way.flatten(1).gather(1, index).view_as(length)
+        if first is not None:
+            return flat.view(1, -1).gather(1, index.add_(first)).view_as(length)
+        return flat.gather(1, index).view_as(length)
 
     # The search went in strides of two pixels; what lies a pixel further may pass as well.
     own, beyond, high = passing(lines, length), passing(lines, length + 1), length + 0.5
@@ -515,20 +583,21 @@ def _show(images: Tensor, way: Tensor, from_centre: _Lines, length: Tensor) -> T
     high = high.add_(further)
     shown = torch.clamp(own, length - 0.5, high)
 
-    def filled(lines: _Lines, length: Tensor) -> Tensor:
+    def filled(lines: _Lines, length: Tensor, first: Tensor | None = None) -> Tensor:
         """Return what a hole shows: what lies behind, its place on the line mirrored at the silhouette."""
-        behind = passing(lines, length + 1)
+        behind = passing(lines, length + 1, first)
         edge = length + _RIM
         mirrored = torch.maximum(2 * edge - behind, edge)
         # Another near object at the mirrored place is no background.
-        return torch.where(passing(lines, mirrored) > 1.25 * behind, edge, mirrored)
+        return torch.where(passing(lines, mirrored, first) > 1.25 * behind, edge, mirrored)
 
     gap = own.sub_(high).sub_(_HOLE)
-    if _one_on_host(gap):
+    if on_host(gap):
         # Few pixels are holes.
         holes = _positive(gap)
         there = length.view(-1).index_select(0, holes)[None, None]
-        fill = filled(lines.at(holes, width), there)
+        size = height * width
+        fill = filled(lines.at(holes, height, width), there, holes // size * size)
         shown.view(-1).scatter_(0, holes, fill.view(-1))
     else:
         shown = torch.where(gap > 0, filled(lines, length), shown)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pytest_cliprobust.perturbations import random
 from pytest_cliprobust.perturbations.depth.maps import focal_length, relative, usable
-from pytest_cliprobust.perturbations.filters import batch_at_once, gaussian_filter, sample_by_sample
+from pytest_cliprobust.perturbations.filters import batch_at_once, gaussian_filter, in_small_batches
 from pytest_cliprobust.perturbations.registry import register
 from pytest_cliprobust.perturbations.warping import Movement, moved_view, turned_view
 
@@ -67,7 +67,7 @@ def _turned(
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def view_field_of_view(
     images: Tensor, *, factor: float, seeds: Tensor, direction: float | None = None
 ) -> Tensor:
@@ -95,7 +95,7 @@ def view_field_of_view(
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def view_roll(
     images: Tensor, *, degrees: float, seeds: Tensor, direction: float | None = None
 ) -> Tensor:
@@ -111,7 +111,7 @@ def view_roll(
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def view_pitch(
     images: Tensor,
     *,
@@ -132,7 +132,7 @@ def view_pitch(
     source=SOURCE,
     version=2,
 )
-@sample_by_sample
+@in_small_batches
 def view_yaw(
     images: Tensor,
     *,
