@@ -15,9 +15,8 @@ old picture: this disocclusion is filled from the farther surface.
 :func:`moved_view` keeps what is there at one time. :func:`mean_view` integrates over an interval of
 time, in closed form for each step of the walk, so that the blur of a whole camera path costs one walk.
 
-No step has a data-dependent shape; all arithmetic is element-wise or a gather, and row ``i`` is
-bit-identical in every batch if a CPU caller goes sample by sample (:func:`.filters.sample_by_sample`).
-Everything takes float32 or float64. Gradients flow to the images, not to the distances.
+No step has a data-dependent shape where the tensors cannot be asked; all arithmetic is element-wise or a
+gather, so that row ``i`` is bit-identical in every batch. Everything takes float32 or float64. Gradients flow to the images, not to the distances.
 
 Places are in pixels from the picture's centre, x to the right and y down.
 """
@@ -43,7 +42,6 @@ _HOLE = 0.25
 
 _RIM = 1.0
 """Pixels from the last one of the near surface to the one that the fill of a hole is mirrored at."""
-
 
 _CELL = 8
 """Pixels over which what lies beyond the frame is averaged, and after how many it is."""
