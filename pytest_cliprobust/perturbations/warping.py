@@ -149,28 +149,35 @@ class _Places(NamedTuple):
     def met(self, layers: Tensor, spans: Sequence[Span] | None = None) -> Iterator[Tensor]:
         """Yield the nearest pixels of ``layers``; see :meth:`_Shifts.met`."""
         spans = [(0, self.y.shape[-1])] * self.y.shape[1] if spans is None else spans
-        for number, (first, size) in enumerate(spans):
-            grid = _grid(self.x[:, number], self.y[:, number, first : first + size])
+        kept = torch.is_grad_enabled() and layers.requires_grad
+        for grid in self._grids(spans, kept):
             yield F.grid_sample(
                 layers, grid, mode="nearest", padding_mode="border", align_corners=False
             )
+
+    def _grids(self, spans: Sequence[Span], kept: bool) -> Iterator[Tensor]:
+        """Yield the grid (B, h, W, 2) of each stop; one that is not ``kept`` ends with the next one."""
+        count, width = len(self.x), self.x.shape[-1]
+        if on_host(self.x):
+            # One pass over the memory instead of two, which are not in its order.
+            zero = torch.zeros(1, dtype=self.x.dtype)
+            x, y = torch.complex(self.x, zero)[:, :, None], torch.complex(zero, self.y)[..., None]
+            highest = max((size for _, size in spans), default=0)
+            room = None if kept else x.new_empty((count, highest, width))
+            for number, (first, size) in enumerate(spans):
+                rows = y[:, number, first : first + size]
+                out = None if room is None else room[:, :size]
+                yield torch.view_as_real(torch.add(x[:, number], rows, out=out))
+            return
+        for number, (first, size) in enumerate(spans):
+            shape = count, size, width
+            rows = self.y[:, number, first : first + size, None].expand(shape)
+            yield torch.stack((self.x[:, number, None].expand(shape), rows), dim=-1)
 
     def rows(self, height: int) -> Tensor:
         """Return the rows (B, N, H) that are met from each row, give or take one."""
         rows = torch.add(height / 2, self.y, alpha=height / 2)
         return rows.clamp_(0, height - 1).to(torch.int64)
-
-
-def _grid(x: Tensor, y: Tensor) -> Tensor:
-    """Return the grid (B, H, W, 2) of x (B, W) and y (B, H)."""
-    if on_host(x):
-        # One pass over the memory instead of two, and in the order of the memory.
-        zero = torch.zeros(1, dtype=x.dtype)
-        return torch.view_as_real(
-            torch.complex(x, zero)[:, None] + torch.complex(zero, y)[..., None]
-        )
-    size = len(x), y.shape[1], x.shape[1]
-    return torch.stack((x[:, None].expand(size), y[..., None].expand(size)), dim=-1)
 
 
 def _spans(stops: _Shifts | _Places, distance: Tensor, limits: Sequence[float]) -> list[Span]:
@@ -419,6 +426,7 @@ def _mean(
     coarse = sum(length > _FINE + 1 for length in lengths)
 
     def met() -> Iterator[Tensor]:
+        layers = torch.cat((per_pixel, images), dim=1)
         if coarse:
             # A step of three pixels shows the mean of three, or edges would print at every step.
             before, after = stops.some(slice(None), slice(-2, None)).met(images)
@@ -427,7 +435,6 @@ def _mean(
             far = stops.some(slice(None), slice(coarse))
             yield from far.met(smooth, spans[1 : coarse + 1])
             del smooth
-        layers = torch.cat((per_pixel, images), dim=1)
         near = stops.some(slice(None), slice(coarse, len(lengths)))
         yield from near.met(layers, spans[coarse + 1 : -1])
         yield layers
@@ -435,19 +442,20 @@ def _mean(
     # A surface met between the lengths ``start`` and ``end`` is seen for the times from start·d to
     # end·d of those that are left, when nothing nearer passes. Times that neither it nor a nearer
     # surface fills belong to the farther neighbour: so each colour lasts until the next surface leaves.
+    # Times are shares of the whole.
     result = torch.zeros_like(images)
-    left = torch.full_like(per_pixel, time)
+    left = torch.ones_like(per_pixel)
     farther: Tensor | None = None
     for (_, end), (here, there), nearer in zip(steps, pairwise(spans), met(), strict=True):
         if farther is not None and here[1]:
             passing = nearer[:, :1].narrow(-2, here[0] - there[0], here[1])
             times = left.narrow(-2, *here)
             leaves = torch.minimum(passing, farther[:, :1])
-            seen = torch.sub(times, leaves, alpha=end).clamp_(min=0)
+            seen = torch.sub(times, leaves, alpha=end / time).clamp_(min=0)
             times.sub_(seen)
             result.narrow(-2, *here).addcmul_(seen, farther[:, 1:])
         farther = nearer
-    return result.addcmul_(left, images).mul_(1 / time)
+    return result.addcmul_(left, images)
 
 
 def _by_samples(function: Callable[[slice], Tensor], images: Tensor) -> Tensor:
