@@ -23,6 +23,7 @@ from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pytest_cliprobust.datasets.depth import Kind
     from pytest_cliprobust.perturbations.registry import Perturbation
 
 #: pytest's exit code for wrong usage.
@@ -100,15 +101,21 @@ def add_perturb(subparsers: Subparsers) -> None:
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="depth map for the 3D perturbations, one per image or one for all: .npy in metres, or "
-        "16-bit PNG in units of 1/--depth-scale metre",
+        help="depth map for the 3D perturbations, one per image or one for all: .npy, .exr, or 16-bit "
+        ".png in units of 1/--depth-scale",
+    )
+    parser.add_argument(
+        "--depth-kind",
+        choices=("metric", "inverse", "relative"),
+        default="metric",
+        help="what the maps hold: metres, disparity, or depth up to scale and shift (default: metric)",
     )
     parser.add_argument(
         "--depth-scale",
         type=float,
         default=1000.0,
         metavar="N",
-        help="PNG depth units per metre (default: 1000, millimetres)",
+        help="PNG steps per unit (default: 1000, millimetres where the unit is a metre)",
     )
     parser.add_argument("--mask", type=Path, metavar="FILE", help="object mask, white on black")
     parser.add_argument("--occluder", type=Path, metavar="FILE", help="RGBA picture that occludes")
@@ -196,37 +203,21 @@ def _crop(image: Tensor, size: int, *, smooth: bool = True) -> Tensor:
     return image[..., top : top + size, left : left + size].contiguous()
 
 
-def _load_depth(path: Path, scale: float) -> Tensor:
-    """Return a depth map (1, 1, H, W) in metres."""
-    import numpy as np
+def _load_depth(path: Path, kind: Kind, scale: float) -> Tensor:
+    """Return depth (1, 1, H, W) from a map of some ``kind``, whose png has ``scale`` steps a unit."""
     import torch
 
-    if path.suffix.lower() == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except FileNotFoundError:
-            raise ClipRobustError(f"no file {str(path)!r}; check the path") from None
-        except (OSError, ValueError) as error:
-            raise ClipRobustError(f"{str(path)!r} is no readable .npy file ({error})") from None
-        array = np.squeeze(array).astype(np.float32)
-    else:
-        picture = _open(path)
-        if not picture.mode.startswith("I"):
-            raise ClipRobustError(
-                f"depth map {str(path)!r} is not a 16-bit greyscale PNG (its mode is "
-                f"{picture.mode}); save depth as .npy in metres or as 16-bit PNG"
-            )
-        array = np.asarray(picture, dtype=np.float32) / scale
-    if array.ndim != 2:
+    from pytest_cliprobust.datasets.depth import filled, normalise, read_depth
+
+    if not path.is_file():
+        raise ClipRobustError(f"no file {str(path)!r}; check the path")
+    values = filled(read_depth(path, 1 / scale), kind)
+    if values is None:
         raise ClipRobustError(
-            f"depth map {str(path)!r} has shape {array.shape}; it must be height x width"
+            f"depth file {str(path)!r} has no valid pixel: all are zero, negative or not finite; see "
+            "docs/depth.md, and --depth-kind"
         )
-    if not np.isfinite(array).all() or array.min() < 0 or array.max() <= 0:
-        raise ClipRobustError(
-            f"depth map {str(path)!r} holds values that are not finite, negative or all zero; "
-            "depth is in metres"
-        )
-    return torch.from_numpy(np.ascontiguousarray(array))[None, None]
+    return normalise(torch.from_numpy(values)[None, None], kind)
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Perturbation]:
@@ -329,7 +320,8 @@ def _file_subjects(arguments: argparse.Namespace) -> Iterator[_Subject]:
         image = _crop(_tensor(_open(path), "RGB"), size).clamp(0, 1)
         inputs: dict[str, Any] = {}
         if depths:
-            depth = _load_depth(depths[min(index, len(depths) - 1)], arguments.depth_scale)
+            path = depths[min(index, len(depths) - 1)]
+            depth = _load_depth(path, arguments.depth_kind, arguments.depth_scale)
             inputs["depth"] = _crop(depth, size, smooth=False)
         yield _Subject(path.stem, path.stem, image, inputs)
 
@@ -346,6 +338,8 @@ def _check(arguments: argparse.Namespace, perturbations: Sequence[Perturbation])
         raise ClipRobustError("--cell must be 16 or more, and --blocks 1 or more")
     if arguments.colours is not None and not 2 <= arguments.colours <= 256:
         raise ClipRobustError(f"--colours {arguments.colours}: give a number from 2 to 256")
+    if not arguments.depth_scale > 0:
+        raise ClipRobustError(f"--depth-scale {arguments.depth_scale:g} must be above 0")
     depths = arguments.depth or []
     if len(depths) not in (0, 1, len(arguments.images)):
         raise ClipRobustError(

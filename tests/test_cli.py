@@ -74,15 +74,18 @@ def test_perturb_writes_a_sheet_and_says_what_is_left_out(picture: Path, capsys)
     assert pixels.std() > 20
 
 
-@pytest.mark.parametrize("kind", ["npy", "png"])
-def test_depth_from_npy_and_png(picture: Path, capsys, kind: str) -> None:
+@pytest.mark.parametrize("suffix", ["npy", "png", "exr"])
+def test_depth_from_files(picture: Path, capsys, suffix: str) -> None:
     metres = np.tile(np.linspace(1, 20, 90, dtype=np.float32), (60, 1))
-    path = picture.parent / f"depth.{kind}"
-    if kind == "npy":
+    path = picture.parent / f"depth.{suffix}"
+    if suffix == "npy":
         np.save(path, metres)
+    elif suffix == "exr":
+        OpenEXR = pytest.importorskip("OpenEXR", reason="part of the test extra")
+        OpenEXR.File({"type": OpenEXR.scanlineimage}, {"Z": metres}).write(str(path))
     else:
         Image.fromarray((metres * 1000).round().astype(np.uint16)).save(path)
-    loaded = cli._load_depth(path, 1000.0)
+    loaded = cli._load_depth(path, "metric", 1000.0)
     assert loaded.shape == (1, 1, 60, 90)
     assert torch.allclose(loaded[0, 0], torch.from_numpy(metres), atol=1e-3)
     assert perturb(picture, "--perturbation", "haze", "--depth", str(path)) == 0
@@ -182,13 +185,24 @@ def test_an_unreadable_image_and_a_wrong_depth_map(picture: Path, capsys) -> Non
     cube = picture.parent / "cube.npy"
     np.save(cube, np.ones((4, 4, 3)))
     for path, message in (
-        (eight_bits, "not a 16-bit greyscale PNG"),
-        (negative, "negative"),
-        (cube, "height x width"),
-        (text, "is no readable image"),
+        (eight_bits, "a png of mode L: too coarse"),
+        (negative, "no valid pixel"),
+        (cube, "one number for each pixel"),
+        (text, "cannot read depth file"),
+        (picture.parent / "none.npy", "no file"),
     ):
         with pytest.raises(ClipRobustError, match=message):
-            cli._load_depth(path, 1000.0)
+            cli._load_depth(path, "metric", 1000.0)
+
+
+def test_depth_that_is_disparity(picture: Path) -> None:
+    path = picture.parent / "disparity.npy"
+    np.save(path, np.array([[3.0, 7.0], [5.0, np.nan]]))
+    loaded = cli._load_depth(path, "inverse", 1000.0)
+    assert loaded.flatten().tolist() == [64, 1, 2, 64]
+    assert (
+        perturb(picture, "--perturbation", "haze", "--depth", path, "--depth-kind", "inverse") == 0
+    )
 
 
 def test_the_list_is_plain_without_a_terminal_and_a_table_with_one(capsys, monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -166,6 +167,10 @@ def test_inverse_depth_is_inverted_as_the_reference_does() -> None:
     shifted = depth.depth_from_disparity(disparity * 7 + 3).flatten()
     torch.testing.assert_close(shifted, found)
     assert torch.equal(depth.depth_from_disparity(torch.ones(1, 1, 2, 2)), torch.ones(1, 1, 2, 2))
+    odd = torch.tensor([2.0, 1.0, math.nan, math.inf, -math.inf, 0.0]).view(1, 1, 2, 3)
+    assert depth.depth_from_disparity(odd).flatten().tolist() == [1, 2, 64, 64, 64, 64]
+    both = torch.stack((odd[0] * math.nan, odd[0]))
+    assert depth.depth_from_disparity(both).amin((1, 2, 3)).tolist() == [64, 1]
 
 
 def test_kinds_of_files(folder: Any) -> None:

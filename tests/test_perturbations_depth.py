@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
-from pytest_cliprobust.perturbations.depth import from_inverse_depth, maps
+from pytest_cliprobust.perturbations.depth import maps
 from pytest_cliprobust.worst_case import at_strength
 
 NAMES = registry.names("depth")
@@ -377,19 +377,6 @@ def test_depth_ends_at_sixty_four_times_the_nearest() -> None:
     seen = registry.get("fog_3d")(images, 2, depth=depth)
     assert torch.equal(seen, registry.get("fog_3d")(images, 2, depth=ended))
     assert psnr(seen[..., 16:, :], images[..., 16:, :]) < 50
-
-
-def test_from_inverse_depth() -> None:
-    inverse = torch.tensor([[65535, 32768, 1024, 1023, 10, 0]], dtype=torch.int32)
-    depth = from_inverse_depth(inverse)
-    # The reference: one over 1/512ths, at most a half.
-    reference = (1 / (inverse / 512 + 1e-6)).clamp(max=0.5)
-    torch.testing.assert_close(depth, reference * 128, rtol=1e-3, atol=0)
-    odd = torch.tensor([[2.0, 1.0, math.nan, math.inf, -1.0, 0.0]], dtype=torch.float64)
-    assert from_inverse_depth(odd).tolist() == [[1, 2, 64, 64, 64, 64]]
-    two = torch.stack((torch.full((2, 2), 4.0), torch.tensor([[8.0, 4.0], [2.0, 1.0]])))
-    assert from_inverse_depth(two).tolist() == [[[1, 1], [1, 1]], [[1, 2], [4, 8]]]
-    assert from_inverse_depth(torch.zeros(1, 2, 2)).tolist() == [[[64, 64], [64, 64]]]
 
 
 def test_quantiles_of_small_maps_are_exact() -> None:

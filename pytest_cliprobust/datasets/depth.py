@@ -24,6 +24,7 @@ import functools
 import hashlib
 import inspect
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -120,13 +121,14 @@ def depth_from_disparity(disparity: Tensor) -> Tensor:
     """Return depth from inverse depth that is known up to scale and shift, (B, 1, H, W).
 
     Disparity is stretched to [0, 1] for each image, clamped at 1/64 and inverted: the nearest point gets
-    1, the farthest 64. A flat map gets 1 everywhere. This is what the reference makes of MiDaS's maps, but
-    for a constant factor.
+    1, the farthest 64, and so does what is not finite. A flat map gets 1 everywhere. This is what the
+    reference makes of MiDaS's maps, but for a constant factor.
     """
-    low = disparity.amin((1, 2, 3), keepdim=True)
-    high = disparity.amax((1, 2, 3), keepdim=True)
+    valid = disparity.isfinite()
+    low = disparity.where(valid, math.inf).amin((1, 2, 3), keepdim=True)
+    high = disparity.where(valid, -math.inf).amax((1, 2, 3), keepdim=True)
     share = torch.where(high > low, (disparity - low) / (high - low).clamp(min=1e-12), 1.0)
-    return 1 / share.clamp(min=1 / DISPARITY_RANGE)
+    return 1 / share.where(valid, 0.0).clamp(min=1 / DISPARITY_RANGE)
 
 
 def depth_from_relative(depth: Tensor) -> Tensor:

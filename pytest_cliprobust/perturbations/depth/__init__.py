@@ -4,7 +4,7 @@ ImageNet-3DCC.
 
 ``depth`` is (B, 1, H, W), along the optical axis. Only its ratios matter: metres and depth up to scale
 give the same pictures. Inverse depth (the disparity that MiDaS, DPT or Depth Anything predict) goes
-through :func:`from_inverse_depth` first. What :mod:`.maps` says holds for all: no depth (zero,
+through :func:`pytest_cliprobust.datasets.depth.depth_from_disparity` first. What :mod:`.maps` says holds for all: no depth (zero,
 negative, infinite, NaN) counts as the farthest depth of the image, and depth ends at 64 times the
 nearest. Every image is its own: the reference takes fog's airlight and other means over a batch.
 
@@ -14,6 +14,5 @@ changes of view.
 
 # The order of import is the order of the registry.
 from pytest_cliprobust.perturbations.depth import focus, light, sensor, motion, view  # noqa: I001
-from pytest_cliprobust.perturbations.depth.maps import from_inverse_depth
 
-__all__ = ["focus", "from_inverse_depth", "light", "motion", "sensor", "view"]
+__all__ = ["focus", "light", "motion", "sensor", "view"]

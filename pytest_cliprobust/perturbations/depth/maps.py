@@ -24,22 +24,6 @@ _SIDE = 48
 _NEAREST_SHARE = 0.01
 
 
-def from_inverse_depth(inverse: Tensor) -> Tensor:
-    """Return relative depth (…, H, W) of inverse depth (disparity), whose scale does not matter.
-
-    The result is largest / inverse, at most :data:`FARTHEST`: 1 at the nearest point of the image,
-    64 where the inverse depth is zero, negative, not finite, or under 1/64 of the largest. The
-    reference does the same to MiDaS's 16-bit maps, whose largest value is 65535: 1 / (inverse / 512),
-    clamped to [0, 0.5], which is ours over 128. A monocular model's inverse depth has an unknown shift
-    besides its scale; as in the reference it is taken to be zero.
-    """
-    values = inverse if inverse.is_floating_point() else inverse.to(torch.float32)
-    values = torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
-    largest = values.amax((-2, -1), keepdim=True)
-    largest = largest + (largest <= 0)
-    return 1 / (values / largest).clamp(min=1 / FARTHEST)
-
-
 def usable(depth: Tensor, images: Tensor) -> Tensor:
     """Return depth (B, 1, H, W) in the dtype of ``images``, positive and finite, without gradient.
 
