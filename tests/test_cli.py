@@ -200,9 +200,9 @@ def test_depth_that_is_disparity(picture: Path) -> None:
     np.save(path, np.array([[3.0, 7.0], [5.0, np.nan]]))
     loaded = cli._load_depth(path, "inverse", 1000.0)
     assert loaded.flatten().tolist() == [64, 1, 2, 64]
-    assert (
-        perturb(picture, "--perturbation", "haze", "--depth", path, "--depth-kind", "inverse") == 0
-    )
+    files = ("--depth", str(path), "--depth-kind", "inverse")
+    assert perturb(picture, "--perturbation", "haze", *files) == 0
+    assert perturb(picture, *files, "--depth-scale", "0") == 4
 
 
 def test_the_list_is_plain_without_a_terminal_and_a_table_with_one(capsys, monkeypatch) -> None:
