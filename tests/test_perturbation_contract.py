@@ -94,6 +94,39 @@ def test_severities_change_the_picture(name: str) -> None:
         assert torch.equal(images, before)
 
 
+@pytest.mark.parametrize("layout", ["channels_last", "transposed", "expanded"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_in_memory_does_not_matter(name: str, layout: str) -> None:
+    # Sides that are multiples of 16: nothing need be padded, which would hide it.
+    images, inputs = scene(2, 64, 64)
+    depth = inputs["depth"]
+    if layout == "channels_last":
+        other = images.contiguous(memory_format=torch.channels_last)
+        deep = depth.permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1)
+    elif layout == "transposed":
+        other, deep = (t.mT.contiguous().mT for t in (images, depth))
+    else:
+        images, depth = (t[:1].expand(2, -1, -1, -1).clone() for t in (images, depth))
+        other, deep = (t[:1].expand(2, -1, -1, -1) for t in (images, depth))
+    assert torch.equal(other, images)
+    assert torch.equal(deep, depth)
+    corruption = registry.get(name)
+    seen = corruption(other, 3, **{**inputs, "depth": deep})
+    assert torch.equal(seen, corruption(images, 3, **{**inputs, "depth": depth}))
+    # Nor does it if the function is called by itself.
+    kept = {k: v for k, v in (inputs | {"depth": deep}).items() if k in corruption.inputs}
+    assert torch.equal(corruption.function(other, **corruption.parameters(3), **kept), seen)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if registry.get(n).severities])
+def test_severity_3_is_what_a_search_goes_through(name: str) -> None:
+    # A search gives the parameters of the envelope, and a reproduction sets them in severity 3.
+    corruption = registry.get(name)
+    assert corruption.settings is not None
+    for parameter, value in corruption.parameters(3).items():
+        assert parameter in corruption.envelope or corruption.settings[parameter] == value
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_pictures_give_no_pictures(name: str) -> None:
     images, inputs = scene(1)
@@ -306,3 +339,43 @@ def test_a_missing_depth_is_named() -> None:
     images, inputs = scene(1)
     with pytest.raises(ClipRobustError, match="'fog_3d' needs depth"):
         registry.get("fog_3d")(images, 1, seeds=inputs["seeds"])
+
+
+def test_mistakes_of_a_call_are_named() -> None:
+    images, inputs = scene(2)
+    fog, noise = registry.get("fog_3d"), registry.get("gaussian_noise")
+    for call, message in (
+        (lambda: fog(images, 3, depth=inputs["depth"][:1]), "depth of shape .1, 1, 48, 48. for 2"),
+        (lambda: noise(images, 3, seeds=inputs["seeds"][:1]), "seeds of shape .1,. for 2 images"),
+        (
+            lambda: fog(images, 3, **inputs, extinktion=4.0),
+            "no parameter 'extinktion'. Did you mean",
+        ),
+        (lambda: fog(images, **inputs), "needs extinction; give a severity, or it by name"),
+        (lambda: fog(images, 6, **inputs), "severities 1 to 5, not 6"),
+        (lambda: registry.get("kornia:RandomPosterize")(images, 1, **inputs), "has no severities"),
+    ):
+        with pytest.raises(ClipRobustError, match=message):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"severities": ({"amuont": 1.0},)}, "its severities name 'amuont'.*Did you mean 'amount'"),
+        ({"envelope": {"strength": (0.0, 1.0)}}, "its envelope name 'strength'"),
+        ({"inputs": ("seed",)}, "an input 'seed', which nothing provides. Did you mean 'seeds'"),
+        ({"optional": ("mask",)}, "its inputs name 'mask'"),
+    ],
+)
+def test_mistakes_of_a_registration_are_named(
+    named: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", {})
+
+    def wrong(images: Tensor, *, amount: float = 1.0) -> Tensor:
+        return images * amount
+
+    with pytest.raises(ClipRobustError, match=message):
+        registry.register("wrong", **named)(wrong)
+    assert not registry._REGISTRY

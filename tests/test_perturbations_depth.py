@@ -180,7 +180,7 @@ def test_iso_noise_counts_photons() -> None:
 @pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
 def test_color_quant_is_that_of_pil(severity: int) -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(3).reshape(16, 16, 3)
-    expected = np.asarray(ImageOps.posterize(Image.fromarray(pixels), 6 - severity))
+    expected = np.array(ImageOps.posterize(Image.fromarray(pixels), 6 - severity))
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
     seen = registry.get("color_quant")(images, severity) * 255
     torch.testing.assert_close(seen[0].permute(1, 2, 0), torch.from_numpy(expected).float())
@@ -363,10 +363,7 @@ def test_one_wrong_pixel_does_not_decide(name: str) -> None:
     wrong[..., 49, 49], wrong[..., 50, 49] = 1e-3, 1e6
     corruption = registry.get(name)
     seen = corruption(images, 3, depth=wrong, seeds=inputs["seeds"])
-    if name == "fog_3d":  # the farthest point is at 64 times the nearest then
-        assert psnr(seen, images) < 60
-    else:
-        assert psnr(seen, corruption(images, 3, **inputs)) > 30
+    assert psnr(seen, corruption(images, 3, **inputs)) > 30
 
 
 def test_depth_ends_at_sixty_four_times_the_nearest() -> None:

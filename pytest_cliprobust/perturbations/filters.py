@@ -84,7 +84,7 @@ def _in_parts(function: Function, numbers: int) -> Function:
             return images
         count = max(numbers * batch // images.numel(), 1) if on_host(images) else batch
         if batch <= count:
-            return function(images.to(dtype), *arguments, **named).to(images.dtype)
+            return function(images.to(dtype).contiguous(), *arguments, **named).to(images.dtype)
 
         def part(value: Any, rows: slice) -> Any:
             if isinstance(value, Tensor) and value.dim() and value.shape[0] == batch:
@@ -97,7 +97,7 @@ def _in_parts(function: Function, numbers: int) -> Function:
                 yield (
                     rows,
                     function(
-                        images[rows].to(dtype),
+                        images[rows].to(dtype).contiguous(),
                         *(part(value, rows) for value in arguments),
                         **{name: part(value, rows) for name, value in named.items()},
                     ),
@@ -128,7 +128,8 @@ def batch_at_once(function: Function) -> Function:
     def wrapper(images: Tensor, *arguments: Any, **named: Any) -> Tensor:
         if images.shape[0] == 0:
             return images
-        return function(images.to(working_dtype(images)), *arguments, **named).to(images.dtype)
+        working = images.to(working_dtype(images)).contiguous()
+        return function(working, *arguments, **named).to(images.dtype)
 
     return cast(Function, wrapper)
 

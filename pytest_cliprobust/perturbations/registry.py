@@ -17,6 +17,7 @@ Severity 0 is the identity for every perturbation.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import inspect
@@ -84,10 +85,12 @@ class Perturbation:
         """Apply the perturbation at ``severity`` (0 to 5), or with explicit parameters.
 
         ``arguments`` are the inputs (those that this perturbation does not use are ignored, so that a
-        caller may pass all that it has) and parameters that override those of the severity.
+        caller may pass all that it has) and parameters that override those of the severity. Tensors
+        may lie in memory in any order.
 
         Raises:
-            ClipRobustError: severity outside 0 to 5, an input missing, or a parameter unknown.
+            ClipRobustError: severity outside 0 to 5, an input missing or not one for each image, a
+                parameter unknown or missing.
         """
         if severity == 0:
             return images
@@ -95,16 +98,45 @@ class Perturbation:
         inputs: dict[str, Any] = {}
         for name, value in arguments.items():
             if name in self.inputs or (name in self.optional and value is not None):
-                inputs[name] = value
+                inputs[name] = value.contiguous() if isinstance(value, Tensor) else value
             elif name not in KNOWN_INPUTS:
                 parameters[name] = value
-        missing = sorted(name for name in self.inputs if inputs.get(name) is None)
-        if missing:
+        self._check(parameters, inputs, len(images))
+        return self.function(images.contiguous(), **parameters, **inputs)
+
+    def _check(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any], batch: int) -> None:
+        absent = sorted(name for name in self.inputs if inputs.get(name) is None)
+        if absent:
             raise ClipRobustError(
-                f"perturbation {self.name!r} needs {', '.join(missing)}, which this data set does "
+                f"perturbation {self.name!r} needs {', '.join(absent)}, which this data set does "
                 "not provide"
             )
-        return self.function(images, **parameters, **inputs)
+        for name, value in inputs.items():
+            if name in PER_IMAGE and isinstance(value, Tensor) and value.shape[:1] != (batch,):
+                raise ClipRobustError(
+                    f"perturbation {self.name!r} got {name} of shape {tuple(value.shape)} for {batch} "
+                    "images; its first dimension must be theirs"
+                )
+        settings = self.settings
+        if settings is None:
+            return
+        for name in parameters:
+            if name not in settings:
+                raise ClipRobustError(
+                    f"perturbation {self.name!r} has no parameter {name!r}."
+                    f"{did_you_mean(name, settings)} It takes {', '.join(settings) or 'none'}"
+                )
+        open_ = [name for name in settings if settings[name] is REQUIRED and name not in parameters]
+        if open_:
+            raise ClipRobustError(
+                f"perturbation {self.name!r} needs {', '.join(open_)}; give a severity, or "
+                f"{'it' if len(open_) == 1 else 'them'} by name"
+            )
+
+    @functools.cached_property
+    def settings(self) -> Mapping[str, Any] | None:
+        """The function's parameters and their defaults (:data:`REQUIRED`: none); None: it takes any."""
+        return _settings(self.function, self.inputs | self.optional)
 
     @property
     def origin(self) -> Path | None:
@@ -129,6 +161,10 @@ class Perturbation:
 
     def parameters(self, severity: int) -> Parameters:
         """Return the published parameters of ``severity`` (1 to 5)."""
+        if not self.severities:
+            raise ClipRobustError(
+                f"perturbation {self.name!r} has no severities; call it without one, or with parameters"
+            )
         if not 1 <= severity <= len(self.severities):
             raise ClipRobustError(
                 f"perturbation {self.name!r} has severities 1 to {len(self.severities)}, "
@@ -140,7 +176,24 @@ class Perturbation:
 #: Inputs that a data set or the engine may offer to every perturbation.
 KNOWN_INPUTS = frozenset({"seeds", "depth", "mask", "occluder", "texture", "focal", "text"})
 
+#: Those of them that are tensors with a row for each image.
+PER_IMAGE = frozenset({"seeds", "depth", "mask"})
+
+#: Stands for the default of a parameter that has none.
+REQUIRED: Any = inspect.Parameter.empty
+
 _REGISTRY: dict[str, Perturbation] = {}
+
+
+def _settings(function: Callable[..., Tensor], inputs: frozenset[str]) -> dict[str, Any] | None:
+    """Return the parameters of ``function`` and their defaults; None if it takes any name."""
+    signature = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
+        return None
+    keywords = [p for p in signature if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)][
+        any(p.kind is not p.KEYWORD_ONLY for p in signature) :
+    ]
+    return {p.name: p.default for p in keywords if p.name not in inputs}
 
 
 def register(
@@ -164,11 +217,13 @@ def register(
         ...     return images + amount * (1 - 2 * images)
 
     Raises:
-        ClipRobustError: another function has that name already.
+        ClipRobustError: another function has that name already, or the function does not take what
+            ``severities``, ``envelope``, ``inputs`` or ``optional`` name.
     """
 
     def decorate(function: Function) -> Function:
         key = name or function.__name__
+        _check_registration(key, function, severities, envelope or {}, (*inputs, *optional))
         module = function.__module__
         known = _REGISTRY.get(key)
         if known is not None and known.function.__module__ != module:
@@ -193,6 +248,36 @@ def register(
         return function
 
     return decorate
+
+
+def _check_registration(
+    key: str,
+    function: Callable[..., Tensor],
+    severities: tuple[Parameters, ...],
+    envelope: Mapping[str, tuple[float, float]],
+    inputs: tuple[str, ...],
+) -> None:
+    """Raise on a name that would only fail once the perturbation is used."""
+    for word in inputs:
+        if word not in KNOWN_INPUTS:
+            raise ClipRobustError(
+                f"perturbation {key!r} asks for an input {word!r}, which nothing provides."
+                f"{did_you_mean(word, KNOWN_INPUTS)} There are {', '.join(sorted(KNOWN_INPUTS))}"
+            )
+    takes = _settings(function, frozenset())
+    if takes is None:
+        return
+    named = {
+        **dict.fromkeys(inputs, "inputs"),
+        **dict.fromkeys(envelope, "envelope"),
+        **{word: "severities" for step in severities for word in step},
+    }
+    for word, where in named.items():
+        if word not in takes:
+            raise ClipRobustError(
+                f"perturbation {key!r}: its {where} name {word!r}, but the function takes no such "
+                f"parameter.{did_you_mean(word, takes)}"
+            )
 
 
 def _family(module: str) -> str:

@@ -75,10 +75,11 @@ def defocus_blur(images: Tensor, *, radius: float, softness: float = 0.5) -> Ten
     envelope={"sigma": (0.0, 2.0), "reach": (0.0, 5.0)},
     inputs=("seeds",),
     source=SOURCE,
+    version=2,
 )
 @in_small_batches
 def glass_blur(
-    images: Tensor, *, sigma: float, reach: float, rounds: int = 2, seeds: Tensor
+    images: Tensor, *, sigma: float, reach: float, rounds: int = 3, seeds: Tensor
 ) -> Tensor:
     """Blur, let every pixel copy a random near one, ``rounds`` times, and blur again.
 

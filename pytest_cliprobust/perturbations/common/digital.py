@@ -478,7 +478,7 @@ def jpeg_compression(images: Tensor, *, quality: float) -> Tensor:
             # Not sample_by_sample: written right into its place, a copy less.
             result = torch.empty_like(images, dtype=dtype, memory_format=torch.contiguous_format)
             for image, place in zip(images, result, strict=True):
-                _codec_on_host(image.to(dtype), constants, place)
+                _codec_on_host(image.to(dtype).contiguous(), constants, place)
         else:
             result = _codec(images.to(dtype), constants)
     return straight_through(result.to(images.dtype), images)

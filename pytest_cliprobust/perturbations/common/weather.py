@@ -45,6 +45,7 @@ from pytest_cliprobust.perturbations.registry import register
     envelope={"mean": (-1.2, 0.55), "keep": (1.0, 0.55)},
     inputs=("seeds",),
     source=SOURCE,
+    version=2,
 )
 @in_small_batches
 def snow(
@@ -54,7 +55,7 @@ def snow(
     keep: float,
     deviation: float = 0.3,
     zoom: float = 4.0,
-    threshold: float = 0.85,
+    threshold: float = 0.9,
     radius: float = 12.0,
     sigma: float = 8.0,
     seeds: Tensor,

@@ -36,15 +36,16 @@ PHOTONS, DEVIATION = 120.0, 0.018
     envelope={"extinction": (0.0, 25.0)},
     inputs=("depth",),
     source=SOURCE,
-    version=2,
+    version=3,
 )
 @in_small_batches
 def fog_3d(images: Tensor, *, extinction: float, depth: Tensor) -> Tensor:
     """Fog by the standard optical model: I·t + A·(1 − t), t = exp(−extinction · depth).
 
     Depth is normalised to run from 0 at the image's nearest point to 0.5 at its farthest, as the
-    reference's depth of ImageNet images does (1/128 to 1/2, whatever the scene). The airlight A is
-    grey, the mean of the image; the reference's is the mean of the batch.
+    reference's depth of ImageNet images does (1/128 to 1/2, whatever the scene); here, these are the 1%
+    and 99% quantiles, so that one wrong pixel does not decide. The airlight A is grey, the mean of the
+    image; the reference's is the mean of the batch.
     """
     if extinction == 0:
         return images

@@ -34,12 +34,12 @@ def usable(depth: Tensor, images: Tensor) -> Tensor:
     Raises:
         ClipRobustError: the map has another size than the images.
     """
-    if depth.dim() != 4 or depth.shape[-2:] != images.shape[-2:] or depth.shape[1] != 1:
+    if depth.shape != (images.shape[0], 1, *images.shape[-2:]):
         raise ClipRobustError(
             f"depth has shape {tuple(depth.shape)} for images {tuple(images.shape)}; it must be "
             "(B, 1, H, W), one map of the same size for each image"
         )
-    known = depth.detach().to(images.dtype)
+    known = depth.detach().to(images.dtype).contiguous()
     if on_host(known) and _regular(known):
         return known
     known = torch.nan_to_num(known, nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
@@ -89,10 +89,10 @@ def quantiles(values: Tensor, shares: Sequence[float]) -> Tensor:
 
 
 def normalised(depth: Tensor) -> Tensor:
-    """Return :func:`usable` depth scaled to [0, 1] for each image, by its 1% quantile and largest."""
-    near = quantiles(depth, (_NEAREST_SHARE,))
-    span = depth.amax((-2, -1), keepdim=True) - near
-    return ((depth - near) / (span + (span <= 0))).clamp(min=0)
+    """Return :func:`usable` depth scaled to [0, 1] for each image, by its 1% and 99% quantiles."""
+    ends = quantiles(depth, (_NEAREST_SHARE, 1 - _NEAREST_SHARE))
+    near, span = ends[:, :1], ends[:, 1:] - ends[:, :1]
+    return ((depth - near) / (span + (span <= 0))).clamp(0, 1)
 
 
 def relative(depth: Tensor) -> Tensor:
