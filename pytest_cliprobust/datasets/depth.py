@@ -81,6 +81,7 @@ ESTIMATORS: dict[str, Kind] = {
     "depth_pro": "metric",
 }
 
+HUB_REMEDY = "give a local folder of the estimator, or of depth maps, as --clip-depth PATH"
 REMEDY = "name an estimator or a folder of depth maps with --clip-depth"
 
 
@@ -475,7 +476,7 @@ class DepthEstimator:
             ) from None
         folder = Path(name).expanduser()
         if not folder.is_dir():
-            folder = hub_folder(name, f"depth estimator {name!r}")
+            folder = hub_folder(name, f"depth estimator {name!r}", HUB_REMEDY)
         self.kind = self._kind(folder)
         self._model, self._processor = self._load(transformers, folder)
         self.digest = model_digest(

@@ -93,8 +93,12 @@ def hub_file(
     )
 
 
-def hub_folder(repository: str, wanted: str) -> Path:
+def hub_folder(repository: str, wanted: str, remedy: str = FOLDER_REMEDY) -> Path:
     """Return a local folder with the model, tokenizer and configuration files of ``repository``.
+
+    Args:
+        repository: ``owner/name``.
+        wanted, remedy: as for :func:`require_hub`.
 
     Raises:
         ClipRobustError: not cached and no hub in reach, or no such repository.
@@ -109,7 +113,7 @@ def hub_folder(repository: str, wanted: str) -> Path:
                 return folder
         except FileNotFoundError:  # LocalEntryNotFoundError, by its base class in all versions
             pass
-        require_hub(wanted, FOLDER_REMEDY)
+        require_hub(wanted, remedy)
         folder = Path(snapshot_download(repository, allow_patterns=patterns))
         if not any(folder.glob("*.safetensors")):
             snapshot_download(repository, allow_patterns=[*patterns, "*.bin"])
@@ -117,7 +121,7 @@ def hub_folder(repository: str, wanted: str) -> Path:
     except ClipRobustError:
         raise
     except Exception as error:
-        raise _failed(repository, wanted, error, FOLDER_REMEDY) from None
+        raise _failed(repository, wanted, error, remedy) from None
 
 
 def _failed(repository: str, wanted: str, error: Exception, remedy: str) -> ClipRobustError:
