@@ -9,8 +9,11 @@ option become one line on standard error and exit code 4, pytest's code for wron
 from __future__ import annotations
 
 import argparse
+import inspect
 import itertools
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +24,16 @@ from pytest_cliprobust import __version__
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device
 
     from pytest_cliprobust.datasets.depth import Kind
     from pytest_cliprobust.perturbations.registry import Perturbation
 
 #: pytest's exit code for wrong usage.
 USAGE_ERROR = 4
+
+#: The most pixels of all images of a sheet together: some 3 GB, in float32.
+_MOST_PIXELS = 2**28
 
 Subparsers = Any  # argparse's own class for it is private
 
@@ -47,13 +53,15 @@ def _severity(text: str) -> int:
 
 
 def _setting(text: str) -> tuple[str, float]:
-    name, equals, value = text.partition("=")
+    name, equals, word = text.partition("=")
     try:
-        if not name or not equals:
-            raise ValueError
-        return name, float(value)
+        value = float(word)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"write NAME=NUMBER, not {text!r}") from None
+        value = math.nan
+    if not name or not equals or not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"write NAME=NUMBER, not {text!r}")
+    # A whole number is one, as in TOML: kornia tells 16 from 16.0.
+    return name, int(word) if re.fullmatch(r"[+-]?\d+", word.strip()) else value
 
 
 def add_perturb(subparsers: Subparsers) -> None:
@@ -83,7 +91,6 @@ def add_perturb(subparsers: Subparsers) -> None:
         "--severity",
         nargs="+",
         type=_severity,
-        default=[1, 2, 3, 4, 5],
         metavar="N",
         help="severities to show (default: 1 2 3 4 5)",
     )
@@ -163,29 +170,31 @@ def add_perturb(subparsers: Subparsers) -> None:
     parser.set_defaults(run=_perturb)
 
 
-def _open(path: Path) -> Any:
-    """Return the decoded PIL image at ``path``."""
-    from PIL import Image
+def _read(path: Path, *, alpha: bool = False) -> Tensor:
+    """Return an image file as (1, 3, H, W) float32 in [0, 1], read as data sets read theirs.
 
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except FileNotFoundError:
-        raise ClipRobustError(f"no file {str(path)!r}; check the path") from None
-    except OSError as error:
-        raise ClipRobustError(f"{str(path)!r} is no readable image ({error})") from None
-
-
-def _tensor(picture: Any, channels: str) -> Tensor:
-    """Return a PIL image as (1, C, H, W) float32 in [0, 1]."""
+    With ``alpha`` there is a fourth channel, its opacity.
+    """
     import torch
+    from PIL import Image, ImageOps
 
-    converted = picture.convert(channels)
-    data = torch.frombuffer(bytearray(converted.tobytes()), dtype=torch.uint8)
-    return (
-        data.reshape(converted.height, converted.width, -1).permute(2, 0, 1)[None] / 255
-    ).float()
+    from pytest_cliprobust.datasets.imagefolder import read_image
+
+    if not path.is_file():
+        raise ClipRobustError(f"no file {str(path)!r}; check the path")
+    image = read_image(path)
+    height, width = image.shape[1:]
+    if max(height, width) > 100 * min(height, width):
+        raise ClipRobustError(
+            f"image {str(path)!r} is {width}×{height}, too narrow for a square to be cut from it; "
+            "crop it"
+        )
+    if alpha:
+        with Image.open(path) as file:
+            opacity = ImageOps.exif_transpose(file).convert("RGBA").getchannel("A").tobytes()
+        channel = torch.frombuffer(bytearray(opacity), dtype=torch.uint8)
+        image = torch.cat((image, channel.reshape(1, height, width)))
+    return image[None].float() / 255
 
 
 def _crop(image: Tensor, size: int, *, smooth: bool = True) -> Tensor:
@@ -218,6 +227,17 @@ def _load_depth(path: Path, kind: Kind, scale: float) -> Tensor:
             "docs/depth.md, and --depth-kind"
         )
     return normalise(torch.from_numpy(values)[None, None], kind)
+
+
+def _check_shape(path: Path, depth: Tensor, image_path: Path, image: Tensor) -> None:
+    """Raise if a depth map has neither its image's size nor its shape."""
+    tall, wide = depth.shape[-2:]
+    height, width = image.shape[-2:]
+    if abs(tall * width - wide * height) > max(tall, wide, height, width):
+        raise ClipRobustError(
+            f"depth file {str(path)!r} is {wide}×{tall}, its image {str(image_path)!r} "
+            f"{width}×{height} (as EXIF turns it); both must have the same shape"
+        )
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Perturbation]:
@@ -253,6 +273,7 @@ def _load_definitions(paths: Sequence[Path]) -> None:
     """Import Python files, and read threshold files, that define perturbations."""
     import importlib.util
 
+    from pytest_cliprobust.targets.runtime import brief
     from pytest_cliprobust.thresholds import load_thresholds
 
     for path in paths:
@@ -269,9 +290,7 @@ def _load_definitions(paths: Sequence[Path]) -> None:
         except ClipRobustError:
             raise
         except Exception as error:
-            raise ClipRobustError(
-                f"--load {path}: its import fails with {type(error).__name__}: {error}"
-            ) from None
+            raise ClipRobustError(f"--load {path}: its import fails with {brief(error)}") from None
 
 
 @dataclass(frozen=True)
@@ -291,18 +310,21 @@ def _embedded_subject(arguments: argparse.Namespace, word: str) -> _Subject:
     from pytest_cliprobust.encoding import text_writer, to_float
     from pytest_cliprobust.perturbations import registry
 
-    name, _, number = word.rpartition("-")
-    if not number.isdigit():
+    match = re.fullmatch(r"(?:(.+)-)?(\d{1,9})", word, re.ASCII)
+    if match is None:
         raise ClipRobustError(
             f"--embedded {word}: give a number, or the id of a sample, such as clean-00012"
         )
-    data = EmbeddedDataset(
-        name or "clean", profile="full", limit=int(number) + 1, size=arguments.size
-    )
-    row = data.ids.index(word) if word in data.ids else int(number)
-    if row >= len(data) or (name and word not in data.ids):
+    name, row = match[1] or "clean", int(match[2])
+    data = EmbeddedDataset(name, profile="full", limit=row + 1, size=arguments.size)
+    if match[1] and word in data.ids:
+        row = data.ids.index(word)
+    elif match[1] or row >= len(data):
+        every = EmbeddedDataset(name, profile="full", size=arguments.size).ids
+        near = f"{name}-{row:05d}"
+        near = f" Did you mean {near!r}?" if near in every else ""
         raise ClipRobustError(
-            f"--embedded {word}: there is no such sample, {data.ids[0]} to {data.ids[-1]} are there"
+            f"--embedded {word}: there is no such sample.{near} There are {every[0]} to {every[-1]}"
         )
     sample = Subset(data, [row])
     batch = sample.load([0])
@@ -317,13 +339,14 @@ def _file_subjects(arguments: argparse.Namespace) -> Iterator[_Subject]:
     """Yield the image files, with the inputs that options name."""
     depths, size = arguments.depth or [], arguments.size
     for index, path in enumerate(arguments.images):
-        image = _crop(_tensor(_open(path), "RGB"), size).clamp(0, 1)
+        image = _read(path)
         inputs: dict[str, Any] = {}
         if depths:
-            path = depths[min(index, len(depths) - 1)]
-            depth = _load_depth(path, arguments.depth_kind, arguments.depth_scale)
+            file = depths[min(index, len(depths) - 1)]
+            depth = _load_depth(file, arguments.depth_kind, arguments.depth_scale)
+            _check_shape(file, depth, path, image)
             inputs["depth"] = _crop(depth, size, smooth=False)
-        yield _Subject(path.stem, path.stem, image, inputs)
+        yield _Subject(path.stem, path.stem, _crop(image, size).clamp(0, 1), inputs)
 
 
 def _check(arguments: argparse.Namespace, perturbations: Sequence[Perturbation]) -> None:
@@ -336,11 +359,27 @@ def _check(arguments: argparse.Namespace, perturbations: Sequence[Perturbation])
         raise ClipRobustError(f"--size {arguments.size} is too small; 16 is the least")
     if arguments.cell < 16 or arguments.blocks < 1:
         raise ClipRobustError("--cell must be 16 or more, and --blocks 1 or more")
+    side = max(arguments.size, arguments.cell)
+    columns = 1 + len(arguments.severity or range(5))
+    pixels = side**2 * columns * max(len(perturbations), arguments.blocks)
+    if pixels > _MOST_PIXELS:
+        raise ClipRobustError(
+            f"--size {arguments.size}, --cell {arguments.cell} and --blocks {arguments.blocks} make too "
+            f"large a sheet (perturbations: {len(perturbations)}); take smaller numbers, or fewer "
+            "perturbations"
+        )
     if arguments.colours is not None and not 2 <= arguments.colours <= 256:
         raise ClipRobustError(f"--colours {arguments.colours}: give a number from 2 to 256")
-    if not arguments.depth_scale > 0:
-        raise ClipRobustError(f"--depth-scale {arguments.depth_scale:g} must be above 0")
+    if not 0 < arguments.depth_scale < math.inf:
+        raise ClipRobustError(
+            f"--depth-scale {arguments.depth_scale:g} must be above 0, and finite"
+        )
     depths = arguments.depth or []
+    if depths and not arguments.images:
+        raise ClipRobustError(
+            "--depth belongs to image files, but only --embedded scenes are to be drawn, which have "
+            "depth of their own; remove it"
+        )
     if len(depths) not in (0, 1, len(arguments.images)):
         raise ClipRobustError(
             f"{len(depths)} depth maps for {len(arguments.images)} images; give one for each image, "
@@ -348,8 +387,29 @@ def _check(arguments: argparse.Namespace, perturbations: Sequence[Perturbation])
         )
     if arguments.settings and len(perturbations) != 1:
         raise ClipRobustError("--set needs exactly one --perturbation, whose parameters it sets")
+    if arguments.settings and arguments.severity:
+        raise ClipRobustError(
+            "--severity and --set exclude each other: --set gives the parameters instead of a "
+            "severity; remove one of them"
+        )
     if arguments.text is not None and not str(arguments.text).strip():
         raise ClipRobustError("--text is empty; give at least one letter")
+
+
+def _device(name: str) -> device:
+    """Return a torch device on which there can be numbers."""
+    import torch
+
+    from pytest_cliprobust.targets.runtime import brief
+
+    try:
+        found = torch.device(name)
+        torch.ones(1, device=found).cpu()
+    except Exception as error:  # back ends raise RuntimeError, AssertionError, ImportError …
+        raise ClipRobustError(
+            f"device {name!r} is not usable here ({brief(error)}); leave --device out for the CPU"
+        ) from None
+    return found
 
 
 def _perturb(arguments: argparse.Namespace) -> int:
@@ -364,12 +424,8 @@ def _perturb(arguments: argparse.Namespace) -> int:
     perturbations = _chosen(arguments)
     _check(arguments, perturbations)
     settings = dict(arguments.settings)
-    try:
-        device = torch.device(arguments.device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ClipRobustError(f"device {arguments.device!r} is not usable here: {reason}") from None
+    severities = sorted(set(arguments.severity or range(1, 6)))
+    device = _device(arguments.device)
 
     from pytest_cliprobust.perturbations.typographic import render_text
 
@@ -378,12 +434,11 @@ def _perturb(arguments: argparse.Namespace) -> int:
     if arguments.text is not None:
         given["text"] = render_text([arguments.text])
     if arguments.mask is not None:
-        given["mask"] = _crop(_tensor(_open(arguments.mask), "L"), size).clamp(0, 1)
+        given["mask"] = _crop(_read(arguments.mask).mean(1, keepdim=True), size).clamp(0, 1)
     if arguments.occluder is not None:
-        given["occluder"] = _tensor(_open(arguments.occluder), "RGBA")
+        given["occluder"] = _read(arguments.occluder, alpha=True)
     if arguments.texture is not None:
-        texture = _crop(_tensor(_open(arguments.texture), "RGB"), size)
-        given["texture"] = texture.clamp(0, 1)
+        given["texture"] = _crop(_read(arguments.texture), size).clamp(0, 1)
 
     left_out: dict[str, list[str]] = {}
     used: set[Path] = set()
@@ -401,6 +456,7 @@ def _perturb(arguments: argparse.Namespace) -> int:
         if "text" not in inputs:
             inputs["text"] = render_text(["iPod"]).to(device)
         rows = []
+        scaled = False
         for perturbation in perturbations:
             lacking = _missing(perturbation, inputs)
             seeds = registry.sample_seeds((subject.sample,), perturbation.name, arguments.seed)
@@ -408,22 +464,32 @@ def _perturb(arguments: argparse.Namespace) -> int:
             try:
                 if lacking:
                     raise ClipRobustError(f"perturbation {perturbation.name!r} needs {lacking}")
-                rows.append(_row(Row, caption, perturbation, image, inputs, arguments, settings))
+                steps = _steps(perturbation, severities, settings)
+                with torch.inference_mode():
+                    results = [_apply(perturbation, image, step, inputs) for step in steps]
             except ClipRobustError as error:
                 if arguments.perturbation:
                     raise
                 names = left_out.setdefault(f"need {lacking}" if lacking else str(error), [])
                 names += [perturbation.name] if perturbation.name not in names else []
+                continue
+            rows.append(
+                Row(
+                    name=perturbation.name,
+                    images=torch.cat(results),
+                    captions=tuple(caption(step) or "defaults" for step in steps),
+                    note=perturbation.source,
+                    group=perturbation.family,
+                )
+            )
+            scaled = scaled or bool(perturbation.severities)
         if not rows:
             _tell_left_out(left_out)
             raise ClipRobustError("no perturbation is left to show; see the lines above")
-        columns = (
-            []
-            if settings or not perturbations[0].severities
-            else [f"severity {severity}" for severity in arguments.severity]
-        )
-        widest = max(row.images.shape[0] for row in rows)
-        columns = (columns or ["perturbed"])[:widest]
+        columns = ["perturbed"]
+        if scaled and not settings:
+            widest = max(row.images.shape[0] for row in rows)
+            columns = [f"severity {severity}" for severity in severities][:widest]
         sheet = contact_sheet(
             rows,
             columns,
@@ -456,51 +522,95 @@ def _tell_left_out(left_out: Mapping[str, Sequence[str]]) -> None:
         print(f"left out: {', '.join(names)}: {reason}", file=sys.stderr)
 
 
-def _row(
-    row: Any,
-    caption: Callable[[dict[str, Any]], str],
-    perturbation: Perturbation,
-    image: Tensor,
-    inputs: dict[str, Any],
-    arguments: argparse.Namespace,
-    settings: dict[str, float],
-) -> Any:
-    """Return the sheet's row of one perturbation on one image (1, 3, H, W)."""
+def _steps(
+    perturbation: Perturbation, severities: Sequence[int], settings: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Return the parameters of each image in a row of the sheet."""
+    count = len(perturbation.severities)
+    if settings or not count:
+        # What is not set takes the value of the middle severity.
+        middle = perturbation.severities[count // 2] if count else {}
+        return [{**middle, **_checked(perturbation, settings)}]
+    steps = [dict(perturbation.parameters(number)) for number in severities if number <= count]
+    if not steps:
+        asked = ", ".join(map(str, severities))
+        raise ClipRobustError(
+            f"perturbation {perturbation.name!r} has severities 1 to {count}, not {asked}"
+        )
+    return steps
+
+
+def _checked(perturbation: Perturbation, settings: Mapping[str, float]) -> dict[str, float]:
+    """Return ``settings`` as the perturbation's function wants them: int for what is counted.
+
+    Raises:
+        ClipRobustError: the function has no such parameter, or it counts and the number is a fraction.
+    """
+    from pytest_cliprobust.perturbations.registry import KNOWN_INPUTS, REQUIRED
+
+    defaults = perturbation.settings  # None: it takes any name, and the function says what is wrong
+    own = {**(defaults or {}), **{k: v for p in perturbation.severities for k, v in p.items()}}
+    takes = [
+        name
+        for name, value in own.items()
+        if name not in KNOWN_INPUTS
+        and (value is None or value is REQUIRED or isinstance(value, int | float))
+    ]
+    signature = inspect.signature(perturbation.function).parameters
+    checked = {}
+    for name, value in settings.items():
+        if name in KNOWN_INPUTS or (defaults is not None and name not in takes):
+            listed = f" It takes {', '.join(takes) or 'none'}" if defaults is not None else ""
+            raise ClipRobustError(
+                f"perturbation {perturbation.name!r} has no parameter {name!r} that is a number."
+                f"{did_you_mean(name, takes)}{listed}"
+            )
+        annotation = signature[name].annotation if name in signature else REQUIRED
+        typed = annotation in (int, "int")
+        counted = type(own.get(name)) is int and name not in perturbation.envelope
+        whole = float(value).is_integer()
+        if typed and not whole:
+            raise ClipRobustError(
+                f"--set {name}={value}: {perturbation.name!r} takes whole numbers alone as {name!r}"
+            )
+        if whole and (typed or (counted and annotation is REQUIRED)):
+            value = int(value)
+        elif "float" in str(annotation) or isinstance(own.get(name), float):
+            value = float(value)
+        checked[name] = value
+    return checked
+
+
+def _apply(
+    perturbation: Perturbation, image: Tensor, parameters: Mapping[str, Any], inputs: dict[str, Any]
+) -> Tensor:
+    """Return one image (1, 3, H, W) perturbed.
+
+    Raises:
+        ClipRobustError: the function fails, or what it returns is no image of the same size.
+    """
     import torch
 
-    steps: list[tuple[int | None, dict[str, Any]]]
-    if settings or not perturbation.severities:
-        known = set(perturbation.envelope) | {k for step in perturbation.severities for k in step}
-        for name in settings:
-            if known and name not in known:
-                raise ClipRobustError(
-                    f"perturbation {perturbation.name!r} has no parameter {name!r}."
-                    f"{did_you_mean(name, known)} It takes {', '.join(sorted(known))}"
-                )
-        # What is not set takes the value of the middle severity.
-        count = len(perturbation.severities)
-        middle = perturbation.severities[count // 2] if count else {}
-        steps = [(None, {**middle, **settings})]
-    else:
-        steps = [
-            (severity, dict(perturbation.parameters(severity)))
-            for severity in arguments.severity
-            if severity <= len(perturbation.severities)
-        ]
-    with torch.inference_mode():
-        results = [
-            perturbation(image, severity, **inputs)
-            if severity is not None
-            else perturbation(image, **parameters, **inputs)
-            for severity, parameters in steps
-        ]
-    return row(
-        name=perturbation.name,
-        images=torch.cat(results),
-        captions=tuple(caption(parameters) or "defaults" for _, parameters in steps),
-        note=perturbation.source,
-        group=perturbation.family,
-    )
+    from pytest_cliprobust.targets.runtime import brief
+
+    given = ", ".join(f"{name}={value}" for name, value in parameters.items()) or "its defaults"
+    what = f"perturbation {perturbation.name!r} with {given}"
+    origin = perturbation.origin
+    remedy = f"give other values, or {'another --size' if origin is None else f'mend {origin}'}"
+    try:
+        result: object = perturbation(image, **parameters, **inputs)
+    except ClipRobustError:
+        raise
+    except Exception as error:  # arithmetic, codecs, memory, a mistake in a user's own function
+        raise ClipRobustError(f"{what} fails ({brief(error)}); {remedy}") from None
+    if not isinstance(result, torch.Tensor) or result.shape != image.shape:
+        kind = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+        raise ClipRobustError(
+            f"{what} makes {kind} of {tuple(image.shape)}, but a perturbation keeps the shape; {remedy}"
+        )
+    if not result.isfinite().all():
+        raise ClipRobustError(f"{what} gives NaN or infinite pixels; {remedy}")
+    return result
 
 
 def add_perturbations(subparsers: Subparsers) -> None:

@@ -45,7 +45,7 @@ def to_pil(image: Tensor) -> Image.Image:
 
     data = (image.detach().float().clamp(0, 1) * 255).round().byte().cpu()
     _, height, width = data.shape
-    pixels = bytes(data.permute(1, 2, 0).contiguous().flatten().tolist())
+    pixels = data.permute(1, 2, 0).numpy().tobytes()
     return Image.frombytes("RGB", (width, height), pixels)
 
 
@@ -103,8 +103,15 @@ def contact_sheet(
         cell: longer side of an image on the sheet, in pixels.
         blocks: set the rows in so many blocks side by side; the sheet is then a survey, without
             captions and notes.
+
+    Raises:
+        ValueError: a row has more images than there are columns.
     """
     from PIL import Image, ImageDraw
+
+    for row in rows:
+        if row.images.shape[0] > len(columns):
+            raise ValueError(f"{row.name}: {row.images.shape[0]} images, {len(columns)} columns")
 
     if blocks > 1:
         rows = [Row(row.name, row.images, group=row.group) for row in rows]

@@ -15,7 +15,7 @@ from PIL import Image
 from pytest_cliprobust import cli
 from pytest_cliprobust.contact_sheet import Row, contact_sheet, to_pil
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.perturbations import codec, common, registry
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +145,29 @@ def test_images_of_the_same_name_do_not_overwrite_each_other(picture: Path, caps
         (["--size", "3"], "16 is the least"),
         (["--device", "gpu"], "device 'gpu' is not usable here"),
         (["--text", " "], "--text is empty"),
+        (["--device", "meta"], "device 'meta' is not usable here"),
+        (["--size", "1000000"], "--size 1000000"),
+        (["--cell", "1000000"], "--cell 1000000"),
+        (["--blocks", "1000000"], "--blocks 1000000"),
+        (["--depth-scale", "inf"], "--depth-scale inf"),
+        (
+            ["--perturbation", "patch_occlusion", "--set", "coverage=0.2", "--severity", "2"],
+            "--severity and --set exclude each other",
+        ),
+        (
+            ["--perturbation", "patch_occlusion", "--set", "cover=1"],
+            "It takes coverage, value",
+        ),
+        (["--perturbation", "patch_occlusion", "--set", "seeds=1"], "no parameter 'seeds'"),
+        (["--perturbation", "kornia:RandomSolarize", "--set", "seeds=1"], "no parameter 'seeds'"),
+        (
+            ["--perturbation", "kornia:RandomCrop", "--set", "size=16"],
+            "kornia:RandomCrop(size=16) was refused by kornia",
+        ),
+        (
+            ["--perturbation", "kornia:Resize", "--set", "size=16"],
+            "augmentations that change the size",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_4(picture: Path, capsys, words, message) -> None:
@@ -161,6 +184,8 @@ def test_mistakes_are_one_line_and_exit_code_4(picture: Path, capsys, words, mes
         (["perturb", "x.png"], "--out"),
         (["perturb", "x.png", "--out", "o", "--severity", "6"], "1, 2, 3, 4 or 5, not '6'"),
         (["perturb", "x.png", "--out", "o", "--set", "a"], "write NAME=NUMBER, not 'a'"),
+        (["perturb", "x.png", "--out", "o", "--set", "a=nan"], "write NAME=NUMBER, not 'a=nan'"),
+        (["perturb", "x.png", "--out", "o", "--set", "a=-inf"], "write NAME=NUMBER, not 'a=-inf'"),
         (["perturb", "x.png", "--out", "o", "--sze", "3"], "--sze"),
     ],
 )
@@ -177,7 +202,9 @@ def test_an_unreadable_image_and_a_wrong_depth_map(picture: Path, capsys) -> Non
     text = picture.parent / "text.png"
     text.write_text("no picture")
     assert perturb(text) == 4
-    assert "is no readable image" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "cannot read image" in told
+    assert "text.png" in told
     eight_bits = picture.parent / "eight.png"
     Image.new("L", (9, 9), 3).save(eight_bits)
     negative = picture.parent / "negative.npy"
@@ -339,7 +366,10 @@ def test_files_that_define_perturbations_are_loaded(picture: Path, capsys) -> No
     [
         ([], "no image is given"),
         (["--embedded", "many"], "give a number, or the id of a sample"),
-        (["--embedded", "clean-99999"], "there is no such sample"),
+        (["--embedded", "clean-99999"], "no such sample. There are clean-00000 to clean-04287"),
+        (["--embedded", "clean-3"], "Did you mean 'clean-00003'? There are clean-00000 to"),
+        (["--embedded", "²"], "--embedded ²: give a number, or the id of a sample"),
+        (["--embedded", "1", "--depth", "a.npy"], "--depth belongs to image files"),
         (["--embedded", "cleen-3"], "Did you mean 'clean'"),
         (["--embedded", "3", "--colours", "1"], "from 2 to 256"),
         (["--embedded", "3", "--blocks", "0"], "--blocks 1 or more"),
@@ -348,3 +378,267 @@ def test_files_that_define_perturbations_are_loaded(picture: Path, capsys) -> No
 def test_mistakes_with_embedded_scenes(tmp_path: Path, capsys, words, message) -> None:
     assert cli.main(["perturb", *words, "--out", str(tmp_path), "--size", "32"]) == 4
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+OWN = """
+import functools
+
+from pytest_cliprobust.perturbations.registry import register
+
+
+@register(severities=tuple({"times": s} for s in range(1, 4)))
+def darker(images, *, times, gain=0.9, style="plain", direction=None):
+    for _ in range(times):
+        images = images * gain
+    return images
+
+
+@register()
+def typed(images, *, rounds: int = 2, gain: float = 1):
+    return images * 0.5**rounds * gain
+
+
+def logged(function):
+    @functools.wraps(function)
+    def wrapper(*arguments, **named):
+        return function(*arguments, **named)
+
+    return wrapper
+
+
+@register()
+@logged
+def wrapped(images, *, gain=0.5):
+    return images * gain
+
+
+@register()
+def fails(images, *, kind=0):
+    if kind == 4:
+        return images[..., :8]
+    if kind == 5:
+        return images * float("nan")
+    if kind == 6:
+        return None
+    raise (ZeroDivisionError, MemoryError, RuntimeError("first line\\nsecond"), KeyboardInterrupt)[kind]
+"""
+
+
+@pytest.fixture
+def own(picture: Path) -> tuple[str, ...]:
+    """Options that load perturbations of one's own, none of which has an envelope."""
+    path = picture.parent / "own.py"
+    path.write_text(OWN)
+    return ("--load", str(path))
+
+
+def shown(picture: Path) -> np.ndarray:
+    """Return the pixels of a sheet, without its title."""
+    return np.asarray(Image.open(picture.parent / "out" / f"{picture.stem}.png"))[60:].copy()
+
+
+@pytest.mark.parametrize("setting", ["times=2", "times=2.0"])
+def test_whole_numbers_reach_functions_that_count(picture: Path, own, setting: str) -> None:
+    assert perturb(picture, *own, "--perturbation", "darker", "--set", setting) == 0
+    with_times = shown(picture)
+    words = ("--set", "times=1", "--set", "gain=0.81")
+    assert perturb(picture, *own, "--perturbation", "darker", *words) == 0
+    # The images, not the lines beneath: original and one perturbed.
+    images = np.s_[30:160, 160:470]
+    assert with_times[images].std() > 20
+    assert np.abs(with_times[images].astype(int) - shown(picture)[images]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("typed", "rounds=3"),
+        ("typed", "rounds=3.0"),
+        ("typed", "gain=0.5"),  # its default is int, but it says float
+        ("wrapped", "gain=0.3"),
+        ("darker", "direction=1"),
+        ("patch_occlusion", "value=1"),
+        ("kornia:RandomMotionBlur", "kernel_size=3"),
+    ],
+)
+def test_every_number_that_a_function_takes_can_be_set(
+    picture: Path, own, name: str, setting: str
+) -> None:
+    more = ("--set", "angle=30", "--set", "direction=0.5") if name.startswith("kornia") else ()
+    assert perturb(picture, *own, "--perturbation", name, "--set", setting, *more) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("typed", "rounds=2.5", "--set rounds=2.5: 'typed' takes whole numbers alone as 'rounds'"),
+        ("darker", "times=2.5", "'darker' with times=2.5 fails (TypeError"),
+        ("darker", "style=1", "'style' that is a number. It takes times, gain, direction"),
+        ("wrapped", "gian=1", "Did you mean 'gain'? It takes gain"),
+        ("fails", "kind=0", "'fails' with kind=0 fails (ZeroDivisionError)"),
+        ("fails", "kind=1", "'fails' with kind=1 fails (MemoryError)"),
+        ("fails", "kind=2", "(RuntimeError: first line); give other values, or mend"),
+        ("fails", "kind=4", "makes (1, 3, 32, 8) of (1, 3, 32, 32)"),
+        ("fails", "kind=5", "gives NaN or infinite pixels"),
+        ("fails", "kind=6", "makes NoneType of (1, 3, 32, 32)"),
+    ],
+)
+def test_what_a_function_does_not_bear_is_one_line(
+    picture: Path, own, capsys, name: str, setting: str, message: str
+) -> None:
+    assert perturb(picture, *own, "--perturbation", name, "--set", setting) == 4
+    (told,) = capsys.readouterr().err.splitlines()
+    assert message in told
+
+
+def test_an_interrupt_ends_the_command_and_a_failure_leaves_the_other_rows(
+    picture: Path, own, capsys
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        perturb(picture, *own, "--perturbation", "fails", "--set", "kind=3")
+
+    @registry.register("broken", severities=({"amount": 1.0},))
+    def broken(images: torch.Tensor, *, amount: float) -> torch.Tensor:
+        raise RuntimeError("no way")
+
+    assert perturb(picture) == 0
+    (told,) = (line for line in capsys.readouterr().err.splitlines() if "broken" in line)
+    assert "'broken' with amount=1.0 fails (RuntimeError: no way)" in told
+    assert perturb(picture, "--perturbation", "broken", "--severity", "2") == 4
+    assert "has severities 1 to 1, not 2" in capsys.readouterr().err
+
+
+def test_built_in_perturbations_with_numbers_out_of_their_range(picture: Path, capsys) -> None:
+    for module, name, setting, error in (
+        (common.digital, "jpeg_compression", "quality=0", "ZeroDivisionError"),
+        (common.blur, "zoom_blur", "layers=0.5", "whole numbers alone"),
+        (codec, "h265_crf", "crf=99", "fails ("),
+    ):
+        function = getattr(module, name)
+        inputs = ("seeds",) if module is codec else ()
+        registry._REGISTRY[name] = registry.Perturbation(
+            name, function, "f", inputs=frozenset(inputs)
+        )
+        assert perturb(picture, "--perturbation", name, "--set", setting) == 4
+        (told,) = capsys.readouterr().err.splitlines()
+        assert error in told
+        assert name in told
+
+
+def test_images_are_read_as_data_sets_read_them(picture: Path, capsys, monkeypatch) -> None:
+    plain = ("--perturbation", "patch_occlusion")
+    assert perturb(picture, *plain) == 0
+    expected = shown(picture)
+    turned = picture.parent / "turned" / picture.name
+    turned.parent.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown a quarter turn clockwise
+    with Image.open(picture) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
+    assert perturb(turned, *plain) == 0
+    assert (shown(turned) == expected).all()
+
+    deep = picture.parent / "deep.png"
+    grey = np.tile(np.linspace(0, 255, 90).astype(np.uint16), (60, 1))
+    Image.fromarray(grey.astype(np.uint8)).save(deep)
+    shallow = cli._read(deep)
+    Image.fromarray(grey * 256).save(deep)
+    assert torch.equal(cli._read(deep), shallow)
+
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    thin = picture.parent / "thin.png"
+    Image.new("RGB", (500, 1)).save(thin)
+    broken = picture.parent / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    capsys.readouterr()
+    for path, message in (
+        (picture, "decompression bomb"),
+        (thin, "too narrow"),
+        (broken, "cannot read image"),
+    ):
+        for words in (plain, ("--mask", str(path)), ("--occluder", str(path))):
+            assert perturb(path, *words) == 4
+            (told,) = capsys.readouterr().err.splitlines()
+            assert message in told
+            assert path.name in told
+
+
+def test_an_occluder_keeps_its_colours_and_its_opacity(tmp_path: Path) -> None:
+    path = tmp_path / "occluder.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    read = cli._read(path, alpha=True)
+    assert torch.equal(read[0], torch.from_numpy(pixels).permute(2, 0, 1) / 255)
+
+
+def test_a_depth_map_has_its_images_shape_and_not_its_name(picture: Path, capsys) -> None:
+    maps = picture.parent / "maps.npy"
+    for shape, code in (((60, 90), 0), ((30, 45), 0), ((60, 60), 4), ((90, 60), 4)):
+        np.save(maps, np.ones(shape))
+        assert perturb(picture, "--perturbation", "haze", "--depth", str(maps)) == code
+        told = capsys.readouterr()
+        if code:
+            assert f"is {shape[1]}×{shape[0]}, its image" in told.err
+            assert "ramp.png' 90×60" in told.err
+        else:
+            assert Path(told.out.strip()).name == "ramp.png"
+
+
+@pytest.mark.parametrize(
+    "names", [("kornia:RandomSolarize", "haze"), ("haze", "kornia:RandomSolarize")]
+)
+def test_a_row_without_severities_takes_no_images_from_others(
+    picture: Path, capsys, names: tuple[str, ...]
+) -> None:
+    depth = picture.parent / "depth.npy"
+    np.save(depth, np.ones((60, 90)))
+    widths = []
+    for chosen in (("haze",), names):
+        assert perturb(picture, "--depth", str(depth), "--perturbation", *chosen) == 0
+        widths.append(Image.open(capsys.readouterr().out.strip()).width)
+    assert widths[0] == widths[1]
+    with pytest.raises(ValueError, match="3 images, 1 columns"):
+        contact_sheet([Row("r", torch.zeros(3, 3, 8, 8))], ["perturbed"], title="t")
+
+
+def test_severities_stand_in_ascending_order(picture: Path, capsys) -> None:
+    sheets = []
+    for severities in (("1", "5"), ("5", "1", "5")):
+        words = ("--perturbation", "patch_occlusion", "--severity", *severities)
+        assert perturb(picture, *words) == 0
+        sheets.append(shown(picture))
+    assert (sheets[0] == sheets[1]).all()
+
+
+def test_the_whole_registry_can_be_drawn(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pytest_cliprobust import cli, contact_sheet\n"
+        "draw = contact_sheet.contact_sheet\n"
+        "def spy(rows, columns, **more):\n"
+        "    print('rows', *(row.name for row in rows))\n"
+        "    print('images', *(row.images.shape[0] for row in rows))\n"
+        "    return draw(rows, columns, **more)\n"
+        "contact_sheet.contact_sheet = spy\n"
+        "code = cli.main(sys.argv[1:])\n"
+        "from pytest_cliprobust.perturbations import registry\n"
+        "print('known', *(p.name for p in registry.registered() if p.severities))\n"
+        "raise SystemExit(code)\n"
+    )
+    words = ["perturb", "--embedded", "0", "--size", "32", "--cell", "32", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    left_out = {
+        name
+        for line in done.stderr.splitlines()
+        if line.startswith("left out: ")
+        for name in line.removeprefix("left out: ").partition(": ")[0].split(", ")
+    }
+    assert len(told["known"]) > 30
+    assert set(told["known"]) == set(told["rows"]) | left_out
+    assert left_out <= {"h265_crf", "h265_abr", "bit_error"}, done.stderr  # PyAV without encoders
+    assert set(told["images"]) == {"5"}
+    assert (tmp_path / "clean-00000.png").is_file()

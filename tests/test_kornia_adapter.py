@@ -104,6 +104,11 @@ def test_noise_is_clamped_and_half_precision_comes_back() -> None:
         ("kornia:RandomPosterize", {"same_on_batch": True}, "do not depend on each other"),
         ("kornia:RandomRotation", {}, "needs degrees; give it as"),
         ("kornia:RandomRotation", {"degrees": "ten"}, "refused by kornia"),
+        # Not looked at before the call.
+        ("kornia:RandomCrop", {"size": 16}, "kornia:RandomCrop(size=16) was refused by kornia"),
+        ("kornia:PadTo", {"size": 16}, "kornia:PadTo(size=16) was refused by kornia"),
+        ("kornia:RandomBoxBlur", {"kernel_size": 3.0}, "(kernel_size=3.0) was refused by kornia"),
+        ("kornia:Resize", {"size": 16}, "augmentations that change the size are none"),
     ],
 )
 def test_mistakes_name_culprit_and_remedy(name: str, parameters: dict, message: str) -> None:
@@ -162,6 +167,8 @@ def test_the_version_follows_the_fixed_parameters() -> None:
         ({"kornia": "RandomPosterize", "envelope": {"bit": (8.0, 1.0)}}, "Did you mean 'bits'"),
         ({"kornia": "RandomRotation", "severities": ({"degrees": "ten"},)}, "refused by kornia"),
         ({"kornia": "RandomRotation"}, "needs degrees"),
+        ({"kornia": "RandomPosterize", "parameters": {"bits": {"a": 1}}}, "'bits' cannot be"),
+        ({"kornia": "RandomPosterize", "severities": ({"bits": [{}]},)}, "'bits' cannot be"),
     ],
 )
 def test_mistakes_in_a_definition_show_before_any_image(registered, arguments, message) -> None:
@@ -175,3 +182,12 @@ def test_mistakes_in_a_definition_show_before_any_image(registered, arguments, m
 def test_a_definition_cannot_take_a_built_in_name(registered) -> None:
     with pytest.raises(ClipRobustError, match="'occlusion' exists already"):
         module.define("occlusion", "RandomPosterize")
+
+
+def test_the_engine_may_back_off_when_memory_runs_out(monkeypatch) -> None:
+    def full(image: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(module, "_build", lambda name, parameters: full)
+    with pytest.raises(torch.OutOfMemoryError):
+        module.apply(IMAGES, "RandomSolarize", {}, SEEDS)

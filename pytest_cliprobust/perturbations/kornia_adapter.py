@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.registry import Perturbation
+from pytest_cliprobust.targets.runtime import brief
 
 PREFIX = "kornia:"
 
@@ -93,7 +94,7 @@ def _accepted(kind: type[nn.Module]) -> dict[str, inspect.Parameter]:
 
 def _check_names(name: str, given: Mapping[str, Any]) -> None:
     accepted = _accepted(_class(name))
-    for key in given:
+    for key, value in given.items():
         if key in _FIXED:
             raise ClipRobustError(
                 f"{PREFIX}{name}: parameter {key!r} cannot be set, since {_FIXED[key]}; remove it"
@@ -103,6 +104,12 @@ def _check_names(name: str, given: Mapping[str, Any]) -> None:
                 f"{PREFIX}{name} has no parameter {key!r}.{did_you_mean(key, accepted)} "
                 f"It takes {', '.join(accepted) or 'none'}"
             )
+        try:
+            hash(_hashable(value))
+        except TypeError:
+            raise ClipRobustError(
+                f"{PREFIX}{name}: parameter {key!r} cannot be {value!r}; give a number, a word or a list"
+            ) from None
 
 
 def _hashable(value: Any) -> Any:
@@ -139,11 +146,18 @@ def _build(name: str, parameters: tuple[tuple[str, Any], ...]) -> nn.Module:
     try:
         return kind(**given)
     except Exception as error:  # kornia checks with assert, ValueError, TypeError and others
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        settings = ", ".join(f"{key}={value!r}" for key, value in parameters)
-        raise ClipRobustError(
-            f"{PREFIX}{name}({settings}) was refused by kornia: {reason}"
-        ) from None
+        raise _refusal(name, parameters, error) from None
+
+
+def _refusal(
+    name: str, parameters: tuple[tuple[str, Any], ...], error: Exception
+) -> ClipRobustError:
+    """Return what a user is told when kornia does not want the parameters, in one line."""
+    settings = ", ".join(f"{key}={value!r}" for key, value in parameters)
+    return ClipRobustError(
+        f"{PREFIX}{name}({settings}) was refused by kornia ({brief(error)}); give other values (pairs "
+        "and ranges: in a [[perturbation]] table of a threshold file)"
+    )
 
 
 @contextmanager
@@ -193,17 +207,24 @@ def apply(images: Tensor, name: str, parameters: Mapping[str, Any], seeds: Tenso
             that changes the shape.
     """
     plain = name.removeprefix(PREFIX)
-    module = _build(plain, tuple(sorted((k, _hashable(v)) for k, v in parameters.items())))
+    settings = tuple(sorted((key, _hashable(value)) for key, value in parameters.items()))
+    module = _build(plain, settings)
     dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
     rows = []
     with _global_generators(images.device) as seed:
         for image, value in zip(torch.split(images, 1), seeds.tolist(), strict=True):
             seed(value)
-            row = module(image.to(dtype).contiguous())
+            try:
+                row = module(image.to(dtype).contiguous())
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # many parameters are first looked at here
+                raise _refusal(plain, settings, error) from None
             if row.shape != image.shape:
                 raise ClipRobustError(
                     f"{PREFIX}{plain} turned {tuple(image.shape[1:])} into {tuple(row.shape[1:])}, "
-                    "but a perturbation keeps the shape; choose parameters that do"
+                    "but a perturbation keeps the shape: augmentations that change the size are none; "
+                    "give parameters that keep it"
                 )
             rows.append(row)
     if not rows:
@@ -278,8 +299,9 @@ def define(
 ) -> Perturbation:
     """Register a kornia augmentation under a name of one's own; arguments as :func:`augmentation`.
 
-    ``file`` is the threshold file that says so. The augmentation is built once with each severity's arguments, so that what kornia refuses is
-    told now and not when the first image comes. Defining the same name again replaces it.
+    ``file`` is the threshold file that says so. The augmentation is built once with each severity's
+    arguments, so that most of what kornia refuses is told now and not when the first image comes.
+    Defining the same name again replaces it.
 
     Raises:
         ClipRobustError: the augmentation or an argument is unknown or refused, or the name is taken
