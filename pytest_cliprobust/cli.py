@@ -26,6 +26,7 @@ from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 if TYPE_CHECKING:
     from torch import Tensor, device
 
+    from pytest_cliprobust.datasets.base import Dataset
     from pytest_cliprobust.datasets.depth import Kind
     from pytest_cliprobust.perturbations.registry import Perturbation
 
@@ -79,6 +80,23 @@ def add_perturb(subparsers: Subparsers) -> None:
         metavar="SAMPLE",
         help="scenes of the bundled benchmark, by number or id (clean-00012), with exact depth, mask, "
         "occluder and texture",
+    )
+    parser.add_argument(
+        "--clip-data",
+        metavar="DATA",
+        help="a data set, as for pytest --clip-data, or an embedded one by name (embedded:factor-pose)",
+    )
+    parser.add_argument(
+        "--sample",
+        nargs="+",
+        default=[],
+        metavar="ID",
+        help="samples of --clip-data, by id: of image folders the path below the folder",
+    )
+    parser.add_argument(
+        "--clip-depth",
+        metavar="SOURCE",
+        help="depth for --clip-data, as for pytest: an estimator, or a folder of depth maps",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
     parser.add_argument(
@@ -306,9 +324,6 @@ class _Subject:
 def _embedded_subject(arguments: argparse.Namespace, word: str) -> _Subject:
     """Return a scene of the bundled benchmark."""
     from pytest_cliprobust.datasets.embedded import EmbeddedDataset
-    from pytest_cliprobust.datasets.subset import Subset
-    from pytest_cliprobust.encoding import text_writer, to_float
-    from pytest_cliprobust.perturbations import registry
 
     match = re.fullmatch(r"(?:(.+)-)?(\d{1,9})", word, re.ASCII)
     if match is None:
@@ -326,13 +341,44 @@ def _embedded_subject(arguments: argparse.Namespace, word: str) -> _Subject:
         raise ClipRobustError(
             f"--embedded {word}: there is no such sample.{near} There are {every[0]} to {every[-1]}"
         )
+    return _data_subject(arguments, data, row)
+
+
+def _sample_subjects(arguments: argparse.Namespace) -> Iterator[_Subject]:
+    """Yield the samples of ``--clip-data``."""
+    from pytest_cliprobust.datasets.loading import load_dataset
+
+    if not arguments.sample:
+        return
+    data = load_dataset(arguments.clip_data, profile="full", size=arguments.size)
+    for word in arguments.sample:
+        if word not in data.ids:
+            raise ClipRobustError(
+                f"--sample {word}: {arguments.clip_data} has no such sample.{did_you_mean(word, data.ids)}"
+                f" Its ids look like {data.ids[0]!r}"
+            )
+        yield _data_subject(arguments, data, data.ids.index(word))
+
+
+def _data_subject(arguments: argparse.Namespace, data: Dataset, row: int) -> _Subject:
+    """Return a sample of a data set, with all that a run of its tests gives to perturbations."""
+    from pytest_cliprobust.datasets.depth import load_depth_source
+    from pytest_cliprobust.datasets.subset import Subset
+    from pytest_cliprobust.encoding import text_writer, to_float
+    from pytest_cliprobust.perturbations import registry
+
+    name = data.ids[row]
     sample = Subset(data, [row])
     batch = sample.load([0])
     if arguments.text is None and sample.labels[0] >= 0:
         write = text_writer(registry.get("typographic"), sample, arguments.seed)
         batch = batch if write is None else write(batch)
-    inputs = {"depth": batch.depth, "mask": batch.mask, **batch.extras}
-    return _Subject(data.ids[row], data.ids[row], to_float(batch.images), inputs)
+    depth = batch.depth
+    if depth is None and arguments.clip_depth is not None:
+        depth = load_depth_source(arguments.clip_depth, arguments.device).depth(data, [name])
+    inputs = {"depth": depth, "mask": batch.mask, **batch.extras}
+    file = "-".join(Path(name).with_suffix("").parts)
+    return _Subject(file, name, to_float(batch.images), inputs)
 
 
 def _file_subjects(arguments: argparse.Namespace) -> Iterator[_Subject]:
@@ -351,9 +397,16 @@ def _file_subjects(arguments: argparse.Namespace) -> Iterator[_Subject]:
 
 def _check(arguments: argparse.Namespace, perturbations: Sequence[Perturbation]) -> None:
     """Raise on options that do not go together."""
-    if not arguments.images and not arguments.embedded:
+    if not arguments.images and not arguments.embedded and not arguments.sample:
         raise ClipRobustError(
-            "no image is given: name image files, or --embedded N (bundled scenes)"
+            "no image is given: name image files, --embedded N (bundled scenes), or --clip-data DATA "
+            "and --sample ID"
+        )
+    if bool(arguments.sample) != (arguments.clip_data is not None):
+        raise ClipRobustError("--clip-data and --sample belong together; give both or none")
+    if arguments.clip_depth is not None and not arguments.sample:
+        raise ClipRobustError(
+            "--clip-depth belongs to --clip-data and --sample; for image files there is --depth FILE"
         )
     if arguments.size < 16:
         raise ClipRobustError(f"--size {arguments.size} is too small; 16 is the least")
@@ -377,8 +430,8 @@ def _check(arguments: argparse.Namespace, perturbations: Sequence[Perturbation])
     depths = arguments.depth or []
     if depths and not arguments.images:
         raise ClipRobustError(
-            "--depth belongs to image files, but only --embedded scenes are to be drawn, which have "
-            "depth of their own; remove it"
+            "--depth belongs to image files, and none is named; remove it (--embedded scenes have depth "
+            "of their own, and --clip-data takes --clip-depth)"
         )
     if len(depths) not in (0, 1, len(arguments.images)):
         raise ClipRobustError(
@@ -445,6 +498,7 @@ def _perturb(arguments: argparse.Namespace) -> int:
     subjects = itertools.chain(
         _file_subjects(arguments),
         (_embedded_subject(arguments, word) for word in arguments.embedded),
+        _sample_subjects(arguments),
     )
     for index, subject in enumerate(subjects):
         image = subject.image.to(device)

@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pytest_cliprobust.datasets.base import Dataset
+from pytest_cliprobust.datasets.depth import whole_of
+from pytest_cliprobust.datasets.embedded import EmbeddedDataset
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.paths import shown_path
@@ -447,12 +449,22 @@ def _evidence(
 
 
 def image_argument(clip: Evaluation, data: Dataset, row: int) -> str:
-    """Return what ``cliprobust perturb`` calls a sample: ``--embedded ID`` or its file."""
-    if clip.embedded:
-        return f"--embedded {data.ids[row]}"
-    whole = data.whole if isinstance(data, Subset) else data
+    """Return what ``cliprobust perturb`` calls a sample of a data set, quoted for a shell.
+
+    ``IMAGE`` for a data set of a user's own making, which no command line can name.
+    """
+    whole, name = whole_of(data), data.ids[row]
     root = getattr(whole, "root", None)
-    return shlex.quote(str(data.ids[row] if root is None else Path(root) / data.ids[row]))
+    if isinstance(whole, EmbeddedDataset):
+        if name.startswith(f"{whole.name}-"):
+            return f"--embedded {name}"
+        root = f"embedded:{whole.name}"
+    if root is None:
+        return "IMAGE"
+    words = ["--clip-data", str(root), "--sample", name]
+    if clip.config.depth is not None and not getattr(whole, "has_depth", False):
+        words += ["--clip-depth", clip.config.depth]
+    return shlex.join(words)
 
 
 def draw_before_after(

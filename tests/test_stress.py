@@ -14,11 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pytest_cliprobust import stress
+from pytest_cliprobust import cli, contact_sheet, stress, worst_case
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.encoding import text_writer
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.typographic import distractors, render_text
 
@@ -210,6 +211,78 @@ def test_a_users_perturbation_by_name_in_suite_bounds_and_features(run, pytester
     result = run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: thresholds.toml:6: *'negativ'*Did you mean 'negative'?*"])
+
+
+FOLDER_SUITE = """
+    from pytest_cliprobust import stress
+
+    def test_fog(clip, check):
+        found = stress.worst_case_drop(clip, "fog_3d", clip.dataset("clean"), examples=2)
+        check(found.figure, perturbation="fog_3d", explain=found.explain)
+"""
+FOLDER_BOUNDS = """
+schema = 1
+[[threshold]]
+suite = "mine"
+metric = "worst_case_drop"
+max = -0.99
+"""
+
+
+def test_the_command_draws_what_was_measured_on_a_users_own_data(
+    run, pytester, monkeypatch
+) -> None:
+    generator = np.random.default_rng(0)
+    for number in range(9):
+        folder = Path("my photos", f"class {number % 3}")
+        depth = Path("depth", folder.name)
+        for place in (folder, depth):
+            place.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((240, 180)).save(folder / f"{number}.png")
+        np.save(depth / f"{number}.npy", generator.uniform(1, 9, (180, 240)).astype(np.float32))
+    pytester.makepyfile(test_mine=FOLDER_SUITE)
+    (pytester.path / "thresholds.toml").write_text(FOLDER_BOUNDS)
+    result = run("--clip-report=report.json", "--clip-data=my photos", "--clip-depth=depth")
+    result.assert_outcomes(failed=1)
+    (record,) = json.loads(Path("report.json").read_text())["measurements"]
+    words = shlex.split(record["evidence"]["reproduction"])
+    name = words[words.index("--sample") + 1]
+    assert words[3:5] == ["my photos", "--sample"]
+    assert words[words.index("--clip-depth") + 1] == "depth"
+    assert cli.main(words[1:]) == 0
+
+    # With all that a run gives: the depth, noise by the same seed, the same word written on it.
+    config = RunConfig(("reference",), data="my photos", depth="depth", cache_dir=Path("cache"))
+    clip = Evaluation(config, "reference")
+    data = clip.dataset("clean")
+    row = data.ids.index(name)
+    drawn: list[torch.Tensor] = []
+    original = contact_sheet.contact_sheet
+
+    def watch(rows, *arguments, **named):
+        drawn.extend(row.images for row in rows)
+        return original(rows, *arguments, **named)
+
+    monkeypatch.setattr(contact_sheet, "contact_sheet", watch)
+    for perturbation in ("fog_3d", "gaussian_noise", "typographic"):
+        known = registry.get(perturbation)
+        parameters = dict(known.parameters(3))
+        line = worst_case.reproduction(
+            perturbation, parameters, config.seed, image=stress.image_argument(clip, data, row)
+        )
+        assert cli.main(shlex.split(line)[1:]) == 0
+        _, measured = clip.encoder.pictures(data, [row], known, parameters=parameters)
+        torch.testing.assert_close(drawn.pop(), measured, rtol=0, atol=2 / 255)
+
+
+def test_every_kind_of_data_has_its_words_for_the_command(tmp_path: Path) -> None:
+    clip = Evaluation(RunConfig(("reference",), cache_dir=tmp_path), "reference")
+    assert stress.image_argument(clip, clip.dataset("clean", 9), 1) == "--embedded clean-00001"
+    pose = clip.dataset("factor-pose", 9)
+    assert stress.image_argument(clip, pose, 1) == (
+        f"--clip-data embedded:factor-pose --sample {pose.ids[1]}"
+    )
 
 
 TABLES = """
