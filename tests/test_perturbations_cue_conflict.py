@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from test_perturbation_contract import SIZES, Watch, check_result
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -48,13 +51,49 @@ def test_dtype_and_range_stay_and_the_background_too(dtype: torch.dtype) -> None
     assert not torch.equal(result, images)
 
 
-def test_never_leaves_the_device() -> None:
+@settings(max_examples=5, deadline=None, derandomize=True, database=None)
+@given(height=SIZES, width=SIZES, severity=st.integers(1, 5))
+@example(height=16, width=16, severity=5)
+@example(height=512, width=333, severity=3)
+def test_any_size(height: int, width: int, severity: int) -> None:
+    images, given = inputs(3, height, width)
+    result = FILL(images, severity, **given)
+    check_result(result, images)
+    last = FILL(images[2:], severity, **{name: tensor[2:] for name, tensor in given.items()})
+    assert torch.equal(last, result[2:])
+
+
+def test_bits_do_not_depend_on_who_goes_along() -> None:
+    # At 224 pixels four samples go at once on the host.
+    images, given = inputs(7, 224, 224)
+    whole = FILL(images, 4, **given)
+    for rows in (slice(3, 4), slice(3, 7), slice(0, 4)):
+        part = FILL(images[rows], 4, **{name: tensor[rows] for name, tensor in given.items()})
+        assert torch.equal(part, whole[rows])
+
+
+def test_no_pictures_give_no_pictures() -> None:
+    images, given = inputs(0, 32, 48)
+    assert FILL(images, 3, **given).shape == (0, 3, 32, 48)
+
+
+@pytest.mark.parametrize("severity", [1, 5])
+def test_never_leaves_the_device_and_needs_little_memory(severity: int) -> None:
     with FakeTensorMode():
-        images, texture = (torch.empty(4, 3, 224, 224, device="cuda") for _ in range(2))
-        mask = torch.empty(4, 1, 224, 224, device="cuda")
-        result = FILL(images, 3, mask=mask, texture=texture)
+        images, texture = (torch.empty(16, 3, 224, 224, device="cuda") for _ in range(2))
+        mask = torch.empty(16, 1, 224, 224, device="cuda")
+        with Watch() as watch:
+            result = FILL(images, severity, mask=mask, texture=texture)
         assert result.device == images.device
         assert result.shape == images.shape
+    assert watch.peak < 12 * 16 * 3 * 224 * 224 * 4
+
+
+def test_needs_little_memory_on_the_host() -> None:
+    images, given = inputs(16, 224, 224)
+    with Watch() as watch:
+        FILL(images, 5, **given)
+    assert watch.peak < 12 * images.numel() * 4
 
 
 def test_one_graph() -> None:

@@ -6,6 +6,9 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from test_perturbation_contract import SIZES, Watch, check_result
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pytest_cliprobust.perturbations import occlusion as module
@@ -25,11 +28,14 @@ def one_thread(request: pytest.FixtureRequest):
     torch.set_num_threads(threads)
 
 
-def scene(count: int = COUNT, side: int = SIDE) -> dict[str, torch.Tensor]:
+def scene(
+    count: int = COUNT, side: int = SIDE, width: int | None = None
+) -> dict[str, torch.Tensor]:
+    width = side + 16 if width is None else width
     generator = torch.Generator().manual_seed(4)
-    images = torch.rand(count, 3, side, side + 16, generator=generator) * 0.6 + 0.3
+    images = torch.rand(count, 3, side, width, generator=generator) * 0.6 + 0.3
     y = torch.arange(side)[:, None] - side * 0.4
-    x = torch.arange(side + 16)[None, :] - side * 0.7
+    x = torch.arange(width)[None, :] - (width - 16) * 0.7
     mask = torch.stack(
         [((x / (14 + 2 * i)) ** 2 + (y / 12) ** 2 <= 1).float() for i in range(count)]
     )[:, None]
@@ -97,6 +103,39 @@ def test_rows_are_bit_identical_in_every_batch(name: str, masked: bool) -> None:
         for order in ([0], [3], [4, 1], [2, 0, 4], [4, 3, 2, 1, 0]):
             part = apply(name, severity, {key: value[order] for key, value in data.items()})
             assert torch.equal(part, whole[order])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=5, deadline=None, derandomize=True, database=None)
+@given(height=SIZES, width=SIZES, severity=st.integers(1, 5), masked=st.booleans())
+@example(height=16, width=16, severity=5, masked=True)
+@example(height=512, width=333, severity=3, masked=False)
+def test_any_size_is_bit_identical_alone(
+    name: str, height: int, width: int, severity: int, masked: bool
+) -> None:
+    data = scene(3, height, width)
+    if not masked:
+        del data["mask"]
+    result = apply(name, severity, data)
+    check_result(result, data["images"])
+    last = apply(name, severity, {key: value[2:] for key, value in data.items()})
+    assert torch.equal(last, result[2:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_are_bit_identical_whoever_goes_along(name: str) -> None:
+    # At 224 pixels four samples go at once on the host.
+    data = scene(7, 224, 224)
+    whole = apply(name, 4, data)
+    for rows in (slice(3, 4), slice(3, 7), slice(0, 4)):
+        part = apply(name, 4, {key: value[rows] for key, value in data.items()})
+        assert torch.equal(part, whole[rows])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_pictures_give_no_pictures(name: str) -> None:
+    data = {key: value[:0] for key, value in scene().items()}
+    assert apply(name, 3, data).shape == (0, 3, SIDE, SIDE + 16)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -178,6 +217,32 @@ def test_no_host_round_trip_on_a_fake_accelerator(name: str, masked: bool) -> No
         }
         result = apply(name, 5, data)
         assert result.device.type == "cuda"
+
+
+@pytest.mark.parametrize("severity", [1, 5])
+@pytest.mark.parametrize("name", NAMES)
+def test_never_leaves_the_device_and_needs_little_memory(name: str, severity: int) -> None:
+    with FakeTensorMode():
+        data = {
+            "images": torch.empty(16, 3, 224, 224, device="cuda"),
+            "mask": torch.empty(16, 1, 224, 224, device="cuda"),
+            "occluder": torch.empty(16, 4, 224, 224, device="cuda"),
+            "seeds": torch.empty(16, dtype=torch.int64, device="cuda"),
+        }
+        with Watch() as watch:
+            result = apply(name, severity, data)
+        assert result.device == data["images"].device
+        assert result.shape == data["images"].shape
+    assert watch.peak < 12 * 16 * 3 * 224 * 224 * 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_needs_little_memory_on_the_host(name: str) -> None:
+    data = scene(16, 224, 224)
+    data["occluder"] = torch.rand(16, 4, 224, 224, generator=torch.Generator().manual_seed(5))
+    with Watch() as watch:
+        apply(name, 5, data)
+    assert watch.peak < 12 * data["images"].numel() * 4
 
 
 @pytest.mark.parametrize("name", NAMES)

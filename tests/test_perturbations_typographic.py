@@ -6,8 +6,12 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from test_perturbation_contract import SIZES, Watch, check_result
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import typographic as module
 from pytest_cliprobust.perturbations.registry import _REGISTRY
@@ -126,6 +130,65 @@ def test_rows_are_bit_identical_in_every_batch(
         for order in ([0], [3], [4, 1], [2, 0, 4], [4, 3, 2, 1, 0]):
             part = perturbation(images[order], severity, seeds=SEEDS[order], text=stickers[order])
             assert torch.equal(part, whole[order])
+
+
+@settings(max_examples=5, deadline=None, derandomize=True, database=None)
+@given(height=SIZES, width=SIZES, severity=st.integers(1, 5), copies=st.floats(0.1, 8))
+@example(height=16, width=16, severity=5, copies=3.0)
+@example(height=512, width=333, severity=3, copies=1.0)
+def test_any_size(
+    stickers: torch.Tensor, height: int, width: int, severity: int, copies: float
+) -> None:
+    images = torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(2))
+    write = _REGISTRY["typographic"]
+    result = write(images, severity, copies=copies, seeds=SEEDS[:3], text=stickers[:3])
+    check_result(result, images)
+    last = write(images[2:], severity, copies=copies, seeds=SEEDS[2:3], text=stickers[2:3])
+    assert torch.equal(last, result[2:])
+
+
+def test_bits_do_not_depend_on_who_goes_along(stickers: torch.Tensor) -> None:
+    # At 224 pixels four samples go at once on the host.
+    images = torch.rand(7, 3, 224, 224, generator=torch.Generator().manual_seed(2))
+    seeds, text = torch.arange(7), stickers[[0, 1, 2, 3, 4, 0, 1]]
+    write = _REGISTRY["typographic"]
+    whole = write(images, 4, seeds=seeds, text=text)
+    for rows in (slice(3, 4), slice(3, 7), slice(0, 4)):
+        assert torch.equal(write(images[rows], 4, seeds=seeds[rows], text=text[rows]), whole[rows])
+
+
+def test_no_pictures_give_no_pictures(images: torch.Tensor, stickers: torch.Tensor) -> None:
+    result = _REGISTRY["typographic"](images[:0], 3, seeds=SEEDS[:0], text=stickers[:0])
+    assert result.shape == (0, 3, 48, 56)
+
+
+@pytest.fixture(scope="module")
+def embedded_text() -> torch.Tensor:
+    """Return words of the embedded benchmark, as large as there, (16, 4, h, w)."""
+    names = load_dataset("clean", profile="quick", limit=1).class_names
+    return module.render_text(names, rows=range(16))
+
+
+@pytest.mark.parametrize("severity", [1, 5])
+def test_never_leaves_the_device_and_needs_little_memory(
+    embedded_text: torch.Tensor, severity: int
+) -> None:
+    with FakeTensorMode():
+        images = torch.empty(16, 3, 224, 224, device="cuda")
+        seeds = torch.empty(16, dtype=torch.int64, device="cuda")
+        text = torch.empty(embedded_text.shape, device="cuda")
+        with Watch() as watch:
+            result = _REGISTRY["typographic"](images, severity, seeds=seeds, text=text)
+        assert result.device == images.device
+        assert result.shape == images.shape
+    assert watch.peak < 12 * 16 * 3 * 224 * 224 * 4
+
+
+def test_needs_little_memory_on_the_host(embedded_text: torch.Tensor) -> None:
+    images = torch.rand(16, 3, 224, 224, generator=torch.Generator().manual_seed(2))
+    with Watch() as watch:
+        _REGISTRY["typographic"](images, 5, seeds=torch.arange(16), text=embedded_text)
+    assert watch.peak < 12 * images.numel() * 4
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

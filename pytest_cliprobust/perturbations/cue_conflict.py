@@ -10,10 +10,10 @@ look of the shape stays, its own markings and colours go.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pytest_cliprobust.perturbations.filters import in_small_batches
 from pytest_cliprobust.perturbations.registry import register
 
 # Rec. 601 luma.
@@ -50,6 +50,7 @@ def _mean(values: Tensor) -> Tensor:
     inputs=("mask", "texture"),
     source="Baker et al. 2018 (silhouette filled with a texture); Geirhos et al. 2019 (strength: ours)",
 )
+@in_small_batches  # A pool adds up each of its outputs by itself, in the same order in every batch.
 def texture_fill(images: Tensor, *, mask: Tensor, texture: Tensor, strength: float) -> Tensor:
     """Fill the object's silhouette with a texture, keeping its low-frequency shading.
 
@@ -62,9 +63,8 @@ def texture_fill(images: Tensor, *, mask: Tensor, texture: Tensor, strength: flo
     Returns:
         (B, 3, H, W) in [0, 1]; pixels outside the mask are unchanged.
     """
-    dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
-    own, fill, cover = images.to(dtype), texture.to(dtype), mask.to(dtype)
-    light = own[:, :1] * _LUMA[0] + own[:, 1:2] * _LUMA[1] + own[:, 2:] * _LUMA[2]
+    fill, cover = texture.to(images.dtype), mask.to(images.dtype)
+    light = images[:, :1] * _LUMA[0] + images[:, 1:2] * _LUMA[1] + images[:, 2:] * _LUMA[2]
     # Normalised convolution (Knutsson & Westin 1993): the background must not leak into the shading.
     weight = _smoothed(cover).clamp(min=1e-3)
     smooth = _smoothed(light * cover) / weight
@@ -72,5 +72,5 @@ def texture_fill(images: Tensor, *, mask: Tensor, texture: Tensor, strength: flo
     mean = _mean(light * cover) / _mean(cover).clamp(min=1e-6)
     shading = ((smooth + 0.25) / (mean + 0.25)).clamp(_DARKEST, _BRIGHTEST)
     filled = (fill * shading).clamp(0.0, 1.0)
-    out: Tensor = own + (filled - own) * (cover * strength)
-    return out.clamp(0.0, 1.0).to(images.dtype)
+    out: Tensor = images + (filled - images) * (cover * strength)
+    return out.clamp(0.0, 1.0)

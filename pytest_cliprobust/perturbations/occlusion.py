@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pytest_cliprobust.perturbations import random
+from pytest_cliprobust.perturbations.filters import in_small_batches
 from pytest_cliprobust.perturbations.registry import register
 
 #: The share of the object that severities 1 to 5 hide.
@@ -31,11 +32,6 @@ _BISECTIONS = 9
 _MARGIN = 8  # transparent pixels around a sticker: room for the widest prefilter below
 
 
-def working_dtype(images: Tensor) -> torch.dtype:
-    """Return float64 for float64 images, else float32: half precision cannot address pixels."""
-    return torch.float64 if images.dtype == torch.float64 else torch.float32
-
-
 def premultiplied(stickers: Tensor, dtype: torch.dtype) -> Tensor:
     """Return stickers (B, 4, h, w), straight RGBA in [0, 1], as (B, 4, h+16, w+16), premultiplied.
 
@@ -47,13 +43,13 @@ def premultiplied(stickers: Tensor, dtype: torch.dtype) -> Tensor:
     return F.pad(torch.cat((stickers[:, :3] * alpha, alpha), dim=1), (_MARGIN,) * 4)
 
 
-def _smooth(image: Tensor, step: int) -> Tensor:
-    """Return ``image`` under the kernel (1, 2, 1)/4 with taps ``step`` apart, along both axes."""
-    height, width = image.shape[-2:]
-    wide = F.pad(image, (step, step, 0, 0))
-    image = (wide[..., :width] + wide[..., 2 * step :]) * 0.25 + image * 0.5
-    tall = F.pad(image, (0, 0, step, step))
-    return (tall[..., :height, :] + tall[..., 2 * step :, :]) * 0.25 + image * 0.5
+def _smooth(image: Tensor, step: int, dim: int) -> Tensor:
+    """Return ``image`` under the kernel (1, 2, 1)/4 with taps ``step`` apart, along ``dim``."""
+    inner = image.shape[dim] - step
+    result = image * 0.5
+    result.narrow(dim, step, inner).add_(image.narrow(dim, 0, inner), alpha=0.25)
+    result.narrow(dim, 0, inner).add_(image.narrow(dim, step, inner), alpha=0.25)
+    return result
 
 
 def prefilter(stickers: Tensor, scale: Tensor) -> Tensor:
@@ -66,8 +62,10 @@ def prefilter(stickers: Tensor, scale: Tensor) -> Tensor:
     result, level = stickers, stickers
     for exponent in range(3):
         finer = 2.0**exponent
-        level = _smooth(level, 2**exponent)
-        result = result + (level - result) * ((shrink - finer) / finer).clamp(0.0, 1.0)
+        for dim in (-1, -2):
+            level = _smooth(level, 2**exponent, dim)
+        weight = ((shrink - finer) / finer).clamp(0.0, 1.0)
+        result = (level - result).mul_(weight).add_(result)
     return result
 
 
@@ -76,9 +74,9 @@ class StickerGrid:
     """Where a sticker lies on the image, but for its scale.
 
     Attributes:
-        direction: (B, h, w, 2), where each pixel of the image lies in the sticker relative to its
+        direction: (B, 2, h, w), where each pixel of the image lies in the sticker relative to its
             anchor, for a scale of 1, in units of half the sticker.
-        offset: (B, 1, 1, 2), where the anchor lies in the sticker, -1 to 1.
+        offset: (B, 2, 1, 1), where the anchor lies in the sticker, -1 to 1.
     """
 
     direction: Tensor
@@ -86,12 +84,14 @@ class StickerGrid:
 
     def at(self, scale: Tensor) -> Tensor:
         """Return the sampling grid (B, h, w, 2) for ``scale`` (B,) image pixels per sticker pixel."""
-        return self.direction * (1 / scale)[:, None, None, None] + self.offset
+        places = (self.direction * (1 / scale)[:, None, None, None]).add_(self.offset)
+        return places.permute(0, 2, 3, 1)
 
     def every(self, stride: int) -> StickerGrid:
         """Return the grid of every ``stride``-th pixel only, from ``stride // 2`` on."""
         start = stride // 2
-        return StickerGrid(self.direction[:, start::stride, start::stride], self.offset)
+        kept = self.direction[..., start::stride, start::stride].contiguous()
+        return StickerGrid(kept, self.offset)
 
 
 def sticker_grid(
@@ -126,20 +126,20 @@ def sticker_grid(
     u = dx * (cosine * across)[:, None, None] + dy * (sine * across)[:, None, None]
     v = dy * (cosine * down)[:, None, None] - dx * (sine * down)[:, None, None]
     offset = torch.stack((anchor[:, 0] * (2 / width) - 1, anchor[:, 1] * (2 / height) - 1), dim=1)
-    return StickerGrid(torch.stack((u, v), dim=-1), offset[:, None, None, :])
+    return StickerGrid(torch.stack((u, v), dim=1), offset[:, :, None, None])
 
 
 def paste(images: Tensor, stickers: Tensor, grid: Tensor, opacity: float) -> Tensor:
     """Return images (B, 3, H, W) with premultiplied stickers (B, 4, h, w) over them, in [0, 1].
 
-    The stickers have gone through :func:`premultiplied` and :func:`prefilter`.
+    Both have the same dtype. The stickers have gone through :func:`premultiplied` and :func:`prefilter`.
     """
     drawn = F.grid_sample(
         stickers, grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )
-    drawn = (drawn * opacity).clamp(0, 1)
-    over: Tensor = images.to(drawn.dtype) * (1 - drawn[:, 3:]) + drawn[:, :3]
-    return over.clamp(0, 1).to(images.dtype)
+    drawn = drawn.mul_(opacity).clamp_(0, 1)
+    over = images * (1 - drawn[:, 3:])
+    return over.add_(drawn[:, :3]).clamp_(0, 1)
 
 
 def _integers(weights: Tensor) -> Tensor:
@@ -207,6 +207,7 @@ def _focus(inside: Tensor, seeds: Tensor, stride: int) -> Tensor:
     source="factor object_blocking of ImageNet-X (Idrissi et al. 2022); coverage 10 to 50 % is ours",
     version=2,
 )
+@in_small_batches
 def occlusion(
     images: Tensor,
     *,
@@ -235,7 +236,7 @@ def occlusion(
     if coverage <= 0:
         return images
     height, width = images.shape[-2:]
-    dtype = working_dtype(images)
+    dtype = images.dtype
     stride = _stride(images)
     inside = _object(images, mask, stride)
     needed = inside.sum(dim=(1, 2)).to(torch.float32) * (coverage * 255)
@@ -305,6 +306,7 @@ def _band(share: Tensor, position: Tensor, count: int, dtype: torch.dtype) -> Te
     optional=("mask",),
     source="Random Erasing (Zhong et al. 2020): aspect 0.3 to 1/0.3; coverage 10 to 50 % is ours",
 )
+@in_small_batches
 def patch_occlusion(
     images: Tensor,
     *,
@@ -330,7 +332,7 @@ def patch_occlusion(
     if coverage <= 0:
         return images
     height, width = images.shape[-2:]
-    dtype = working_dtype(images)
+    dtype = images.dtype
     draws = random.uniform(seeds, (3,), stream=2)
     aspect = 0.3 + draws[:, 0] * (1 / 0.3 - 0.3)
 
@@ -354,8 +356,10 @@ def patch_occlusion(
             down, across = sides(middle)
             rows = _integers(_band(down, y, height, torch.float32))[:, :, None]
             columns = _integers(_band(across, x, width, torch.float32))[:, None, :]
-            hidden = torch.div(rows * columns, 255, rounding_mode="floor") * inside
-            over = hidden.sum(dim=(1, 2)).to(torch.float32) >= needed
+            # (x + 1) * 257 >> 16 is x // 255 up to 255², without a slow division.
+            hidden = (rows * columns).add_(1).mul_(257).bitwise_right_shift_(16).mul_(inside)
+            total_hidden = hidden.sum(dim=2, dtype=torch.int32).sum(dim=1)
+            over = total_hidden.to(torch.float32) >= needed
             high = torch.where(over, middle, high)
             low = torch.where(over, low, middle)
         area = torch.where(whole, area, high)
@@ -363,5 +367,5 @@ def patch_occlusion(
     rows = _band(down, y, height, dtype)[:, None, :, None]
     columns = _band(across, x, width, dtype)[:, None, None, :]
     cover = rows * columns
-    result: Tensor = images.to(dtype) * (1 - cover) + cover * value
-    return result.clamp(0, 1).to(images.dtype)
+    result: Tensor = images * (1 - cover) + cover * value
+    return result.clamp(0, 1)

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import random
+from pytest_cliprobust.perturbations.filters import in_small_batches
 from pytest_cliprobust.perturbations.occlusion import (
     paste,
     prefilter,
     premultiplied,
     sticker_grid,
-    working_dtype,
 )
 from pytest_cliprobust.perturbations.registry import register
 
@@ -197,6 +197,7 @@ def _extent(alpha: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     source="Goh et al. 2021; Materzynska et al. 2022; letters within the 20 to 40 pixels at 224 of "
     "Azuma & Matsui 2023; the five steps are ours",
 )
+@in_small_batches
 def typographic(
     images: Tensor,
     *,
@@ -229,7 +230,7 @@ def typographic(
     if copies > len(_ROWS):
         raise ClipRobustError(f"typographic: copies={copies:g}, but {len(_ROWS)} is the most")
     height, width = images.shape[-2:]
-    dtype = working_dtype(images)
+    dtype = images.dtype
     stickers = premultiplied(text, dtype)
     left, right = _extent(stickers[:, 3].to(torch.float32), 1)
     top, bottom = _extent(stickers[:, 3].to(torch.float32), 2)
