@@ -363,6 +363,7 @@ class Session:
                 profile=self.config.profile,
                 generic=("profile",),
                 comparisons=len(self.thresholds.rules) if self.thresholds else 1,
+                noise={str(record["key"]): record["noise_floor"] for record in self.records},
             )
         for path in self.reports:
             files.write(path, self)
@@ -656,16 +657,20 @@ class Check:
         thresholds = self._session.thresholds
         assert thresholds is not None
         rule = thresholds.lookup(measurement)
+        floor = 0.0
+        if rule or self._session.recording:
+            floor = self._session.noise_floor(self._model, measurement.metric)
         judged = verdict.judge(
             measurement,
             rule,
             thresholds.policy,
             baseline=self._session.baseline,
             comparisons=len(thresholds.rules),
-            noise_floor=self._session.noise_floor(self._model, measurement.metric) if rule else 0.0,
+            noise_floor=floor,
         )
         record = files.record_of(measurement, judged, rule, self._item.nodeid)
         record["also_used"] = list(self._also_used)
+        record["noise_floor"] = floor
         records = self._item.__dict__.setdefault("clip_records", [])
         records.append(record)
         self._item.user_properties.append((measurement.key, files.one_line(record)))

@@ -1238,26 +1238,33 @@ class RecordChange:
 
 
 def suggest_bound(
-    end: float, width: float, margin: float, side: Literal["min", "max"], info: MetricInfo
+    end: float,
+    width: float,
+    margin: float,
+    side: Literal["min", "max"],
+    info: MetricInfo,
+    noise: float = 0.0,
 ) -> float:
-    """Return a bound ``margin`` interval widths beyond ``end``, rounded outwards.
+    """Return a bound ``margin`` interval widths beyond ``end``, at least ``noise``, rounded outwards.
 
     The step of the rounding is the power of ten at or below a tenth of the interval's ``width`` (of
     a thousandth of the value if the width is 0), so that rounding adds less than a tenth of the
     width. The result stays inside the metric's range, and a measurement never fails its own bound.
     """
-    edge = end + margin * width if side == "max" else end - margin * width
+    away = max(margin * width, noise)
+    edge = end + away if side == "max" else end - away
     scale = width / 10.0 if width > 0.0 else abs(end) / 1000.0
     exponent = math.floor(math.log10(scale)) if scale > 0.0 else -3
     step = Decimal(1).scaleb(max(exponent, -12))
     # A millionth of a step is float noise of the sum above, not a reason for another step.
-    noise = Decimal("1e-6")
+    slack = Decimal("1e-6")
     exact = Decimal(repr(edge)) / step
     if side == "max":
-        steps = (exact - noise).to_integral_value(rounding=ROUND_CEILING)
+        steps = (exact - slack).to_integral_value(rounding=ROUND_CEILING)
+        value = max(float(steps * step), end + noise)
     else:
-        steps = (exact + noise).to_integral_value(rounding=ROUND_FLOOR)
-    value = float(steps * step)
+        steps = (exact + slack).to_integral_value(rounding=ROUND_FLOOR)
+        value = min(float(steps * step), end - noise)
     # The range first, the measured end last: a value beyond the stated range still gets its bound.
     value = min(max(value, info.low), info.high)
     # Adding zero turns -0.0 into 0.0.
@@ -1327,6 +1334,7 @@ def record(
     generic: Sequence[str] = (),
     profile: str | None = None,
     comparisons: int = 1,
+    noise: Mapping[str, float] | None = None,
     dry_run: bool = False,
 ) -> list[RecordChange]:
     """Write bounds from a run into the threshold file, and return the changes.
@@ -1350,6 +1358,7 @@ def record(
             another name, is held to the same bounds.
         profile: the profile of the run, which new rules then name (unless it is generic).
         comparisons: number of bounds checked in a run, for the family-wise error rate.
+        noise: numerical noise of the figures by the measurements' keys, as verdicts know it.
         dry_run: say what would change and write nothing.
 
     Raises:
@@ -1411,7 +1420,8 @@ def record(
             sides = have if info.higher_is_better is None else sides | have
         for side in sorted(sides):
             end = low if side == "min" else high
-            bound_value = suggest_bound(end, high - low, margin, side, info)
+            floor = (noise or {}).get(measurement.key, 0.0)
+            bound_value = suggest_bound(end, high - low, margin, side, info, floor)
             because = _reason(measurement, low, high, level)
             entry.widen(side, bound_value, measurement.key, because)
     updated = _apply(text, file, pending, generic, profile)

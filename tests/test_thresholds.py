@@ -827,6 +827,12 @@ def test_suggested_bounds_are_round_and_never_inside_the_interval() -> None:
     assert t.suggest_bound(0.1211, 0.0423, 0.5, "min", info) == 0.099
     assert t.suggest_bound(0.99, 0.1, 0.5, "max", info) == 1.0
     assert t.suggest_bound(0.3, 0.0, 0.5, "max", info) == 0.3
+    # Numerical noise must not put a figure without an interval in doubt.
+    assert t.suggest_bound(0.3, 0.0, 0.5, "max", info, 1e-7) == 0.3001
+    assert t.suggest_bound(1.0, 0.0, 0.5, "min", info, 6e-8) == 0.999
+    assert t.suggest_bound(1.0, 0.0, 0.5, "min", info, 1e-11) == 1 - 1e-11
+    assert t.suggest_bound(1.0, 0.0, 0.5, "max", info, 6e-8) == 1.0
+    assert t.suggest_bound(0.1634, 0.0423, 0.5, "max", info, 1e-7) == 0.185
     assert t.suggest_bound(0.0, 0.0, 0.5, "max", info) == 0.0
     # The sum 0.07 + 0.02 is a hair above 0.09; that is no reason to round up to 0.091.
     assert t.suggest_bound(0.07, 0.04, 0.5, "max", info) == 0.09
