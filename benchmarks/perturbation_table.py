@@ -33,7 +33,7 @@ from pytest_cliprobust.perturbations import registry
 
 BATCH = 32
 SEVERITY = 3
-ROUNDS = 7
+ROUNDS = 15
 COMMON = registry.names("common")
 DEPTH = tuple(name for name in registry.names("depth") if registry.get(name).severities)
 #: What a 3D corruption's cost is held against.
