@@ -256,7 +256,9 @@ class _Walk:
         """Return how long the walk must be: on the host as long as needed by each sample."""
         if on_host(distance):
             nearest = distance.flatten(1).amin(dim=1).clamp_(min=NEAREST)
-            return (self.unit / nearest * time).tolist()
+            # A little more than needed: what a walk adds that is longer, for another sample's sake, must
+            # be nothing to the last bit.
+            return (self.unit / nearest * (time * (1 + 1e-5))).tolist()
         return [reach * time / NEAREST]
 
     def stops(self, lengths: Sequence[float]) -> _Shifts | _Places:
