@@ -247,17 +247,6 @@ def _load_depth(path: Path, kind: Kind, scale: float) -> Tensor:
     return normalise(torch.from_numpy(values)[None, None], kind)
 
 
-def _check_shape(path: Path, depth: Tensor, image_path: Path, image: Tensor) -> None:
-    """Raise if a depth map has neither its image's size nor its shape."""
-    tall, wide = depth.shape[-2:]
-    height, width = image.shape[-2:]
-    if abs(tall * width - wide * height) > max(tall, wide, height, width):
-        raise ClipRobustError(
-            f"depth file {str(path)!r} is {wide}×{tall}, its image {str(image_path)!r} "
-            f"{width}×{height} (as EXIF turns it); both must have the same shape"
-        )
-
-
 def _chosen(arguments: argparse.Namespace) -> list[Perturbation]:
     """Return the perturbations to show."""
     from pytest_cliprobust.perturbations import registry
@@ -383,6 +372,8 @@ def _data_subject(arguments: argparse.Namespace, data: Dataset, row: int) -> _Su
 
 def _file_subjects(arguments: argparse.Namespace) -> Iterator[_Subject]:
     """Yield the image files, with the inputs that options name."""
+    from pytest_cliprobust.datasets.depth import require_shape
+
     depths, size = arguments.depth or [], arguments.size
     for index, path in enumerate(arguments.images):
         image = _read(path)
@@ -390,7 +381,7 @@ def _file_subjects(arguments: argparse.Namespace) -> Iterator[_Subject]:
         if depths:
             file = depths[min(index, len(depths) - 1)]
             depth = _load_depth(file, arguments.depth_kind, arguments.depth_scale)
-            _check_shape(file, depth, path, image)
+            require_shape(file, tuple(depth.shape[-2:]), path, tuple(image.shape[-2:]))
             inputs["depth"] = _crop(depth, size, smooth=False)
         yield _Subject(path.stem, path.stem, _crop(image, size).clamp(0, 1), inputs)
 

@@ -279,6 +279,22 @@ def filled(values: Floats, kind: Kind) -> Floats | None:
     return np.where(valid, values, farthest)
 
 
+def require_shape(
+    path: Path, size: tuple[int, ...], image_path: Path, image_size: tuple[int, ...]
+) -> None:
+    """Return if a depth map has its image's size, or at least its shape; sizes are (height, width).
+
+    Raises:
+        ClipRobustError: it has not; the message names both files.
+    """
+    (tall, wide), (height, width) = size, image_size
+    if abs(tall * width - wide * height) > max(tall, wide, height, width):
+        raise ClipRobustError(
+            f"depth file {str(path)!r} is {wide}×{tall}, its image {str(image_path)!r} "
+            f"{width}×{height} (as EXIF turns it); both must have the same shape"
+        )
+
+
 @dataclass
 class _Known:
     """What is kept for one data set: where its frames lie, and framed maps by file."""
@@ -391,11 +407,7 @@ class DepthFiles:
             )
         height, width = upright_size(images.root / name)
         tall, wide = values.shape
-        if abs(tall * width - wide * height) > max(tall, wide, height, width):
-            raise ClipRobustError(
-                f"depth file {str(path)!r} is {wide}×{tall}, its image {str(images.root / name)!r} "
-                f"{width}×{height} (as EXIF turns it); both must have the same shape"
-            )
+        require_shape(path, (tall, wide), images.root / name, (height, width))
         if (height, width) not in known.positions:
             known.positions[height, width] = frame_positions(images.frame, height, width)
         rows, columns = known.positions[height, width]
