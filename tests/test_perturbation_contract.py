@@ -359,6 +359,19 @@ def test_mistakes_of_a_call_are_named() -> None:
             call()
 
 
+def test_images_may_be_positional_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+    @registry.register("halved", severities=({"amount": 0.5},))
+    def halved(images: Tensor, /, *, amount: float) -> Tensor:
+        return images * amount
+
+    assert registry.get("halved").settings == {"amount": registry.REQUIRED}
+    assert torch.equal(
+        registry.get("halved")(torch.ones(1, 3, 2, 2), 1), torch.full((1, 3, 2, 2), 0.5)
+    )
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [

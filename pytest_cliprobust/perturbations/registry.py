@@ -187,13 +187,11 @@ _REGISTRY: dict[str, Perturbation] = {}
 
 def _settings(function: Callable[..., Tensor], inputs: frozenset[str]) -> dict[str, Any] | None:
     """Return the parameters of ``function`` and their defaults; None if it takes any name."""
-    signature = inspect.signature(function).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
+    others = list(inspect.signature(function).parameters.values())[1:]  # the first are the images
+    if any(p.kind is p.VAR_KEYWORD for p in others):
         return None
-    keywords = [p for p in signature if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)][
-        any(p.kind is not p.KEYWORD_ONLY for p in signature) :
-    ]
-    return {p.name: p.default for p in keywords if p.name not in inputs}
+    by_name = (p for p in others if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD))
+    return {p.name: p.default for p in by_name if p.name not in inputs}
 
 
 def register(
