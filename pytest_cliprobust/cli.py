@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, device
 
     from pytest_cliprobust.datasets.base import Dataset
-    from pytest_cliprobust.datasets.depth import Kind
+    from pytest_cliprobust.datasets.depth import DepthSource, Kind
     from pytest_cliprobust.perturbations.registry import Perturbation
 
 #: pytest's exit code for wrong usage.
@@ -335,23 +335,31 @@ def _embedded_subject(arguments: argparse.Namespace, word: str) -> _Subject:
 
 def _sample_subjects(arguments: argparse.Namespace) -> Iterator[_Subject]:
     """Yield the samples of ``--clip-data``."""
+    from pytest_cliprobust.datasets.depth import load_depth_source
     from pytest_cliprobust.datasets.loading import load_dataset
 
     if not arguments.sample:
         return
     data = load_dataset(arguments.clip_data, profile="full", size=arguments.size)
+    depth = None
+    if arguments.clip_depth is not None:
+        depth = load_depth_source(arguments.clip_depth, arguments.device)
     for word in arguments.sample:
         if word not in data.ids:
             raise ClipRobustError(
                 f"--sample {word}: {arguments.clip_data} has no such sample.{did_you_mean(word, data.ids)}"
                 f" Its ids look like {data.ids[0]!r}"
             )
-        yield _data_subject(arguments, data, data.ids.index(word))
+        yield _data_subject(arguments, data, data.ids.index(word), depth)
 
 
-def _data_subject(arguments: argparse.Namespace, data: Dataset, row: int) -> _Subject:
-    """Return a sample of a data set, with all that a run of its tests gives to perturbations."""
-    from pytest_cliprobust.datasets.depth import load_depth_source
+def _data_subject(
+    arguments: argparse.Namespace, data: Dataset, row: int, source: DepthSource | None = None
+) -> _Subject:
+    """Return a sample of a data set, with all that a run of its tests gives to perturbations.
+
+    ``source`` gives depth where the data set has none.
+    """
     from pytest_cliprobust.datasets.subset import Subset
     from pytest_cliprobust.encoding import text_writer, to_float
     from pytest_cliprobust.perturbations import registry
@@ -363,8 +371,8 @@ def _data_subject(arguments: argparse.Namespace, data: Dataset, row: int) -> _Su
         write = text_writer(registry.get("typographic"), sample, arguments.seed)
         batch = batch if write is None else write(batch)
     depth = batch.depth
-    if depth is None and arguments.clip_depth is not None:
-        depth = load_depth_source(arguments.clip_depth, arguments.device).depth(data, [name])
+    if depth is None and source is not None:
+        depth = source.depth(data, [name])
     inputs = {"depth": depth, "mask": batch.mask, **batch.extras}
     file = "-".join(Path(name).with_suffix("").parts)
     return _Subject(file, name, to_float(batch.images), inputs)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.perturbations import random
+from pytest_cliprobust.perturbations.filters import working_dtype
 from pytest_cliprobust.targets.base import Target
 
 Norm = Literal["linf", "l2"]
@@ -141,7 +142,7 @@ def _ball(images: Tensor, epsilon: float, steps: int, norm: str) -> _Ball:
         raise ClipRobustError(f"epsilon must be at least 0, not {epsilon!r}")
     if steps < 1:
         raise ClipRobustError(f"an attack needs at least 1 step, not {steps}")
-    dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
+    dtype = working_dtype(images)
     # A tensor made under inference_mode cannot take part in autograd: a copy outside of it can.
     return _Ball(images.detach().to(dtype).clone(), epsilon, "linf" if norm == "linf" else "l2")
 

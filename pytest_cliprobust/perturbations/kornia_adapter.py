@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.perturbations.filters import working_dtype
 from pytest_cliprobust.perturbations.registry import Perturbation
 from pytest_cliprobust.targets.runtime import brief
 
@@ -209,7 +210,7 @@ def apply(images: Tensor, name: str, parameters: Mapping[str, Any], seeds: Tenso
     plain = name.removeprefix(PREFIX)
     settings = tuple(sorted((key, _hashable(value)) for key, value in parameters.items()))
     module = _build(plain, settings)
-    dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
+    dtype = working_dtype(images)
     rows = []
     with _global_generators(images.device) as seed:
         for image, value in zip(torch.split(images, 1), seeds.tolist(), strict=True):

@@ -105,13 +105,12 @@ class _Shifts(NamedTuple):
         """Return some of the stops, of some of the samples."""
         return _Shifts(self.right[samples, numbers], self.low[samples, numbers])
 
-    def met(self, layers: Tensor, spans: Sequence[Span] | None = None) -> Iterator[Tensor]:
+    def met(self, layers: Tensor, spans: Sequence[Span]) -> Iterator[Tensor]:
         """Yield ``layers`` (B, C, H, W) as met at each stop, (B, C, h, W): ``spans`` has the rows.
 
         Beyond the frame its edge is continued.
         """
         height, width = layers.shape[-2:]
-        spans = [(0, height)] * self.right.shape[1] if spans is None else spans
         if on_host(layers) and len(layers) == 1:
             # Nothing need be fetched: a window moves over the picture.
             right, low = (part[0].tolist() for part in self)
@@ -146,9 +145,8 @@ class _Places(NamedTuple):
         """Return some of the stops, of some of the samples."""
         return _Places(self.x[samples, numbers], self.y[samples, numbers])
 
-    def met(self, layers: Tensor, spans: Sequence[Span] | None = None) -> Iterator[Tensor]:
+    def met(self, layers: Tensor, spans: Sequence[Span]) -> Iterator[Tensor]:
         """Yield the nearest pixels of ``layers``; see :meth:`_Shifts.met`."""
-        spans = [(0, self.y.shape[-1])] * self.y.shape[1] if spans is None else spans
         kept = torch.is_grad_enabled() and layers.requires_grad
         for grid in self._grids(spans, kept):
             yield F.grid_sample(
@@ -424,14 +422,16 @@ def _mean(
 ) -> Tensor:
     """Return the mean view, from what is met at ``stops``: all but the last of ``steps``, 0, −1 and 1."""
     lengths = [(start + end) / 2 for start, end in steps[:-1]]
-    spans = [*spans, (0, images.shape[-2])]
+    everywhere = (0, images.shape[-2])
+    spans = [*spans, everywhere]
     coarse = sum(length > _FINE + 1 for length in lengths)
 
     def met() -> Iterator[Tensor]:
         layers = torch.cat((per_pixel, images), dim=1)
         if coarse:
             # A step of three pixels shows the mean of three, or edges would print at every step.
-            before, after = stops.some(slice(None), slice(-2, None)).met(images)
+            beside = stops.some(slice(None), slice(-2, None))
+            before, after = beside.met(images, [everywhere, everywhere])
             smooth = torch.cat((per_pixel, (before + images).add_(after).mul_(1 / 3)), dim=1)
             del before, after
             far = stops.some(slice(None), slice(coarse))
