@@ -14,7 +14,7 @@ import torch
 
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
-from pytest_cliprobust.encoding import FORWARD_CHUNK, Encoder, to_float
+from pytest_cliprobust.engine.encoding import FORWARD_CHUNK, Encoder, to_float
 from pytest_cliprobust.targets.loading import load_target
 
 IMAGES = 128

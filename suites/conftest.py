@@ -50,8 +50,8 @@ def check_drops(clip, check):
             correct = clip.correct(data, name, severity)
             check(
                 [
-                    accuracy.accuracy_of(correct, bootstrap=bootstrap),
-                    accuracy.accuracy_drop(clean, correct, bootstrap=bootstrap),
+                    accuracy.accuracy_figure(correct, bootstrap=bootstrap),
+                    accuracy.accuracy_drop_figure(clean, correct, bootstrap=bootstrap),
                     *also(data, severity),
                 ],
                 perturbation=name,

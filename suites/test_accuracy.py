@@ -10,7 +10,7 @@ from pytest_cliprobust.properties import accuracy, labels
 def test_clean(clip, check):
     data = clip.dataset("clean")
     correct = clip.correct(data)
-    check(accuracy.accuracy_of(correct, bootstrap=clip.resampling(data)), dataset="clean")
+    check(accuracy.accuracy_figure(correct, bootstrap=clip.resampling(data)), dataset="clean")
     if "style" in data.groups:
         by_style = accuracy.accuracy_by_group(correct, data.groups["style"])
         for style, figure in by_style.items():
@@ -20,13 +20,13 @@ def test_clean(clip, check):
 def test_labels(clip, check):
     """No two classes have each other's text: class names and folders belong together."""
     data = clip.dataset("clean")
-    check(labels.swapped_labels(clip.logits(data), clip.labels(data), data.class_names))
+    check(labels.swapped_labels_figure(clip.logits(data), clip.labels(data), data.class_names))
 
 
 @pytest.mark.usefixtures("needs_embedded")
 def test_natural_shift(clip, check):
     data = clip.dataset("clipart")
     check(
-        accuracy.accuracy_of(clip.correct(data), bootstrap=clip.resampling(data)),
+        accuracy.accuracy_figure(clip.correct(data), bootstrap=clip.resampling(data)),
         dataset="clipart",
     )

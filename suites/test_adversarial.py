@@ -5,7 +5,7 @@ Slow (each step is a forward and a backward pass): in the full profile, or with 
 
 from __future__ import annotations
 
-from pytest_cliprobust import stress
+from pytest_cliprobust.search import stress
 
 SAMPLES = {"quick": 32, "standard": 64, "full": 256}
 STEPS = {"quick": 5, "standard": 10, "full": 20}

@@ -21,7 +21,7 @@ SAMPLES = {"quick": 50, "standard": 134, "full": None}
 def test_corruption(clip, check, corruption_grid, name):
     data, correct = corruption_grid(name, SAMPLES[clip.config.profile])
     for severity, row in zip(SEVERITIES, correct, strict=True):
-        figure = accuracy.accuracy_of(row, bootstrap=clip.resampling(data))
+        figure = accuracy.accuracy_figure(row, bootstrap=clip.resampling(data))
         check(figure, perturbation=name, severity=severity)
     figures = corruption.corruption_figures(
         clip.correct(data), correct[None], [name], SEVERITIES, bootstrap=clip.resampling(data)

@@ -5,7 +5,7 @@ The drop allowed is this suite's bound on ``accuracy_drop``, or half of the clea
 
 from __future__ import annotations
 
-from pytest_cliprobust import stress
+from pytest_cliprobust.search import stress
 
 FEW = ["gaussian_noise", "contrast", "fog_3d"]
 MANY = [*FEW, "gaussian_blur", "brightness", "patch_occlusion", "near_focus", "texture_fill"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_cliprobust import stress
+from pytest_cliprobust.search import stress
 
 SEVERITIES = [1, 3, 5]
 SAMPLES = {"quick": 100, "standard": 100, "full": None}

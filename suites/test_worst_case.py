@@ -6,7 +6,7 @@ See docs/worst-case.md.
 
 from __future__ import annotations
 
-from pytest_cliprobust import stress
+from pytest_cliprobust.search import stress
 
 FEW = ["contrast", "saturate"]
 MANY = [*FEW, "gaussian_blur", "patch_occlusion", "fog_3d", "near_focus", "typographic"]

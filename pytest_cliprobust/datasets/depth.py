@@ -42,10 +42,9 @@ from torch import Tensor
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Dataset
 from pytest_cliprobust.datasets.subset import Subset
-from pytest_cliprobust.errors import ClipRobustError, NotRun, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, NotRun, brief, did_you_mean
 from pytest_cliprobust.targets.digest import canonical, model_digest
 from pytest_cliprobust.targets.hub import hub_folder
-from pytest_cliprobust.targets.runtime import brief
 
 Floats = npt.NDArray[np.float32]
 Positions = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]

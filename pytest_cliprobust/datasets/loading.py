@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_cliprobust.datasets.base import Dataset
-from pytest_cliprobust.datasets.imagefolder import Frame, ImageFolder
+from pytest_cliprobust.datasets.layouts.imagefolder import Frame, ImageFolder
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 
 

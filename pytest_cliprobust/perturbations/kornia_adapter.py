@@ -31,11 +31,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.filters import working_dtype
 from pytest_cliprobust.perturbations.registry import Perturbation
-from pytest_cliprobust.targets.runtime import brief
 
 PREFIX = "kornia:"
 

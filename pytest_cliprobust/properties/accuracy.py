@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import (
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import (
     Bools,
     Floats,
     Ints,
@@ -17,8 +18,7 @@ from .._arrays import (
     distinct_groups,
     same_samples,
 )
-from ..errors import ClipRobustError
-from .bootstrap import (
+from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
     Bootstrap,
     bootstrap_figure,
@@ -27,7 +27,7 @@ from .bootstrap import (
     ratio,
     resampled_sums,
 )
-from .figure import Figure
+from pytest_cliprobust.figures.figure import Figure
 
 #: AlexNet's top-1 error on ImageNet-C, mean over the five severities, as published with the
 #: benchmark (Hendrycks & Dietterich 2019, reference repository hendrycks/robustness). A baseline
@@ -95,10 +95,12 @@ def accuracy(
     Raises:
         ClipRobustError: as for :func:`correct_top_k`.
     """
-    return accuracy_of(correct_top_k(scores, labels, k), accuracy_metric(k), bootstrap=bootstrap)
+    return accuracy_figure(
+        correct_top_k(scores, labels, k), accuracy_metric(k), bootstrap=bootstrap
+    )
 
 
-def accuracy_of(
+def accuracy_figure(
     correct: ArrayLike, metric: str = "accuracy", *, bootstrap: Bootstrap = DEFAULT
 ) -> Figure:
     """Return the share of right answers (N,) in [0, 1] with Wilson's interval."""
@@ -202,7 +204,7 @@ def worst_group_accuracy(
     )
 
 
-def accuracy_drop(
+def accuracy_drop_figure(
     clean: ArrayLike, shifted: ArrayLike, *, bootstrap: Bootstrap = DEFAULT
 ) -> Figure:
     """Return clean minus shifted accuracy on the same samples, in [-1, 1], positive = worse.
@@ -228,7 +230,7 @@ def accuracy_drop(
     )
 
 
-def relative_drop(
+def relative_drop_figure(
     clean: ArrayLike, shifted: ArrayLike, *, bootstrap: Bootstrap = DEFAULT
 ) -> Figure:
     """Return (clean - shifted) / clean accuracy on the same samples; at most 1, positive = worse.

@@ -26,10 +26,19 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.optimize import minimize_scalar
 
-from .._arrays import Bools, Floats, Ints, as_labels, as_matrix, log_softmax, sigmoid, softmax
-from ..errors import ClipRobustError
-from .bootstrap import DEFAULT, Bootstrap, bootstrap_figure, resampled_sums
-from .figure import Figure
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import (
+    Bools,
+    Floats,
+    Ints,
+    as_labels,
+    as_matrix,
+    log_softmax,
+    sigmoid,
+    softmax,
+)
+from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, bootstrap_figure, resampled_sums
+from pytest_cliprobust.figures.figure import Figure
 
 #: Number of bins of ECE and its relatives (Guo et al. 2017, section 4).
 BINS = 15

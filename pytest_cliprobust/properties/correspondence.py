@@ -20,10 +20,16 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Floats, Ints, as_labels, as_vector, same_samples
-from ..errors import ClipRobustError
-from .bootstrap import DEFAULT, Bootstrap, bootstrap_figure, ratio, resampled_sums
-from .figure import Figure
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Floats, Ints, as_labels, as_vector, same_samples
+from pytest_cliprobust.figures.bootstrap import (
+    DEFAULT,
+    Bootstrap,
+    bootstrap_figure,
+    ratio,
+    resampled_sums,
+)
+from pytest_cliprobust.figures.figure import Figure
 
 #: Pixel thresholds of NAVI, and of ScanNet (at a quarter of its resolution), in Probe3D.
 NAVI_PIXELS = (5.0, 25.0, 50.0)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Bools, Floats, as_correct
-from ..errors import ClipRobustError
-from .bootstrap import (
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Bools, Floats, as_correct
+from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
     Bootstrap,
     bootstrap_figure,
@@ -17,7 +17,7 @@ from .bootstrap import (
     ratio,
     resampled_sums,
 )
-from .figure import Figure
+from pytest_cliprobust.figures.figure import Figure
 
 
 def corruption_drops(

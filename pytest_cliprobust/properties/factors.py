@@ -16,9 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from .._arrays import Floats, as_correct, as_vector, distinct_groups, same_samples
-from ..errors import ClipRobustError
-from .bootstrap import (
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import (
+    Floats,
+    as_correct,
+    as_vector,
+    distinct_groups,
+    same_samples,
+)
+from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
     Bootstrap,
     bootstrap_figure,
@@ -26,7 +32,7 @@ from .bootstrap import (
     ratio,
     resampled_sums,
 )
-from .figure import Figure
+from pytest_cliprobust.figures.figure import Figure
 
 #: The 16 factors of ImageNet-X.
 IMAGENET_X_FACTORS = (

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
-from .._arrays import Floats, Ints
-from ..errors import ClipRobustError
-from .figure import Figure
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Floats, Ints
+from pytest_cliprobust.figures.figure import Figure
 
 #: Level of the test of each pair; a pair must also have both class means on the wrong side.
 LEVEL = 0.001
 
 
-def swapped_labels(
+def swapped_labels_figure(
     scores: ArrayLike, labels: ArrayLike, class_names: Sequence[str], *, level: float = LEVEL
 ) -> Figure:
     """Return how many pairs of classes look as if their texts were swapped.

@@ -19,12 +19,24 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Floats, Ints, as_labels, as_matrix, as_vector, softmax
-from ..errors import ClipRobustError
-from ..head import unit_rows
-from ..statistics import auroc
-from .bootstrap import DEFAULT, Bootstrap, bootstrap_figure, resampled_counts
-from .figure import Figure
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import (
+    Floats,
+    Ints,
+    as_labels,
+    as_matrix,
+    as_vector,
+    softmax,
+    unit_rows,
+)
+from pytest_cliprobust.figures.bootstrap import (
+    DEFAULT,
+    Bootstrap,
+    bootstrap_figure,
+    resampled_counts,
+)
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.statistics import auroc
 
 Score: TypeAlias = Literal[
     "mcm", "msp", "max_logit", "energy", "neglabel", "gl_mcm", "knn", "mahalanobis"

@@ -7,10 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Floats, as_correct, same_samples
-from ..errors import ClipRobustError
-from .bootstrap import DEFAULT, Bootstrap, bootstrap_figure, proportion_figure, resampled_sums
-from .figure import Figure
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Floats, as_correct, same_samples
+from pytest_cliprobust.figures.bootstrap import (
+    DEFAULT,
+    Bootstrap,
+    bootstrap_figure,
+    proportion_figure,
+    resampled_sums,
+)
+from pytest_cliprobust.figures.figure import Figure
 
 
 def prompt_figures(
@@ -29,7 +35,7 @@ def prompt_figures(
     ``prompt_accuracy_std``
         standard deviation over templates (divisor T: these templates, not a sample of some);
     ``prompt_ensemble_accuracy``
-        accuracy of the ensemble head (:func:`pytest_cliprobust.head.zero_shot_head`);
+        accuracy of the ensemble head (:func:`pytest_cliprobust.engine.head.zero_shot_head`);
     ``prompt_ensemble_gain``
         ensemble minus mean.
 

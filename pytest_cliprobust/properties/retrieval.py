@@ -12,11 +12,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Floats, Ints, as_labels
-from ..errors import ClipRobustError
-from ..head import unit_rows
-from .bootstrap import DEFAULT, Bootstrap, bootstrap_figure, ratio, resampled_counts, resampled_sums
-from .figure import Figure
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Floats, Ints, as_labels, unit_rows
+from pytest_cliprobust.figures.bootstrap import (
+    DEFAULT,
+    Bootstrap,
+    bootstrap_figure,
+    ratio,
+    resampled_counts,
+    resampled_sums,
+)
+from pytest_cliprobust.figures.figure import Figure
 
 #: The cut-offs k of R@k.
 RECALL_AT = (1, 5, 10)
@@ -53,7 +59,7 @@ def retrieval_ranks(
         raise ClipRobustError(
             f"retrieval: image {lonely[0]} (and {len(lonely) - 1} others) has no caption."
         )
-    # Products of these unit vectors do not round (see pytest_cliprobust.head), so a pair's similarity
+    # Products of these unit vectors do not round (see pytest_cliprobust.engine.head), so a pair's similarity
     # is the same number wherever it is computed.
     own = np.einsum("md,md->m", texts, images[owner])
     best = np.full(len(images), -np.inf)

@@ -14,10 +14,10 @@ from pathlib import PurePath
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Ints, as_labels, as_matrix
-from ..errors import ClipRobustError
-from .bootstrap import DEFAULT, Bootstrap, proportion_figure
-from .figure import Figure
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Ints, as_labels, as_matrix
+from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, proportion_figure
+from pytest_cliprobust.figures.figure import Figure
 
 _NAME = re.compile(r"^(?P<shape>[a-z]+(?:_[a-z]+)*)\d+-(?P<texture>[a-z]+(?:_[a-z]+)*)\d+$")
 _EXPERIMENT = re.compile(r"^.*_(?=[a-z]+\d+-[a-z]+\d+$)")

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_cliprobust import __version__
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.paths import shown_path
-from pytest_cliprobust.properties.figure import Measurement, json_number, pack
-from pytest_cliprobust.reporting import bounds
+from pytest_cliprobust.figures.figure import Measurement, json_number, pack
+from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.gating import unjudged as bounds
 
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_cliprobust.gating.thresholds import Rule
+    from pytest_cliprobust.gating.verdict import Verdict
     from pytest_cliprobust.plugin import Session
-    from pytest_cliprobust.stress import Evidence
-    from pytest_cliprobust.thresholds import Rule
-    from pytest_cliprobust.verdict import Verdict
+    from pytest_cliprobust.search.stress import Evidence
 
 SCHEMA = 1
 """Version of the JSON report; raised when a field changes its meaning or goes away."""

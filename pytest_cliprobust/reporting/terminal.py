@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from pytest_cliprobust.reporting import bounds
-from pytest_cliprobust.verdict import format_value
+from pytest_cliprobust.gating import unjudged as bounds
+from pytest_cliprobust.gating.verdict import format_value
 
 if TYPE_CHECKING:
     from pytest_cliprobust.plugin import Session

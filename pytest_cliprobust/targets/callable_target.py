@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.perturbations.random import uniform
 from pytest_cliprobust.targets.base import Target, TargetInfo
 from pytest_cliprobust.targets.digest import canonical, model_digest
 from pytest_cliprobust.targets.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing, as_pair
-from pytest_cliprobust.targets.runtime import Precision, TorchTarget, brief
+from pytest_cliprobust.targets.runtime import Precision, TorchTarget
 
 _PROBE_TEXTS = ("a photo of a cat.", "two red cars, seen from above")
 

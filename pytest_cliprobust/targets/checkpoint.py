@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.targets.runtime import brief
+from pytest_cliprobust.errors import ClipRobustError, brief
 
 #: Keys under which training scripts store the state dict (open_clip's own: the first).
 _WRAPPERS = ("state_dict", "model_state_dict", "model")

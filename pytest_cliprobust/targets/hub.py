@@ -10,8 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.targets.runtime import brief
+from pytest_cliprobust.errors import ClipRobustError, brief
 
 #: Seconds; the second bounds name resolution too, which no HTTP time-out does.
 REQUEST_TIMEOUT = 5.0

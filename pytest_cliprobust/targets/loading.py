@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
 from pytest_cliprobust.targets.activation import parse_activation
 from pytest_cliprobust.targets.base import Target
-from pytest_cliprobust.targets.runtime import brief, resolve_device, resolve_precision
+from pytest_cliprobust.targets.runtime import resolve_device, resolve_precision
 
 ENTRY_POINT_GROUP = "pytest_cliprobust.targets"
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation, Choice
 from pytest_cliprobust.targets.base import TargetInfo
@@ -21,7 +21,7 @@ from pytest_cliprobust.targets.checkpoint import Checkpoint, load_into, read_che
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import FOLDER_REMEDY, hub_file, require_hub
 from pytest_cliprobust.targets.preprocessing import Preprocessing
-from pytest_cliprobust.targets.runtime import Precision, TorchTarget, brief
+from pytest_cliprobust.targets.runtime import Precision, TorchTarget
 
 CONFIG_NAME = "open_clip_config.json"
 

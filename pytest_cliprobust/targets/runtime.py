@@ -108,14 +108,6 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
     return "fp16" if precision == "fp16" else "bf16" if precision == "bf16" else "fp32"
 
 
-def brief(error: BaseException, limit: int = 200) -> str:
-    """Return the first line of an exception's message, shortened, for one-line errors."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0].rstrip(".:") if lines else ""
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 class TorchTarget(abc.ABC):
     """A target made of torch modules; see :class:`~pytest_cliprobust.targets.base.Target`.
 

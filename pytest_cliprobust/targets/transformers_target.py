@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation
 from pytest_cliprobust.targets.base import TargetInfo
@@ -26,7 +26,7 @@ from pytest_cliprobust.targets.preprocessing import (
     as_pair,
     triple,
 )
-from pytest_cliprobust.targets.runtime import Precision, TorchTarget, brief
+from pytest_cliprobust.targets.runtime import Precision, TorchTarget
 
 PREFIX = "transformers:"
 

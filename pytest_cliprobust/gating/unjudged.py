@@ -1,0 +1,129 @@
+"""Which bounds of the threshold file this run did not judge, and why; some of them fail the run."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_cliprobust.gating.thresholds import Rule
+    from pytest_cliprobust.plugin import Session
+
+
+@dataclass
+class Unjudged:
+    """The bounds that no figure met.
+
+    Attributes:
+        skipped: a test of the bound's suite was skipped or is not possible here, and nothing else met
+            the bound: what is not measured is never green, so these fail the run (or warn, as the
+            policy says).
+        broken: a test of the bound's suite broke off, which fails the run anyway.
+        unused: every test of the suite ran, and none met the bound: it is out of date, or its
+            selector is wrong.
+        other_suites: suites that were not part of this run, with the number of their bounds.
+        other_models: the number of bounds for models that are not under test.
+        other_data: the number of bounds for data sets that ``--clip-data`` replaced.
+    """
+
+    skipped: list[Rule] = field(default_factory=list)
+    broken: list[Rule] = field(default_factory=list)
+    unused: list[Rule] = field(default_factory=list)
+    other_suites: dict[str, int] = field(default_factory=dict)
+    other_models: int = 0
+    other_data: int = 0
+
+
+def unjudged(session: Session) -> Unjudged:
+    """Return the bounds that this run did not judge; none for a run of chosen tests only."""
+    result = Unjudged()
+    thresholds = session.thresholds
+    if thresholds is None or is_partial(session):
+        return result
+    for record in session.records:
+        thresholds.merge_uses([name for name in (record["rule"],) if name])
+        thresholds.merge_uses(record.get("also_used", ()))
+    skipped = {entry["suite"] for entry in session.not_run}
+    measured = {str(record["dataset"]) for record in session.records}
+    for rule in thresholds.unused():
+        suites = rule.selectors.get("suite", ())
+        if not _meets(rule.selectors.get("model", ()), session.config.models):
+            result.other_models += 1
+        elif session.config.data != "embedded" and not _meets(
+            rule.selectors.get("dataset", ()), measured
+        ):
+            result.other_data += 1
+        elif not _meets(suites, session.suites):
+            name = " or ".join(suites)
+            result.other_suites[name] = result.other_suites.get(name, 0) + 1
+        elif _meets(suites, session.broken):
+            result.broken.append(rule)
+        elif _meets(suites, skipped):
+            result.skipped.append(rule)
+        else:
+            result.unused.append(rule)
+    return result
+
+
+def fails(session: Session, found: Unjudged) -> bool:
+    """Return whether bounds of skipped tests fail this run."""
+    policy = session.thresholds.policy if session.thresholds else None
+    return bool(found.skipped and policy and policy.skipped == "fail")
+
+
+def lines(found: Unjudged) -> list[tuple[str, str]]:
+    """Return (level, text) lines: what a reader of the summary must know of bounds not judged."""
+    told = [
+        ("error", f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not measured: skipped")
+        for rule in found.skipped
+    ]
+    told += [
+        (
+            "error",
+            f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not measured: a test broke off",
+        )
+        for rule in found.broken
+    ]
+    told += [
+        (
+            "warning",
+            f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not used by any test",
+        )
+        for rule in found.unused
+    ]
+    if found.other_suites:
+        count = sum(found.other_suites.values())
+        names = ", ".join(found.other_suites)
+        told.append(("note", f"{counted(count)} for suites that were not run ({names})"))
+    if found.other_data:
+        told.append(("note", f"{counted(found.other_data)} for data that --clip-data replaced"))
+    if found.other_models:
+        told.append(("note", f"{counted(found.other_models)} for other models"))
+    return told
+
+
+def counted(number: int) -> str:
+    """Return ``1 bound is`` or ``3 bounds are``."""
+    return "1 bound is" if number == 1 else f"{number} bounds are"
+
+
+def is_partial(session: Session) -> bool:
+    """Return whether only some of the tests ran: bounds that are left over are no news then."""
+    option = session.pytest_config.option
+    return bool(
+        session.interrupted
+        or option.collectonly
+        or option.keyword
+        or option.markexpr
+        or option.deselect
+        or getattr(option, "lf", False)
+        or any("::" in argument for argument in session.pytest_config.args)
+    )
+
+
+def _meets(patterns: Iterable[str], names: Iterable[str]) -> bool:
+    """Return whether any name matches any pattern; no pattern at all matches everything."""
+    patterns = tuple(patterns)
+    return not patterns or any(fnmatch.fnmatchcase(n, p) for n in names for p in patterns)

@@ -1,0 +1,670 @@
+"""Depth from files and from estimators: the right pixels, knowingly normalised, cached, errors named."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pytest_cliprobust.cache import FeatureCache
+from pytest_cliprobust.datasets import depth
+from pytest_cliprobust.datasets.base import Batch
+from pytest_cliprobust.datasets.depth import DepthEstimator, DepthFiles, load_depth_source
+from pytest_cliprobust.datasets.embedded import EmbeddedDataset
+from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
+from pytest_cliprobust.datasets.subset import Subset
+from pytest_cliprobust.engine.encoding import Encoder
+from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.targets.base import TargetInfo
+from pytest_cliprobust.targets.preprocessing import Preprocessing
+
+SIZE = 64
+
+
+def scene(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a picture (H, W, 3) uint8 whose grey tells its depth (H, W): metres = 1 + grey / 50."""
+    y, x = np.mgrid[:height, :width]
+    grey = (40 + 160 * y / height + 40 * (x > width * 0.6)).round().astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2), (1 + grey / 50).astype(np.float32)
+
+
+def photos(root: Path, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    """Write pictures, two a class, and return their depth."""
+    maps = []
+    for number, (height, width) in enumerate(sizes):
+        folder = root / ("cat", "dog")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels, metres = scene(height, width)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        maps.append(metres)
+    return maps
+
+
+def write_exr(path: Path, values: np.ndarray, channel: str = "Z") -> None:
+    OpenEXR = pytest.importorskip("OpenEXR", reason="part of the test extra")
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    OpenEXR.File(header, {channel: values.astype(np.float32)}).write(str(path))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> tuple[ImageFolder, Path]:
+    """Images of several shapes, and depth maps in a folder that mirrors them, in three formats."""
+    maps = photos(tmp_path / "images", [(90, 130), (150, 80), (64, 64), (77, 200)])
+    for number, metres in enumerate(maps):
+        target = tmp_path / "depth" / ("cat", "dog")[number % 2]
+        target.mkdir(parents=True, exist_ok=True)
+        if number == 0:
+            np.save(target / "0.npy", metres)
+        elif number == 1:
+            Image.fromarray((metres * 1000).round().astype(np.uint16)).save(target / "1.png")
+        elif number == 2:
+            write_exr(target / "2_depth.exr", metres)
+        else:
+            np.save(target / "3.png.npy", metres[..., None].astype(np.float16))
+    images = ImageFolder(tmp_path / "images", size=SIZE, cache=tmp_path / "digests")
+    return images, tmp_path / "depth"
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+def test_maps_follow_the_frame_of_their_images(folder: Any, mode: Any) -> None:
+    images, where = folder
+    preprocessing = Preprocessing((SIZE, SIZE), resize_mode=mode)
+    images._frame = preprocessing.frame
+    batch = images.load(range(4))
+    found = DepthFiles(where).depth(images, batch.ids)
+    assert found.shape == (4, 1, SIZE, SIZE)
+    assert found.dtype == torch.float32
+    expected = 1 + batch.images[:, :1].to(torch.float32) / 50
+    inside = batch.images[:, :1] > 0  # padding is black, and no picture is
+    error = (found - expected).abs()[inside]
+    # A grey level is 0.02 m; half a pixel along the slope is up to 0.03 m.
+    assert error.median() < 0.02
+    assert error.quantile(0.95) < 0.06  # the step in depth is sharp, the picture's is not
+
+
+def test_positions_are_exact() -> None:
+    for height, width in ((300, 500), (500, 333), (64, 64), (30, 1500), (7, 5)):
+        preprocessing = Preprocessing((224, 224))
+        rows, columns = depth.frame_positions(
+            lambda image, p=preprocessing: p.frame(image, 224), height, width
+        )
+        scale = min(height, width) / 224
+        for found, length in ((rows, height), (columns, width)):
+            resized = int(224 * length / min(height, width))
+            start = round((resized - 224) / 2)
+            expected = (np.arange(224) + start + 0.5) * length / resized - 0.5
+            assert np.abs(found - expected).max() < max(0.06 * scale, 0.1)
+
+
+def test_maps_next_to_the_images(tmp_path: Path) -> None:
+    maps = photos(tmp_path, [(64, 64), (64, 64)])
+    np.save(tmp_path / "cat" / "0.npy", maps[0])
+    np.save(tmp_path / "dog" / "1_depth.npy", maps[1] * 2)
+    images = ImageFolder(tmp_path, size=SIZE, cache=tmp_path / "digests")
+    assert len(images) == 2
+    source = load_depth_source(str(tmp_path))
+    assert isinstance(source, DepthFiles)
+    found = source.depth(images, images.ids)
+    assert torch.equal(found[0, 0], torch.from_numpy(maps[0]))
+    assert torch.equal(found[1, 0], torch.from_numpy(maps[1] * 2))
+
+
+def test_maps_of_another_size_but_the_same_shape(tmp_path: Path) -> None:
+    maps = photos(tmp_path / "images", [(120, 160), (120, 160)])
+    for number, name in enumerate(("cat", "dog")):
+        (tmp_path / "depth" / name).mkdir(parents=True)
+        np.save(tmp_path / "depth" / name / f"{number}.npy", maps[number][::2, ::2])
+    images = ImageFolder(tmp_path / "images", size=SIZE, cache=tmp_path / "digests")
+    found = DepthFiles(tmp_path / "depth").depth(images, images.ids)
+    expected = 1 + images.load([0, 1]).images[:, :1].to(torch.float32) / 50
+    assert (found - expected).abs().median() < 0.03
+
+
+def test_a_picture_turned_by_exif(tmp_path: Path) -> None:
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    pixels, metres = scene(90, 140)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side: turned clockwise to be seen
+    stored = np.rot90(pixels, 1)
+    Image.fromarray(stored).save(tmp_path / "images" / "cat" / "0.png", exif=exif)
+    (tmp_path / "depth" / "cat").mkdir(parents=True)
+    np.save(tmp_path / "depth" / "cat" / "0.npy", metres)
+    images = ImageFolder(tmp_path / "images", size=SIZE, cache=tmp_path / "digests")
+    found = DepthFiles(tmp_path / "depth").depth(images, images.ids)
+    expected = 1 + images.load([0]).images[:, :1].to(torch.float32) / 50
+    assert (found - expected).abs().median() < 0.02
+
+
+def test_pixels_without_a_measurement_are_far(folder: Any) -> None:
+    images, where = folder
+    path = where / "cat" / "0.npy"
+    metres = np.load(path)
+    metres[:45], metres[45, :40], metres[45, 40:60], metres[46] = 0, np.nan, np.inf, -1
+    np.save(path, metres)
+    found = DepthFiles(where).depth(images, ["cat/0.png"])
+    assert bool(found.isfinite().all())
+    assert found[0, 0, 0].min() == metres[47:].max() == found.max()
+    assert found.min() > 1
+
+
+def test_inverse_depth_is_inverted_as_the_reference_does() -> None:
+    disparity = torch.tensor([10.0, 10 + 1 / 640, 15.0, 20.0]).view(1, 1, 2, 2)
+    found = depth.depth_from_disparity(disparity).flatten()
+    # MiDaS's file: stretched to 65535; the reference: /512, inverted, clamped at 0.5; times 128.
+    stored = (disparity - 10) / 10 * 65535
+    reference = (1 / (stored / 512 + 1e-6)).clamp(max=0.5).flatten()
+    torch.testing.assert_close(found / 128, reference, rtol=2e-4, atol=1e-6)
+    assert found.tolist() == [64, 64, 2, 1]
+    shifted = depth.depth_from_disparity(disparity * 7 + 3).flatten()
+    torch.testing.assert_close(shifted, found)
+    assert torch.equal(depth.depth_from_disparity(torch.ones(1, 1, 2, 2)), torch.ones(1, 1, 2, 2))
+    odd = torch.tensor([2.0, 1.0, math.nan, math.inf, -math.inf, 0.0]).view(1, 1, 2, 3)
+    assert depth.depth_from_disparity(odd).flatten().tolist() == [1, 2, 64, 64, 64, 64]
+    both = torch.stack((odd[0] * math.nan, odd[0]))
+    assert depth.depth_from_disparity(both).amin((1, 2, 3)).tolist() == [64, 1]
+
+
+def test_kinds_of_files(folder: Any) -> None:
+    images, where = folder
+    metric = DepthFiles(where)
+    (where / "depth.json").write_text('{"kind": "inverse"}')
+    inverse = DepthFiles(where)
+    (where / "depth.json").write_text('{"kind": "relative", "png_scale": 1}')
+    relative = DepthFiles(where)
+    assert len({source.key(images) for source in (metric, inverse, relative)}) == 3
+    ids = images.ids
+    near = metric.depth(images, ids).flatten(1).argmin(1)
+    turned = inverse.depth(images, ids)
+    assert turned.amin((1, 2, 3)).tolist() == [1] * 4
+    assert (turned.flatten(1).gather(1, near[:, None]) == 64).all()
+    scaled = relative.depth(images, ids)
+    assert scaled.amin((1, 2, 3)).tolist() == [1] * 4
+    torch.testing.assert_close(scaled.amax((1, 2, 3)), torch.full((4,), 10.0))
+    assert (scaled.flatten(1).gather(1, near[:, None]) == 1).all()
+
+
+def test_the_key_changes_with_any_map(folder: Any) -> None:
+    images, where = folder
+    source = DepthFiles(where)
+    before = source.key(images)
+    assert source.key(images) == before
+    assert source.key(Subset(images, [0, 1])) != before
+    np.save(where / "cat" / "0.npy", np.load(where / "cat" / "0.npy").astype(np.float64))
+    assert source.key(images) != before
+
+
+def test_maps_are_read_once(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, where = folder
+    read: list[Path] = []
+    really = depth.read_depth
+    monkeypatch.setattr(depth, "read_depth", lambda p, scale: (read.append(p), really(p, scale))[1])
+    source = DepthFiles(where)
+    first = source.depth(images, images.ids)
+    assert torch.equal(source.depth(images, images.ids), first)
+    assert len(read) == 4
+    np.save(where / "cat" / "0.npy", np.load(where / "cat" / "0.npy") * 2.0)
+    changed = source.depth(images, images.ids)
+    assert len(read) == 5
+    assert torch.equal(changed[0], first[0] * 2)
+    monkeypatch.setattr(depth, "KEPT_BYTES", 0)
+    poor = DepthFiles(where)
+    assert torch.equal(poor.depth(images, images.ids), changed)
+    assert torch.equal(poor.depth(images, images.ids), changed)
+    assert len(read) == 13
+
+
+def damage(where: Path, kind: str) -> None:
+    path = where / "cat" / "0.npy"
+    values = np.load(path)
+    if kind == "missing":
+        path.unlink()
+    elif kind == "cut short":
+        path.write_bytes(path.read_bytes()[:200])
+    elif kind == "pickle":
+        np.save(path, np.asarray([{"a": 1}], dtype=object), allow_pickle=True)
+    elif kind == "shape":
+        np.save(path, values.T)
+    elif kind == "vector":
+        np.save(path, values[0])
+    elif kind == "text":
+        np.save(path, values.astype(str))
+    elif kind == "nothing valid":
+        np.save(path, np.zeros_like(values))
+    elif kind == "8 bits":
+        path.unlink()
+        Image.fromarray(values.astype(np.uint8)).save(path.with_suffix(".png"))
+    elif kind == "channels":
+        path.unlink()
+        write_exr(path.with_suffix(".exr"), values, "albedo.R")
+        write_exr(path.with_suffix(".exr"), values, "A")
+    elif kind == "png":
+        path.unlink()
+        path.with_suffix(".png").write_bytes(b"\x89PNG\r\n\x1a\nnot much")
+    elif kind == "exr":
+        path.unlink()
+        path.with_suffix(".exr").write_bytes(b"v/1\x01not much")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", r"cat/0\.png' has no depth map: .*depth/cat/0\.npy'.*--clip-depth"),
+        ("cut short", r"cannot read depth file .*cat/0\.npy"),
+        ("pickle", r"cannot read depth file .*cat/0\.npy"),
+        ("shape", r"cat/0\.npy' is 90×130, its image .*cat/0\.png' 130×90"),
+        ("vector", r"cat/0\.npy' holds float32 of shape \(130,\)"),
+        ("text", r"cat/0\.npy' holds <U"),
+        ("nothing valid", r"cat/0\.npy' holds no valid depth"),
+        ("8 bits", r"cat/0\.png' is a png of mode L: too coarse"),
+        ("png", r"cannot read depth file .*cat/0\.png"),
+        ("exr", r"cannot read depth file .*cat/0\.exr"),
+    ],
+)
+def test_a_bad_map_is_one_line_that_names_it(folder: Any, kind: str, message: str) -> None:
+    images, where = folder
+    damage(where, kind)
+    with pytest.raises(ClipRobustError, match=message) as caught:
+        DepthFiles(where).depth(images, images.ids)
+    assert "\n" not in str(caught.value)
+    if kind == "missing":
+        with pytest.raises(ClipRobustError, match=message):
+            DepthFiles(where).key(images)
+
+
+def test_exr_channels(tmp_path: Path) -> None:
+    values = np.linspace(1, 3, 12, dtype=np.float32).reshape(3, 4)
+    path = tmp_path / "x.exr"
+    for channel in ("Z", "depth", "Y", "R", "distance"):
+        write_exr(path, values, channel)
+        assert np.array_equal(depth.read_depth(path), values)
+    OpenEXR = pytest.importorskip("OpenEXR")
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    OpenEXR.File(header, {"A": values, "B": values}).write(str(path))
+    with pytest.raises(ClipRobustError, match=r"x\.exr' has the channels A, B; one called Z"):
+        depth.read_depth(path)
+
+
+def test_without_openexr_the_remedy_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.exr").write_bytes(b"v/1\x01")
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)
+    with pytest.raises(ClipRobustError, match=r"x\.exr' needs OpenEXR.*pytest-cliprobust\[exr\]"):
+        depth.read_depth(tmp_path / "x.exr")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "must hold an object"),
+        ('{"knid": "metric"}', "unknown key 'knid'. Did you mean 'kind'"),
+        ('{"kind": "disparity"}', "kind 'disparity' is none of metric, inverse, relative"),
+        ('{"png_scale": 0}', "png_scale must be a number above 0"),
+        ('{"png_scale": true}', "png_scale must be a number above 0"),
+    ],
+)
+def test_wrong_settings(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "depth.json").write_text(text)
+    with pytest.raises(ClipRobustError, match=message):
+        DepthFiles(tmp_path)
+
+
+def test_what_clip_depth_may_mean(tmp_path: Path) -> None:
+    with pytest.raises(ClipRobustError, match=r"neither a model .* nor depth maps"):
+        load_depth_source(str(tmp_path))
+    with pytest.raises(ClipRobustError, match="no such folder, and it is no owner/name"):
+        load_depth_source(str(tmp_path / "none"))
+    with pytest.raises(ClipRobustError, match="no such folder, and it is no owner/name"):
+        load_depth_source("dpt-large")
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(ClipRobustError, match="model of type 'clip'; known to give depth are dpt"):
+        load_depth_source(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "dpt"}')
+    with pytest.raises(ClipRobustError, match="cannot be loaded"):
+        load_depth_source(str(tmp_path))
+
+
+# --------------------------------------------------------------------------------------------------
+# Estimators: tiny checkpoints, in transformers' own folder format
+# --------------------------------------------------------------------------------------------------
+
+
+def processor(size: int) -> dict[str, Any]:
+    return {
+        "image_processor_type": "DPTImageProcessor",
+        "do_resize": True,
+        "size": {"height": size, "width": size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "ensure_multiple_of": 1,
+        "keep_aspect_ratio": False,
+        "resample": 3,
+    }
+
+
+def save_dpt(folder: Path) -> Path:
+    from transformers import DPTConfig, DPTForDepthEstimation
+
+    torch.manual_seed(0)
+    config = DPTConfig(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=8,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        is_hybrid=False,
+        add_projection=False,
+    )
+    model = DPTForDepthEstimation(config)
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor(32)))
+    return folder
+
+
+def save_depth_anything(folder: Path, kind: str = "relative") -> Path:
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+    torch.manual_seed(1)
+    backbone = Dinov2Config(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+        apply_layernorm=True,
+        reshape_hidden_states=False,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        patch_size=14,
+        reassemble_hidden_size=16,
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        head_hidden_size=4,
+        depth_estimation_type=kind,
+        max_depth=20 if kind == "metric" else 1,
+    )
+    DepthAnythingForDepthEstimation(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor(28)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("estimators")
+    return {
+        "dpt": save_dpt(root / "dpt"),
+        "anything": save_depth_anything(root / "anything"),
+        "metric": save_depth_anything(root / "metric", "metric"),
+    }
+
+
+class Pictures:
+    """A data set of noise; counts what is loaded."""
+
+    def __init__(self, count: int, digest: str = "pictures") -> None:
+        self.name, self.digest = "pictures", f"{digest}-{count}"
+        self.ids = tuple(f"p/{i}" for i in range(count))
+        self.labels, self.class_names = (0,) * count, ("thing",)
+        self.groups: dict[str, tuple[str, ...]] = {}
+        self.loaded = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self, indices: Sequence[int]) -> Batch:
+        self.loaded += len(indices)
+        images = [
+            torch.nn.functional.interpolate(
+                torch.rand(1, 3, 5, 5, generator=torch.Generator().manual_seed(i)), size=(40, 40)
+            )[0]
+            for i in indices
+        ]
+        stacked = (torch.stack(images) * 255).to(torch.uint8)
+        return Batch(tuple(self.ids[i] for i in indices), stacked)
+
+
+@pytest.mark.parametrize("name", ["dpt", "anything", "metric"])
+def test_an_estimator_gives_what_transformers_pipeline_gives(
+    checkpoints: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    from transformers import AutoModelForDepthEstimation
+
+    data = Pictures(3)
+    estimator = load_depth_source(str(checkpoints[name]), "cpu", FeatureCache(tmp_path))
+    assert isinstance(estimator, DepthEstimator)
+    assert estimator.kind == ("metric" if name == "metric" else "inverse")
+    found = estimator.depth(data, data.ids)
+    assert found.shape == (3, 1, 40, 40)
+    assert found.dtype == torch.float32
+    # By hand: resize, normalise, model, back to the image's size.
+    side = 32 if name == "dpt" else 28
+    images = data.load(range(3)).images
+    resized = [
+        Image.fromarray(image.permute(1, 2, 0).numpy()).resize((side, side), Image.Resampling.BICUBIC)
+        for image in images
+    ]  # fmt: skip
+    pixels = torch.from_numpy(np.stack([np.asarray(r) for r in resized])).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        model = AutoModelForDepthEstimation.from_pretrained(checkpoints[name]).eval()
+        raw = model(pixel_values=(pixels / 255 - 0.5) / 0.5).predicted_depth[:, None]
+    raw = torch.nn.functional.interpolate(raw, (40, 40), mode="bicubic", align_corners=False)
+    expected = depth.normalise(raw, estimator.kind)
+    relative = ((found - expected).abs() / expected).flatten(1)
+    assert relative.median() < 0.02
+    if name == "metric":
+        assert found.max() < 20.5
+    else:
+        assert found.amin((1, 2, 3)).tolist() == [1.0] * 3
+        near, far = raw.flatten(1).argmax(1), raw.flatten(1).argmin(1)
+        flat = found.flatten(1)
+        assert (flat.gather(1, near[:, None]) < flat.gather(1, far[:, None])).all()
+
+
+def test_estimates_do_not_depend_on_what_is_asked_for_together(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    data = Pictures(depth.CHUNK + 5)
+    whole = DepthEstimator(str(checkpoints["dpt"]), cache=FeatureCache(tmp_path / "a"))
+    together = whole.depth(data, data.ids)
+    single = DepthEstimator(str(checkpoints["dpt"]), cache=FeatureCache(tmp_path / "b"))
+    for row in (len(data) - 1, 0, depth.CHUNK):
+        assert torch.equal(single.depth(data, data.ids[row : row + 1])[0], together[row])
+    part = Subset(data, [depth.CHUNK + 1, 2])
+    assert torch.equal(single.depth(part, part.ids), together[[depth.CHUNK + 1, 2]])
+
+
+def test_estimates_are_cached_by_weights_and_data(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    data = Pictures(depth.CHUNK + 1)
+    cache = FeatureCache(tmp_path / "cache")
+    first = DepthEstimator(str(checkpoints["anything"]), cache=cache)
+    cold = first.depth(data, data.ids)
+    assert data.loaded == len(data)
+    again = DepthEstimator(str(checkpoints["anything"]), cache=cache)
+    assert torch.equal(again.depth(data, data.ids), cold)
+    assert data.loaded == len(data)
+    other = Pictures(depth.CHUNK + 1, digest="others")
+    again.depth(other, other.ids)
+    assert other.loaded == len(other)
+    different = save_dpt(tmp_path / "changed")
+    assert (
+        DepthEstimator(str(different), cache=cache).digest
+        == DepthEstimator(str(checkpoints["dpt"]), cache=cache).digest
+    )
+    config = json.loads((different / "preprocessor_config.json").read_text())
+    (different / "preprocessor_config.json").write_text(
+        json.dumps(config | {"image_mean": [0.4, 0.5, 0.5]})
+    )
+    changed = DepthEstimator(str(different), cache=cache)
+    assert changed.digest != DepthEstimator(str(checkpoints["dpt"]), cache=cache).digest
+    assert changed.key(data) != first.key(data)
+
+
+def test_damaged_weights_and_nan_are_one_line(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    cut = save_dpt(tmp_path / "cut")
+    weights = cut / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ClipRobustError, match=r"cut' cannot be loaded .* again") as caught:
+        DepthEstimator(str(cut))
+    assert "\n" not in str(caught.value)
+    estimator = DepthEstimator(str(checkpoints["dpt"]), cache=FeatureCache(tmp_path / "cache"))
+    for parameter in estimator._model.head.parameters():
+        parameter.fill_(float("nan"))
+    data = Pictures(2)
+    with pytest.raises(ClipRobustError, match=r"NaN or infinite depth for 'p/0'"):
+        estimator.depth(data, data.ids)
+
+
+# --------------------------------------------------------------------------------------------------
+# In the engine
+# --------------------------------------------------------------------------------------------------
+
+
+class TinyTarget:
+    """A random convolution with the interface of a target."""
+
+    def __init__(self) -> None:
+        self.weight = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        self.info = TargetInfo("tiny", "conv", "random", "0" * 64)
+        self.device = torch.device("cpu")
+        self.image_size = (SIZE, SIZE)
+        self.embed_dim = 16
+        self.logit_scale, self.logit_bias, self.probability = 10.0, None, "softmax"
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        return images - 0.5
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        features = torch.nn.functional.conv2d(pixels, self.weight, stride=8).relu().mean((2, 3))
+        return torch.nn.functional.normalize(features, dim=-1)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        raise NotImplementedError
+
+
+def encoder(path: Path, **options: Any) -> Encoder:
+    return Encoder(TinyTarget(), FeatureCache(path), **options)  # type: ignore[arg-type]
+
+
+def test_without_depth_the_remedy_is_named(folder: Any, tmp_path: Path) -> None:
+    images, _ = folder
+    engine = encoder(tmp_path / "cache")
+    with pytest.raises(
+        NotRun, match=r"has no depth, which 'fog_3d' needs; .*--clip-depth"
+    ) as caught:
+        engine.images(images, "fog_3d", 3)
+    assert "\n" not in str(caught.value)
+    engine.images(images, "iso_noise", 3)  # needs none
+
+
+def test_with_depth_it_runs_and_the_key_knows(folder: Any, tmp_path: Path) -> None:
+    images, where = folder
+    results = {}
+    for size in (1, 3):
+        engine = encoder(tmp_path / str(size), batch_size=size, depth=DepthFiles(where))
+        results[size] = engine.images(images, "fog_3d", 3)
+    assert torch.equal(results[1], results[3])
+    assert not torch.equal(results[1], engine.images(images))
+    count = engine.forwarded
+    assert torch.equal(engine.images(images, "fog_3d", 3), results[3])
+    assert engine.forwarded == count
+    path = where / "cat" / "0.npy"
+    np.save(path, np.load(path)[:, ::-1] ** 2)
+    changed = engine.images(images, "fog_3d", 3)
+    assert engine.forwarded == count + len(images)
+    assert (changed != results[3]).any(1).tolist() == [name == "cat/0.png" for name in images.ids]
+    engine.images(images, "iso_noise", 3)
+    before = engine.forwarded
+    np.save(path, np.load(path) + 1)
+    engine.images(images, "iso_noise", 3)
+    assert engine.forwarded == before
+
+
+def test_depth_of_its_own_wins(folder: Any, tmp_path: Path) -> None:
+    _, where = folder
+    data = EmbeddedDataset("clean", profile="quick", limit=3, size=SIZE)
+    plain = encoder(tmp_path / "plain").images(data, "fog_3d", 3)
+    given = encoder(tmp_path / "given", depth=DepthFiles(where)).images(data, "fog_3d", 3)
+    assert torch.equal(plain, given)
+
+
+def test_before_and_after_for_evidence(folder: Any, tmp_path: Path) -> None:
+    from pytest_cliprobust.perturbations import registry
+
+    images, where = folder
+    engine = encoder(tmp_path / "cache", depth=DepthFiles(where))
+    before, after = engine.pictures(images, [2, 0], registry.get("fog_3d"), 5)
+    assert before.shape == after.shape == (2, 3, SIZE, SIZE)
+    assert not torch.equal(before, after)
+
+
+SUITE = """
+    import av
+    import pytest
+    from pytest_cliprobust.properties import accuracy
+
+    av.codecs_available = {"mpeg4"}
+
+    @pytest.mark.parametrize("name", ["fog_3d", "h265_crf", "iso_noise"])
+    def test_mine(clip, check, name):
+        data = clip.dataset("clean")
+        check(accuracy.accuracy_figure(clip.correct(data, name, 3)), perturbation=name, severity=3)
+"""
+
+BOUND = """
+schema = 1
+[[threshold]]
+suite = "mine"
+metric = "accuracy"
+perturbation = "h265_crf"
+min = 0.0
+"""
+
+
+def test_clip_depth_in_a_run(
+    folder: Any, checkpoints: dict[str, Path], pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    """Without depth, and without an encoder, tests are not run; a bound that waits for them fails."""
+    images, _ = folder
+    pytester.makepyfile(test_mine=SUITE)
+    (pytester.path / "thresholds.toml").write_text("schema = 1\n")
+    common = ("--clip-model=reference", f"--clip-data={images.root}", "-rs")
+    common += (f"--clip-cache-dir={tmp_path / 'features'}",)
+    result = pytester.runpytest_subprocess(*common, "--clip-report=none.json")
+    result.assert_outcomes(passed=1, skipped=2)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines_random(
+        ["*SKIPPED*'fog_3d' needs*--clip-depth*", "*SKIPPED*'h265_crf' needs*libx26*pip install*"]
+    )
+    told = json.loads((pytester.path / "none.json").read_text())
+    assert len(told["not_run"]) == 2
+    (pytester.path / "thresholds.toml").write_text(BOUND)
+    result = pytester.runpytest_subprocess(*common, f"--clip-depth={checkpoints['dpt']}")
+    result.assert_outcomes(passed=2, skipped=1)
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(
+        [f"clip depth: {checkpoints['dpt']}", "error: *h265_crf*was not measured*"]
+    )
+    result = pytester.runpytest_subprocess(*common, "--clip-depth=./nowhere")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --clip-depth ./nowhere: there is no such folder*"])

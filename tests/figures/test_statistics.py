@@ -1,0 +1,602 @@
+"""Intervals, paired tests, multiple-testing control: textbook values, scipy, coverage."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+from sklearn.metrics import roc_auc_score
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures import statistics as s
+from pytest_cliprobust.figures.figure import Figure, Measurement
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+# --- Proportions
+
+
+def test_wilson_matches_newcombes_table() -> None:
+    # Newcombe (1998), table I, method 3: 81/263, 15/148, 0/20, 1/29.
+    for successes, trials, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        ends = s.wilson(successes, trials)
+        assert (round(ends.low, 4), round(ends.high, 4)) == (low, high)
+
+
+def test_clopper_pearson_matches_newcombes_table() -> None:
+    # Newcombe (1998), table I, method 5.
+    for successes, trials, low, high in (
+        (81, 263, 0.2527, 0.3676),
+        (15, 148, 0.0578, 0.1617),
+        (0, 20, 0.0000, 0.1684),
+        (1, 29, 0.0009, 0.1776),
+    ):
+        ends = s.clopper_pearson(successes, trials)
+        assert (round(ends.low, 4), round(ends.high, 4)) == (low, high)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    trials=st.integers(1, 3000),
+    share=st.floats(0, 1),
+    confidence=st.sampled_from([0.5, 0.9, 0.95, 0.99, 0.9999]),
+)
+def test_proportion_intervals_match_scipy(trials: int, share: float, confidence: float) -> None:
+    successes = round(share * trials)
+    test = scipy_stats.binomtest(successes, trials)
+    for ours, name in ((s.wilson, "wilson"), (s.clopper_pearson, "exact")):
+        expected = test.proportion_ci(confidence, method=name)
+        ends = ours(successes, trials, confidence)
+        assert (ends.low, ends.high) == pytest.approx(tuple(expected), abs=1e-9)
+
+
+def test_intervals_need_samples() -> None:
+    with pytest.raises(ClipRobustError, match="no samples"):
+        s.wilson(0, 0)
+    with pytest.raises(ClipRobustError, match="no samples"):
+        s.bootstrap_mean([])
+    with pytest.raises(ValueError, match="5 successes out of 4"):
+        s.clopper_pearson(5, 4)
+    with pytest.raises(ValueError, match="confidence"):
+        s.wilson(1, 2, 1.0)
+
+
+# --- Bootstrap
+
+
+def test_resampling_does_not_depend_on_chunks_or_number_of_replicates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strata = rng(1).integers(0, 4, 50)
+    whole = np.concatenate(list(s.Resampling(50, strata=strata, replicates=40).indices()))
+    monkeypatch.setattr(s, "_CHUNK", 150)
+    pieces = list(s.Resampling(50, strata=strata, replicates=40).indices())
+    assert len(pieces) > 10
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+    fewer = np.concatenate(list(s.Resampling(50, strata=strata, replicates=7).indices()))
+    np.testing.assert_array_equal(fewer, whole[:7])
+    other = np.concatenate(list(s.Resampling(50, strata=strata, replicates=7, seed=1).indices()))
+    assert (other != fewer).any()
+
+
+def test_every_stratum_keeps_its_size() -> None:
+    strata = np.array(["cat", "dog", "cat", "owl", "dog", "cat", "dog", "dog"])
+    for counts in s.Resampling(8, strata=strata, replicates=200).counts():
+        for name, size in (("cat", 3), ("dog", 4), ("owl", 1)):
+            np.testing.assert_array_equal(counts[:, strata == name].sum(axis=1), size)
+    drawn = np.concatenate(list(s.Resampling(8, strata=strata, replicates=4000).counts()))
+    np.testing.assert_allclose(drawn.mean(axis=0), 1.0, atol=0.07)
+    # Multinomial within a stratum of 3: variance 3 * (1/3) * (2/3).
+    np.testing.assert_allclose(drawn[:, [0, 2, 5]].var(axis=0), 2 / 3, atol=0.07)
+
+
+def test_three_ways_to_the_same_replicates() -> None:
+    values = rng(2).normal(size=60)
+    strata = np.arange(60) % 5
+    fast = s.bootstrap(np.mean, values, strata=strata, replicates=300, seed=4, method="bca")
+    slow = s.bootstrap(
+        lambda x: x.mean(), values, strata=strata, replicates=300, seed=4, method="bca"
+    )
+    heavy = s.bootstrap(
+        lambda w, x: (w * x).sum(axis=1) / w.sum(axis=1),
+        values,
+        strata=strata,
+        replicates=300,
+        seed=4,
+        method="bca",
+        weighted=True,
+    )
+    np.testing.assert_allclose(fast.replicates, slow.replicates, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(fast.replicates, heavy.replicates, rtol=0, atol=1e-12)
+    assert fast.acceleration is not None
+    assert slow.acceleration == pytest.approx(fast.acceleration, rel=0.2)
+    assert slow.acceleration == pytest.approx(heavy.acceleration, rel=1e-6)
+    assert fast.method == "stratified bootstrap, 300, BCa"
+
+
+def test_same_seed_same_bits() -> None:
+    values = rng(3).normal(size=500)
+    first = s.bootstrap_mean(values, seed=9)
+    assert first.replicates.tobytes() == s.bootstrap_mean(values, seed=9).replicates.tobytes()
+    assert first.replicates.tobytes() != s.bootstrap_mean(values, seed=8).replicates.tobytes()
+
+
+def test_the_spread_of_the_replicates_is_the_standard_error() -> None:
+    values = rng(4).exponential(size=400)
+    result = s.bootstrap_mean(values, replicates=4000)
+    assert result.replicates.std() == pytest.approx(values.std() / 20, rel=0.05)
+    # Between-class variance is gone when the classes are strata.
+    means = np.repeat([0.0, 10.0], 200)
+    noisy = means + rng(5).normal(size=400)
+    flat = s.bootstrap_mean(noisy, replicates=500).replicates.std()
+    stratified = s.bootstrap_mean(noisy, strata=means, replicates=2000).replicates.std()
+    assert flat > 4 * stratified
+    assert stratified == pytest.approx(1 / 20, rel=0.1)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca", "basic"])
+def test_intervals_agree_with_scipy(method: str) -> None:
+    values = rng(6).exponential(size=80)
+    expected = scipy_stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=20000,
+        method="BCa" if method == "bca" else method,
+        rng=rng(7),
+        vectorized=True,
+    ).confidence_interval
+    ours = s.bootstrap(np.mean, values, replicates=20000, method=method)  # type: ignore[arg-type]
+    width = expected.high - expected.low
+    assert ours.low == pytest.approx(expected.low, abs=0.04 * width)
+    assert ours.high == pytest.approx(expected.high, abs=0.04 * width)
+
+
+def test_bca_on_efrons_data_against_scipy_for_a_general_statistic() -> None:
+    # The 15 law schools of Efron & Tibshirani (1993), table 3.1; correlation 0.776.
+    lsat = np.array(
+        [576, 635, 558, 578, 666, 580, 555, 661, 651, 605, 653, 575, 545, 572, 594], float
+    )
+    gpa = np.array(
+        [3.39, 3.3, 2.81, 3.03, 3.44, 3.07, 3.0, 3.43, 3.36, 3.13, 3.12, 2.74, 2.76, 2.88, 2.96]
+    )
+
+    def correlation(x: np.ndarray, y: np.ndarray) -> float:
+        return float(np.corrcoef(x, y)[0, 1])
+
+    ours = s.bootstrap(correlation, lsat, gpa, replicates=4000, method="bca")
+    assert ours.value == pytest.approx(0.776, abs=5e-4)
+    # Their figure 6.2: 3,200 replicates have a standard error of 0.132.
+    assert ours.replicates.std() == pytest.approx(0.132, abs=0.006)
+    expected = scipy_stats.bootstrap(
+        (lsat, gpa), correlation, paired=True, vectorized=False, n_resamples=3000, rng=rng(1)
+    ).confidence_interval
+    assert ours.low == pytest.approx(expected.low, abs=0.06)
+    assert ours.high == pytest.approx(expected.high, abs=0.02)
+
+
+def test_grouped_jackknife_approximates_the_full_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = rng(8).exponential(size=600)
+
+    def run() -> float:
+        result = s.bootstrap(lambda x: x.mean(), values, replicates=2, method="bca")
+        assert result.acceleration is not None
+        return result.acceleration
+
+    full = run()
+    monkeypatch.setattr(s, "_JACKKNIFE_GROUPS", 150)
+    grouped = run()
+    # Skewness 2 gives 2/(6 sqrt(600)) = 0.0136; noise of the grouped one: sqrt(15)/(6 * 150).
+    assert full == pytest.approx(0.0136, abs=0.006)
+    assert grouped == pytest.approx(full, abs=0.012)
+
+
+def test_far_levels_are_extrapolated_monotonically() -> None:
+    values = rng(9).normal(size=200)
+    result = s.bootstrap_mean(values)
+    levels = [0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 0.999999]
+    ends = [result.interval(level) for level in levels]
+    assert all(a.low > b.low and a.high < b.high for a, b in itertools.pairwise(ends))
+    # A normal sample: the far end follows z, although no replicate lies there.
+    far = result.interval(0.999999)
+    assert far.high > result.replicates.max()
+    error = values.std() / math.sqrt(200)
+    assert (far.high - far.low) / 2 == pytest.approx(4.89 * error, rel=0.12)
+
+
+def test_replicates_equal_to_the_estimate_count_half() -> None:
+    # Symmetric about an estimate that many replicates hit exactly: no bias to correct.
+    drawn = np.concatenate([np.linspace(-1.0, 1.0, 401), np.zeros(300)])
+    corrected = s.replicate_interval(0.0, drawn, 0.9, "bca")
+    plain = s.replicate_interval(0.0, drawn, 0.9, "percentile")
+    assert (corrected.low, corrected.high) == pytest.approx((plain.low, plain.high), abs=1e-9)
+
+
+def test_undefined_replicates() -> None:
+    some = np.linspace(0, 1, 100)
+    some[:5] = np.nan
+    kept = s.replicate_interval(0.5, some)
+    assert math.isfinite(kept.low)
+    some[:6] = np.nan
+    assert math.isnan(s.replicate_interval(0.5, some).low)
+    assert math.isnan(s.replicate_interval(math.nan, np.linspace(0, 1, 100)).high)
+    assert math.isnan(s.bootstrap_mean([1.0, math.nan, 2.0]).low)
+
+
+def test_wrong_calls_of_bootstrap() -> None:
+    with pytest.raises(ValueError, match="first dimension"):
+        s.bootstrap(np.mean, [1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="first dimension"):
+        s.bootstrap(np.mean)
+    with pytest.raises(ValueError, match="gives back shape"):
+        s.bootstrap(lambda w, x: 1.0, [1.0, 2.0], weighted=True)
+    with pytest.raises(ValueError, match="strata have shape"):
+        s.bootstrap_mean([1, 2, 3], strata=[0, 1])
+    with pytest.raises(ValueError, match="acceleration"):
+        s.bootstrap_mean([1, 2, 3]).interval(0.9, "bca")
+
+
+def coverage(make: object, truth: float, draws: int, seed: int) -> float:
+    generator = rng(seed)
+    hits = 0
+    for _ in range(draws):
+        low, high = make(generator)  # type: ignore[operator]
+        hits += low <= truth <= high
+    return hits / draws
+
+
+def test_coverage() -> None:
+    """Each nominal 90% or 95% interval covers as often, within four standard errors."""
+
+    def mean(method: str) -> object:
+        def make(generator: np.random.Generator) -> tuple[float, float]:
+            result = s.bootstrap_mean(
+                generator.exponential(size=60),
+                replicates=300,
+                confidence=0.9,
+                method=method,  # type: ignore[arg-type]
+                seed=int(generator.integers(1 << 30)),
+            )
+            return result.low, result.high
+
+        return make
+
+    for method in ("percentile", "bca", "basic"):
+        # Skewed data: first-order methods fall a few points short at n = 60.
+        assert 0.81 < coverage(mean(method), 1.0, 300, 11) < 0.95
+
+    def score(generator: np.random.Generator) -> tuple[float, float]:
+        ends = s.wilson(int(generator.binomial(80, 0.9)), 80)
+        return ends.low, ends.high
+
+    assert 0.925 < coverage(score, 0.9, 2000, 12) < 0.975
+
+    def exact(generator: np.random.Generator) -> tuple[float, float]:
+        ends = s.clopper_pearson(int(generator.binomial(80, 0.9)), 80)
+        return ends.low, ends.high
+
+    assert coverage(exact, 0.9, 2000, 13) > 0.94
+
+    truth = scipy_stats.norm.cdf(1.5 / math.sqrt(2))
+
+    def area(generator: np.random.Generator) -> tuple[float, float]:
+        figure = s.auroc("auroc", generator.normal(1.5, size=50), generator.normal(size=40))
+        return figure.low, figure.high
+
+    assert 0.92 < coverage(area, truth, 800, 14) < 0.98
+
+    def pairs(generator: np.random.Generator) -> tuple[float, float]:
+        cells = generator.choice(4, size=150, p=[0.6, 0.1, 0.06, 0.24])
+        test = s.mcnemar(np.isin(cells, (0, 2)), np.isin(cells, (0, 1)))
+        return test.low, test.high
+
+    assert 0.925 < coverage(pairs, 0.04, 1500, 15) < 0.98
+
+
+# --- Figures
+
+
+def test_proportion_figures() -> None:
+    hits = np.array([1] * 30 + [0] * 10)
+    plain = s.proportion("accuracy", hits, samples="abc")
+    assert (plain.value, plain.n, plain.method) == (0.75, 40, "Wilson")
+    assert (plain.low, plain.high) == (s.wilson(30, 40).low, s.wilson(30, 40).high)
+    assert len(plain.replicates) == 1000
+    assert plain.details["resampling"].startswith("abc:")
+    exact = s.proportion("accuracy", hits, interval="clopper-pearson", replicates=0)
+    assert exact.method == "Clopper-Pearson"
+    assert exact.replicates == ()
+    assert exact.low < plain.low
+    strata = np.arange(40) % 4
+    stratified = s.proportion("accuracy", hits, strata=strata)
+    assert stratified.method == "stratified bootstrap, 1000"
+    certain = s.proportion("accuracy", np.ones(40), strata=strata)
+    assert certain.low < 0.95
+    assert certain.high == 1.0
+    assert certain.method.startswith("Wilson")
+    with pytest.raises(ValueError, match="0 and 1"):
+        s.proportion("accuracy", [0.5, 1.0])
+
+
+def test_interval_at_other_levels() -> None:
+    hits = np.array([1] * 30 + [0] * 10)
+    for interval, function in (("wilson", s.wilson), ("clopper-pearson", s.clopper_pearson)):
+        figure = s.proportion("accuracy", hits, interval=interval)  # type: ignore[arg-type]
+        ends, expected = s.interval_at(figure, 0.99), function(30, 40, 0.99)
+        assert (ends.low, ends.high) == (expected.low, expected.high)
+    area = s.auroc("auroc", rng(1).normal(1, size=50), rng(2).normal(size=50))
+    wide = s.auroc("auroc", rng(1).normal(1, size=50), rng(2).normal(size=50), confidence=0.999)
+    ends = s.interval_at(area, 0.999)
+    assert (ends.low, ends.high) == pytest.approx((wide.low, wide.high), abs=1e-12)
+    perfect = s.auroc("auroc", [2.0, 3.0, 4.0], [0.0, 1.0])
+    assert s.interval_at(perfect, 0.99).low == s.wilson(2, 2, 0.99).low
+    from pytest_cliprobust.figures.bootstrap import Bootstrap, paired_drop_figure
+
+    before, after = rng(5).uniform(size=(2, 90)) < 0.6
+    drop = paired_drop_figure("accuracy_drop", before, after, Bootstrap(replicates=50))
+    wider = paired_drop_figure(
+        "accuracy_drop", before, after, Bootstrap(replicates=50, confidence=0.999)
+    )
+    ends = s.interval_at(drop, 0.999)
+    assert (ends.low, ends.high) == pytest.approx((wider.low, wider.high), abs=1e-12)
+    result = s.bootstrap(np.mean, rng(3).exponential(size=50), method="bca")
+    drawn = s.interval_at(result.figure("nll"), 0.9)
+    assert (drawn.low, drawn.high) == (result.interval(0.9).low, result.interval(0.9).high)
+    own = s.interval_at(result.figure("nll"), 0.95)
+    assert (own.low, own.high) == (result.low, result.high)
+    bare = Figure("temperature", 1.0, 0.8, 1.3, 100)
+    ends = s.interval_at(bare, 0.99)
+    assert (1.0 - ends.low) / 0.2 == pytest.approx(2.5758 / 1.96, rel=1e-4)
+    assert (ends.high - 1.0) / 0.3 == pytest.approx(2.5758 / 1.96, rel=1e-4)
+    assert math.isnan(s.interval_at(dataclasses.replace(bare, value=math.nan), 0.99).low)
+
+
+def test_figures_and_measurements_survive_json() -> None:
+    import json
+
+    figure = s.bootstrap(np.mean, [1.0, 2.0, 4.0], replicates=10, samples="x").figure("nll")
+    for value in (figure, dataclasses.replace(figure, value=math.inf)):
+        measurement = Measurement("s", "m", "d", value, "fog_3d", 3)
+        text = json.dumps(measurement.as_dict(replicates=True), allow_nan=False)
+        back = Measurement.from_dict(json.loads(text))
+        assert back == measurement
+        assert back.figure.replicates == value.replicates
+        assert back.figure.details == value.details
+    assert "replicates" not in figure.as_dict()
+
+
+# --- AUROC
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    positive=st.lists(st.integers(-4, 6), min_size=2, max_size=12),
+    negative=st.lists(st.integers(-6, 4), min_size=2, max_size=12),
+)
+def test_delong_matches_its_definition(positive: list[int], negative: list[int]) -> None:
+    areas, covariance = s.delong(positive, negative)
+    x, y = np.array(positive, float)[:, None], np.array(negative, float)[None]
+    psi = (x > y) + 0.5 * (x == y)
+    labels = [1] * len(positive) + [0] * len(negative)
+    assert areas[0] == pytest.approx(roc_auc_score(labels, positive + negative))
+    variance = psi.mean(axis=1).var(ddof=1) / len(positive)
+    variance += psi.mean(axis=0).var(ddof=1) / len(negative)
+    assert covariance[0, 0] == pytest.approx(variance, abs=1e-12)
+
+
+def test_delong_covariance_of_two_scores() -> None:
+    generator = rng(21)
+    shared = generator.normal(size=(1, 90))
+    scores = shared + 0.5 * generator.normal(size=(2, 90))
+    scores[:, :40] += 1.0
+    areas, covariance = s.delong(scores[:, :40], scores[:, 40:])
+    # Reference: bootstrap of both AUROCs, stratified by class.
+    labels = np.arange(90) < 40
+    plan = s.Resampling(90, strata=labels, replicates=4000)
+    weights = np.concatenate(list(plan.counts()))
+    wins = scores[:, :40, None] > scores[:, None, 40:]
+    drawn = np.einsum("rp,kpn,rn->rk", weights[:, :40], wins, weights[:, 40:]) / (40 * 50)
+    assert np.cov(drawn.T)[0, 1] > 0
+    np.testing.assert_allclose(covariance, np.cov(drawn.T), rtol=0.1)
+    np.testing.assert_allclose(areas, drawn.mean(axis=0), atol=0.01)
+
+
+def test_auroc_figures() -> None:
+    figure = s.auroc("auroc", [1.0, 2.0, 2.5, 0.4], [0.0, 0.3, 1.5])
+    assert figure.low < figure.value < figure.high <= 1.0
+    assert (figure.n, figure.details["positives"], figure.details["negatives"]) == (7, 4, 3)
+    perfect = s.auroc("auroc", np.arange(100) + 1000.0, np.arange(50))
+    assert (perfect.value, perfect.high) == (1.0, 1.0)
+    assert perfect.low == s.wilson(50, 50).low
+    assert math.isnan(s.auroc("auroc", [1.0, math.nan], [0.0, 1.0]).value)
+    # Infinite energies have ranks like any other.
+    assert s.auroc("auroc", [1.0, math.inf], [0.0, -math.inf]).value == 1.0
+    with pytest.raises(ClipRobustError, match="two samples of each class"):
+        s.auroc("auroc", [1.0], [0.0, 1.0])
+
+
+# --- Pairs
+
+
+def test_mcnemar_textbook_value_and_scipy() -> None:
+    # Agresti (Categorical Data Analysis, table 10.1): 86 against 150 switchers of 1,600.
+    assert s.mcnemar_p(86, 150) == pytest.approx(scipy_stats.binomtest(86, 236).pvalue, rel=1e-9)
+    assert s.mcnemar_p(0, 0) == 1.0
+    assert s.mcnemar_p(5, 5) == 1.0
+    assert s.mcnemar_p(0, 6) == pytest.approx(2 / 64)
+    first = np.repeat([1, 1, 0, 0], [794, 150, 86, 570])
+    second = np.repeat([1, 0, 1, 0], [794, 150, 86, 570])
+    test = s.mcnemar(first, second)
+    assert (test.gains, test.losses, test.n) == (86, 150, 1600)
+    assert test.difference == pytest.approx(-0.04)
+    # Agresti's Wald interval is (-0.06, -0.02) at two digits.
+    assert (round(test.low, 2), round(test.high, 2)) == (-0.06, -0.02)
+    same = s.mcnemar(first, first)
+    assert same.p_value == 1.0
+    assert same.low < 0 < same.high
+    with pytest.raises(ValueError, match="pairs"):
+        s.mcnemar([1, 0], [1])
+
+
+def test_pairing_sharpens_a_comparison() -> None:
+    generator = rng(31)
+    easy = generator.uniform(size=1000)
+    first = (easy < 0.63).astype(float)
+    second = (easy < 0.60).astype(float)
+    paired = s.paired_bootstrap(np.mean, first, second)
+    assert paired.high < 0 < paired.difference + 0.05
+    assert paired.p_value < 0.01
+    unpaired = s.difference_interval(
+        s.proportion("accuracy", second), s.proportion("accuracy", first)
+    )
+    assert unpaired.method.startswith("MOVER")
+    assert unpaired.high > 0
+    same = s.paired_bootstrap(np.mean, first, first)
+    assert (same.difference, same.p_value) == (0.0, 1.0)
+
+
+def test_paired_bootstrap_of_a_general_statistic_matches_both_runs_bootstraps() -> None:
+    generator = rng(32)
+    x, y, z = generator.normal(size=(3, 40))
+
+    def ratio(a: np.ndarray, b: np.ndarray) -> float:
+        return float(a.sum() / (b**2).sum())
+
+    def weighted(w: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (w * a).sum(axis=1) / (w * b**2).sum(axis=1)
+
+    paired = s.paired_bootstrap(ratio, (x, y), (z, y), replicates=50, seed=5)
+    first = s.bootstrap(ratio, x, y, replicates=50, seed=5).replicates
+    second = s.bootstrap(ratio, z, y, replicates=50, seed=5).replicates
+    np.testing.assert_allclose(paired.replicates, second - first, atol=1e-12)
+    fast = s.paired_bootstrap(weighted, (x, y), (z, y), replicates=50, seed=5, weighted=True)
+    np.testing.assert_allclose(paired.replicates, fast.replicates, atol=1e-9)
+
+
+def test_p_values_of_the_paired_bootstrap_are_uniform_under_the_null() -> None:
+    generator = rng(33)
+    p_values = [
+        s.paired_bootstrap(np.mean, *generator.normal(size=(2, 60)), replicates=199).p_value
+        for _ in range(300)
+    ]
+    assert scipy_stats.kstest(p_values, "uniform").pvalue > 0.001
+
+
+def test_difference_interval_pairs_only_the_same_samples() -> None:
+    hits = rng(34).uniform(size=400) < 0.7
+    worse = hits & (rng(35).uniform(size=400) < 0.97)
+    ids = s.samples_digest([f"image{i}" for i in range(400)])
+    before = s.proportion("accuracy", hits, samples=ids)
+    after = s.proportion("accuracy", worse, samples=ids)
+    ends = s.difference_interval(after, before)
+    assert ends.method == "paired bootstrap"
+    expected = s.paired_bootstrap(np.mean, hits, worse)
+    assert (ends.low, ends.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    for other in (
+        s.proportion("accuracy", worse, samples=s.samples_digest(["other"])),
+        s.proportion("accuracy", worse, samples=ids, seed=1),
+        s.proportion("accuracy", worse, samples=ids, replicates=500),
+        s.proportion("accuracy", worse, samples=ids, replicates=0),
+    ):
+        assert s.difference_interval(other, before).method == "MOVER, independent runs"
+    same = s.difference_interval(before, before)
+    assert (same.low, same.high) == (0.0, 0.0)
+
+
+def test_mover_matches_newcombes_difference() -> None:
+    # Newcombe (1998b), table II, method 10, 56/70 - 48/80: 0.0524 to 0.3339.
+    first = s.proportion("accuracy", np.arange(70) < 56, replicates=0)
+    second = s.proportion("accuracy", np.arange(80) < 48, replicates=0)
+    ends = s.difference_interval(first, second)
+    assert (round(ends.low, 4), round(ends.high, 4)) == (0.0524, 0.3339)
+
+
+# --- Many comparisons
+
+
+def test_holm_and_benjamini_hochberg_textbook_values() -> None:
+    p = [0.01, 0.04, 0.03, 0.005]
+    np.testing.assert_allclose(s.holm(p), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(s.benjamini_hochberg(p), [0.02, 0.04, 0.04, 0.02])
+    # Benjamini & Hochberg (1995), section 3.3: 15 p-values, 4 rejected at 0.05; Holm rejects 3.
+    table = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344]
+    table += [0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]
+    assert (s.benjamini_hochberg(table) <= 0.05).sum() == 4
+    assert (s.holm(table) <= 0.05).sum() == 3
+    assert s.holm([]).shape == s.benjamini_hochberg([]).shape == (0,)
+    with pytest.raises(ValueError, match="p-values"):
+        s.holm([0.5, math.nan])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=15))
+def test_adjusted_p_values(p: list[float]) -> None:
+    np.testing.assert_allclose(
+        s.benjamini_hochberg(p), scipy_stats.false_discovery_control(p), atol=1e-12
+    )
+    adjusted = s.holm(p)
+    assert (adjusted >= s.benjamini_hochberg(p) - 1e-12).all()
+    assert (adjusted <= np.minimum(np.array(p) * len(p), 1.0) + 1e-12).all()
+    assert (np.diff(adjusted[np.argsort(p)]) >= 0).all()
+
+
+def test_comparison_confidence() -> None:
+    assert s.comparison_confidence(0.05, 1) == pytest.approx(0.95)
+    assert s.comparison_confidence(0.05, 10) == pytest.approx(1 - 0.0051162, abs=1e-7)
+    assert s.comparison_confidence(0.05, 10, "bonferroni") == pytest.approx(0.995)
+    # The family of m independent intervals misses with the rate asked for.
+    generator = rng(41)
+    level = s.comparison_confidence(0.1, 8)
+    z = s.normal_quantile(0.5 + level / 2)
+    missed = (np.abs(generator.normal(size=(20000, 8))) > z).any(axis=1).mean()
+    assert missed == pytest.approx(0.1, abs=0.01)
+    with pytest.raises(ValueError, match="at least one"):
+        s.comparison_confidence(0.05, 0)
+
+
+# --- Sample size
+
+
+def test_samples_needed() -> None:
+    # Half-width 0.04 at n = 100, distance 0.02: four times the samples.
+    assert s.samples_needed(0.5, 0.46, 0.54, 100, 0.52) == 400
+    assert s.samples_needed(0.5, 0.46, 0.56, 100, 0.52) == 900
+    assert s.samples_needed(0.5, 0.46, 0.56, 100, 0.48) == 400
+    assert s.samples_needed(0.5, 0.46, 0.54, 100, 0.5) is None
+    assert s.samples_needed(math.nan, 0.0, 1.0, 100, 0.5) is None
+    strict = s.samples_needed(0.5, 0.46, 0.54, 100, 0.52, power=0.8)
+    assert strict == math.ceil(400 * ((1.959964 + 0.841621) / 1.959964) ** 2)
+
+
+def test_samples_needed_decides_as_often_as_it_says() -> None:
+    generator = rng(51)
+    truth, bound = 0.8, 0.75
+    pilot = s.wilson(160, 200)
+    n = s.samples_needed(truth, pilot.low, pilot.high, 200, bound, power=0.8)
+    assert n is not None
+    draws = generator.binomial(n, truth, size=600)
+    decided = np.mean([s.wilson(int(k), n).low > bound for k in draws])
+    assert decided == pytest.approx(0.8, abs=0.08)
+
+
+def test_no_torch_is_imported() -> None:
+    code = (
+        "import sys, pytest_cliprobust.figures.statistics, pytest_cliprobust.gating.thresholds, "
+        "pytest_cliprobust.gating.verdict; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,224 @@
+"""Typographic attacks: rendering, placement, and the contract."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from helpers import SIZES, Watch, check_result
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pytest_cliprobust.datasets.loading import load_dataset
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.perturbations import typographic as module
+from pytest_cliprobust.perturbations.registry import _REGISTRY
+
+WORDS = ("dog", "espresso machine", "iPod", "black-and-white colobus monkey", "a")
+
+
+@pytest.fixture(scope="module")
+def stickers() -> torch.Tensor:
+    return module.render_text(WORDS, 20)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(5, 3, 48, 56, generator=torch.Generator().manual_seed(1)) * 0.4 + 0.3
+
+
+SEEDS = torch.arange(5) * 31 + 5
+
+
+def test_render_text_gives_letters_inside_the_sticker(stickers: torch.Tensor) -> None:
+    assert stickers.shape[:2] == (5, 4)
+    assert stickers.min() >= 0
+    assert stickers.max() <= 1
+    alpha = stickers[:, 3]
+    assert (alpha.amax(dim=(1, 2)) == 1).all()
+    border = torch.cat((alpha[:, 0], alpha[:, -1], alpha[:, :, 0], alpha[:, :, -1]), dim=1)
+    assert border.max() == 0
+    ink = ((stickers[:, 0] < 0.2) & (alpha > 0.9)).sum(dim=(1, 2))
+    outline = ((stickers[:, 0] > 0.9) & (alpha > 0.9)).sum(dim=(1, 2))
+    assert (ink > 20).all()
+    assert (outline > 20).all()
+    assert ink[3] > ink[0] > ink[4]  # more letters, more ink
+    # Centred: the blank columns left and right agree.
+    for sticker in alpha:
+        columns = sticker.amax(dim=0).nonzero().flatten()
+        assert abs(int(columns[0]) - (sticker.shape[1] - 1 - int(columns[-1]))) <= 2
+
+
+def test_render_text_card_and_colours() -> None:
+    card = module.render_text(["cup"], 24, ink=(255, 0, 0), outline=None, card=(0, 0, 255))[0]
+    blue = (card[2] > 0.9) & (card[0] < 0.1) & (card[3] == 1)
+    red = (card[0] > 0.9) & (card[2] < 0.1) & (card[3] == 1)
+    assert blue.sum() > red.sum() > 20
+    bare = module.render_text(["cup"], 24, outline=None)[0]
+    assert bare[:3].max() == 0
+
+
+def test_render_text_refuses_what_it_cannot_draw(tmp_path) -> None:
+    with pytest.raises(ClipRobustError, match="empty text"):
+        module.render_text(["cup", " "])
+    with pytest.raises(ClipRobustError, match=r"nofont\.ttf.*give a"):
+        module.render_text(["cup"], font=tmp_path / "nofont.ttf")
+
+
+def test_distractors_never_share_the_name() -> None:
+    names = ("crane", "cup", "crane", "dog")
+    ids = [f"s{i}" for i in range(200)]
+    labels = [i % 4 for i in range(200)]
+    chosen = module.distractors(ids, labels, names, seed=3)
+    assert all(names[c] != names[label] for c, label in zip(chosen, labels, strict=True))
+    assert set(chosen) == {0, 1, 2, 3}
+    assert chosen[50:60] == module.distractors(ids[50:60], labels[50:60], names, seed=3)
+    assert chosen != module.distractors(ids, labels, names, seed=4)
+    assert module.distractors(["x"], [-1], names, seed=0)[0] in range(4)
+    with pytest.raises(ClipRobustError, match="two different class names"):
+        module.distractors(["x"], [0], ("crane", "crane"), seed=0)
+
+
+def test_severity_is_monotone_and_zero_is_the_identity(
+    images: torch.Tensor, stickers: torch.Tensor
+) -> None:
+    perturbation = _REGISTRY["typographic"]
+    results = [perturbation(images, s, seeds=SEEDS, text=stickers) for s in range(6)]
+    assert torch.equal(results[0], images)
+    distance = [(r - images).abs().mean(dim=(1, 2, 3)) for r in results]
+    assert all((b > a).all() for a, b in itertools.pairwise(distance))
+    mildest = {name: ends[0] for name, ends in perturbation.envelope.items()}
+    assert torch.equal(perturbation(images, **mildest, seeds=SEEDS, text=stickers), images)
+
+
+def test_the_word_has_the_stated_size_and_stays_inside(stickers: torch.Tensor) -> None:
+    images = torch.full((5, 3, 120, 160), 0.5)
+    for seed in range(3):
+        result = module.typographic(images, size=0.5, seeds=SEEDS + 1000 * seed, text=stickers)
+        changed = (result - images).abs().amax(dim=1) > 0.02
+        for row, hit in enumerate(changed):
+            rows, columns = hit.any(dim=1).nonzero(), hit.any(dim=0).nonzero()
+            wide, high = int(columns[-1] - columns[0]) + 1, int(rows[-1] - rows[0]) + 1
+            # A tilt of up to 8 degrees widens the box of the tilted word; it may be clipped by it.
+            assert wide <= 80 + 0.14 * high + 4
+            assert high <= 40 + 0.14 * wide + 4
+            if row != 4:  # a single letter is narrow
+                assert wide > 70 or high > 34
+
+
+def test_copies_are_continuous_and_keep_their_place(stickers: torch.Tensor) -> None:
+    images = torch.full((5, 3, 64, 64), 0.5)
+
+    def write(copies: float) -> torch.Tensor:
+        return module.typographic(images, size=0.3, copies=copies, seeds=SEEDS, text=stickers)
+
+    one, faint, two = write(1), write(1.001), write(2)
+    assert (one - faint).abs().max() < 2e-3
+    assert (two != images).float().sum() > 1.5 * (one != images).float().sum()
+    with pytest.raises(ClipRobustError, match="8 is the most"):
+        write(9)
+
+
+def test_rows_are_bit_identical_in_every_batch(
+    images: torch.Tensor, stickers: torch.Tensor
+) -> None:
+    perturbation = _REGISTRY["typographic"]
+    for severity in (1, 5):
+        whole = perturbation(images, severity, seeds=SEEDS, text=stickers)
+        for order in ([0], [3], [4, 1], [2, 0, 4], [4, 3, 2, 1, 0]):
+            part = perturbation(images[order], severity, seeds=SEEDS[order], text=stickers[order])
+            assert torch.equal(part, whole[order])
+
+
+@settings(max_examples=5, deadline=None, derandomize=True, database=None)
+@given(height=SIZES, width=SIZES, severity=st.integers(1, 5), copies=st.floats(0.1, 8))
+@example(height=16, width=16, severity=5, copies=3.0)
+@example(height=512, width=333, severity=3, copies=1.0)
+def test_any_size(
+    stickers: torch.Tensor, height: int, width: int, severity: int, copies: float
+) -> None:
+    images = torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(2))
+    write = _REGISTRY["typographic"]
+    result = write(images, severity, copies=copies, seeds=SEEDS[:3], text=stickers[:3])
+    check_result(result, images)
+    last = write(images[2:], severity, copies=copies, seeds=SEEDS[2:3], text=stickers[2:3])
+    assert torch.equal(last, result[2:])
+
+
+def test_bits_do_not_depend_on_who_goes_along(stickers: torch.Tensor) -> None:
+    # At 224 pixels four samples go at once on the host.
+    images = torch.rand(7, 3, 224, 224, generator=torch.Generator().manual_seed(2))
+    seeds, text = torch.arange(7), stickers[[0, 1, 2, 3, 4, 0, 1]]
+    write = _REGISTRY["typographic"]
+    whole = write(images, 4, seeds=seeds, text=text)
+    for rows in (slice(3, 4), slice(3, 7), slice(0, 4)):
+        assert torch.equal(write(images[rows], 4, seeds=seeds[rows], text=text[rows]), whole[rows])
+
+
+def test_no_pictures_give_no_pictures(images: torch.Tensor, stickers: torch.Tensor) -> None:
+    result = _REGISTRY["typographic"](images[:0], 3, seeds=SEEDS[:0], text=stickers[:0])
+    assert result.shape == (0, 3, 48, 56)
+
+
+@pytest.fixture(scope="module")
+def embedded_text() -> torch.Tensor:
+    """Return words of the embedded benchmark, as large as there, (16, 4, h, w)."""
+    names = load_dataset("clean", profile="quick", limit=1).class_names
+    return module.render_text(names, rows=range(16))
+
+
+@pytest.mark.parametrize("severity", [1, 5])
+def test_never_leaves_the_device_and_needs_little_memory(
+    embedded_text: torch.Tensor, severity: int
+) -> None:
+    with FakeTensorMode():
+        images = torch.empty(16, 3, 224, 224, device="cuda")
+        seeds = torch.empty(16, dtype=torch.int64, device="cuda")
+        text = torch.empty(embedded_text.shape, device="cuda")
+        with Watch() as watch:
+            result = _REGISTRY["typographic"](images, severity, seeds=seeds, text=text)
+        assert result.device == images.device
+        assert result.shape == images.shape
+    assert watch.peak < 12 * 16 * 3 * 224 * 224 * 4
+
+
+def test_needs_little_memory_on_the_host(embedded_text: torch.Tensor) -> None:
+    images = torch.rand(16, 3, 224, 224, generator=torch.Generator().manual_seed(2))
+    with Watch() as watch:
+        _REGISTRY["typographic"](images, 5, seeds=torch.arange(16), text=embedded_text)
+    assert watch.peak < 12 * images.numel() * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_dtypes_and_range(images: torch.Tensor, stickers: torch.Tensor, dtype: torch.dtype) -> None:
+    result = _REGISTRY["typographic"](images.to(dtype), 5, seeds=SEEDS, text=stickers)
+    assert result.dtype == dtype
+    assert result.min() >= 0
+    assert result.max() <= 1
+    assert ((result == images.to(dtype)).float().mean()) > 0.2
+
+
+def test_no_host_round_trip_on_a_fake_accelerator(stickers: torch.Tensor) -> None:
+    with FakeTensorMode():
+        result = _REGISTRY["typographic"](
+            torch.empty(5, 3, 48, 56, device="cuda"),
+            5,
+            seeds=torch.empty(5, dtype=torch.int64, device="cuda"),
+            text=torch.empty(stickers.shape, device="cuda"),
+        )
+        assert result.device.type == "cuda"
+
+
+def test_torch_compile_traces_in_one_graph(images: torch.Tensor, stickers: torch.Tensor) -> None:
+    arguments = {"size": 0.4, "copies": 2.0, "contrast": 0.9, "seeds": SEEDS, "text": stickers}
+    compiled = torch.compile(module.typographic, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(images, **arguments), module.typographic(images, **arguments))
+
+
+def test_gradients_flow(images: torch.Tensor, stickers: torch.Tensor) -> None:
+    images.requires_grad_(True)
+    _REGISTRY["typographic"](images, 3, seeds=SEEDS, text=stickers).sum().backward()
+    assert images.grad is not None
+    assert images.grad.min() < 0.1 < 0.99 < images.grad.max()

@@ -1,0 +1,373 @@
+"""Accuracy, drops, corruption errors and grids against loops, scikit-learn and hand examples."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.bootstrap import Bootstrap, bootstrap_figure, resampled_sums
+from pytest_cliprobust.figures.statistics import difference_interval, interval_at, wilson
+from pytest_cliprobust.properties import accuracy as acc
+from pytest_cliprobust.properties import corruption
+from pytest_cliprobust.properties.factors import factor_figures
+
+RNG = np.random.default_rng(0)
+
+
+def _case(n: int = 200, classes: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(classes, size=n)
+    scores = rng.normal(size=(n, classes))
+    scores[np.arange(n), labels] += 1.0
+    return scores, labels
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_top_k_matches_scikit_learn(k: int) -> None:
+    scores, labels = _case()
+    figure = acc.accuracy(scores, labels, k=k)
+    assert figure.value == pytest.approx(
+        top_k_accuracy_score(labels, scores, k=k, labels=np.arange(8)), abs=1e-12
+    )
+    assert figure.metric == ("accuracy" if k == 1 else f"top{k}_accuracy")
+    assert (figure.n, figure.confidence) == (200, 0.95)
+    ends = wilson(round(figure.value * 200), 200)
+    assert (figure.low, figure.high) == pytest.approx((ends.low, ends.high))
+
+
+def test_ties_go_to_the_first_class_on_every_machine() -> None:
+    scores = np.zeros((4, 4))
+    np.testing.assert_array_equal(
+        acc.correct_top_k(scores, [0, 1, 2, 3], 1), [True, False, False, False]
+    )
+    np.testing.assert_array_equal(
+        acc.correct_top_k(scores, [0, 1, 2, 3], 3), [True, True, True, False]
+    )
+    np.testing.assert_array_equal(acc.predictions(scores), 0)
+
+
+def test_duplicate_class_names_have_exact_ties_and_one_of_them_wins() -> None:
+    scores = np.array([[0.2, 0.9, 0.9]])
+    assert acc.correct_top_k(scores, [1])[0]
+    assert not acc.correct_top_k(scores, [2])[0]
+    assert acc.correct_top_k(scores, [2], 2)[0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 5))
+def test_accuracy_ignores_sample_order_and_monotone_transforms(seed: int, k: int) -> None:
+    scores, labels = _case(40, 5, seed)
+    order = np.random.default_rng(seed).permutation(40)
+    base = acc.accuracy(scores, labels, k=k)
+    assert acc.accuracy(scores[order], labels[order], k=k).value == base.value
+    assert acc.accuracy(np.exp(scores / 10), labels, k=k).value == base.value
+    doubled = acc.accuracy(np.tile(scores, (2, 1)), np.tile(labels, 2), k=k)
+    assert doubled.value == base.value
+    assert doubled.high - doubled.low < base.high - base.low
+
+
+def test_balanced_accuracy_matches_scikit_learn_and_lists_classes() -> None:
+    scores, labels = _case(150, 6, 3)
+    labels[labels == 5] = 4  # a class without samples does not count
+    figure = acc.balanced_accuracy(scores, labels)
+    with pytest.warns(UserWarning, match="y_pred contains classes"):
+        expected = balanced_accuracy_score(labels, scores.argmax(1))
+    assert figure.value == pytest.approx(expected, abs=1e-12)
+    assert [entry["class"] for entry in figure.details["per_class"]] == [0, 1, 2, 3, 4]
+    assert sum(entry["n"] for entry in figure.details["per_class"]) == 150
+    assert figure.low < figure.value < figure.high
+    assert "stratified" in figure.method
+    assert len(figure.replicates) == 1000
+
+
+def test_balanced_accuracy_weighs_classes_and_accuracy_samples() -> None:
+    scores = np.tile([1.0, 0.0], (10, 1))
+    labels = np.array([0] * 9 + [1])
+    assert acc.accuracy(scores, labels).value == 0.9
+    assert acc.balanced_accuracy(scores, labels).value == 0.5
+
+
+def test_all_right_does_not_claim_certainty() -> None:
+    scores = np.eye(3)[np.arange(30) % 3]
+    labels = np.arange(30) % 3
+    for figure in (acc.accuracy(scores, labels), acc.balanced_accuracy(scores, labels)):
+        assert figure.value == figure.high == 1.0
+        assert figure.low == pytest.approx(wilson(30, 30).low)
+        far = interval_at(figure, 0.999)
+        assert far.low < figure.low
+
+
+def test_groups_are_measured_apart() -> None:
+    correct = np.array([True, True, False, False, True, False])
+    groups = ["b", "b", "b", "a", "a", "a"]
+    figures = acc.accuracy_by_group(correct, groups)
+    assert list(figures) == ["a", "b"]
+    assert figures["a"].value == pytest.approx(1 / 3)
+    assert figures["b"].value == pytest.approx(2 / 3)
+    assert figures["a"].n == 3
+    worst = acc.worst_group_accuracy(correct, groups)
+    assert worst.value == pytest.approx(1 / 3)
+    assert worst.details["worst"] == "a"
+    assert worst.low <= worst.value <= worst.high
+
+
+def test_drop_is_paired_and_far_tighter_than_an_unpaired_one() -> None:
+    rng = np.random.default_rng(1)
+    clean = rng.random(1000) < 0.63
+    shifted = clean.copy()
+    shifted[np.flatnonzero(clean)[:19]] = False
+    figure = acc.accuracy_drop_figure(clean, shifted)
+    assert figure.value == pytest.approx(0.019)
+    assert figure.low > 0.0
+    assert (figure.details["lost"], figure.details["gained"]) == (19, 0)
+    one, two = acc.accuracy_figure(clean), acc.accuracy_figure(shifted)
+    unpaired = math.hypot(one.high - one.value, two.value - two.low)
+    assert figure.high - figure.low < 0.5 * unpaired
+
+
+def test_drop_sign_and_antisymmetry() -> None:
+    a, b = RNG.random(100) < 0.7, RNG.random(100) < 0.5
+    one, two = acc.accuracy_drop_figure(a, b), acc.accuracy_drop_figure(b, a)
+    assert one.value == pytest.approx(a.mean() - b.mean())
+    assert one.value == pytest.approx(-two.value)
+    assert (one.low, one.high) == pytest.approx((-two.high, -two.low))
+
+
+def test_no_change_is_no_certainty() -> None:
+    answers = np.ones(20, dtype=bool)
+    figure = acc.accuracy_drop_figure(answers, answers)
+    assert figure.value == 0.0
+    assert figure.low < 0.0 < figure.high
+    far = interval_at(figure, 0.999)
+    assert far.low < figure.low
+    assert far.high > figure.high
+
+
+def test_relative_drop_by_hand_and_undefined_without_clean_accuracy() -> None:
+    clean = np.array([True] * 8 + [False] * 2)
+    shifted = np.array([True] * 6 + [False] * 4)
+    figure = acc.relative_drop_figure(clean, shifted)
+    assert figure.value == pytest.approx(0.25)
+    nothing = acc.relative_drop_figure(np.zeros(5, bool), np.zeros(5, bool))
+    assert math.isnan(nothing.value)
+    assert math.isnan(nothing.low)
+    assert math.isnan(nothing.high)
+
+
+def test_paired_metrics_refuse_other_samples() -> None:
+    with pytest.raises(ClipRobustError, match="3 and 4 samples"):
+        acc.accuracy_drop_figure(np.ones(3, bool), np.ones(4, bool))
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "words"),
+    [
+        (np.zeros((0, 3)), [], "no samples"),
+        ([[0.0, np.nan]], [0], "NaN"),
+        ([[0.0, 1.0]], [2], "outside the label set"),
+        ([[0.0, 1.0]], [-1], "without a class"),
+        ([[0.0, 1.0]], [0, 1], "1 samples but labels"),
+        ([[0.0, 1.0]], [0.0], "integers"),
+        ([0.0, 1.0], [0], r"shape \(N, C\)"),
+    ],
+)
+def test_broken_input_is_told_in_one_line(scores: object, labels: object, words: str) -> None:
+    with pytest.raises(ClipRobustError, match=words) as caught:
+        acc.accuracy(scores, labels)
+    assert "\n" not in str(caught.value)
+
+
+def test_top_5_of_3_classes_is_refused() -> None:
+    with pytest.raises(ClipRobustError, match="top-5"):
+        acc.accuracy(np.zeros((2, 3)), [0, 1], k=5)
+
+
+# --- Corruption errors ------------------------------------------------------------------------------
+
+
+def _answers(accuracies: list[float], n: int = 100) -> np.ndarray:
+    return np.stack([np.arange(n) < round(a * n) for a in accuracies])
+
+
+def test_corruption_error_by_hand() -> None:
+    # Errors 0.1, 0.2, 0.3, 0.4, 0.5 over a baseline of 0.6 on average: 1.5 / 3.
+    correct = _answers([0.9, 0.8, 0.7, 0.6, 0.5])
+    figure = acc.corruption_error(correct, 0.6, baseline="AlexNet", corruption="fog")
+    assert figure.metric == "ce"
+    assert figure.value == pytest.approx(0.5)
+    assert figure.details["baseline"] == "AlexNet"
+
+
+def test_mce_is_the_mean_and_relative_mce_subtracts_clean_errors() -> None:
+    correct = {"fog": _answers([0.8, 0.6]), "snow": _answers([0.5, 0.3])}
+    figures = acc.mean_corruption_error(
+        correct,
+        {"fog": 0.6, "snow": 0.8},
+        baseline="B",
+        clean=_answers([0.9])[0],
+        baseline_clean_error=0.4,
+    )
+    assert figures["ce", "fog"].value == pytest.approx(0.3 / 0.6)
+    assert figures["ce", "snow"].value == pytest.approx(0.6 / 0.8)
+    assert figures["mce", ""].value == pytest.approx((0.5 + 0.75) / 2)
+    assert figures["relative_ce", "fog"].value == pytest.approx((0.3 - 0.1) / 0.2)
+    assert figures["relative_mce", ""].value == pytest.approx((1.0 + 0.5 / 0.4) / 2)
+    for figure in figures.values():
+        assert figure.low < figure.value < figure.high
+
+
+def test_the_baseline_against_itself_has_an_mce_of_one() -> None:
+    correct = {
+        name: _answers([1 - round(error, 2)]) for name, error in acc.ALEXNET_IMAGENET_C.items()
+    }
+    own = {name: float(1 - answers.mean()) for name, answers in correct.items()}
+    figures = acc.mean_corruption_error(correct, own, baseline="itself")
+    assert figures["mce", ""].value == pytest.approx(1.0)
+
+
+def test_mce_over_a_subset_of_corruptions_is_refused() -> None:
+    with pytest.raises(ClipRobustError, match="snow"):
+        acc.mean_corruption_error({"fog": _answers([0.5])}, {"fog": 0.5, "snow": 0.5}, baseline="B")
+    with pytest.raises(ClipRobustError, match="divide"):
+        acc.mean_corruption_error({"fog": _answers([0.5])}, {"fog": 0.0}, baseline="B")
+
+
+# --- Grids ------------------------------------------------------------------------------------------
+
+
+def test_grid_figures_match_loops() -> None:
+    rng = np.random.default_rng(5)
+    clean = rng.random(120) < 0.8
+    correct = rng.random((3, 4, 120)) < np.linspace(0.75, 0.3, 4)[None, :, None]
+    names, severities = ["fog", "snow", "jpeg"], [1, 2, 3, 5]
+    figures = corruption.corruption_figures(clean, correct, names, severities)
+    assert figures["mean_corruption_accuracy"].value == pytest.approx(correct.mean())
+    assert figures["mean_corruption_drop"].value == pytest.approx(clean.mean() - correct.mean())
+    assert figures["relative_corruption_drop"].value == pytest.approx(
+        1 - correct.mean() / clean.mean()
+    )
+    by_kind = [clean.mean() - correct[k].mean() for k in range(3)]
+    worst = figures["worst_corruption_drop"]
+    assert worst.value == pytest.approx(max(by_kind))
+    assert worst.details["worst"] == names[int(np.argmax(by_kind))]
+    steps = [correct[k, s + 1].mean() <= correct[k, s].mean() for k in range(3) for s in range(3)]
+    assert figures["severity_monotonicity"].value == pytest.approx(np.mean(steps))
+    assert figures["mean_corruption_accuracy"].details["accuracies"]["snow"]["5"] == pytest.approx(
+        correct[1, 3].mean()
+    )
+    drops = corruption.corruption_drops(clean, correct, names, severities)
+    assert drops["jpeg", 5].value == pytest.approx(clean.mean() - correct[2, 3].mean())
+    assert drops["jpeg", 5].metric == "accuracy_drop"
+
+
+def test_severity_that_is_clean_has_no_drop_and_falling_accuracy_is_monotone() -> None:
+    clean = _answers([0.9])[0]
+    correct = _answers([0.9, 0.7, 0.4])[None]
+    figures = corruption.corruption_figures(clean, correct, ["fog"], [0, 3, 5])
+    assert figures["severity_monotonicity"].value == 1.0
+    assert figures["severity_monotonicity"].details["kendall_tau"]["fog"] == -1.0
+    assert corruption.corruption_drops(clean, correct, ["fog"], [0, 3, 5])["fog", 0].value == 0.0
+    rising = corruption.corruption_figures(clean, correct[:, ::-1], ["fog"], [1, 2, 3])
+    assert rising["severity_monotonicity"].value == 0.0
+
+
+def test_grid_of_another_shape_is_refused() -> None:
+    with pytest.raises(ClipRobustError, match="corruption grid"):
+        corruption.corruption_figures(np.ones(4, bool), np.ones((1, 2, 5), bool), ["fog"], [1, 2])
+    with pytest.raises(ClipRobustError, match="ascend"):
+        corruption.corruption_figures(np.ones(4, bool), np.ones((1, 2, 4), bool), ["fog"], [2, 1])
+
+
+# --- The bootstrap behind it ------------------------------------------------------------------------
+
+
+def test_resampled_sums_are_the_sums_over_resampled_rows() -> None:
+    columns = RNG.normal(size=(30, 4))
+    settings_ = Bootstrap(replicates=50, seed=3)
+    got = resampled_sums(columns, settings_)
+    rows = np.concatenate(list(settings_.plan(30).indices()))
+    want = np.stack([columns[r].sum(axis=0) for r in rows])
+    np.testing.assert_allclose(got, want, atol=1e-10)
+
+
+def test_sparse_and_dense_columns_give_bit_identical_sums() -> None:
+    from scipy import sparse
+
+    columns = RNG.normal(size=(40, 6)) * (RNG.random((40, 6)) < 0.4)
+    dense = resampled_sums(columns, Bootstrap(replicates=20))
+    assert np.array_equal(
+        resampled_sums(sparse.csr_array(columns), Bootstrap(replicates=20)), dense
+    )
+    # Nor does it matter with what else they are computed.
+    assert np.array_equal(
+        resampled_sums(columns[:, :1].copy() * 1.0, Bootstrap(replicates=20)).round(9)[:, 0],
+        dense[:, 0].round(9),
+    )
+
+
+def test_two_runs_on_the_same_samples_are_compared_in_pairs() -> None:
+    rng = np.random.default_rng(6)
+    scores, labels = _case(400, 5, 6)
+    later = scores.copy()
+    later[:8] = np.roll(later[:8], 1, axis=1)
+    run = Bootstrap(samples="clean")
+    one = acc.balanced_accuracy(scores, labels, bootstrap=run)
+    two = acc.balanced_accuracy(later, labels, bootstrap=run)
+    paired = difference_interval(two, one)
+    assert paired.method == "paired bootstrap"
+    alone = acc.balanced_accuracy(later, labels)
+    apart = difference_interval(alone, acc.balanced_accuracy(scores, labels))
+    assert paired.high - paired.low < 0.5 * (apart.high - apart.low)
+    # Groups pair as well, each with itself only.
+    groups = list(rng.choice(["x", "y"], size=400))
+    before = acc.accuracy_by_group(acc.correct_top_k(scores, labels), groups, bootstrap=run)
+    after = acc.accuracy_by_group(acc.correct_top_k(later, labels), groups, bootstrap=run)
+    assert before["x"].details["resampling"] == after["x"].details["resampling"]
+    assert before["x"].details["resampling"] != before["y"].details["resampling"]
+
+
+def test_undefined_values_have_no_interval() -> None:
+    figure = bootstrap_figure("m", float("nan"), np.array([0.1, 0.2]), 5, Bootstrap(replicates=2))
+    assert math.isnan(figure.low)
+    assert math.isnan(figure.high)
+
+
+def test_intervals_cover_the_truth() -> None:
+    """Drop and balanced accuracy: 95% intervals hold the truth in about 95% of 120 draws."""
+    rng = np.random.default_rng(7)
+    hits = {"drop": 0, "balanced": 0}
+    for _ in range(120):
+        clean = rng.random(150) < 0.8
+        shifted = np.where(rng.random(150) < 0.3, rng.random(150) < 0.4, clean)
+        figure = acc.accuracy_drop_figure(clean, shifted, bootstrap=Bootstrap(replicates=2))
+        hits["drop"] += figure.low <= 0.3 * 0.4 <= figure.high
+        labels = np.arange(150) % 3
+        right = rng.random(150) < np.array([0.9, 0.6, 0.3])[labels]
+        scores = np.eye(3)[np.where(right, labels, (labels + 1) % 3)]
+        balanced = acc.balanced_accuracy(scores, labels, bootstrap=Bootstrap(replicates=300))
+        hits["balanced"] += balanced.low <= 0.6 <= balanced.high
+    # Binomial(120, 0.95) falls below 106 once in two thousand cases.
+    assert min(hits.values()) >= 106
+
+
+# --- Factors ----------------------------------------------------------------------------------------
+
+
+def test_error_ratio_by_hand_over_annotated_images_only() -> None:
+    #      pose: 1 of 2 wrong; style: 0 of 2 wrong; the rest must not count.
+    correct = np.array([True, False, True, True, False, False, False])
+    factors = ["pose", "pose", "style", "style", "", "prototype", "none"]
+    figures = factor_figures(correct, factors)
+    assert list(figures) == ["pose", "style"]
+    assert figures["pose"]["error_ratio"].value == pytest.approx(0.5 / 0.25)
+    assert figures["style"]["error_ratio"].value == 0.0
+    assert figures["pose"]["error_ratio"].details["annotated"] == 4
+    assert figures["pose"]["error_ratio"].details["overall_accuracy"] == 0.75
+    assert figures["pose"]["factor_accuracy"].value == 0.5
+    assert figures["pose"]["factor_accuracy"].n == 2

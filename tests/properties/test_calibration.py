@@ -1,0 +1,352 @@
+"""Calibration against textbook loops, scikit-learn and hand examples, and the published pitfalls."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss
+
+from pytest_cliprobust.engine.head import probabilities
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.bootstrap import Bootstrap, resampled_sums
+from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.properties import calibration as cal
+
+FEW = Bootstrap(replicates=200)
+
+
+def textbook_ece(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
+    """Guo et al. 2017, equation 3, bin by bin; [low, high), the last bin closed."""
+    total = 0.0
+    for b in range(bins):
+        low, high = b / bins, (b + 1) / bins
+        inside = (confidence >= low) & ((confidence < high) | (b == bins - 1))
+        if inside.any():
+            gap = abs(correct[inside].mean() - confidence[inside].mean())
+            total += inside.sum() / len(confidence) * gap
+    return total
+
+
+def _case(
+    n: int = 300, classes: int = 5, seed: int = 0, scale: float = 3.0
+) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, classes)) * scale
+    chances = probabilities(logits)
+    labels = np.array([rng.choice(classes, p=row) for row in chances])
+    return logits, labels
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 20))
+def test_ece_matches_the_textbook(seed: int, n: int, bins: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Many values on bin edges and at both ends, where implementations differ.
+    confidence = rng.choice(np.append(np.arange(bins + 1) / bins, rng.random(5)), size=n)
+    correct = rng.random(n) < 0.5
+    got = cal.expected_calibration_error(confidence, correct, bins)
+    assert got == pytest.approx(textbook_ece(confidence, correct, bins), abs=1e-12)
+    order = rng.permutation(n)
+    assert cal.expected_calibration_error(confidence[order], correct[order], bins) == pytest.approx(
+        got, abs=1e-12
+    )
+    assert cal.expected_calibration_error(
+        np.tile(confidence, 3), np.tile(correct, 3), bins
+    ) == pytest.approx(got, abs=1e-12)
+
+
+def test_confidence_of_one_is_in_the_last_bin() -> None:
+    # torchmetrics#3510 puts 1.0 in a bin of its own: |0.5 - 0.97|·½ and |1 - 1|·… do not cancel.
+    confidence = np.array([1.0, 1.0, 0.94, 0.94])
+    correct = np.array([0.0, 1.0, 1.0, 1.0])
+    # One bin: mean confidence 0.97, accuracy 0.75. Apart: ½·0.5 + ½·0.06 = 0.28.
+    assert cal.expected_calibration_error(confidence, correct, 15) == pytest.approx(0.22)
+    assert cal.equal_width_bins(confidence, 15).tolist() == [14, 14, 14, 14]
+    assert cal.equal_width_bins(np.array([0.0, 1 / 15, 0.2]), 15).tolist() == [0, 1, 3]
+
+
+def test_the_number_of_bins_is_a_parameter() -> None:
+    confidence, correct = np.array([0.6, 0.9]), np.array([1.0, 0.0])
+    assert cal.expected_calibration_error(confidence, correct, 1) == pytest.approx(0.25)
+    assert cal.expected_calibration_error(confidence, correct, 15) == pytest.approx(0.65)
+    with pytest.raises(ClipRobustError, match="at least 1"):
+        cal.expected_calibration_error(confidence, correct, 0)
+
+
+def test_logits_are_no_confidences() -> None:
+    with pytest.raises(ClipRobustError, match="not logits"):
+        cal.expected_calibration_error([1.5], [1.0])
+
+
+def test_adaptive_ece_by_hand_and_with_ties() -> None:
+    confidence = np.array([0.9, 0.1, 0.3, 0.7])
+    correct = np.array([1.0, 0.0, 1.0, 0.0])
+    # Two bins of two: |0.2 - 0.5|/2 + |0.8 - 0.5|/2.
+    assert cal.adaptive_calibration_error(confidence, correct, 2) == pytest.approx(0.3)
+    # Equal confidences are exchangeable: every order gives the same, 0.5 ± 0.
+    same = np.full(6, 0.5)
+    hits = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(6)
+        assert cal.adaptive_calibration_error(same, hits[order], 3) == pytest.approx(0.0, abs=1e-15)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 50), st.integers(1, 8))
+def test_adaptive_ece_matches_array_split_without_ties(seed: int, n: int, bins: int) -> None:
+    rng = np.random.default_rng(seed)
+    confidence, correct = rng.random(n), (rng.random(n) < 0.5).astype(float)
+    order = np.argsort(confidence)
+    parts = np.array_split(order, min(bins, n))
+    want = sum(abs(confidence[p].mean() - correct[p].mean()) * len(p) for p in parts) / n
+    got = cal.adaptive_calibration_error(confidence, correct, bins)
+    assert got == pytest.approx(want, abs=1e-12)
+    shuffled = rng.permutation(n)
+    assert cal.adaptive_calibration_error(
+        confidence[shuffled], correct[shuffled], bins
+    ) == pytest.approx(got, abs=1e-12)
+
+
+def test_classwise_ece_is_the_mean_of_one_class_at_a_time() -> None:
+    logits, labels = _case(80, 4)
+    probs = probabilities(logits)
+    want = np.mean([textbook_ece(probs[:, c], labels == c) for c in range(4)])
+    assert cal.classwise_calibration_error(probs, labels) == pytest.approx(want, abs=1e-12)
+    figure = cal.calibration_figures(logits, labels, bootstrap=FEW)["classwise_ece"]
+    assert figure.value == pytest.approx(want, abs=1e-12)
+
+
+def test_classwise_ece_in_blocks_of_classes_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = _case(60, 7)
+    whole = cal.calibration_figures(logits, labels, bootstrap=FEW)["classwise_ece"]
+    monkeypatch.setattr(cal, "_CLASSWISE_CHUNK", 130)
+    parts = cal.calibration_figures(logits, labels, bootstrap=FEW)["classwise_ece"]
+    assert parts.value == pytest.approx(whole.value, abs=1e-12)
+    np.testing.assert_allclose(parts.replicates, whole.replicates, atol=1e-10)
+
+
+def test_figures_match_loops_and_scikit_learn() -> None:
+    logits, labels = _case()
+    probs = probabilities(logits)
+    figures = cal.calibration_figures(logits, labels, bootstrap=FEW)
+    confidence, right = probs.max(1), probs.argmax(1) == labels
+    assert figures["ece"].value == pytest.approx(textbook_ece(confidence, right), abs=1e-12)
+    assert figures["adaptive_ece"].value == pytest.approx(
+        cal.adaptive_calibration_error(confidence, right), abs=1e-12
+    )
+    assert figures["nll"].value == pytest.approx(log_loss(labels, probs), abs=1e-10)
+    assert figures["nll"].unit == "nats"
+    brier = np.mean(
+        [((row - np.eye(5)[y]) ** 2).sum() for row, y in zip(probs, labels, strict=True)]
+    )
+    assert figures["brier"].value == pytest.approx(brier, abs=1e-12)
+    assert figures["signed_gap"].value == pytest.approx(confidence.mean() - right.mean())
+    assert set(figures) <= set(METRICS)
+    for figure in figures.values():
+        assert figure.n == 300
+        assert figure.low <= figure.value <= figure.high
+        assert figure.low < figure.high
+        assert len(figure.replicates) == 200
+
+
+def test_replicates_are_the_metric_of_the_resampled_data() -> None:
+    logits, labels = _case(50, 4)
+    boot = Bootstrap(replicates=20)
+    figures = cal.calibration_figures(logits, labels, bootstrap=boot)
+    probs = probabilities(logits)
+    rows = np.concatenate(list(boot.plan(50).indices()))
+    for number, drawn in enumerate(rows):
+        confidence, right = probs[drawn].max(1), probs[drawn].argmax(1) == labels[drawn]
+        assert figures["ece"].replicates[number] == pytest.approx(
+            textbook_ece(confidence, right), abs=1e-9
+        )
+        assert figures["classwise_ece"].replicates[number] == pytest.approx(
+            cal.classwise_calibration_error(probs[drawn], labels[drawn]), abs=1e-9
+        )
+        assert figures["nll"].replicates[number] == pytest.approx(
+            log_loss(labels[drawn], probs[drawn], labels=np.arange(4)), abs=1e-9
+        )
+
+
+def test_reliability_diagram_adds_up() -> None:
+    logits, labels = _case()
+    details = cal.calibration_figures(logits, labels, bootstrap=FEW)["ece"].details
+    bins = details["reliability"]
+    assert len(bins) == 15
+    assert sum(b["n"] for b in bins) == 300
+    assert (bins[0]["low"], bins[-1]["high"]) == (0.0, 1.0)
+    ece = sum(b["n"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["n"]) / 300
+    probs = probabilities(logits)
+    assert ece == pytest.approx(textbook_ece(probs.max(1), probs.argmax(1) == labels), abs=1e-12)
+    assert all(b["confidence"] is None for b in bins if b["n"] == 0)
+
+
+def test_gap_tells_over_from_under_confidence() -> None:
+    logits, labels = _case(400, 5, 1)
+    over = cal.calibration_figures(logits * 4, labels, bootstrap=FEW)["signed_gap"]
+    under = cal.calibration_figures(logits / 4, labels, bootstrap=FEW)["signed_gap"]
+    assert over.low > 0.0
+    assert under.high < 0.0
+
+
+# --- Temperature ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("true", [0.4, 1.0, 3.0])
+def test_the_temperature_that_made_the_data_is_found(true: float) -> None:
+    logits, labels = _case(3000, 5, 20)
+    ids = [f"c{i}" for i in range(3000)]
+    fitted, figure = cal.temperature_figure(logits * true, labels, ids, bootstrap=FEW)
+    assert figure.low < true < figure.high
+    assert fitted.value == figure.value
+    assert fitted.nll_after <= fitted.nll_before
+    assert not fitted.at_limit
+    # Against a grid in steps of 2%.
+    grid = true * np.exp(np.linspace(-0.4, 0.4, 41))
+    rows = np.arange(3000)
+    nlls = [-np.log(probabilities(logits * true / t)[rows, labels]).mean() for t in grid]
+    assert fitted.value == pytest.approx(grid[int(np.argmin(nlls))], rel=0.011)
+    assert fitted.nll_after <= min(nlls) + 1e-12
+
+
+def test_temperature_replicates_are_the_fits_of_the_resamples() -> None:
+    logits, labels = _case(120, 3, 3)
+    boot = Bootstrap(replicates=6)
+    _, figure = cal.temperature_figure(logits * 2, labels, bootstrap=boot)
+    rows = np.concatenate(list(boot.plan(120).indices()))
+    for number, drawn in enumerate(rows):
+        again = cal.fit_temperature(logits[drawn] * 2, labels[drawn])
+        assert figure.replicates[number] == pytest.approx(again.value, rel=2e-3)
+
+
+def test_scaling_keeps_accuracy_and_mends_calibration() -> None:
+    logits, labels = _case(2000, 5, 4)
+    ids = [f"s{i}" for i in range(2000)]
+    chosen = cal.calibration_split(ids)
+    names = np.array(ids)
+    fitted = cal.fit_temperature(logits[chosen] * 5, labels[chosen], list(names[chosen]))
+    rest = ~chosen
+    before = cal.calibration_figures(logits[rest] * 5, labels[rest], bootstrap=FEW)
+    after = cal.calibration_figures(
+        logits[rest] * 5, labels[rest], temperature=fitted, ids=list(names[rest]), bootstrap=FEW
+    )
+    assert after["ece_scaled"].high < before["ece"].low
+    assert after["ece_scaled"].details["accuracy"] == before["ece"].details["accuracy"]
+    assert after["ece_scaled"].details["temperature"] == fitted.value
+    assert set(after) <= set(METRICS)
+    # Held fixed under a shift: the same temperature, whatever the shifted data would prefer.
+    shifted = cal.calibration_figures(
+        logits[rest], labels[rest], temperature=fitted, ids=list(names[rest]), bootstrap=FEW
+    )
+    assert shifted["signed_gap_scaled"].high < 0.0
+
+
+def test_evaluating_on_the_calibration_split_is_refused() -> None:
+    logits, labels = _case(10)
+    fitted = cal.fit_temperature(logits, labels, [f"i{i}" for i in range(10)])
+    with pytest.raises(ClipRobustError, match="'i3'"):
+        cal.calibration_figures(
+            logits[:1], labels[:1], temperature=fitted, ids=["i3"], bootstrap=FEW
+        )
+    with pytest.raises(ClipRobustError, match="pass the sample ids"):
+        cal.calibration_figures(logits, labels, temperature=fitted, bootstrap=FEW)
+
+
+def test_the_split_goes_by_id_and_by_nothing_else() -> None:
+    ids = [f"image-{i:04d}" for i in range(1000)]
+    chosen = cal.calibration_split(ids, 0.3)
+    assert 0.25 < chosen.mean() < 0.35
+    np.testing.assert_array_equal(cal.calibration_split(ids[::-1], 0.3), chosen[::-1])
+    np.testing.assert_array_equal(cal.calibration_split(ids[200:500], 0.3), chosen[200:500])
+    assert (cal.calibration_split(ids, 0.3, seed=1) != chosen).any()
+    with pytest.raises(ClipRobustError, match="fraction"):
+        cal.calibration_split(ids, 1.0)
+    with pytest.raises(ClipRobustError, match="empty"):
+        cal.calibration_split(["one"], 0.5)
+
+
+def test_separable_data_stop_at_the_limit_and_say_so() -> None:
+    logits = np.eye(3)[np.arange(30) % 3]
+    fitted = cal.fit_temperature(logits, np.arange(30) % 3)
+    assert fitted.at_limit
+    assert fitted.nll_after == pytest.approx(0.0, abs=1e-9)
+    random = np.random.default_rng(0)
+    useless = cal.fit_temperature(
+        random.normal(size=(50, 3)) - 9 * np.eye(3)[np.arange(50) % 3], np.arange(50) % 3
+    )
+    assert useless.at_limit
+    assert useless.value > 50
+
+
+# --- Sigmoid models ---------------------------------------------------------------------------------
+
+
+def test_sigmoid_models_get_the_softmax_headline_and_their_sigmoid_beside_it() -> None:
+    logits, labels = _case()
+    plain = cal.calibration_figures(logits, labels, bootstrap=FEW)
+    both = cal.calibration_figures(logits - 7.0, labels, probability="sigmoid", bootstrap=FEW)
+    assert set(both) - set(plain) == {"ece_sigmoid", "signed_gap_sigmoid"}
+    assert both["ece"].value == pytest.approx(plain["ece"].value, abs=1e-9)
+    top = probabilities(logits - 7.0, "sigmoid").max(1)
+    right = logits.argmax(1) == labels
+    assert both["ece_sigmoid"].value == pytest.approx(textbook_ece(top, right), abs=1e-12)
+    gap = both["signed_gap_sigmoid"]
+    assert gap.value == pytest.approx(top.mean() - right.mean())
+    assert gap.low < gap.value < gap.high < 0.0
+
+
+# --- Intervals --------------------------------------------------------------------------------------
+
+
+def test_a_thousand_replicates_of_a_thousand_samples_take_a_tenth_of_a_second() -> None:
+    confidence = np.random.default_rng(0).random(1000)
+    columns = cal._bin_columns(cal.equal_width_bins(confidence), confidence - 0.5, 15)
+    times = []
+    for seed in range(5):  # another seed each time, so that no resampling is reused
+        start = time.process_time()
+        replicates = np.abs(resampled_sums(columns, Bootstrap(seed=seed))).sum(axis=1) / 1000
+        times.append(time.process_time() - start)
+        assert replicates.shape == (1000,)
+    assert min(times) < 0.1
+
+
+def test_ece_intervals_hold_the_truth_where_percentiles_do_not() -> None:
+    """Accuracy is confidence - 0.04 throughout, so that the true ECE is 0.04; 60 draws of 400."""
+    rng = np.random.default_rng(8)
+    basic = percentile = 0
+    for _ in range(60):
+        confidence = 0.5 + 0.5 * rng.beta(3, 3, size=400)
+        wrong = rng.random(400) > confidence - 0.04
+        logits = np.stack([np.log(confidence), np.log(1.0 - confidence)], axis=1)
+        figure = cal.calibration_figures(logits, wrong.astype(int), bootstrap=FEW)["ece"]
+        basic += figure.low <= 0.04 <= figure.high
+        low, high = np.quantile(figure.replicates, [0.025, 0.975])
+        percentile += low <= 0.04 <= high
+    assert basic >= 50
+    assert percentile < basic
+
+
+def test_perfect_answers_do_not_claim_certainty() -> None:
+    logits = np.eye(3)[np.arange(30) % 3] * 1000.0
+    figure = cal.calibration_figures(logits, np.arange(30) % 3, bootstrap=FEW)["ece"]
+    assert figure.value == 0.0
+    assert figure.high > 0.05
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "words"),
+    [
+        ([[0.0, np.nan]], [0], "NaN"),
+        ([[0.0, 1.0]], [-1], "outside the label set"),
+        (np.zeros((0, 2)), [], "no samples"),
+    ],
+)
+def test_broken_input_is_refused(logits: object, labels: object, words: str) -> None:
+    with pytest.raises(ClipRobustError, match=words):
+        cal.calibration_figures(logits, labels)
+    with pytest.raises(ClipRobustError, match=words):
+        cal.fit_temperature(logits, labels)

@@ -1,0 +1,298 @@
+"""OOD scores and detection against loops, scikit-learn, pytorch-ood and the published pitfalls."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from pytest_cliprobust.engine.head import cosine_similarities, unit_rows
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.metrics import METRICS, OOD_SCORES
+from pytest_cliprobust.properties import ood
+
+RNG = np.random.default_rng(0)
+FEW = Bootstrap(replicates=200)
+
+
+def _unit(n: int, width: int, seed: int) -> np.ndarray:
+    return unit_rows(np.random.default_rng(seed).normal(size=(n, width)))
+
+
+IMAGES, TEXT = _unit(40, 16, 1), _unit(6, 16, 2)
+COSINES = cosine_similarities(IMAGES, TEXT)
+
+
+# --- Scores -----------------------------------------------------------------------------------------
+
+
+def test_scores_by_hand() -> None:
+    cosines = np.array([[0.3, 0.1], [0.2, 0.2]])
+    assert ood.mcm(cosines) == pytest.approx([1 / (1 + math.exp(-0.2)), 0.5])
+    logits = 100 * cosines
+    assert ood.msp(logits) == pytest.approx([1 / (1 + math.exp(-20)), 0.5])
+    assert ood.max_logit(logits) == pytest.approx([30.0, 20.0])
+    assert ood.energy(logits) == pytest.approx(logsumexp(logits, axis=1))
+
+
+def test_mcm_takes_cosines_and_not_logits() -> None:
+    with pytest.raises(ClipRobustError, match="look like logits"):
+        ood.mcm(100 * COSINES)
+    # At the logit scale it is another score, MSP.
+    assert np.argsort(ood.mcm(COSINES)).tolist() != np.argsort(ood.msp(100 * COSINES)).tolist()
+    np.testing.assert_allclose(ood.mcm(COSINES, 0.01), ood.msp(100 * COSINES), atol=1e-12)
+
+
+def test_every_score_is_higher_for_in_distribution() -> None:
+    """Images near the class texts against images that point away from them."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(6, size=80)
+    inside = unit_rows(TEXT[labels] + 0.1 * rng.normal(size=(80, 16)))
+    # Away from all classes: what is left after removing the span of the texts.
+    basis = np.linalg.svd(TEXT)[2][:6]
+    noise = rng.normal(size=(80, 16))
+    outside = unit_rows(noise - noise @ basis.T @ basis)
+    negative = unit_rows(rng.normal(size=(30, 16)) @ (np.eye(16) - basis.T @ basis))
+    bank, bank_labels = inside[40:], labels[40:]
+
+    def scores(images: np.ndarray) -> dict[str, np.ndarray]:
+        cosines = cosine_similarities(images, TEXT)
+        patches = cosine_similarities(np.repeat(images, 3, axis=0), TEXT).reshape(-1, 3, 6)
+        return {
+            "mcm": ood.mcm(cosines),
+            "msp": ood.msp(100 * cosines),
+            "max_logit": ood.max_logit(100 * cosines),
+            "energy": ood.energy(100 * cosines),
+            "neglabel": ood.neglabel(cosines, cosine_similarities(images, negative), groups=5),
+            "gl_mcm": ood.gl_mcm(cosines, patches),
+            "knn": ood.knn(images, bank, k=3),
+            "mahalanobis": ood.mahalanobis(images, bank, bank_labels),
+        }
+
+    ours, theirs = scores(inside[:40]), scores(outside)
+    assert set(ours) == set(OOD_SCORES)
+    for name in ours:
+        area = ood.detection_figures(ours[name], theirs[name], name, bootstrap=FEW)[f"auroc_{name}"]
+        assert area.value > 0.9, name
+
+
+def test_neglabel_matches_a_loop_and_drops_the_remainder() -> None:
+    negative = cosine_similarities(IMAGES, _unit(11, 16, 5))
+    got = ood.neglabel(COSINES, negative, groups=3, temperature=0.05, seed=4)
+    order = np.random.default_rng(4).permutation(9).reshape(3, 3)
+    for i in range(len(IMAGES)):
+        parts = []
+        for members in order:
+            both = np.concatenate([COSINES[i], negative[i, members]]) / 0.05
+            parts.append(np.exp(logsumexp(both[:6]) - logsumexp(both)))
+        assert got[i] == pytest.approx(np.mean(parts), abs=1e-12)
+    # Labels 10 and 11, the remainder, do not count.
+    changed = negative.copy()
+    changed[:, 9:] = 1.0
+    again = ood.neglabel(COSINES, changed, groups=3, temperature=0.05, seed=4)
+    np.testing.assert_array_equal(again, got)
+    one = ood.neglabel(COSINES, negative, groups=1)
+    both = np.concatenate([COSINES, negative], axis=1) * 100
+    np.testing.assert_allclose(one, np.exp(logsumexp(both[:, :6], 1) - logsumexp(both, 1)))
+    with pytest.raises(ClipRobustError, match="12 groups"):
+        ood.neglabel(COSINES, negative, groups=12)
+
+
+def test_negative_labels_are_the_least_similar_ones() -> None:
+    own = np.eye(3)
+    pool = np.array([[1.0, 0, 0], [-1, 0, 0], [-0.6, -0.8, 0], [0, 0, 1.0]])
+    # Largest similarity to any ID label (100th percentile): 1, 0, 0, 1.
+    assert ood.mine_negative_labels(pool, own, keep=2, percentile=1.0).tolist() == [1, 2]
+    # Median: 0, 0, -0.6, 0.
+    assert ood.mine_negative_labels(pool, own, keep=1, percentile=0.5).tolist() == [2]
+    with pytest.raises(ClipRobustError, match="keep 5 of 4"):
+        ood.mine_negative_labels(pool, own, keep=5)
+
+
+def test_gl_mcm_adds_the_best_patch() -> None:
+    patches = RNG.uniform(-0.5, 0.5, size=(40, 4, 6))
+    local = np.exp(patches) / np.exp(patches).sum(-1, keepdims=True)
+    want = ood.mcm(COSINES) + 0.5 * local.max(axis=(1, 2))
+    np.testing.assert_allclose(ood.gl_mcm(COSINES, patches, weight=0.5), want, atol=1e-12)
+    with pytest.raises(ClipRobustError, match="GL-MCM"):
+        ood.gl_mcm(COSINES, patches[:3])
+
+
+def test_knn_is_the_distance_to_the_kth_neighbour() -> None:
+    bank = _unit(25, 16, 6)
+    for k in (1, 7, 25):
+        want = np.sort(np.linalg.norm(IMAGES[:, None] - bank[None], axis=2), axis=1)[:, k - 1]
+        np.testing.assert_allclose(ood.knn(3.0 * IMAGES, 0.5 * bank, k=k), -want, atol=1e-6)
+    with pytest.raises(ClipRobustError, match="k = 26"):
+        ood.knn(IMAGES, bank, k=26)
+
+
+def test_mahalanobis_matches_the_formula_and_survives_few_samples() -> None:
+    rng = np.random.default_rng(7)
+    bank, labels = rng.normal(size=(90, 4)), np.arange(90) % 3
+    queries = rng.normal(size=(10, 4))
+    means = np.stack([bank[labels == c].mean(0) for c in range(3)])
+    centred = bank - means[labels]
+    precision = np.linalg.inv(centred.T @ centred / 90)
+    want = [min((q - m) @ precision @ (q - m) for m in means) for q in queries]
+    got = ood.mahalanobis(queries, bank, labels, covariance="empirical")
+    np.testing.assert_allclose(got, -np.array(want), rtol=1e-9)
+    few, wide = rng.normal(size=(6, 20)), rng.normal(size=(4, 20))
+    assert np.isfinite(ood.mahalanobis(wide, few, np.arange(6) % 2)).all()
+    with pytest.raises(ClipRobustError, match="ledoit_wolf"):
+        ood.mahalanobis(wide, few, np.arange(6) % 2, covariance="empirical")
+
+
+def test_scores_agree_with_pytorch_ood() -> None:
+    import torch
+    from pytorch_ood import detector as detectors
+
+    images, text = torch.from_numpy(IMAGES), torch.from_numpy(TEXT)
+    logits = torch.from_numpy(100 * COSINES)
+    # Theirs are outlier scores: the signs differ (pytorch-ood#143 was such a slip).
+    mcm = detectors.MCM(None, text).predict_features(images).numpy()
+    np.testing.assert_allclose(ood.mcm(COSINES), -mcm, atol=1e-6)
+    np.testing.assert_allclose(
+        ood.energy(100 * COSINES), -detectors.EnergyBased.score(logits).numpy(), atol=1e-9
+    )
+    np.testing.assert_allclose(
+        ood.max_logit(100 * COSINES), -detectors.MaxLogit.score(logits).numpy(), atol=1e-9
+    )
+    np.testing.assert_allclose(
+        ood.msp(100 * COSINES), -detectors.MaxSoftmax.score(logits).numpy(), atol=1e-9
+    )
+
+
+# --- Detection --------------------------------------------------------------------------------------
+
+
+def _detect(inside: np.ndarray, outside: np.ndarray, boot: Bootstrap = FEW) -> dict[str, object]:
+    return {
+        k.removesuffix("_x"): v
+        for k, v in ood.detection_figures(inside, outside, "x", bootstrap=boot).items()
+    }
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 40), st.integers(2, 40), st.booleans())
+def test_detection_matches_scikit_learn(seed: int, m: int, n: int, ties: bool) -> None:
+    rng = np.random.default_rng(seed)
+    inside, outside = rng.normal(0.7, 1, m), rng.normal(0, 1, n)
+    if ties:
+        inside, outside = inside.round(), outside.round()
+    figures = _detect(inside, outside, Bootstrap(replicates=2))
+    truth, scores = np.repeat([1, 0], [m, n]), np.concatenate([inside, outside])
+    assert figures["auroc"].value == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    assert figures["aupr_in"].value == pytest.approx(average_precision_score(truth, scores))
+    assert figures["aupr_out"].value == pytest.approx(average_precision_score(1 - truth, -scores))
+    fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
+    assert figures["fpr95"].value == pytest.approx(fpr[np.argmax(tpr >= 0.95)], abs=1e-12)
+
+
+def test_scores_far_outside_the_unit_interval_are_taken_as_they_are() -> None:
+    # torchmetrics#2819 squashes such scores by a sigmoid, which ties them all: 0.5.
+    rng = np.random.default_rng(1)
+    inside, outside = 60 + rng.normal(4, 3, 100), 60 + rng.normal(0, 3, 100)
+    value = _detect(inside, outside)["auroc"].value
+    assert value > 0.7
+    assert _detect(inside / 1e4, outside / 1e4)["auroc"].value == value
+
+
+def test_replicates_are_the_metrics_of_the_resampled_scores() -> None:
+    rng = np.random.default_rng(2)
+    inside, outside = rng.normal(1, 1, 30).round(1), rng.normal(0, 1, 20).round(1)
+    boot = Bootstrap(replicates=15)
+    figures = _detect(inside, outside, boot)
+    scores, truth = np.concatenate([inside, outside]), np.repeat([1, 0], [30, 20])
+    rows = np.concatenate(list(boot.plan(50, truth).indices()))
+    for number, drawn in enumerate(rows):
+        s, t = scores[drawn], truth[drawn]
+        assert t.sum() == 30
+        assert figures["aupr_in"].replicates[number] == pytest.approx(average_precision_score(t, s))
+        assert figures["aupr_out"].replicates[number] == pytest.approx(
+            average_precision_score(1 - t, -s)
+        )
+        assert figures["fpr95"].replicates[number] == pytest.approx(
+            ood.fpr_at_recall(s[t == 1], s[t == 0])
+        )
+
+
+def test_id_is_the_positive_class_and_the_operating_point_exists() -> None:
+    # 20 ID samples: 95% are 19, so the threshold is the 19th largest, 2.0.
+    inside = np.append(np.arange(2.0, 21.0), 1.0)[::-1]
+    outside = np.array([0.0, 1.5, 2.0, 3.0])
+    assert ood.fpr_at_recall(inside, outside) == 0.5
+    # 10 ID samples: nine are 90%, below 95%: all ten are needed (MCM's code would take nine if
+    # that were nearer, as with 0.96 asked of 25).
+    assert ood.fpr_at_recall(np.arange(10.0), np.array([0.5, -1.0])) == 0.5
+    figures = ood.detection_figures(inside, outside, "x", bootstrap=FEW)
+    assert figures["fpr95_x"].details["positive"] == "id"
+    assert figures["aupr_out_x"].details["positive"] == "ood"
+    assert (figures["fpr95_x"].details["id"], figures["fpr95_x"].details["ood"]) == (20, 4)
+    assert set(ood.detection_figures(inside, outside, "mcm", bootstrap=FEW)) <= set(METRICS)
+
+
+def test_a_flipped_sign_shows() -> None:
+    rng = np.random.default_rng(3)
+    inside, outside = rng.normal(1.5, 1, 200), rng.normal(0, 1, 200)
+    right, wrong = _detect(inside, outside), _detect(-inside, -outside)
+    assert right["auroc"].value + wrong["auroc"].value == pytest.approx(1.0)
+    assert wrong["auroc"].high < 0.5 < right["auroc"].low
+
+
+def test_perfect_separation_does_not_claim_certainty() -> None:
+    figures = _detect(np.arange(10.0) + 100, np.arange(10.0))
+    assert figures["auroc"].value == 1.0
+    assert figures["auroc"].low < 0.9
+    assert figures["fpr95"].value == 0.0
+    assert figures["fpr95"].high > 0.2
+
+
+def test_constant_scores_are_chance() -> None:
+    figures = _detect(np.ones(8), np.ones(4))
+    assert figures["auroc"].value == 0.5
+    assert figures["fpr95"].value == 1.0
+    assert figures["aupr_in"].value == pytest.approx(8 / 12)
+
+
+def test_near_and_far_are_never_pooled() -> None:
+    inside = np.arange(20.0)
+    sets = {"near_ood": np.arange(20.0) - 1, "far_ood": np.arange(20.0) - 15}
+    figures = ood.detection_by_set(inside, sets, "mcm", bootstrap=FEW)
+    assert list(figures) == ["near_ood", "far_ood"]
+    assert figures["far_ood"]["auroc_mcm"].value > figures["near_ood"]["auroc_mcm"].value
+    assert figures["near_ood"]["auroc_mcm"].n == 40
+    with pytest.raises(ClipRobustError, match="no OOD data set"):
+        ood.detection_by_set(inside, {}, "mcm")
+
+
+def test_broken_scores_are_refused() -> None:
+    with pytest.raises(ClipRobustError, match="NaN"):
+        ood.detection_figures([0.0, np.nan], [0.0, 1.0], "mcm")
+    with pytest.raises(ClipRobustError, match="no samples"):
+        ood.detection_figures([0.0, 1.0], [], "mcm")
+    with pytest.raises(ClipRobustError, match="two samples"):
+        ood.detection_figures([0.0, 1.0], [1.0], "mcm")
+
+
+def test_intervals_hold_the_truth() -> None:
+    """Two normals 1.5 apart, 80 samples each: AUROC Φ(1.5/√2), FPR95 Φ(0.145); 80 draws."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(9)
+    area, fpr = norm.cdf(1.5 / np.sqrt(2)), norm.sf(1.5 - norm.ppf(0.95))
+    hits = np.zeros(2)
+    for _ in range(80):
+        figures = _detect(rng.normal(1.5, 1, 80), rng.normal(0, 1, 80))
+        hits += [
+            figures["auroc"].low <= area <= figures["auroc"].high,
+            figures["fpr95"].low <= fpr <= figures["fpr95"].high,
+        ]
+    assert hits[0] >= 70
+    assert hits[1] >= 66

@@ -1,0 +1,132 @@
+"""Shape bias: names, decision mapping, and the ratio itself, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.statistics import wilson
+from pytest_cliprobust.properties import shape_bias as sb
+
+NAMES = ["cat", "elephant", "clock"]
+
+
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [
+        ("cat1-elephant3.png", ("cat", "elephant")),
+        ("cue-conflict/cat/cat10-bird2.png", ("cat", "bird")),
+        ("0001_cl_dnn_u_dog_00_dog10-bird2.png", ("dog", "bird")),
+        ("C:\\data\\bear\\bear9-clock1.PNG", ("bear", "clock")),
+        ("airplane1-airplane2", ("airplane", "airplane")),
+    ],
+)
+def test_names_give_shape_and_texture(name: str, want: tuple[str, str]) -> None:
+    assert sb.parse_cue_conflict_name(name) == want
+
+
+@pytest.mark.parametrize("name", ["cat.png", "cat-elephant.png", "1-2.png", "cat1-.png", ""])
+def test_other_names_are_refused_by_name(name: str) -> None:
+    with pytest.raises(ClipRobustError, match="shape and texture"):
+        sb.parse_cue_conflict_name(name)
+
+
+def test_probabilities_are_averaged_within_groups_not_summed() -> None:
+    # Group 1 has more mass (0.55 against 0.45) but a lower mean, and the largest single class.
+    probs = np.array([[0.45, 0.0, 0.5, 0.05, 0.0, 0.0]])
+    assert sb.group_decisions(probs, [[0], [2, 3, 4]]).tolist() == [0]
+    # The largest mean, not the largest single class.
+    assert sb.group_decisions([[0.3, 0.3, 0.4, 0.0]], [[0, 1], [2, 3]]).tolist() == [0]
+    # Classes of no group do not compete.
+    assert sb.group_decisions([[0.1, 0.2, 0.7]], [[0], [1]]).tolist() == [1]
+
+
+def test_one_class_to_a_group_is_the_arg_max() -> None:
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(5), size=50)
+    np.testing.assert_array_equal(
+        sb.group_decisions(probs, [[i] for i in range(5)]), probs.argmax(1)
+    )
+
+
+def test_logits_and_bad_groups_are_refused() -> None:
+    with pytest.raises(ClipRobustError, match="softmax first"):
+        sb.group_decisions([[2.0, -1.0]], [[0], [1]])
+    with pytest.raises(ClipRobustError, match="group 1"):
+        sb.group_decisions([[0.5, 0.5]], [[0], [2]])
+    with pytest.raises(ClipRobustError, match="group 0"):
+        sb.group_decisions([[0.5, 0.5]], [[], [1]])
+
+
+def test_the_sixteen_classes_are_disjoint_groups_of_imagenet() -> None:
+    groups = sb.ENTRY_LEVEL_CLASSES
+    assert len(groups) == 16
+    flat = [index for members in groups.values() for index in members]
+    assert len(flat) == len(set(flat)) == 207
+    assert min(flat) >= 0
+    assert max(flat) < 1000
+    sizes = {name: len(members) for name, members in groups.items()}
+    assert (sizes["dog"], sizes["bird"], sizes["knife"], sizes["truck"]) == (109, 49, 1, 8)
+    assert list(groups) == sorted(groups)
+
+
+def test_shape_bias_by_hand() -> None:
+    shapes = [0, 0, 0, 1, 1, 2, 2]
+    textures = [1, 1, 2, 0, 2, 0, 2]  # the last one has no conflict
+    decided = [0, 1, 1, 1, 0, 2, 2]  #  shape, texture, neither, shape, neither, shape, dropped
+    figures = sb.shape_bias_figures(decided, shapes, textures, NAMES)
+    bias = figures["shape_bias"]
+    assert bias.value == 3 / 4
+    assert bias.n == 4
+    ends = wilson(3, 4)
+    assert (bias.low, bias.high) == pytest.approx((ends.low, ends.high))
+    assert bias.details["dropped_without_conflict"] == 1
+    assert figures["cue_accuracy"].value == pytest.approx(4 / 6)
+    assert figures["other_decisions"].value == pytest.approx(2 / 6)
+    assert figures["other_decisions"].n == 6
+    per_class = bias.details["per_class"]
+    assert [entry["name"] for entry in per_class] == NAMES
+    assert [entry["shape_bias"] for entry in per_class] == [0.5, 1.0, 1.0]
+    assert bias.details["class_mean"] == pytest.approx(2.5 / 3)
+    assert set(figures) <= set(METRICS)
+
+
+def test_images_without_conflict_change_nothing() -> None:
+    shapes, textures, decided = [0, 1, 0], [1, 0, 2], [0, 0, 2]
+    base = sb.shape_bias_figures(decided, shapes, textures, NAMES)["shape_bias"]
+    more = sb.shape_bias_figures([*decided, 2, 2], [*shapes, 2, 2], [*textures, 2, 2], NAMES)[
+        "shape_bias"
+    ]
+    assert (base.value, base.n) == (more.value, more.n)
+
+
+def test_no_decision_for_either_cue_is_undefined_and_no_conflict_is_refused() -> None:
+    figure = sb.shape_bias_figures([2], [0], [1], NAMES)["shape_bias"]
+    assert math.isnan(figure.value)
+    assert math.isnan(figure.low)
+    assert figure.details["class_mean"] is None
+    with pytest.raises(ClipRobustError, match="no"):
+        sb.shape_bias_figures([0], [1], [1], NAMES)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31))
+def test_swapping_the_cues_mirrors_the_bias(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shapes = rng.integers(3, size=60)
+    textures = (shapes + rng.integers(1, 3, size=60)) % 3
+    decided = rng.integers(3, size=60)
+    one = sb.shape_bias_figures(decided, shapes, textures, NAMES)
+    two = sb.shape_bias_figures(decided, textures, shapes, NAMES)
+    assert one["shape_bias"].value == pytest.approx(1 - two["shape_bias"].value)
+    assert one["shape_bias"].low == pytest.approx(1 - two["shape_bias"].high)
+    assert one["other_decisions"].value == two["other_decisions"].value
+    order = rng.permutation(60)
+    again = sb.shape_bias_figures(decided[order], shapes[order], textures[order], NAMES)
+    assert again["shape_bias"].value == one["shape_bias"].value

@@ -1,0 +1,252 @@
+"""PGD and APGD on a tiny model."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.search import apgd as module
+from pytest_cliprobust.targets.base import Target, TargetInfo
+
+CLASSES, DIM = 6, 16
+
+
+class TinyTarget:
+    """A target with a small random network behind a resize and a normalisation."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.info = TargetInfo("tiny", "tiny", "", "0")
+        self.device = torch.device("cpu")
+        self.image_size = (12, 12)
+        self.embed_dim = DIM
+        self.logit_scale = 50.0
+        self.logit_bias = None
+        self.probability = "softmax"
+        self.first = nn.Conv2d(3, 8, 3, stride=2)
+        self.second = nn.Linear(8 * 25, DIM)
+        for parameter in (*self.first.parameters(), *self.second.parameters()):
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+
+    def frame(self, image: Tensor, size: int) -> Tensor:
+        return image[:, :size, :size]
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        small = nn.functional.interpolate(images, self.image_size, mode="bilinear")
+        return (small - 0.5) / 0.25
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        hidden = torch.tanh(self.first(pixels)).flatten(1)
+        return nn.functional.normalize(self.second(hidden), dim=1)
+
+    def encode_text(self, texts) -> Tensor:
+        raise NotImplementedError
+
+    def dense_features(self, pixels: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+TARGET = TinyTarget()
+HEAD = nn.functional.normalize(
+    torch.randn(CLASSES, DIM, generator=torch.Generator().manual_seed(5)), dim=1
+)
+IMAGES = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+SEEDS = torch.arange(24) * 101 + 3
+
+
+def logits(x: Tensor) -> Tensor:
+    return TARGET.logit_scale * TARGET.encode_image(TARGET.preprocess(x)) @ HEAD.T
+
+
+with torch.no_grad():
+    LABELS = logits(IMAGES).argmax(1)
+    LABELS[::6] = (LABELS[::6] + 1) % CLASSES  # some samples are wrong from the start
+
+
+def loss(x: Tensor, rows: slice | list[int] = slice(None)) -> Tensor:
+    return module.cross_entropy(logits(x), LABELS[rows])
+
+
+def distance(a: Tensor, b: Tensor, norm: str) -> Tensor:
+    delta = (a.double() - b.double()).flatten(1)
+    return delta.abs().amax(1) if norm == "linf" else delta.square().sum(1).sqrt()
+
+
+@pytest.mark.parametrize("attack", [module.pgd, module.apgd])
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 4 / 255), ("l2", 0.5)])
+@pytest.mark.parametrize("seeds", [None, SEEDS])
+def test_the_result_stays_in_the_ball_and_never_lowers_the_loss(
+    attack, norm: str, epsilon: float, seeds
+) -> None:
+    result = attack(IMAGES, loss, epsilon=epsilon, steps=5, norm=norm, seeds=seeds)
+    assert (distance(result, IMAGES, norm) <= epsilon).all()
+    assert result.min() >= 0
+    assert result.max() <= 1
+    with torch.no_grad():
+        before, after = loss(IMAGES), loss(result)
+    assert (after >= before - 1e-5).all()
+    assert (after > before + 1e-3).float().mean() > 0.7
+    assert not result.requires_grad
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(["linf", "l2"]),
+    st.floats(1e-4, 3.0),
+    st.integers(0, 2**31),
+)
+def test_projection_is_exact(norm: str, epsilon: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    origin = torch.rand(3, 3, 7, 5, generator=generator)
+    ball = module._ball(origin, epsilon, 1, norm)
+    point = ball.project(origin + torch.randn(origin.shape, generator=generator) * 2)
+    assert (distance(point, origin, norm) <= epsilon).all()
+    assert point.min() >= 0
+    assert point.max() <= 1
+    start = ball.start(torch.arange(3) + seed)
+    assert (distance(start, origin, norm) <= epsilon).all()
+    # What lies well inside is not moved.
+    inside = origin + (ball.project(origin * 0.5) - origin) * 0.1
+    assert torch.allclose(ball.project(inside), inside, atol=1e-6)
+
+
+def test_linear_loss_reaches_the_known_optimum() -> None:
+    images = torch.full((2, 3, 4, 4), 0.5)
+    slope = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+
+    def linear(x: Tensor) -> Tensor:
+        return (x * slope).sum(dim=(1, 2, 3))
+
+    for attack in (module.pgd, module.apgd):
+        linf = attack(images, linear, epsilon=0.1, steps=10, norm="linf")
+        assert torch.allclose(linf, images + 0.1 * slope.sign(), atol=1e-6)
+        l2 = attack(images, linear, epsilon=0.4, steps=10, norm="l2")
+        best = images + 0.4 * slope / module.l2_norm(slope)
+        assert torch.allclose(l2, best, atol=1e-3)
+
+
+def test_samples_do_not_influence_each_other() -> None:
+    # An elementwise loss has no batch-dependent kernel, so equality is to the bit.
+    peak = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(9))
+
+    def near(rows: list[int]):
+        target = peak[rows]
+        return lambda x: -(x - target).abs().sum(-1).sum(-1).sum(-1)
+
+    everything = list(range(24))
+    for attack in (module.pgd, module.apgd):
+        for norm, epsilon in (("linf", 0.05), ("l2", 0.8)):
+            settings_ = {"epsilon": epsilon, "steps": 6, "norm": norm}
+            whole = attack(IMAGES, near(everything), seeds=SEEDS, **settings_)
+            for rows in ([7], [11, 2, 5]):
+                part = attack(IMAGES[rows], near(rows), seeds=SEEDS[rows], **settings_)
+                assert torch.equal(part, whole[rows])
+
+
+def test_seeds_decide_the_random_start() -> None:
+    def flat(x: Tensor) -> Tensor:
+        return x.sum(dim=(1, 2, 3)) * 0 + torch.arange(len(x))
+
+    ball = module._ball(IMAGES, 0.1, 1, "linf")
+    assert torch.equal(ball.start(SEEDS), ball.start(SEEDS))
+    assert not torch.equal(ball.start(SEEDS), ball.start(SEEDS + 1))
+    # Nothing beats the clean image, so it is kept.
+    assert torch.equal(module.pgd(IMAGES, flat, epsilon=0.1, steps=2, seeds=SEEDS), IMAGES)
+
+
+def test_epsilon_zero_is_the_identity() -> None:
+    for attack in (module.pgd, module.apgd):
+        assert torch.equal(attack(IMAGES, loss, epsilon=0.0, steps=2, seeds=SEEDS), IMAGES)
+
+
+def test_apgd_checkpoints_are_those_of_the_paper() -> None:
+    # Croce & Hein 2020: 0, 0.22, 0.41, 0.57, 0.70, 0.80, 0.87, 0.93, 0.99 of the iterations.
+    assert module.checkpoints(100) == (0, 22, 41, 57, 70, 80, 87, 93, 99)
+    assert module.checkpoints(10) == (0, 3, 5, 6, 7, 8, 9, 10)
+
+
+def test_apgd_needs_no_tuned_step() -> None:
+    settings_ = {"epsilon": 8 / 255, "steps": 20}
+    with torch.no_grad():
+        auto = loss(module.apgd(IMAGES, loss, **settings_)).mean()
+        coarse = loss(module.pgd(IMAGES, loss, step_size=16 / 255, **settings_)).mean()
+    assert auto > coarse
+
+
+def test_dlr_is_invariant_to_scale_and_shift() -> None:
+    z = torch.randn(8, 5, generator=torch.Generator().manual_seed(3))
+    labels = torch.arange(8) % 5
+    value = module.difference_of_logits_ratio(z, labels)
+    assert torch.allclose(value, module.difference_of_logits_ratio(z * 7 + 3, labels), atol=1e-4)
+    ordered = z.sort(dim=1, descending=True).values
+    right = z.argmax(1) == labels
+    by_hand = (ordered[:, 1] - ordered[:, 0]) / (ordered[:, 0] - ordered[:, 2])
+    assert torch.allclose(value[right], by_hand[right])
+    assert (value[~right] > 0).all()
+    with pytest.raises(ClipRobustError, match="at least 3 classes"):
+        module.difference_of_logits_ratio(z[:, :2], labels % 2)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "apgd"])
+@pytest.mark.parametrize("name", list(module.LOSSES))
+def test_adversarial_accuracy_falls_with_epsilon(attack: str, name: str) -> None:
+    assert isinstance(TARGET, Target)
+    accuracies = []
+    for epsilon in (0.0, 2 / 255, 16 / 255):
+        result = module.adversarial_accuracy(
+            TARGET, HEAD, IMAGES, LABELS, epsilon=epsilon, steps=6, attack=attack, loss=name
+        )
+        assert torch.equal(result.clean, torch.arange(24) % 6 != 0)
+        assert not (result.robust & ~result.clean).any()
+        assert (result.distance <= epsilon).all()
+        accuracies.append(float(result.robust.float().mean()))
+    assert accuracies[0] == pytest.approx(20 / 24)
+    assert accuracies[0] > accuracies[1] > accuracies[2]
+
+
+def test_adversarial_accuracy_works_inside_inference_mode_and_with_a_function_as_head() -> None:
+    expected = module.adversarial_accuracy(TARGET, HEAD, IMAGES, LABELS, steps=3, seeds=SEEDS)
+    with torch.inference_mode():
+        inference_images, head = IMAGES * 1.0, HEAD * 1.0
+        result = module.adversarial_accuracy(
+            TARGET, head, inference_images, LABELS, steps=3, seeds=SEEDS
+        )
+    assert torch.equal(result.images, expected.images)
+    as_function = module.adversarial_accuracy(
+        TARGET, lambda f: TARGET.logit_scale * f @ HEAD.T, IMAGES, LABELS, steps=3, seeds=SEEDS
+    )
+    assert torch.equal(as_function.robust, expected.robust)
+    two = module.adversarial_accuracy(TARGET, HEAD[:2], IMAGES, LABELS % 2, steps=3, norm="l2")
+    assert two.robust.shape == (24,)
+    assert (two.distance <= 4 / 255 + 1e-6).all()
+
+
+def test_mistakes_name_culprit_and_remedy() -> None:
+    class Blocked(TinyTarget):
+        def encode_image(self, pixels: Tensor) -> Tensor:
+            with torch.no_grad():
+                return super().encode_image(pixels)
+
+    def attack(**changes) -> None:
+        arguments = {"target": TARGET, "steps": 2} | changes
+        target = arguments.pop("target")
+        module.adversarial_accuracy(target, HEAD, IMAGES, LABELS, **arguments)
+
+    for changes, message in (
+        ({"loss": "dlrr"}, "Did you mean 'dlr'"),
+        ({"attack": "pdg"}, "Did you mean 'pgd'"),
+        ({"norm": "l3"}, "Did you mean"),
+        ({"epsilon": -1.0}, "epsilon must be at least 0"),
+        ({"epsilon": math.nan}, "epsilon must be at least 0"),
+        ({"steps": 0}, "at least 1 step"),
+        ({"target": Blocked()}, "no gradient with respect to the image"),
+    ):
+        with pytest.raises(ClipRobustError) as caught:
+            attack(**changes)
+        assert message in str(caught.value)
