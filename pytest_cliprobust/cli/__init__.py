@@ -788,4 +788,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe (head, say) has left: no message, and none when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
-from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.statistics import (
     BootstrapResult,
     Method,
@@ -177,7 +177,7 @@ def bootstrap_figure(
     """
     kind = "bootstrap" if strata is None else "stratified bootstrap"
     text = f"{kind}, {len(replicates)}" + (", basic" if method == "basic" else "")
-    extra = dict(details or {})
+    extra, how = dict(details or {}), IntervalMethod(method)
     ends = replicate_interval(value, replicates, bootstrap.confidence, method)
     low, high = ends.low, ends.high
     if math.isfinite(low) and math.isfinite(high):
@@ -187,12 +187,12 @@ def bootstrap_figure(
         if bounds[0] >= 0.0:
             ends = wilson(value * trials, trials, bootstrap.confidence)
             low, high = ends.low, ends.high
-            text = f"Wilson (the {kind} has no spread)"
+            text, how = f"Wilson (the {kind} has no spread)", IntervalMethod.WILSON
             extra["trials"] = trials
         else:
             reach = 1.0 - ((1.0 - bootstrap.confidence) / 2.0) ** (1.0 / trials)
             low, high = max(value - reach, bounds[0]), min(value + reach, bounds[1])
-            text = f"rule of three (the {kind} has no spread)"
+            text, how = f"rule of three (the {kind} has no spread)", IntervalMethod.SCALED
             replicates = np.empty(0)
     plan = bootstrap.plan(n if samples is None else samples, strata)
     return BootstrapResult(
@@ -203,6 +203,7 @@ def bootstrap_figure(
         n=n,
         confidence=bootstrap.confidence,
         method=text,
+        kind=how,
         resampling=f"{bootstrap.samples}:{plan.digest}" if bootstrap.samples else "",
     ).figure(metric, unit=unit, details=extra)
 
@@ -255,6 +256,7 @@ def paired_drop_figure(
         n=count,
         confidence=bootstrap.confidence,
         method="paired, Agresti-Min",
+        interval=IntervalMethod.AGRESTI_MIN,
         replicates=kept,
         details=extra,
     )

@@ -7,8 +7,29 @@ import math
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.condition import Condition
+
+
+class IntervalMethod(str, Enum):
+    """How an interval was made, and so how it is made at another level.
+
+    The words beside it, :attr:`Figure.method`, are for people.
+    """
+
+    WILSON = "wilson"
+    CLOPPER_PEARSON = "clopper-pearson"
+    AGRESTI_MIN = "agresti-min"
+    DELONG = "delong"
+    PERCENTILE = "percentile"
+    BASIC = "basic"
+    BCA = "bca"
+    SCALED = "scaled"
+    """None of the above: its half-widths are scaled by normal quantiles."""
 
 
 def json_number(value: float) -> float | str:
@@ -47,11 +68,14 @@ class Figure:
         low, high: ends of the two-sided confidence interval.
         n: number of samples that the figure rests on.
         confidence: level of the interval, 0.95 unless a family-wise error rate was asked for.
-        method: how the interval was made, e.g. ``"stratified bootstrap, 1000"``.
+        method: how the interval was made, in words, e.g. ``"stratified bootstrap, 1000"``.
         unit: ``""`` for plain fractions, else e.g. ``"nats"``.
         replicates: the bootstrap replicates, if any, so that a verdict can take the interval at
             another level; left out of reports.
         details: whatever a report shows beside it (bins of a reliability diagram, …); JSON-able.
+        interval: how the interval was made, for arithmetic.
+        condition: what was measured on what; None for a figure from bare arrays, which cannot be judged.
+            Set once, by :meth:`measured_on`.
     """
 
     metric: str
@@ -64,6 +88,23 @@ class Figure:
     unit: str = ""
     replicates: tuple[float, ...] = field(default=(), repr=False, compare=False)
     details: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    interval: IntervalMethod = IntervalMethod.SCALED
+    condition: Condition | None = field(default=None, init=False)
+
+    def measured_on(self, condition: Condition) -> Figure:
+        """Return the figure with the condition that it was measured on.
+
+        Raises:
+            ClipRobustError: it was measured on another one.
+        """
+        if self.condition is not None and self.condition != condition:
+            raise ClipRobustError(
+                f"{self.metric} was measured on {self.condition}; it cannot be filed as one of "
+                f"{condition}"
+            )
+        filed = replace(self)
+        object.__setattr__(filed, "condition", condition)
+        return filed
 
     def as_dict(self, *, replicates: bool = False) -> dict[str, Any]:
         """Return the figure as JSON-able data; ``replicates`` only if asked for, they are long."""
@@ -75,9 +116,12 @@ class Figure:
             "n": self.n,
             "confidence": self.confidence,
             "method": self.method,
+            "interval": self.interval.value,
             "unit": self.unit,
             "details": dict(self.details),
         }
+        if self.condition is not None:
+            data["condition"] = self.condition.as_dict()
         if replicates and self.replicates:
             data["replicates"] = [json_number(value) for value in self.replicates]
         return data
@@ -90,7 +134,7 @@ class Figure:
             KeyError, TypeError, ValueError: ``data`` is something else.
         """
         replicates = data.get("replicates", ())
-        return cls(
+        figure = cls(
             metric=str(data["metric"]),
             value=float(data["value"]),
             low=float(data["low"]),
@@ -105,56 +149,8 @@ class Figure:
                 else tuple(float(value) for value in replicates)
             ),
             details=dict(data.get("details", {})),
+            interval=IntervalMethod(data["interval"]),
         )
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A figure and the coordinates of what was measured; thresholds are looked up by these."""
-
-    suite: str
-    model: str
-    dataset: str
-    figure: Figure
-    perturbation: str = "clean"
-    severity: int | None = None
-
-    @property
-    def metric(self) -> str:
-        """The figure's metric."""
-        return self.figure.metric
-
-    @property
-    def key(self) -> str:
-        """``suite/metric/dataset/perturbation@severity/model``, the name in reports."""
-        at = "" if self.severity is None else f"@{self.severity}"
-        return f"{self.suite}/{self.metric}/{self.dataset}/{self.perturbation}{at}/{self.model}"
-
-    def as_dict(self, *, replicates: bool = False) -> dict[str, Any]:
-        """Return the measurement as JSON-able data: coordinates, ``key``, and the figure."""
-        return {
-            "key": self.key,
-            "suite": self.suite,
-            "model": self.model,
-            "dataset": self.dataset,
-            "perturbation": self.perturbation,
-            "severity": self.severity,
-            "figure": self.figure.as_dict(replicates=replicates),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
-        """Return the measurement that :meth:`as_dict` wrote.
-
-        Raises:
-            KeyError, TypeError, ValueError: ``data`` is something else.
-        """
-        severity = data.get("severity")
-        return cls(
-            suite=str(data["suite"]),
-            model=str(data["model"]),
-            dataset=str(data["dataset"]),
-            figure=Figure.from_dict(data["figure"]),
-            perturbation=str(data.get("perturbation", "clean")),
-            severity=None if severity is None else int(severity),
-        )
+        if "condition" not in data:
+            return figure
+        return figure.measured_on(Condition.from_dict(data["condition"]))

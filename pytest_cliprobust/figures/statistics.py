@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -261,6 +261,7 @@ class BootstrapResult:
         acceleration: BCa's acceleration, None unless ``"bca"`` was asked for.
         resampling: a digest that says which samples the replicates drew: replicates of two results
             with the same digest are paired. Empty unless ``samples`` was given.
+        kind: how the interval was made, for arithmetic.
     """
 
     value: float
@@ -272,6 +273,7 @@ class BootstrapResult:
     method: str
     acceleration: float | None = None
     resampling: str = ""
+    kind: IntervalMethod = IntervalMethod.PERCENTILE
 
     def interval(self, confidence: float = 0.95, method: Method | None = None) -> Interval:
         """Return the interval at another level, or by another method.
@@ -279,7 +281,7 @@ class BootstrapResult:
         Raises:
             ValueError: BCa although the acceleration was not computed.
         """
-        chosen = _method_of(self.method) if method is None else method
+        chosen = _METHODS[self.kind] if method is None else method
         if chosen == "bca" and self.acceleration is None:
             raise ValueError("BCa needs the acceleration: call bootstrap(..., method='bca')")
         return replicate_interval(
@@ -306,13 +308,16 @@ class BootstrapResult:
             unit=unit,
             replicates=tuple(self.replicates.tolist()),
             details=extra,
+            interval=self.kind,
         )
 
 
-def _method_of(text: str) -> Method:
-    if "BCa" in text:
-        return "bca"
-    return "basic" if "basic" in text else "percentile"
+#: The interval of replicates by what a figure says of its own.
+_METHODS: dict[IntervalMethod, Method] = {
+    IntervalMethod.PERCENTILE: "percentile",
+    IntervalMethod.BASIC: "basic",
+    IntervalMethod.BCA: "bca",
+}
 
 
 def _method_text(resampling: Resampling, method: Method) -> str:
@@ -467,6 +472,7 @@ def _result(
         n=plan.n,
         confidence=confidence,
         method=_method_text(plan, method),
+        kind=IntervalMethod(method),
         acceleration=acceleration,
         resampling=_samples_digest(plan, samples),
     )
@@ -551,7 +557,7 @@ def proportion(
     extra = dict(details or {})
     drawn: tuple[float, ...] = ()
     ends = (wilson if interval == "wilson" else clopper_pearson)(count, n, confidence)
-    text = ends.method
+    text, kind = ends.method, IntervalMethod(interval)
     if replicates:
         result = bootstrap_mean(
             hits,
@@ -567,7 +573,7 @@ def proportion(
         if strata is not None:
             if result.low < result.high:
                 ends = Interval(result.low, result.high, confidence, result.method)
-                text = result.method
+                text, kind = result.method, result.kind
             else:
                 text = f"{ends.method} (the stratified bootstrap has no spread)"
     return Figure(
@@ -581,6 +587,7 @@ def proportion(
         unit=unit,
         replicates=drawn,
         details=extra,
+        interval=kind,
     )
 
 
@@ -596,40 +603,40 @@ def interval_at(figure: Figure, confidence: float) -> Interval:
         return Interval(figure.low, figure.high, figure.confidence, figure.method)
     if not all(math.isfinite(x) for x in (figure.value, figure.low, figure.high)):
         return Interval(math.nan, math.nan, confidence, figure.method)
-    trials = int(figure.details.get("trials", figure.n))
-    if figure.method.startswith("Wilson") and trials > 0:
-        ends = wilson(figure.value * trials, trials, confidence)
-        return Interval(ends.low, ends.high, confidence, figure.method)
-    if figure.method.startswith("Clopper-Pearson") and trials > 0:
-        ends = clopper_pearson(round(figure.value * trials), trials, confidence)
-        return Interval(ends.low, ends.high, confidence, figure.method)
-    if figure.method == "paired, Agresti-Min" and {"lost", "gained"} <= figure.details.keys():
-        lost, gained = int(figure.details["lost"]), int(figure.details["gained"])
-        ends = agresti_min(lost, gained, figure.n, confidence)
+    ends = _recomputed(figure, confidence)
+    if ends is not None:
         return Interval(ends.low, ends.high, confidence, figure.method)
     stretch = _two_sided_z(confidence) / _two_sided_z(figure.confidence)
-    if figure.method.startswith("DeLong") and 0.0 < figure.low < figure.high < 1.0:
+    if figure.interval is IntervalMethod.DELONG and 0.0 < figure.low < figure.high < 1.0:
         centre = float(special.logit(figure.value))
         low, high = (
             float(special.expit(centre + stretch * (float(special.logit(end)) - centre)))
             for end in (figure.low, figure.high)
         )
         return Interval(low, high, confidence, figure.method)
-    if figure.replicates:
-        ends = replicate_interval(
-            figure.value,
-            figure.replicates,
-            confidence,
-            _method_of(figure.method),
-            float(figure.details.get("acceleration", 0.0)),
-        )
-        return Interval(ends.low, ends.high, confidence, figure.method)
     return Interval(
         figure.value - stretch * (figure.value - figure.low),
         figure.value + stretch * (figure.high - figure.value),
         confidence,
         f"{figure.method} rescaled".strip(),
     )
+
+
+def _recomputed(figure: Figure, confidence: float) -> Interval | None:
+    """Return the interval from the counts or replicates that a figure keeps; None: it has none."""
+    kind, details = figure.interval, figure.details
+    trials = int(details.get("trials", figure.n))
+    if kind is IntervalMethod.WILSON and trials > 0:
+        return wilson(figure.value * trials, trials, confidence)
+    if kind is IntervalMethod.CLOPPER_PEARSON and trials > 0:
+        return clopper_pearson(round(figure.value * trials), trials, confidence)
+    if kind is IntervalMethod.AGRESTI_MIN and {"lost", "gained"} <= details.keys():
+        return agresti_min(int(details["lost"]), int(details["gained"]), figure.n, confidence)
+    if figure.replicates and kind is not IntervalMethod.DELONG:
+        acceleration = float(details.get("acceleration", 0.0))
+        method = _METHODS.get(kind, "percentile")
+        return replicate_interval(figure.value, figure.replicates, confidence, method, acceleration)
+    return None
 
 
 # --- AUROC -----------------------------------------------------------------------------------------
@@ -721,17 +728,14 @@ def auroc(
         centre = float(special.logit(area))
         half = _two_sided_z(confidence) * math.sqrt(variance) / (area * (1.0 - area))
         low, high = float(special.expit(centre - half)), float(special.expit(centre + half))
-        method = "DeLong"
+        method, kind = "DeLong", IntervalMethod.DELONG
     else:
         pairs = min(len(above), len(below))
         ends = wilson(area * pairs, pairs, confidence)
-        low, high, method = (
-            ends.low,
-            ends.high,
-            "Wilson over disjoint pairs (DeLong's variance is 0)",
-        )
+        low, high = ends.low, ends.high
+        method, kind = "Wilson over disjoint pairs (DeLong's variance is 0)", IntervalMethod.WILSON
         extra["trials"] = pairs
-    return Figure(metric, area, low, high, total, confidence, method, details=extra)
+    return Figure(metric, area, low, high, total, confidence, method, details=extra, interval=kind)
 
 
 # --- Paired comparison -----------------------------------------------------------------------------

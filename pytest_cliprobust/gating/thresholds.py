@@ -32,8 +32,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.figures.figure import Figure, Measurement
+from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.gating.measurement import Measurement
 
 if sys.version_info >= (3, 11):
     import tomllib

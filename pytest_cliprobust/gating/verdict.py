@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.figure import Figure, Measurement, json_number
+from pytest_cliprobust.figures.figure import Figure, json_number
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.statistics import (
     Interval,
@@ -23,6 +23,7 @@ from pytest_cliprobust.figures.statistics import (
     interval_at,
     samples_needed,
 )
+from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.thresholds import Policy, Rule, baseline_key
 
 Status = Literal["pass", "fail", "inconclusive", "unbounded"]
@@ -362,15 +363,6 @@ def judge(
     )
 
 
-def _on_what(measurement: Measurement) -> str:
-    where = measurement.dataset
-    if measurement.perturbation != "clean" or measurement.severity is not None:
-        where += f", {measurement.perturbation}"
-    if measurement.severity is not None:
-        where += f" at severity {measurement.severity}"
-    return where
-
-
 def failure_message(
     verdict: Verdict, measurement: Measurement | None, rerun_command: str | Sequence[str] = ""
 ) -> str:
@@ -399,7 +391,7 @@ def failure_message(
             title, judged = "cannot be judged", ""
         lines = [
             f"{measurement.suite}: {figure.metric} of {measurement.model} on "
-            f"{_on_what(measurement)} {title} {judged}".rstrip()
+            f"{measurement.condition} {title} {judged}".rstrip()
         ]
         own = interval_at(figure, verdict.confidence)
         unit = f" {figure.unit}" if figure.unit else ""

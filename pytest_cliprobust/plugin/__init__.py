@@ -24,7 +24,8 @@ from pytest_cliprobust.files import shown_path
 
 if TYPE_CHECKING:
     from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
-    from pytest_cliprobust.figures.figure import Figure, Measurement
+    from pytest_cliprobust.figures.figure import Figure
+    from pytest_cliprobust.gating.measurement import Measurement
     from pytest_cliprobust.gating.thresholds import RecordChange, ThresholdFile
     from pytest_cliprobust.gating.verdict import Verdict
     from pytest_cliprobust.results.journal import Journal
@@ -613,7 +614,8 @@ class Check:
 
         ``explain`` is asked for evidence (a picture, a command that shows it) if a bound is missed.
         """
-        from pytest_cliprobust.figures.figure import Figure, Measurement
+        from pytest_cliprobust.figures.figure import Figure
+        from pytest_cliprobust.gating.measurement import Measurement
 
         if isinstance(figures, Figure):
             figures = [figures]
@@ -635,7 +637,8 @@ class Check:
         self, metric: str, *, dataset: str = "clean", perturbation: str = "clean"
     ) -> float | None:
         """Return the ``max`` that the threshold file sets for a metric, None if it sets none."""
-        from pytest_cliprobust.figures.figure import Figure, Measurement
+        from pytest_cliprobust.figures.figure import Figure
+        from pytest_cliprobust.gating.measurement import Measurement
 
         thresholds = self._session.thresholds
         assert thresholds is not None

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_cliprobust import __version__
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.figure import Measurement, json_number, pack
+from pytest_cliprobust.figures.figure import json_number, pack
 from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating import unjudged as bounds
+from pytest_cliprobust.gating.measurement import Measurement
 
 if TYPE_CHECKING:
     import pytest
