@@ -74,7 +74,9 @@ class Dataset(Protocol):
         class_names: names by index; may hold duplicates (so nothing is ever keyed by name).
         groups: further per-sample columns by name (``style``, ``factor``, ``texture_label`` …).
 
-    A data set may also have ``sample_keys``, one text per sample that identifies the sample among all
+    A data set may also have ``units``, one text per sample: what it was drawn from (the drawing, the
+    object, the scene), where several samples come from one; ``phrases`` and ``templates``, what its
+    classes' prompts are made of; and ``sample_keys``, one text per sample that identifies the sample among all
     data sets: samples with equal keys are equal, so what is loaded for one data set serves another.
     """
 

@@ -398,7 +398,9 @@ class EmbeddedDataset:
         size: side of the pictures in pixels.
 
     Attributes:
-        phrases: per class what fills the placeholder of ``EMBEDDED_TEMPLATES`` (``"a dog"``).
+        phrases: per class what fills the placeholder of the templates (``"a dog"``).
+        templates: the benchmark's own prompt templates.
+        units: the drawing behind each sample; samples of one drawing are not independent.
 
     Raises:
         ClipRobustError: name or profile unknown, or the limit is not positive.
@@ -436,6 +438,8 @@ class EmbeddedDataset:
         self.labels = tuple(recipe.label for recipe in self._recipes)
         self.class_names = tuple(item.label for item in _classes())
         self.phrases = tuple(phrase(item.article, item.label) for item in _classes())
+        self.templates = EMBEDDED_TEMPLATES
+        self.units = tuple("/".join(map(str, recipe.drawing)) for recipe in self._recipes)
         columns = self._recipes[0].groups if self._recipes else {}
         columns = {k: "" for recipe in self._recipes for k in recipe.groups} | dict.fromkeys(
             columns, ""

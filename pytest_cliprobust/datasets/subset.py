@@ -32,6 +32,8 @@ class Subset:
         self.ids = tuple(whole.ids[row] for row in self.rows)
         self.labels = tuple(whole.labels[row] for row in self.rows)
         self.class_names = whole.class_names
+        units = getattr(whole, "units", whole.ids)
+        self.units = tuple(units[row] for row in self.rows)
         self.groups = {
             name: tuple(column[row] for row in self.rows) for name, column in whole.groups.items()
         }

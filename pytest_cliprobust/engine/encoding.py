@@ -26,7 +26,8 @@ from pytest_cliprobust.cache import FeatureCache, Unfinished
 from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras
 from pytest_cliprobust.datasets.depth import REMEDY, DepthSource, MissingDepth, whole_of
 from pytest_cliprobust.datasets.subset import Subset
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.targets.base import Target
 
@@ -34,6 +35,9 @@ FORWARD_CHUNK = 32
 """Images a forward pass; halved only when the device runs out of memory (and then reported)."""
 
 DEFAULT_BATCH_SIZE = 32
+
+#: Perturbations in their order, each with the step that asked for it.
+Chain = list[tuple[Step, registry.Perturbation]]
 
 KEPT_BYTES = 2**30
 """Memory for loaded samples that are kept between perturbations."""
@@ -101,65 +105,35 @@ class Encoder:
 
         return torch.from_numpy(self._checked(self._cached(key, compute), "text", texts))
 
-    def images(
-        self,
-        dataset: Dataset,
-        perturbation: str = "clean",
-        severity: int | None = None,
-        parameters: Mapping[str, float] | None = None,
-    ) -> Tensor:
+    def images(self, dataset: Dataset, steps: Sequence[Step] = ()) -> Tensor:
         """Return L2-normalised float32 features (N, D) of a data set, on the CPU.
 
         Args:
             dataset: N samples.
-            perturbation: a registered name, or ``"clean"``.
-            severity: 0 to 5; 0 is the same as clean.
-            parameters: explicit parameters instead of (or over) those of the severity.
+            steps: perturbations, applied in this order; severity 0 changes nothing. Depth, mask and
+                the like stay those of the sample as it is.
 
         Raises:
-            ClipRobustError: unknown perturbation, a missing input, an unreadable sample, or features
-                that are not finite.
+            NotRun: a perturbation needs what the data set does not have.
+            ClipRobustError: unknown perturbation, an unreadable sample, or features that are not
+                finite.
         """
-        apply = None
-        if perturbation != "clean" and severity != 0:
-            apply = registry.get(perturbation)
+        chain = self._chain(steps)
         key: dict[str, Any] = {
             **self._model_key(),
             "kind": "image",
             "data": dataset.digest,
             "ids": len(dataset),
         }
-        if apply is not None:
-            resolved = dict(apply.parameters(severity)) if severity else {}
-            resolved.update(parameters or {})
-            key |= {
-                "perturbation": apply.name,
-                "version": apply.version,
-                "parameters": resolved,
-                "seed": self.seed,
-            }
-            if apply.code:
-                key["code"] = apply.code
-            if self.depth is not None and self._lacks_depth(dataset, apply):
-                key["depth"] = self.depth.key(dataset)
-        label = dataset.name if apply is None else f"{dataset.name} · {perturbation}"
-        if severity:
-            label += f"@{severity}"
+        described = [self._described(dataset, step, apply) for step, apply in chain]
+        if len(described) == 1:
+            key |= described[0]
+        elif described:
+            key["chain"] = described
+        label = " · ".join([dataset.name, *(str(step) for step, _ in chain)])
 
         def compute() -> npt.NDArray[np.float32]:
-            write = None if apply is None else text_writer(apply, dataset, self.seed)
-
-            def pixels(batch: Batch) -> Tensor:
-                if write is not None:
-                    batch = write(batch)
-                images = to_float(batch.images.to(self.target.device))
-                if apply is not None:
-                    batch = self._with_depth(dataset, batch, apply)
-                    images = apply_perturbation(
-                        apply, images, batch, severity, parameters, seed=self.seed
-                    )
-                return self.target.preprocess(images)
-
+            pixels = self._pixels(dataset, chain)
             features = self._forward(dataset, pixels, label, self.cache.unfinished(key))
             return self._checked(features, label, dataset.ids)
 
@@ -167,6 +141,44 @@ class Encoder:
         features = self._checked(self._cached(key, compute), label, dataset.ids)
         self.cached += len(features) - (self.forwarded - before)
         return torch.from_numpy(features)
+
+    @staticmethod
+    def _chain(steps: Sequence[Step]) -> Chain:
+        return [(step, registry.get(step.perturbation)) for step in steps if step.severity != 0]
+
+    def _described(
+        self, dataset: Dataset, step: Step, apply: registry.Perturbation
+    ) -> dict[str, Any]:
+        """Return what features depend on through one perturbation, for cache keys."""
+        resolved = dict(apply.parameters(step.severity)) if step.severity else {}
+        described: dict[str, Any] = {
+            "perturbation": apply.name,
+            "version": apply.version,
+            "parameters": {**resolved, **step.settings},
+            "seed": self.seed,
+        }
+        if apply.code:
+            described["code"] = apply.code
+        if self.depth is not None and self._lacks_depth(dataset, apply):
+            described["depth"] = self.depth.key(dataset)
+        return described
+
+    def _pixels(self, dataset: Dataset, chain: Chain) -> Callable[[Batch], Tensor]:
+        """Return what makes the model's input (B, 3, h, w) of a batch of the data set."""
+        writers = [text_writer(apply, dataset, self.seed) for _, apply in chain]
+
+        def pixels(batch: Batch) -> Tensor:
+            images = to_float(batch.images.to(self.target.device))
+            for (step, apply), write in zip(chain, writers, strict=True):
+                offered = batch if write is None else write(batch)
+                offered = self._with_depth(dataset, offered, apply)
+                require_inputs(apply, offered, dataset.name)
+                images = apply_perturbation(
+                    apply, images, offered, step.severity, step.settings, seed=self.seed
+                )
+            return self.target.preprocess(images)
+
+        return pixels
 
     def regrouped(self, dataset: Dataset, chunk: int) -> Tensor:
         """Return clean features (N, D) from forward passes of another size.
@@ -181,8 +193,7 @@ class Encoder:
             "chunk": chunk,
         }
 
-        def pixels(batch: Batch) -> Tensor:
-            return self.target.preprocess(to_float(batch.images.to(self.target.device)))
+        pixels = self._pixels(dataset, [])
 
         def compute() -> npt.NDArray[np.float32]:
             usual = self.chunk
@@ -417,6 +428,23 @@ def text_writer(
         return replace(batch, extras=lazy.joined(text=stickers))
 
     return write
+
+
+def require_inputs(perturbation: registry.Perturbation, batch: Batch, dataset: str) -> None:
+    """Raise if a perturbation needs what the samples do not bring along.
+
+    Raises:
+        NotRun: it does; the message names what is missing.
+    """
+    offered = {"seeds", *batch.extras}
+    offered |= {"depth"} if batch.depth is not None else set()
+    offered |= {"mask"} if batch.mask is not None else set()
+    absent = sorted(perturbation.inputs - offered)
+    if absent:
+        raise NotRun(
+            f"data set {dataset!r} has no {' and no '.join(absent)}, which {perturbation.name!r} "
+            "needs; the embedded benchmark has it (leave --clip-data out)"
+        )
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -6,14 +6,14 @@ or computed at the first request, kept for the session, and features are cached 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
-import numpy.typing as npt
 import open_clip
 from torch import Tensor
 
@@ -21,11 +21,13 @@ from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Dataset
 from pytest_cliprobust.datasets.depth import load_depth_source
 from pytest_cliprobust.datasets.loading import load_dataset
+from pytest_cliprobust.datasets.roles import ROLES, provider_of
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.encoding import DEFAULT_BATCH_SIZE, Encoder, Progress, silent
-from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.engine.view import Classifier, View
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.condition import CLEAN, Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.figures.statistics import samples_digest
 from pytest_cliprobust.properties import calibration
 from pytest_cliprobust.targets.base import Target, TargetInfo
 from pytest_cliprobust.targets.loading import load_target
@@ -33,9 +35,6 @@ from pytest_cliprobust.targets.loading import load_target
 NOISE_SAMPLES = 64
 NOISE_CHUNK = 8
 """Numerical noise is measured on so many samples, by forward passes of another size."""
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Evaluation:
         target: the loaded model.
         encoder: the engine that runs it.
         config: the run's options.
-        bootstrap: settings of all intervals.
+        provider: says which data set plays which role.
     """
 
     def __init__(self, config: RunConfig, model: str, progress: Progress = silent) -> None:
@@ -115,132 +114,106 @@ class Evaluation:
             self.encoder.depth = load_depth_source(
                 config.depth, self.target.device, self.encoder.cache
             )
-        self.bootstrap = Bootstrap(seed=config.seed)
+        self.provider = provider_of(config.data)
         self._datasets: dict[tuple[str, int | None], Dataset] = {}
+        self._views: WeakValueDictionary[tuple[str, Condition], View] = WeakValueDictionary()
 
-    @property
-    def embedded(self) -> bool:
-        """Whether the run is on the bundled benchmark."""
-        return self.config.data == "embedded"
+    def on(
+        self,
+        dataset: str | Dataset,
+        perturbation: str | Sequence[str | tuple[str, int | None]] = CLEAN,
+        severity: int | None = None,
+        *,
+        limit: int | None = None,
+        **parameters: float,
+    ) -> View:
+        """Return samples under a condition, as this model sees them.
 
-    def dataset(self, name: str = "clean", limit: int | None = None) -> Dataset:
-        """Return a data set by name; ``clean`` is the user's own data if ``--clip-data`` names any.
+        Example:
+            >>> clip.on("clean")
+            >>> clip.on("clean", "fog_3d", 3, limit=134)
+            >>> clip.on("clean", ["kornia:RandomGrayscale", ("fog_3d", 3)])
+            >>> clip.on("clean", "gaussian_noise", scale=0.1)
 
         Args:
-            name: a name of the embedded benchmark, or a layout and path such as ``imagefolder:DIR``.
-            limit: at most so many samples (a prefix that is balanced over the classes); the smaller
-                of this and ``--clip-limit`` counts.
+            dataset: a role (``"clean"``), a data set by name (``"clipart"``, ``"imagefolder:DIR"``), or
+                a data set.
+            perturbation: a registered name; or several, applied in this order, each a name or a
+                (name, severity) pair.
+            severity: 1 to 5, of a single perturbation (0 changes nothing).
+            limit: at most so many samples (a prefix that is balanced over the classes); the smaller of
+                this and ``--clip-limit`` counts.
+            **parameters: of a single perturbation, instead of (or over) those of the severity.
 
         Raises:
+            NotRun: nothing plays the role, or the data lacks what the perturbation needs.
+            ClipRobustError: no such data set or perturbation, or settings that contradict each other.
+        """
+        data = self.dataset(dataset, limit) if isinstance(dataset, str) else dataset
+        steps = steps_of(perturbation, severity, parameters)
+        condition = Condition(data.name, steps, limit)
+        key = (data.digest, condition)
+        view = self._views.get(key)
+        if view is None:
+            view = View(
+                condition,
+                data,
+                lambda: self.encoder.images(data, steps),
+                lambda: self.classifier,
+                seed=self.config.seed,
+            )
+            self._views[key] = view
+        return view
+
+    def dataset(self, name: str, limit: int | None = None) -> Dataset:
+        """Return the data set that plays a role, or that a name means.
+
+        Args:
+            name: a role, a name of the embedded benchmark, or a layout and path.
+            limit: at most so many samples; the smaller of this and ``--clip-limit`` counts.
+
+        Raises:
+            NotRun: nothing plays the role.
             ClipRobustError: no such data set, or nothing readable in it.
         """
         limits = [n for n in (limit, self.config.limit) if n is not None]
         smallest = min(limits) if limits else None
-        key = (name, smallest)
+        source = self.provider.one(name) if name in ROLES else name
+        key = (source, smallest)
         if key not in self._datasets:
-            source = self.config.data if name == "clean" and not self.embedded else name
             self._datasets[key] = load_dataset(
                 source, profile=self.config.profile, limit=smallest, frame=self.target.frame
             )
         return self._datasets[key]
 
-    def measured_on(self, name: str) -> str:
-        """Return the data set's name for measurements and bounds.
-
-        The user's own data answers to ``clean``, but a bound for the benchmark's clean set is none for
-        it: such figures carry the data's own name, as in ``imagefolder:photos``.
-        """
-        if self.embedded or name.partition(":")[0] != "clean":
-            return name
-        return self.dataset("clean").name + name.removeprefix("clean")
-
-    def features(
-        self,
-        dataset: str | Dataset = "clean",
-        perturbation: str = "clean",
-        severity: int | None = None,
-        *,
-        limit: int | None = None,
-        **parameters: float,
-    ) -> Tensor:
-        """Return L2-normalised image features (N, D), float32 on the CPU; cached."""
-        data = self.dataset(dataset, limit) if isinstance(dataset, str) else dataset
-        return self.encoder.images(data, perturbation, severity, parameters)
-
     @cached_property
     def phrases(self) -> tuple[str, ...]:
         """What fills the templates, one phrase a class: "an ant" (embedded) or the class name."""
-        if not self.embedded:
-            return self.dataset("clean").class_names
-        from pytest_cliprobust.embedded.sprites import load_label_classes
-
-        return tuple(f"{c.article} {c.label}".strip() for c in load_label_classes())
+        clean = self.dataset("clean")
+        return tuple(getattr(clean, "phrases", clean.class_names))
 
     @cached_property
     def templates(self) -> tuple[Any, ...]:
-        """The prompt templates: the benchmark's own, or OpenAI's 80 for ImageNet-like data."""
-        if not self.embedded:
-            return tuple(open_clip.OPENAI_IMAGENET_TEMPLATES)
-        from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES
-
-        return EMBEDDED_TEMPLATES
+        """The prompt templates: the data set's own, or OpenAI's 80 for photographs."""
+        clean = self.dataset("clean")
+        return tuple(getattr(clean, "templates", open_clip.OPENAI_IMAGENET_TEMPLATES))
 
     @cached_property
-    def head(self) -> Tensor:
-        """The zero-shot head (C, D), float64, unit rows."""
-        return head.zero_shot_head(CachedText(self.encoder), self.phrases, self.templates)
-
-    def cosines(
-        self,
-        dataset: str | Dataset = "clean",
-        perturbation: str = "clean",
-        severity: int | None = None,
-        *,
-        limit: int | None = None,
-        **parameters: float,
-    ) -> Floats:
-        """Return cosine similarities (N, C) to the zero-shot head, float64."""
-        data = self.dataset(dataset, limit) if isinstance(dataset, str) else dataset
-        features = self.encoder.images(data, perturbation, severity, parameters)
-        return head.cosine_similarities(features, self.head, dataset=data.name, ids=data.ids)
-
-    def logits(
-        self,
-        dataset: str | Dataset = "clean",
-        perturbation: str = "clean",
-        severity: int | None = None,
-        *,
-        limit: int | None = None,
-        **parameters: float,
-    ) -> Floats:
-        """Return zero-shot logits (N, C) at the model's logit scale (and bias), float64."""
-        cosines = self.cosines(dataset, perturbation, severity, limit=limit, **parameters)
-        return head.zero_shot_logits(cosines, self.target.logit_scale, self.target.logit_bias)
-
-    def labels(self, dataset: str | Dataset = "clean", *, limit: int | None = None) -> Ints:
-        """Return the class indices (N,) of a data set; -1 where a sample has no class."""
-        data = self.dataset(dataset, limit) if isinstance(dataset, str) else dataset
-        return np.asarray(data.labels, dtype=np.int64)
-
-    def correct(
-        self,
-        dataset: str | Dataset = "clean",
-        perturbation: str = "clean",
-        severity: int | None = None,
-        *,
-        limit: int | None = None,
-        **parameters: float,
-    ) -> npt.NDArray[np.bool_]:
-        """Return whether the zero-shot top-1 prediction is right (N,), bool."""
-        logits = self.logits(dataset, perturbation, severity, limit=limit, **parameters)
-        right: npt.NDArray[np.bool_] = logits.argmax(axis=1) == self.labels(dataset, limit=limit)
-        return right
+    def classifier(self) -> Classifier:
+        """The zero-shot head over the label set of ``clean``."""
+        weights = head.zero_shot_head(CachedText(self.encoder), self.phrases, self.templates)
+        target = self.target
+        return Classifier(weights, target.logit_scale, target.logit_bias, target.probability)
 
     @cached_property
     def temperature(self) -> calibration.Temperature:
-        """The temperature fitted by NLL on the calibration split; held fixed under every shift."""
-        data = self.dataset("calibration")
-        return calibration.fit_temperature(self.logits(data), self.labels(data), data.ids)
+        """The temperature fitted by NLL on the calibration split; held fixed under every shift.
+
+        Raises:
+            NotRun: there is no calibration split.
+        """
+        view = self.on("calibration")
+        return calibration.fit_temperature(view.logits, view.labels, view.ids)
 
     @cached_property
     def noise(self) -> tuple[float, float]:
@@ -252,11 +225,7 @@ class Evaluation:
         """
         data = self.dataset("clean", NOISE_SAMPLES)
         usual, other = (
-            head.zero_shot_logits(
-                head.cosine_similarities(features, self.head, dataset=data.name, ids=data.ids),
-                self.target.logit_scale,
-                self.target.logit_bias,
-            )
+            self.classifier.logits(self.classifier.cosines(features, data))
             for features in (
                 self.encoder.images(data),
                 self.encoder.regrouped(data, NOISE_CHUNK),
@@ -283,6 +252,28 @@ class Evaluation:
             return nats
         return share if known.low is not None and known.high is not None else 0.0
 
-    def resampling(self, dataset: Dataset) -> Bootstrap:
-        """Return bootstrap settings that know which samples these are, for paired comparisons."""
-        return Bootstrap(seed=self.config.seed, samples=samples_digest(dataset.ids))
+
+def steps_of(
+    perturbation: str | Sequence[str | tuple[str, int | None]],
+    severity: int | None = None,
+    parameters: Mapping[str, float] | None = None,
+) -> tuple[Step, ...]:
+    """Return the steps that the arguments of :meth:`Evaluation.on` mean.
+
+    Raises:
+        ClipRobustError: a severity or parameters beside several perturbations or none.
+    """
+    settings = tuple(sorted((parameters or {}).items()))
+    if isinstance(perturbation, str):
+        if perturbation != CLEAN:
+            return (Step(perturbation, severity, settings),)
+        if severity is None and not settings:
+            return ()
+        raise ClipRobustError("a severity or parameters need a perturbation: name it")
+    if severity is not None or settings:
+        raise ClipRobustError(
+            "several perturbations have severities of their own: write [('fog_3d', 3), …]"
+        )
+    return tuple(
+        Step(item) if isinstance(item, str) else Step(item[0], item[1]) for item in perturbation
+    )

@@ -28,6 +28,7 @@ from pytest_cliprobust.figures.bootstrap import (
     resampled_sums,
 )
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.samples import Samples, shared
 
 #: AlexNet's top-1 error on ImageNet-C, mean over the five severities, as published with the
 #: benchmark (Hendrycks & Dietterich 2019, reference repository hendrycks/robustness). A baseline
@@ -49,6 +50,31 @@ ALEXNET_IMAGENET_C: Mapping[str, float] = {
     "pixelate": 0.717840,
     "jpeg_compression": 0.606500,
 }
+
+
+def accuracy_of(samples: Samples) -> Figure:
+    """Return ``accuracy``, the share of samples with the right top-1 answer, in [0, 1].
+
+    Wilson's interval.
+    """
+    figure = accuracy_figure(samples.correct, bootstrap=samples.bootstrap)
+    return figure.measured_on(samples.condition)
+
+
+def accuracy_drop(clean: Samples, shifted: Samples) -> Figure:
+    """Return ``accuracy_drop``: clean minus shifted accuracy on the samples that both have, in [-1, 1].
+
+    Positive = worse; paired, see :func:`accuracy_drop_figure`. It is a figure of ``shifted``'s condition.
+
+    Raises:
+        ClipRobustError: no sample is in both.
+    """
+    common = shared(clean, shifted)
+    before, after = common.rows
+    figure = accuracy_drop_figure(
+        clean.correct[before], shifted.correct[after], bootstrap=common.bootstrap
+    )
+    return figure.measured_on(shifted.condition)
 
 
 def predictions(scores: ArrayLike) -> Ints:

@@ -39,6 +39,7 @@ from pytest_cliprobust.figures.arrays import (
 )
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, bootstrap_figure, resampled_sums
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.samples import Samples
 
 #: Number of bins of ECE and its relatives (Guo et al. 2017, section 4).
 BINS = 15
@@ -274,6 +275,44 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike, ids: Sequence[str] = (
         ids=frozenset(ids),
         at_limit=min(ends) <= after + 1e-9,
     )
+
+
+def calibration_of(
+    samples: Samples, temperature: Temperature | None = None, *, bins: int = BINS
+) -> dict[str, Figure]:
+    """Return every calibration figure of ``samples``: see :func:`calibration_figures`.
+
+    Args:
+        samples: with labels of the label set.
+        temperature: fitted on other samples (``clip.temperature``), here held fixed; the names of the
+            figures then end in ``_scaled``.
+        bins: number of bins.
+
+    Raises:
+        ClipRobustError: broken logits or labels, or samples on which the temperature was fitted.
+    """
+    figures = calibration_figures(
+        samples.logits,
+        samples.labels,
+        probability=samples.probability,
+        temperature=temperature,
+        ids=samples.ids,
+        bins=bins,
+        bootstrap=samples.bootstrap,
+    )
+    return {name: figure.measured_on(samples.condition) for name, figure in figures.items()}
+
+
+def temperature_of(samples: Samples) -> Figure:
+    """Return the ``temperature`` that fits ``samples`` best by NLL; above 1 = over-confident.
+
+    Raises:
+        ClipRobustError: broken logits or labels.
+    """
+    _, figure = temperature_figure(
+        samples.logits, samples.labels, samples.ids, bootstrap=samples.bootstrap
+    )
+    return figure.measured_on(samples.condition)
 
 
 def calibration_figures(

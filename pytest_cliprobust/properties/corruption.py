@@ -17,7 +17,53 @@ from pytest_cliprobust.figures.bootstrap import (
     ratio,
     resampled_sums,
 )
+from pytest_cliprobust.figures.condition import together
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.samples import Samples, shared
+
+
+def corruption_of(
+    clean: Samples, corrupted: Sequence[Samples], *, name: str = ""
+) -> dict[str, Figure]:
+    """Return the figures of a grid of corruptions and severities: see :func:`corruption_figures`.
+
+    They rest on the samples that all views have, and are over the conditions of ``corrupted``.
+
+    Args:
+        clean: the samples as they are.
+        corrupted: views of the same data set, one for each corruption and severity.
+        name: name of several corruptions together, as in ``"all_2d"``; one alone has its own.
+
+    Raises:
+        ClipRobustError: a corruption lacks severities that another has, no sample in common, or
+            several corruptions without a name.
+    """
+    condition = together([view.condition for view in corrupted], name)
+    kinds = list(dict.fromkeys(view.condition.perturbation for view in corrupted))
+    steps = sorted({_severity(view) for view in corrupted})
+    common = shared(clean, *corrupted)
+    cells = {
+        (view.condition.perturbation, _severity(view)): view.correct[rows]
+        for view, rows in zip(corrupted, common.rows[1:], strict=True)
+    }
+    missing = [f"{kind}@{step}" for kind in kinds for step in steps if (kind, step) not in cells]
+    if missing or len(cells) != len(corrupted):
+        raise ClipRobustError(
+            f"{condition.perturbation}: each corruption is needed once at each severity; "
+            f"{', '.join(missing) or 'some stand there twice'}"
+        )
+    grid = np.stack([np.stack([cells[kind, step] for step in steps]) for kind in kinds])
+    figures = corruption_figures(
+        clean.correct[common.rows[0]], grid, kinds, steps, bootstrap=common.bootstrap
+    )
+    return {metric: figure.measured_on(condition) for metric, figure in figures.items()}
+
+
+def _severity(view: Samples) -> int:
+    severity = view.condition.severity
+    if severity is None:
+        raise ClipRobustError(f"{view.condition}: a grid of corruptions needs severities")
+    return severity
 
 
 def corruption_drops(

@@ -15,9 +15,22 @@ from scipy.special import stdtr
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Floats, Ints
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.samples import Samples
 
 #: Level of the test of each pair; a pair must also have both class means on the wrong side.
 LEVEL = 0.001
+
+
+def swapped_labels(samples: Samples, *, level: float = LEVEL) -> Figure:
+    """Return ``swapped_labels``, how many pairs of classes look as if their texts were swapped.
+
+    See :func:`swapped_labels_figure`.
+
+    Raises:
+        ClipRobustError: a label is outside the classes.
+    """
+    figure = swapped_labels_figure(samples.logits, samples.labels, samples.class_names, level=level)
+    return figure.measured_on(samples.condition)
 
 
 def swapped_labels_figure(

@@ -13,13 +13,15 @@ Near and far OOD sets are measured apart and never pooled (:func:`detection_by_s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.figures.arrays import (
     Floats,
     Ints,
@@ -36,7 +38,8 @@ from pytest_cliprobust.figures.bootstrap import (
     resampled_counts,
 )
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.statistics import auroc
+from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.statistics import auroc, samples_digest
 
 Score: TypeAlias = Literal[
     "mcm", "msp", "max_logit", "energy", "neglabel", "gl_mcm", "knn", "mahalanobis"
@@ -296,6 +299,47 @@ def _positive(value: float, what: str) -> float:
 
 
 # --- Detection ------------------------------------------------------------------------------------
+
+
+#: Scores that need nothing but a view, by name; higher = more in-distribution.
+SCORES: Mapping[str, Callable[[Samples], Floats]] = MappingProxyType(
+    {
+        "mcm": lambda samples: mcm(samples.cosines),
+        "msp": lambda samples: msp(samples.logits),
+        "max_logit": lambda samples: max_logit(samples.logits),
+        "energy": lambda samples: energy(samples.logits),
+    }
+)
+
+
+def detection(
+    inside: Samples, outside: Samples, scores: Sequence[str] = tuple(SCORES)
+) -> dict[str, Figure]:
+    """Return AUROC, AUPR and FPR95 of telling ID from OOD samples: see :func:`detection_figures`.
+
+    They are figures of ``outside``'s condition, over both.
+
+    Args:
+        inside: in-distribution samples, the positive class.
+        outside: out-of-distribution samples.
+        scores: names of scores, see :data:`SCORES`.
+
+    Raises:
+        ClipRobustError: an unknown score, or fewer than two samples on a side.
+    """
+    unknown = [name for name in scores if name not in SCORES]
+    if unknown:
+        raise ClipRobustError(
+            f"unknown OOD score {unknown[0]!r}.{did_you_mean(unknown[0], SCORES)} "
+            f"There are {', '.join(SCORES)}"
+        )
+    condition = replace(outside.condition, over=(inside.condition, outside.condition))
+    bootstrap = replace(inside.bootstrap, samples=samples_digest((*inside.ids, "", *outside.ids)))
+    figures: dict[str, Figure] = {}
+    for name in scores:
+        score = SCORES[name]
+        figures |= detection_figures(score(inside), score(outside), name, bootstrap=bootstrap)
+    return {metric: figure.measured_on(condition) for metric, figure in figures.items()}
 
 
 def fpr_at_recall(id_scores: ArrayLike, ood_scores: ArrayLike, recall: float = RECALL) -> float:

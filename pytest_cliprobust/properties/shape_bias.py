@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.arrays import Ints, as_labels, as_matrix
+from pytest_cliprobust.figures.arrays import Ints, as_labels, as_matrix, softmax
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, proportion_figure
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.samples import Samples
 
 _NAME = re.compile(r"^(?P<shape>[a-z]+(?:_[a-z]+)*)\d+-(?P<texture>[a-z]+(?:_[a-z]+)*)\d+$")
 _EXPERIMENT = re.compile(r"^.*_(?=[a-z]+\d+-[a-z]+\d+$)")
@@ -29,6 +30,8 @@ def _span(*parts: int | tuple[int, int]) -> tuple[int, ...]:
         indices.extend([part] if isinstance(part, int) else range(part[0], part[1] + 1))
     return tuple(indices)
 
+
+IMAGENET_CLASSES = 1000
 
 #: The 16 entry-level classes of Geirhos et al. 2018/2019 as ImageNet-1k class indices, as
 #: model-vs-human (bethgelab/model-vs-human, human_categories.py) groups them.
@@ -62,6 +65,43 @@ ENTRY_LEVEL_CLASSES: Mapping[str, tuple[int, ...]] = {
     "oven": (766,),
     "truck": (555, 569, 656, 675, 717, 734, 864, 867),
 }
+
+
+def shape_bias_of(samples: Samples) -> dict[str, Figure]:
+    """Return the shape-bias figures of cue-conflict samples: see :func:`shape_bias_figures`.
+
+    The columns ``shape_label`` and ``texture_label`` name the two classes of each sample. Each name is
+    a class of the label set, or, with ImageNet's 1,000 classes, one of the sixteen entry-level classes.
+
+    Raises:
+        ClipRobustError: no such columns, or a name that is neither.
+    """
+    for column in ("shape_label", "texture_label"):
+        if column not in samples.groups:
+            raise ClipRobustError(
+                f"data set {samples.condition.dataset!r} has no column {column!r}, so it holds no cue "
+                "conflicts"
+            )
+    shapes, textures = samples.groups["shape_label"], samples.groups["texture_label"]
+    names = sorted({*shapes, *textures})
+    members = [_members(name, samples.class_names) for name in names]
+    figures = shape_bias_figures(
+        group_decisions(softmax(samples.logits), members),
+        [names.index(name) for name in shapes],
+        [names.index(name) for name in textures],
+        names,
+        bootstrap=samples.bootstrap,
+    )
+    return {metric: figure.measured_on(samples.condition) for metric, figure in figures.items()}
+
+
+def _members(name: str, class_names: Sequence[str]) -> list[int]:
+    """Return the classes of the head that stand for a class of the conflict."""
+    if name in class_names:
+        return [class_names.index(name)]
+    if len(class_names) == IMAGENET_CLASSES and name in ENTRY_LEVEL_CLASSES:
+        return list(ENTRY_LEVEL_CLASSES[name])
+    raise ClipRobustError(f"cue-conflict class {name!r} is no class of the label set")
 
 
 def parse_cue_conflict_name(name: str) -> tuple[str, str]:

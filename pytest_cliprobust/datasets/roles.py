@@ -1,0 +1,97 @@
+"""Roles: what suites ask for, and who provides it.
+
+A suite asks for ``clean``, ``calibration`` or ``far_ood``, never for a data set by name, and so runs on
+whatever plays that role. The embedded benchmark plays all of them; an image folder is ``clean``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from pytest_cliprobust.errors import ClipRobustError, NotRun
+
+#: What each role is, in the words of a message.
+ROLES: Mapping[str, str] = MappingProxyType(
+    {
+        "clean": "labelled pictures as the model is meant to see them",
+        "calibration": "labelled pictures to fit the temperature on, apart from clean",
+        "shift": "the same classes, photographed or drawn otherwise",
+        "near_ood": "pictures of things like the classes, but of none of them",
+        "far_ood": "pictures of something else altogether",
+        "cue_conflict": "the shape of one class with the texture of another",
+        "factors": "the classes, each set with one visual factor changed",
+        "correspondence": "pairs of views with the places that correspond",
+    }
+)
+
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Where data comes from.
+
+    Attributes:
+        name: as messages call it.
+        sets: role -> what to load for it, in order; a role may be missing.
+    """
+
+    name: str
+    sets: Mapping[str, tuple[str, ...]]
+
+    def of(self, role: str) -> tuple[str, ...]:
+        """Return the data sets that play a role; none if nothing does."""
+        return self.sets.get(role, ())
+
+    def require(self, role: str) -> tuple[str, ...]:
+        """Return the data sets that play a role.
+
+        Raises:
+            NotRun: none does; the message says what the role is and how to give it.
+        """
+        found = self.of(role)
+        if not found:
+            given = ", ".join(self.sets)
+            raise NotRun(
+                f"needs {role} ({ROLES[role]}), and {self.name} gives {given} only; leave --clip-data "
+                "out to run it on the embedded benchmark"
+            )
+        return found
+
+    def one(self, role: str) -> str:
+        """Return the data set that plays a role.
+
+        Raises:
+            NotRun: none does.
+            ClipRobustError: several do.
+        """
+        found = self.require(role)
+        if len(found) > 1:
+            raise ClipRobustError(
+                f"{role} is played by {len(found)} data sets ({', '.join(found)}); take the fixture "
+                f"{role!r}, with which a test runs once for each of them"
+            )
+        return found[0]
+
+
+def provider_of(source: str) -> Provider:
+    """Return what ``--clip-data`` provides: ``embedded``, or a layout and path, or a path."""
+    if source != EMBEDDED:
+        return Provider(f"--clip-data {source}", {"clean": (source,)})
+    from pytest_cliprobust.datasets.embedded import names
+
+    return Provider(
+        "the embedded benchmark",
+        {
+            "clean": ("clean",),
+            "calibration": ("calibration",),
+            "shift": ("clipart",),
+            "near_ood": ("near_ood",),
+            "far_ood": ("far_ood",),
+            "cue_conflict": ("cue_conflict",),
+            "factors": tuple(name for name in names() if name.startswith("factor-")),
+            "correspondence": ("two_view",),
+        },
+    )

@@ -1,0 +1,172 @@
+"""A view: samples of a data set under a condition, as one model sees them.
+
+``clip.on("clean", "fog_3d", 3)`` is a view. It satisfies
+:class:`~pytest_cliprobust.figures.samples.Samples`, so every property takes it; what it is asked for is
+computed at the first request, all of the same samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor
+
+from pytest_cliprobust.datasets.base import Dataset
+from pytest_cliprobust.datasets.subset import Subset
+from pytest_cliprobust.engine import head
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
+from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.samples import Probability
+from pytest_cliprobust.figures.statistics import samples_digest
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """The zero-shot head of a model, and what turns cosines into its logits.
+
+    Attributes:
+        weights: (C, D) unit rows, float64.
+        logit_scale: the factor, not its logarithm.
+        logit_bias: of SigLIP-type models.
+        probability: what turns logits into the model's probabilities.
+    """
+
+    weights: Tensor
+    logit_scale: float
+    logit_bias: float | None
+    probability: Probability
+
+    def cosines(self, features: Tensor, dataset: Dataset) -> Floats:
+        """Return cosine similarities (N, C) of features (N, D), float64."""
+        return head.cosine_similarities(
+            features, self.weights, dataset=dataset.name, ids=dataset.ids
+        )
+
+    def logits(self, cosines: Floats) -> Floats:
+        """Return logits (N, C) at the model's scale (and bias), float64."""
+        return head.zero_shot_logits(cosines, self.logit_scale, self.logit_bias)
+
+
+class View:
+    """N samples under one condition, under one model.
+
+    Attributes:
+        condition: what this is a view of; every figure made from it carries it.
+        data: the samples themselves.
+        seed: of the run: perturbations and bootstrap.
+    """
+
+    def __init__(
+        self,
+        condition: Condition,
+        data: Dataset,
+        features: Callable[[], Tensor],
+        classifier: Callable[[], Classifier],
+        seed: int = 0,
+    ) -> None:
+        self.condition = condition
+        self.data = data
+        self.seed = seed
+        self._features = features
+        self._classifier = classifier
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        """``<view of clean, fog_3d at severity 3: 134 samples>``."""
+        return f"<view of {self.condition}: {len(self)} samples>"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """(N,) stable sample ids."""
+        return self.data.ids
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """(N,) what each sample was drawn from; the samples themselves where the data does not say."""
+        return tuple(getattr(self.data, "units", self.data.ids))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """(C,) names by class index."""
+        return self.data.class_names
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Further columns (N,) by name."""
+        return self.data.groups
+
+    @property
+    def probability(self) -> Probability:
+        """What turns logits into the model's own probabilities."""
+        return self._classifier().probability
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """How intervals are made, with the identity of these samples, so that runs can be paired."""
+        return Bootstrap(seed=self.seed, samples=samples_digest(self.ids))
+
+    @cached_property
+    def labels(self) -> Ints:
+        """(N,) class indices; -1 where a sample has no class of the label set."""
+        return np.asarray(self.data.labels, dtype=np.int64)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """(N, D) L2-normalised image features, float32 on the CPU."""
+        return self._features()
+
+    @cached_property
+    def cosines(self) -> Floats:
+        """(N, C) cosine similarities to the zero-shot head."""
+        return self._classifier().cosines(self.features, self.data)
+
+    @cached_property
+    def logits(self) -> Floats:
+        """(N, C) zero-shot logits at the model's logit scale (and bias)."""
+        return self._classifier().logits(self.cosines)
+
+    @cached_property
+    def predictions(self) -> Ints:
+        """(N,) the class of the largest logit."""
+        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+
+    @cached_property
+    def correct(self) -> Bools:
+        """(N,) whether the top-1 answer is right."""
+        right: Bools = self.predictions == self.labels
+        return right
+
+    def values(self, column: str) -> tuple[str, ...]:
+        """Return what stands in a column of ``groups``, each value once, sorted; () without the column."""
+        return tuple(sorted(set(self.groups.get(column, ()))))
+
+    def where(self, column: str, value: str) -> View:
+        """Return the samples with ``value`` in a column, as a view of its own: ``clean:noto``.
+
+        Raises:
+            ClipRobustError: no such column, or no sample with that value.
+        """
+        rows = [row for row, own in enumerate(self.groups.get(column, ())) if own == value]
+        if not rows:
+            known = self.values(column) if column in self.groups else tuple(self.groups)
+            what = f"{column} {value!r}" if column in self.groups else f"column {column!r}"
+            raise ClipRobustError(
+                f"{self.condition} has no {what}.{did_you_mean(value, known)} "
+                f"There are {', '.join(known) or 'none'}"
+            )
+        part = Subset(self.data, rows)
+        return View(
+            self.condition.part(value),
+            part,
+            lambda: self.features[rows],
+            self._classifier,
+            seed=self.seed,
+        )
