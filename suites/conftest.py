@@ -1,79 +1,42 @@
 """The shipped suites. Run them with ``pytest --clip-model MODEL suites/``.
 
-Each file is a suite: parametrize, measure, check. Bounds stand in ``thresholds.toml``.
+Each file is a suite: parametrize, measure, gate. Bounds stand in ``thresholds.toml``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pytest_cliprobust.plugin import option
-from pytest_cliprobust.properties import accuracy
-
-EMBEDDED_ONLY = (
-    "this data set comes with the embedded benchmark only; leave --clip-data out to run it"
-)
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.plugin.options import profile_of
 
 
-@pytest.fixture
-def needs_embedded(clip) -> None:
-    """Report a test as not run when ``--clip-data`` replaces the benchmark it needs."""
-    if not clip.embedded:
-        pytest.skip(EMBEDDED_ONLY)
+def pytest_configure(config: pytest.Config) -> None:
+    """Register what suites of one property share as a marker."""
+    config.addinivalue_line("markers", "corruption: tests of the common corruptions, 2D and 3D")
 
 
 @pytest.fixture
-def corruption_grid(clip):
-    """Measures a corruption on so many samples: the data set, and (5, N) bool, which ones are right."""
-
-    def measure(name, samples):
-        data = clip.dataset("clean", samples)
-        return data, np.stack([clip.correct(data, name, severity) for severity in range(1, 6)])
-
-    return measure
+def limit(request: pytest.FixtureRequest, clip: Evaluation) -> int | None:
+    """How many samples the suite takes in this profile (its SAMPLES); None: all."""
+    number: int | None = request.module.SAMPLES[clip.config.profile]
+    return number
 
 
-@pytest.fixture
-def check_drops(clip, check):
-    """Judges accuracy, and its drop against the same images as they are, at some severities.
-
-    ``also(data, severity)`` gives further figures of the same images.
-    """
-
-    def judge(name, severities, samples, also=lambda data, severity: []):
-        data = clip.dataset("clean", samples)
-        clean, bootstrap = clip.correct(data), clip.resampling(data)
-        for severity in severities:
-            correct = clip.correct(data, name, severity)
-            check(
-                [
-                    accuracy.accuracy_figure(correct, bootstrap=bootstrap),
-                    accuracy.accuracy_drop_figure(clean, correct, bootstrap=bootstrap),
-                    *also(data, severity),
-                ],
-                perturbation=name,
-                severity=severity,
-            )
-
-    return judge
-
-
-def pytest_generate_tests(metafunc) -> None:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize ``name`` over the file's NAMES of this profile."""
-    if "name" in metafunc.fixturenames and isinstance(
-        getattr(metafunc.module, "NAMES", None), dict
-    ):
-        metafunc.parametrize("name", metafunc.module.NAMES[option(metafunc.config, "profile")])
+    names = getattr(metafunc.module, "NAMES", None)
+    if "name" in metafunc.fixturenames and isinstance(names, dict):
+        metafunc.parametrize("name", names[profile_of(metafunc.config)])
 
 
-def pytest_collection_modifyitems(config, items) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the slow adversarial suite to the full profile, unless it is asked for by name."""
     named = {Path(argument.partition("::")[0]).name for argument in config.args}
     asked = "adversarial" in config.option.markexpr or "test_adversarial.py" in named
-    if asked or option(config, "profile") == "full":
+    if asked or profile_of(config) == "full":
         return
     slow = [item for item in items if item.path.name == "test_adversarial.py"]
     if slow:

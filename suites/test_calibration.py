@@ -8,34 +8,27 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_cliprobust.properties import calibration
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.plugin.gate import Gate
+from pytest_cliprobust.properties import calibration as properties
 
-SHIFTS = [
-    ("clean", "clean", None),
-    ("clipart", "clean", None),
-    ("clean", "fog_3d", 3),
-    ("clean", "iso_noise", 3),
-]
+PERTURBED = [(), ("fog_3d", 3), ("iso_noise", 3)]
+scalings = pytest.mark.parametrize("scaled", [False, True], ids=["as_is", "temperature_scaled"])
 
 
-@pytest.mark.usefixtures("needs_embedded")
-@pytest.mark.parametrize(("dataset", "perturbation", "severity"), SHIFTS)
-@pytest.mark.parametrize("scaled", [False, True], ids=["as_is", "temperature_scaled"])
-def test_calibration(clip, check, dataset, perturbation, severity, scaled):
-    data = clip.dataset(dataset)
-    figures = calibration.calibration_figures(
-        clip.logits(data, perturbation, severity),
-        clip.labels(data),
-        probability=clip.target.probability,
-        temperature=clip.temperature if scaled else None,
-        ids=data.ids,
-        bootstrap=clip.resampling(data),
-    )
-    check(figures, dataset=dataset, perturbation=perturbation, severity=severity)
+@scalings
+@pytest.mark.parametrize("perturbed", PERTURBED, ids=["clean", "fog_3d", "iso_noise"])
+def test_calibration(
+    clip: Evaluation, gate: Gate, perturbed: tuple[str, int], scaled: bool
+) -> None:
+    view = clip.on("clean", *perturbed)
+    gate(properties.calibration_of(view, clip.temperature if scaled else None))
 
 
-@pytest.mark.usefixtures("needs_embedded")
-def test_temperature(clip, check):
-    data = clip.dataset("calibration")
-    _, figure = calibration.temperature_figure(clip.logits(data), clip.labels(data), data.ids)
-    check(figure, dataset="calibration")
+@scalings
+def test_under_natural_shift(clip: Evaluation, gate: Gate, shift: str, scaled: bool) -> None:
+    gate(properties.calibration_of(clip.on(shift), clip.temperature if scaled else None))
+
+
+def test_temperature(clip: Evaluation, gate: Gate, calibration: str) -> None:
+    gate(properties.temperature_of(clip.on(calibration)))

@@ -5,39 +5,31 @@ Means are over the fifteen that the benchmark's own mean is over; its four extra
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
+from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy, corruption
 
-NAMES = registry.names("common")
-FIFTEEN = [name for name in NAMES if not registry.get(name).extra]
+pytestmark = pytest.mark.corruption
+
+CORRUPTIONS = registry.names("common")
+FIFTEEN = [name for name in CORRUPTIONS if not registry.get(name).extra]
 SEVERITIES = [1, 2, 3, 4, 5]
 SAMPLES = {"quick": 50, "standard": 134, "full": None}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_corruption(clip, check, corruption_grid, name):
-    data, correct = corruption_grid(name, SAMPLES[clip.config.profile])
-    for severity, row in zip(SEVERITIES, correct, strict=True):
-        figure = accuracy.accuracy_figure(row, bootstrap=clip.resampling(data))
-        check(figure, perturbation=name, severity=severity)
-    figures = corruption.corruption_figures(
-        clip.correct(data), correct[None], [name], SEVERITIES, bootstrap=clip.resampling(data)
+@pytest.mark.parametrize("corrupted", CORRUPTIONS)
+def test_corruption(clip: Evaluation, gate: Gate, limit: int | None, corrupted: str) -> None:
+    views = [clip.on("clean", corrupted, severity, limit=limit) for severity in SEVERITIES]
+    gate(
+        [accuracy.accuracy_of(view) for view in views],
+        corruption.corruption_of(clip.on("clean", limit=limit), views),
     )
-    check(figures, perturbation=name)
 
 
-def test_all(clip, check, corruption_grid):
+def test_all(clip: Evaluation, gate: Gate, limit: int | None) -> None:
     """The fifteen together, each and each severity weighing the same."""
-    grids = [corruption_grid(name, SAMPLES[clip.config.profile]) for name in FIFTEEN]
-    data = grids[0][0]
-    figures = corruption.corruption_figures(
-        clip.correct(data),
-        np.stack([correct for _, correct in grids]),
-        FIFTEEN,
-        SEVERITIES,
-        bootstrap=clip.resampling(data),
-    )
-    check(figures, perturbation="all_2d")
+    views = [clip.on("clean", name, s, limit=limit) for name in FIFTEEN for s in SEVERITIES]
+    gate(corruption.corruption_of(clip.on("clean", limit=limit), views, name="all_2d"))

@@ -5,10 +5,14 @@ Without depth (or without an encoder) a test is not run, and the summary says wh
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.engine.view import View
+from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy, corruption
+
+pytestmark = pytest.mark.corruption
 
 CORRUPTIONS = [
     "near_focus",
@@ -31,32 +35,22 @@ CODECS = ("h265_crf", "h265_abr", "bit_error")
 CODEC_SAMPLES = {"quick": 50, "standard": 67, "full": None}
 
 
-def samples_of(clip, name):
-    """Return how many samples a corruption is measured on; None: all."""
-    return (CODEC_SAMPLES if name in CODECS else SAMPLES)[clip.config.profile]
+def views_of(clip: Evaluation, name: str) -> list[View]:
+    """Return the clean set under a corruption, one view for each severity."""
+    limit = (CODEC_SAMPLES if name in CODECS else SAMPLES)[clip.config.profile]
+    return [clip.on("clean", name, severity, limit=limit) for severity in SEVERITIES]
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_corruption(clip, check, corruption_grid, name):
-    data, correct = corruption_grid(name, samples_of(clip, name))
-    for severity, row in zip(SEVERITIES, correct, strict=True):
-        figure = accuracy.accuracy_figure(row, bootstrap=clip.resampling(data))
-        check(figure, perturbation=name, severity=severity)
-    figures = corruption.corruption_figures(
-        clip.correct(data), correct[None], [name], SEVERITIES, bootstrap=clip.resampling(data)
+@pytest.mark.parametrize("corrupted", CORRUPTIONS)
+def test_corruption(clip: Evaluation, gate: Gate, limit: int | None, corrupted: str) -> None:
+    views = views_of(clip, corrupted)
+    gate(
+        [accuracy.accuracy_of(view) for view in views],
+        corruption.corruption_of(clip.on("clean", limit=limit), views),
     )
-    check(figures, perturbation=name)
 
 
-def test_all(clip, check, corruption_grid):
+def test_all(clip: Evaluation, gate: Gate, limit: int | None) -> None:
     """All corruptions together, each and each severity weighing the same, on the samples they share."""
-    grids = [corruption_grid(name, samples_of(clip, name)) for name in CORRUPTIONS]
-    data = min((data for data, _ in grids), key=len)
-    figures = corruption.corruption_figures(
-        clip.correct(data),
-        np.stack([correct[:, : len(data)] for _, correct in grids]),
-        CORRUPTIONS,
-        SEVERITIES,
-        bootstrap=clip.resampling(data),
-    )
-    check(figures, perturbation="all_3d")
+    views = [view for name in CORRUPTIONS for view in views_of(clip, name)]
+    gate(corruption.corruption_of(clip.on("clean", limit=limit), views, name="all_3d"))

@@ -1,14 +1,24 @@
-"""Occlusion: a share of the object is hidden, by another object or by a plain patch."""
+"""Occlusion: a share of the object is hidden, by another object or by a plain patch.
+
+Where the data does not say where the object is, the patch hides a share of the picture; another object
+to hide it with comes with the embedded benchmark only.
+"""
 
 from __future__ import annotations
 
 import pytest
 
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.plugin.gate import Gate
+from pytest_cliprobust.properties import accuracy
+
 SEVERITIES = [1, 3, 5]
 SAMPLES = {"quick": 100, "standard": 100, "full": None}
 
 
-@pytest.mark.usefixtures("needs_embedded")
-@pytest.mark.parametrize("name", ["occlusion", "patch_occlusion"])
-def test_occlusion(clip, check_drops, name):
-    check_drops(name, SEVERITIES, SAMPLES[clip.config.profile])
+@pytest.mark.parametrize("occluder", ["occlusion", "patch_occlusion"])
+def test_occlusion(clip: Evaluation, gate: Gate, limit: int | None, occluder: str) -> None:
+    clean = clip.on("clean", limit=limit)
+    for severity in SEVERITIES:
+        view = clip.on("clean", occluder, severity, limit=limit)
+        gate(accuracy.accuracy_of(view), accuracy.accuracy_drop(clean, view))

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import ood
 
-SCORES = {
-    "mcm": lambda clip, dataset: ood.mcm(clip.cosines(dataset)),
-    "msp": lambda clip, dataset: ood.msp(clip.logits(dataset)),
-    "max_logit": lambda clip, dataset: ood.max_logit(clip.logits(dataset)),
-    "energy": lambda clip, dataset: ood.energy(clip.logits(dataset)),
-}
+scores = pytest.mark.parametrize("score", ood.SCORES)
 
 
-@pytest.mark.usefixtures("needs_embedded")
-@pytest.mark.parametrize("score", SCORES)
-@pytest.mark.parametrize("dataset", ["near_ood", "far_ood"])
-def test_detection(clip, check, dataset, score):
-    measure = SCORES[score]
-    figures = ood.detection_figures(
-        measure(clip, "clean"), measure(clip, dataset), score, bootstrap=clip.bootstrap
-    )
-    check(figures, dataset=dataset)
+@scores
+def test_near_ood(clip: Evaluation, gate: Gate, near_ood: str, score: str) -> None:
+    gate(ood.detection(clip.on("clean"), clip.on(near_ood), [score]))
+
+
+@scores
+def test_far_ood(clip: Evaluation, gate: Gate, far_ood: str, score: str) -> None:
+    gate(ood.detection(clip.on("clean"), clip.on(far_ood), [score]))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from pytest_cliprobust.search import stress
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.plugin.gate import Gate
+from pytest_cliprobust.properties import accuracy, typographic
 
 SEVERITIES = [1, 3, 5]
 SAMPLES = {"quick": 100, "standard": 100, "full": None}
 
 
-def test_typographic(clip, check_drops):
-    def also(data, severity):
-        return [stress.attack_success(clip, data, severity)]
-
-    check_drops("typographic", SEVERITIES, SAMPLES[clip.config.profile], also)
+def test_typographic(clip: Evaluation, gate: Gate, limit: int | None) -> None:
+    clean = clip.on("clean", limit=limit)
+    for severity in SEVERITIES:
+        view = clip.on("clean", "typographic", severity, limit=limit)
+        gate(
+            accuracy.accuracy_of(view),
+            accuracy.accuracy_drop(clean, view),
+            typographic.attack_success(clean, view),
+        )

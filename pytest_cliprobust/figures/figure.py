@@ -106,6 +106,11 @@ class Figure:
         object.__setattr__(filed, "condition", condition)
         return filed
 
+    def interval_text(self) -> str:
+        """Return ``0.812 [0.786, 0.835]`` with the unit."""
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]{unit}"
+
     def as_dict(self, *, replicates: bool = False) -> dict[str, Any]:
         """Return the figure as JSON-able data; ``replicates`` only if asked for, they are long."""
         data: dict[str, Any] = {

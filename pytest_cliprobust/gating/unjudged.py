@@ -5,11 +5,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pytest_cliprobust.gating.thresholds import Rule
-    from pytest_cliprobust.plugin import Session
+from pytest_cliprobust.gating.thresholds import Policy, Rule, ThresholdFile
 
 
 @dataclass
@@ -36,29 +33,32 @@ class Unjudged:
     other_data: int = 0
 
 
-def unjudged(session: Session) -> Unjudged:
-    """Return the bounds that this run did not judge; none for a run of chosen tests only."""
+def find_unjudged(
+    thresholds: ThresholdFile,
+    *,
+    used: Iterable[str],
+    suites_run: Iterable[str],
+    suites_broken: Iterable[str],
+    suites_skipped: Iterable[str],
+    models: Iterable[str],
+    measured_datasets: Iterable[str],
+    replaced_data: bool,
+) -> Unjudged:
+    """Return the bounds that a run did not judge."""
     result = Unjudged()
-    thresholds = session.thresholds
-    if thresholds is None or is_partial(session):
-        return result
-    for record in session.records:
-        thresholds.merge_uses([name for name in (record["rule"],) if name])
-        thresholds.merge_uses(record.get("also_used", ()))
-    skipped = {entry["suite"] for entry in session.not_run}
-    measured = {str(record["dataset"]) for record in session.records}
+    thresholds.merge_uses(used)
+    run, broken, skipped = tuple(suites_run), tuple(suites_broken), tuple(suites_skipped)
+    tested, measured = tuple(models), tuple(measured_datasets)
     for rule in thresholds.unused():
         suites = rule.selectors.get("suite", ())
-        if not _meets(rule.selectors.get("model", ()), session.config.models):
+        if not _meets(rule.selectors.get("model", ()), tested):
             result.other_models += 1
-        elif session.config.data != "embedded" and not _meets(
-            rule.selectors.get("dataset", ()), measured
-        ):
+        elif replaced_data and not _meets(rule.selectors.get("dataset", ()), measured):
             result.other_data += 1
-        elif not _meets(suites, session.suites):
+        elif not _meets(suites, run):
             name = " or ".join(suites)
             result.other_suites[name] = result.other_suites.get(name, 0) + 1
-        elif _meets(suites, session.broken):
+        elif _meets(suites, broken):
             result.broken.append(rule)
         elif _meets(suites, skipped):
             result.skipped.append(rule)
@@ -67,10 +67,9 @@ def unjudged(session: Session) -> Unjudged:
     return result
 
 
-def fails(session: Session, found: Unjudged) -> bool:
+def fails(found: Unjudged, policy: Policy) -> bool:
     """Return whether bounds of skipped tests fail this run."""
-    policy = session.thresholds.policy if session.thresholds else None
-    return bool(found.skipped and policy and policy.skipped == "fail")
+    return bool(found.skipped and policy.skipped == "fail")
 
 
 def lines(found: Unjudged) -> list[tuple[str, str]]:
@@ -107,20 +106,6 @@ def lines(found: Unjudged) -> list[tuple[str, str]]:
 def counted(number: int) -> str:
     """Return ``1 bound is`` or ``3 bounds are``."""
     return "1 bound is" if number == 1 else f"{number} bounds are"
-
-
-def is_partial(session: Session) -> bool:
-    """Return whether only some of the tests ran: bounds that are left over are no news then."""
-    option = session.pytest_config.option
-    return bool(
-        session.interrupted
-        or option.collectonly
-        or option.keyword
-        or option.markexpr
-        or option.deselect
-        or getattr(option, "lf", False)
-        or any("::" in argument for argument in session.pytest_config.args)
-    )
 
 
 def _meets(patterns: Iterable[str], names: Iterable[str]) -> bool:

@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from pytest_cliprobust.gating import unjudged as bounds
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.gating.verdict import format_value
-
-if TYPE_CHECKING:
-    from pytest_cliprobust.plugin import Session
+from pytest_cliprobust.results.record import Record
+from pytest_cliprobust.results.run import Run
 
 STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow", "unbounded": "dim"}
 
@@ -54,65 +54,79 @@ class Row:
         return self.status in ("fail", "inconclusive")
 
 
-def summarise(reporter: Any, session: Session) -> None:
-    """Print what was measured, then which bounds were not, notes and the user's mistakes."""
-    writer = reporter._tw
-    verbose = session.pytest_config.option.verbose > 0
-    if session.records:
-        reporter.section("CLIP robustness", sep="=")
-        console = Console(
-            file=writer._file,
-            width=max(72, writer.fullwidth),
-            force_terminal=bool(writer.hasmarkup),
-            no_color=not writer.hasmarkup,
-            highlight=False,
-        )
-        for model, records in by_model(session.records):
-            if len(session.config.models) > 1:
-                console.print(Text(f"\n{model}", style="bold"))
-            for row in table(records, console.width, verbose=verbose):
-                console.print(row, soft_wrap=True)
-        console.print(totals(session.records, verbose), soft_wrap=True)
-        gated = any(record["verdict"]["status"] != "unbounded" for record in session.records)
-        if not gated and not session.recording:
-            reporter.write_line(
-                "warning: no bound is for any of these figures, so this run gates nothing; "
-                "--clip-record writes bounds for them",
-                yellow=True,
-            )
-    for record in session.records:
-        if "evidence" in record:
-            reporter.write_line(f"picture of {record['key']}: {record['evidence']['picture']}")
-    for change in session.changes:
+def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
+    """Print what was measured, then which bounds were not, notes and the user's mistakes.
+
+    Args:
+        reporter: pytest's terminal reporter.
+        run: what to tell of.
+        verbose: whether to show figures without a bound, and every row.
+    """
+    if run.records:
+        _print_tables(reporter, run, verbose)
+    for record in run.records:
+        if record.evidence is not None:
+            reporter.write_line(f"picture of {record.key}: {record.evidence.picture}")
+    for change in run.changes:
         reporter.write_line(str(change))
-    for note in session.notes():
+    for note in run.notes:
         reporter.write_line(f"note: {note}")
-    found = bounds.unjudged(session)
-    for level, line in bounds.lines(found):
+    for level, line in unjudged.lines(run.unjudged):
         reporter.write_line(f"{level}: {line}", red=level == "error", yellow=level == "warning")
-    if found.skipped:
-        reason = "; ".join(sorted({entry["reason"] for entry in session.not_run}))
-        outcome = (
-            "the run fails" if bounds.fails(session, found) else "a warning, as the policy says"
-        )
+    if run.unjudged.skipped:
+        reason = "; ".join(sorted({entry.reason for entry in run.not_run}))
+        outcome = "the run fails" if run.unjudged_fail else "a warning, as the policy says"
         reporter.write_line(
-            f"not measured, as tests were skipped: {len(found.skipped)} of the bounds ({reason}): "
-            f"{outcome}",
+            f"not measured, as tests were skipped: {len(run.unjudged.skipped)} of the bounds "
+            f"({reason}): {outcome}",
             red=True,
         )
-    for mistake in dict.fromkeys(session.mistakes):
+    if run.nothing_evaluated is not None:
+        reporter.write_line(
+            f"warning: --clip-model {' '.join(run.config.models)}: nothing was evaluated, as none of "
+            f"the {run.nothing_evaluated} tests uses clip or gate; --clip-suites runs the suites that "
+            "ship with the plugin",
+            yellow=True,
+        )
+    for mistake in run.mistakes:
         reporter.write_line(f"ERROR: {mistake}", red=True)
 
 
-def by_model(records: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+def _print_tables(reporter: Any, run: Run, verbose: bool) -> None:
+    """Print the table of each model's figures, and the line that counts the verdicts."""
+    writer = reporter._tw
+    reporter.section("CLIP robustness", sep="=")
+    console = Console(
+        file=writer._file,
+        width=max(72, writer.fullwidth),
+        force_terminal=bool(writer.hasmarkup),
+        no_color=not writer.hasmarkup,
+        highlight=False,
+    )
+    for model, records in by_model(run.records):
+        if len(run.config.models) > 1:
+            console.print(Text(f"\n{model}", style="bold"))
+        for row in table(records, console.width, verbose=verbose):
+            console.print(row, soft_wrap=True)
+    console.print(totals(run.records, verbose), soft_wrap=True)
+    gated = any(record.verdict.status != "unbounded" for record in run.records)
+    if not gated and not run.recording:
+        reporter.write_line(
+            "warning: no bound is for any of these figures, so this run gates nothing; "
+            "--clip-record writes bounds for them",
+            yellow=True,
+        )
+
+
+def by_model(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
     """Return the records of each model, in the order in which the models come up."""
-    models = dict.fromkeys(record["model"] for record in records)
-    return [(model, [r for r in records if r["model"] == model]) for model in models]
+    models = dict.fromkeys(record.model for record in records)
+    return [(model, [r for r in records if r.model == model]) for model in models]
 
 
-def totals(records: Sequence[dict[str, Any]], verbose: bool) -> Text:
+def totals(records: Sequence[Record], verbose: bool) -> Text:
     """Return the line that counts the verdicts."""
-    counts = Counter(record["verdict"]["status"] for record in records)
+    counts = Counter(record.verdict.status for record in records)
     text = Text()
     for status in ("pass", "inconclusive", "fail"):
         if counts[status]:
@@ -125,7 +139,7 @@ def totals(records: Sequence[dict[str, Any]], verbose: bool) -> Text:
     return text
 
 
-def table(records: Sequence[dict[str, Any]], width: int, *, verbose: bool = False) -> list[Text]:
+def table(records: Sequence[Record], width: int, *, verbose: bool = False) -> list[Text]:
     """Return the lines of one model's figures: suite by suite, what needs a look at the end.
 
     Figures without a bound are left out where their suite has others, unless ``verbose``.
@@ -202,12 +216,12 @@ def named(row: Row) -> str:
     return f"{row.metric} · {row.on}" if row.metric else row.on
 
 
-def rows_of(records: Sequence[dict[str, Any]], verbose: bool) -> list[Row]:
+def rows_of(records: Sequence[Record], verbose: bool) -> list[Row]:
     """Return the rows of the table; a figure at several severities is one row unless it is bad."""
     rows: list[Row] = []
-    bounded = {r["suite"] for r in records if r["verdict"]["status"] != "unbounded"}
+    bounded = {r.suite for r in records if r.verdict.status != "unbounded"}
     hidden: Counter[str] = Counter()
-    for suite, group in groupby(records, key=lambda record: str(record["suite"])):
+    for suite, group in groupby(records, key=lambda record: record.suite):
         for same in severities_together(list(group)):
             row = row_of(same)
             if row.status == "unbounded" and not verbose:
@@ -221,60 +235,60 @@ def rows_of(records: Sequence[dict[str, Any]], verbose: bool) -> list[Row]:
     return rows
 
 
-def severities_together(records: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def severities_together(records: list[Record]) -> list[list[Record]]:
     """Return groups of records that differ in severity and figure alone; bad ones stand alone."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], list[Record]] = {}
     for position, record in enumerate(records):
-        verdict = record["verdict"]
-        alone = record["severity"] is None or verdict["status"] in ("fail", "inconclusive")
+        verdict = record.verdict
+        alone = record.measurement.severity is None or verdict.status in ("fail", "inconclusive")
         key = (
-            record["metric"],
-            record["dataset"],
-            record["perturbation"],
-            verdict["status"],
+            record.measurement.metric,
+            record.measurement.dataset,
+            record.measurement.perturbation,
+            verdict.status,
             position if alone else -1,
         )
         groups.setdefault(key, []).append(record)
     return list(groups.values())
 
 
-def row_of(records: list[dict[str, Any]]) -> Row:
+def row_of(records: list[Record]) -> Row:
     """Return the row of one record, or of one figure at several severities."""
     first = records[0]
-    verdict = first["verdict"]
-    status = verdict["status"]
-    if status == "unbounded" and verdict["outcome"] == "fail":
+    verdict = first.verdict
+    status = verdict.status
+    if status == "unbounded" and verdict.outcome == "fail":
         status = "fail"
     # The data set goes without saying where it is the clean one, perturbed.
-    perturbed = first["perturbation"] != "clean"
-    on = first["perturbation"] if perturbed else first["dataset"]
-    if perturbed and first["dataset"] != "clean":
-        on = f"{first['dataset']} · {on}"
-    severities = [record["severity"] for record in records]
-    texts = sorted({record["verdict"].get("bound") or "–" for record in records})
+    perturbed = first.measurement.perturbation != "clean"
+    on = first.measurement.perturbation if perturbed else first.measurement.dataset
+    if perturbed and first.measurement.dataset != "clean":
+        on = f"{first.measurement.dataset} · {on}"
+    severities = [record.measurement.severity for record in records]
+    texts = sorted({record.verdict.bound or "–" for record in records})
     if severities[0] is not None:
         on += f"@{severities[0]}"
-    value = interval(first["figure"])
+    value = interval(first.figure)
     if len(records) > 1:
         on += f"–{severities[-1]}"
-        value = " ".join(f"{float(record['figure']['value']):.3g}" for record in records)
+        value = " ".join(f"{record.figure.value:.3g}" for record in records)
     return Row(
-        suite=first["suite"],
-        metric=first["metric"],
+        suite=first.suite,
+        metric=first.measurement.metric,
         on=on,
         value=value,
-        n=str(first["figure"]["n"]),
+        n=str(first.figure.n),
         bound=texts[0] if len(texts) == 1 else f"{len(texts)} bounds",
         status=status,
-        values=tuple(float(record["figure"]["value"]) for record in records),
+        values=tuple(record.figure.value for record in records),
     )
 
 
-def interval(figure: dict[str, Any]) -> str:
+def interval(figure: Figure) -> str:
     """Return ``0.244 [0.210, 0.283]`` with as many digits as the interval makes meaningful."""
-    value, low, high = (float(figure[name]) for name in ("value", "low", "high"))
+    value, low, high = figure.value, figure.low, figure.high
     width = high - low if math.isfinite(high - low) else 0.0
-    unit = f" {figure['unit']}" if figure.get("unit") else ""
+    unit = f" {figure.unit}" if figure.unit else ""
     ends = f"[{format_value(low, width)}, {format_value(high, width)}]"
     return f"{format_value(value, width)} {ends}{unit}"
 

@@ -1,8 +1,7 @@
-"""What a run has measured so far, on disk after each test: a run that is killed loses nothing.
+"""What a run has measured so far, on disk while it runs.
 
-Beside the first ``--clip-report FILE`` stands ``FILE.unfinished``, JSON Lines: one object with ``run`` for
-each run that began, then one record (as in the JSON report) for each figure. It goes away when the report
-that holds all its figures is written.
+Beside the first report a file ``<name>.unfinished`` grows by one line a figure. If the run ends by
+itself, the report has all figures and the file goes; if the run is killed, the figures are in it.
 """
 
 from __future__ import annotations
@@ -11,29 +10,28 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import shown_path
-from pytest_cliprobust.reporting.files import compact
-
-if TYPE_CHECKING:
-    from pytest_cliprobust.plugin import Session
+from pytest_cliprobust.results.plain import plain
+from pytest_cliprobust.results.record import Record
 
 
 class Journal:
-    """The file, opened for appending.
+    """Writes each figure as soon as its test is over.
 
     Attributes:
-        path: the file.
         notes: what the report header says of a run that did not finish.
+
+    Args:
+        report: the first report of the run, beside which the file lies.
 
     Raises:
         ClipRobustError: the file cannot be written.
     """
 
-    def __init__(self, session: Session) -> None:
-        report = session.reports[0]
+    def __init__(self, report: Path) -> None:
         self.path = report.with_name(f"{report.name}.unfinished")
         earlier = read(self.path)
         self._left = {str(record["key"]) for record in earlier}
@@ -58,10 +56,10 @@ class Journal:
     def _write(self, entry: dict[str, Any]) -> None:
         self._file.write((json.dumps(entry) + "\n").encode())
 
-    def add(self, records: Iterable[dict[str, Any]]) -> None:
+    def add(self, records: Iterable[Record]) -> None:
         """Append the records of one test."""
         for record in records:
-            self._write(compact(record))
+            self._write(plain(record))
 
     def close(self, written: Sequence[str]) -> None:
         """Remove the file if the report holds all of its figures (``written`` are their keys)."""
@@ -71,7 +69,7 @@ class Journal:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a journal; a last line cut short is left out."""
+    """Return the records of a journal as plain data; a last line cut short is left out."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

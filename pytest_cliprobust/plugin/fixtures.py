@@ -1,0 +1,136 @@
+"""The fixtures, and which tests use them. Imports nothing heavy.
+
+Ours are known by where they are defined, not by name: a project may have fixtures of its own called
+``clip``, ``gate``, ``clean`` or ``shift``, and they stay its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_cliprobust.engine.evaluation import Evaluation
+    from pytest_cliprobust.plugin.gate import Gate
+    from pytest_cliprobust.plugin.session import Session
+
+#: The fixture that every other one hangs on, parametrized over all ``--clip-model``.
+UNDER_TEST = "clip_under_test"
+
+#: Fixtures that stand for each data set with the role of that name, in turn.
+ROLE_FIXTURES = (
+    "clean",
+    "calibration",
+    "shift",
+    "near_ood",
+    "far_ood",
+    "cue_conflict",
+    "factors",
+    "correspondence",
+)
+
+SESSION: pytest.StashKey[Session] = pytest.StashKey()
+GATE: pytest.StashKey[Gate] = pytest.StashKey()
+
+
+@pytest.fixture(scope="session")
+def clip_under_test() -> str:
+    """Name of the model under test; parametrized over all ``--clip-model``."""
+    raise pytest.UsageError("no model under test: add --clip-model MODEL")  # pragma: no cover
+
+
+@pytest.fixture(scope="session")
+def clip_model(clip_under_test: str) -> str:
+    """Name of the model under test, as the command line gave it."""
+    return clip_under_test
+
+
+@pytest.fixture
+def clip(request: pytest.FixtureRequest, clip_under_test: str) -> Evaluation:
+    """The model under test: ``clip.on("clean", "fog_3d", 3)`` gives samples as it sees them."""
+    return request.config.stash[SESSION].evaluation(clip_under_test)
+
+
+@pytest.fixture
+def gate(request: pytest.FixtureRequest, clip_under_test: str) -> Gate:
+    """Compares figures with the threshold file; the test fails at its end if any bound is missed."""
+    from pytest_cliprobust.plugin.gate import Gate
+
+    judge = Gate(request.node, request.config.stash[SESSION], clip_under_test)
+    request.node.stash[GATE] = judge
+    return judge
+
+
+def _role(request: pytest.FixtureRequest) -> str:
+    raise pytest.UsageError(  # pragma: no cover
+        f"{request.fixturename} is parametrized by the plugin; use it in a test"
+    )
+
+
+@pytest.fixture
+def clean(request: pytest.FixtureRequest) -> str:
+    """Each data set with the role ``clean``: labelled pictures as the model is meant to see them."""
+    return _role(request)
+
+
+@pytest.fixture
+def calibration(request: pytest.FixtureRequest) -> str:
+    """Each data set with the role ``calibration``: labelled pictures to fit the temperature on."""
+    return _role(request)
+
+
+@pytest.fixture
+def shift(request: pytest.FixtureRequest) -> str:
+    """Each data set with the role ``shift``: the same classes, photographed or drawn otherwise."""
+    return _role(request)
+
+
+@pytest.fixture
+def near_ood(request: pytest.FixtureRequest) -> str:
+    """Each data set with the role ``near_ood``: things like the classes, but of none of them."""
+    return _role(request)
+
+
+@pytest.fixture
+def far_ood(request: pytest.FixtureRequest) -> str:
+    """Each data set with the role ``far_ood``: something else altogether."""
+    return _role(request)
+
+
+@pytest.fixture
+def cue_conflict(request: pytest.FixtureRequest) -> str:
+    """Each data set with the role ``cue_conflict``: one class's shape with another's texture."""
+    return _role(request)
+
+
+@pytest.fixture
+def factors(request: pytest.FixtureRequest) -> str:
+    """Each data set with the role ``factors``: the classes with one visual factor changed."""
+    return _role(request)
+
+
+@pytest.fixture
+def correspondence(request: pytest.FixtureRequest) -> str:
+    """Each data set with the role ``correspondence``: pairs of views with places that correspond."""
+    return _role(request)
+
+
+def parametrized(metafunc: pytest.Metafunc) -> list[str]:
+    """Return which of a test's fixtures are ours to parametrize, the model first."""
+    info: Any = metafunc.definition
+    names = (UNDER_TEST, *ROLE_FIXTURES)
+    return [name for name in names if name in metafunc.fixturenames and _ours(info, name)]
+
+
+def needs_model(item: pytest.Item) -> bool:
+    """Return whether a test evaluates a model: it uses one of our fixtures."""
+    return UNDER_TEST in getattr(item, "fixturenames", ()) and _ours(item, UNDER_TEST)
+
+
+def _ours(node: Any, name: str) -> bool:
+    """Return whether the fixture that ``name`` means for a test is defined here."""
+    info = getattr(node, "_fixtureinfo", None)
+    known: dict[str, Any] = getattr(info, "name2fixturedefs", {})
+    definitions = known.get(name)
+    return bool(definitions) and definitions[-1].func.__module__ == __name__

@@ -1,0 +1,170 @@
+"""The gate: judges figures by the threshold file, and keeps them for the reports."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.gating import verdict as verdicts
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.verdict import Verdict
+from pytest_cliprobust.plugin import options
+from pytest_cliprobust.plugin.fixtures import UNDER_TEST
+from pytest_cliprobust.plugin.suites import suite_of
+from pytest_cliprobust.results.record import Evidence, Record
+
+if TYPE_CHECKING:
+    from pytest_cliprobust.plugin.session import Session
+    from pytest_cliprobust.search.evidence import Evidence as Found
+
+#: What the gate takes: a figure, or figures in any nesting of lists and mappings.
+Figures = Figure | Iterable[Any] | Mapping[str, Any]
+
+
+class Gate:
+    """Judges figures and keeps them for the reports.
+
+    Call it with figures, or with what properties return (lists, mappings); all are judged before the
+    test fails, so that one failure does not hide another. Under which name a figure is judged is not
+    for the caller to say: it carries the condition that it was measured on.
+    """
+
+    def __init__(self, item: pytest.Item, session: Session, model: str) -> None:
+        self.records: list[Record] = []
+        self.missed = False
+        self._item = item
+        self._session = session
+        self._model = model
+        self._failures: list[str] = []
+        self._also_used: list[str] = []
+
+    def __call__(
+        self, *figures: Figures, explain: Callable[[Verdict], Found] | None = None
+    ) -> None:
+        """Judge figures.
+
+        ``explain`` is asked for evidence (a picture, a command that shows it) if a bound is missed.
+
+        Raises:
+            ClipRobustError: a figure from bare arrays, which does not say what it was measured on.
+        """
+        for figure in _flat(figures):
+            self._judge(Measurement(suite_of(self._item), self._model, figure), explain)
+
+    def limit(self, metric: str, condition: Condition) -> float | None:
+        """Return the ``max`` that the threshold file sets for a metric, None if it sets none."""
+        nothing = Figure(metric, 0.0, 0.0, 0.0, 0).measured_on(condition)
+        rule = self._session.thresholds.lookup(
+            Measurement(suite_of(self._item), self._model, nothing)
+        )
+        if rule is None:
+            return None
+        self._also_used.append(rule.id)
+        return rule.maximum
+
+    def _judge(self, measurement: Measurement, explain: Callable[[Verdict], Found] | None) -> None:
+        session = self._session
+        rule = session.thresholds.lookup(measurement)
+        floor = 0.0
+        if rule or session.recording:
+            floor = session.noise_floor(self._model, measurement.metric)
+        judged = verdicts.judge(
+            measurement,
+            rule,
+            session.thresholds.policy,
+            baseline=session.baseline,
+            comparisons=len(session.thresholds.rules),
+            noise_floor=floor,
+        )
+        evidence = None
+        if judged.failed and not session.recording:
+            told = verdicts.failure_message(judged, measurement, rerun_command(self._item))
+            if explain is not None:
+                evidence = drawn(
+                    explain(judged), measurement.key, picture_folder(self._item.config)
+                )
+                told += "\n" + evidence_text(evidence)
+            self._failures.append(told)
+        record = Record(
+            measurement,
+            judged,
+            self._item.nodeid,
+            rule.id if rule else None,
+            tuple(self._also_used),
+            floor,
+            evidence,
+        )
+        self.records.append(record)
+        self._item.user_properties.append((record.key, record.one_line()))
+
+    def finish(self) -> None:
+        """Fail the test with all that was missed."""
+        if self._failures:
+            self.missed = True
+            pytest.fail("\n\n".join(self._failures), pytrace=False)
+
+
+def _flat(figures: Any) -> Iterable[Figure]:
+    """Yield the figures in any nesting of iterables and mappings."""
+    if isinstance(figures, Figure):
+        yield figures
+    elif isinstance(figures, Mapping):
+        for figure in figures.values():
+            yield from _flat(figure)
+    elif isinstance(figures, Iterable) and not isinstance(figures, str | bytes):
+        for figure in figures:
+            yield from _flat(figure)
+    else:
+        raise TypeError(
+            f"gate takes figures, lists and mappings of them, not {type(figures).__name__}"
+        )
+
+
+def picture_folder(config: pytest.Config) -> Path:
+    """Return the folder for pictures: beside the report, else in pytest's cache."""
+    for report in options.reports_of(config)[:1]:
+        return report.with_name(f"{report.stem}-pictures")
+    cache = getattr(config, "cache", None)
+    return Path(cache.mkdir("cliprobust")) if cache else config.rootpath / "cliprobust-pictures"
+
+
+def drawn(found: Found, key: str, folder: Path) -> Evidence:
+    """Draw the picture of a missed bound, and return what reports show of it."""
+    path = folder / (re.sub(r"[^A-Za-z0-9._@-]+", "-", key) + ".png")
+    picture = shown_path(found.draw(path))
+    return Evidence(found.lines, dict(found.parameters), found.reproduction, str(picture))
+
+
+def evidence_text(evidence: Evidence) -> str:
+    """Return evidence as lines that continue a failure message."""
+    lines = [
+        *evidence.lines,
+        ("picture", evidence.picture),
+        ("see it", evidence.reproduction),
+    ]
+    return "\n".join(f"  {heading:<9} {text}" for heading, text in lines)
+
+
+def rerun_command(item: pytest.Item) -> str:
+    """Return the command line that runs just this test again, with this run's options."""
+    config = item.config
+    # The path as the user can type it here: a node id starts at the root folder.
+    path = shown_path(item.path)
+    parts = ["pytest", f"{path}::{item.nodeid.partition('::')[2]}"]
+    callspec = getattr(item, "callspec", None)
+    model = callspec.params.get(UNDER_TEST) if callspec else None
+    # Written with "=": pytest takes a folder that stands alone for one of tests, and roots itself there.
+    parts += [f"--clip-model={name}" for name in ([model] if model else options.models_of(config))]
+    for option in options.OPTIONS:
+        value = config.getoption(option.flag)
+        if value is not None:
+            parts.append(f"{option.flag}={value}")
+    return shlex.join(parts)

@@ -1,0 +1,236 @@
+"""The ``--clip-*`` options and their ini keys. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_cliprobust.engine.evaluation import RunConfig
+
+PROFILES = ("quick", "standard", "full")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+REPORTS = (".json", ".md")
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option with one value: ``--clip-<name>``, and ``clip_<name>`` in an ini file.
+
+    Attributes:
+        name: with hyphens.
+        help: what ``--help`` says.
+        default: value of the ini key where it is not set.
+        choices: allowed values; None for any.
+    """
+
+    name: str
+    help: str
+    default: str | None = None
+    choices: tuple[str, ...] | None = None
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line."""
+        return f"--clip-{self.name}"
+
+    @property
+    def key(self) -> str:
+        """The key in an ini file."""
+        return f"clip_{self.name.replace('-', '_')}"
+
+
+OPTIONS = (
+    Option("pretrained", "tag of the weights, or the path of a checkpoint"),
+    Option(
+        "activation", "activation of a checkpoint that does not say", choices=("gelu", "quickgelu")
+    ),
+    Option("data", "'embedded', or the path of an image folder that replaces the clean set"),
+    Option(
+        "depth",
+        "depth for data without: an estimator (folder or hub name) or a folder of depth maps",
+    ),
+    Option("device", "device of the model (default: the accelerator there is, else cpu)", "auto"),
+    Option("precision", "precision of the forward passes", "auto", PRECISIONS),
+    Option("batch-size", "images loaded and perturbed at a time (default: auto)", "auto"),
+    Option("limit", "at most so many samples of each data set"),
+    Option("thresholds", "the threshold file (default: thresholds.toml, else the shipped one)"),
+    Option("cache-dir", "folder of the feature cache"),
+    Option("profile", "how many samples: quick, standard or full", "standard", PROFILES),
+    Option("seed", "seed of perturbations and bootstrap", "0"),
+)
+_BY_NAME = {option.name: option for option in OPTIONS}
+
+#: Options that may be given several times.
+REPEATABLE = ("--clip-model", "--clip-report")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options and their ini keys."""
+    group = parser.getgroup("clip", "robustness evaluation of CLIP models (pytest-cliprobust)")
+    group.addoption(
+        "--clip-model",
+        action="append",
+        metavar="MODEL",
+        help="the model under test, e.g. ViT-B-32, ViT-B-32/laion2b_s34b_b79k, hf-hub:…, a folder, "
+        "or 'reference' (bundled, offline); repeatable",
+    )
+    parser.addini("clip_model", "models under test, see --clip-model", type="args")
+    for option in OPTIONS:
+        choices = f" [{', '.join(option.choices)}]" if option.choices else ""
+        group.addoption(
+            option.flag, metavar=option.name.upper(), default=None, help=option.help + choices
+        )
+        parser.addini(option.key, option.help, default=option.default)
+    group.addoption(
+        "--clip-report",
+        action="append",
+        metavar="FILE",
+        help="write a report, FILE.json or FILE.md; repeatable, or separated by commas",
+    )
+    parser.addini("clip_report", "reports to write, see --clip-report", type="args")
+    group.addoption(
+        "--clip-suites",
+        action="store_true",
+        help="run the suites that ship with the plugin (the same as --pyargs pytest_cliprobust.suites)",
+    )
+    group.addoption(
+        "--clip-record",
+        action="store_true",
+        help="write bounds from this run into the threshold file, and show what changed",
+    )
+
+
+def value_of(config: pytest.Config, name: str) -> str | None:
+    """Return an option from the command line or else the ini file.
+
+    Raises:
+        pytest.UsageError: a value outside the option's choices.
+    """
+    option = _BY_NAME[name]
+    value: str | None = config.getoption(option.flag)
+    if value is None:
+        value = config.getini(option.key) or None
+    if value is not None and option.choices and value not in option.choices:
+        raise pytest.UsageError(f"{option.flag} {value}: choose one of {', '.join(option.choices)}")
+    return value
+
+
+def profile_of(config: pytest.Config) -> str:
+    """Return the profile: ``quick``, ``standard`` or ``full``."""
+    return value_of(config, "profile") or "standard"
+
+
+def whole_number(config: pytest.Config, name: str, least: int) -> int | None:
+    """Return an option as a whole number of at least ``least``; None if not given or ``auto``.
+
+    Raises:
+        pytest.UsageError: anything else.
+    """
+    value = value_of(config, name)
+    if value in (None, "auto"):
+        return None
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise pytest.UsageError(f"--clip-{name} {value}: a whole number from {least} on is needed")
+    return number
+
+
+def models_of(config: pytest.Config) -> list[str]:
+    """Return the models under test, each once, in the order given."""
+    given = config.getoption("--clip-model") or config.getini("clip_model") or []
+    return list(dict.fromkeys(given))
+
+
+def reports_of(config: pytest.Config) -> list[Path]:
+    """Return the reports to write.
+
+    Raises:
+        pytest.UsageError: another ending than ``.json`` or ``.md``.
+    """
+    given = config.getoption("--clip-report") or config.getini("clip_report") or []
+    paths = [Path(name.strip()) for text in given for name in text.split(",") if name.strip()]
+    for path in paths:
+        if path.suffix not in REPORTS:
+            raise pytest.UsageError(f"--clip-report {path}: end the name in {' or '.join(REPORTS)}")
+    return list(dict.fromkeys(paths))
+
+
+def run_config(config: pytest.Config) -> RunConfig:
+    """Collect the options of this run."""
+    from pytest_cliprobust.engine.evaluation import RunConfig
+
+    cache_dir = value_of(config, "cache-dir")
+    return RunConfig(
+        models=tuple(models_of(config)),
+        pretrained=value_of(config, "pretrained"),
+        activation=value_of(config, "activation"),
+        data=value_of(config, "data") or "embedded",
+        depth=value_of(config, "depth"),
+        device=value_of(config, "device") or "auto",
+        precision=value_of(config, "precision") or "auto",
+        batch_size=whole_number(config, "batch-size", 1),
+        limit=whole_number(config, "limit", 1),
+        cache_dir=Path(cache_dir) if cache_dir else None,
+        profile=profile_of(config),
+        seed=whole_number(config, "seed", 0) or 0,
+    )
+
+
+def require_own_root(config: pytest.Config) -> None:
+    """Refuse a command line of which pytest took an option's value for a folder of tests.
+
+    pytest looks for its root folder and its ini file before it knows the options of plugins, so in
+    ``--clip-cache-dir DIR`` it takes DIR for a place to find tests in. Where that changes which ini file
+    is read, the gate that stands in it would be gone in silence.
+
+    Raises:
+        pytest.UsageError: it does; the message says how to write the option.
+    """
+    given = [str(word) for word in config.invocation_params.args]
+    flags = {option.flag for option in OPTIONS} | set(REPEATABLE)
+    pairs = [
+        i for i, word in enumerate(given[:-1]) if word in flags and Path(given[i + 1]).exists()
+    ]
+    if not pairs or _root(config, given) == _root(config, _joined(given, pairs)):
+        return
+    flag, value = given[pairs[0]], given[pairs[0] + 1]
+    read = config.inipath or "no ini file"
+    raise pytest.UsageError(
+        f"{flag} {value}: pytest takes {value} for a folder of tests here, makes {config.rootpath} its "
+        f"root folder and reads {read}; write {flag}={value}"
+    )
+
+
+def _joined(words: Sequence[str], pairs: Sequence[int]) -> list[str]:
+    """Return the words with each option and the value behind it as one."""
+    values = {i + 1 for i in pairs}
+    return [
+        f"{word}={words[i + 1]}" if i in pairs else word
+        for i, word in enumerate(words)
+        if i not in values
+    ]
+
+
+def _root(config: pytest.Config, words: Sequence[str]) -> tuple[Path, Path | None]:
+    """Return the root folder and ini file that pytest finds for these words of a command line."""
+    from _pytest.config.findpaths import determine_setup
+
+    settings: dict[str, Any] = {
+        "inifile": getattr(config.option, "inifilename", None),
+        "override_ini": getattr(config.option, "override_ini", None),
+        "args": list(words),
+        "rootdir_cmd_arg": getattr(config.option, "rootdir", None),
+        "invocation_dir": config.invocation_params.dir,
+    }
+    takes = inspect.signature(determine_setup).parameters
+    found = determine_setup(**{k: v for k, v in settings.items() if k in takes})
+    return found[0], found[1]

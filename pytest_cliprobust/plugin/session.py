@@ -1,0 +1,303 @@
+"""What a run with a model keeps: loaded models, the threshold file, all records; and the run at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.gating import thresholds as gating
+from pytest_cliprobust.gating import unjudged
+from pytest_cliprobust.gating.thresholds import RecordChange, ThresholdFile
+from pytest_cliprobust.gating.unjudged import Unjudged
+from pytest_cliprobust.plugin import options, suites
+from pytest_cliprobust.plugin.progress import ProgressLine
+from pytest_cliprobust.reporting import files
+from pytest_cliprobust.reporting.header import header_lines
+from pytest_cliprobust.results.journal import Journal
+from pytest_cliprobust.results.record import Record
+from pytest_cliprobust.results.run import ModelSummary, NotMeasured, Run
+
+
+class Session:
+    """The state of a run.
+
+    Attributes:
+        config: the run's options.
+        is_worker: whether this process is a worker of pytest-xdist, which reports to another.
+        records: what was measured and judged, in the process that reports.
+        collected: number of tests, and of those that evaluate a model.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.pytest_config = config
+        self.config = options.run_config(config)
+        self.is_worker = hasattr(config, "workerinput")
+        self.recording = bool(config.getoption("--clip-record"))
+        # Listing tests measures nothing, and must not replace a report that did.
+        self.reports = [] if config.option.collectonly else options.reports_of(config)
+        self.threshold_path = self._threshold_path()
+        self.progress = ProgressLine(config)
+        self.records: list[Record] = []
+        self.not_run: list[NotMeasured] = []
+        self.mistakes: list[str] = []
+        self.suites: set[str] = set()
+        self.broken: set[str] = set()
+        self.known_suites: tuple[str, ...] = suites.shipped()
+        self.collected: tuple[int, int] | None = None
+        self.journal: Journal | None = None
+        self._evaluations: dict[str, Evaluation] = {}
+        self._noise: dict[str, tuple[float, float]] = {}
+        self._told: list[Mapping[str, Any]] = []
+
+    # --- At the start ------------------------------------------------------------------------------
+
+    def evaluation(self, model: str) -> Evaluation:
+        """Return the evaluation of ``model``, loading the model at the first request."""
+        if model not in self._evaluations:
+            self._evaluations[model] = Evaluation(self.config, model, self.progress)
+        return self._evaluations[model]
+
+    def start(self) -> None:
+        """Load the models and the threshold file, so that mistakes show before any test runs.
+
+        Raises:
+            ClipRobustError: a mistake in an option, a model, the data or the threshold file.
+        """
+        for model in self.config.models:
+            self.evaluation(model)
+        if self.config.data != "embedded":
+            self.evaluation(self.config.models[0]).dataset("clean")
+        self.thresholds.register_perturbations()
+        _ = self.baseline
+
+    def open_journal(self) -> None:
+        """Start to write down what is measured, where a report was asked for."""
+        if self.reports and not self.is_worker and self.journal is None:
+            self.journal = Journal(self.reports[0])
+
+    def _threshold_path(self) -> Path | None:
+        named = options.value_of(self.pytest_config, "thresholds")
+        if named:
+            return Path(named)
+        own = (self.pytest_config.invocation_params.dir, self.pytest_config.rootpath)
+        shipped = suites.folder() if suites.installed() else suites.folder().parent
+        # The package's own file is for reading: recording makes or changes one of the user's own.
+        for folder in own if self.recording else (*own, shipped):
+            path = folder / "thresholds.toml"
+            if path.is_file():
+                return path
+        return own[0] / "thresholds.toml" if self.recording else None
+
+    @cached_property
+    def thresholds(self) -> ThresholdFile:
+        """The threshold file; an empty one if there is none.
+
+        Raises:
+            ClipRobustError: any mistake in it, with its line.
+        """
+        path, profile = self.threshold_path, self.config.profile
+        if path is None or (self.recording and not path.is_file()):
+            return ThresholdFile(profile=profile)
+        if self._reports_for_workers:
+            # Only the workers import the suites, and know what these register: they check the names.
+            return gating.load_thresholds(path, profile=profile, known_metrics=("*",))
+        return gating.load_thresholds(path, profile=profile, **self._vocabularies())
+
+    @property
+    def _reports_for_workers(self) -> bool:
+        return not self.is_worker and self.pytest_config.pluginmanager.hasplugin("dsession")
+
+    def _vocabularies(self) -> dict[str, Any]:
+        """Return the names that a rule may select, by argument of ``load_thresholds``."""
+        import open_clip
+
+        from pytest_cliprobust.datasets import embedded, loading
+        from pytest_cliprobust.perturbations import registry
+
+        architectures = open_clip.list_models()
+        layouts = (f"{layout}:*" for layout in loading.LAYOUTS)
+        return {
+            "known_suites": self.known_suites,
+            "known_metrics": gating.known_metrics(),
+            "known_datasets": (*embedded.names(), "clean:*", *layouts),
+            "known_perturbations": (*registry.names(), "kornia:*", "*+*", "all_*", "apgd"),
+            "models": (
+                *self.config.models,
+                "reference",
+                *architectures,
+                *(f"{name}/*" for name in architectures),
+                *("hf-hub:*", "transformers:*", "local-dir:*"),
+            ),
+            "known_profiles": options.PROFILES,
+        }
+
+    @cached_property
+    def baseline(self) -> dict[str, Figure] | None:
+        """The figures that the policy's baseline holds, by key."""
+        path = self.thresholds.policy.baseline
+        return None if path is None else gating.load_baseline(path)
+
+    def header(self) -> list[str]:
+        """Return the lines that say what is under test, on what."""
+        notes = self.journal.notes if self.journal else []
+        return header_lines(self.config, self.models(), self._shown_thresholds, notes)
+
+    @property
+    def _shown_thresholds(self) -> str:
+        return str(shown_path(self.threshold_path)) if self.threshold_path else ""
+
+    # --- While tests run ---------------------------------------------------------------------------
+
+    def noise_floor(self, model: str, metric: str) -> float:
+        """Return the numerical noise below which no figure of ``metric`` decides anything."""
+        evaluation = self.evaluation(model)
+        floor = evaluation.noise_floor(metric)
+        self._noise[model] = evaluation.noise
+        return floor
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Keep what a test measured."""
+        records = list(records)
+        self.records += records
+        if self.journal is not None and records:
+            self.journal.add(records)
+
+    def models(self) -> dict[str, ModelSummary]:
+        """Return the models under test: those loaded here, and what the workers did with theirs."""
+        found = {name: self._summary(name, e) for name, e in self._evaluations.items()}
+        for told in self._told:
+            for data in told["models"]:
+                theirs = ModelSummary.from_dict(data)
+                mine = found.get(theirs.name)
+                found[theirs.name] = theirs if mine is None else _joined(mine, theirs)
+        return {name: found[name] for name in self.config.models if name in found}
+
+    def _summary(self, name: str, evaluation: Evaluation) -> ModelSummary:
+        info, encoder = evaluation.target.info, evaluation.encoder
+        return ModelSummary(
+            name=name,
+            architecture=info.architecture,
+            pretrained=info.pretrained,
+            digest=info.digest,
+            notes=info.notes,
+            tags=info.tags,
+            device=str(evaluation.target.device),
+            precision=encoder.precision,
+            encoded=encoder.forwarded,
+            cached=encoder.cached,
+            noise=self._noise.get(name),
+        )
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether any test of this run evaluates a model."""
+        return bool(self.records or self.suites or (self.collected and self.collected[1]))
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of the summary must know beside the figures."""
+        own = [note for e in self._evaluations.values() for note in e.encoder.notes]
+        theirs = [str(note) for told in self._told for note in told["notes"]]
+        return tuple(dict.fromkeys([*own, *theirs]))
+
+    # --- From worker to controller -----------------------------------------------------------------
+
+    def tell(self) -> dict[str, Any]:
+        """Return what a worker has to say at its end, as plain data."""
+        return {
+            "notes": list(self.notes()),
+            "models": [model.as_dict() for model in self.models().values()],
+            "collected": self.collected,
+        }
+
+    def listen(self, told: Mapping[str, Any]) -> None:
+        """Take over what a worker has said."""
+        self._told.append(told)
+        if told["collected"] is not None:
+            self.collected = (int(told["collected"][0]), int(told["collected"][1]))
+
+    # --- At the end --------------------------------------------------------------------------------
+
+    def unjudged(self, *, partial: bool) -> Unjudged:
+        """Return the bounds that this run did not judge; none for a run of chosen tests only."""
+        if partial or not (self.records or self.suites):
+            return Unjudged()
+        rules = (record.rule for record in self.records)
+        used = [name for name in rules if name]
+        used += [name for record in self.records for name in record.also_used]
+        return unjudged.find_unjudged(
+            self.thresholds,
+            used=used,
+            suites_run=self.suites,
+            suites_broken=self.broken,
+            suites_skipped={entry.suite for entry in self.not_run},
+            models=self.config.models,
+            measured_datasets={record.measurement.dataset for record in self.records},
+            replaced_data=self.config.data != "embedded",
+        )
+
+    def record(self) -> tuple[RecordChange, ...]:
+        """Write bounds from what was measured into the threshold file, and return what changed.
+
+        Raises:
+            ClipRobustError: the file cannot be written, or would be wrong.
+        """
+        if not self.recording or self.threshold_path is None or not self.records:
+            return ()
+        changes = gating.record(
+            self.threshold_path,
+            [record.measurement for record in self.records],
+            profile=self.config.profile,
+            generic=("profile",),
+            comparisons=len(self.thresholds.rules) or 1,
+            noise={record.key: record.noise_floor for record in self.records},
+        )
+        return tuple(changes)
+
+    def run(self, found: Unjudged, *, complete: bool, exit_status: int) -> Run:
+        """Return the run as a value."""
+        count, evaluated = self.collected or (0, 1)
+        named = self.pytest_config.getoption("--clip-model")
+        return Run(
+            config=self.config,
+            records=tuple(sorted(self.records, key=lambda record: record.key)),
+            models=self.models(),
+            not_run=tuple(self.not_run),
+            unjudged=found,
+            unjudged_fail=bool(found.skipped) and unjudged.fails(found, self.thresholds.policy),
+            recording=self.recording,
+            notes=self.notes(),
+            mistakes=tuple(dict.fromkeys(self.mistakes)),
+            thresholds=self._shown_thresholds,
+            nothing_evaluated=count if named and not evaluated else None,
+            complete=complete,
+            exit_status=exit_status,
+        )
+
+    def write(self, run: Run) -> None:
+        """Write the reports, and close the journal.
+
+        Raises:
+            ClipRobustError: a report cannot be written.
+        """
+        for path in self.reports:
+            files.write(path, run)
+        if self.journal is not None:
+            self.journal.close([record.key for record in run.records])
+
+
+def _joined(mine: ModelSummary, theirs: ModelSummary) -> ModelSummary:
+    """Return a model's summary with the work of another process added."""
+    return replace(
+        mine,
+        encoded=mine.encoded + theirs.encoded,
+        cached=mine.cached + theirs.cached,
+        noise=theirs.noise or mine.noise,
+    )

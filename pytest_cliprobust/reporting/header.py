@@ -1,0 +1,41 @@
+"""What was under test, on what: the lines above the tests, and on top of reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pytest_cliprobust.datasets.roles import EMBEDDED
+from pytest_cliprobust.engine.evaluation import RunConfig
+from pytest_cliprobust.results.run import ModelSummary
+
+
+def header_lines(
+    config: RunConfig,
+    models: Mapping[str, ModelSummary],
+    thresholds: str,
+    notes: Iterable[str] = (),
+) -> list[str]:
+    """Return the lines.
+
+    Args:
+        config: the options of the run.
+        models: the models under test.
+        thresholds: the threshold file as messages show it; empty if there is none.
+        notes: of the run, such as that an earlier one did not finish.
+    """
+    lines = []
+    for model in models.values():
+        lines.append(
+            f"clip model: {model.name} ({model.architecture}, {model.pretrained}), weights "
+            f"{model.digest[:12]}, {model.device}, precision {model.precision}"
+        )
+        lines += [f"  note: {note}" for note in model.notes]
+    size = f", at most {config.limit} samples" if config.limit else ""
+    lines.append(
+        f"clip data: {config.data}, profile {config.profile}{size}, seed {config.seed}; "
+        f"thresholds: {thresholds or 'none'}"
+    )
+    if config.depth is not None:
+        used = " (not needed: embedded data has its own)" if config.data == EMBEDDED else ""
+        lines.append(f"clip depth: {config.depth}{used}")
+    return [*lines, *(f"  note: {note}" for note in notes)]

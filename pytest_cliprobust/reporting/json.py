@@ -1,0 +1,41 @@
+"""The JSON report, with a versioned schema; ``docs/report.md`` describes it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from pytest_cliprobust.gating import unjudged
+from pytest_cliprobust.results.plain import finite, plain
+from pytest_cliprobust.results.run import Run
+
+SCHEMA = 2
+"""Version of the report; raised when a field changes its meaning or goes away."""
+
+
+def document(run: Run) -> dict[str, Any]:
+    """Return the whole report as JSON-able data."""
+    config = asdict(run.config)
+    config["cache_dir"] = str(config["cache_dir"]) if config["cache_dir"] else None
+    return {
+        "schema": SCHEMA,
+        "complete": run.complete,
+        "exit_status": run.exit_status,
+        "pytest_cliprobust": run.version,
+        "written": run.written,
+        "config": config,
+        "environment": asdict(run.environment),
+        "models": {name: finite(model.as_dict()) for name, model in run.models.items()},
+        "thresholds": run.thresholds or None,
+        "notes": list(run.notes),
+        "measurements": [plain(record) for record in run.records],
+        "not_run": [asdict(entry) for entry in run.not_run],
+        "bounds_not_judged": [line for _, line in unjudged.lines(run.unjudged)],
+        "mistakes": list(run.mistakes),
+    }
+
+
+def text(run: Run) -> str:
+    """Return the report as the text of a file."""
+    return json.dumps(document(run), indent=1, allow_nan=False) + "\n"

@@ -1,0 +1,141 @@
+"""A run: all records, with the environment, the models, and what was not measured.
+
+Whatever stands behind the verdict (terminal, JSON, Markdown) is made from this, and from nothing else.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pytest_cliprobust import __version__
+from pytest_cliprobust.engine.evaluation import RunConfig
+from pytest_cliprobust.gating.thresholds import RecordChange
+from pytest_cliprobust.gating.unjudged import Unjudged
+from pytest_cliprobust.results.record import Record
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where a run took place."""
+
+    python: str
+    torch: str
+    platform: str
+
+    @classmethod
+    def here(cls) -> Environment:
+        """Return that of this process."""
+        import torch
+
+        return cls(platform.python_version(), torch.__version__, platform.platform())
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """A model under test, as reports tell of it.
+
+    Attributes:
+        name: as the command line named it.
+        architecture, pretrained, digest, notes, tags: see
+            :class:`~pytest_cliprobust.targets.base.TargetInfo`.
+        device, precision: where and how it ran.
+        encoded, cached: images that went through the model, and that were in the cache.
+        noise: what the size of a forward pass alone changes, (share or probability, nats); None if
+            nothing was judged.
+    """
+
+    name: str
+    architecture: str
+    pretrained: str
+    digest: str
+    notes: tuple[str, ...]
+    tags: Mapping[str, str]
+    device: str
+    precision: str
+    encoded: int = 0
+    cached: int = 0
+    noise: tuple[float, float] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON-able data."""
+        data = asdict(self)
+        data["notes"] = list(self.notes)
+        data["images"] = {"encoded": data.pop("encoded"), "cached": data.pop("cached")}
+        data["noise"] = None if self.noise is None else list(self.noise)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelSummary:
+        """Return the summary that :meth:`as_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: ``data`` is something else.
+        """
+        noise = data["noise"]
+        return cls(
+            **{
+                name: str(data[name])
+                for name in ("name", "architecture", "pretrained", "digest", "device", "precision")
+            },
+            notes=tuple(str(note) for note in data["notes"]),
+            tags={str(k): str(v) for k, v in data["tags"].items()},
+            encoded=int(data["images"]["encoded"]),
+            cached=int(data["images"]["cached"]),
+            noise=None if noise is None else (float(noise[0]), float(noise[1])),
+        )
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """A test that measured nothing, and why."""
+
+    test: str
+    suite: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the harness.
+
+    Attributes:
+        config: the options.
+        records: what was measured and judged, by key.
+        models: by name.
+        not_run: tests that were skipped.
+        unjudged: bounds that no figure met.
+        unjudged_fail: whether those of skipped tests fail the run.
+        changes: bounds that recording wrote.
+        recording: whether the run recorded.
+        notes: what a reader must know beside the figures.
+        mistakes: the user's, one line each.
+        thresholds: the threshold file as messages show it; empty if there is none.
+        nothing_evaluated: how many tests were collected, if none of them evaluates a model; else None.
+        complete: whether it came to its end.
+        exit_status: pytest's.
+        environment: where it took place.
+        written: when it ended.
+        version: of this package.
+    """
+
+    config: RunConfig
+    records: tuple[Record, ...]
+    models: Mapping[str, ModelSummary]
+    not_run: tuple[NotMeasured, ...] = ()
+    unjudged: Unjudged = field(default_factory=Unjudged)
+    unjudged_fail: bool = False
+    changes: tuple[RecordChange, ...] = ()
+    recording: bool = False
+    notes: tuple[str, ...] = ()
+    mistakes: tuple[str, ...] = ()
+    thresholds: str = ""
+    nothing_evaluated: int | None = None
+    complete: bool = True
+    exit_status: int = 0
+    environment: Environment = field(default_factory=Environment.here)
+    written: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+    version: str = __version__
