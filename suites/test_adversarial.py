@@ -5,15 +5,17 @@ Slow (each step is a forward and a backward pass): in the full profile, or with 
 
 from __future__ import annotations
 
-from pytest_cliprobust.search import stress
+from typing import Any
+
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.search import adversarial
 
 SAMPLES = {"quick": 32, "standard": 64, "full": 256}
 STEPS = {"quick": 5, "standard": 10, "full": 20}
 EPSILON = 1 / 255
 
 
-def test_apgd(clip, check):
+def test_apgd(clip: Evaluation, gate: Any) -> None:
     profile = clip.config.profile
-    data = clip.dataset("clean", SAMPLES[profile])
-    figures = stress.adversarial_figures(clip, data, epsilon=EPSILON, steps=STEPS[profile])
-    check(figures, perturbation="apgd")
+    clean = clip.on("clean", limit=SAMPLES[profile])
+    gate(*adversarial.adversarial_of(clip, clean, epsilon=EPSILON, steps=STEPS[profile]))

@@ -5,7 +5,11 @@ The drop allowed is this suite's bound on ``accuracy_drop``, or half of the clea
 
 from __future__ import annotations
 
-from pytest_cliprobust.search import stress
+from functools import partial
+from typing import Any
+
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.search import frontier
 
 FEW = ["gaussian_noise", "contrast", "fog_3d"]
 MANY = [*FEW, "gaussian_blur", "brightness", "patch_occlusion", "near_focus", "texture_fill"]
@@ -13,8 +17,7 @@ NAMES = {"quick": FEW, "standard": FEW, "full": MANY}
 SAMPLES = {"quick": 100, "standard": 100, "full": None}
 
 
-def test_frontier(clip, check, name):
-    data = clip.dataset("clean", SAMPLES[clip.config.profile])
-    allowed = check.limit("accuracy_drop", perturbation=name)
-    found = stress.frontier(clip, name, data, allowed=allowed)
-    check(found.figure, perturbation=name, explain=found.explain)
+def test_frontier(clip: Evaluation, gate: Any, name: str) -> None:
+    clean = clip.on("clean", limit=SAMPLES[clip.config.profile])
+    found = frontier.frontier(clip, clean, name, allowed=partial(gate.limit, "accuracy_drop"))
+    gate(found.figure, explain=found.explain)

@@ -6,7 +6,10 @@ See docs/worst-case.md.
 
 from __future__ import annotations
 
-from pytest_cliprobust.search import stress
+from typing import Any
+
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.search import worst_case
 
 FEW = ["contrast", "saturate"]
 MANY = [*FEW, "gaussian_blur", "patch_occlusion", "fog_3d", "near_focus", "typographic"]
@@ -15,8 +18,8 @@ SAMPLES = {"quick": 100, "standard": 200, "full": None}
 EXAMPLES = {"quick": 8, "standard": 15, "full": 60}
 
 
-def test_worst_case(clip, check, name):
+def test_worst_case(clip: Evaluation, gate: Any, name: str) -> None:
     profile = clip.config.profile
-    data = clip.dataset("clean", SAMPLES[profile])
-    found = stress.worst_case_drop(clip, name, data, examples=EXAMPLES[profile])
-    check(found.figure, perturbation=name, explain=found.explain)
+    clean = clip.on("clean", limit=SAMPLES[profile])
+    found = worst_case.worst_case_drop(clip, clean, name, examples=EXAMPLES[profile])
+    gate(found.figure, explain=found.explain)

@@ -1,0 +1,1 @@
+"""Searches of a perturbation's envelope, and attacks: how bad it gets between the published severities."""

@@ -1,157 +1,161 @@
-"""Worst case within an envelope, and how far each perturbation can be turned up.
+"""Worst case: the largest accuracy drop anywhere in a perturbation's envelope.
 
 Five published severities are five points. :func:`worst_case` searches the continuous parameters of a
 perturbation (:attr:`Perturbation.envelope`) for a place where a bound is broken, with Hypothesis:
 ``hypothesis.target`` climbs towards low accuracy, and a failure is shrunk to the mildest one (every
 parameter is drawn as a number of steps from its mildest end, which is what Hypothesis shrinks
-towards). :func:`robustness_frontier` turns all parameters up together and bisects for the largest
-strength at which the bound still holds.
-
-Both ask one function, from parameters to an accuracy, and never ask it twice for the same parameters
-when it is an :class:`Evaluations`. Higher is better; to bound a *drop* let the function return minus
-the (paired) drop, and bound it by minus the largest drop.
+towards). It knows points and accuracies only; :func:`worst_case_drop` asks it for a model.
 """
 
 from __future__ import annotations
 
 import math
-import shlex
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
+from pytest_cliprobust.datasets.base import Dataset
+from pytest_cliprobust.datasets.subset import Subset
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating.verdict import Verdict
+from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.registry import Perturbation
-
-Parameters = Mapping[str, float]
-#: From parameters to the accuracy, plain or with its interval.
-Evaluate = Callable[[Parameters], "float | Figure"]
-#: From the telling parameters to the file with the pictures before and after, or None.
-Picture = Callable[[Parameters], "Path | None"]
+from pytest_cliprobust.search.envelope import (
+    Drops,
+    Point,
+    Points,
+    at_strength,
+    require_clean,
+    require_envelope,
+    searched_condition,
+    settings_text,
+)
+from pytest_cliprobust.search.evidence import (
+    Evidence,
+    Searched,
+    broken_maximum,
+    drop_text,
+    evidence_of,
+)
 
 # Hypothesis draws integers from this offset on, not from 0: it favours small integers and integers
 # that stand in the user's modules, and the search must neither cluster nor depend on what happens to
 # be imported.
 _OFFSET = 10_000_019
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One point of the envelope: its parameters, the accuracy there and the accuracy's interval."""
-
-    parameters: Parameters
-    value: float
-    low: float
-    high: float
+# Parameters are searched in percent of their envelope.
+_RESOLUTION = 100
 
 
-class Evaluations:
-    """An evaluation function that remembers what it was asked.
+def split(data: Dataset, most: int = 64) -> tuple[Subset, Subset]:
+    """Return the samples to search on (a third, at most ``most``) and the others, to confirm on.
 
-    Attributes:
-        calls: number of times the function itself was called.
-    """
-
-    def __init__(self, evaluate: Evaluate) -> None:
-        """Wrap ``evaluate``."""
-        self._evaluate = evaluate
-        self._known: dict[tuple[tuple[str, float], ...], Evaluation] = {}
-        self.calls = 0
-
-    def known(self, parameters: Parameters) -> bool:
-        """Return whether ``parameters`` were asked before."""
-        return self._key(parameters) in self._known
-
-    def __call__(self, parameters: Parameters) -> Evaluation:
-        """Return the evaluation at ``parameters``.
-
-        Raises:
-            ClipRobustError: the accuracy is not a number; it could neither hold nor break a bound.
-        """
-        key = self._key(parameters)
-        if key not in self._known:
-            self.calls += 1
-            result = self._evaluate(dict(parameters))
-            figure = isinstance(result, Figure)
-            value = float(result.value if isinstance(result, Figure) else result)
-            low = float(result.low) if figure and isinstance(result, Figure) else value
-            high = float(result.high) if figure and isinstance(result, Figure) else value
-            if any(math.isnan(number) for number in (value, low, high)):
-                raise ClipRobustError(
-                    f"the accuracy at {_settings(parameters)} is not a number; check the model's "
-                    "outputs there (`cliprobust perturb --set …` shows the images)"
-                )
-            self._known[key] = Evaluation(dict(parameters), value, low, high)
-        return self._known[key]
-
-    @property
-    def all(self) -> tuple[Evaluation, ...]:
-        """All evaluations so far, in order."""
-        return tuple(self._known.values())
-
-    @staticmethod
-    def _key(parameters: Parameters) -> tuple[tuple[str, float], ...]:
-        return tuple(sorted((name, float(value)) for name, value in parameters.items()))
-
-
-def _settings(parameters: Parameters) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in parameters.items()) or "no parameters"
-
-
-def _require_envelope(perturbation: Perturbation) -> None:
-    if not perturbation.envelope:
-        raise ClipRobustError(
-            f"perturbation {perturbation.name!r} has no envelope of continuous parameters to search; "
-            "register it with one (envelope={'parameter': (mildest, strongest)})"
-        )
-
-
-def at_strength(
-    perturbation: Perturbation, strength: float | Mapping[str, float]
-) -> dict[str, float]:
-    """Return the parameters at ``strength``: 0 is the mildest end of the envelope, 1 the strongest.
-
-    Args:
-        perturbation: gives the envelope.
-        strength: one number for all parameters, or one per parameter.
+    A maximum that is found and measured on the same samples is biased upwards; on samples that the
+    search never saw it is not.
 
     Raises:
-        ClipRobustError: the perturbation has no envelope, or the strength lies outside [0, 1].
+        ClipRobustError: fewer than three samples.
     """
-    _require_envelope(perturbation)
-    result = {}
-    for name, (mildest, strongest) in perturbation.envelope.items():
-        share = strength[name] if isinstance(strength, Mapping) else strength
-        if not 0 <= share <= 1:
-            raise ClipRobustError(f"a strength lies between 0 and 1; got {share!r} for {name!r}")
-        # Written so that both ends are met exactly.
-        result[name] = strongest if share == 1 else mildest + share * (strongest - mildest)
-    return result
+    searched = min(most, len(data) // 3)
+    return Subset(data, range(searched)), Subset(data, range(searched, len(data)))
 
 
-def reproduction(
-    perturbation: str,
-    parameters: Parameters,
-    seed: int,
-    *,
-    image: str = "IMAGE",
-    load: Sequence[Path] = (),
-) -> str:
-    """Return the one line that shows this perturbation on an image.
+def worst_case_drop(
+    clip: Evaluation, clean: View, name: str, *, examples: int = 20, searched: int = 64
+) -> Searched:
+    """Return the largest accuracy drop in a perturbation's envelope, ``worst_case_drop``.
+
+    Hypothesis climbs on a part of the samples (:func:`split`), and the drop at the worst parameters
+    found is then measured on the others. It is a lower bound of the true maximum: nothing promises
+    that a search with a budget finds it.
+
+    If the bound is broken, a second search, on the samples that broke it, shrinks to the mildest
+    parameters at which the whole interval of the drop still lies beyond the bound.
+
+    Example:
+        >>> found = worst_case_drop(clip, clip.on("clean", limit=200), "contrast")
+        >>> gate(found.figure, explain=found.explain)
 
     Args:
-        perturbation: its name.
-        parameters: its parameters.
-        seed: the run's seed.
-        image: an image file, or ``--embedded ID``; already quoted for a shell.
-        load: files that define the perturbation, where it is not one of this package.
+        clip: the model under test.
+        clean: all samples, for both parts, as they are.
+        name: a registered perturbation with an envelope.
+        examples: test cases that Hypothesis generates.
+        searched: most samples to search on.
+
+    Raises:
+        ClipRobustError: no envelope, fewer than three samples, or samples that are perturbed already.
     """
-    parts = ["cliprobust perturb", image, "--out worst-case", "--perturbation", perturbation]
-    parts += [f"--set {name}={value!r}" for name, value in parameters.items()]
-    parts += [f"--load {shlex.quote(str(path))}" for path in load]
-    return " ".join([*parts, f"--seed {seed}"])
+    require_clean(clean)
+    perturbation = registry.get(name)
+    search_on, confirm_on = (
+        clip.on(part, limit=clean.condition.limit) for part in split(clean.data, searched)
+    )
+    found = worst_case(
+        perturbation,
+        Drops(clip, search_on, perturbation).points(),
+        -math.inf,
+        seed=clip.config.seed,
+        max_examples=examples,
+        max_evaluations=examples + 2,
+        resolution=_RESOLUTION,
+    )
+    confirm = Drops(clip, confirm_on, perturbation)
+    worst = found.worst.parameters
+    drop = confirm.figure(worst)
+    figure = replace(
+        drop,
+        metric="worst_case_drop",
+        details={
+            **drop.details,
+            "parameters": dict(worst),
+            "strengths": dict(found.worst_strengths),
+            "searched_on": len(search_on),
+            "drop_while_searching": -found.worst.value,
+            "evaluations": found.evaluations,
+            "seed": clip.config.seed,
+        },
+    ).measured_on(searched_condition(clean, name, over=[confirm.view(worst)]))
+
+    def explain(verdict: Verdict) -> Evidence:
+        line = ("worst", f"{drop_text(drop)} at {settings_text(worst)}")
+        limit = broken_maximum(verdict)
+        if limit is None or verdict.status != "fail":
+            return evidence_of(confirm, worst, (line,))
+        shrunk = worst_case(
+            perturbation,
+            confirm.points(verdict.confidence),
+            -limit,
+            seed=clip.config.seed,
+            max_examples=max(examples // 2, 1),
+            max_evaluations=2 * examples,
+            resolution=_RESOLUTION,
+            start=[found.worst_strengths],
+        )
+        return _mildest(confirm, shrunk, line)
+
+    return Searched(figure, explain)
+
+
+def _mildest(confirm: Drops, shrunk: WorstCase, worst: tuple[str, str]) -> Evidence:
+    failure = shrunk.mildest_failure
+    if failure is None:
+        return evidence_of(confirm, shrunk.worst.parameters, (worst,))
+    drop = confirm.figure(failure.parameters)
+    share = ", ".join(f"{name} {value:.0%}" for name, value in shrunk.mildest_strengths.items())
+    mildest = (
+        "mildest",
+        f"{drop_text(drop)} at {settings_text(failure.parameters)} ({share} of the envelope), the "
+        "mildest that breaks the bound",
+    )
+    lines = [mildest, worst]
+    if shrunk.exhausted:
+        lines.append(("note", "shrinking used up its budget; milder parameters may break it, too"))
+    return evidence_of(confirm, failure.parameters, tuple(lines))
+
+
+# --- The search ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -159,54 +163,21 @@ class WorstCase:
     """What a search found.
 
     Attributes:
-        perturbation: its name.
-        bound: the accuracy that had to hold.
-        holds: no evaluated point breaks the bound (with intervals: none lies wholly below it).
-        conclusive: the verdict does not hang on an interval that contains the bound.
-        worst: the evaluation with the lowest accuracy.
+        worst: the point with the lowest accuracy.
         worst_strengths: its parameters as strengths in [0, 1].
-        mildest_failure: the failure after shrinking; None if the bound holds.
+        mildest_failure: the failure after shrinking; None if no point that was looked at breaks the
+            bound (with intervals: if none lies wholly below it).
         mildest_strengths: its parameters as strengths in [0, 1]; empty if the bound holds.
-        evaluations: number of times that accuracy was computed for this search.
+        evaluations: number of points measured for this search.
         exhausted: the budget ended the search or the shrinking, so that a longer one may find more.
-        seed: the seed of the search.
-        picture: the file that shows images before and after, if a hook made one.
-        reproduction: one line that shows the worst or mildest failing perturbation on any image.
     """
 
-    perturbation: str
-    bound: float
-    holds: bool
-    conclusive: bool
-    worst: Evaluation
+    worst: Point
     worst_strengths: Mapping[str, float]
-    mildest_failure: Evaluation | None
+    mildest_failure: Point | None
     mildest_strengths: Mapping[str, float]
     evaluations: int
     exhausted: bool
-    seed: int
-    picture: Path | None
-    reproduction: str
-
-    @property
-    def message(self) -> str:
-        """One line for the terminal."""
-        worst = f"{self.worst.value:.4g} at {_short(self.worst.parameters)}"
-        if self.mildest_failure is None:
-            doubt = "" if self.conclusive else " (inconclusive: its interval contains the bound)"
-            return (
-                f"{self.perturbation}: {self.bound:.4g} holds in {self.evaluations} evaluations; "
-                f"lowest {worst}{doubt}"
-            )
-        return (
-            f"{self.perturbation}: {self.bound:.4g} fails; mildest failure "
-            f"{self.mildest_failure.value:.4g} at {_short(self.mildest_failure.parameters)}; "
-            f"worst {worst}; see it: {self.reproduction}"
-        )
-
-
-def _short(parameters: Parameters) -> str:
-    return ", ".join(f"{name}={value:.4g}" for name, value in parameters.items())
 
 
 class _BrokenBoundError(Exception):
@@ -215,7 +186,7 @@ class _BrokenBoundError(Exception):
 
 def worst_case(
     perturbation: Perturbation,
-    evaluate: Evaluate | Evaluations,
+    points: Points,
     bound: float,
     *,
     seed: int = 0,
@@ -223,64 +194,62 @@ def worst_case(
     max_evaluations: int = 100,
     resolution: int = 256,
     start: Sequence[Mapping[str, float]] = (),
-    picture: Picture | None = None,
 ) -> WorstCase:
     """Search a perturbation's envelope for parameters at which the accuracy falls below ``bound``.
 
-    First the strongest and the mildest corner (and ``start``) are evaluated, then Hypothesis generates and climbs
-    (``max_examples`` test cases), then it shrinks what fails. A test case past ``max_evaluations``
-    that would need a new evaluation counts as passing, which ends generation or shrinking early.
+    First the strongest and the mildest corner (and ``start``) are measured, then Hypothesis generates
+    and climbs (``max_examples`` test cases), then it shrinks what fails. A test case past
+    ``max_evaluations`` that would need a new point counts as passing, which ends generation or
+    shrinking early.
 
-    With intervals (:class:`Figure`), a point fails if its whole interval lies below the bound.
+    With intervals (points from a :class:`Figure`), a point fails if its whole interval lies below the
+    bound.
 
     Args:
-        perturbation: gives name and envelope.
-        evaluate: from parameters to accuracy; wrap it in :class:`Evaluations` to share what is known
-            between calls (the number of evaluations reported is then that of the new ones).
+        perturbation: gives the envelope.
+        points: from parameters to accuracy; what it knows already costs nothing.
         bound: least accuracy that must hold everywhere.
         seed: the run's seed; nothing else decides the search (no example database is used).
         max_examples: test cases that Hypothesis generates.
-        max_evaluations: new evaluations allowed in all; at least 2.
+        max_evaluations: new points allowed in all, and as many again for shrinking; at least 2.
         resolution: steps from the mildest to the strongest end of each parameter.
         start: strengths in [0, 1] of further points to look at first.
-        picture: called once with the mildest failing (else the worst) parameters.
 
     Raises:
         ClipRobustError: no envelope, a budget or resolution too small, or an accuracy that is NaN.
     """
-    _require_envelope(perturbation)
+    require_envelope(perturbation)
     if max_evaluations < 2 or max_examples < 1 or resolution < 1:
         raise ClipRobustError(
             "a worst-case search needs max_evaluations of at least 2, max_examples and resolution of "
             f"at least 1; got {max_evaluations}, {max_examples} and {resolution}"
         )
-    evaluations = evaluate if isinstance(evaluate, Evaluations) else Evaluations(evaluate)
-    calls_before = evaluations.calls
+    calls_before = points.calls
     names = tuple(perturbation.envelope)
-    seen: dict[tuple[int, ...], Evaluation] = {}
+    seen: dict[tuple[int, ...], Point] = {}
     exhausted = False
 
-    def look(steps: tuple[int, ...]) -> Evaluation | None:
-        """Return the evaluation, or None when the budget does not allow it."""
+    def look(steps: tuple[int, ...]) -> Point | None:
+        """Return the point, or None when the budget does not allow it."""
         nonlocal exhausted
         strengths = {n: step / resolution for n, step in zip(names, steps, strict=True)}
         parameters = at_strength(perturbation, strengths)
-        spent = evaluations.calls - calls_before
-        if not evaluations.known(parameters) and spent >= max_evaluations:
+        spent = points.calls - calls_before
+        if not points.known(parameters) and spent >= max_evaluations:
             exhausted = True
             return None
-        seen[steps] = evaluations(parameters)
+        seen[steps] = points(parameters)
         return seen[steps]
 
-    def fails(evaluation: Evaluation) -> bool:
-        return evaluation.high < bound
+    def fails(point: Point) -> bool:
+        return point.high < bound
 
     look((resolution,) * len(names))
     look((0,) * len(names))
     for strengths in start:
         look(tuple(round(strengths[name] * resolution) for name in names))
     _explore(look, None, len(names), resolution, seed, max_examples)
-    failures = {steps: e for steps, e in seen.items() if fails(e)}
+    failures = {steps: point for steps, point in seen.items() if fails(point)}
     mildest: tuple[int, ...] | None = None
     if failures:
         # Shrinking needs budget of its own: as much again, so that a failure found late is not
@@ -299,33 +268,23 @@ def worst_case(
 
     # Of equally bad points the mildest is the worst.
     worst_at = min(seen, key=lambda steps: (seen[steps].value, sum(steps), steps))
-    worst = seen[worst_at]
-    failure = None if mildest is None else seen[mildest]
-    telling = failure or worst
     return WorstCase(
-        perturbation=perturbation.name,
-        bound=bound,
-        holds=failure is None,
-        conclusive=failure is not None or all(e.low >= bound for e in seen.values()),
-        worst=worst,
+        worst=seen[worst_at],
         worst_strengths=strengths_of(worst_at),
-        mildest_failure=failure,
+        mildest_failure=None if mildest is None else seen[mildest],
         mildest_strengths=strengths_of(mildest),
-        evaluations=evaluations.calls - calls_before,
+        evaluations=points.calls - calls_before,
         exhausted=exhausted,
-        seed=seed,
-        picture=None if picture is None else picture(telling.parameters),
-        reproduction=reproduction(perturbation.name, telling.parameters, seed),
     )
 
 
-def _is(evaluation: Evaluation | None, fails: Callable[[Evaluation], bool]) -> bool:
-    return evaluation is not None and fails(evaluation)
+def _is(point: Point | None, fails: Callable[[Point], bool]) -> bool:
+    return point is not None and fails(point)
 
 
 def _explore(
-    look: Callable[[tuple[int, ...]], Evaluation | None],
-    fails: Callable[[Evaluation], bool] | None,
+    look: Callable[[tuple[int, ...]], Point | None],
+    fails: Callable[[Point], bool] | None,
     parameters: int,
     resolution: int,
     seed: int,
@@ -361,11 +320,11 @@ def _explore(
     )
     def search(drawn: tuple[int, ...]) -> None:
         steps = tuple(number - _OFFSET for number in drawn)
-        evaluation = look(steps)
-        if evaluation is None:
+        point = look(steps)
+        if point is None:
             return
-        hypothesis.target(-evaluation.value, label="1 - accuracy")
-        if fails is not None and fails(evaluation):
+        hypothesis.target(-point.value, label="1 - accuracy")
+        if fails is not None and fails(point):
             smallest[:] = [steps]
             raise _BrokenBoundError
 
@@ -397,144 +356,3 @@ def _walk_back(start: tuple[int, ...], fails: Callable[[tuple[int, ...]], bool])
             low, high = (low, middle) if fails(candidate) else (middle, high)
         point[index] = high
     return tuple(point)
-
-
-@dataclass(frozen=True)
-class Frontier:
-    """How far a perturbation can be turned up before a bound breaks.
-
-    Attributes:
-        perturbation: its name.
-        bound: the accuracy that had to hold.
-        strength: the largest strength in [0, 1] known to hold, before the first failure; None if the
-            bound fails at the mildest end already.
-        parameters: the parameters at that strength (at strength 0 if it is None).
-        bracket: the strengths between which the bound breaks, (holds, fails); (1, 1) if it holds
-            throughout, (0, 0) if it never holds.
-        monotone: on the evaluated points accuracy never rises with strength, and the bound never
-            holds again after it has failed, both beyond what the intervals leave open.
-        warning: what is not monotone, or an empty string.
-        curve: strength and evaluation of every point, by strength.
-        evaluations: number of times that accuracy was computed.
-        reproduction: one line that shows the frontier's perturbation on any image.
-    """
-
-    perturbation: str
-    bound: float
-    strength: float | None
-    parameters: Parameters
-    bracket: tuple[float, float]
-    monotone: bool
-    warning: str
-    curve: tuple[tuple[float, Evaluation], ...]
-    evaluations: int
-    reproduction: str
-
-    @property
-    def message(self) -> str:
-        """One line for the terminal."""
-        if self.strength is None:
-            text = f"fails even at the mildest end ({_short(self.parameters)})"
-        elif self.bracket == (1.0, 1.0):
-            text = "holds up to the strongest end"
-        else:
-            text = f"holds up to strength {self.strength:.3g} ({_short(self.parameters)})"
-        return f"{self.perturbation}: {self.bound:.4g} {text}" + (
-            f"; {self.warning}" if self.warning else ""
-        )
-
-
-def robustness_frontier(
-    perturbation: Perturbation,
-    evaluate: Evaluate | Evaluations,
-    bound: float,
-    *,
-    grid: int = 5,
-    tolerance: float = 1 / 64,
-    seed: int = 0,
-) -> Frontier:
-    """Return the largest strength at which the accuracy still reaches ``bound``.
-
-    Strength turns all parameters of the envelope up together, linearly. A coarse grid of ``grid``
-    intervals is evaluated first: bisection alone would not notice a curve that is not monotone. The
-    interval before the first failure is then bisected to ``tolerance``. Where the curve is not
-    monotone the frontier is that of the first failure, and a warning says so.
-
-    With intervals (:class:`Figure`) the point estimate decides where the bound breaks, and the
-    intervals decide whether a rise in accuracy is more than noise.
-
-    Args:
-        perturbation: gives name and envelope.
-        evaluate: from parameters to accuracy, or :class:`Evaluations`.
-        bound: least accuracy that must hold.
-        grid: intervals of the coarse grid, at least 1.
-        tolerance: width of the final bracket, in strength.
-        seed: named in the reproduction, nothing else.
-
-    Raises:
-        ClipRobustError: no envelope, a grid or tolerance that makes no sense, an accuracy of NaN.
-    """
-    _require_envelope(perturbation)
-    if grid < 1 or not 0 < tolerance <= 1:
-        raise ClipRobustError(
-            f"a frontier needs grid of at least 1 and tolerance in (0, 1]; got {grid}, {tolerance}"
-        )
-    evaluations = evaluate if isinstance(evaluate, Evaluations) else Evaluations(evaluate)
-    calls_before = evaluations.calls
-    curve: dict[float, Evaluation] = {}
-
-    def holds(strength: float) -> bool:
-        curve[strength] = evaluations(at_strength(perturbation, strength))
-        return curve[strength].value >= bound
-
-    verdicts = [(step / grid, holds(step / grid)) for step in range(grid + 1)]
-    first_failure = next((s for s, good in verdicts if not good), None)
-    strength: float | None
-    if first_failure is None:
-        strength, bracket = 1.0, (1.0, 1.0)
-    elif first_failure == 0:
-        strength, bracket = None, (0.0, 0.0)
-    else:
-        low, high = max(s for s, good in verdicts if good and s < first_failure), first_failure
-        while high - low > tolerance:
-            middle = (low + high) / 2
-            low, high = (middle, high) if holds(middle) else (low, middle)
-        strength, bracket = low, (low, high)
-    points = tuple(sorted(curve.items()))
-    warning = _not_monotone(points, bound)
-    if warning:
-        warning = f"not monotone: {warning}; the frontier is that of the first failure"
-        warnings.warn(f"{perturbation.name}: {warning}", stacklevel=2)
-    parameters = at_strength(perturbation, strength or 0.0)
-    return Frontier(
-        perturbation=perturbation.name,
-        bound=bound,
-        strength=strength,
-        parameters=parameters,
-        bracket=bracket,
-        monotone=not warning,
-        warning=warning,
-        curve=points,
-        evaluations=evaluations.calls - calls_before,
-        reproduction=reproduction(perturbation.name, parameters, seed),
-    )
-
-
-def _not_monotone(points: tuple[tuple[float, Evaluation], ...], bound: float) -> str:
-    """Return what is wrong with the order of the points, or an empty string."""
-    failed_at: float | None = None
-    lowest = points[0]
-    rise = ""
-    for strength, evaluation in points:
-        if evaluation.high < bound:
-            failed_at = strength if failed_at is None else failed_at
-        elif failed_at is not None and evaluation.low >= bound:
-            return f"fails at strength {failed_at:.3g} and holds again at {strength:.3g}"
-        if evaluation.value < lowest[1].value:
-            lowest = (strength, evaluation)
-        elif evaluation.low > lowest[1].high and not rise:
-            rise = (
-                f"accuracy rises from {lowest[1].value:.4g} at strength {lowest[0]:.3g} to "
-                f"{evaluation.value:.4g} at {strength:.3g}"
-            )
-    return rise

@@ -461,8 +461,8 @@ def benchmark(folder: Path) -> dict[str, dict[str, float]]:
     from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 
     evaluation = Evaluation(RunConfig(models=(str(folder),)), str(folder))
-    hits = evaluation.correct("clean")
-    styles = np.array(evaluation.dataset("clean").groups["style"])
+    clean = evaluation.on("clean")
+    hits, styles = clean.correct, np.array(clean.groups["style"])
     return {"all": share_of(hits)} | {
         style: share_of(hits[styles == style]) for style in sorted(set(styles.tolist()))
     }

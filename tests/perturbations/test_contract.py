@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
-from pytest_cliprobust.search.worst_case import at_strength
+from pytest_cliprobust.search.envelope import at_strength
 
 NAMES = [*registry.names("common"), *registry.names("depth")]
 #: Published severities without a common order: saturate takes colour away at 1 and 2 and adds it from 3

@@ -22,7 +22,7 @@ from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.depth import maps
-from pytest_cliprobust.search.worst_case import at_strength
+from pytest_cliprobust.search.envelope import at_strength
 
 NAMES = registry.names("depth")
 CORRUPTIONS = [name for name in NAMES if not name.startswith("view_")]
