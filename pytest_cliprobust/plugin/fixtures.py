@@ -6,6 +6,7 @@ Ours are known by where they are defined, not by name: a project may have fixtur
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -131,6 +132,7 @@ def needs_model(item: pytest.Item) -> bool:
 def _ours(node: Any, name: str) -> bool:
     """Return whether the fixture that ``name`` means for a test is defined here."""
     info = getattr(node, "_fixtureinfo", None)
-    known: dict[str, Any] = getattr(info, "name2fixturedefs", {})
-    definitions = known.get(name)
-    return bool(definitions) and definitions[-1].func.__module__ == __name__
+    known: dict[str, Sequence[Any]] = getattr(info, "name2fixturedefs", {})
+    definitions = known.get(name, ())
+    # pytest puts a definition of its own in the place of one that a test is parametrized over.
+    return bool(definitions) and definitions[-1].func.__module__ in (__name__, "_pytest.python")
