@@ -84,3 +84,21 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
     )
     assert none.returncode == 0
     assert "COMMAND" in none.stdout
+
+
+def test_a_reader_that_leaves_ends_the_command_in_silence() -> None:
+    code = (
+        "from pytest_cliprobust.cli import main, perturbations\n"
+        "def run(options):\n"
+        "    while True: print('x' * 1000)\n"
+        "perturbations.run = run\n"
+        "raise SystemExit(main(['perturbations']))\n"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 0
