@@ -81,7 +81,7 @@ def _class(name: str) -> type[nn.Module]:
     return found
 
 
-def _accepted(kind: type[nn.Module]) -> dict[str, inspect.Parameter]:
+def accepted_parameters(kind: type[nn.Module]) -> dict[str, inspect.Parameter]:
     """Return the parameters of an augmentation that a user may set."""
     signature = inspect.signature(kind.__init__)
     return {
@@ -93,7 +93,7 @@ def _accepted(kind: type[nn.Module]) -> dict[str, inspect.Parameter]:
 
 
 def _check_names(name: str, given: Mapping[str, Any]) -> None:
-    accepted = _accepted(_class(name))
+    accepted = accepted_parameters(_class(name))
     for key, value in given.items():
         if key in _FIXED:
             raise ClipRobustError(
@@ -129,7 +129,7 @@ def _build(name: str, parameters: tuple[tuple[str, Any], ...]) -> nn.Module:
     _check_names(name, given)
     absent = [
         key
-        for key, parameter in _accepted(kind).items()
+        for key, parameter in accepted_parameters(kind).items()
         if parameter.default is parameter.empty and key not in given
     ]
     if absent:
@@ -139,7 +139,7 @@ def _build(name: str, parameters: tuple[tuple[str, Any], ...]) -> nn.Module:
         )
     if "p" in inspect.signature(kind.__init__).parameters:
         given["p"] = 1.0
-    for key, parameter in _accepted(kind).items():
+    for key, parameter in accepted_parameters(kind).items():
         # RandomFisheye wants its ranges as tensors, which a TOML file cannot hold.
         if parameter.annotation in (Tensor, "torch.Tensor", "Tensor") and key in given:
             given[key] = torch.as_tensor(given[key])

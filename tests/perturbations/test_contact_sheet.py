@@ -1,0 +1,109 @@
+"""Contact sheets: what stands where."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFont
+
+from pytest_cliprobust.perturbations.contact_sheet import Row, caption, contact_sheet, to_pil, wrap
+
+
+def place(sheet: Image.Image, grey: int, side: int = 20) -> tuple[int, int]:
+    """Return where the one square of this grey begins: x and y of its upper left corner."""
+    same = (np.asarray(sheet) == grey).all(axis=-1)
+    windows = np.lib.stride_tricks.sliding_window_view(same, (side, side)).all(axis=(2, 3))
+    ((y, x),) = np.argwhere(windows).tolist()
+    return x, y
+
+
+def plain(name: str, *greys: int, group: str = "") -> Row:
+    images = torch.stack([torch.full((3, 20, 20), grey / 255) for grey in greys])
+    return Row(name, images, group=group)
+
+
+def test_a_sheet_shows_the_pixels_that_it_is_given() -> None:
+    images = torch.stack([torch.full((3, 20, 20), value) for value in (0.25, 0.75)])
+    rows = [Row("a_long_name_that_needs_two_lines", images, ("x 0.25", "x 0.75"), note="why")]
+    sheet = contact_sheet(rows, ["severity 1", "severity 2"], title="t", cell=20)
+    pixels = np.asarray(sheet)
+    for value in (64, 191):
+        assert ((pixels == value).all(axis=-1)).sum() == 400
+    assert to_pil(images[0]).getpixel((0, 0)) == (64, 64, 64)
+
+
+def test_no_row_has_more_images_than_there_are_columns() -> None:
+    with pytest.raises(ValueError, match="3 images, 1 columns"):
+        contact_sheet([Row("r", torch.zeros(3, 3, 8, 8))], ["perturbed"], title="t")
+
+
+def test_long_names_break_where_words_end() -> None:
+    font = ImageFont.load_default(14)
+
+    def broken(text: str) -> list[str]:
+        return wrap(text, font, 130, 2)
+
+    assert broken("fog") == ["fog"]
+    assert broken("kornia:RandomGaussianBlur") == ["kornia:Random", "GaussianBlur"]
+    assert broken("a_name_that_is_longer") == ["a_name_that_is_", "longer"]
+    assert broken("Zhong et al. 2020): aspect") == ["Zhong et al. 2020):", "aspect"]
+    cut = broken("one two three four five six seven eight nine ten")
+    assert len(cut) == 2
+    assert cut[1].endswith("…")
+    assert all(font.getlength(line) <= 130 for line in cut)
+
+
+def test_the_original_leads_and_the_others_follow_in_columns_and_rows() -> None:
+    rows = [plain("a", 10, 20), plain("b", 40)]
+    original = torch.full((3, 20, 20), 90 / 255)
+    bare = contact_sheet(rows, ["1", "2"], title="t", cell=20)
+    assert place(bare, 10) == (168, 78)  # 18 at the edge, 150 for names; 78 for title and headings
+    assert place(bare, 20) == (168 + 26, 78)
+    assert place(bare, 40) == (168, 78 + 32)
+    assert bare.size == (168 + 2 * 26 - 6 + 18, 78 + 2 * 32 + 18)
+    sheet = contact_sheet(rows[:1], ["1", "2"], title="t", cell=20, original=original)
+    assert [place(sheet, grey)[0] for grey in (90, 10, 20)] == [168, 168 + 26, 168 + 52]
+
+
+def test_groups_stand_together_and_blocks_side_by_side() -> None:
+    rows = [plain("a", 10, group="x"), plain("b", 20, group="y"), plain("c", 30, group="x")]
+    sheet = contact_sheet(rows, ["1"], title="t", cell=20)
+    # 32 a row and 34 a heading: a and c, then b.
+    assert [place(sheet, grey)[1] for grey in (10, 30, 20)] == [112, 144, 210]
+    original = torch.full((3, 20, 20), 90 / 255)
+    survey = contact_sheet(rows, ["1"], title="t", cell=20, original=original, blocks=2)
+    # Of four rows two stand in each block; the second repeats the heading of x, that of y follows.
+    first, second = 18 + 112, 18 + 112 + (112 + 20) + 36
+    assert place(survey, 90) == (first, 78)
+    assert place(survey, 10) == (first, 78 + 26 + 34)
+    assert place(survey, 30) == (second, 78 + 34)
+    assert place(survey, 20) == (second, 78 + 34 + 26 + 34)
+
+
+def test_a_sheet_is_as_wide_as_its_title_and_as_high_as_its_captions() -> None:
+    images = torch.zeros(1, 3, 20, 20)
+
+    def size(title: str, *captions: str) -> tuple[int, int]:
+        return contact_sheet([Row("r", images, captions)], ["1"], title=title, cell=20).size
+
+    assert size("t" * 200)[0] == 36 + round(ImageFont.load_default(20).getlength("t" * 200))
+    assert [size("t", *text)[1] - size("t")[1] for text in (("x",), ("x y z v w", ""), ("",))] == [
+        13,
+        26,
+        0,
+    ]
+
+
+@pytest.mark.parametrize(("shape", "size"), [((10, 20), (40, 20)), ((20, 10), (20, 40))])
+def test_images_keep_their_shape(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    sheet = contact_sheet([Row("r", torch.full((1, 3, *shape), 0.2))], ["1"], title="t", cell=40)
+    same = (np.asarray(sheet) == 51).all(axis=-1)
+    assert (int(same.any(axis=0).sum()), int(same.any(axis=1).sum())) == size
+
+
+def test_parameters_are_one_short_line() -> None:
+    assert caption({"gain": 0.123456, "layers": 12345, "mode": "x"}) == (
+        "gain 0.123, layers 12345, mode x"
+    )
+    assert caption({}) == ""
