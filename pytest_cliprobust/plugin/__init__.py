@@ -12,7 +12,6 @@ import os
 import pytest
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.plugin import fixtures, options, suites
 from pytest_cliprobust.plugin.fixtures import (
     calibration,
     clean,
@@ -25,8 +24,12 @@ from pytest_cliprobust.plugin.fixtures import (
     far_ood,
     gate,
     near_ood,
+    needs_model,
+    parametrized,
     shift,
 )
+from pytest_cliprobust.plugin.options import add_options, models_of, require_own_root
+from pytest_cliprobust.plugin.suites import add_markers, find_suites, shipped, suite_of
 
 #: pytest takes fixtures from the names of this module.
 __all__ = [
@@ -47,7 +50,7 @@ __all__ = [
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ``--clip-*`` options and their ini keys."""
-    options.add_options(parser)
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,10 +58,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "clip_suite(name): the suite that a measurement of this test belongs to"
     )
-    suites.add_markers(config, suites.shipped())
-    suites.find(config)
-    options.require_own_root(config)
-    if not options.models_of(config):
+    add_markers(config, shipped())
+    find_suites(config)
+    require_own_root(config)
+    if not models_of(config):
         config.pluginmanager.register(NoModel(), "cliprobust-no-model")
         return
     # Threads that wait for others sleep instead of spinning. Corruptions are many short parallel
@@ -78,7 +81,7 @@ class NoModel:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Let tests be listed without a model, once each."""
-        for name in fixtures.parametrized(metafunc):
+        for name in parametrized(metafunc):
             metafunc.parametrize(name, ["no-model"], scope="session")
 
     @pytest.hookimpl(tryfirst=True)
@@ -90,10 +93,10 @@ class NoModel:
         Raises:
             pytest.UsageError: it is.
         """
-        needs = [item for item in items if fixtures.needs_model(item)]
-        suites.add_markers(config, {suites.suite_of(item) for item in needs})
+        needs = [item for item in items if needs_model(item)]
+        add_markers(config, {suite_of(item) for item in needs})
         for item in needs:
-            item.add_marker(suites.suite_of(item))
+            item.add_marker(suite_of(item))
         if needs and not config.option.collectonly:
             raise pytest.UsageError(
                 f"{len(needs)} of the collected tests evaluate a CLIP model and none is named: add "

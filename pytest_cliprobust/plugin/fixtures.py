@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_cliprobust.plugin.state import GATE, SESSION, UNDER_TEST
+
 if TYPE_CHECKING:
     from pytest_cliprobust.engine.evaluation import Evaluation
     from pytest_cliprobust.plugin.gate import Gate
-    from pytest_cliprobust.plugin.session import Session
-
-#: The fixture that every other one hangs on, parametrized over all ``--clip-model``.
-UNDER_TEST = "clip_under_test"
 
 #: Fixtures that stand for each data set with the role of that name, in turn.
 ROLE_FIXTURES = (
@@ -30,9 +28,6 @@ ROLE_FIXTURES = (
     "factors",
     "correspondence",
 )
-
-SESSION: pytest.StashKey[Session] = pytest.StashKey()
-GATE: pytest.StashKey[Gate] = pytest.StashKey()
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating import verdict as verdicts
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.verdict import Verdict
-from pytest_cliprobust.plugin import options
-from pytest_cliprobust.plugin.fixtures import UNDER_TEST
+from pytest_cliprobust.plugin.options import OPTIONS, models_of, reports_of
+from pytest_cliprobust.plugin.state import UNDER_TEST
 from pytest_cliprobust.plugin.suites import suite_of
 from pytest_cliprobust.results.record import Evidence, Record
 
@@ -130,7 +130,7 @@ def _flat(figures: Any) -> Iterable[Figure]:
 
 def picture_folder(config: pytest.Config) -> Path:
     """Return the folder for pictures: beside the report, else in pytest's cache."""
-    for report in options.reports_of(config)[:1]:
+    for report in reports_of(config)[:1]:
         return report.with_name(f"{report.stem}-pictures")
     cache = getattr(config, "cache", None)
     return Path(cache.mkdir("cliprobust")) if cache else config.rootpath / "cliprobust-pictures"
@@ -162,8 +162,8 @@ def rerun_command(item: pytest.Item) -> str:
     callspec = getattr(item, "callspec", None)
     model = callspec.params.get(UNDER_TEST) if callspec else None
     # Written with "=": pytest takes a folder that stands alone for one of tests, and roots itself there.
-    parts += [f"--clip-model={name}" for name in ([model] if model else options.models_of(config))]
-    for option in options.OPTIONS:
+    parts += [f"--clip-model={name}" for name in ([model] if model else models_of(config))]
+    for option in OPTIONS:
         value = config.getoption(option.flag)
         if value is not None:
             parts.append(f"{option.flag}={value}")

@@ -10,9 +10,10 @@ import pytest
 
 from pytest_cliprobust.datasets.roles import provider_of
 from pytest_cliprobust.errors import ClipRobustError, NotRun
-from pytest_cliprobust.plugin import fixtures, suites
-from pytest_cliprobust.plugin.fixtures import GATE, SESSION, UNDER_TEST
+from pytest_cliprobust.plugin.fixtures import needs_model, parametrized
 from pytest_cliprobust.plugin.session import Session
+from pytest_cliprobust.plugin.state import GATE, SESSION, UNDER_TEST
+from pytest_cliprobust.plugin.suites import add_markers, shipped, suite_of
 from pytest_cliprobust.reporting import terminal
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import NotMeasured, Run
@@ -40,7 +41,7 @@ class Evaluator:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Parametrize tests over the models, and over the data sets of the roles that they ask for."""
-        for name in fixtures.parametrized(metafunc):
+        for name in parametrized(metafunc):
             if name == UNDER_TEST:
                 metafunc.parametrize(name, self.session.config.models, scope="session")
                 continue
@@ -55,17 +56,17 @@ class Evaluator:
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         """Mark the tests that evaluate a model with their suite."""
-        needs = [item for item in items if fixtures.needs_model(item)]
-        names = {suites.suite_of(item) for item in needs}
-        suites.add_markers(config, names)
+        needs = [item for item in items if needs_model(item)]
+        names = {suite_of(item) for item in needs}
+        add_markers(config, names)
         for item in needs:
-            item.add_marker(suites.suite_of(item))
-        self.session.known_suites = tuple(sorted({*suites.shipped(), *names}))
+            item.add_marker(suite_of(item))
+        self.session.known_suites = tuple(sorted({*shipped(), *names}))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Load models and thresholds where a test needs them; a mistake ends the session in one line."""
-        needs = [item for item in session.items if fixtures.needs_model(item)]
+        needs = [item for item in session.items if needs_model(item)]
         self.session.collected = (len(session.items), len(needs))
         self.session_items = session.items
         if needs and not session.config.option.collectonly:
@@ -81,7 +82,7 @@ class Evaluator:
             # A worker has no other voice than a test: one of them tells it, on all workers the same.
             self._mistake = str(error)
             items = self.session_items
-            items[:] = [item for item in items if fixtures.needs_model(item)][:1]
+            items[:] = [item for item in items if needs_model(item)][:1]
 
     def pytest_report_header(self) -> list[str]:
         """Say what is under test where it is known before the collection."""
@@ -100,7 +101,7 @@ class Evaluator:
         Raises:
             ClipRobustError: the mistake.
         """
-        if self._mistake and fixtures.needs_model(item):
+        if self._mistake and needs_model(item):
             raise ClipRobustError(self._mistake)
 
     @pytest.hookimpl(wrapper=True)
@@ -125,8 +126,8 @@ class Evaluator:
         elif isinstance(error, ClipRobustError):
             report.longrepr = str(error)
             report.clip_mistake = str(error)
-        if fixtures.needs_model(item):
-            report.clip_suite = suites.suite_of(item)
+        if needs_model(item):
+            report.clip_suite = suite_of(item)
         gate = item.stash.get(GATE, None)
         if call.when == "call" and gate is not None:
             report.clip_missed = gate.missed

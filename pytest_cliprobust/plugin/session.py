@@ -17,8 +17,9 @@ from pytest_cliprobust.gating import thresholds as gating
 from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.gating.thresholds import RecordChange, ThresholdFile
 from pytest_cliprobust.gating.unjudged import Unjudged
-from pytest_cliprobust.plugin import options, suites
+from pytest_cliprobust.plugin.options import PROFILES, reports_of, run_config, value_of
 from pytest_cliprobust.plugin.progress import ProgressLine
+from pytest_cliprobust.plugin.suites import installed, shipped, suites_folder
 from pytest_cliprobust.reporting import files
 from pytest_cliprobust.reporting.header import header_lines
 from pytest_cliprobust.results.journal import Journal
@@ -38,11 +39,11 @@ class Session:
 
     def __init__(self, config: pytest.Config) -> None:
         self.pytest_config = config
-        self.config = options.run_config(config)
+        self.config = run_config(config)
         self.is_worker = hasattr(config, "workerinput")
         self.recording = bool(config.getoption("--clip-record"))
         # Listing tests measures nothing, and must not replace a report that did.
-        self.reports = [] if config.option.collectonly else options.reports_of(config)
+        self.reports = [] if config.option.collectonly else reports_of(config)
         self.threshold_path = self._threshold_path()
         self.progress = ProgressLine(config)
         self.records: list[Record] = []
@@ -50,7 +51,7 @@ class Session:
         self.mistakes: list[str] = []
         self.suites: set[str] = set()
         self.broken: set[str] = set()
-        self.known_suites: tuple[str, ...] = suites.shipped()
+        self.known_suites: tuple[str, ...] = shipped()
         self.collected: tuple[int, int] | None = None
         self.journal: Journal | None = None
         self._evaluations: dict[str, Evaluation] = {}
@@ -84,13 +85,13 @@ class Session:
             self.journal = Journal(self.reports[0])
 
     def _threshold_path(self) -> Path | None:
-        named = options.value_of(self.pytest_config, "thresholds")
+        named = value_of(self.pytest_config, "thresholds")
         if named:
             return Path(named)
         own = (self.pytest_config.invocation_params.dir, self.pytest_config.rootpath)
-        shipped = suites.folder() if suites.installed() else suites.folder().parent
+        theirs = suites_folder() if installed() else suites_folder().parent
         # The package's own file is for reading: recording makes or changes one of the user's own.
-        for folder in own if self.recording else (*own, shipped):
+        for folder in own if self.recording else (*own, theirs):
             path = folder / "thresholds.toml"
             if path.is_file():
                 return path
@@ -136,7 +137,7 @@ class Session:
                 *(f"{name}/*" for name in architectures),
                 *("hf-hub:*", "transformers:*", "local-dir:*"),
             ),
-            "known_profiles": options.PROFILES,
+            "known_profiles": PROFILES,
         }
 
     @cached_property

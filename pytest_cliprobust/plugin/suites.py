@@ -13,7 +13,7 @@ MODULE = "pytest_cliprobust.suites"
 PREFIX = "test_"
 
 
-def folder() -> Path:
+def suites_folder() -> Path:
     """Return the folder of the shipped suites: in the wheel, or in the repository."""
     inside = _package() / "suites"
     return inside if inside.is_dir() else _package().parent / "suites"
@@ -21,7 +21,7 @@ def folder() -> Path:
 
 def installed() -> bool:
     """Return whether the suites lie in an installed package, which is for reading."""
-    return folder().parent == _package()
+    return suites_folder().parent == _package()
 
 
 def _package() -> Path:
@@ -30,11 +30,11 @@ def _package() -> Path:
 
 def shipped() -> tuple[str, ...]:
     """Return the names of the shipped suites: a suite is a file ``test_<name>.py`` in the folder."""
-    files = sorted(folder().glob(f"{PREFIX}*.py"))
+    files = sorted(suites_folder().glob(f"{PREFIX}*.py"))
     return tuple(file.stem.removeprefix(PREFIX) for file in files)
 
 
-def find(config: pytest.Config) -> None:
+def find_suites(config: pytest.Config) -> None:
     """Put the shipped suites' real path where the command line names them as a module.
 
     So ``--pyargs pytest_cliprobust.suites`` works from a wheel and from an editable install alike.
@@ -44,11 +44,11 @@ def find(config: pytest.Config) -> None:
             module, colons, rest = argument.partition("::")
             if module == MODULE or module.startswith(f"{MODULE}."):
                 inner = module.removeprefix(MODULE).replace(".", "/")
-                path = f"{folder()}{inner}{'.py' if inner else ''}"
+                path = f"{suites_folder()}{inner}{'.py' if inner else ''}"
                 config.args[position] = f"{path}{colons}{rest}"
     if config.getoption("--clip-suites"):
         named = config.args if config.args_source == config.ArgsSource.ARGS else []
-        config.args[:] = [*named, str(folder())]
+        config.args[:] = [*named, str(suites_folder())]
         config.args_source = config.ArgsSource.ARGS
 
 
