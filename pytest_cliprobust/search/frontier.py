@@ -258,7 +258,7 @@ def _not_monotone(points: tuple[tuple[float, Point], ...], bound: float) -> str:
             lowest = (strength, point)
         elif point.low > lowest[1].high and not rise:
             rise = (
-                f"accuracy rises from {lowest[1].value:.4g} at strength {lowest[0]:.3g} to "
-                f"{point.value:.4g} at {strength:.3g}"
+                f"accuracy rises by {point.value - lowest[1].value:.4g} from strength "
+                f"{lowest[0]:.3g} to {strength:.3g}"
             )
     return rise

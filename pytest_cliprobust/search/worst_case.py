@@ -112,7 +112,7 @@ def worst_case_drop(
             "parameters": dict(worst),
             "strengths": dict(found.worst_strengths),
             "searched_on": len(search_on),
-            "drop_while_searching": -found.worst.value,
+            "drop_while_searching": 0.0 - found.worst.value,
             "evaluations": found.evaluations,
             "seed": clip.config.seed,
         },
