@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,28 +20,25 @@ from pytest_cliprobust.perturbations.contact_sheet import Row, contact_sheet, to
 
 
 @pytest.fixture(autouse=True)
-def few_families(monkeypatch: pytest.MonkeyPatch):
+def few_families() -> Iterator[None]:
     """Keep to this file's families and to one 3D perturbation, whatever else is registered."""
-    monkeypatch.setattr(registry, "FAMILIES", ("occlusion", "typographic", "kornia_adapter"))
-    from pytest_cliprobust.datasets import embedded  # registers a family of its own
-    from pytest_cliprobust.perturbations import occlusion, typographic
+    with registry.PERTURBATIONS.preserved():
+        keep = ("occlusion", "patch_occlusion", "typographic")
+        for name in set(registry.names()) - set(keep):
+            registry.PERTURBATIONS.forget(name)
 
-    assert embedded
-    keep = ("occlusion", "patch_occlusion", "typographic")
-    assert occlusion
-    assert typographic
-    monkeypatch.setattr(registry, "_REGISTRY", {name: registry._REGISTRY[name] for name in keep})
+        @registry.register(
+            "haze",
+            severities=tuple({"density": s / 10} for s in range(1, 6)),
+            envelope={"density": (0.0, 1.0)},
+            inputs=("depth",),
+            source="this test",
+        )
+        def haze(images: torch.Tensor, *, density: float, depth: torch.Tensor) -> torch.Tensor:
+            clear = torch.exp(-density * depth)
+            return images * clear + (1 - clear)
 
-    @registry.register(
-        "haze",
-        severities=tuple({"density": s / 10} for s in range(1, 6)),
-        envelope={"density": (0.0, 1.0)},
-        inputs=("depth",),
-        source="this test",
-    )
-    def haze(images: torch.Tensor, *, density: float, depth: torch.Tensor) -> torch.Tensor:
-        clear = torch.exp(-density * depth)
-        return images * clear + (1 - clear)
+        yield
 
 
 @pytest.fixture
@@ -519,9 +517,8 @@ def test_built_in_perturbations_with_numbers_out_of_their_range(picture: Path, c
     ):
         function = getattr(module, name)
         inputs = ("seeds",) if module is codec else ()
-        registry._REGISTRY[name] = registry.Perturbation(
-            name, function, "f", inputs=frozenset(inputs)
-        )
+        made = registry.Perturbation(name, function, "f", inputs=frozenset(inputs))
+        registry.PERTURBATIONS.add(name, made, module=__name__)
         assert perturb(picture, "--perturbation", name, "--set", setting) == 4
         (told,) = capsys.readouterr().err.splitlines()
         assert error in told
