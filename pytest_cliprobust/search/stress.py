@@ -25,9 +25,6 @@ from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import (
     Bootstrap,
-    bootstrap_figure,
-    proportion_figure,
-    resampled_sums,
 )
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.statistics import interval_at
@@ -35,6 +32,12 @@ from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.registry import Perturbation
 from pytest_cliprobust.properties import accuracy
+from pytest_cliprobust.properties.stress import (
+    ALLOWED_LOSS,
+    attack_success_figure,
+    frontier_strength_figure,
+    worst_case_drop_figure,
+)
 from pytest_cliprobust.search.worst_case import (
     Evaluations,
     Frontier,
@@ -51,9 +54,6 @@ if TYPE_CHECKING:
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-
-#: Share of the clean accuracy that a frontier allows to lose where the threshold file says nothing.
-ALLOWED_LOSS = 0.5
 
 # Parameters are searched in percent of their envelope.
 _RESOLUTION = 100
@@ -167,11 +167,9 @@ def worst_case_drop(
     )
     confirm = _Drops(clip, confirm_on, perturbation)
     drop = confirm.figure(found.worst.parameters)
-    figure = replace(
+    figure = worst_case_drop_figure(
         drop,
-        metric="worst_case_drop",
-        details={
-            **drop.details,
+        {
             "parameters": dict(found.worst.parameters),
             "strengths": dict(found.worst_strengths),
             "searched_on": len(search_on),
@@ -271,53 +269,19 @@ def _frontier_figure(
     drops: _Drops, found: Frontier, allowed: float | None, bootstrap: Bootstrap
 ) -> Figure:
     """Return ``frontier_strength`` from the points that the bisection looked at."""
-    strengths = np.array([strength for strength, _ in found.curve])
     answers = [drops.clean, *(drops.correct(e.parameters) for _, e in found.curve)]
-    columns = np.stack(answers, axis=1).astype(np.float64)
-    count = len(columns)
-    drawn = resampled_sums(columns, bootstrap) / count
-    means = columns.mean(axis=0)
-
-    def crossing(accuracies: Floats) -> float:
-        clean, drop = accuracies[0], accuracies[0] - accuracies[1:]
-        return first_crossing(strengths, drop, ALLOWED_LOSS * clean if allowed is None else allowed)
-
-    return bootstrap_figure(
-        "frontier_strength",
-        crossing(means),
-        np.array([crossing(row) for row in drawn]),
-        count,
-        bootstrap,
-        bounds=(0.0, 1.0),
-        trials=count,
-        details={
+    return frontier_strength_figure(
+        np.array([strength for strength, _ in found.curve]),
+        np.stack(answers, axis=1),
+        allowed,
+        {
             "allowed_drop": -found.bound,
             "parameters": dict(found.parameters),
             "bracket": list(found.bracket),
-            "curve": np.stack((strengths, means[1:]), axis=1).tolist(),
-            "clean_accuracy": float(means[0]),
             "warning": found.warning,
         },
+        bootstrap,
     )
-
-
-def first_crossing(strengths: Floats, drops: Floats, allowed: float) -> float:
-    """Return where the drop first exceeds ``allowed``, linear between points; 1 if it never does.
-
-    Args:
-        strengths: (K,) ascending, from 0 to 1.
-        drops: (K,) the drop at each.
-        allowed: the largest drop that holds.
-    """
-    beyond = np.flatnonzero(drops > allowed)
-    if not len(beyond):
-        return 1.0
-    index = int(beyond[0])
-    if index == 0:
-        return 0.0
-    before, after = drops[index - 1], drops[index]
-    share = (allowed - before) / (after - before)
-    return float(strengths[index - 1] + share * (strengths[index] - strengths[index - 1]))
 
 
 def attack_success(
@@ -332,8 +296,7 @@ def attack_success(
     written = np.array(distractors(data.ids, data.labels, data.class_names, clip.config.seed))
     clean = clip.logits(data).argmax(axis=1) == written
     hits = clip.logits(data, name, severity).argmax(axis=1) == written
-    details = {"without_writing": float(clean.mean())}
-    return proportion_figure("attack_success", hits, clip.resampling(data), details)
+    return attack_success_figure(hits, clean, clip.resampling(data))
 
 
 #: Images attacked at a time: fixed, so that a figure does not depend on --clip-batch-size.

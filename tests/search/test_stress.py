@@ -23,6 +23,7 @@ from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import contact_sheet, registry
 from pytest_cliprobust.perturbations.typographic import distractors, render_text
+from pytest_cliprobust.properties.stress import first_crossing
 from pytest_cliprobust.search import stress, worst_case
 
 # --- Pieces ----------------------------------------------------------------------------------------
@@ -30,10 +31,10 @@ from pytest_cliprobust.search import stress, worst_case
 
 def test_the_first_crossing_is_interpolated_and_the_first_counts() -> None:
     strengths = np.array([0.0, 0.25, 0.5, 1.0])
-    assert stress.first_crossing(strengths, np.array([0.0, 0.1, 0.3, 0.4]), 0.2) == 0.375
-    assert stress.first_crossing(strengths, np.array([0.0, 0.3, 0.1, 0.4]), 0.2) < 0.25
-    assert stress.first_crossing(strengths, np.array([0.0, 0.1, 0.2, 0.2]), 0.2) == 1.0
-    assert stress.first_crossing(strengths, np.array([0.3, 0.1, 0.2, 0.2]), 0.2) == 0.0
+    assert first_crossing(strengths, np.array([0.0, 0.1, 0.3, 0.4]), 0.2) == 0.375
+    assert first_crossing(strengths, np.array([0.0, 0.3, 0.1, 0.4]), 0.2) < 0.25
+    assert first_crossing(strengths, np.array([0.0, 0.1, 0.2, 0.2]), 0.2) == 1.0
+    assert first_crossing(strengths, np.array([0.3, 0.1, 0.2, 0.2]), 0.2) == 0.0
 
 
 def test_a_subset_is_a_data_set_of_its_own_and_loads_the_same_samples() -> None:
