@@ -268,9 +268,11 @@ class Session:
     def _load_thresholds(self) -> ThresholdFile:
         import open_clip
 
-        from pytest_cliprobust.datasets import embedded, loading
+        from pytest_cliprobust.datasets import embedded
+        from pytest_cliprobust.datasets.registry import LAYOUTS
         from pytest_cliprobust.gating import thresholds
         from pytest_cliprobust.perturbations import registry
+        from pytest_cliprobust.targets.registry import TARGETS
 
         if self.threshold_path is None or (self.recording and not self.threshold_path.is_file()):
             return thresholds.ThresholdFile(profile=self.config.profile)
@@ -279,11 +281,14 @@ class Session:
             self.threshold_path,
             profile=self.config.profile,
             known_suites=known_suites(self.pytest_config),
-            known_metrics=thresholds.known_metrics(),
+            known_metrics=(
+                *thresholds.known_metrics(),
+                *registered_in_suites(self.pytest_config),
+            ),
             known_datasets=(
                 *embedded.names(),
                 "clean:*",
-                *(f"{layout}:*" for layout in loading.LAYOUTS),
+                *(f"{layout}:*" for layout in LAYOUTS),
             ),
             known_perturbations=(
                 *registry.names(),
@@ -295,9 +300,7 @@ class Session:
                 "reference",
                 *architectures,
                 *(f"{name}/*" for name in architectures),
-                "hf-hub:*",
-                "transformers:*",
-                "local-dir:*",
+                *(f"{prefix}*" for prefix in TARGETS if prefix.endswith(":")),
             ),
             known_profiles=PROFILES,
         )
@@ -524,9 +527,9 @@ def known_suites(config: pytest.Config) -> tuple[str, ...]:
 
 
 def registered_in_suites(config: pytest.Config) -> tuple[str, ...]:
-    """Return the names of perturbations that suite files register; they are not imported yet.
+    """Return what suite files register (perturbations, metrics); they are not imported yet.
 
-    (A conftest.py is imported before the threshold file is read, so its perturbations are known.)
+    (A conftest.py is imported before the threshold file is read, so what it registers is known.)
     """
     names: set[str] = set()
     for _, text in _suite_files(config):
