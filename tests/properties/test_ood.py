@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from pytest_cliprobust.engine.head import cosine_similarities, unit_rows
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
-from pytest_cliprobust.figures.metrics import METRICS, OOD_SCORES
+from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.properties import ood
 
 RNG = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def test_every_score_is_higher_for_in_distribution() -> None:
         }
 
     ours, theirs = scores(inside[:40]), scores(outside)
-    assert set(ours) == set(OOD_SCORES)
+    assert set(ours) == set(ood.OOD_SCORES)
     for name in ours:
         area = ood.detection_figures(ours[name], theirs[name], name, bootstrap=FEW)[f"auroc_{name}"]
         assert area.value > 0.9, name

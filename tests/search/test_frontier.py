@@ -19,8 +19,9 @@ from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.registry import Perturbation
+from pytest_cliprobust.properties.frontier import first_crossing
 from pytest_cliprobust.search.envelope import Points, at_strength
-from pytest_cliprobust.search.frontier import first_crossing, frontier, robustness_frontier
+from pytest_cliprobust.search.frontier import frontier, robustness_frontier
 
 TWO = Perturbation(
     "made_up", lambda images: images, "t", envelope={"blur": (0.0, 4.0), "keep": (1.0, 0.2)}
