@@ -11,7 +11,6 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import (
     Bools,
     Floats,
-    Ints,
     as_correct,
     as_labels,
     as_matrix,
@@ -75,11 +74,6 @@ def accuracy_drop(clean: Samples, shifted: Samples) -> Figure:
         clean.correct[before], shifted.correct[after], bootstrap=common.bootstrap
     )
     return figure.measured_on(shifted.condition)
-
-
-def predictions(scores: ArrayLike) -> Ints:
-    """Return the index of the highest score (N, C) per sample; of equal scores the first class."""
-    return np.asarray(as_matrix(scores, "scores").argmax(axis=1), dtype=np.int64)
 
 
 def correct_top_k(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> Bools:
@@ -288,38 +282,6 @@ def _severity_errors(correct: ArrayLike, what: str) -> Floats:
             f"shape {array.shape}."
         )
     return np.asarray(1.0 - array.astype(np.float64).T, dtype=np.float64)
-
-
-def corruption_error(
-    correct: ArrayLike,
-    baseline_error: float,
-    *,
-    baseline: str,
-    corruption: str = "",
-    bootstrap: Bootstrap = DEFAULT,
-) -> Figure:
-    """Return CE = Σ_s E_s / Σ_s E_s^baseline (Hendrycks & Dietterich 2019, section 4.1).
-
-    A ratio, 1 = as bad as the baseline (the paper prints percent).
-
-    Args:
-        correct: (S, N) bool, answers by severity on the same samples.
-        baseline_error: the baseline's error rate in (0, 1], mean over the same severities of the
-            same corruption on the same images.
-        baseline: what the baseline is ("AlexNet, ImageNet-C"); the figure states it.
-        corruption: name, for messages.
-        bootstrap: interval settings; samples are resampled, with all their severities.
-
-    Raises:
-        ClipRobustError: the baseline makes no errors, or answers of the wrong shape.
-    """
-    figures = mean_corruption_error(
-        {corruption or "corruption": correct},
-        {corruption or "corruption": baseline_error},
-        baseline=baseline,
-        bootstrap=bootstrap,
-    )
-    return figures["ce", corruption or "corruption"]
 
 
 def mean_corruption_error(
