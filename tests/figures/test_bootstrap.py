@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from helpers import drawn_rows
 from scipy import sparse
 
 from pytest_cliprobust.figures import bootstrap as b
@@ -25,10 +26,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     b._kept.clear()
     yield
     b._kept.clear()
-
-
-def drawn_rows(settings: Bootstrap, count: int, strata: np.ndarray | None = None) -> np.ndarray:
-    return np.concatenate(list(settings.plan(count, strata).indices()))
 
 
 # --- Settings
