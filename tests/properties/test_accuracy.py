@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.bootstrap import Bootstrap, bootstrap_figure, resampled_sums
+from pytest_cliprobust.figures.bootstrap import Bootstrap, bootstrap_figure
 from pytest_cliprobust.figures.statistics import difference_interval, interval_at, wilson
 from pytest_cliprobust.properties import accuracy as acc
-from pytest_cliprobust.properties import corruption
-from pytest_cliprobust.properties.factors import factor_figures
 
 RNG = np.random.default_rng(0)
 
@@ -228,77 +226,7 @@ def test_mce_over_a_subset_of_corruptions_is_refused() -> None:
         acc.mean_corruption_error({"fog": _answers([0.5])}, {"fog": 0.0}, baseline="B")
 
 
-# --- Grids ------------------------------------------------------------------------------------------
-
-
-def test_grid_figures_match_loops() -> None:
-    rng = np.random.default_rng(5)
-    clean = rng.random(120) < 0.8
-    correct = rng.random((3, 4, 120)) < np.linspace(0.75, 0.3, 4)[None, :, None]
-    names, severities = ["fog", "snow", "jpeg"], [1, 2, 3, 5]
-    figures = corruption.corruption_figures(clean, correct, names, severities)
-    assert figures["mean_corruption_accuracy"].value == pytest.approx(correct.mean())
-    assert figures["mean_corruption_drop"].value == pytest.approx(clean.mean() - correct.mean())
-    assert figures["relative_corruption_drop"].value == pytest.approx(
-        1 - correct.mean() / clean.mean()
-    )
-    by_kind = [clean.mean() - correct[k].mean() for k in range(3)]
-    worst = figures["worst_corruption_drop"]
-    assert worst.value == pytest.approx(max(by_kind))
-    assert worst.details["worst"] == names[int(np.argmax(by_kind))]
-    steps = [correct[k, s + 1].mean() <= correct[k, s].mean() for k in range(3) for s in range(3)]
-    assert figures["severity_monotonicity"].value == pytest.approx(np.mean(steps))
-    assert figures["mean_corruption_accuracy"].details["accuracies"]["snow"]["5"] == pytest.approx(
-        correct[1, 3].mean()
-    )
-    drops = corruption.corruption_drops(clean, correct, names, severities)
-    assert drops["jpeg", 5].value == pytest.approx(clean.mean() - correct[2, 3].mean())
-    assert drops["jpeg", 5].metric == "accuracy_drop"
-
-
-def test_severity_that_is_clean_has_no_drop_and_falling_accuracy_is_monotone() -> None:
-    clean = _answers([0.9])[0]
-    correct = _answers([0.9, 0.7, 0.4])[None]
-    figures = corruption.corruption_figures(clean, correct, ["fog"], [0, 3, 5])
-    assert figures["severity_monotonicity"].value == 1.0
-    assert figures["severity_monotonicity"].details["kendall_tau"]["fog"] == -1.0
-    assert corruption.corruption_drops(clean, correct, ["fog"], [0, 3, 5])["fog", 0].value == 0.0
-    rising = corruption.corruption_figures(clean, correct[:, ::-1], ["fog"], [1, 2, 3])
-    assert rising["severity_monotonicity"].value == 0.0
-
-
-def test_grid_of_another_shape_is_refused() -> None:
-    with pytest.raises(ClipRobustError, match="corruption grid"):
-        corruption.corruption_figures(np.ones(4, bool), np.ones((1, 2, 5), bool), ["fog"], [1, 2])
-    with pytest.raises(ClipRobustError, match="ascend"):
-        corruption.corruption_figures(np.ones(4, bool), np.ones((1, 2, 4), bool), ["fog"], [2, 1])
-
-
 # --- The bootstrap behind it ------------------------------------------------------------------------
-
-
-def test_resampled_sums_are_the_sums_over_resampled_rows() -> None:
-    columns = RNG.normal(size=(30, 4))
-    settings_ = Bootstrap(replicates=50, seed=3)
-    got = resampled_sums(columns, settings_)
-    rows = np.concatenate(list(settings_.plan(30).indices()))
-    want = np.stack([columns[r].sum(axis=0) for r in rows])
-    np.testing.assert_allclose(got, want, atol=1e-10)
-
-
-def test_sparse_and_dense_columns_give_bit_identical_sums() -> None:
-    from scipy import sparse
-
-    columns = RNG.normal(size=(40, 6)) * (RNG.random((40, 6)) < 0.4)
-    dense = resampled_sums(columns, Bootstrap(replicates=20))
-    assert np.array_equal(
-        resampled_sums(sparse.csr_array(columns), Bootstrap(replicates=20)), dense
-    )
-    # Nor does it matter with what else they are computed.
-    assert np.array_equal(
-        resampled_sums(columns[:, :1].copy() * 1.0, Bootstrap(replicates=20)).round(9)[:, 0],
-        dense[:, 0].round(9),
-    )
 
 
 def test_two_runs_on_the_same_samples_are_compared_in_pairs() -> None:
@@ -344,20 +272,3 @@ def test_intervals_cover_the_truth() -> None:
         hits["balanced"] += balanced.low <= 0.6 <= balanced.high
     # Binomial(120, 0.95) falls below 106 once in two thousand cases.
     assert min(hits.values()) >= 106
-
-
-# --- Factors ----------------------------------------------------------------------------------------
-
-
-def test_error_ratio_by_hand_over_annotated_images_only() -> None:
-    #      pose: 1 of 2 wrong; style: 0 of 2 wrong; the rest must not count.
-    correct = np.array([True, False, True, True, False, False, False])
-    factors = ["pose", "pose", "style", "style", "", "prototype", "none"]
-    figures = factor_figures(correct, factors)
-    assert list(figures) == ["pose", "style"]
-    assert figures["pose"]["error_ratio"].value == pytest.approx(0.5 / 0.25)
-    assert figures["style"]["error_ratio"].value == 0.0
-    assert figures["pose"]["error_ratio"].details["annotated"] == 4
-    assert figures["pose"]["error_ratio"].details["overall_accuracy"] == 0.75
-    assert figures["pose"]["factor_accuracy"].value == 0.5
-    assert figures["pose"]["factor_accuracy"].n == 2
