@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import drawn_rows
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
@@ -32,8 +33,19 @@ def test_prompt_figures_by_hand() -> None:
     )
     assert figures["prompt_worst_accuracy"].details["template"] == "b"
     assert set(figures) <= set(METRICS)
-    assert "basic" in figures["prompt_accuracy_spread"].method
-    assert "basic" not in figures["prompt_mean_accuracy"].method
+    assert figures["prompt_best_accuracy"].details["template"] == "c"
+    assert figures["prompt_mean_accuracy"].details["templates"] == [
+        {"template": "a", "accuracy": 0.5},
+        {"template": "b", "accuracy": 0.25},
+        {"template": "c", "accuracy": 0.75},
+    ]
+    biased = {name for name, figure in figures.items() if "basic" in figure.method}
+    assert biased == {
+        "prompt_worst_accuracy",
+        "prompt_best_accuracy",
+        "prompt_accuracy_spread",
+        "prompt_accuracy_std",
+    }
     with pytest.raises(ClipRobustError, match="2 templates"):
         prompts.prompt_figures(correct, ["a", "b"], ensemble)
 
@@ -44,3 +56,48 @@ def test_equal_templates_have_no_spread_but_no_certainty_either() -> None:
     assert figures["prompt_accuracy_spread"].value == 0.0
     assert figures["prompt_accuracy_spread"].high > 0.0
     assert figures["prompt_ensemble_gain"].low < 0.0 < figures["prompt_ensemble_gain"].high
+    # What cannot be negative has no rule of three but Wilson's interval.
+    assert figures["prompt_accuracy_spread"].low == 0.0
+    assert figures["prompt_accuracy_spread"].method.startswith("Wilson")
+    assert figures["prompt_ensemble_gain"].method.startswith("rule of three")
+
+
+def test_replicates_are_the_metrics_of_the_drawn_samples() -> None:
+    rng = np.random.default_rng(4)
+    correct, joint = rng.random((3, 40)) < 0.6, rng.random(40) < 0.7
+    boot = Bootstrap(replicates=15)
+    figures = prompts.prompt_figures(correct, ["a", "b", "c"], joint, bootstrap=boot)
+    for number, drawn in enumerate(drawn_rows(boot, 40)):
+        means, whole = correct[:, drawn].mean(axis=1), joint[drawn].mean()
+        want = {
+            "prompt_mean_accuracy": means.mean(),
+            "prompt_worst_accuracy": means.min(),
+            "prompt_best_accuracy": means.max(),
+            "prompt_accuracy_spread": means.max() - means.min(),
+            "prompt_accuracy_std": means.std(),
+            "prompt_ensemble_accuracy": whole,
+            "prompt_ensemble_gain": whole - means.mean(),
+        }
+        have = {name: figure.replicates[number] for name, figure in figures.items()}
+        assert have == pytest.approx(want)
+    assert {figure.n for figure in figures.values()} == {40}
+
+
+def test_a_gain_can_be_a_loss() -> None:
+    correct = np.ones((2, 20), bool)
+    figures = prompts.prompt_figures(correct, ["a", "b"], ~correct[0], bootstrap=FEW)
+    assert figures["prompt_ensemble_gain"].value == figures["prompt_ensemble_gain"].low == -1.0
+
+
+@pytest.mark.parametrize(
+    ("correct", "words"),
+    [
+        (np.ones((2, 4)), "booleans of shape .* float64"),
+        (np.ones(2, bool), r"bool of shape \(2,\)"),
+        (np.ones((3, 4), bool), "2 templates"),
+        (np.ones((2, 5), bool), "5 and 4 samples"),
+    ],
+)
+def test_answers_of_another_shape_are_refused(correct: np.ndarray, words: str) -> None:
+    with pytest.raises(ClipRobustError, match=words):
+        prompts.prompt_figures(correct, ["a", "b"], np.ones(4, bool))
