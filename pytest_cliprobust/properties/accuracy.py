@@ -201,19 +201,21 @@ def worst_group_accuracy(
     columns = np.zeros((len(right), len(rows)))
     for number, index in enumerate(rows.values()):
         strata[index] = number
-        columns[index, number] = right[index] / len(index)
-    means = columns.sum(axis=0)
+        columns[index, number] = right[index]
+    # Sizes are divided out last: a sum of n times 1/n may miss 1.
+    sizes = np.array([len(index) for index in rows.values()])
+    means = columns.sum(axis=0) / sizes
     worst = list(rows)[int(means.argmin())]
     return bootstrap_figure(
         "worst_group_accuracy",
         float(means.min()),
-        resampled_sums(columns, bootstrap, strata).min(axis=1),
+        (resampled_sums(columns, bootstrap, strata) / sizes).min(axis=1),
         len(right),
         bootstrap,
         strata=strata,
         method="basic",
         bounds=(0.0, 1.0),
-        trials=min(len(index) for index in rows.values()),
+        trials=int(sizes.min()),
         details={
             "worst": worst,
             "groups": {
