@@ -14,9 +14,11 @@ from pytest_cliprobust.figures import arrays
 
 def test_vectors_and_matrices_are_finite_float64() -> None:
     vector = arrays.as_vector([1, 2], "scores")
-    assert (vector.dtype, vector.tolist()) == (np.float64, [1.0, 2.0])
+    assert vector.dtype == np.float64
+    assert vector.tolist() == [1.0, 2.0]
     matrix = arrays.as_matrix(np.ones((2, 1), np.float32), "scores")
-    assert (matrix.dtype, matrix.shape) == (np.float64, (2, 1))
+    assert matrix.dtype == np.float64
+    assert matrix.shape == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,8 @@ def test_broken_matrices_are_refused(values: ArrayLike, words: str) -> None:
 
 def test_labels_are_indices_of_the_label_set() -> None:
     labels = arrays.as_labels(np.array([0, 2], np.int8), 2, 3)
-    assert (labels.dtype, labels.tolist()) == (np.int64, [0, 2])
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [0, 2]
     with pytest.raises(ClipRobustError, match=r"label 3 of sample 1 is outside .* 3 classes"):
         arrays.as_labels([0, 3], 2, 3)
     with pytest.raises(ClipRobustError, match="label -1 of sample 0"):

@@ -454,8 +454,12 @@ def test_interval_at_other_levels() -> None:
     assert (1.0 - ends.low) / 0.2 == pytest.approx(2.5758 / 1.96, rel=1e-4)
     assert (ends.high - 1.0) / 0.3 == pytest.approx(2.5758 / 1.96, rel=1e-4)
     assert ends.method == "rescaled"
-    for broken in ({"value": math.nan}, {"low": -math.inf}, {"high": math.inf}):
-        ends = s.interval_at(dataclasses.replace(bare, **broken), 0.99)
+    for broken in (
+        dataclasses.replace(bare, value=math.nan),
+        dataclasses.replace(bare, low=-math.inf),
+        dataclasses.replace(bare, high=math.inf),
+    ):
+        ends = s.interval_at(broken, 0.99)
         assert math.isnan(ends.low)
         assert math.isnan(ends.high)
     # At its own level a figure has its own interval, whatever it is.
@@ -623,7 +627,7 @@ def test_paired_bootstrap_of_a_general_statistic_matches_both_runs_bootstraps() 
         return float(a.sum() / (b**2).sum())
 
     def weighted(w: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (w * a).sum(axis=1) / (w * b**2).sum(axis=1)
+        return np.asarray((w * a).sum(axis=1) / (w * b**2).sum(axis=1))
 
     paired = s.paired_bootstrap(ratio, (x, y), (z, y), replicates=50, seed=5)
     first = s.bootstrap(ratio, x, y, replicates=50, seed=5).replicates

@@ -9,6 +9,7 @@ import pytest
 from helpers import drawn_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
 from pytest_cliprobust.errors import ClipRobustError
@@ -212,7 +213,7 @@ def test_paired_metrics_refuse_other_samples() -> None:
         ([0.0, 1.0], [0], r"shape \(N, C\)"),
     ],
 )
-def test_broken_input_is_told_in_one_line(scores: object, labels: object, words: str) -> None:
+def test_broken_input_is_told_in_one_line(scores: ArrayLike, labels: ArrayLike, words: str) -> None:
     with pytest.raises(ClipRobustError, match=words) as caught:
         acc.accuracy(scores, labels)
     assert "\n" not in str(caught.value)

@@ -10,6 +10,7 @@ import pytest
 from helpers import drawn_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from sklearn.metrics import log_loss
 
 from pytest_cliprobust.engine.head import probabilities
@@ -471,7 +472,7 @@ def test_perfect_answers_do_not_claim_certainty() -> None:
         (np.zeros((0, 2)), [], "no samples"),
     ],
 )
-def test_broken_input_is_refused(logits: object, labels: object, words: str) -> None:
+def test_broken_input_is_refused(logits: ArrayLike, labels: ArrayLike, words: str) -> None:
     with pytest.raises(ClipRobustError, match=words):
         cal.calibration_figures(logits, labels)
     with pytest.raises(ClipRobustError, match=words):

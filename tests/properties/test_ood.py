@@ -259,7 +259,7 @@ def test_mahalanobis_matches_the_formula_and_survives_few_samples() -> None:
 
 def test_scores_agree_with_pytorch_ood() -> None:
     import torch
-    from pytorch_ood import detector as detectors
+    from pytorch_ood import detector as detectors  # type: ignore[import-untyped]
 
     images, text = torch.from_numpy(IMAGES), torch.from_numpy(TEXT)
     logits = torch.from_numpy(100 * COSINES)

@@ -153,10 +153,11 @@ def test_a_class_without_decisions_has_no_bias_of_its_own() -> None:
 
 @pytest.mark.parametrize("column", range(3))
 def test_indices_outside_the_classes_are_refused(column: int) -> None:
-    arguments = [[0, 1], [0, 1], [1, 0]]
-    arguments[column] = [0, 3]
+    columns = [[0, 1], [0, 1], [1, 0]]
+    columns[column] = [0, 3]
+    decided, shapes, textures = columns
     with pytest.raises(ClipRobustError, match="outside the label set of 3"):
-        sb.shape_bias_figures(*arguments, NAMES)
+        sb.shape_bias_figures(decided, shapes, textures, NAMES)
 
 
 def test_images_without_conflict_change_nothing() -> None:
