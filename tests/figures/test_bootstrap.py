@@ -102,10 +102,11 @@ def test_exact_columns_sum_to_the_same_in_every_order(scale: float) -> None:
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(1000)
         assert fixed[order].cumsum()[-1] == math.fsum(fixed)
-    # The grid is as fine as the promise allows: count times the largest, over 2**52.
-    step = 1000 * np.abs(columns).max() / 2.0**52
-    assert np.abs(fixed - columns).max() <= step
-    assert np.abs(fixed - columns).max() > step / 8
+    # The grid is the finest on which the largest sum has 52 bits.
+    units = np.ldexp(fixed, 52 - math.frexp(np.abs(columns).max() * 1000)[1])
+    np.testing.assert_array_equal(units, np.rint(units))
+    assert (units % 2 == 1).any()
+    np.testing.assert_allclose(fixed, columns, rtol=0, atol=1000 * scale * 6 / 2.0**52)
 
 
 def test_columns_that_have_no_grid_are_left_alone() -> None:
