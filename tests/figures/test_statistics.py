@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 import math
 import subprocess
@@ -66,6 +67,38 @@ def test_intervals_need_samples() -> None:
     for confidence in (0.0, 1.0):
         with pytest.raises(ValueError, match="confidence"):
             s.wilson(1, 2, confidence)
+
+
+DEFAULTS = {
+    "replicates": 1000,
+    "seed": 0,
+    "confidence": 0.95,
+    "method": "percentile",
+    "weighted": False,
+    "acceleration": 0.0,
+    "power": 0.5,
+    "samples": "",
+    "unit": "",
+}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(s.wilson, s.Resampling, s.replicate_interval, s.bootstrap, s.bootstrap_mean),
+        *(s.proportion, s.auroc, s.agresti_min, s.mcnemar, s.paired_bootstrap),
+        *(s.difference_interval, s.samples_needed),
+    ],
+)
+def test_settings_mean_the_same_everywhere(function: Callable[..., object]) -> None:
+    parameters = inspect.signature(function).parameters
+    given_ = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if name in DEFAULTS and parameter.default is not inspect.Parameter.empty
+    }
+    assert given_
+    assert given_ == {name: DEFAULTS[name] for name in given_}
 
 
 # --- Bootstrap
@@ -564,7 +597,8 @@ def test_mcnemar_textbook_value_and_scipy() -> None:
     assert s.mcnemar_p(86, 150) == pytest.approx(scipy_stats.binomtest(86, 236).pvalue, rel=1e-9)
     assert s.mcnemar_p(0, 0) == 1.0
     assert s.mcnemar_p(5, 5) == 1.0
-    assert s.mcnemar_p(0, 6) == pytest.approx(2 / 64)
+    assert s.mcnemar_p(0, 6) == s.mcnemar_p(6, 0) == pytest.approx(2 / 64)
+    assert s.mcnemar_p(150, 86) == s.mcnemar_p(86, 150)
     first = np.repeat([1, 1, 0, 0], [794, 150, 86, 570])
     second = np.repeat([1, 0, 1, 0], [794, 150, 86, 570])
     test = s.mcnemar(first, second)

@@ -87,6 +87,7 @@ def test_at_most_five_pairs_are_named(classes: int, more: str) -> None:
     )
     figure = labels.swapped_labels_figure(scores, truth, [f"c{i}" for i in range(classes)])
     assert figure.value == classes / 2
+    assert figure.details["pairs"] == [[i, i + 1] for i in range(0, classes, 2)]
     assert figure.method.endswith(f"'c8' and 'c9'{more}")
     assert "'c10'" not in figure.method
 
