@@ -6,10 +6,14 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from pytest_cliprobust.figures.arrays import Ints
+from pytest_cliprobust.figures.bootstrap import Bootstrap
 
 ROOT = Path(__file__).parent.parent
 SUITES = ROOT / "suites"
@@ -56,3 +60,8 @@ class Watch(TorchDispatchMode):
                 self.peak = max(self.peak, self.live)
                 weakref.finalize(storage, self._freed, key)
         return out
+
+
+def drawn_rows(settings: Bootstrap, count: int, strata: Ints | None = None) -> Ints:
+    """Return which samples (R, ``count``) each replicate draws, from one place for all loops."""
+    return np.concatenate(list(settings.plan(count, strata).indices()))

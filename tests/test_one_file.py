@@ -12,9 +12,11 @@ import pytest
 
 import pytest_cliprobust
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.figure import Figure, Measurement
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS, register_metric
 from pytest_cliprobust.gating import thresholds
+from pytest_cliprobust.gating.measurement import Measurement
 
 ADDED = {
     "perturbations/sepia.py": """
@@ -186,7 +188,7 @@ def test_a_metric_of_a_users_own(tmp_path: Path) -> None:
     """Registered in a conftest.py or a suite it is known to threshold files, with its range."""
     path = tmp_path / "thresholds.toml"
     figure = Figure("my_share", 0.99, 0.95, 1.0, 50)
-    measurement = Measurement("mine", "reference", "clean", figure)
+    measurement = Measurement("mine", "reference", figure.measured_on(Condition("clean")))
     with METRICS.preserved():
         (before,) = thresholds.record(path, [measurement], dry_run=True)
         assert "register_metric" in str(before)

@@ -22,7 +22,6 @@ class IntervalMethod(str, Enum):
     """
 
     WILSON = "wilson"
-    CLOPPER_PEARSON = "clopper-pearson"
     AGRESTI_MIN = "agresti-min"
     DELONG = "delong"
     PERCENTILE = "percentile"

@@ -95,24 +95,6 @@ def wilson(successes: float, trials: int, confidence: float = 0.95) -> Interval:
     return Interval(low, high, confidence, "Wilson")
 
 
-def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Return the exact (conservative) interval for a proportion (Clopper & Pearson 1934).
-
-    Raises:
-        ClipRobustError: no trials.
-        ValueError: more successes than trials, or a confidence outside (0, 1).
-    """
-    _check_count(successes, trials)
-    _check_confidence(confidence)
-    tail = (1.0 - confidence) / 2.0
-    low, high = 0.0, 1.0
-    if successes > 0:
-        low = float(special.betaincinv(successes, trials - successes + 1, tail))
-    if successes < trials:
-        high = float(special.betainccinv(successes + 1, trials - successes, tail))
-    return Interval(low, high, confidence, "Clopper-Pearson")
-
-
 # --- Bootstrap -------------------------------------------------------------------------------------
 
 
@@ -274,19 +256,6 @@ class BootstrapResult:
     acceleration: float | None = None
     resampling: str = ""
     kind: IntervalMethod = IntervalMethod.PERCENTILE
-
-    def interval(self, confidence: float = 0.95, method: Method | None = None) -> Interval:
-        """Return the interval at another level, or by another method.
-
-        Raises:
-            ValueError: BCa although the acceleration was not computed.
-        """
-        chosen = _METHODS[self.kind] if method is None else method
-        if chosen == "bca" and self.acceleration is None:
-            raise ValueError("BCa needs the acceleration: call bootstrap(..., method='bca')")
-        return replicate_interval(
-            self.value, self.replicates, confidence, chosen, self.acceleration or 0.0
-        )
 
     def figure(
         self, metric: str, *, unit: str = "", details: Mapping[str, Any] | None = None
@@ -520,7 +489,6 @@ def proportion(
     *,
     strata: ArrayLike | None = None,
     confidence: float = 0.95,
-    interval: Literal["wilson", "clopper-pearson"] = "wilson",
     replicates: int = 1000,
     seed: int = 0,
     samples: str = "",
@@ -529,7 +497,7 @@ def proportion(
 ) -> Figure:
     """Return a share of samples, e.g. an accuracy, as a figure.
 
-    Without ``strata`` the interval is Wilson's (or Clopper and Pearson's); with them it is the
+    Without ``strata`` the interval is Wilson's; with them it is the
     stratified percentile bootstrap, save where that has no spread (all right, or all wrong), which
     would claim certainty: Wilson's then. Bootstrap replicates are kept in every case, so that a
     baseline on the same samples is compared in pairs; ``replicates=0`` leaves them out.
@@ -539,7 +507,6 @@ def proportion(
         successes: (n,) of 0/1 or bool.
         strata: see :func:`bootstrap`.
         confidence: level of the interval.
-        interval: which one, where there are no strata.
         replicates: see :func:`bootstrap`.
         seed: see :func:`bootstrap`.
         samples: see :func:`bootstrap`.
@@ -556,8 +523,8 @@ def proportion(
     count, n = int(hits.sum()), len(hits)
     extra = dict(details or {})
     drawn: tuple[float, ...] = ()
-    ends = (wilson if interval == "wilson" else clopper_pearson)(count, n, confidence)
-    text, kind = ends.method, IntervalMethod(interval)
+    ends = wilson(count, n, confidence)
+    text, kind = ends.method, IntervalMethod.WILSON
     if replicates:
         result = bootstrap_mean(
             hits,
@@ -594,9 +561,10 @@ def proportion(
 def interval_at(figure: Figure, confidence: float) -> Interval:
     """Return a figure's interval at another level.
 
-    At the figure's own level it is the figure's own. Else Wilson's, Clopper-Pearson's, DeLong's and
-    Agresti-Min's (a loss: ``details`` has ``lost`` and ``gained``) are computed anew; replicates give theirs (:func:`replicate_interval`); without replicates the
-    two half-widths are scaled by the ratio of normal quantiles.
+    At the figure's own level it is the figure's own. Else Wilson's, DeLong's and
+    Agresti-Min's (a loss: ``details`` has ``lost`` and ``gained``) are computed anew; replicates give
+    theirs (:func:`replicate_interval`); without replicates the two half-widths are scaled by the ratio
+    of normal quantiles.
     """
     _check_confidence(confidence)
     if math.isclose(confidence, figure.confidence, rel_tol=0.0, abs_tol=1e-12):
@@ -628,8 +596,6 @@ def _recomputed(figure: Figure, confidence: float) -> Interval | None:
     trials = int(details.get("trials", figure.n))
     if kind is IntervalMethod.WILSON and trials > 0:
         return wilson(figure.value * trials, trials, confidence)
-    if kind is IntervalMethod.CLOPPER_PEARSON and trials > 0:
-        return clopper_pearson(round(figure.value * trials), trials, confidence)
     if kind is IntervalMethod.AGRESTI_MIN and {"lost", "gained"} <= details.keys():
         return agresti_min(int(details["lost"]), int(details["gained"]), figure.n, confidence)
     if figure.replicates and kind is not IntervalMethod.DELONG:
@@ -961,22 +927,7 @@ def holm(p_values: ArrayLike) -> FloatArray:
     return adjusted
 
 
-def benjamini_hochberg(p_values: ArrayLike) -> FloatArray:
-    """Return p-values (m,) adjusted by Benjamini & Hochberg (1995): false discovery rate."""
-    values = _p_values(p_values)
-    order = np.argsort(values, kind="stable")[::-1]
-    m = len(values)
-    adjusted = np.empty(m)
-    steps = np.minimum.accumulate(values[order] * m / np.arange(m, 0, -1)) if m else values
-    adjusted[order] = np.minimum(steps, 1.0)
-    return adjusted
-
-
-def comparison_confidence(
-    family_wise_error_rate: float,
-    comparisons: int,
-    method: Literal["sidak", "bonferroni"] = "sidak",
-) -> float:
+def comparison_confidence(family_wise_error_rate: float, comparisons: int) -> float:
     """Return the confidence of each of ``comparisons`` intervals that keeps the family's error rate.
 
     Šidák's 1 − (1 − α)^(1/m) holds for two-sided intervals of jointly normal estimates whatever
@@ -992,8 +943,6 @@ def comparison_confidence(
         raise ValueError(f"an error rate lies between 0 and 1, not {family_wise_error_rate!r}")
     if comparisons < 1:
         raise ValueError(f"at least one comparison is needed, not {comparisons}")
-    if method == "bonferroni":
-        return 1.0 - family_wise_error_rate / comparisons
     return math.exp(math.log1p(-family_wise_error_rate) / comparisons)
 
 

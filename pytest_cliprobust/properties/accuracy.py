@@ -11,7 +11,6 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import (
     Bools,
     Floats,
-    Ints,
     as_correct,
     as_labels,
     as_matrix,
@@ -76,11 +75,6 @@ def accuracy_drop(clean: Samples, shifted: Samples) -> Figure:
         clean.correct[before], shifted.correct[after], bootstrap=common.bootstrap
     )
     return figure.measured_on(shifted.condition)
-
-
-def predictions(scores: ArrayLike) -> Ints:
-    """Return the index of the highest score (N, C) per sample; of equal scores the first class."""
-    return np.asarray(as_matrix(scores, "scores").argmax(axis=1), dtype=np.int64)
 
 
 def correct_top_k(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> Bools:
@@ -228,19 +222,21 @@ def worst_group_accuracy(
     columns = np.zeros((len(right), len(rows)))
     for number, index in enumerate(rows.values()):
         strata[index] = number
-        columns[index, number] = right[index] / len(index)
-    means = columns.sum(axis=0)
+        columns[index, number] = right[index]
+    # Sizes are divided out last: a sum of n times 1/n may miss 1.
+    sizes = np.array([len(index) for index in rows.values()])
+    means = columns.sum(axis=0) / sizes
     worst = list(rows)[int(means.argmin())]
     return bootstrap_figure(
         "worst_group_accuracy",
         float(means.min()),
-        resampled_sums(columns, bootstrap, strata).min(axis=1),
+        (resampled_sums(columns, bootstrap, strata) / sizes).min(axis=1),
         len(right),
         bootstrap,
         strata=strata,
         method="basic",
         bounds=(0.0, 1.0),
-        trials=min(len(index) for index in rows.values()),
+        trials=int(sizes.min()),
         details={
             "worst": worst,
             "groups": {
@@ -321,38 +317,6 @@ def _severity_errors(correct: ArrayLike, what: str) -> Floats:
             f"shape {array.shape}."
         )
     return np.asarray(1.0 - array.astype(np.float64).T, dtype=np.float64)
-
-
-def corruption_error(
-    correct: ArrayLike,
-    baseline_error: float,
-    *,
-    baseline: str,
-    corruption: str = "",
-    bootstrap: Bootstrap = DEFAULT,
-) -> Figure:
-    """Return CE = Σ_s E_s / Σ_s E_s^baseline (Hendrycks & Dietterich 2019, section 4.1).
-
-    A ratio, 1 = as bad as the baseline (the paper prints percent).
-
-    Args:
-        correct: (S, N) bool, answers by severity on the same samples.
-        baseline_error: the baseline's error rate in (0, 1], mean over the same severities of the
-            same corruption on the same images.
-        baseline: what the baseline is ("AlexNet, ImageNet-C"); the figure states it.
-        corruption: name, for messages.
-        bootstrap: interval settings; samples are resampled, with all their severities.
-
-    Raises:
-        ClipRobustError: the baseline makes no errors, or answers of the wrong shape.
-    """
-    figures = mean_corruption_error(
-        {corruption or "corruption": correct},
-        {corruption or "corruption": baseline_error},
-        baseline=baseline,
-        bootstrap=bootstrap,
-    )
-    return figures["ce", corruption or "corruption"]
 
 
 @register_metric(

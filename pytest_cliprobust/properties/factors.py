@@ -189,7 +189,8 @@ def _least_squares(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
     sxx, sxy, syy = (dx * dx).sum(axis=1), (dx * dy).sum(axis=1), (dy * dy).sum(axis=1)
     slope = ratio(sxy, np.where(sxx > 1e-24, sxx, 0.0))
     intercept = y.mean(axis=1) - slope * x.mean(axis=1)
-    r_squared = np.where(syy > 0, ratio(sxy * sxy, sxx * np.where(syy > 0, syy, 1.0)), 1.0)
+    varied = syy > 1e-24  # equal accuracies leave a rounding error, not zero
+    r_squared = np.where(varied, ratio(sxy * sxy, sxx * np.where(varied, syy, 1.0)), 1.0)
     return slope, intercept, r_squared
 
 

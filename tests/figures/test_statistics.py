@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures import statistics as s
-from pytest_cliprobust.figures.figure import Figure, Measurement
+from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -39,31 +41,18 @@ def test_wilson_matches_newcombes_table() -> None:
         assert (round(ends.low, 4), round(ends.high, 4)) == (low, high)
 
 
-def test_clopper_pearson_matches_newcombes_table() -> None:
-    # Newcombe (1998), table I, method 5.
-    for successes, trials, low, high in (
-        (81, 263, 0.2527, 0.3676),
-        (15, 148, 0.0578, 0.1617),
-        (0, 20, 0.0000, 0.1684),
-        (1, 29, 0.0009, 0.1776),
-    ):
-        ends = s.clopper_pearson(successes, trials)
-        assert (round(ends.low, 4), round(ends.high, 4)) == (low, high)
-
-
 @settings(max_examples=25, deadline=None)
 @given(
     trials=st.integers(1, 3000),
     share=st.floats(0, 1),
     confidence=st.sampled_from([0.5, 0.9, 0.95, 0.99, 0.9999]),
 )
-def test_proportion_intervals_match_scipy(trials: int, share: float, confidence: float) -> None:
+def test_wilson_matches_scipy(trials: int, share: float, confidence: float) -> None:
     successes = round(share * trials)
     test = scipy_stats.binomtest(successes, trials)
-    for ours, name in ((s.wilson, "wilson"), (s.clopper_pearson, "exact")):
-        expected = test.proportion_ci(confidence, method=name)
-        ends = ours(successes, trials, confidence)
-        assert (ends.low, ends.high) == pytest.approx(tuple(expected), abs=1e-9)
+    expected = test.proportion_ci(confidence, method="wilson")
+    ends = s.wilson(successes, trials, confidence)
+    assert (ends.low, ends.high) == pytest.approx(tuple(expected), abs=1e-9)
 
 
 def test_intervals_need_samples() -> None:
@@ -72,9 +61,44 @@ def test_intervals_need_samples() -> None:
     with pytest.raises(ClipRobustError, match="no samples"):
         s.bootstrap_mean([])
     with pytest.raises(ValueError, match="5 successes out of 4"):
-        s.clopper_pearson(5, 4)
-    with pytest.raises(ValueError, match="confidence"):
-        s.wilson(1, 2, 1.0)
+        s.wilson(5, 4)
+    with pytest.raises(ValueError, match="-1 successes out of 4"):
+        s.wilson(-1, 4)
+    for confidence in (0.0, 1.0):
+        with pytest.raises(ValueError, match="confidence"):
+            s.wilson(1, 2, confidence)
+
+
+DEFAULTS = {
+    "replicates": 1000,
+    "seed": 0,
+    "confidence": 0.95,
+    "method": "percentile",
+    "weighted": False,
+    "acceleration": 0.0,
+    "power": 0.5,
+    "samples": "",
+    "unit": "",
+}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(s.wilson, s.Resampling, s.replicate_interval, s.bootstrap, s.bootstrap_mean),
+        *(s.proportion, s.auroc, s.agresti_min, s.mcnemar, s.paired_bootstrap),
+        *(s.difference_interval, s.samples_needed),
+    ],
+)
+def test_settings_mean_the_same_everywhere(function: Callable[..., object]) -> None:
+    parameters = inspect.signature(function).parameters
+    given_ = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if name in DEFAULTS and parameter.default is not inspect.Parameter.empty
+    }
+    assert given_
+    assert given_ == {name: DEFAULTS[name] for name in given_}
 
 
 # --- Bootstrap
@@ -106,7 +130,9 @@ def test_every_stratum_keeps_its_size() -> None:
     np.testing.assert_allclose(drawn[:, [0, 2, 5]].var(axis=0), 2 / 3, atol=0.07)
 
 
-def test_three_ways_to_the_same_replicates() -> None:
+@pytest.mark.parametrize("block", [7, 1000])
+def test_three_ways_to_the_same_replicates(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s, "_CHUNK", 60 * block)
     values = rng(2).normal(size=60)
     strata = np.arange(60) % 5
     fast = s.bootstrap(np.mean, values, strata=strata, replicates=300, seed=4, method="bca")
@@ -128,6 +154,29 @@ def test_three_ways_to_the_same_replicates() -> None:
     assert slow.acceleration == pytest.approx(fast.acceleration, rel=0.2)
     assert slow.acceleration == pytest.approx(heavy.acceleration, rel=1e-6)
     assert fast.method == "stratified bootstrap, 300, BCa"
+
+
+def test_the_digest_tells_what_is_drawn() -> None:
+    plain = s.Resampling(6, seed=1)
+    digests = {
+        plain.digest,
+        s.Resampling(7, seed=1).digest,
+        s.Resampling(6, seed=2).digest,
+        s.Resampling(6, seed=1, strata=[0, 0, 0, 1, 1, 1]).digest,
+        s.Resampling(6, seed=1, strata=[0, 0, 1, 1, 1, 1]).digest,
+    }
+    assert len(digests) == 5
+    assert len(plain.digest) == 24
+    # The number of replicates and the names of the strata do not matter.
+    assert s.Resampling(6, seed=1, replicates=3).digest == plain.digest
+    named = s.Resampling(6, seed=1, strata=list("aaabbb"))
+    assert named.digest == s.Resampling(6, seed=1, strata=[0, 0, 0, 1, 1, 1]).digest
+
+
+def test_samples_have_the_digest_of_their_ids_in_order() -> None:
+    digests = {s.samples_digest(ids) for ids in (["ab", "c"], ["a", "bc"], ["c", "ab"], ["abc"])}
+    assert len(digests) == 4
+    assert all(len(digest) == 24 for digest in digests)
 
 
 def test_same_seed_same_bits() -> None:
@@ -210,10 +259,10 @@ def test_far_levels_are_extrapolated_monotonically() -> None:
     values = rng(9).normal(size=200)
     result = s.bootstrap_mean(values)
     levels = [0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 0.999999]
-    ends = [result.interval(level) for level in levels]
+    ends = [s.replicate_interval(result.value, result.replicates, level) for level in levels]
     assert all(a.low > b.low and a.high < b.high for a, b in itertools.pairwise(ends))
     # A normal sample: the far end follows z, although no replicate lies there.
-    far = result.interval(0.999999)
+    far = ends[-1]
     assert far.high > result.replicates.max()
     error = values.std() / math.sqrt(200)
     assert (far.high - far.low) / 2 == pytest.approx(4.89 * error, rel=0.12)
@@ -227,6 +276,69 @@ def test_replicates_equal_to_the_estimate_count_half() -> None:
     assert (corrected.low, corrected.high) == pytest.approx((plain.low, plain.high), abs=1e-9)
 
 
+def test_quantiles_are_read_off_as_far_as_five_replicates_lie_beyond() -> None:
+    drawn = np.sort(rng(9).exponential(size=100))
+    near = s.replicate_interval(1.0, drawn, 0.9)
+    assert (near.low, near.high) == pytest.approx(tuple(np.quantile(drawn, [0.05, 0.95])))
+    # Further out the distance from the median grows like the normal quantile.
+    far = s.replicate_interval(1.0, drawn, 0.98)
+    stretch = scipy_stats.norm.ppf(0.01) / scipy_stats.norm.ppf(0.05)
+    low, median, high = np.quantile(drawn, [0.05, 0.5, 0.95])
+    assert far.low == pytest.approx(median + (low - median) * stretch)
+    assert far.high == pytest.approx(median + (high - median) * stretch)
+    # So few replicates have no tail to go by.
+    few = s.replicate_interval(1.0, drawn[:20], 0.98)
+    assert (few.low, few.high) == pytest.approx(tuple(np.quantile(drawn[:20], [0.01, 0.99])))
+    more = s.replicate_interval(1.0, drawn[:21], 0.98)
+    assert more.low < np.quantile(drawn[:21], 0.01)
+
+
+@pytest.mark.parametrize("acceleration", [-0.05, 0.0, 0.08])
+def test_bca_ends_by_efrons_formula(acceleration: float) -> None:
+    drawn = rng(8).exponential(size=2000)
+    norm = scipy_stats.norm
+    bias = norm.ppf(np.mean(drawn < 0.8))
+    z = norm.ppf([0.05, 0.95])
+    levels = norm.cdf(bias + (bias + z) / (1.0 - acceleration * (bias + z)))
+    ends = s.replicate_interval(0.8, drawn, 0.9, "bca", acceleration)
+    assert (ends.low, ends.high) == pytest.approx(tuple(np.quantile(drawn, levels)), rel=1e-6)
+    assert (ends.confidence, ends.method) == (0.9, "bca")
+
+
+def test_bca_stays_finite_where_its_formula_does_not() -> None:
+    drawn = np.linspace(1.0, 2.0, 1000)
+    for estimate in (0.5, 2.5):  # all replicates on one side
+        ends = s.replicate_interval(estimate, drawn, 0.95, "bca")
+        assert math.isfinite(ends.low)
+        assert ends.low < ends.high
+    # 1 - a z <= 0: as far as the transformation goes, in the direction of the end.
+    wild = s.replicate_interval(1.5, drawn, 0.95, "bca", 0.6)
+    stretch = scipy_stats.norm.ppf(1.0 - 1e-15) / scipy_stats.norm.ppf(0.995)
+    assert wild.high == pytest.approx(1.5 + (np.quantile(drawn, 0.995) - 1.5) * stretch, rel=1e-3)
+    assert 1.0 < wild.low < 1.5
+    flat = s.replicate_interval(0.5, np.ones(50), 0.95, "bca")
+    assert (flat.low, flat.high) == (1.0, 1.0)
+
+
+def test_acceleration_of_strata_and_of_constant_samples() -> None:
+    values, strata = rng(3).exponential(size=61), np.append(np.arange(60) % 3, 3)
+
+    def run(statistic: Callable[..., object], x: np.ndarray) -> float:
+        result = s.bootstrap(statistic, x, strata=strata, replicates=2, method="bca")
+        assert result.acceleration is not None
+        return result.acceleration
+
+    def mean(x: np.ndarray) -> float:
+        return float(x.mean())
+
+    # By hand: third and second moments of the strata's deviations, the last of one sample.
+    centred = np.concatenate([values[strata == c] - values[strata == c].mean() for c in range(4)])
+    want = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
+    assert run(np.mean, values) == pytest.approx(want)
+    assert run(mean, values) == pytest.approx(want, rel=0.2)
+    assert run(np.mean, np.ones(61)) == run(mean, np.ones(61)) == 0.0
+
+
 def test_undefined_replicates() -> None:
     some = np.linspace(0, 1, 100)
     some[:5] = np.nan
@@ -236,6 +348,10 @@ def test_undefined_replicates() -> None:
     assert math.isnan(s.replicate_interval(0.5, some).low)
     assert math.isnan(s.replicate_interval(math.nan, np.linspace(0, 1, 100)).high)
     assert math.isnan(s.bootstrap_mean([1.0, math.nan, 2.0]).low)
+    assert math.isnan(s.replicate_interval(0.5, []).low)
+    for confidence in (0.0, 1.0):
+        with pytest.raises(ValueError, match="confidence must lie between"):
+            s.replicate_interval(0.5, some, confidence)
 
 
 def test_wrong_calls_of_bootstrap() -> None:
@@ -247,8 +363,10 @@ def test_wrong_calls_of_bootstrap() -> None:
         s.bootstrap(lambda w, x: 1.0, [1.0, 2.0], weighted=True)
     with pytest.raises(ValueError, match="strata have shape"):
         s.bootstrap_mean([1, 2, 3], strata=[0, 1])
-    with pytest.raises(ValueError, match="acceleration"):
-        s.bootstrap_mean([1, 2, 3]).interval(0.9, "bca")
+    with pytest.raises(ValueError, match="expected"):
+        s.bootstrap_mean(np.ones((2, 2)))
+    with pytest.raises(ValueError, match="at least one replicate"):
+        s.bootstrap_mean([1, 2, 3], replicates=0)
 
 
 def coverage(make: object, truth: float, draws: int, seed: int) -> float:
@@ -286,12 +404,6 @@ def test_coverage() -> None:
 
     assert 0.925 < coverage(score, 0.9, 2000, 12) < 0.975
 
-    def exact(generator: np.random.Generator) -> tuple[float, float]:
-        ends = s.clopper_pearson(int(generator.binomial(80, 0.9)), 80)
-        return ends.low, ends.high
-
-    assert coverage(exact, 0.9, 2000, 13) > 0.94
-
     truth = scipy_stats.norm.cdf(1.5 / math.sqrt(2))
 
     def area(generator: np.random.Generator) -> tuple[float, float]:
@@ -318,10 +430,7 @@ def test_proportion_figures() -> None:
     assert (plain.low, plain.high) == (s.wilson(30, 40).low, s.wilson(30, 40).high)
     assert len(plain.replicates) == 1000
     assert plain.details["resampling"].startswith("abc:")
-    exact = s.proportion("accuracy", hits, interval="clopper-pearson", replicates=0)
-    assert exact.method == "Clopper-Pearson"
-    assert exact.replicates == ()
-    assert exact.low < plain.low
+    assert s.proportion("accuracy", hits, replicates=0).replicates == ()
     strata = np.arange(40) % 4
     stratified = s.proportion("accuracy", hits, strata=strata)
     assert stratified.method == "stratified bootstrap, 1000"
@@ -329,16 +438,26 @@ def test_proportion_figures() -> None:
     assert certain.low < 0.95
     assert certain.high == 1.0
     assert certain.method.startswith("Wilson")
-    with pytest.raises(ValueError, match="0 and 1"):
-        s.proportion("accuracy", [0.5, 1.0])
+    for wrong in ([0.5, 1.0], [[1.0, 0.0]]):
+        with pytest.raises(ValueError, match="0 and 1"):
+            s.proportion("accuracy", wrong)
+    assert (stratified.low, stratified.high) == (
+        s.bootstrap_mean(hits, strata=strata).low,
+        s.bootstrap_mean(hits, strata=strata).high,
+    )
+    settings_ = s.proportion(
+        "accuracy", hits, confidence=0.8, replicates=30, seed=3, unit="x", details={"a": 1}
+    )
+    assert (settings_.confidence, settings_.unit, settings_.details) == (0.8, "x", {"a": 1})
+    assert settings_.low == s.wilson(30, 40, 0.8).low
+    drawn = s.bootstrap_mean(hits, replicates=30, seed=3).replicates
+    assert settings_.replicates == tuple(drawn)
 
 
 def test_interval_at_other_levels() -> None:
     hits = np.array([1] * 30 + [0] * 10)
-    for interval, function in (("wilson", s.wilson), ("clopper-pearson", s.clopper_pearson)):
-        figure = s.proportion("accuracy", hits, interval=interval)  # type: ignore[arg-type]
-        ends, expected = s.interval_at(figure, 0.99), function(30, 40, 0.99)
-        assert (ends.low, ends.high) == (expected.low, expected.high)
+    ends, expected = s.interval_at(s.proportion("accuracy", hits), 0.99), s.wilson(30, 40, 0.99)
+    assert (ends.low, ends.high) == (expected.low, expected.high)
     area = s.auroc("auroc", rng(1).normal(1, size=50), rng(2).normal(size=50))
     wide = s.auroc("auroc", rng(1).normal(1, size=50), rng(2).normal(size=50), confidence=0.999)
     ends = s.interval_at(area, 0.999)
@@ -356,28 +475,50 @@ def test_interval_at_other_levels() -> None:
     assert (ends.low, ends.high) == pytest.approx((wider.low, wider.high), abs=1e-12)
     result = s.bootstrap(np.mean, rng(3).exponential(size=50), method="bca")
     drawn = s.interval_at(result.figure("nll"), 0.9)
-    assert (drawn.low, drawn.high) == (result.interval(0.9).low, result.interval(0.9).high)
+    assert result.acceleration is not None
+    corrected = s.replicate_interval(
+        result.value, result.replicates, 0.9, "bca", result.acceleration
+    )
+    assert (drawn.low, drawn.high) == (corrected.low, corrected.high)
     own = s.interval_at(result.figure("nll"), 0.95)
     assert (own.low, own.high) == (result.low, result.high)
     bare = Figure("temperature", 1.0, 0.8, 1.3, 100)
     ends = s.interval_at(bare, 0.99)
     assert (1.0 - ends.low) / 0.2 == pytest.approx(2.5758 / 1.96, rel=1e-4)
     assert (ends.high - 1.0) / 0.3 == pytest.approx(2.5758 / 1.96, rel=1e-4)
-    assert math.isnan(s.interval_at(dataclasses.replace(bare, value=math.nan), 0.99).low)
+    assert ends.method == "rescaled"
+    for broken in (
+        dataclasses.replace(bare, value=math.nan),
+        dataclasses.replace(bare, low=-math.inf),
+        dataclasses.replace(bare, high=math.inf),
+    ):
+        ends = s.interval_at(broken, 0.99)
+        assert math.isnan(ends.low)
+        assert math.isnan(ends.high)
+    # At its own level a figure has its own interval, whatever it is.
+    odd = dataclasses.replace(bare, low=-math.inf)
+    assert s.interval_at(odd, 0.95).low == -math.inf
+    with pytest.raises(ValueError, match="confidence"):
+        s.interval_at(bare, 1.0)
 
 
-def test_figures_and_measurements_survive_json() -> None:
-    import json
-
-    figure = s.bootstrap(np.mean, [1.0, 2.0, 4.0], replicates=10, samples="x").figure("nll")
-    for value in (figure, dataclasses.replace(figure, value=math.inf)):
-        measurement = Measurement("s", "m", "d", value, "fog_3d", 3)
-        text = json.dumps(measurement.as_dict(replicates=True), allow_nan=False)
-        back = Measurement.from_dict(json.loads(text))
-        assert back == measurement
-        assert back.figure.replicates == value.replicates
-        assert back.figure.details == value.details
-    assert "replicates" not in figure.as_dict()
+def test_methods_without_their_counts_are_scaled() -> None:
+    z = scipy_stats.norm.ppf(0.995) / scipy_stats.norm.ppf(0.975)
+    methods = [IntervalMethod.AGRESTI_MIN, IntervalMethod.DELONG, IntervalMethod.PERCENTILE]
+    for method in methods:
+        bare = Figure("m", 0.4, 0.0, 1.0, 9, interval=method, details={"lost": 1})
+        ends = s.interval_at(bare, 0.99)
+        assert (ends.low, ends.high) == pytest.approx((0.4 - z * 0.4, 0.4 + z * 0.6))
+    nothing = Figure("m", 0.4, 0.3, 0.5, 0, interval=IntervalMethod.WILSON)
+    assert s.interval_at(nothing, 0.99).low == pytest.approx(0.4 - z * 0.1)
+    # Wilson's trials need not be the samples.
+    few = Figure("m", 0.4, 0.3, 0.5, 99, interval=IntervalMethod.WILSON, details={"trials": 5})
+    assert s.interval_at(few, 0.99).low == s.wilson(2, 5, 0.99).low
+    one = dataclasses.replace(few, value=1.0, details={"trials": 1})
+    assert s.interval_at(one, 0.99).low == s.wilson(1, 1, 0.99).low
+    drawn = tuple(np.linspace(0.0, 1.0, 401))
+    basic = Figure("m", 0.4, 0.0, 1.0, 9, interval=IntervalMethod.BASIC, replicates=drawn)
+    assert s.interval_at(basic, 0.5).low == pytest.approx(0.8 - 0.75)
 
 
 # --- AUROC
@@ -426,8 +567,26 @@ def test_auroc_figures() -> None:
     assert math.isnan(s.auroc("auroc", [1.0, math.nan], [0.0, 1.0]).value)
     # Infinite energies have ranks like any other.
     assert s.auroc("auroc", [1.0, math.inf], [0.0, -math.inf]).value == 1.0
-    with pytest.raises(ClipRobustError, match="two samples of each class"):
-        s.auroc("auroc", [1.0], [0.0, 1.0])
+    level = s.auroc("auroc", [1.0, 2.0, 2.5, 0.4], [0.0, 0.3, 1.5], confidence=0.8)
+    assert (level.confidence, level.method) == (0.8, "DeLong")
+    assert figure.low < level.low < level.high < figure.high
+    area, variance = (float(x.item()) for x in s.delong([1.0, 2.0, 2.5, 0.4], [0.0, 0.3, 1.5]))
+    half = scipy_stats.norm.ppf(0.9) * math.sqrt(variance) / (area * (1 - area))
+    logit = math.log(area / (1 - area))
+    assert level.low == pytest.approx(1 / (1 + math.exp(half - logit)))
+    assert level.high == pytest.approx(1 / (1 + math.exp(-half - logit)))
+    for positive, negative in (([1.0], [0.0, 1.0]), ([0.0, 1.0], [1.0])):
+        with pytest.raises(ClipRobustError, match="two samples of each class"):
+            s.auroc("auroc", positive, negative)
+    # No wins at all: the interval of that many losses.
+    worst = s.auroc("auroc", [0.0, 1.0], [2.0, 3.0, 4.0], details={"a": 1})
+    assert (worst.value, worst.low, worst.high) == (0.0, 0.0, s.wilson(0, 2).high)
+    assert worst.details == {"a": 1, "positives": 2, "negatives": 3, "trials": 2}
+    with pytest.raises(ValueError, match="NaN"):
+        s.delong([1.0, 2.0], [math.nan, 0.0])
+    for one, two in ((np.ones((1, 2, 2)), np.ones((1, 2))), (np.ones((2, 3)), np.ones((1, 3)))):
+        with pytest.raises(ValueError, match=r"\(.*\) and \(.*\)"):
+            s.delong(one, two)
 
 
 # --- Pairs
@@ -438,7 +597,8 @@ def test_mcnemar_textbook_value_and_scipy() -> None:
     assert s.mcnemar_p(86, 150) == pytest.approx(scipy_stats.binomtest(86, 236).pvalue, rel=1e-9)
     assert s.mcnemar_p(0, 0) == 1.0
     assert s.mcnemar_p(5, 5) == 1.0
-    assert s.mcnemar_p(0, 6) == pytest.approx(2 / 64)
+    assert s.mcnemar_p(0, 6) == s.mcnemar_p(6, 0) == pytest.approx(2 / 64)
+    assert s.mcnemar_p(150, 86) == s.mcnemar_p(86, 150)
     first = np.repeat([1, 1, 0, 0], [794, 150, 86, 570])
     second = np.repeat([1, 0, 1, 0], [794, 150, 86, 570])
     test = s.mcnemar(first, second)
@@ -449,8 +609,27 @@ def test_mcnemar_textbook_value_and_scipy() -> None:
     same = s.mcnemar(first, first)
     assert same.p_value == 1.0
     assert same.low < 0 < same.high
-    with pytest.raises(ValueError, match="pairs"):
-        s.mcnemar([1, 0], [1])
+    assert s.mcnemar(first, second, 0.8).high - s.mcnemar(first, second, 0.8).low < 0.03
+    for before, after in (([1, 0], [1]), ([[1, 0]], [[1, 0]])):
+        with pytest.raises(ValueError, match="pairs are needed"):
+            s.mcnemar(before, after)
+    with pytest.raises(ClipRobustError, match="without samples"):
+        s.mcnemar([], [])
+    for gains, losses in ((-1, 2), (2, -1)):
+        with pytest.raises(ValueError, match="negative"):
+            s.mcnemar_p(gains, losses)
+
+
+def test_agresti_min_by_hand() -> None:
+    # Wald's interval with half a pair in each cell: 9 gains and 3 losses of 40 pairs.
+    gains, losses, n = 9.5, 3.5, 42.0
+    half = 1.959964 * math.sqrt(gains + losses - (gains - losses) ** 2 / n) / n
+    ends = s.agresti_min(9, 3, 40)
+    assert (ends.low, ends.high) == pytest.approx((6 / 42 - half, 6 / 42 + half), rel=1e-6)
+    assert ends.method == "paired, Agresti-Min"
+    assert s.agresti_min(1, 0, 1).high == 1.0
+    assert s.agresti_min(0, 1, 1).low == -1.0
+    assert s.agresti_min(0, 1, 1).high == -s.agresti_min(1, 0, 1).low
 
 
 def test_pairing_sharpens_a_comparison() -> None:
@@ -466,6 +645,10 @@ def test_pairing_sharpens_a_comparison() -> None:
     )
     assert unpaired.method.startswith("MOVER")
     assert unpaired.high > 0
+    assert paired.p_value == pytest.approx(2 / 1001)
+    assert (paired.n, paired.confidence, paired.method) == (1000, 0.95, "paired bootstrap, 1000")
+    with pytest.raises(ValueError, match="pairs are needed"):
+        s.paired_bootstrap(np.mean, first, second[1:])
     same = s.paired_bootstrap(np.mean, first, first)
     assert (same.difference, same.p_value) == (0.0, 1.0)
 
@@ -478,12 +661,37 @@ def test_paired_bootstrap_of_a_general_statistic_matches_both_runs_bootstraps() 
         return float(a.sum() / (b**2).sum())
 
     def weighted(w: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (w * a).sum(axis=1) / (w * b**2).sum(axis=1)
+        return np.asarray((w * a).sum(axis=1) / (w * b**2).sum(axis=1))
 
     paired = s.paired_bootstrap(ratio, (x, y), (z, y), replicates=50, seed=5)
     first = s.bootstrap(ratio, x, y, replicates=50, seed=5).replicates
     second = s.bootstrap(ratio, z, y, replicates=50, seed=5).replicates
     np.testing.assert_allclose(paired.replicates, second - first, atol=1e-12)
+    # Twice the smaller side, with one more above and below the line.
+    below, above = np.sum(second <= first), np.sum(second >= first)
+    assert paired.p_value == pytest.approx(min(1.0, 2 * (min(below, above) + 1) / 51))
+    undefined = s.paired_bootstrap(lambda a: math.nan, x, y, replicates=5)
+    assert math.isnan(undefined.p_value)
+    strata = np.arange(40) % 2
+    layered = s.paired_bootstrap(
+        np.mean, x, y, strata=strata, replicates=50, seed=5, confidence=0.8, method="basic"
+    )
+    want = s.bootstrap_mean(
+        y - x, strata=strata, replicates=50, seed=5, confidence=0.8, method="basic"
+    )
+    assert (layered.low, layered.high, layered.confidence) == (want.low, want.high, 0.8)
+    assert layered.replicates == tuple(want.replicates)
+    general = s.paired_bootstrap(
+        lambda a: float(a.mean()),
+        x,
+        y,
+        strata=strata,
+        replicates=50,
+        seed=5,
+        confidence=0.8,
+        method="basic",
+    )
+    assert (general.low, general.high) == pytest.approx((layered.low, layered.high))
     fast = s.paired_bootstrap(weighted, (x, y), (z, y), replicates=50, seed=5, weighted=True)
     np.testing.assert_allclose(paired.replicates, fast.replicates, atol=1e-9)
 
@@ -524,33 +732,48 @@ def test_mover_matches_newcombes_difference() -> None:
     second = s.proportion("accuracy", np.arange(80) < 48, replicates=0)
     ends = s.difference_interval(first, second)
     assert (round(ends.low, 4), round(ends.high, 4)) == (0.0524, 0.3339)
+    back = s.difference_interval(second, first)
+    assert (back.low, back.high) == pytest.approx((-ends.high, -ends.low))
+    wide = s.difference_interval(first, second, 0.99)
+    assert wide.low < ends.low < ends.high < wide.high
+
+
+def test_figures_of_unknown_samples_are_no_pair() -> None:
+    # Equal resampling, but nobody knows of which samples.
+    hits = rng(34).uniform(size=40) < 0.7
+    bare = s.proportion("accuracy", hits)
+    assert s.difference_interval(bare, bare).method == "MOVER, independent runs"
+    known = s.proportion("accuracy", hits, samples="x")
+    short = dataclasses.replace(known, replicates=known.replicates[:-1])
+    for one, two in ((known, short), (short, known), (known, bare), (bare, known)):
+        assert s.difference_interval(one, two).method == "MOVER, independent runs"
+    ends = s.difference_interval(s.proportion("accuracy", ~hits, samples="x"), known, 0.8)
+    drawn = 1.0 - 2.0 * np.array(known.replicates)
+    assert (ends.low, ends.high) == pytest.approx(tuple(np.quantile(drawn, [0.1, 0.9])))
 
 
 # --- Many comparisons
 
 
-def test_holm_and_benjamini_hochberg_textbook_values() -> None:
+def test_holm_textbook_values() -> None:
     p = [0.01, 0.04, 0.03, 0.005]
     np.testing.assert_allclose(s.holm(p), [0.03, 0.06, 0.06, 0.02])
-    np.testing.assert_allclose(s.benjamini_hochberg(p), [0.02, 0.04, 0.04, 0.02])
-    # Benjamini & Hochberg (1995), section 3.3: 15 p-values, 4 rejected at 0.05; Holm rejects 3.
+    # Benjamini & Hochberg (1995), section 3.3: of 15 p-values Holm's method rejects 3 at 0.05.
     table = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344]
     table += [0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]
-    assert (s.benjamini_hochberg(table) <= 0.05).sum() == 4
     assert (s.holm(table) <= 0.05).sum() == 3
-    assert s.holm([]).shape == s.benjamini_hochberg([]).shape == (0,)
-    with pytest.raises(ValueError, match="p-values"):
-        s.holm([0.5, math.nan])
+    assert s.holm([]).shape == (0,)
+    assert s.holm([0.0, 1.0]).tolist() == [0.0, 1.0]
+    for wrong in ([0.5, math.nan], [0.5, -0.1], [0.5, 1.1], [[0.5]]):
+        with pytest.raises(ValueError, match="p-values"):
+            s.holm(wrong)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=15))
 def test_adjusted_p_values(p: list[float]) -> None:
-    np.testing.assert_allclose(
-        s.benjamini_hochberg(p), scipy_stats.false_discovery_control(p), atol=1e-12
-    )
     adjusted = s.holm(p)
-    assert (adjusted >= s.benjamini_hochberg(p) - 1e-12).all()
+    assert (adjusted >= scipy_stats.false_discovery_control(p) - 1e-12).all()
     assert (adjusted <= np.minimum(np.array(p) * len(p), 1.0) + 1e-12).all()
     assert (np.diff(adjusted[np.argsort(p)]) >= 0).all()
 
@@ -558,7 +781,6 @@ def test_adjusted_p_values(p: list[float]) -> None:
 def test_comparison_confidence() -> None:
     assert s.comparison_confidence(0.05, 1) == pytest.approx(0.95)
     assert s.comparison_confidence(0.05, 10) == pytest.approx(1 - 0.0051162, abs=1e-7)
-    assert s.comparison_confidence(0.05, 10, "bonferroni") == pytest.approx(0.995)
     # The family of m independent intervals misses with the rate asked for.
     generator = rng(41)
     level = s.comparison_confidence(0.1, 8)
@@ -567,6 +789,9 @@ def test_comparison_confidence() -> None:
     assert missed == pytest.approx(0.1, abs=0.01)
     with pytest.raises(ValueError, match="at least one"):
         s.comparison_confidence(0.05, 0)
+    for rate in (0.0, 1.0):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            s.comparison_confidence(rate, 2)
 
 
 # --- Sample size
@@ -579,6 +804,19 @@ def test_samples_needed() -> None:
     assert s.samples_needed(0.5, 0.46, 0.56, 100, 0.48) == 400
     assert s.samples_needed(0.5, 0.46, 0.54, 100, 0.5) is None
     assert s.samples_needed(math.nan, 0.0, 1.0, 100, 0.5) is None
+    assert s.samples_needed(0.5, 0.46, 0.54, 0, 0.52) is None
+    assert s.samples_needed(0.5, 0.46, 0.54, 1, 0.52) == 4
+    assert s.samples_needed(0.5, -math.inf, 0.54, 100, 0.48) is None
+    assert s.samples_needed(0.5, 0.46, 0.54, 100, math.inf) is None
+    # An interval that does not hold the value (noise floors): one sample would do.
+    assert s.samples_needed(0.5, 0.52, 0.54, 100, 0.4) == 1
+    assert s.samples_needed(0.5, 0.0, 1.0, 100, 0.5 + 1e-200) is None
+    for power in (0.49, 1.0):
+        with pytest.raises(ValueError, match="power"):
+            s.samples_needed(0.5, 0.46, 0.54, 100, 0.52, power=power)
+    assert s.samples_needed(0.5, 0.46, 0.54, 100, 0.52, confidence=0.8, power=0.8) == (
+        math.ceil(400 * ((1.281552 + 0.841621) / 1.281552) ** 2)
+    )
     strict = s.samples_needed(0.5, 0.46, 0.54, 100, 0.52, power=0.8)
     assert strict == math.ceil(400 * ((1.959964 + 0.841621) / 1.959964) ** 2)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 import numpy as np
 import pytest
+from helpers import drawn_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from sklearn.metrics import log_loss
 
 from pytest_cliprobust.engine.head import probabilities
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap, resampled_sums
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.statistics import wilson
 from pytest_cliprobust.properties import calibration as cal
 
 FEW = Bootstrap(replicates=200)
@@ -78,8 +82,10 @@ def test_the_number_of_bins_is_a_parameter() -> None:
 
 
 def test_logits_are_no_confidences() -> None:
-    with pytest.raises(ClipRobustError, match="not logits"):
-        cal.expected_calibration_error([1.5], [1.0])
+    for wrong in (1.001, -0.001, np.nan):
+        with pytest.raises(ClipRobustError, match=r"of sample 1 is outside .*, not logits"):
+            cal.expected_calibration_error([0.5, wrong], [1.0, 1.0])
+    assert cal.BINS == 15
 
 
 def test_adaptive_ece_by_hand_and_with_ties() -> None:
@@ -123,10 +129,24 @@ def test_classwise_ece_is_the_mean_of_one_class_at_a_time() -> None:
 def test_classwise_ece_in_blocks_of_classes_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, labels = _case(60, 7)
     whole = cal.calibration_figures(logits, labels, bootstrap=FEW)["classwise_ece"]
-    monkeypatch.setattr(cal, "_CLASSWISE_CHUNK", 130)
-    parts = cal.calibration_figures(logits, labels, bootstrap=FEW)["classwise_ece"]
-    assert parts.value == pytest.approx(whole.value, abs=1e-12)
-    np.testing.assert_allclose(parts.replicates, whole.replicates, atol=1e-10)
+    for chunk in (130, 1):
+        monkeypatch.setattr(cal, "_CLASSWISE_CHUNK", chunk)
+        parts = cal.calibration_figures(logits, labels, bootstrap=FEW)["classwise_ece"]
+        assert parts.value == pytest.approx(whole.value, abs=1e-12)
+        np.testing.assert_allclose(parts.replicates, whole.replicates, atol=1e-10)
+
+
+def test_many_classes_have_fewer_replicates_and_never_too_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logits, labels = _case(60, 7)
+    monkeypatch.setattr(cal, "_CLASSWISE_TERMS", 60 * 7 * 150)
+    some = cal.calibration_figures(logits, labels, bootstrap=FEW)["classwise_ece"]
+    assert (len(some.replicates), some.method) == (150, "bootstrap, 150, basic")
+    monkeypatch.setattr(cal, "_CLASSWISE_TERMS", 60 * 7 * 5)
+    few = cal.calibration_figures(logits, labels, bootstrap=FEW)["classwise_ece"]
+    assert len(few.replicates) == 100
+    assert few.replicates == some.replicates[:100]
 
 
 def test_figures_match_loops_and_scikit_learn() -> None:
@@ -158,8 +178,8 @@ def test_replicates_are_the_metric_of_the_resampled_data() -> None:
     boot = Bootstrap(replicates=20)
     figures = cal.calibration_figures(logits, labels, bootstrap=boot)
     probs = probabilities(logits)
-    rows = np.concatenate(list(boot.plan(50).indices()))
-    for number, drawn in enumerate(rows):
+    assert {len(figure.replicates) for figure in figures.values()} == {20}
+    for number, drawn in enumerate(drawn_rows(boot, 50)):
         confidence, right = probs[drawn].max(1), probs[drawn].argmax(1) == labels[drawn]
         assert figures["ece"].replicates[number] == pytest.approx(
             textbook_ece(confidence, right), abs=1e-9
@@ -170,6 +190,61 @@ def test_replicates_are_the_metric_of_the_resampled_data() -> None:
         assert figures["nll"].replicates[number] == pytest.approx(
             log_loss(labels[drawn], probs[drawn], labels=np.arange(4)), abs=1e-9
         )
+        assert figures["signed_gap"].replicates[number] == pytest.approx(
+            confidence.mean() - right.mean(), abs=1e-9
+        )
+        errors = ((probs[drawn] - np.eye(4)[labels[drawn]]) ** 2).sum(axis=1)
+        assert figures["brier"].replicates[number] == pytest.approx(errors.mean(), abs=1e-9)
+    assert {name for name, figure in figures.items() if "basic" in figure.method} == {
+        "ece",
+        "adaptive_ece",
+        "classwise_ece",
+    }
+
+
+def test_replicates_of_the_sigmoids_figures_are_those_of_the_resampled_data() -> None:
+    logits, labels = _case(50, 4)
+    boot = Bootstrap(replicates=10)
+    figures = cal.calibration_figures(
+        logits - 2.0, labels, probability="sigmoid", bins=10, bootstrap=boot
+    )
+    top, right = probabilities(logits - 2.0, "sigmoid").max(1), logits.argmax(1) == labels
+    for number, drawn in enumerate(drawn_rows(boot, 50)):
+        assert figures["ece_sigmoid"].replicates[number] == pytest.approx(
+            textbook_ece(top[drawn], right[drawn], 10), abs=1e-9
+        )
+        assert figures["signed_gap_sigmoid"].replicates[number] == pytest.approx(
+            top[drawn].mean() - right[drawn].mean(), abs=1e-9
+        )
+        confidence = probabilities(logits)[drawn].max(1)
+        assert figures["signed_gap"].replicates[number] == pytest.approx(
+            confidence.mean() - right[drawn].mean(), abs=1e-9
+        )
+    details = figures["ece_sigmoid"].details
+    assert (details["bins"], len(details["reliability"])) == (10, 10)
+    assert details["mean_confidence"] == pytest.approx(top.mean())
+    # With a temperature there are no sigmoids: it is fitted to the softmax.
+    fitted = cal.fit_temperature(logits, labels)
+    scaled = cal.calibration_figures(
+        logits, labels, probability="sigmoid", temperature=fitted, bootstrap=boot
+    )
+    assert all(name.endswith("_scaled") for name in scaled)
+
+
+def test_replicates_of_adaptive_ece_keep_the_bins_of_the_data() -> None:
+    logits, labels = _case(50, 4)
+    boot = Bootstrap(replicates=10)
+    figure = cal.calibration_figures(logits, labels, bins=4, bootstrap=boot)["adaptive_ece"]
+    probs = probabilities(logits)
+    confidence, right = probs.max(1), (probs.argmax(1) == labels).astype(float)
+    order = np.argsort(confidence)
+    part = np.empty(50, dtype=int)
+    for number, members in enumerate(np.array_split(order, 4)):
+        part[members] = number
+    for number, drawn in enumerate(drawn_rows(boot, 50)):
+        gaps = (confidence - right)[drawn]
+        want = sum(abs(gaps[part[drawn] == b].sum()) for b in range(4)) / 50
+        assert figure.replicates[number] == pytest.approx(want, abs=1e-9)
 
 
 def test_reliability_diagram_adds_up() -> None:
@@ -182,7 +257,13 @@ def test_reliability_diagram_adds_up() -> None:
     ece = sum(b["n"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["n"]) / 300
     probs = probabilities(logits)
     assert ece == pytest.approx(textbook_ece(probs.max(1), probs.argmax(1) == labels), abs=1e-12)
-    assert all(b["confidence"] is None for b in bins if b["n"] == 0)
+    empty = [b for b in bins if b["n"] == 0]
+    assert empty
+    assert all(b["confidence"] is None and b["accuracy"] is None for b in empty)
+    for number, b in enumerate(bins):
+        assert (b["low"], b["high"]) == (number / 15, (number + 1) / 15)
+    assert details["mean_confidence"] == pytest.approx(probs.max(1).mean())
+    assert details["accuracy"] == pytest.approx(np.mean(probs.argmax(1) == labels))
 
 
 def test_gap_tells_over_from_under_confidence() -> None:
@@ -217,8 +298,7 @@ def test_temperature_replicates_are_the_fits_of_the_resamples() -> None:
     logits, labels = _case(120, 3, 3)
     boot = Bootstrap(replicates=6)
     _, figure = cal.temperature_figure(logits * 2, labels, bootstrap=boot)
-    rows = np.concatenate(list(boot.plan(120).indices()))
-    for number, drawn in enumerate(rows):
+    for number, drawn in enumerate(drawn_rows(boot, 120)):
         again = cal.fit_temperature(logits[drawn] * 2, labels[drawn])
         assert figure.replicates[number] == pytest.approx(again.value, rel=2e-3)
 
@@ -252,8 +332,11 @@ def test_evaluating_on_the_calibration_split_is_refused() -> None:
         cal.calibration_figures(
             logits[:1], labels[:1], temperature=fitted, ids=["i3"], bootstrap=FEW
         )
-    with pytest.raises(ClipRobustError, match="pass the sample ids"):
+    with pytest.raises(ClipRobustError, match="10 samples but 0 ids; pass the sample ids"):
         cal.calibration_figures(logits, labels, temperature=fitted, bootstrap=FEW)
+    # A temperature from elsewhere, of unknown samples, cannot be checked.
+    free = cal.Temperature(1.5, 0.0, 0.0, 9)
+    assert "ece_scaled" in cal.calibration_figures(logits, labels, temperature=free, bootstrap=FEW)
 
 
 def test_the_split_goes_by_id_and_by_nothing_else() -> None:
@@ -263,10 +346,20 @@ def test_the_split_goes_by_id_and_by_nothing_else() -> None:
     np.testing.assert_array_equal(cal.calibration_split(ids[::-1], 0.3), chosen[::-1])
     np.testing.assert_array_equal(cal.calibration_split(ids[200:500], 0.3), chosen[200:500])
     assert (cal.calibration_split(ids, 0.3, seed=1) != chosen).any()
-    with pytest.raises(ClipRobustError, match="fraction"):
-        cal.calibration_split(ids, 1.0)
+    for fraction in (0.0, 1.0):
+        with pytest.raises(ClipRobustError, match=r"must lie in \(0, 1\)"):
+            cal.calibration_split(ids, fraction)
+    # The split is part of what a baseline means: a hash's first eight bytes against a share.
+    assert chosen[:12].tolist() == [
+        int.from_bytes(hashlib.sha256(b"0\0" + name.encode()).digest()[:8], "big") < 0.3 * 2**64
+        for name in ids[:12]
+    ]
+    np.testing.assert_array_equal(cal.calibration_split(ids), cal.calibration_split(ids, 0.5))
     with pytest.raises(ClipRobustError, match="empty"):
         cal.calibration_split(["one"], 0.5)
+    for fraction in (1e-6, 1.0 - 1e-6):
+        with pytest.raises(ClipRobustError, match="leaves one side of 3 samples empty"):
+            cal.calibration_split(ids[:3], fraction)
 
 
 def test_separable_data_stop_at_the_limit_and_say_so() -> None:
@@ -280,6 +373,40 @@ def test_separable_data_stop_at_the_limit_and_say_so() -> None:
     )
     assert useless.at_limit
     assert useless.value > 50
+    assert fitted.value < 0.03
+    _, figure = cal.temperature_figure(logits, np.arange(30) % 3, bootstrap=FEW)
+    assert figure.details["at_limit"]
+    # Nor do replicates leave the limits.
+    assert min(figure.replicates) == pytest.approx(0.01)
+
+
+def test_the_temperature_says_what_it_did() -> None:
+    logits, labels = _case(400, 3, 6)
+    fitted, figure = cal.temperature_figure(logits * 2, labels, ["a", "b"], bootstrap=FEW)
+    assert (fitted.n, figure.n, fitted.ids) == (400, 400, frozenset({"a", "b"}))
+    rows = np.arange(400)
+    before = -np.log(probabilities(logits * 2)[rows, labels]).mean()
+    assert fitted.nll_before == pytest.approx(before)
+    after = -np.log(probabilities(logits * 2 / fitted.value)[rows, labels]).mean()
+    assert fitted.nll_after == pytest.approx(after)
+    assert figure.details == {
+        "nll_before": fitted.nll_before,
+        "nll_after": fitted.nll_after,
+        "at_limit": False,
+    }
+    # Where 1 is the optimum, a search that stops beside it does not make things worse.
+    again = cal.fit_temperature(logits * 2 / fitted.value, labels)
+    assert again.nll_after <= again.nll_before
+
+
+def test_a_parabola_finds_the_minimum_between_grid_points() -> None:
+    grid = np.linspace(-1.0, 1.0, 9)
+    for minimum in (-0.9, -0.3, 0.0, 0.49, 0.8):
+        values = 3.0 * (grid - minimum) ** 2
+        assert cal._parabolic_minimum(grid, values[None])[0] == pytest.approx(minimum)
+    # Beyond either end it stays within a step of the grid; a straight line has no minimum inside.
+    rows = np.stack([(grid - 9.0) ** 2, (grid + 9.0) ** 2, grid, -grid, np.zeros(9)])
+    assert cal._parabolic_minimum(grid, rows).tolist() == [1.0, -1.0, -0.75, 0.75, -0.75]
 
 
 # --- Sigmoid models ---------------------------------------------------------------------------------
@@ -334,7 +461,7 @@ def test_perfect_answers_do_not_claim_certainty() -> None:
     logits = np.eye(3)[np.arange(30) % 3] * 1000.0
     figure = cal.calibration_figures(logits, np.arange(30) % 3, bootstrap=FEW)["ece"]
     assert figure.value == 0.0
-    assert figure.high > 0.05
+    assert figure.high == wilson(0, 30).high
 
 
 @pytest.mark.parametrize(
@@ -345,7 +472,7 @@ def test_perfect_answers_do_not_claim_certainty() -> None:
         (np.zeros((0, 2)), [], "no samples"),
     ],
 )
-def test_broken_input_is_refused(logits: object, labels: object, words: str) -> None:
+def test_broken_input_is_refused(logits: ArrayLike, labels: ArrayLike, words: str) -> None:
     with pytest.raises(ClipRobustError, match=words):
         cal.calibration_figures(logits, labels)
     with pytest.raises(ClipRobustError, match=words):

@@ -6,15 +6,21 @@ import math
 
 import numpy as np
 import pytest
+from helpers import drawn_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
+from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from pytest_cliprobust.engine.head import cosine_similarities, unit_rows
+from pytest_cliprobust.engine.head import cosine_similarities
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures import bootstrap, statistics
+from pytest_cliprobust.figures.arrays import unit_rows
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.statistics import wilson
 from pytest_cliprobust.properties import ood
 
 RNG = np.random.default_rng(0)
@@ -47,6 +53,20 @@ def test_mcm_takes_cosines_and_not_logits() -> None:
     # At the logit scale it is another score, MSP.
     assert np.argsort(ood.mcm(COSINES)).tolist() != np.argsort(ood.msp(100 * COSINES)).tolist()
     np.testing.assert_allclose(ood.mcm(COSINES, 0.01), ood.msp(100 * COSINES), atol=1e-12)
+    # A cosine may round to a whisker above one, on either side.
+    assert np.isfinite(ood.mcm([[1.0 + 5e-7, 0.0], [-1.0 - 5e-7, 0.0]])).all()
+    for wrong in ([[1.01, 0.0]], [[-1.01, 0.0]]):
+        with pytest.raises(ClipRobustError, match=r"got 1\.01"):
+            ood.mcm(wrong)
+    for temperature in (0.0, -1.0, math.nan):
+        with pytest.raises(ClipRobustError, match="temperature must be positive"):
+            ood.mcm(COSINES, temperature)
+        with pytest.raises(ClipRobustError, match="temperature must be positive"):
+            ood.neglabel(COSINES, COSINES, groups=2, temperature=temperature)
+
+
+def test_energy_of_large_logits_does_not_overflow() -> None:
+    assert ood.energy([[1000.0, 1000.0]]) == pytest.approx([1000.0 + math.log(2.0)])
 
 
 def test_every_score_is_higher_for_in_distribution() -> None:
@@ -100,8 +120,33 @@ def test_neglabel_matches_a_loop_and_drops_the_remainder() -> None:
     one = ood.neglabel(COSINES, negative, groups=1)
     both = np.concatenate([COSINES, negative], axis=1) * 100
     np.testing.assert_allclose(one, np.exp(logsumexp(both[:, :6], 1) - logsumexp(both, 1)))
-    with pytest.raises(ClipRobustError, match="12 groups"):
-        ood.neglabel(COSINES, negative, groups=12)
+    for groups in (0, 12):
+        with pytest.raises(
+            ClipRobustError, match=f"11 negative labels cannot form {groups} groups"
+        ):
+            ood.neglabel(COSINES, negative, groups=groups)
+    with pytest.raises(ClipRobustError, match=r"40 samples .* 39 to the negative"):
+        ood.neglabel(COSINES, negative[1:], groups=3)
+    # As many groups as labels, in any order of them.
+    each = ood.neglabel(COSINES, negative, groups=11)
+    np.testing.assert_allclose(ood.neglabel(COSINES, negative, groups=11, seed=1), each)
+    assert (ood.neglabel(COSINES, negative, groups=3, seed=1) != got).any()
+
+
+def test_neglabel_neither_overflows_nor_divides_by_zero() -> None:
+    cosines, negative = np.array([[0.9, 0.1], [-0.9, -0.9]]), np.array([[-0.9, -0.9], [-0.9, 0.9]])
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        got = ood.neglabel(cosines, negative, groups=2, temperature=1e-3)
+    # The second sample: next to the label of one group nothing of the other matters.
+    assert got.tolist() == [1.0, 0.0]
+
+
+def test_neglabel_has_the_settings_of_the_paper() -> None:
+    negative = cosine_similarities(IMAGES, _unit(150, 16, 5))
+    np.testing.assert_array_equal(
+        ood.neglabel(COSINES, negative),
+        ood.neglabel(COSINES, negative, groups=100, temperature=0.01, seed=0),
+    )
 
 
 def test_negative_labels_are_the_least_similar_ones() -> None:
@@ -111,8 +156,14 @@ def test_negative_labels_are_the_least_similar_ones() -> None:
     assert ood.mine_negative_labels(pool, own, keep=2, percentile=1.0).tolist() == [1, 2]
     # Median: 0, 0, -0.6, 0.
     assert ood.mine_negative_labels(pool, own, keep=1, percentile=0.5).tolist() == [2]
-    with pytest.raises(ClipRobustError, match="keep 5 of 4"):
-        ood.mine_negative_labels(pool, own, keep=5)
+    # Of equal ones the first; all of them, if asked for.
+    assert ood.mine_negative_labels(pool, own, keep=4, percentile=1.0).tolist() == [1, 2, 0, 3]
+    assert ood.mine_negative_labels(pool, own, keep=4).tolist() == (
+        ood.mine_negative_labels(pool, own, keep=4, percentile=0.95).tolist()
+    )
+    for keep in (0, 5):
+        with pytest.raises(ClipRobustError, match=f"keep {keep} of 4"):
+            ood.mine_negative_labels(pool, own, keep=keep)
 
 
 def test_gl_mcm_adds_the_best_patch() -> None:
@@ -120,8 +171,31 @@ def test_gl_mcm_adds_the_best_patch() -> None:
     local = np.exp(patches) / np.exp(patches).sum(-1, keepdims=True)
     want = ood.mcm(COSINES) + 0.5 * local.max(axis=(1, 2))
     np.testing.assert_allclose(ood.gl_mcm(COSINES, patches, weight=0.5), want, atol=1e-12)
-    with pytest.raises(ClipRobustError, match="GL-MCM"):
+    np.testing.assert_allclose(
+        ood.gl_mcm(COSINES, patches), ood.mcm(COSINES) + local.max(axis=(1, 2)), atol=1e-12
+    )
+    sharp = np.exp(10 * patches) / np.exp(10 * patches).sum(-1, keepdims=True)
+    np.testing.assert_allclose(
+        ood.gl_mcm(COSINES, patches, temperature=0.1),
+        ood.mcm(COSINES, 0.1) + sharp.max(axis=(1, 2)),
+        atol=1e-12,
+    )
+    with pytest.raises(ClipRobustError, match="40 images but patch similarities for 3"):
         ood.gl_mcm(COSINES, patches[:3])
+
+
+def test_broken_patches_are_refused() -> None:
+    patches = RNG.uniform(-0.5, 0.5, size=(40, 4, 6))
+    for broken in (np.nan, np.inf):
+        spoilt = patches.copy()
+        spoilt[7, 2, 1] = broken
+        with pytest.raises(ClipRobustError, match="must be finite, of shape"):
+            ood.gl_mcm(COSINES, spoilt)
+    for shape in (patches[:, 0], patches[:, :0], patches[None]):
+        with pytest.raises(ClipRobustError, match=r"of shape \(N, P, C\)"):
+            ood.gl_mcm(COSINES, shape)
+    with pytest.raises(ClipRobustError, match=r"patches.* look like logits"):
+        ood.gl_mcm(COSINES, 100 * patches)
 
 
 def test_knn_is_the_distance_to_the_kth_neighbour() -> None:
@@ -129,8 +203,24 @@ def test_knn_is_the_distance_to_the_kth_neighbour() -> None:
     for k in (1, 7, 25):
         want = np.sort(np.linalg.norm(IMAGES[:, None] - bank[None], axis=2), axis=1)[:, k - 1]
         np.testing.assert_allclose(ood.knn(3.0 * IMAGES, 0.5 * bank, k=k), -want, atol=1e-6)
-    with pytest.raises(ClipRobustError, match="k = 26"):
-        ood.knn(IMAGES, bank, k=26)
+    for k in (0, 26):
+        with pytest.raises(ClipRobustError, match=f"k = {k}, but the ID bank holds 25"):
+            ood.knn(IMAGES, bank, k=k)
+    with pytest.raises(ClipRobustError, match="16 dimensions, those of the bank 8"):
+        ood.knn(IMAGES, bank[:, :8], k=1)
+    wide = _unit(60, 16, 8)
+    np.testing.assert_array_equal(ood.knn(IMAGES, wide), ood.knn(IMAGES, wide, k=50))
+
+
+def test_knn_to_itself_is_no_distance_and_blocks_of_queries_are_the_same() -> None:
+    # Rounded unit vectors may be a whisker longer than one.
+    own = ood.knn(IMAGES, IMAGES, k=1)
+    assert (np.abs(own) < 1e-3).all()
+    # A bank so large that the queries come in several blocks.
+    bank, queries = np.random.default_rng(5).normal(size=(200_000, 2)), _unit(25, 2, 3)
+    got = ood.knn(queries, bank, k=30_000)
+    angles = np.sort(np.abs(np.arccos(np.clip(queries @ unit_rows(bank).T, -1, 1))), axis=1)
+    np.testing.assert_allclose(got, -2 * np.sin(angles[:, 29_999] / 2), atol=1e-6)
 
 
 def test_mahalanobis_matches_the_formula_and_survives_few_samples() -> None:
@@ -143,15 +233,33 @@ def test_mahalanobis_matches_the_formula_and_survives_few_samples() -> None:
     want = [min((q - m) @ precision @ (q - m) for m in means) for q in queries]
     got = ood.mahalanobis(queries, bank, labels, covariance="empirical")
     np.testing.assert_allclose(got, -np.array(want), rtol=1e-9)
+    shrunk = np.linalg.inv(ledoit_wolf(centred, assume_centered=True)[0])
+    want = [min((q - m) @ shrunk @ (q - m) for m in means) for q in queries]
+    np.testing.assert_allclose(ood.mahalanobis(queries, bank, labels), -np.array(want), rtol=1e-9)
+    # Class numbers need not be dense.
+    np.testing.assert_array_equal(
+        ood.mahalanobis(queries, bank, 5 * labels), ood.mahalanobis(queries, bank, labels)
+    )
+    # As many degrees of freedom as dimensions are enough.
+    tight = ood.mahalanobis(queries, bank[:7], labels[:7], covariance="empirical")
+    assert np.isfinite(tight).all()
     few, wide = rng.normal(size=(6, 20)), rng.normal(size=(4, 20))
     assert np.isfinite(ood.mahalanobis(wide, few, np.arange(6) % 2)).all()
     with pytest.raises(ClipRobustError, match="ledoit_wolf"):
         ood.mahalanobis(wide, few, np.arange(6) % 2, covariance="empirical")
+    with pytest.raises(ClipRobustError, match="ledoit_wolf"):
+        ood.mahalanobis(queries, bank[:6], labels[:6], covariance="empirical")
+    with pytest.raises(ClipRobustError, match="singular covariance; they hardly differ"):
+        ood.mahalanobis(queries, np.ones((9, 4)), labels[:9])
+    with pytest.raises(ClipRobustError, match="4 dimensions, those of the bank 20"):
+        ood.mahalanobis(queries, few, np.arange(6) % 2)
+    with pytest.raises(ClipRobustError, match="label -1"):
+        ood.mahalanobis(queries, bank, labels - 1)
 
 
 def test_scores_agree_with_pytorch_ood() -> None:
     import torch
-    from pytorch_ood import detector as detectors
+    from pytorch_ood import detector as detectors  # type: ignore[import-untyped]
 
     images, text = torch.from_numpy(IMAGES), torch.from_numpy(TEXT)
     logits = torch.from_numpy(100 * COSINES)
@@ -172,7 +280,7 @@ def test_scores_agree_with_pytorch_ood() -> None:
 # --- Detection --------------------------------------------------------------------------------------
 
 
-def _detect(inside: np.ndarray, outside: np.ndarray, boot: Bootstrap = FEW) -> dict[str, object]:
+def _detect(inside: np.ndarray, outside: np.ndarray, boot: Bootstrap = FEW) -> dict[str, Figure]:
     return {
         k.removesuffix("_x"): v
         for k, v in ood.detection_figures(inside, outside, "x", bootstrap=boot).items()
@@ -204,14 +312,21 @@ def test_scores_far_outside_the_unit_interval_are_taken_as_they_are() -> None:
     assert _detect(inside / 1e4, outside / 1e4)["auroc"].value == value
 
 
-def test_replicates_are_the_metrics_of_the_resampled_scores() -> None:
+@pytest.mark.parametrize(("drawn_at_once", "computed_at_once"), [(1000, 1000), (4, 1000), (9, 4)])
+def test_replicates_are_the_metrics_of_the_resampled_scores(
+    drawn_at_once: int, computed_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "_CHUNK", 50 * drawn_at_once)
+    monkeypatch.setattr(ood, "_CACHED", 50 * computed_at_once)
+    monkeypatch.setattr(bootstrap, "_kept", {})
     rng = np.random.default_rng(2)
     inside, outside = rng.normal(1, 1, 30).round(1), rng.normal(0, 1, 20).round(1)
     boot = Bootstrap(replicates=15)
     figures = _detect(inside, outside, boot)
     scores, truth = np.concatenate([inside, outside]), np.repeat([1, 0], [30, 20])
-    rows = np.concatenate(list(boot.plan(50, truth).indices()))
-    for number, drawn in enumerate(rows):
+    for name in ("aupr_in", "aupr_out", "fpr95"):
+        assert len(figures[name].replicates) == 15
+    for number, drawn in enumerate(drawn_rows(boot, 50, truth)):
         s, t = scores[drawn], truth[drawn]
         assert t.sum() == 30
         assert figures["aupr_in"].replicates[number] == pytest.approx(average_precision_score(t, s))
@@ -231,8 +346,12 @@ def test_id_is_the_positive_class_and_the_operating_point_exists() -> None:
     # 10 ID samples: nine are 90%, below 95%: all ten are needed (MCM's code would take nine if
     # that were nearer, as with 0.96 asked of 25).
     assert ood.fpr_at_recall(np.arange(10.0), np.array([0.5, -1.0])) == 0.5
+    assert ood.fpr_at_recall([3.0], [3.0, 2.0]) == 0.5
+    assert ood.fpr_at_recall(np.arange(10.0), np.arange(10.0), recall=0.0) == 0.1
     figures = ood.detection_figures(inside, outside, "x", bootstrap=FEW)
     assert figures["fpr95_x"].details["positive"] == "id"
+    assert figures["aupr_in_x"].details["positive"] == "id"
+    assert {figure.n for figure in figures.values()} == {24}
     assert figures["aupr_out_x"].details["positive"] == "ood"
     assert (figures["fpr95_x"].details["id"], figures["fpr95_x"].details["ood"]) == (20, 4)
     assert set(ood.detection_figures(inside, outside, "mcm", bootstrap=FEW)) <= set(METRICS)
@@ -251,7 +370,8 @@ def test_perfect_separation_does_not_claim_certainty() -> None:
     assert figures["auroc"].value == 1.0
     assert figures["auroc"].low < 0.9
     assert figures["fpr95"].value == 0.0
-    assert figures["fpr95"].high > 0.2
+    # Wilson's over the OOD samples.
+    assert figures["fpr95"].high == wilson(0, 10).high
 
 
 def test_constant_scores_are_chance() -> None:
@@ -268,12 +388,19 @@ def test_near_and_far_are_never_pooled() -> None:
     assert list(figures) == ["near_ood", "far_ood"]
     assert figures["far_ood"]["auroc_mcm"].value > figures["near_ood"]["auroc_mcm"].value
     assert figures["near_ood"]["auroc_mcm"].n == 40
+    # The OOD samples are not those that the settings name.
+    known = Bootstrap(replicates=5, samples="clean")
+    by_set = ood.detection_by_set(inside, sets, "mcm", bootstrap=known)
+    assert "resampling" not in by_set["near_ood"]["fpr95_mcm"].details
+    one = ood.detection_figures(inside, sets["near_ood"], "mcm", bootstrap=known)["fpr95_mcm"]
+    strata = np.repeat([1, 0], 20)
+    assert one.details["resampling"] == f"clean:{known.plan(40, strata).digest}"
     with pytest.raises(ClipRobustError, match="no OOD data set"):
         ood.detection_by_set(inside, {}, "mcm")
 
 
 def test_broken_scores_are_refused() -> None:
-    with pytest.raises(ClipRobustError, match="NaN"):
+    with pytest.raises(ClipRobustError, match="mcm: ID scores: 1 of 2 rows hold NaN"):
         ood.detection_figures([0.0, np.nan], [0.0, 1.0], "mcm")
     with pytest.raises(ClipRobustError, match="no samples"):
         ood.detection_figures([0.0, 1.0], [], "mcm")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.statistics import wilson
 from pytest_cliprobust.properties import shape_bias as sb
@@ -56,12 +57,17 @@ def test_one_class_to_a_group_is_the_arg_max() -> None:
 
 
 def test_logits_and_bad_groups_are_refused() -> None:
-    with pytest.raises(ClipRobustError, match="softmax first"):
-        sb.group_decisions([[2.0, -1.0]], [[0], [1]])
+    # Values above one and below zero, each without the other.
+    for wrong in ([[1.5, 0.5]], [[-0.1, 0.6]]):
+        with pytest.raises(ClipRobustError, match="softmax first"):
+            sb.group_decisions(wrong, [[0], [1]])
+    # A softmax may round to a whisker above one.
+    assert sb.group_decisions([[1.0 + 1e-12, 0.0]], [[0], [1]]).tolist() == [0]
     with pytest.raises(ClipRobustError, match="group 1"):
         sb.group_decisions([[0.5, 0.5]], [[0], [2]])
-    with pytest.raises(ClipRobustError, match="group 0"):
-        sb.group_decisions([[0.5, 0.5]], [[], [1]])
+    for members in ([], [-1], [1, -1, 0], [0, 2]):
+        with pytest.raises(ClipRobustError, match="group 0"):
+            sb.group_decisions([[0.5, 0.5]], [members, [1]])
 
 
 def test_the_sixteen_classes_are_disjoint_groups_of_imagenet() -> None:
@@ -74,6 +80,26 @@ def test_the_sixteen_classes_are_disjoint_groups_of_imagenet() -> None:
     sizes = {name: len(members) for name, members in groups.items()}
     assert (sizes["dog"], sizes["bird"], sizes["knife"], sizes["truck"]) == (109, 49, 1, 8)
     assert list(groups) == sorted(groups)
+    # Sums of the published indices: one changed number shows.
+    sums = {name: sum(members) for name, members in groups.items()}
+    assert sums == {
+        "airplane": 404,
+        "bear": 1182,
+        "bicycle": 1115,
+        "bird": 4213,
+        "boat": 3379,
+        "bottle": 5502,
+        "car": 1764,
+        "cat": 1701,
+        "chair": 2604,
+        "clock": 1831,
+        "dog": 22672,
+        "elephant": 771,
+        "keyboard": 1386,
+        "knife": 499,
+        "oven": 766,
+        "truck": 5637,
+    }
 
 
 def test_shape_bias_by_hand() -> None:
@@ -94,7 +120,44 @@ def test_shape_bias_by_hand() -> None:
     assert [entry["name"] for entry in per_class] == NAMES
     assert [entry["shape_bias"] for entry in per_class] == [0.5, 1.0, 1.0]
     assert bias.details["class_mean"] == pytest.approx(2.5 / 3)
+    assert {key: bias.details[key] for key in ("shape", "texture", "neither")} == {
+        "shape": 3,
+        "texture": 1,
+        "neither": 2,
+    }
+    counts = [(entry["class"], entry["shape"], entry["texture"]) for entry in per_class]
+    assert counts == [(0, 1, 1), (1, 1, 0), (2, 1, 0)]
+    assert [entry["n"] for entry in per_class] == [3, 2, 1]
+    ends = wilson(4, 6)
+    assert (figures["cue_accuracy"].low, figures["cue_accuracy"].high) == (ends.low, ends.high)
     assert set(figures) <= set(METRICS)
+
+
+def test_only_figures_over_all_conflicts_can_be_paired() -> None:
+    shapes, textures = np.arange(12) % 3, (np.arange(12) + 1) % 3
+    figures = sb.shape_bias_figures(
+        shapes, shapes, textures, NAMES, bootstrap=Bootstrap(replicates=5, samples="cues")
+    )
+    # Which images are decided for a cue depends on the model.
+    assert "resampling" not in figures["shape_bias"].details
+    for name in ("cue_accuracy", "other_decisions"):
+        assert figures[name].details["resampling"].startswith("cues:")
+        assert len(figures[name].replicates) == 5
+
+
+def test_a_class_without_decisions_has_no_bias_of_its_own() -> None:
+    details = sb.shape_bias_figures([0, 2, 0], [0, 1, 0], [1, 0, 2], NAMES)["shape_bias"].details
+    assert [entry["shape_bias"] for entry in details["per_class"]] == [1.0, None]
+    assert details["class_mean"] == 1.0
+
+
+@pytest.mark.parametrize("column", range(3))
+def test_indices_outside_the_classes_are_refused(column: int) -> None:
+    columns = [[0, 1], [0, 1], [1, 0]]
+    columns[column] = [0, 3]
+    decided, shapes, textures = columns
+    with pytest.raises(ClipRobustError, match="outside the label set of 3"):
+        sb.shape_bias_figures(decided, shapes, textures, NAMES)
 
 
 def test_images_without_conflict_change_nothing() -> None:
@@ -111,7 +174,7 @@ def test_no_decision_for_either_cue_is_undefined_and_no_conflict_is_refused() ->
     assert math.isnan(figure.value)
     assert math.isnan(figure.low)
     assert figure.details["class_mean"] is None
-    with pytest.raises(ClipRobustError, match="no"):
+    with pytest.raises(ClipRobustError, match="none of the 1 images has a cue conflict"):
         sb.shape_bias_figures([0], [1], [1], NAMES)
 
 

@@ -1,0 +1,64 @@
+"""The table of metrics: directions and ranges, which bounds are checked against."""
+
+from __future__ import annotations
+
+from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.properties.ood import OOD_SCORES
+
+SUFFIXES = ("", "_scaled")
+
+#: Ranges other than a share's.
+RANGES: dict[tuple[float | None, float | None], set[str]] = {
+    (0.0, None): {
+        *("swapped_labels", "ce", "mce", "temperature", "error_ratio"),
+        *(f"nll{suffix}" for suffix in SUFFIXES),
+    },
+    (-1.0, 1.0): {
+        *("accuracy_drop", "mean_corruption_drop", "worst_corruption_drop", "worst_case_drop"),
+        *("signed_gap", "signed_gap_scaled", "signed_gap_sigmoid"),
+        *("effective_robustness", "prompt_ensemble_gain"),
+    },
+    (None, 1.0): {"relative_drop", "relative_corruption_drop"},
+    (None, None): {"relative_ce", "relative_mce"},
+    (0.0, 2.0): {f"brier{suffix}" for suffix in SUFFIXES},
+    (1.0, None): {"image_to_text_median_rank", "text_to_image_median_rank"},
+}
+
+LOWER_IS_BETTER = {
+    *("swapped_labels", "ce", "mce", "relative_ce", "relative_mce"),
+    *("accuracy_drop", "relative_drop", "worst_case_drop", "attack_success"),
+    *("mean_corruption_drop", "relative_corruption_drop", "worst_corruption_drop"),
+    *("image_to_text_median_rank", "text_to_image_median_rank"),
+    *("error_ratio", "other_decisions", "prompt_accuracy_spread", "prompt_accuracy_std"),
+    *(f"{kind}ece{suffix}" for kind in ("", "adaptive_", "classwise_") for suffix in SUFFIXES),
+    *(f"{name}{suffix}" for name in ("nll", "brier") for suffix in SUFFIXES),
+    "ece_sigmoid",
+    *(f"fpr95_{score}" for score in OOD_SCORES),
+}
+
+NEITHER = {"signed_gap", "signed_gap_scaled", "signed_gap_sigmoid", "temperature"}
+
+
+def test_every_metric_has_the_range_of_its_definition() -> None:
+    for name, metric in METRICS.items():
+        expected = [limits for limits, names in RANGES.items() if name in names] or [(0.0, 1.0)]
+        assert [(metric.low, metric.high)] == expected, name
+    assert set().union(*RANGES.values()) <= set(METRICS)
+
+
+def test_every_metric_has_the_direction_of_its_definition() -> None:
+    by_direction = {
+        better: {name for name, metric in METRICS.items() if metric.higher_is_better is better}
+        for better in (False, None)
+    }
+    assert by_direction == {False: LOWER_IS_BETTER, None: NEITHER}
+
+
+def test_units_and_cut_offs() -> None:
+    assert {name for name, metric in METRICS.items() if metric.unit} == {"nll", "nll_scaled"}
+    recalls = {name for name in METRICS if "recall" in name}
+    assert recalls == {
+        *(f"image_to_text_recall_at_{k}" for k in (1, 5, 10)),
+        *(f"text_to_image_recall_at_{k}" for k in (1, 5, 10)),
+        *(f"correspondence_recall_at_{pixels}px" for pixels in (5, 10, 20, 25, 50)),
+    }

@@ -1,0 +1,459 @@
+"""How strong are the tests? A seeded sample of small mistakes, and which of them no test notices.
+
+Run by hand, from anywhere in the checkout; not collected by pytest and no part of CI::
+
+    python tests/mutation.py --seed 7 --count 100 --modules figures properties
+    python tests/mutation.py --seed 7 --count 40 --modules properties/ood.py --jobs 2
+
+Each mutation is one small change of one module: a changed constant, a comparison that includes its
+border or no longer does, ``and`` for ``or``, a dropped or swapped clamp, plus for minus, an index off
+by one, a guard that never fires, a branch that is always or never taken, a loop over its first item
+only. All kinds are drawn equally often while they last; the same seed draws the same sample of the
+same sources. A mutated module stands in a temporary copy of the package, in which the tests that
+belong to it run (:func:`tests_of`: ``pytest_cliprobust/properties/ood.py`` has
+``tests/properties/test_ood.py``) until the first failure. A failure, an error or the time limit
+notices the mutation; survivors are printed with their place and the changed lines, then the shares by
+module and by kind.
+
+A survivor is a missing test, code that nobody needs, or an equivalent mutation, that is one that
+changes no result (a chunk of another size, a border that no number hits). Ends with status 1 if less
+than ``--least`` of the sample is noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import difflib
+import multiprocessing
+import multiprocessing.context
+import os
+import queue
+import random
+import shutil
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "pytest_cliprobust"
+
+#: Tests beside the mirrored file (or, where there is none, the mirrored folder) of a module.
+ALSO = {
+    "figures/metrics.py": ["tests/properties/test_bridge.py"],
+}
+
+#: Imported once, before the runs are forked off; never the package itself.
+PRELOADED = ["pytest", "hypothesis", "scipy.stats", "sklearn.covariance", "pytorch_ood.detector"]
+
+#: Keywords whose value only says how a mistake is told, or how a thing is shown.
+_UNMUTATED_KEYWORDS = {"strict", "repr", "compare", "frozen"}
+
+#: What a mutator proposes: the node to be replaced, and the source that takes its place.
+Change: TypeAlias = "tuple[ast.AST, str]"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One small change of one file.
+
+    Attributes:
+        path: of the module, relative to the checkout.
+        kind: name of the mutator.
+        line: 1-based.
+        start, end: bytes that are replaced.
+        text: what replaces them.
+    """
+
+    path: str
+    kind: str
+    line: int
+    start: int
+    end: int
+    text: str
+
+    def applied(self, source: bytes) -> bytes:
+        """Return the mutated source."""
+        return source[: self.start] + self.text.encode() + source[self.end :]
+
+    def diff(self, source: bytes) -> str:
+        """Return the changed lines, before and after."""
+        before, after = source.decode().splitlines(), self.applied(source).decode().splitlines()
+        lines = difflib.unified_diff(before, after, n=0, lineterm="")
+        return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
+
+
+# --- Mutators: each proposes changes of one node ----------------------------------------------------
+
+_COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
+    ast.Lt: (ast.LtE, ast.Gt),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.Lt),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+}
+_ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+}
+_OPPOSITE_CLAMP = {"max": "min", "min": "max", "maximum": "minimum", "minimum": "maximum"}
+
+
+def _source(node: ast.AST) -> str:
+    return f"({ast.unparse(node)})"
+
+
+def _constants(node: ast.AST) -> Iterator[Change]:
+    if not isinstance(node, ast.Constant):
+        return
+    value = node.value
+    if isinstance(value, bool):
+        yield node, str(not value)
+    elif isinstance(value, int):
+        yield node, f"({value + 1})"
+        yield node, f"({value - 1})"
+    elif isinstance(value, float):
+        # Twice a tolerance of 1e-9 is the same tolerance: tiny numbers grow by much.
+        yield node, repr(1.0 if value == 0.0 else value * (2.0 if abs(value) > 1e-3 else 1e4))
+
+
+def _comparisons(node: ast.AST) -> Iterator[Change]:
+    if not isinstance(node, ast.Compare):
+        return
+    for position, operator in enumerate(node.ops):
+        for other in _COMPARISONS[type(operator)]:
+            changed = copy.deepcopy(node)
+            changed.ops[position] = other()
+            yield node, _source(changed)
+
+
+def _logic(node: ast.AST) -> Iterator[Change]:
+    if isinstance(node, ast.BoolOp):
+        other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+        yield node, _source(ast.BoolOp(other, node.values))
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, (ast.BitAnd, ast.BitOr)):
+        bits = ast.BitOr() if isinstance(node.op, ast.BitAnd) else ast.BitAnd()
+        yield node, _source(ast.BinOp(node.left, bits, node.right))
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.Invert)):
+        yield node, _source(node.operand)
+
+
+def _arithmetic(node: ast.AST) -> Iterator[Change]:
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        if not isinstance(node.operand, ast.Constant):
+            yield node, _source(node.operand)
+        return
+    if not isinstance(node, ast.BinOp) or type(node.op) not in _ARITHMETIC:
+        return
+    sides = (node.left, node.right)
+    if any(isinstance(s, ast.JoinedStr | ast.Constant) and _is_text(s) for s in sides):
+        return
+    yield node, _source(ast.BinOp(node.left, _ARITHMETIC[type(node.op)](), node.right))
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (
+        isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
+    )
+
+
+def _called(node: ast.AST) -> str:
+    """Return the last name of what a call calls, ``maximum`` for ``np.maximum(...)``."""
+    if not isinstance(node, ast.Call):
+        return ""
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+def _clamps(node: ast.AST) -> Iterator[Change]:
+    name = _called(node)
+    if not isinstance(node, ast.Call) or any(isinstance(a, ast.Starred) for a in node.args):
+        return
+    if name == "clip" and len(node.args) == 3:
+        yield node, _source(node.args[0])
+    elif name in _OPPOSITE_CLAMP and len(node.args) == 2:
+        kept = [a for a in node.args if not isinstance(a, ast.Constant)] or node.args[:1]
+        for argument in kept:
+            yield node, _source(argument)
+        changed = copy.deepcopy(node)
+        if isinstance(changed.func, ast.Attribute):
+            changed.func.attr = _OPPOSITE_CLAMP[name]
+        elif isinstance(changed.func, ast.Name):
+            changed.func.id = _OPPOSITE_CLAMP[name]
+        yield node, _source(changed)
+
+
+def _offsets(node: ast.AST) -> Iterator[Change]:
+    bounds: list[ast.expr | None] = []
+    if isinstance(node, ast.Slice):
+        bounds = [node.lower, node.upper]
+    elif isinstance(node, ast.Call) and _called(node) in ("range", "arange"):
+        # The end of a range in steps may be anywhere within the last step.
+        bounds = list(node.args[:2] if len(node.args) < 3 else node.args[:1])
+    for bound in bounds:
+        if bound is not None and not isinstance(bound, ast.Constant):
+            yield bound, f"{_source(bound)} + 1"
+            yield bound, f"{_source(bound)} - 1"
+
+
+def _guards(node: ast.AST) -> Iterator[Change]:
+    if isinstance(node, ast.If) and not node.orelse:
+        yield node.test, "False"
+
+
+def _branches(node: ast.AST) -> Iterator[Change]:
+    if isinstance(node, ast.IfExp) or (isinstance(node, ast.If) and node.orelse):
+        yield node.test, "True"
+        yield node.test, "False"
+
+
+def _loops(node: ast.AST) -> Iterator[Change]:
+    if isinstance(node, ast.For | ast.comprehension):
+        yield node.iter, f"list({ast.unparse(node.iter)})[:1]"
+    elif isinstance(node, ast.Break):
+        yield node, "continue"
+    elif isinstance(node, ast.Continue):
+        yield node, "break"
+        yield node, "pass"
+
+
+MUTATORS: dict[str, Callable[[ast.AST], Iterator[Change]]] = {
+    "constant": _constants,
+    "comparison": _comparisons,
+    "and/or/not": _logic,
+    "arithmetic": _arithmetic,
+    "clamp": _clamps,
+    "off by one": _offsets,
+    "guard": _guards,
+    "branch": _branches,
+    "loop": _loops,
+}
+
+
+# --- From a file to its mutations -------------------------------------------------------------------
+
+
+def _visited(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes that are worth a mutation: no annotations, messages, decorators or texts."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list", "type_params"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or isinstance(child, ast.Raise | ast.JoinedStr):
+                continue
+            if isinstance(child, ast.keyword) and child.arg in _UNMUTATED_KEYWORDS:
+                continue
+            if isinstance(child, ast.Subscript) and ast.unparse(child.value) == "Literal":
+                continue
+            yield from _visited(child)
+
+
+def mutations_of(path: str) -> list[Mutation]:
+    """Return every mutation of one module, ``path`` relative to the checkout."""
+    source = (ROOT / path).read_bytes()
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    found = []
+    for node in _visited(ast.parse(source)):
+        for kind, mutator in MUTATORS.items():
+            for old, text in mutator(node):
+                if not isinstance(old, ast.expr | ast.stmt) or old.end_lineno is None:
+                    continue
+                start = starts[old.lineno - 1] + old.col_offset
+                end = starts[old.end_lineno - 1] + (old.end_col_offset or 0)
+                found.append(Mutation(path, kind, old.lineno, start, end, text))
+    return found
+
+
+def sample(mutations: Sequence[Mutation], count: int, seed: int) -> list[Mutation]:
+    """Return ``count`` mutations, all kinds equally often while they last."""
+    by_kind: dict[str, list[Mutation]] = defaultdict(list)
+    for mutation in mutations:
+        by_kind[mutation.kind].append(mutation)
+    generator = random.Random(seed)
+    for group in by_kind.values():
+        generator.shuffle(group)
+    chosen: list[Mutation] = []
+    while len(chosen) < count and any(by_kind.values()):
+        for group in by_kind.values():
+            if group and len(chosen) < count:
+                chosen.append(group.pop())
+    return chosen
+
+
+def modules_of(names: Sequence[str]) -> list[str]:
+    """Return the modules that ``names`` (folders or files below the package) stand for."""
+    found: list[str] = []
+    for name in names:
+        place = ROOT / PACKAGE / name
+        files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+        if not files:
+            raise SystemExit(f"no module at {place}")
+        found += [str(file.relative_to(ROOT)) for file in files]
+    return found
+
+
+def tests_of(path: str) -> list[str]:
+    """Return the tests that belong to a module: the file of its name, or else its whole folder."""
+    inside = Path(path).relative_to(PACKAGE)
+    own = Path("tests") / inside.parent / f"test_{inside.stem}.py"
+    tests = [str(own)] if (ROOT / own).exists() else [str(own.parent)]
+    return tests + [test for test in ALSO.get(str(inside), []) if (ROOT / test).exists()]
+
+
+# --- Running ----------------------------------------------------------------------------------------
+
+
+def workspace(folder: Path) -> Path:
+    """Fill ``folder`` with a copy of the package's modules, and links to everything else."""
+    for entry in ROOT.iterdir():
+        if entry.name not in (PACKAGE, ".git", ".hypothesis", ".pytest_cache"):
+            (folder / entry.name).symlink_to(entry)
+    for file in (ROOT / PACKAGE).rglob("*"):
+        target = folder / file.relative_to(ROOT)
+        if file.is_file() and "__pycache__" not in file.parts:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if file.suffix == ".py":
+                shutil.copyfile(file, target)
+            else:
+                target.symlink_to(file)
+    return folder
+
+
+def _run(folder: str, tests: list[str], log: str) -> None:
+    """Run the tests in a process of its own, which ends with pytest's exit status."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(folder)
+    os.environ["CI"] = "1"  # the same examples in every run
+    sys.dont_write_bytecode = True  # two mutations of one second and one size would share a file
+    sys.path.insert(0, folder)
+    import pytest
+
+    status = pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "--no-header"])
+    sys.stdout.flush()
+    os._exit(int(status))
+
+
+def status_of(folder: Path, tests: list[str], limit: float) -> int | None:
+    """Return pytest's exit status in a workspace, None if it ran into the time limit."""
+    context = multiprocessing.get_context("forkserver")
+    log = str(folder / "mutation.log")
+    process = context.Process(target=_run, args=(str(folder), tests, log))
+    process.start()
+    process.join(limit)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return None
+    return process.exitcode
+
+
+def noticed(folder: Path, mutation: Mutation, limit: float) -> bool:
+    """Return whether the tests of a module notice one mutation of it."""
+    target = folder / mutation.path
+    source = target.read_bytes()
+    target.write_bytes(mutation.applied(source))
+    try:
+        status = status_of(folder, tests_of(mutation.path), limit)
+    finally:
+        target.write_bytes(source)
+    if status in (4, 5):
+        raise SystemExit(f"no tests ran for {mutation.path}: see {folder / 'mutation.log'}")
+    return status != 0
+
+
+def check_unmutated(folder: Path, paths: Sequence[str], limit: float) -> None:
+    """End the program if the tests fail even without a mutation."""
+    for tests in sorted({tuple(tests_of(path)) for path in paths}):
+        if status_of(folder, list(tests), limit) != 0:
+            log = (folder / "mutation.log").read_text()
+            raise SystemExit(f"{' '.join(tests)} fail without any mutation:\n{log[-3000:]}")
+
+
+def _report(mutation: Mutation) -> None:
+    print(f"SURVIVED {mutation.path}:{mutation.line} [{mutation.kind}]")
+    print(mutation.diff((ROOT / mutation.path).read_bytes()), flush=True)
+
+
+def measure(chosen: Sequence[Mutation], jobs: int, limit: float) -> list[tuple[Mutation, bool]]:
+    """Run all mutations, ``jobs`` at a time, and print each survivor as it is found."""
+    free: queue.SimpleQueue[Path] = queue.SimpleQueue()
+
+    def one(mutation: Mutation) -> tuple[Mutation, bool]:
+        folder = free.get()
+        try:
+            seen = noticed(folder, mutation, limit)
+        finally:
+            free.put(folder)
+        if not seen:
+            _report(mutation)
+        return mutation, seen
+
+    with tempfile.TemporaryDirectory(prefix="mutation-") as base:
+        for job in range(jobs):
+            folder = Path(base, str(job))
+            folder.mkdir()
+            free.put(workspace(folder))
+        check_unmutated(Path(base, "0"), [mutation.path for mutation in chosen], 10 * limit)
+        with ThreadPoolExecutor(jobs) as pool:
+            return list(pool.map(one, chosen))
+
+
+def summary(results: Sequence[tuple[Mutation, bool]]) -> str:
+    """Return the shares noticed, by module, by kind and in all."""
+    shares: dict[str, list[bool]] = defaultdict(list)
+    modules = sorted({mutation.path for mutation, _ in results})
+    for name in (*modules, *MUTATORS, "all"):
+        shares[name] = [
+            seen for mutation, seen in results if name in (mutation.path, mutation.kind, "all")
+        ]
+    return "\n".join(
+        f"{name:50} {sum(seen):4} of {len(seen):4}  {sum(seen) / len(seen):6.1%}"
+        for name, seen in shares.items()
+        if seen
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (0)")
+    parser.add_argument("--count", type=int, default=100, help="size of the sample (100)")
+    parser.add_argument(
+        "--modules", nargs="+", default=["."], help="folders or files below the package (all)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds for one run (120)")
+    parser.add_argument("--least", type=float, default=0.95, help="share to be noticed (0.95)")
+    options = parser.parse_args(arguments)
+    every = [m for path in modules_of(options.modules) for m in mutations_of(path)]
+    chosen = sample(every, options.count, options.seed)
+    print(f"{len(chosen)} of {len(every)} mutations, seed {options.seed}", flush=True)
+    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    results = measure(chosen, options.jobs, options.limit)
+    print(summary(results))
+    share = sum(seen for _, seen in results) / max(1, len(results))
+    return int(share < options.least)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

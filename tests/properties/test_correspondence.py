@@ -1,0 +1,277 @@
+"""Correspondence: sampling against torch, matches and keypoints against loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import drawn_rows
+from numpy.typing import ArrayLike
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.statistics import wilson
+from pytest_cliprobust.properties import correspondence as co
+
+FEW = Bootstrap(replicates=200)
+
+
+def _view(seed: int = 0, channels: int = 24, grid: int = 6) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(channels, grid, grid))
+
+
+def test_features_at_patch_centres_are_the_patches_and_between_them_bilinear() -> None:
+    view = _view()
+    centres = co.patch_centres((6, 6), (48, 60))
+    assert centres[0].tolist() == [5.0, 4.0]
+    assert centres[7].tolist() == [15.0, 12.0]
+    np.testing.assert_allclose(
+        co.sample_features(view, centres, (48, 60)),
+        (view.reshape(24, -1) / np.linalg.norm(view.reshape(24, -1), axis=0)).T,
+        atol=1e-12,
+    )
+    between = co.sample_features(view, [[10.0, 4.0]], (48, 60))[0]
+    mean = (view[:, 0, 0] + view[:, 0, 1]) / 2
+    np.testing.assert_allclose(between, mean / np.linalg.norm(mean), atol=1e-12)
+    import torch
+
+    points = np.random.default_rng(1).uniform(0, 48, size=(20, 2))
+    grid = torch.from_numpy(points / 24 - 1)[None, None]
+    want = torch.nn.functional.grid_sample(
+        torch.from_numpy(view)[None], grid, align_corners=False, padding_mode="border"
+    )[0, :, 0].T
+    np.testing.assert_allclose(
+        co.sample_features(view, points, (48, 48)),
+        torch.nn.functional.normalize(want, dim=1).numpy(),
+        atol=1e-9,
+    )
+
+
+def test_a_shifted_view_is_matched_exactly() -> None:
+    view = _view(2, grid=8)
+    moved = np.roll(view, 2, axis=2)
+    points = co.patch_centres((8, 8), (64, 64))
+    points = points[points[:, 0] < 48]  # what stays in view
+    truth = points + np.array([16.0, 0.0])
+    errors = co.geometric_errors(view, moved, points, truth, (64, 64))
+    assert errors.shape == (48,)
+    np.testing.assert_allclose(errors, 0.0, atol=1e-9)
+    wrong = co.geometric_errors(view, moved, points, truth + np.array([3.0, 4.0]), (64, 64))
+    np.testing.assert_allclose(wrong, 5.0, atol=1e-9)
+
+
+def test_the_most_distinctive_matches_are_kept() -> None:
+    target = np.array([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]])
+    clear, vague = [1.0, 0.0, 0.0], [0.0, 0.72, 0.694]
+    matches = co.match_features([vague, clear], target, keep=1)
+    assert (matches.source.tolist(), matches.target.tolist()) == ([1], [0])
+    both = co.match_features([vague, clear], target)
+    assert both.source.tolist() == [1, 0]
+    assert both.target.tolist() == [0, 1]
+    one, two = 1 - 0.72, 1 - 0.694
+    assert both.weight.tolist() == pytest.approx([1 - 1e-9, 1 - one / two])
+    for first, second in (
+        (target, target[:1]),
+        (target[:0], target),
+        (target, target[:, :2]),
+        (target[0], target),
+        (target, target[0]),
+    ):
+        with pytest.raises(ClipRobustError, match="Q >= 2"):
+            co.match_features(first, second)
+
+
+def test_equal_matches_go_to_the_first_and_two_certain_ones_are_not_distinctive() -> None:
+    twice = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    matches = co.match_features(twice, twice[::-1])
+    # The first two have two equal neighbours each (weight 0); only the third is distinctive.
+    assert matches.source.tolist() == [2, 0, 1]
+    assert matches.target.tolist() == [0, 1, 1]
+    assert matches.weight.tolist() == [1.0 - 1e-9, 0.0, 0.0]
+    assert co.match_features(twice, twice, keep=2).source.tolist() == [2, 0]
+
+
+def test_matches_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = np.random.default_rng(9).normal(size=(2, 13, 5))
+    whole = co.match_features(first, second)
+    for block in (1, 4 * 13):
+        monkeypatch.setattr(co, "_CHUNK", block)
+        parts = co.match_features(first, second)
+        np.testing.assert_array_equal(parts.source, whole.source)
+        np.testing.assert_array_equal(parts.target, whole.target)
+        np.testing.assert_allclose(parts.weight, whole.weight, atol=1e-12)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_features_and_points_that_are_not_finite_are_refused(broken: float) -> None:
+    view, spoilt = _view(), _view()
+    spoilt[0, 2, 3] = broken
+    points = np.array([[4.0, 4.0], [20.0, 20.0]])
+    wrong = np.array([[4.0, broken], [20.0, 20.0]])
+    for first, second in ((spoilt, view), (view, spoilt)):
+        with pytest.raises(ClipRobustError, match="must be finite, of shape"):
+            co.geometric_errors(first, second, points, points, (48, 48))
+        with pytest.raises(ClipRobustError, match="must be finite, of shape"):
+            co.keypoint_errors(first, second, points, points, (48, 48), 10.0)
+    for where, truth, name in ((wrong, points, "points"), (points, wrong, "true positions")):
+        with pytest.raises(ClipRobustError, match=f"^{name} must be finite"):
+            co.geometric_errors(view, view, where, truth, (48, 48))
+    with pytest.raises(ClipRobustError, match="candidates must be finite"):
+        co.geometric_errors(view, view, points, points, (48, 48), wrong)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 0, 4), (1, 4, 4, 4)])
+def test_features_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ClipRobustError, match="dense features"):
+        co.sample_features(np.ones(shape), [[1.0, 1.0]], (48, 48))
+
+
+@pytest.mark.parametrize("points", [[1.0, 1.0], [[1.0, 1.0, 1.0]], np.zeros((0, 2))])
+def test_points_of_another_shape_are_refused(points: ArrayLike) -> None:
+    with pytest.raises(ClipRobustError, match=r"finite points of shape \(P, 2\)"):
+        co.sample_features(_view(), points, (48, 48))
+    with pytest.raises(ClipRobustError, match="3 and 2 samples"):
+        co.geometric_errors(_view(), _view(), np.ones((3, 2)), np.ones((2, 2)), (48, 48))
+
+
+def test_dead_features_have_no_direction() -> None:
+    view = _view()
+    view[:, 0, :] = 0.0
+    sampled = co.sample_features(view, [[4.0, 4.0], [4.0, 20.0]], (48, 48))
+    assert sampled[0].tolist() == [0.0] * 24
+    assert np.linalg.norm(sampled[1]) == pytest.approx(1.0)
+
+
+def test_matching_among_candidates_only() -> None:
+    view, points = _view(2, grid=8), co.patch_centres((8, 8), (64, 64))
+    chosen = points[[3, 10, 20, 40]]
+    errors = co.geometric_errors(view, view, chosen, chosen, (64, 64), chosen[::-1])
+    np.testing.assert_allclose(errors, 0.0, atol=1e-9)
+    # The true patch is no candidate: each goes to one of the others.
+    others = co.geometric_errors(view, view, chosen[:1], chosen[:1], (64, 64), chosen[1:])
+    distances = np.linalg.norm(chosen[1:] - chosen[0], axis=1)
+    assert min(abs(others[0] - distances)) < 1e-9
+    assert len(co.geometric_errors(view, view, points, points, (64, 64), keep=5)) == 5
+
+
+def test_recall_pools_matches_and_bins_by_viewpoint() -> None:
+    errors = [np.array([1.0, 30.0]), np.array([4.9, 5.0, 60.0, 60.0])]
+    figures = co.recall_figures(errors, [10.0, 30.0], bootstrap=FEW)
+    assert figures["correspondence_recall_at_5px"].value == pytest.approx(2 / 6)
+    assert figures["correspondence_recall_at_50px"].value == pytest.approx(4 / 6)
+    assert figures["correspondence_recall_at_5px"].n == 2
+    bins = figures["correspondence_recall_at_5px"].details["by_angle"]
+    assert [b["n"] for b in bins] == [1, 1, 0, 0]
+    assert [b["recall"] for b in bins] == [0.5, 0.25, None, None]
+    assert [(b["low"], b["high"]) for b in bins] == [(0, 30), (30, 60), (60, 90), (90, 120)]
+    details = figures["correspondence_recall_at_25px"].details
+    assert (details["matches"], details["pixels"]) == (6, 25.0)
+    assert set(figures) <= set(METRICS)
+    assert "by_angle" not in co.recall_figures(errors, bootstrap=FEW)[co.recall_metric(5)].details
+    with pytest.raises(ClipRobustError, match="2 and 1 samples"):
+        co.recall_figures(errors, [10.0], bootstrap=FEW)
+    with pytest.raises(ClipRobustError, match="pair 1"):
+        co.recall_figures([np.ones(2), np.ones(0)])
+    with pytest.raises(ClipRobustError, match="no pair"):
+        co.recall_figures([])
+
+
+def test_several_pairs_in_a_bin_have_their_mean_recall() -> None:
+    errors = [np.zeros(4), np.array([0.0, 9.0]), np.array([9.0])]
+    details = co.recall_figures(
+        errors, [15.0, 29.0, 120.0], pixels=(5.0,), angle_edges=(15.0, 30.0, 120.0), bootstrap=FEW
+    )["correspondence_recall_at_5px"].details
+    assert details["by_angle"] == [
+        {"low": 15.0, "high": 30.0, "n": 2, "recall": 0.75},
+        {"low": 30.0, "high": 120.0, "n": 0, "recall": None},
+    ]
+
+
+def test_replicates_resample_pairs_with_all_their_matches() -> None:
+    rng = np.random.default_rng(3)
+    errors = [rng.uniform(0, 10, size=rng.integers(1, 6)) for _ in range(12)]
+    classes = np.array([7, 7, 2, 2, 2, 7, 5, 5, 5, 5, 7, 2])
+    boot = Bootstrap(replicates=10, samples="views")
+    recall = co.recall_figures(errors, pixels=(5.0,), bootstrap=boot)[co.recall_metric(5.0)]
+    for number, drawn in enumerate(drawn_rows(boot, 12)):
+        pool = np.concatenate([errors[i] for i in drawn])
+        assert recall.replicates[number] == pytest.approx(np.mean(pool < 5.0))
+    assert recall.details["resampling"] == f"views:{boot.plan(12).digest}"
+    pck = co.pck_figures(errors, classes, alpha=5.0, bootstrap=boot)["pck_at_5"]
+    for number, drawn in enumerate(drawn_rows(boot, 12, classes)):
+        shares = [
+            np.mean(np.concatenate([errors[i] for i in drawn if classes[i] == c]) < 5.0)
+            for c in (2, 5, 7)
+        ]
+        assert pck.replicates[number] == pytest.approx(np.mean(shares))
+    assert [(e["class"], e["n"]) for e in pck.details["per_class"]] == [(2, 4), (5, 4), (7, 4)]
+    assert (pck.details["alpha"], pck.details["keypoints"]) == (5.0, sum(map(len, errors)))
+    assert pck.method.startswith("stratified")
+
+
+def test_pairs_without_a_miss_claim_no_certainty_beyond_their_number() -> None:
+    perfect = [np.zeros(9)] * 4
+    recall = co.recall_figures(perfect, bootstrap=FEW)[co.recall_metric(5.0)]
+    pck = co.pck_figures(perfect, [0, 0, 1, 1], bootstrap=FEW)["pck_at_0.1"]
+    assert recall.low == pck.low == wilson(4, 4).low
+
+
+def test_keypoints_and_the_scale_of_the_threshold() -> None:
+    view = _view(3, grid=10)
+    keypoints = np.array([[84.0, 84.0], [44.0, 124.0]])  # near patch centres (85, 85), (45, 125)
+    errors = co.keypoint_errors(view, view, keypoints, keypoints, (100, 130), 50.0)
+    distance = np.linalg.norm(co.patch_centres((10, 10), (100, 130))[[86, 93]] - keypoints, axis=1)
+    assert errors.shape == (2,)
+    # The error is a fraction of the box in the pixels of the resized image: half the box, twice
+    # the error (a threshold in unresized pixels cost others five points of PCK).
+    np.testing.assert_allclose(
+        co.keypoint_errors(view, view, keypoints, keypoints, (100, 130), 25.0), 2 * errors
+    )
+    assert errors[0] <= distance[0]
+    for extent in (0.0, -1.0, np.nan):
+        with pytest.raises(ClipRobustError, match="extent"):
+            co.keypoint_errors(view, view, keypoints, keypoints, (100, 130), extent)
+    assert co.keypoint_errors(view, view, keypoints, keypoints, (100, 130), 0.5).shape == (2,)
+    with pytest.raises(ClipRobustError, match="2 and 1 samples"):
+        co.keypoint_errors(view, view, keypoints, keypoints[:1], (100, 130), 50.0)
+
+
+def test_keypoints_match_a_loop() -> None:
+    first, second = _view(4), _view(5)
+    keypoints = np.random.default_rng(6).uniform(0, 60, size=(12, 2))
+    truth = np.random.default_rng(7).uniform(0, 60, size=(12, 2))
+    got = co.keypoint_errors(first, second, keypoints, truth, (60, 60), 30.0)
+    for k in range(12):
+        query = co.sample_features(first, keypoints[k : k + 1], (60, 60))[0]
+        best, where = -2.0, (0.0, 0.0)
+        for i in range(6):
+            for j in range(6):
+                patch = second[:, i, j] / np.linalg.norm(second[:, i, j])
+                if query @ patch > best:
+                    best, where = query @ patch, (10 * j + 5.0, 10 * i + 5.0)
+        assert got[k] == pytest.approx(np.linalg.norm(np.array(where) - truth[k]) / 30.0)
+
+
+def test_pck_is_a_mean_over_classes_not_over_keypoints() -> None:
+    errors = [np.zeros(9), np.array([0.5]), np.array([0.05, 0.2])]
+    figure = co.pck_figures(errors, [0, 1, 1], bootstrap=FEW)["pck_at_0.1"]
+    assert figure.value == pytest.approx((1.0 + 1 / 3) / 2)
+    assert figure.n == 3
+    assert [entry["pck"] for entry in figure.details["per_class"]] == pytest.approx([1.0, 1 / 3])
+    assert figure.low <= figure.value <= figure.high
+    assert "pck_at_0.1" in METRICS
+    with pytest.raises(ClipRobustError, match="pair 1"):
+        co.pck_figures([np.ones(2), np.ones(0)], [0, 0])
+    with pytest.raises(ClipRobustError, match="no pair"):
+        co.pck_figures([], [])
+    with pytest.raises(ClipRobustError, match="label -1"):
+        co.pck_figures([np.ones(2), np.ones(1)], [0, -1])
+    # Exactly at the threshold is outside.
+    assert co.pck_figures([np.array([0.1])], [0], bootstrap=FEW)["pck_at_0.1"].value == 0.0
+
+
+def test_the_published_settings() -> None:
+    assert (co.NAVI_PIXELS, co.SCANNET_PIXELS) == ((5, 25, 50), (5, 10, 20))
+    assert co.NAVI_ANGLES == (0, 30, 60, 90, 120)
+    assert co.SCANNET_ANGLES == (0, 15, 30, 60, 180)
+    assert (co.MATCHES, co.PCK_ALPHA) == (1000, 0.1)

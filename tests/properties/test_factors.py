@@ -1,0 +1,186 @@
+"""Visual factors and effective robustness: by hand, polyfit and loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import drawn_rows
+from scipy.special import expit, logit
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.properties import factors
+
+FEW = Bootstrap(replicates=200)
+
+
+def test_error_ratio_by_hand_over_annotated_images_only() -> None:
+    #      pose: 1 of 2 wrong; style: 0 of 2 wrong; the rest must not count.
+    correct = np.array([True, False, True, True, False, False, False])
+    names = ["pose", "pose", "style", "style", "", "prototype", "none"]
+    figures = factors.factor_figures(correct, names)
+    assert list(figures) == ["pose", "style"]
+    assert figures["pose"]["error_ratio"].value == pytest.approx(0.5 / 0.25)
+    assert figures["style"]["error_ratio"].value == 0.0
+    assert figures["pose"]["error_ratio"].details["annotated"] == 4
+    assert figures["pose"]["error_ratio"].details["overall_accuracy"] == 0.75
+    assert figures["pose"]["factor_accuracy"].value == 0.5
+    assert figures["pose"]["factor_accuracy"].n == 2
+
+
+def test_error_ratio_replicates_and_undefined_ratio() -> None:
+    correct = np.random.default_rng(1).random(200) < 0.6
+    names = ["pose", "style"] * 100
+    figures = factors.factor_figures(correct, names, bootstrap=FEW)
+    weights = [figures[f]["error_ratio"].value for f in ("pose", "style")]
+    assert np.mean(weights) == pytest.approx(1.0)
+    for entry in figures.values():
+        assert entry["error_ratio"].low < 1.3
+        assert entry["error_ratio"].low <= entry["error_ratio"].value <= entry["error_ratio"].high
+    perfect = factors.factor_figures(np.ones(4, bool), ["a", "a", "b", "b"])
+    assert np.isnan(perfect["a"]["error_ratio"].value)
+    assert np.isnan(perfect["a"]["error_ratio"].low)
+    with pytest.raises(ClipRobustError, match="annotated"):
+        factors.factor_figures(np.ones(2, bool), ["", "prototype"])
+    assert len(set(factors.IMAGENET_X_FACTORS)) == 16
+
+
+def test_replicates_of_error_ratios_are_those_of_the_annotated_images() -> None:
+    rng = np.random.default_rng(5)
+    correct = rng.random(40) < 0.5
+    names = np.array(["pose", "style", "", "pose"])[rng.integers(4, size=40)]
+    kept = np.flatnonzero(names != "")
+    boot = Bootstrap(replicates=12, samples="net")
+    figures = factors.factor_figures(correct, list(names), bootstrap=boot)
+    wrong, annotated = ~correct[kept], names[kept]
+    for factor, entry in figures.items():
+        want = []
+        for drawn in drawn_rows(boot, len(kept)):
+            mine = annotated[drawn] == factor
+            want.append(wrong[drawn][mine].mean() / wrong[drawn].mean())
+        np.testing.assert_allclose(entry["error_ratio"].replicates, want)
+        rows = np.flatnonzero(annotated == factor)
+        assert entry["error_ratio"].n == entry["factor_accuracy"].n == len(rows)
+        assert entry["error_ratio"].details["factor_accuracy"] == pytest.approx(
+            1.0 - wrong[rows].mean()
+        )
+        inner = boot.subset(kept)
+        resampling = f"{inner.samples}:{boot.plan(len(kept)).digest}"
+        assert entry["error_ratio"].details["resampling"] == resampling
+        own = f"{inner.subset(rows).samples}:{boot.plan(len(rows)).digest}"
+        assert entry["factor_accuracy"].details["resampling"] == own
+    # All annotated: the samples are the data set's own.
+    every = factors.factor_figures(correct, ["pose"] * 40, bootstrap=boot)["pose"]
+    assert every["error_ratio"].details["resampling"] == f"net:{boot.plan(40).digest}"
+    assert every["error_ratio"].value == 1.0
+    with pytest.raises(ClipRobustError, match="3 samples but 2 factor values"):
+        factors.factor_figures(np.ones(3, bool), ["a", "b"])
+
+
+def test_the_line_is_fitted_on_logits() -> None:
+    fleet = np.array([0.3, 0.5, 0.6, 0.7, 0.8])
+    shifted = expit(0.8 * logit(fleet) - 0.5)
+    line = factors.fit_accuracy_line(fleet, shifted)
+    assert (line.slope, line.intercept, line.r_squared) == pytest.approx((0.8, -0.5, 1.0))
+    assert line.predict(0.65) == pytest.approx(expit(0.8 * logit(0.65) - 0.5))
+    noisy = np.clip(shifted + np.array([0.02, -0.03, 0.01, 0.03, -0.02]), 0.01, 0.99)
+    slope, intercept = np.polyfit(logit(fleet), logit(noisy), 1)
+    got = factors.fit_accuracy_line(fleet, noisy)
+    assert (got.slope, got.intercept) == pytest.approx((slope, intercept))
+    assert got.r_squared == pytest.approx(np.corrcoef(logit(fleet), logit(noisy))[0, 1] ** 2)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_model_on_the_line_has_no_effective_robustness(paired: bool) -> None:
+    rng = np.random.default_rng(2)
+    fleet = rng.uniform(0.3, 0.9, size=12)
+    shifted = expit(0.9 * logit(fleet) - 1.0 + 0.05 * rng.normal(size=12))
+    inside = np.arange(1000) < 700
+    expected = float(expit(0.9 * logit(0.7) - 1.0))
+    on_line = np.arange(1000) < round(1000 * expected)
+    figure = factors.effective_robustness(
+        inside, on_line, fleet, shifted, paired=paired, bootstrap=FEW
+    )
+    assert figure.low < 0.0 < figure.high
+    assert abs(figure.value) < 0.03
+    robust = np.arange(1000) < 690
+    above = factors.effective_robustness(
+        inside, robust, fleet, shifted, paired=paired, bootstrap=FEW
+    )
+    assert above.low > 0.1
+    assert above.value == pytest.approx(0.69 - above.details["predicted_accuracy"])
+    assert above.details["fleet"] == 12
+
+
+def test_a_fleet_without_shift_has_a_flat_line() -> None:
+    line = factors.fit_accuracy_line([0.5, 0.6, 0.7], [0.4, 0.4, 0.4])
+    assert line.slope == pytest.approx(0.0, abs=1e-12)
+    assert (line.r_squared, line.n) == (1.0, 3)
+    assert line.predict([0.2, 0.9]).tolist() == pytest.approx([0.4, 0.4])
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_replicates_resample_images_and_fleet(paired: bool) -> None:
+    rng = np.random.default_rng(8)
+    inside, shifted = rng.random(30) < 0.7, rng.random(30 if paired else 20) < 0.5
+    fleet, under = rng.uniform(0.3, 0.9, 6), rng.uniform(0.2, 0.8, 6)
+    boot = Bootstrap(replicates=12, seed=3, samples="net")
+    figure = factors.effective_robustness(
+        inside, shifted, fleet, under, paired=paired, bootstrap=boot
+    )
+    strata = None if paired else np.repeat([0, 1], [30, 20])
+    models = np.random.default_rng([3, 1]).integers(6, size=(12, 6))
+    want = []
+    for drawn, chosen in zip(drawn_rows(boot, 30 if paired else 50, strata), models, strict=True):
+        first = inside[drawn] if paired else inside[drawn[:30]]
+        second = shifted[drawn] if paired else shifted[drawn[30:] - 30]
+        slope, intercept = np.polyfit(logit(fleet[chosen]), logit(under[chosen]), 1)
+        want.append(second.mean() - expit(slope * logit(first.mean()) + intercept))
+    np.testing.assert_allclose(figure.replicates, want, atol=1e-9)
+    assert figure.n == len(shifted)
+    assert figure.details["id_accuracy"] == inside.mean()
+    assert figure.details["shifted_accuracy"] == shifted.mean()
+    slope, intercept = np.polyfit(logit(fleet), logit(under), 1)
+    assert (figure.details["slope"], figure.details["intercept"]) == pytest.approx(
+        (slope, intercept)
+    )
+    assert figure.value == pytest.approx(
+        shifted.mean() - expit(slope * logit(inside.mean()) + intercept)
+    )
+    # The fleet is drawn anew by every run, so that runs are no pairs.
+    assert "resampling" not in figure.details
+
+
+def test_replicates_without_an_id_error_count_half_a_sample() -> None:
+    inside, fleet = np.array([True, True, False]), np.array([0.4, 0.6, 0.8])
+    boot = Bootstrap(replicates=40)
+    figure = factors.effective_robustness(inside, inside, fleet, fleet, paired=True, bootstrap=boot)
+    assert np.isfinite(figure.replicates).mean() > 0.8
+    shares = inside[drawn_rows(boot, 3)].mean(axis=1)
+    drawn = np.array(figure.replicates)
+    # A fleet on the diagonal predicts the ID accuracy itself.
+    assert np.nanmax(drawn[shares == 1.0]) == pytest.approx(0.5 / 3)
+    assert np.nanmin(drawn[shares == 1.0]) == pytest.approx(0.5 / 3)
+    assert np.nanmax(drawn[shares == 0.0]) == pytest.approx(-0.5 / 3)
+
+
+def test_fleets_without_a_line_are_refused() -> None:
+    with pytest.raises(ClipRobustError, match="at least 3"):
+        factors.fit_accuracy_line([0.5, 0.6], [0.4, 0.5])
+    for edge in (0.0, 1.0):
+        with pytest.raises(ClipRobustError, match=f"strictly between 0 and 1, got {edge}"):
+            factors.fit_accuracy_line([0.5, 0.6, edge], [0.4, 0.5, 0.6])
+        with pytest.raises(ClipRobustError, match="strictly between"):
+            factors.fit_accuracy_line([0.4, 0.5, 0.6], [0.5, 0.6, edge])
+    with pytest.raises(ClipRobustError, match=r"fleet: .* 3 and 4 samples"):
+        factors.fit_accuracy_line([0.4, 0.5, 0.6], [0.4, 0.5, 0.6, 0.7])
+    with pytest.raises(ClipRobustError, match="same ID accuracy"):
+        factors.fit_accuracy_line([0.5, 0.5, 0.5], [0.4, 0.5, 0.6])
+    with pytest.raises(ClipRobustError, match="no logit"):
+        factors.effective_robustness(
+            np.ones(3, bool), np.ones(3, bool), [0.5, 0.6, 0.7], [0.4, 0.5, 0.6]
+        )
+    with pytest.raises(ClipRobustError, match="ID accuracy is 0 exactly"):
+        factors.effective_robustness(
+            np.zeros(3, bool), np.ones(3, bool), [0.5, 0.6, 0.7], [0.4, 0.5, 0.6]
+        )

@@ -1,0 +1,103 @@
+"""Prompt sensitivity: by hand, and replicates by loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import drawn_rows
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.properties import prompts
+
+FEW = Bootstrap(replicates=200)
+
+
+def test_prompt_figures_by_hand() -> None:
+    correct = np.array(
+        [[True, True, False, False], [True, False, False, False], [True, True, True, False]]
+    )
+    ensemble = np.array([True, True, True, True])
+    figures = prompts.prompt_figures(correct, ["a", "b", "c"], ensemble, bootstrap=FEW)
+    assert {name: figure.value for name, figure in figures.items()} == pytest.approx(
+        {
+            "prompt_mean_accuracy": 0.5,
+            "prompt_worst_accuracy": 0.25,
+            "prompt_best_accuracy": 0.75,
+            "prompt_accuracy_spread": 0.5,
+            "prompt_accuracy_std": np.std([0.5, 0.25, 0.75]),
+            "prompt_ensemble_accuracy": 1.0,
+            "prompt_ensemble_gain": 0.5,
+        }
+    )
+    assert figures["prompt_worst_accuracy"].details["template"] == "b"
+    assert set(figures) <= set(METRICS)
+    assert figures["prompt_best_accuracy"].details["template"] == "c"
+    assert figures["prompt_mean_accuracy"].details["templates"] == [
+        {"template": "a", "accuracy": 0.5},
+        {"template": "b", "accuracy": 0.25},
+        {"template": "c", "accuracy": 0.75},
+    ]
+    biased = {name for name, figure in figures.items() if "basic" in figure.method}
+    assert biased == {
+        "prompt_worst_accuracy",
+        "prompt_best_accuracy",
+        "prompt_accuracy_spread",
+        "prompt_accuracy_std",
+    }
+    with pytest.raises(ClipRobustError, match="2 templates"):
+        prompts.prompt_figures(correct, ["a", "b"], ensemble)
+
+
+def test_equal_templates_have_no_spread_but_no_certainty_either() -> None:
+    row = np.random.default_rng(0).random(50) < 0.5
+    figures = prompts.prompt_figures(np.stack([row, row]), ["a", "a"], row, bootstrap=FEW)
+    assert figures["prompt_accuracy_spread"].value == 0.0
+    assert figures["prompt_accuracy_spread"].high > 0.0
+    assert figures["prompt_ensemble_gain"].low < 0.0 < figures["prompt_ensemble_gain"].high
+    # What cannot be negative has no rule of three but Wilson's interval.
+    assert figures["prompt_accuracy_spread"].low == 0.0
+    assert figures["prompt_accuracy_spread"].method.startswith("Wilson")
+    assert figures["prompt_ensemble_gain"].method.startswith("rule of three")
+
+
+def test_replicates_are_the_metrics_of_the_drawn_samples() -> None:
+    rng = np.random.default_rng(4)
+    correct, joint = rng.random((3, 40)) < 0.6, rng.random(40) < 0.7
+    boot = Bootstrap(replicates=15)
+    figures = prompts.prompt_figures(correct, ["a", "b", "c"], joint, bootstrap=boot)
+    for number, drawn in enumerate(drawn_rows(boot, 40)):
+        means, whole = correct[:, drawn].mean(axis=1), joint[drawn].mean()
+        want = {
+            "prompt_mean_accuracy": means.mean(),
+            "prompt_worst_accuracy": means.min(),
+            "prompt_best_accuracy": means.max(),
+            "prompt_accuracy_spread": means.max() - means.min(),
+            "prompt_accuracy_std": means.std(),
+            "prompt_ensemble_accuracy": whole,
+            "prompt_ensemble_gain": whole - means.mean(),
+        }
+        have = {name: figure.replicates[number] for name, figure in figures.items()}
+        assert have == pytest.approx(want)
+    assert {figure.n for figure in figures.values()} == {40}
+
+
+def test_a_gain_can_be_a_loss() -> None:
+    correct = np.ones((2, 20), bool)
+    figures = prompts.prompt_figures(correct, ["a", "b"], ~correct[0], bootstrap=FEW)
+    assert figures["prompt_ensemble_gain"].value == figures["prompt_ensemble_gain"].low == -1.0
+
+
+@pytest.mark.parametrize(
+    ("correct", "words"),
+    [
+        (np.ones((2, 4)), "booleans of shape .* float64"),
+        (np.ones(2, bool), r"bool of shape \(2,\)"),
+        (np.ones((3, 4), bool), "2 templates"),
+        (np.ones((2, 5), bool), "5 and 4 samples"),
+    ],
+)
+def test_answers_of_another_shape_are_refused(correct: np.ndarray, words: str) -> None:
+    with pytest.raises(ClipRobustError, match=words):
+        prompts.prompt_figures(correct, ["a", "b"], np.ones(4, bool))
