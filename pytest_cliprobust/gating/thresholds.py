@@ -397,7 +397,7 @@ class Policy:
         """Return the confidence of each interval when ``comparisons`` bounds are checked in a run."""
         if self.family_wise_error_rate is None:
             return self.confidence
-        from pytest_cliprobust.figures.statistics import comparison_confidence
+        from pytest_cliprobust.figures.levels import comparison_confidence
 
         return comparison_confidence(self.family_wise_error_rate, max(1, comparisons))
 
@@ -1305,7 +1305,7 @@ def record(
     unknown = [name for name in generic if name not in (*FIELDS, "severity") or name == "metric"]
     if unknown:
         raise ClipRobustError(f"a recorded rule cannot leave {unknown[0]!r} open")
-    from pytest_cliprobust.figures.statistics import interval_at
+    from pytest_cliprobust.figures.levels import interval_at
 
     path = Path(path)
     shown = _shown(path)

@@ -16,13 +16,10 @@ from typing import Any, Literal, cast, get_args
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.figure import Figure, json_number
+from pytest_cliprobust.figures.intervals import Interval, samples_needed
+from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.figures.statistics import (
-    Interval,
-    difference_interval,
-    interval_at,
-    samples_needed,
-)
+from pytest_cliprobust.figures.paired import difference_interval
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.thresholds import Policy, Rule, baseline_key
 

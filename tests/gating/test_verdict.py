@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures import statistics
+from pytest_cliprobust.figures import intervals, levels, resampling
 from pytest_cliprobust.figures.figure import Figure, Measurement
 from pytest_cliprobust.gating.thresholds import Policy, Rule, parse_thresholds
 from pytest_cliprobust.gating.verdict import Verdict, failure_message, format_value, judge
@@ -80,7 +80,7 @@ def test_min_mirrors_max(value: float, below: float, above: float, bound: float)
 def test_the_policy_says_what_undecided_counts_as(policy: str) -> None:
     verdict = judge(measure(0.5, 0.4, 0.6), rule(max=0.55), Policy(policy))  # type: ignore[arg-type]
     assert (verdict.status, verdict.outcome) == ("inconclusive", policy)
-    assert verdict.samples_needed == statistics.samples_needed(0.5, 0.4, 0.6, 400, 0.55, power=0.8)
+    assert verdict.samples_needed == intervals.samples_needed(0.5, 0.4, 0.6, 400, 0.55, power=0.8)
     assert f"counts this as a {policy}".replace("fail", "failure").replace("warn", "warning") in (
         failure_message(verdict, measure(0.5, 0.4, 0.6))
     )
@@ -135,19 +135,19 @@ def test_without_a_bound() -> None:
 
 def test_the_level_of_the_policy_is_used() -> None:
     hits = np.arange(400) < 300
-    figure = statistics.proportion("accuracy", hits, replicates=0)
+    figure = resampling.proportion("accuracy", hits, replicates=0)
     measurement = Measurement("corruption", "reference", "clean", figure)
     text = 'schema = 1\n[[threshold]]\nmetric = "accuracy"\nmin = 0.70\n'
     bound = parse_thresholds(text).rules[0]
     assert judge(measurement, bound, Policy(confidence=0.95)).status == "pass"
     wide = judge(measurement, bound, Policy(confidence=0.999))
     assert wide.status == "inconclusive"
-    assert wide.low == statistics.wilson(300, 400, 0.999).low
+    assert wide.low == intervals.wilson(300, 400, 0.999).low
     family = Policy(family_wise_error_rate=0.05)
     assert judge(measurement, bound, family).status == "pass"
     many = judge(measurement, bound, family, comparisons=50)
     assert many.status == "inconclusive"
-    assert many.confidence == pytest.approx(statistics.comparison_confidence(0.05, 50))
+    assert many.confidence == pytest.approx(levels.comparison_confidence(0.05, 50))
     assert "99.8975% interval" in failure_message(many, measurement)
 
 
@@ -181,7 +181,7 @@ def runs() -> tuple[Measurement, Measurement]:
     before = generator.uniform(size=2000) < 0.7
     after = before & (generator.uniform(size=2000) < 0.97)
     first, second = (
-        statistics.proportion("accuracy", hits, samples="ids") for hits in (before, after)
+        resampling.proportion("accuracy", hits, samples="ids") for hits in (before, after)
     )
     return (
         Measurement("corruption", "v1", "clean", first),
