@@ -281,7 +281,7 @@ def _load_definitions(paths: Sequence[Path]) -> None:
     import importlib.util
 
     from pytest_cliprobust.errors import brief
-    from pytest_cliprobust.gating.thresholds import load_thresholds
+    from pytest_cliprobust.gating.reading import load_thresholds
 
     for path in paths:
         if path.suffix == ".toml":

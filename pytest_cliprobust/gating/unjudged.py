@@ -1,15 +1,13 @@
-"""Which bounds of the threshold file this run did not judge, and why; some of them fail the run."""
+"""Which bounds of the threshold file a run did not judge, and why; some of them fail the run."""
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pytest_cliprobust.gating.thresholds import Rule
-    from pytest_cliprobust.plugin import Session
+from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.rules import Rule, matches_any
+from pytest_cliprobust.gating.thresholds import ThresholdFile
 
 
 @dataclass
@@ -36,63 +34,69 @@ class Unjudged:
     other_data: int = 0
 
 
-def unjudged(session: Session) -> Unjudged:
-    """Return the bounds that this run did not judge; none for a run of chosen tests only."""
+def find_unjudged(
+    thresholds: ThresholdFile,
+    *,
+    used: Iterable[str],
+    suites_run: Iterable[str],
+    suites_broken: Iterable[str] = (),
+    suites_skipped: Iterable[str] = (),
+    models: Iterable[str],
+    measured_datasets: Iterable[str] = (),
+    replaced_data: bool = False,
+) -> Unjudged:
+    """Return the bounds that a run did not judge.
+
+    A bound is counted under the first of these that holds: its model is not under test, its data was
+    replaced, its suite was not run, broke off, was skipped; else it is unused.
+
+    Args:
+        thresholds: the file; the uses of other processes are added to its own.
+        used: ids of the rules that judged or were looked up, in whatever process.
+        suites_run: suites of which any test was selected, whatever came of it.
+        suites_broken: suites of which a test broke off without a figure.
+        suites_skipped: suites of which a test was skipped or could not run here.
+        models: the models under test.
+        measured_datasets: the data sets of the run's figures.
+        replaced_data: whether the user's data took the place of the embedded benchmark's.
+
+    Raises:
+        ClipRobustError: a used rule is not in the file: it changed during the run.
+    """
+    thresholds.merge_uses(used)
+    run, broken, skipped = set(suites_run), set(suites_broken), set(suites_skipped)
+    tested, measured = set(models), set(measured_datasets)
     result = Unjudged()
-    thresholds = session.thresholds
-    if thresholds is None or is_partial(session):
-        return result
-    for record in session.records:
-        thresholds.merge_uses([name for name in (record["rule"],) if name])
-        thresholds.merge_uses(record.get("also_used", ()))
-    skipped = {entry["suite"] for entry in session.not_run}
-    measured = {str(record["dataset"]) for record in session.records}
     for rule in thresholds.unused():
         suites = rule.selectors.get("suite", ())
-        if not _meets(rule.selectors.get("model", ()), session.config.models):
+        if not matches_any(rule.selectors.get("model", ()), tested):
             result.other_models += 1
-        elif session.config.data != "embedded" and not _meets(
-            rule.selectors.get("dataset", ()), measured
-        ):
+        elif replaced_data and not matches_any(rule.selectors.get("dataset", ()), measured):
             result.other_data += 1
-        elif not _meets(suites, session.suites):
+        elif not matches_any(suites, run):
             name = " or ".join(suites)
             result.other_suites[name] = result.other_suites.get(name, 0) + 1
-        elif _meets(suites, session.broken):
+        elif matches_any(suites, broken):
             result.broken.append(rule)
-        elif _meets(suites, skipped):
+        elif matches_any(suites, skipped):
             result.skipped.append(rule)
         else:
             result.unused.append(rule)
     return result
 
 
-def fails(session: Session, found: Unjudged) -> bool:
-    """Return whether bounds of skipped tests fail this run."""
-    policy = session.thresholds.policy if session.thresholds else None
-    return bool(found.skipped and policy and policy.skipped == "fail")
+def fails(found: Unjudged, policy: Policy) -> bool:
+    """Return whether bounds of skipped tests fail the run."""
+    return bool(found.skipped) and policy.skipped == "fail"
 
 
 def lines(found: Unjudged) -> list[tuple[str, str]]:
     """Return (level, text) lines: what a reader of the summary must know of bounds not judged."""
-    told = [
-        ("error", f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not measured: skipped")
-        for rule in found.skipped
-    ]
+    told = [("error", f"{_bound(rule)} was not measured: skipped") for rule in found.skipped]
     told += [
-        (
-            "error",
-            f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not measured: a test broke off",
-        )
-        for rule in found.broken
+        ("error", f"{_bound(rule)} was not measured: a test broke off") for rule in found.broken
     ]
-    told += [
-        (
-            "warning",
-            f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not used by any test",
-        )
-        for rule in found.unused
-    ]
+    told += [("warning", f"{_bound(rule)} was not used by any test") for rule in found.unused]
     if found.other_suites:
         count = sum(found.other_suites.values())
         names = ", ".join(found.other_suites)
@@ -109,21 +113,5 @@ def counted(number: int) -> str:
     return "1 bound is" if number == 1 else f"{number} bounds are"
 
 
-def is_partial(session: Session) -> bool:
-    """Return whether only some of the tests ran: bounds that are left over are no news then."""
-    option = session.pytest_config.option
-    return bool(
-        session.interrupted
-        or option.collectonly
-        or option.keyword
-        or option.markexpr
-        or option.deselect
-        or getattr(option, "lf", False)
-        or any("::" in argument for argument in session.pytest_config.args)
-    )
-
-
-def _meets(patterns: Iterable[str], names: Iterable[str]) -> bool:
-    """Return whether any name matches any pattern; no pattern at all matches everything."""
-    patterns = tuple(patterns)
-    return not patterns or any(fnmatch.fnmatchcase(n, p) for n in names for p in patterns)
+def _bound(rule: Rule) -> str:
+    return f"{rule.where}: bound {rule.bound_text()} [{rule.id}]"

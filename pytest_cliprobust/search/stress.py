@@ -183,13 +183,12 @@ def worst_case_drop(
 
     def explain(verdict: Verdict) -> Evidence:
         worst = ("worst", f"{_drop_text(drop)} at {_settings(found.worst.parameters)}")
-        limit = _absolute(verdict, "max")
-        if limit is None or verdict.status != "fail":
+        if verdict.kind != "max" or verdict.limit is None or verdict.status != "fail":
             return _evidence(confirm, found.worst.parameters, (worst,))
         shrunk = worst_case(
             perturbation,
             confirm.minus(verdict.confidence),
-            -limit,
+            -verdict.limit,
             seed=clip.config.seed,
             max_examples=max(examples // 2, 1),
             max_evaluations=2 * examples,
@@ -410,12 +409,6 @@ def _digest(array: npt.NDArray[Any]) -> str:
 
 
 # --- Evidence --------------------------------------------------------------------------------------
-
-
-def _absolute(verdict: Verdict, kind: str) -> float | None:
-    """Return the bound that was broken, if it is one of that kind."""
-    key, _, number = verdict.bound.partition(" ")
-    return float(number) if key == kind else None
 
 
 def _settings(parameters: Parameters) -> str:

@@ -346,11 +346,11 @@ def test_the_table_of_metrics_is_complete_and_consistent() -> None:
 
 
 def test_the_table_agrees_with_the_threshold_vocabulary() -> None:
-    from pytest_cliprobust.gating import thresholds
+    from pytest_cliprobust.gating import vocabulary
 
     for name, metric in METRICS.items():
         try:
-            info = thresholds.metric_info(name)
+            info = vocabulary.metric_named(name)
         except ClipRobustError:
             pytest.fail(f"thresholds do not know {name!r}")
         assert info.higher_is_better is metric.higher_is_better, name
