@@ -130,38 +130,45 @@ def _knows(vocabulary: tuple[str, ...], pattern: str) -> bool:
 
 
 def _check_names(rule: Rule, known: Known) -> None:
-    own = _is_for_another_suite(rule, known)
+    elsewhere = _is_for_other_suites(rule, known)
     for name, patterns in rule.selectors.items():
-        if name not in known.names or (own and name not in ("model", "profile")):
+        vocabulary = known.names.get(name)
+        # What other suites measure, and on what, is not known here.
+        if vocabulary is None or (elsewhere and name in ("metric", "dataset", "perturbation")):
             continue
         for pattern in patterns:
-            if not _knows(known.names[name], pattern):
-                raise _unknown(rule, name, pattern, known.names[name])
+            if _knows(vocabulary, pattern):
+                continue
+            if name != "suite" or slip_of(pattern, vocabulary):
+                raise _unknown(rule, name, pattern, vocabulary)
 
 
 def _unknown(rule: Rule, name: str, pattern: str, known: tuple[str, ...]) -> ClipRobustError:
     exact = literal(pattern)
-    listed = f" Known: {', '.join(known)}" if len(known) <= _LISTED else ""
+    meant = slip_of(pattern, known) if name == "suite" else None
+    hint = f" Did you mean {meant!r}?" if meant else ""
+    if not hint and exact is not None:
+        hint = did_you_mean(exact, known)
+    if not hint and len(known) <= _LISTED:
+        hint = f" Known: {', '.join(known)}"
     if exact is None:
-        meant = slip_of(pattern, known) if name == "suite" else None
-        hint = f" Did you mean {meant!r}?" if meant else listed
         text = f"{name} {pattern!r} matches no known {name}.{hint}"
     else:
-        text = f"unknown {name} {exact!r}.{did_you_mean(exact, known) or listed}"
+        text = f"unknown {name} {exact!r}.{hint}"
     return ClipRobustError(f"{rule.where_of(name)}: {text}")
 
 
-def _is_for_another_suite(rule: Rule, known: Known) -> bool:
-    """Whether the rule is for suites that are not part of this run, and not for a misspelt one."""
+def _is_for_other_suites(rule: Rule, known: Known) -> bool:
+    """Whether none of the suites that the rule names is part of this run."""
     suites, patterns = known.names.get("suite"), rule.selectors.get("suite")
-    if suites is None or patterns is None:
-        return False
-    return not any(_knows(suites, p) or slip_of(p, suites) for p in patterns)
+    return (
+        suites is not None and patterns is not None and not any(_knows(suites, p) for p in patterns)
+    )
 
 
 def _check_suite_measures(rule: Rule, known: Known) -> None:
     """A metric that the selected suites do not measure is never looked up."""
-    if not known.metrics_of or _is_for_another_suite(rule, known):
+    if not known.metrics_of or _is_for_other_suites(rule, known):
         return
     suites = [s for s in known.metrics_of if matches(rule.selectors.get("suite", ()), s)]
     if any(

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures import statistics as s
-from pytest_cliprobust.figures.figure import Figure, Measurement
+from pytest_cliprobust.figures.figure import Figure
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -366,17 +366,16 @@ def test_interval_at_other_levels() -> None:
     assert math.isnan(s.interval_at(dataclasses.replace(bare, value=math.nan), 0.99).low)
 
 
-def test_figures_and_measurements_survive_json() -> None:
+def test_figures_survive_json() -> None:
     import json
 
     figure = s.bootstrap(np.mean, [1.0, 2.0, 4.0], replicates=10, samples="x").figure("nll")
     for value in (figure, dataclasses.replace(figure, value=math.inf)):
-        measurement = Measurement("s", "m", "d", value, "fog_3d", 3)
-        text = json.dumps(measurement.as_dict(replicates=True), allow_nan=False)
-        back = Measurement.from_dict(json.loads(text))
-        assert back == measurement
-        assert back.figure.replicates == value.replicates
-        assert back.figure.details == value.details
+        text = json.dumps(value.as_dict(replicates=True), allow_nan=False)
+        back = Figure.from_dict(json.loads(text))
+        assert back == value
+        assert back.replicates == value.replicates
+        assert back.details == value.details
     assert "replicates" not in figure.as_dict()
 
 
@@ -596,7 +595,7 @@ def test_samples_needed_decides_as_often_as_it_says() -> None:
 
 def test_no_torch_is_imported() -> None:
     code = (
-        "import sys, pytest_cliprobust.figures.statistics, pytest_cliprobust.gating.thresholds, "
-        "pytest_cliprobust.gating.verdict; sys.exit('torch' in sys.modules)"
+        "import sys, pytest_cliprobust.figures.statistics, pytest_cliprobust.gating.recording, "
+        "pytest_cliprobust.gating.message; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
