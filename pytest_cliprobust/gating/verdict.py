@@ -15,7 +15,6 @@ from typing import Any, Literal, cast, get_args
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.figure import Figure, json_number
-from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.statistics import (
     Interval,
     difference_interval,
@@ -26,6 +25,7 @@ from pytest_cliprobust.gating.baseline import baseline_key
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, Kind, Rule
+from pytest_cliprobust.gating.vocabulary import metric_range
 from pytest_cliprobust.gating.words import format_value, rounded_up
 
 Status = Literal["pass", "fail", "inconclusive", "unbounded"]
@@ -326,9 +326,7 @@ def _no_baseline(measurement: Measurement, policy: Policy, given: bool) -> str:
 
 def _widened(interval: Interval, floor: float, metric: str = "") -> Interval:
     """Return the interval with numerical noise at both ends, but inside the metric's range."""
-    known = METRICS.get(metric)
-    least = -math.inf if known is None or known.low is None else known.low
-    most = math.inf if known is None or known.high is None else known.high
+    least, most = metric_range(metric)
     return Interval(
         min(interval.low, max(interval.low - floor, least)),
         max(interval.high, min(interval.high + floor, most)),

@@ -6,6 +6,7 @@ The one place of gating that reads the table of metrics.
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,20 +33,33 @@ def known_metrics() -> tuple[str, ...]:
     return tuple(METRICS)
 
 
+def _find_metric(name: str) -> Metric | None:
+    # An exact name comes before a family that takes it in.
+    found = {known: m for known, m in METRICS.items() if fnmatch.fnmatchcase(name, known)}
+    return found.get(name, next(iter(found.values()), None))
+
+
 def metric_named(name: str) -> Metric:
     """Return what gating has to know of a metric: its direction and its range.
 
     Raises:
         ClipRobustError: the metric is unknown.
     """
-    # An exact name comes before a family that takes it in.
-    found = {known: m for known, m in METRICS.items() if fnmatch.fnmatchcase(name, known)}
-    if found:
-        return found.get(name, next(iter(found.values())))
+    metric = _find_metric(name)
+    if metric is not None:
+        return metric
     raise ClipRobustError(
         f"unknown metric {name!r}.{did_you_mean(name, METRICS)} A metric of your own is made known by "
         "register_metric; see docs/thresholds.md"
     )
+
+
+def metric_range(name: str) -> tuple[float, float]:
+    """Return the values that a metric cannot leave; infinite where it can, or is unknown."""
+    metric = _find_metric(name)
+    low = None if metric is None else metric.low
+    high = None if metric is None else metric.high
+    return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def direction(name: str) -> Direction:

@@ -557,8 +557,8 @@ def as_rows(group: list[Measurement], draw: Callable[[Any], Any]) -> str:
         pairs.append(draw(st.sampled_from(bounds_for(measurement))))
         rows.append("{" + ", ".join(draw(st.permutations(pairs))) + "}")
     comment = draw(st.sampled_from(["", " # c", "  # measured 1 [0, 2], n = 3"]))
-    between = draw(st.sampled_from([", ", f",{comment}\n  ", f"{comment}\n  ,\n"]))
-    ends = draw(
+    between: str = draw(st.sampled_from([", ", f",{comment}\n  ", f"{comment}\n  ,\n"]))
+    ends: str = draw(
         st.sampled_from(["[{}]", f"[\n  {{}},{comment}\n]", f"[\n{{}}{comment}\n\n # c\n]"])
     )
     return (

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures import statistics
+from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.message import failure_message
 from pytest_cliprobust.gating.policy import Inconclusive, Policy
@@ -258,22 +259,66 @@ def test_the_worst_of_several_bounds_counts() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "verdict",
-    [
-        judge(measure(0.5, 0.4, 0.6), rule(max=0.55), WARN),
-        judge(measure(0.5, 0.4, 0.6), rule(max=0.1), WARN),
-        judge(measure(0.5, 0.4, 0.6), None, WARN),
-    ],
-)
+VERDICTS = [
+    judge(measure(0.5, 0.4, 0.6), rule(max=0.55), WARN),
+    judge(measure(0.5, 0.4, 0.6), rule(max=0.1), WARN),
+    judge(measure(0.5, 0.4, 0.6), rule(min=0.1), WARN),
+    judge(measure(0.5, 0.4, 0.6), rule(max_increase=0.1), WARN),
+    judge(measure(0.5, 0.4, 0.6), None, WARN),
+    judge(measure(math.nan, 0.0, 1.0), rule(max=1.0), WARN),
+    judge(None, rule(max_decrease=0.5), WARN, key="calibration/ece"),
+]
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
 def test_json_round_trip(verdict: Verdict) -> None:
-    assert Verdict.from_dict(json.loads(json.dumps(verdict.as_dict(), allow_nan=False))) == verdict
+    data = json.loads(json.dumps(verdict.as_dict(), allow_nan=False))
+    back = Verdict.from_dict(data)
+    # Not-a-number is never equal to itself; as data it is.
+    assert back.as_dict() == data == verdict.as_dict()
+    assert (back.kind, back.limit, back.bound) == (verdict.kind, verdict.limit, verdict.bound)
+    assert data["bound"] == verdict.bound
+    if not math.isnan(verdict.value):
+        assert back == verdict
 
 
-def test_json_keeps_what_is_not_finite_and_rejects_nonsense() -> None:
-    verdict = judge(measure(math.nan, 0.0, 1.0), rule(max=1.0), WARN)
-    back = Verdict.from_dict(json.loads(json.dumps(verdict.as_dict(), allow_nan=False)))
+def test_json_keeps_what_is_not_finite() -> None:
+    back = Verdict.from_dict(json.loads(json.dumps(VERDICTS[5].as_dict(), allow_nan=False)))
     assert math.isnan(back.value)
-    assert back.explanation == verdict.explanation
-    with pytest.raises(ValueError, match="unknown status"):
-        Verdict.from_dict({**verdict.as_dict(), "status": "green"})
+    assert (back.missed_by, back.samples_needed) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("status", "green"), ("outcome", "inconclusive"), ("kind", "maximum")]
+)
+def test_json_of_something_else_is_refused(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown {name}.* '{value}'"):
+        Verdict.from_dict({**VERDICTS[0].as_dict(), name: value})
+
+
+def test_the_deciding_bound_has_a_kind_and_a_limit() -> None:
+    exact = judge(measure(0.5, 0.4, 0.6), rule(max=1 / 3), WARN)
+    assert (exact.kind, exact.limit, exact.bound) == ("max", 1 / 3, "max 0.333333333333")
+    assert not exact.on_change
+    change = judge(measure(0.5, 0.4, 0.6), rule(max_increase=0.1), WARN)
+    assert (change.kind, change.limit, change.on_change) == ("max_increase", 0.1, True)
+    # Of several bounds that a figure without statistics breaks all, the first is named.
+    broken = judge(measure(math.nan, 0.0, 1.0), rule(max=1.0, min=0.5), WARN)
+    assert (broken.kind, broken.limit, broken.where) == ("min", 0.5, "t.toml:5")
+
+
+def test_a_noise_floor_ends_at_the_range_of_the_metric() -> None:
+    """What no figure can reach must not put one in doubt that is as good as it can be."""
+
+    def of(metric: str, value: float, low: float, high: float, bound: str) -> str:
+        figure = Figure(metric, value, low, high, 100).measured_on(condition())
+        text = f'schema = 1\n[[threshold]]\nmetric = "{metric}"\n{bound}\n'
+        found = parse_thresholds(text).rules[0]
+        return judge(Measurement("s", "m", figure), found, WARN, noise_floor=0.01).status
+
+    assert of("ece", 0.0, 0.0, 0.1, "min = 0.0\nmax = 0.5") == "pass"
+    assert of("accuracy", 1.0, 0.9, 1.0, "min = 0.5\nmax = 1.0") == "pass"
+    assert of("accuracy", 0.995, 0.9, 0.995, "min = 0.5\nmax = 0.999") == "inconclusive"
+    assert of("nll", 1.0, 0.9, 1.0, "max = 1.005") == "inconclusive"
+    # A figure outside of the range keeps its own interval.
+    assert of("accuracy", 1.2, 1.1, 1.3, "min = 1.0\nmax = 1.3") == "pass"

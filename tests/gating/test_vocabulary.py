@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.gating import vocabulary
 from pytest_cliprobust.gating.reading import parse_thresholds
-from pytest_cliprobust.gating.vocabulary import direction, known_metrics, slip_of
+from pytest_cliprobust.gating.vocabulary import direction, known_metrics, metric_range, slip_of
 
 VOCABULARIES: dict[str, Any] = {
     "known_suites": ["calibration", "ood"],
@@ -91,6 +92,11 @@ def test_a_family_is_known_by_its_glob(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     monkeypatch.setattr(vocabulary, "METRICS", {**METRICS, **own})
     assert (direction("my_recall_at_3"), direction("my_own")) == ("higher", "lower")
+    own["my_*"] = Metric("my_*", True, "a family", low=-2.0, high=None)
+    monkeypatch.setattr(vocabulary, "METRICS", {**METRICS, **own})
+    assert metric_range("my_recall_at_3") == (-2.0, math.inf)
+    assert metric_range("my_own") == metric_range("accuracy") == (0.0, 1.0)
+    assert metric_range("unknown") == metric_range("relative_ce") == (-math.inf, math.inf)
     assert {"my_*", "my_own", "accuracy"} <= set(known_metrics())
     parse_thresholds(HEAD + '[[threshold]]\nmetric = "my_recall_at_3"\nmin = 0.5\n')
     assert "my_recall_at_3 is better when higher" in complaint(
