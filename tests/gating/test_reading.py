@@ -181,7 +181,11 @@ def test_a_mistake_in_a_named_perturbation_has_its_line(old: str, new: str, mess
         ("RandomPosterize", "RandomPosterise", "toml:2: kornia *Did you mean 'RandomPosterize'"),
         ("bits =", "bit =", "toml:2: *no parameter 'bit'.*'bits'"),
         ("degrees = [20, 20]", 'degrees = "x"', "toml:7: *refused by kornia"),
-        ('name = "turn"', 'name = "gaussian_noise"', "toml:7: *'gaussian_noise' exists already"),
+        (
+            'name = "turn"',
+            'name = "gaussian_noise"',
+            "toml:7: *'gaussian_noise' is registered already",
+        ),
     ],
 )
 def test_what_kornia_does_not_know_is_one_line(old: str, new: str, message: str) -> None:

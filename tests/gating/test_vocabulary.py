@@ -10,7 +10,6 @@ from gating_helpers import HEAD, RULE, complaint, measure
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.metrics import METRICS, Metric
-from pytest_cliprobust.gating import vocabulary
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.vocabulary import direction, known_metrics, metric_range, slip_of
 
@@ -85,23 +84,22 @@ def test_directions() -> None:
         direction("acuracy")
 
 
-def test_a_family_is_known_by_its_glob(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = {
-        "my_*": Metric("my_*", True, "a family"),
-        "my_own": Metric("my_own", False, "one that is not as its family"),
-    }
-    monkeypatch.setattr(vocabulary, "METRICS", {**METRICS, **own})
-    assert (direction("my_recall_at_3"), direction("my_own")) == ("higher", "lower")
-    own["my_*"] = Metric("my_*", True, "a family", low=-2.0, high=None)
-    monkeypatch.setattr(vocabulary, "METRICS", {**METRICS, **own})
-    assert metric_range("my_recall_at_3") == (-2.0, math.inf)
-    assert metric_range("my_own") == metric_range("accuracy") == (0.0, 1.0)
-    assert metric_range("unknown") == metric_range("relative_ce") == (-math.inf, math.inf)
-    assert {"my_*", "my_own", "accuracy"} <= set(known_metrics())
-    parse_thresholds(HEAD + '[[threshold]]\nmetric = "my_recall_at_3"\nmin = 0.5\n')
-    assert "my_recall_at_3 is better when higher" in complaint(
-        HEAD + '[[threshold]]\nmetric = "my_recall_at_3"\nmax = 0.5\n'
-    )
+def test_a_family_is_known_by_its_glob() -> None:
+    with METRICS.preserved():
+        for metric in (
+            Metric("my_*", True, "a family", low=-2.0, high=None),
+            Metric("my_own", False, "one that is not as its family"),
+        ):
+            METRICS.add(metric.name, metric, module=__name__)
+        assert (direction("my_recall_at_3"), direction("my_own")) == ("higher", "lower")
+        assert metric_range("my_recall_at_3") == (-2.0, math.inf)
+        assert metric_range("my_own") == metric_range("accuracy") == (0.0, 1.0)
+        assert metric_range("unknown") == metric_range("relative_ce") == (-math.inf, math.inf)
+        assert {"my_*", "my_own", "accuracy"} <= set(known_metrics())
+        parse_thresholds(HEAD + '[[threshold]]\nmetric = "my_recall_at_3"\nmin = 0.5\n')
+        assert "my_recall_at_3 is better when higher" in complaint(
+            HEAD + '[[threshold]]\nmetric = "my_recall_at_3"\nmax = 0.5\n'
+        )
 
 
 def test_a_rule_for_a_suite_that_is_not_there_is_no_error() -> None:
