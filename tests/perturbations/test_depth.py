@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import weakref
 from functools import lru_cache
@@ -244,6 +245,39 @@ def test_focus_mixes_the_blurs_of_a_layer_by_squares() -> None:
     share = (depth[0, 0, 1:28, 0] - 1) / (maps.quantiles(depth, [1 / 8]).item() - 1)
     first, second = 1 - share**2, 1 - (1 - share) ** 2
     torch.testing.assert_close(contrast, first / (first + second), rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "aperture", "layer_in_focus"), [("near_focus", 8.0, 0), ("far_focus", 4.0, 7)]
+)
+def test_focus_mixes_in_every_layer(name: str, aperture: float, layer_in_focus: int) -> None:
+    # A grating along the rows, each row at a depth of its own. A blur leaves a share of its contrast, and
+    # a mix of two blurs the mix of their shares: within a layer contrast is linear in the weight.
+    size = 480
+    grating = 0.5 + 0.4 * torch.cos(torch.arange(size, dtype=torch.float64) * (2 * math.pi / 40))
+    images = grating.expand(1, 3, size, size)
+    # Inverse depth is even, so that the circles of confusion of all boundaries differ.
+    depth = 1 / torch.linspace(1, 0.3, size, dtype=torch.float64).view(1, 1, -1, 1)
+    depth = depth.expand(1, 1, size, size)
+    seen = registry.get(name)(images, aperture=aperture, depth=depth)[0, 0]
+    contrast = (seen[:, 80:400] @ (grating[80:400] - 0.5)) / (0.16 * 160)
+    rows = depth[0, 0, :, 0]
+    bounds = maps.quantiles(depth, [i / 8 for i in range(9)]).flatten()
+    bounds[0], bounds[-1] = rows[0], rows[-1]
+    ends: list[float] = []
+    for layer, (near, far) in enumerate(itertools.pairwise(bounds.tolist())):
+        inside = (rows >= near) & (rows <= far)
+        share = (rows[inside] - near) / (far - near)
+        first, second = 1 - share**2, 1 - (1 - share) ** 2
+        weight = second / (first + second)
+        slope, start = np.polyfit(weight, contrast[inside], 1)
+        assert abs(slope) > 0.02, layer
+        left = contrast[inside] - start - slope * weight
+        assert float(left.abs().max()) < 1e-3 * abs(slope), layer
+        ends += [start, start + slope]
+    # Each layer ends as the next one begins, and what is in focus keeps all of the contrast.
+    assert ends[1:-1:2] == pytest.approx(ends[2::2], abs=1e-4)
+    assert ends[2 * layer_in_focus] == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["near_focus", "far_focus"])
