@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Container, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import pytest
+from _pytest.mark import ParameterSet
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,6 +20,14 @@ DOCS = ROOT / "docs"
 
 #: Sides of pictures, in pixels.
 SIZES = st.one_of(st.integers(16, 96), st.sampled_from((224, 512)))
+
+
+Value = TypeVar("Value")
+
+
+def mostly_slow(values: Iterable[Value], quick: Container[Value]) -> list[Value | ParameterSet]:
+    """Return parameters of a test of which all but ``quick`` are marked as slow."""
+    return [v if v in quick else pytest.param(v, marks=pytest.mark.slow) for v in values]
 
 
 def check_result(result: Tensor, images: Tensor) -> None:
@@ -32,7 +43,7 @@ class Watch(TorchDispatchMode):
     """Counts the bytes of live tensors and notices those that leave the accelerator."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
         self.live = self.peak = 0
         self._known: dict[int, int] = {}
 
