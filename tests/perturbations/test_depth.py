@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-import weakref
 from functools import lru_cache
 
 import numpy as np
 import pytest
 import torch
+from helpers import Watch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from scipy import ndimage
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.errors import ClipRobustError
@@ -213,7 +211,8 @@ def slow_focus(image: np.ndarray, depth: np.ndarray, aperture: float, layer: int
     stack = np.stack(blurred)
     rows, columns = np.indices(depth.shape)
     near, far = (stack[n, :, rows, columns].transpose(2, 0, 1) for n in (number, number + 1))
-    return (first * near + second * far) / (first + second)
+    mixed: np.ndarray = (first * near + second * far) / (first + second)
+    return mixed
 
 
 @pytest.mark.parametrize("severity", [1, 3, 5])
@@ -497,37 +496,6 @@ def test_gradients_reach_the_images(name: str) -> None:
     assert float((gradient != 0).float().mean()) > (0.4 if name.startswith("view_") else 0.8)
 
 
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all tensors alive that were made under it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self.seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        before = {
-            leaf.untyped_storage()._cdata
-            for leaf in tree_leaves((args, kwargs))
-            if isinstance(leaf, Tensor)
-        }
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                storage = leaf.untyped_storage()
-                if storage._cdata in before or storage in self.seen:
-                    continue
-                self.seen.add(storage)
-                size = storage.nbytes()
-                self.now += size
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(storage, self._free, size)
-        return result
-
-    def _free(self, size: int) -> None:
-        self.now -= size
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_on_a_device_memory_stays_below_twelve_batches(name: str) -> None:
     with FakeTensorMode():
@@ -535,7 +503,7 @@ def test_on_a_device_memory_stays_below_twelve_batches(name: str) -> None:
         depth = torch.empty(8, 1, 224, 224, device="cuda")
         seeds = torch.empty(8, dtype=torch.int64, device="cuda")
         focal = torch.empty(8, device="cuda")
-        with LiveBytes() as live, torch.no_grad():
+        with Watch() as live, torch.no_grad():
             seen = registry.get(name)(images, 5, depth=depth, seeds=seeds, focal=focal)
         assert seen.device == images.device
         batch = images.untyped_storage().nbytes()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 
@@ -37,7 +40,7 @@ NAMES = [name for name in module.available() if name != "RandomDissolving"]
 
 
 @pytest.fixture
-def registered():
+def registered() -> Iterator[dict[str, registry.Perturbation]]:
     registry.names()  # imports all families
     before = dict(registry._REGISTRY)
     yield registry._REGISTRY
@@ -111,7 +114,9 @@ def test_noise_is_clamped_and_half_precision_comes_back() -> None:
         ("kornia:Resize", {"size": 16}, "augmentations that change the size are none"),
     ],
 )
-def test_mistakes_name_culprit_and_remedy(name: str, parameters: dict, message: str) -> None:
+def test_mistakes_name_culprit_and_remedy(
+    name: str, parameters: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ClipRobustError) as caught:
         module.augmentation(name, parameters=parameters)(IMAGES, seeds=SEEDS)
     assert message in str(caught.value)
@@ -123,7 +128,7 @@ def test_unknown_parameters_are_refused_at_the_call_too() -> None:
         module.augmentation("RandomPosterize")(IMAGES, seeds=SEEDS, bots=3)
 
 
-def test_the_registry_finds_augmentations_by_prefix(monkeypatch) -> None:
+def test_the_registry_finds_augmentations_by_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "FAMILIES", ("kornia_adapter",))
     perturbation = registry.get("kornia:RandomSolarize")
     assert perturbation.name == "kornia:RandomSolarize"
@@ -137,7 +142,9 @@ def test_the_registry_finds_augmentations_by_prefix(monkeypatch) -> None:
 STEPS = tuple({"bits": [bits, bits]} for bits in (6, 5, 4, 3, 2))
 
 
-def test_a_defined_augmentation_goes_by_its_name(registered) -> None:
+def test_a_defined_augmentation_goes_by_its_name(
+    registered: dict[str, registry.Perturbation],
+) -> None:
     posterize = module.define("my_posterize", "RandomPosterize", severities=STEPS)
     assert registry.get("my_posterize") is posterize
     assert "my_posterize" in registry.names("kornia_adapter")
@@ -171,7 +178,9 @@ def test_the_version_follows_the_fixed_parameters() -> None:
         ({"kornia": "RandomPosterize", "severities": ({"bits": [{}]},)}, "'bits' cannot be"),
     ],
 )
-def test_mistakes_in_a_definition_show_before_any_image(registered, arguments, message) -> None:
+def test_mistakes_in_a_definition_show_before_any_image(
+    registered: dict[str, registry.Perturbation], arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ClipRobustError) as caught:
         module.define("mine", **arguments)
     assert message in str(caught.value)
@@ -179,12 +188,14 @@ def test_mistakes_in_a_definition_show_before_any_image(registered, arguments, m
     assert "mine" not in registered
 
 
-def test_a_definition_cannot_take_a_built_in_name(registered) -> None:
+def test_a_definition_cannot_take_a_built_in_name(
+    registered: dict[str, registry.Perturbation],
+) -> None:
     with pytest.raises(ClipRobustError, match="'occlusion' exists already"):
         module.define("occlusion", "RandomPosterize")
 
 
-def test_the_engine_may_back_off_when_memory_runs_out(monkeypatch) -> None:
+def test_the_engine_may_back_off_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(image: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("out of memory")
 
