@@ -257,6 +257,7 @@ def test_mahalanobis_matches_the_formula_and_survives_few_samples() -> None:
         ood.mahalanobis(queries, bank, labels - 1)
 
 
+@pytest.mark.slow
 def test_scores_agree_with_pytorch_ood() -> None:
     import torch
     from pytorch_ood import detector as detectors  # type: ignore[import-untyped]
