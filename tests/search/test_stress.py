@@ -21,6 +21,7 @@ from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.engine.encoding import text_writer
 from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.gating.reading import load_thresholds
 from pytest_cliprobust.perturbations import contact_sheet, registry
 from pytest_cliprobust.perturbations.typographic import distractors, render_text
 from pytest_cliprobust.search import stress, worst_case
@@ -314,8 +315,16 @@ def test_every_suite_records_its_bounds_and_keeps_them(run, pytester) -> None:
         ("frontier", "frontier_strength", "fog_3d"),
         ("adversarial", "accuracy", "apgd"),
     ):
-        lines = f'suite = "{suite}"\nmetric = "{metric}"\ndataset = "clean"\n'
-        assert f'{lines}perturbation = "{perturbation}"' in recorded
+        wanted = {
+            "suite": suite,
+            "metric": metric,
+            "dataset": "clean",
+            "perturbation": perturbation,
+        }
+        assert any(
+            all(rule.selectors[name] == (value,) for name, value in wanted.items())
+            for rule in load_thresholds(bounds).rules
+        )
     result = run("--clip-report=two.json", "-n1", *files)
     assert result.ret == 0
     records = json.loads(Path("two.json").read_text())["measurements"]
