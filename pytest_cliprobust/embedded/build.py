@@ -23,6 +23,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,11 +33,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"

@@ -17,8 +17,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import sys
 import threading
+import tomllib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
 
 __all__ = [
     "LabelClass",

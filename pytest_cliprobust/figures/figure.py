@@ -8,14 +8,14 @@ import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import Condition
 
 
-class IntervalMethod(str, Enum):
+class IntervalMethod(StrEnum):
     """How an interval was made, and so how it is made at another level.
 
     The words beside it, :attr:`Figure.method`, are for people.

@@ -214,7 +214,8 @@ def apply(images: Tensor, name: str, parameters: Mapping[str, Any], seeds: Tenso
         for image, value in zip(torch.split(images, 1), seeds.tolist(), strict=True):
             seed(value)
             try:
-                row = module(image.to(dtype).contiguous())
+                # A copy: some augmentations of kornia before 0.9 write into what they are given.
+                row = module(image.to(dtype, copy=True, memory_format=torch.contiguous_format))
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # many parameters are first looked at here

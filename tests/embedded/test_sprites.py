@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import sys
+import tomllib
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,11 +14,6 @@ import numpy as np
 import pytest
 
 from pytest_cliprobust.embedded import sprites
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 EMBEDDED = Path(sprites.__file__).parent
 DATA = EMBEDDED / "data"

@@ -50,7 +50,9 @@ def registered() -> Iterator[Registry[registry.Perturbation]]:
 def test_every_augmentation_is_independent_of_the_batch(name: str) -> None:
     perturbation = module.augmentation(name, parameters=ARGUMENTS.get(name))
     state = torch.get_rng_state()
+    before = IMAGES.clone()
     whole = perturbation(IMAGES, seeds=SEEDS)
+    assert torch.equal(IMAGES, before)  # some augmentations write into what they are given
     assert whole.shape == IMAGES.shape
     assert whole.min() >= 0
     assert whole.max() <= 1
