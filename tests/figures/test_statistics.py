@@ -150,6 +150,8 @@ def test_three_ways_to_the_same_replicates(block: int, monkeypatch: pytest.Monke
     )
     np.testing.assert_allclose(fast.replicates, slow.replicates, rtol=0, atol=1e-12)
     np.testing.assert_allclose(fast.replicates, heavy.replicates, rtol=0, atol=1e-12)
+    plain = s.bootstrap(lambda x: x.mean(), values, replicates=3)
+    assert plain.acceleration is s.bootstrap_mean(values, replicates=3).acceleration is None
     assert fast.acceleration is not None
     assert slow.acceleration == pytest.approx(fast.acceleration, rel=0.2)
     assert slow.acceleration == pytest.approx(heavy.acceleration, rel=1e-6)
@@ -321,7 +323,7 @@ def test_bca_stays_finite_where_its_formula_does_not() -> None:
 
 
 def test_acceleration_of_strata_and_of_constant_samples() -> None:
-    values, strata = rng(3).exponential(size=61), np.append(np.arange(60) % 3, 3)
+    values, strata = rng(3).exponential(size=61), np.append(np.arange(60) % 3, -1)
 
     def run(statistic: Callable[..., object], x: np.ndarray) -> float:
         result = s.bootstrap(statistic, x, strata=strata, replicates=2, method="bca")
@@ -331,8 +333,10 @@ def test_acceleration_of_strata_and_of_constant_samples() -> None:
     def mean(x: np.ndarray) -> float:
         return float(x.mean())
 
-    # By hand: third and second moments of the strata's deviations, the last of one sample.
-    centred = np.concatenate([values[strata == c] - values[strata == c].mean() for c in range(4)])
+    # By hand: third and second moments of the strata's deviations, the first of one sample.
+    centred = np.concatenate(
+        [values[strata == c] - values[strata == c].mean() for c in range(-1, 3)]
+    )
     want = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
     assert run(np.mean, values) == pytest.approx(want)
     assert run(mean, values) == pytest.approx(want, rel=0.2)
