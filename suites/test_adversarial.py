@@ -5,9 +5,8 @@ Slow (each step is a forward and a backward pass): in the full profile, or with 
 
 from __future__ import annotations
 
-from typing import Any
-
 from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.search import adversarial
 
 SAMPLES = {"quick": 32, "standard": 64, "full": 256}
@@ -15,7 +14,7 @@ STEPS = {"quick": 5, "standard": 10, "full": 20}
 EPSILON = 1 / 255
 
 
-def test_apgd(clip: Evaluation, gate: Any) -> None:
+def test_apgd(clip: Evaluation, gate: Gate) -> None:
     profile = clip.config.profile
     clean = clip.on("clean", limit=SAMPLES[profile])
     gate(*adversarial.adversarial_of(clip, clean, epsilon=EPSILON, steps=STEPS[profile]))

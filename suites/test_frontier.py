@@ -6,9 +6,9 @@ The drop allowed is this suite's bound on ``accuracy_drop``, or half of the clea
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.search import frontier
 
 FEW = ["gaussian_noise", "contrast", "fog_3d"]
@@ -17,7 +17,7 @@ NAMES = {"quick": FEW, "standard": FEW, "full": MANY}
 SAMPLES = {"quick": 100, "standard": 100, "full": None}
 
 
-def test_frontier(clip: Evaluation, gate: Any, name: str) -> None:
+def test_frontier(clip: Evaluation, gate: Gate, name: str) -> None:
     clean = clip.on("clean", limit=SAMPLES[clip.config.profile])
     found = frontier.frontier(clip, clean, name, allowed=partial(gate.limit, "accuracy_drop"))
     gate(found.figure, explain=found.explain)

@@ -6,9 +6,8 @@ See docs/worst-case.md.
 
 from __future__ import annotations
 
-from typing import Any
-
 from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.search import worst_case
 
 FEW = ["contrast", "saturate"]
@@ -18,7 +17,7 @@ SAMPLES = {"quick": 100, "standard": 200, "full": None}
 EXAMPLES = {"quick": 8, "standard": 15, "full": 60}
 
 
-def test_worst_case(clip: Evaluation, gate: Any, name: str) -> None:
+def test_worst_case(clip: Evaluation, gate: Gate, name: str) -> None:
     profile = clip.config.profile
     clean = clip.on("clean", limit=SAMPLES[profile])
     found = worst_case.worst_case_drop(clip, clean, name, examples=EXAMPLES[profile])

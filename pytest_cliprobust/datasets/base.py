@@ -8,6 +8,9 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+#: From one image (3, H, W) uint8 and a side to (3, side, side) uint8: a target's own resize and crop.
+Frame = Callable[[Tensor, int], Tensor]
+
 
 class LazyExtras(Mapping[str, Tensor]):
     """Per-sample tensors by name, of which some are made only when they are asked for.

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
-from pytest_cliprobust.datasets.base import Dataset
-from pytest_cliprobust.datasets.layouts.imagefolder import Frame, ImageFolder
+from pytest_cliprobust.datasets.base import Dataset, Frame
+from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
+from pytest_cliprobust.datasets.registry import LAYOUTS
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-
-
-def _image_folder(path: str, limit: int | None, frame: Frame | None, size: int) -> Dataset:
-    return ImageFolder(path, limit=limit, frame=frame, size=size)
-
-
-#: Published layouts by prefix: from path, limit, frame and size to a data set.
-LAYOUTS: dict[str, Callable[[str, int | None, Frame | None, int], Dataset]] = {
-    "imagefolder": _image_folder,
-}
 
 
 def load_dataset(
@@ -55,7 +45,7 @@ def load_dataset(
     if colon and prefix in LAYOUTS:
         if not rest:
             raise ClipRobustError(f"data set {text!r} names no folder; write {prefix}:PATH")
-        return LAYOUTS[prefix](rest, limit, frame, size)
+        return LAYOUTS[prefix](rest, limit=limit, frame=frame, size=size)
     known = embedded.names()
     if text in known:
         return embedded.EmbeddedDataset(text, profile=profile, limit=limit, size=size)

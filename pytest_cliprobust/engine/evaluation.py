@@ -244,7 +244,7 @@ class Evaluation:
         samples whose prediction flips); log-likelihoods by that of a log-probability. Counts and
         temperatures are left alone.
         """
-        known = METRICS.get(metric)
+        known = METRICS.find(metric)
         if known is None:
             return 0.0
         share, nats = self.noise

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import (
     Bootstrap,
     bootstrap_figure,
@@ -43,12 +43,7 @@ def measure(
     Raises:
         ClipRobustError: an unknown metric, or not one row of values for each sample.
     """
-    known = METRICS.get(metric)
-    if known is None:
-        raise ClipRobustError(
-            f"metric {metric!r} is not registered.{did_you_mean(metric, METRICS)} Put "
-            f'@register_metric("{metric}", higher_is_better=…, meaning=…) on its function'
-        )
+    known = METRICS[metric]
     rows = np.asarray(values)
     if len(rows) != len(samples.ids):
         raise ClipRobustError(

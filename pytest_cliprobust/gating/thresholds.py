@@ -33,7 +33,7 @@ from typing import Any, Literal, cast
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.gating.measurement import Measurement
 
 if sys.version_info >= (3, 11):
@@ -63,74 +63,9 @@ Inconclusive = Literal["fail", "warn", "pass"]
 # --- Metrics ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class MetricInfo:
-    """What gating has to know of a metric.
-
-    Attributes:
-        higher_is_better: None where neither end is good in itself (a signed gap, a temperature).
-        low, high: range that the metric can take; recorded bounds stay inside it.
-    """
-
-    higher_is_better: bool | None
-    low: float = -math.inf
-    high: float = math.inf
-
-
-_METRICS: dict[str, MetricInfo] = {
-    name: MetricInfo(
-        metric.higher_is_better,
-        -math.inf if metric.low is None else metric.low,
-        math.inf if metric.high is None else metric.high,
-    )
-    for name, metric in METRICS.items()
-}
-
-
-def register_metric(
-    name: str,
-    higher_is_better: bool | None,
-    *,
-    low: float = -math.inf,
-    high: float = math.inf,
-) -> None:
-    """Make a metric beyond :data:`METRICS` known to threshold files and to recording.
-
-    Args:
-        name: the metric's name, or a glob for a family (``"my_recall_at_*"``).
-        higher_is_better: None where neither end is good in itself; both ends are then recorded.
-        low: smallest value that the metric can take.
-        high: largest value that the metric can take.
-
-    Raises:
-        ClipRobustError: the name is known already with another meaning.
-    """
-    info = MetricInfo(higher_is_better, low, high)
-    if _METRICS.get(name, info) != info:
-        raise ClipRobustError(f"metric {name!r} is registered already, as {_METRICS[name]}")
-    _METRICS[name] = info
-
-
 def known_metrics() -> tuple[str, ...]:
     """Return the names (and globs of families) of the metrics known so far."""
-    return tuple(_METRICS)
-
-
-def metric_info(metric: str) -> MetricInfo:
-    """Return direction and range of ``metric``.
-
-    Raises:
-        ClipRobustError: the metric is unknown.
-    """
-    if metric in _METRICS:
-        return _METRICS[metric]
-    for name, info in _METRICS.items():
-        if fnmatch.fnmatchcase(metric, name):
-            return info
-    raise ClipRobustError(
-        f"unknown metric {metric!r}.{did_you_mean(metric, _METRICS)} A metric of your own is made known "
-        "by thresholds.register_metric(name, higher_is_better)"
-    )
+    return tuple(METRICS)
 
 
 def direction(metric: str) -> Literal["higher", "lower", "neither"]:
@@ -139,7 +74,7 @@ def direction(metric: str) -> Literal["higher", "lower", "neither"]:
     Raises:
         ClipRobustError: the metric is unknown.
     """
-    better = metric_info(metric).higher_is_better
+    better = METRICS.named(metric).higher_is_better
     if better is None:
         return "neither"
     return "higher" if better else "lower"
@@ -947,7 +882,7 @@ def _check_directions(rules: Sequence[Rule]) -> None:
         for pattern in rule.selectors["metric"]:
             ways = {
                 info.higher_is_better
-                for name, info in _METRICS.items()
+                for name, info in METRICS.items()
                 if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(pattern, name)
             }
             # Only if all that the pattern can match agree; None is a metric without a direction.
@@ -1077,7 +1012,7 @@ def parse_thresholds(
         if known_suites is None:
             known_suites = tuple(metrics_of)
     else:
-        metrics = _METRICS if known_metrics is None else known_metrics
+        metrics = METRICS if known_metrics is None else known_metrics
     offered: dict[str, Vocabulary] = {
         "suite": known_suites,
         "metric": metrics,
@@ -1243,7 +1178,7 @@ def suggest_bound(
     width: float,
     margin: float,
     side: Literal["min", "max"],
-    info: MetricInfo,
+    info: Metric,
     noise: float = 0.0,
 ) -> float:
     """Return a bound ``margin`` interval widths beyond ``end``, at least ``noise``, rounded outwards.
@@ -1267,7 +1202,7 @@ def suggest_bound(
         steps = (exact + slack).to_integral_value(rounding=ROUND_FLOOR)
         value = min(float(steps * step), end - noise)
     # The range first, the measured end last: a value beyond the stated range still gets its bound.
-    value = min(max(value, info.low), info.high)
+    value = info.inside(value)
     # Adding zero turns -0.0 into 0.0.
     return 0.0 + (max(value, end) if side == "max" else min(value, end))
 
@@ -1386,7 +1321,7 @@ def record(
         low, high = min(ends.low, value), max(ends.high, value)
         reason = ""
         try:
-            info = metric_info(measurement.metric)
+            info = METRICS.named(measurement.metric)
         except ClipRobustError as error:
             reason = str(error)
         if not all(map(math.isfinite, (value, ends.low, ends.high))):

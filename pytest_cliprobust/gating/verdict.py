@@ -194,7 +194,7 @@ def _compare(
 
 def _widened(interval: Interval, floor: float, metric: str = "") -> Interval:
     """Return the interval with numerical noise at both ends, but inside the metric's range."""
-    known = METRICS.get(metric)
+    known = METRICS.find(metric)
     least = -math.inf if known is None or known.low is None else known.low
     most = math.inf if known is None or known.high is None else known.high
     return Interval(

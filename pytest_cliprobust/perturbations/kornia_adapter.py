@@ -32,9 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
-from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.filters import working_dtype
-from pytest_cliprobust.perturbations.registry import Perturbation
+from pytest_cliprobust.perturbations.registry import PERTURBATIONS, Perturbation
 
 PREFIX = "kornia:"
 
@@ -307,11 +306,6 @@ def define(
         ClipRobustError: the augmentation or an argument is unknown or refused, or the name is taken
             by a perturbation of another kind.
     """
-    taken = next((p for p in registry.registered() if p.name == name), None)
-    if taken is not None and taken.family != "kornia_adapter":
-        raise ClipRobustError(
-            f"perturbation {name!r} exists already, in {taken.function.__module__}; choose another name"
-        )
     made = augmentation(
         kornia, alias=name, parameters=parameters, severities=severities, envelope=envelope
     )
@@ -323,5 +317,11 @@ def define(
             tuple(sorted((key, _hashable(value)) for key, value in arguments.items())),
         )
     made = replace(made, file=file)
-    registry._REGISTRY[name] = made
+    PERTURBATIONS.load()  # so that a name of ours is known to be taken
+    PERTURBATIONS.add(name, made, module=__name__)
     return made
+
+
+@PERTURBATIONS.resolver(PREFIX)
+def _by_name(name: str) -> Perturbation:
+    return augmentation(name)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,20 +29,10 @@ import torch
 from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.registry import Registry
 
 Parameters = Mapping[str, float]
 Function = TypeVar("Function", bound=Callable[..., Tensor])
-
-#: Modules that register perturbations when they are imported; a new family adds its name here.
-FAMILIES = (
-    "common",
-    "depth",
-    "codec",
-    "occlusion",
-    "typographic",
-    "kornia_adapter",
-    "cue_conflict",
-)
 
 
 @dataclass(frozen=True)
@@ -182,7 +171,14 @@ PER_IMAGE = frozenset({"seeds", "depth", "mask"})
 #: Stands for the default of a parameter that has none.
 REQUIRED: Any = inspect.Parameter.empty
 
-_REGISTRY: dict[str, Perturbation] = {}
+#: All perturbations by name: whatever a module of this folder or of a user's registers.
+PERTURBATIONS: Registry[Perturbation] = Registry(
+    "perturbation",
+    "pytest_cliprobust.perturbations",
+    # The papers' corruptions lead every list; the others come as their files are found.
+    first=("common", "depth", "codec", "occlusion", "typographic"),
+    remedy="`cliprobust perturbations` lists them all",
+)
 
 
 def _settings(function: Callable[..., Tensor], inputs: frozenset[str]) -> dict[str, Any] | None:
@@ -209,6 +205,8 @@ def register(
 ) -> Callable[[Function], Function]:
     """Register the decorated function as a perturbation; the function itself stays as it is.
 
+    It is ``pytest_cliprobust.register_perturbation``, too.
+
     Example:
         >>> @register("invert", severities=tuple({"amount": s / 5} for s in range(1, 6)))
         ... def invert(images, *, amount):
@@ -222,17 +220,10 @@ def register(
     def decorate(function: Function) -> Function:
         key = name or function.__name__
         _check_registration(key, function, severities, envelope or {}, (*inputs, *optional))
-        module = function.__module__
-        known = _REGISTRY.get(key)
-        if known is not None and known.function.__module__ != module:
-            raise ClipRobustError(
-                f"perturbation {key!r} is registered already, by {known.function.__module__}; "
-                "choose another name"
-            )
-        _REGISTRY[key] = Perturbation(
+        made = Perturbation(
             name=key,
             function=function,
-            family=_family(module),
+            family=_family(function.__module__),
             severities=tuple(dict(p) for p in severities),
             envelope=dict(envelope or {}),
             inputs=frozenset(inputs),
@@ -243,6 +234,7 @@ def register(
             extra=extra,
             optional=frozenset(optional),
         )
+        PERTURBATIONS.add(key, made, module=function.__module__)
         return function
 
     return decorate
@@ -285,41 +277,23 @@ def _family(module: str) -> str:
     return module.rpartition(".")[2]
 
 
-def _load_families() -> None:
-    for family in FAMILIES:
-        importlib.import_module(f"pytest_cliprobust.perturbations.{family}")
-
-
 def get(name: str) -> Perturbation:
     """Return the perturbation called ``name``; ``kornia:RandomPosterize`` wraps that of kornia.
 
     Raises:
         ClipRobustError: there is none; the message names the nearest.
     """
-    _load_families()
-    if name not in _REGISTRY and name.startswith("kornia:"):
-        from pytest_cliprobust.perturbations import kornia_adapter
-
-        return kornia_adapter.augmentation(name)
-    try:
-        return _REGISTRY[name]
-    except KeyError:
-        raise ClipRobustError(
-            f"unknown perturbation {name!r}.{did_you_mean(name, _REGISTRY)} "
-            "`cliprobust perturbations` lists them all"
-        ) from None
+    return PERTURBATIONS.named(name)
 
 
 def names(family: str | None = None) -> tuple[str, ...]:
     """Return the registered names, in order of registration, of one family or of all."""
-    _load_families()
-    return tuple(p.name for p in _REGISTRY.values() if family in (None, p.family))
+    return tuple(p.name for p in PERTURBATIONS.values() if family in (None, p.family))
 
 
 def registered() -> Iterator[Perturbation]:
     """Iterate over all registered perturbations."""
-    _load_families()
-    yield from _REGISTRY.values()
+    yield from PERTURBATIONS.values()
 
 
 def sample_seeds(ids: tuple[str, ...], perturbation: str, seed: int) -> Tensor:

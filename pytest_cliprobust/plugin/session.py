@@ -120,11 +120,13 @@ class Session:
         """Return the names that a rule may select, by argument of ``load_thresholds``."""
         import open_clip
 
-        from pytest_cliprobust.datasets import embedded, loading
+        from pytest_cliprobust.datasets import embedded
+        from pytest_cliprobust.datasets.registry import LAYOUTS
         from pytest_cliprobust.perturbations import registry
+        from pytest_cliprobust.targets.registry import TARGETS
 
         architectures = open_clip.list_models()
-        layouts = (f"{layout}:*" for layout in loading.LAYOUTS)
+        layouts = (f"{layout}:*" for layout in LAYOUTS)
         return {
             "known_suites": self.known_suites,
             "known_metrics": gating.known_metrics(),
@@ -135,7 +137,7 @@ class Session:
                 "reference",
                 *architectures,
                 *(f"{name}/*" for name in architectures),
-                *("hf-hub:*", "transformers:*", "local-dir:*"),
+                *(f"{prefix}*" for prefix in TARGETS if prefix.endswith(":")),
             ),
             "known_profiles": PROFILES,
         }

@@ -27,6 +27,7 @@ from pytest_cliprobust.figures.bootstrap import (
     resampled_sums,
 )
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples, shared
 
 #: AlexNet's top-1 error on ImageNet-C, mean over the five severities, as published with the
@@ -101,6 +102,16 @@ def accuracy_metric(k: int) -> str:
     return "accuracy" if k == 1 else f"top{k}_accuracy"
 
 
+@register_metric(
+    "accuracy",
+    higher_is_better=True,
+    meaning="share of samples whose highest-scoring class is right",
+)
+@register_metric(
+    "top5_accuracy",
+    higher_is_better=True,
+    meaning="share of samples with the right class among the best five",
+)
 def accuracy(
     scores: ArrayLike, labels: ArrayLike, *, k: int = 1, bootstrap: Bootstrap = DEFAULT
 ) -> Figure:
@@ -128,6 +139,11 @@ def accuracy_figure(
     return proportion_figure(metric, right, bootstrap)
 
 
+@register_metric(
+    "balanced_accuracy",
+    higher_is_better=True,
+    meaning="mean over classes of the per-class accuracy",
+)
 def balanced_accuracy(
     scores: ArrayLike, labels: ArrayLike, *, bootstrap: Bootstrap = DEFAULT
 ) -> Figure:
@@ -187,6 +203,11 @@ def accuracy_by_group(
     }
 
 
+@register_metric(
+    "worst_group_accuracy",
+    higher_is_better=True,
+    meaning="accuracy of the group with the lowest one",
+)
 def worst_group_accuracy(
     correct: ArrayLike, groups: Sequence[str], *, bootstrap: Bootstrap = DEFAULT
 ) -> Figure:
@@ -226,6 +247,12 @@ def worst_group_accuracy(
     )
 
 
+@register_metric(
+    "accuracy_drop",
+    higher_is_better=False,
+    meaning="clean minus shifted accuracy, same samples",
+    low=-1.0,
+)
 def accuracy_drop_figure(
     clean: ArrayLike, shifted: ArrayLike, *, bootstrap: Bootstrap = DEFAULT
 ) -> Figure:
@@ -252,6 +279,12 @@ def accuracy_drop_figure(
     )
 
 
+@register_metric(
+    "relative_drop",
+    higher_is_better=False,
+    meaning="accuracy drop as a share of the clean accuracy",
+    low=None,
+)
 def relative_drop_figure(
     clean: ArrayLike, shifted: ArrayLike, *, bootstrap: Bootstrap = DEFAULT
 ) -> Figure:
@@ -286,6 +319,29 @@ def _severity_errors(correct: ArrayLike, what: str) -> Floats:
     return np.asarray(1.0 - array.astype(np.float64).T, dtype=np.float64)
 
 
+@register_metric(
+    "ce",
+    higher_is_better=False,
+    meaning="error summed over severities, relative to the baseline's (CE)",
+    high=None,
+)
+@register_metric(
+    "mce", higher_is_better=False, meaning="mean of the corruption errors (mCE)", high=None
+)
+@register_metric(
+    "relative_ce",
+    higher_is_better=False,
+    meaning="error above the clean error, relative to the baseline's",
+    low=None,
+    high=None,
+)
+@register_metric(
+    "relative_mce",
+    higher_is_better=False,
+    meaning="mean of the relative corruption errors",
+    low=None,
+    high=None,
+)
 def mean_corruption_error(
     correct: Mapping[str, ArrayLike],
     baseline_errors: Mapping[str, float],

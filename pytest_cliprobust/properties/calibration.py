@@ -39,6 +39,7 @@ from pytest_cliprobust.figures.arrays import (
 )
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, bootstrap_figure, resampled_sums
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples
 
 #: Number of bins of ECE and its relatives (Guo et al. 2017, section 4).
@@ -51,6 +52,9 @@ _FEWEST_REPLICATES = 100
 _CLASSWISE_CHUNK = 5_000_000
 
 _LOG_TEMPERATURE = float(np.log(100.0))
+
+# What the names of the figures end in, and what that means.
+_SCALED = {"": "", "_scaled": ", after temperature scaling on ID data"}
 
 Probability: TypeAlias = Literal["softmax", "sigmoid"]
 
@@ -315,6 +319,57 @@ def temperature_of(samples: Samples) -> Figure:
     return figure.measured_on(samples.condition)
 
 
+@register_metric(
+    "ece{}",
+    higher_is_better=False,
+    meaning="expected calibration error, 15 equal-width bins{}",
+    each=_SCALED,
+)
+@register_metric(
+    "adaptive_ece{}",
+    higher_is_better=False,
+    meaning="calibration error over bins of equal mass{}",
+    each=_SCALED,
+)
+@register_metric(
+    "classwise_ece{}",
+    higher_is_better=False,
+    meaning="mean calibration error of the classes{}",
+    each=_SCALED,
+)
+@register_metric(
+    "nll{}",
+    higher_is_better=False,
+    meaning="mean negative log-likelihood{}",
+    unit="nats",
+    high=None,
+    each=_SCALED,
+)
+@register_metric(
+    "brier{}",
+    higher_is_better=False,
+    meaning="Brier score, summed over classes{}",
+    high=2.0,
+    each=_SCALED,
+)
+@register_metric(
+    "signed_gap{}",
+    higher_is_better=None,
+    meaning="mean confidence minus accuracy, positive = over-confident{}",
+    low=-1.0,
+    each=_SCALED,
+)
+@register_metric(
+    "ece_sigmoid",
+    higher_is_better=False,
+    meaning="calibration error of the top class's sigmoid (SigLIP)",
+)
+@register_metric(
+    "signed_gap_sigmoid",
+    higher_is_better=None,
+    meaning="mean top-class sigmoid minus accuracy (SigLIP)",
+    low=-1.0,
+)
 def calibration_figures(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -487,6 +542,12 @@ def _classwise_figure(
     )
 
 
+@register_metric(
+    "temperature",
+    higher_is_better=None,
+    meaning="fitted temperature, above 1 = the model was over-confident",
+    high=None,
+)
 def temperature_figure(
     logits: ArrayLike,
     labels: ArrayLike,

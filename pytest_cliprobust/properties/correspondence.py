@@ -30,10 +30,12 @@ from pytest_cliprobust.figures.bootstrap import (
     resampled_sums,
 )
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.metrics import register_metric
 
 #: Pixel thresholds of NAVI, and of ScanNet (at a quarter of its resolution), in Probe3D.
 NAVI_PIXELS = (5.0, 25.0, 50.0)
 SCANNET_PIXELS = (5.0, 10.0, 20.0)
+_PIXELS = {f"{limit:g}": f"{limit:g}" for limit in sorted({*NAVI_PIXELS, *SCANNET_PIXELS})}
 #: Edges in degrees of the viewpoint-change bins of NAVI and ScanNet in Probe3D.
 NAVI_ANGLES = (0.0, 30.0, 60.0, 90.0, 120.0)
 SCANNET_ANGLES = (0.0, 15.0, 30.0, 60.0, 180.0)
@@ -226,6 +228,12 @@ def keypoint_errors(
     return np.asarray(np.linalg.norm(found - right, axis=1) / box_scale, dtype=np.float64)
 
 
+@register_metric(
+    "correspondence_recall_at_{}px",
+    higher_is_better=True,
+    meaning="share of matches between two views within {} pixels of the truth",
+    each=_PIXELS,
+)
 def recall_figures(
     errors: Sequence[ArrayLike],
     angles: ArrayLike | None = None,
@@ -289,6 +297,11 @@ def recall_metric(pixels: float) -> str:
     return f"correspondence_recall_at_{pixels:g}px"
 
 
+@register_metric(
+    "pck_at_0.1",
+    higher_is_better=True,
+    meaning="share of keypoints within 0.1 of the object's box, mean over classes",
+)
 def pck_figures(
     errors: Sequence[ArrayLike],
     classes: ArrayLike,

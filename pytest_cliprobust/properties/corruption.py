@@ -19,6 +19,7 @@ from pytest_cliprobust.figures.bootstrap import (
 )
 from pytest_cliprobust.figures.condition import together
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples, shared
 
 
@@ -103,6 +104,34 @@ def corruption_drops(
     }
 
 
+@register_metric(
+    "mean_corruption_accuracy",
+    higher_is_better=True,
+    meaning="mean accuracy over corruptions and severities",
+)
+@register_metric(
+    "mean_corruption_drop",
+    higher_is_better=False,
+    meaning="clean minus mean corruption accuracy",
+    low=-1.0,
+)
+@register_metric(
+    "relative_corruption_drop",
+    higher_is_better=False,
+    meaning="mean corruption drop as a share of the clean accuracy",
+    low=None,
+)
+@register_metric(
+    "worst_corruption_drop",
+    higher_is_better=False,
+    meaning="largest drop of a single corruption",
+    low=-1.0,
+)
+@register_metric(
+    "severity_monotonicity",
+    higher_is_better=True,
+    meaning="share of severity steps at which accuracy does not rise",
+)
 def corruption_figures(
     clean: ArrayLike,
     correct: ArrayLike,

@@ -33,6 +33,7 @@ from pytest_cliprobust.figures.bootstrap import (
     resampled_sums,
 )
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.metrics import register_metric
 
 #: The 16 factors of ImageNet-X.
 IMAGENET_X_FACTORS = (
@@ -58,6 +59,15 @@ IMAGENET_X_FACTORS = (
 UNANNOTATED = ("", "none", "prototype")
 
 
+@register_metric(
+    "factor_accuracy", higher_is_better=True, meaning="accuracy on the images of one visual factor"
+)
+@register_metric(
+    "error_ratio",
+    higher_is_better=False,
+    meaning="error on a factor's images relative to all annotated images",
+    high=None,
+)
 def factor_figures(
     correct: ArrayLike,
     factors: Sequence[str],
@@ -184,6 +194,12 @@ def _least_squares(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
     return slope, intercept, r_squared
 
 
+@register_metric(
+    "effective_robustness",
+    higher_is_better=True,
+    meaning="accuracy under shift above what a fleet's line predicts",
+    low=-1.0,
+)
 def effective_robustness(
     id_correct: ArrayLike,
     shifted_correct: ArrayLike,

@@ -15,6 +15,7 @@ from scipy.special import stdtr
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Floats, Ints
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples
 
 #: Level of the test of each pair; a pair must also have both class means on the wrong side.
@@ -33,6 +34,12 @@ def swapped_labels(samples: Samples, *, level: float = LEVEL) -> Figure:
     return figure.measured_on(samples.condition)
 
 
+@register_metric(
+    "swapped_labels",
+    higher_is_better=False,
+    meaning="pairs of classes whose images prefer each other's text",
+    high=None,
+)
 def swapped_labels_figure(
     scores: ArrayLike, labels: ArrayLike, class_names: Sequence[str], *, level: float = LEVEL
 ) -> Figure:

@@ -38,12 +38,27 @@ from pytest_cliprobust.figures.bootstrap import (
     resampled_counts,
 )
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples
 from pytest_cliprobust.figures.statistics import auroc, samples_digest
 
 Score: TypeAlias = Literal[
     "mcm", "msp", "max_logit", "energy", "neglabel", "gl_mcm", "knn", "mahalanobis"
 ]
+
+#: The scores, and what reports call them; each has its own AUROC, AUPR and FPR95.
+OOD_SCORES: Mapping[str, str] = MappingProxyType(
+    {
+        "mcm": "MCM (softmax over cosines at temperature 1)",
+        "msp": "maximum softmax probability at the model's logit scale",
+        "max_logit": "largest logit",
+        "energy": "negative energy (log-sum-exp of the logits)",
+        "neglabel": "NegLabel (negative labels)",
+        "gl_mcm": "GL-MCM (global and patch features)",
+        "knn": "distance to the k-th nearest ID feature",
+        "mahalanobis": "Mahalanobis distance to the nearest ID class mean",
+    }
+)
 
 #: True-positive rate at which the false-positive rate is read off.
 RECALL = 0.95
@@ -360,6 +375,27 @@ def _needed(count: int, recall: float) -> int:
     return max(1, int(np.ceil(recall * count - 1e-9)))
 
 
+@register_metric(
+    "auroc_{}", higher_is_better=True, meaning="AUROC of ID against OOD by {}", each=OOD_SCORES
+)
+@register_metric(
+    "aupr_in_{}",
+    higher_is_better=True,
+    meaning="average precision, ID positive, by {}",
+    each=OOD_SCORES,
+)
+@register_metric(
+    "aupr_out_{}",
+    higher_is_better=True,
+    meaning="average precision, OOD positive, by {}",
+    each=OOD_SCORES,
+)
+@register_metric(
+    "fpr95_{}",
+    higher_is_better=False,
+    meaning="share of OOD accepted at an ID recall of 95%, by {}",
+    each=OOD_SCORES,
+)
 def detection_figures(
     id_scores: ArrayLike,
     ood_scores: ArrayLike,

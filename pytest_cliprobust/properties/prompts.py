@@ -17,8 +17,43 @@ from pytest_cliprobust.figures.bootstrap import (
     resampled_sums,
 )
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.metrics import register_metric
 
 
+@register_metric(
+    "prompt_mean_accuracy",
+    higher_is_better=True,
+    meaning="mean accuracy over single prompt templates",
+)
+@register_metric(
+    "prompt_worst_accuracy",
+    higher_is_better=True,
+    meaning="accuracy with the worst prompt template",
+)
+@register_metric(
+    "prompt_best_accuracy", higher_is_better=True, meaning="accuracy with the best prompt template"
+)
+@register_metric(
+    "prompt_accuracy_spread",
+    higher_is_better=False,
+    meaning="best minus worst accuracy over templates",
+)
+@register_metric(
+    "prompt_accuracy_std",
+    higher_is_better=False,
+    meaning="standard deviation of accuracy over templates",
+)
+@register_metric(
+    "prompt_ensemble_accuracy",
+    higher_is_better=True,
+    meaning="accuracy of the ensemble of all templates",
+)
+@register_metric(
+    "prompt_ensemble_gain",
+    higher_is_better=True,
+    meaning="ensemble minus mean accuracy over templates",
+    low=-1.0,
+)
 def prompt_figures(
     correct: ArrayLike,
     templates: Sequence[str],

@@ -23,9 +23,11 @@ from pytest_cliprobust.figures.bootstrap import (
     resampled_sums,
 )
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.metrics import register_metric
 
 #: The cut-offs k of R@k.
 RECALL_AT = (1, 5, 10)
+_RANKS = {str(k): str(k) for k in RECALL_AT}
 
 _CHUNK = 8_000_000
 
@@ -76,6 +78,32 @@ def retrieval_ranks(
     return image_rank, text_rank
 
 
+@register_metric(
+    "image_to_text_recall_at_{}",
+    higher_is_better=True,
+    meaning="share of queries with a hit in the best {}, image to text",
+    each=_RANKS,
+)
+@register_metric(
+    "image_to_text_median_rank",
+    higher_is_better=False,
+    meaning="median rank of the best hit, image to text",
+    low=1.0,
+    high=None,
+)
+@register_metric(
+    "text_to_image_recall_at_{}",
+    higher_is_better=True,
+    meaning="share of queries with a hit in the best {}, text to image",
+    each=_RANKS,
+)
+@register_metric(
+    "text_to_image_median_rank",
+    higher_is_better=False,
+    meaning="median rank of the best hit, text to image",
+    low=1.0,
+    high=None,
+)
 def retrieval_figures(
     image_features: ArrayLike,
     text_features: ArrayLike,

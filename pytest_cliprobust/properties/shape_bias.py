@@ -18,6 +18,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Ints, as_labels, as_matrix, softmax
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, proportion_figure
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples
 
 _NAME = re.compile(r"^(?P<shape>[a-z]+(?:_[a-z]+)*)\d+-(?P<texture>[a-z]+(?:_[a-z]+)*)\d+$")
@@ -152,6 +153,19 @@ def group_decisions(probabilities: ArrayLike, groups: Sequence[Sequence[int]]) -
     return np.asarray(np.stack(means, axis=1).argmax(axis=1), dtype=np.int64)
 
 
+@register_metric(
+    "shape_bias", higher_is_better=True, meaning="shape decisions among shape and texture decisions"
+)
+@register_metric(
+    "cue_accuracy",
+    higher_is_better=True,
+    meaning="share of cue-conflict images decided for either cue",
+)
+@register_metric(
+    "other_decisions",
+    higher_is_better=False,
+    meaning="share of cue-conflict images decided for neither cue",
+)
 def shape_bias_figures(
     decisions: ArrayLike,
     shapes: ArrayLike,

@@ -7,10 +7,15 @@ import numpy as np
 from pytest_cliprobust.figures.arrays import Ints
 from pytest_cliprobust.figures.bootstrap import proportion_figure
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples, shared
-from pytest_cliprobust.perturbations.typographic import distractors
 
 
+@register_metric(
+    "attack_success",
+    higher_is_better=False,
+    meaning="share of images decided for the class whose name is on them",
+)
 def attack_success(clean: Samples, written: Samples) -> Figure:
     """Return ``attack_success``, the share of images decided for the class whose name is on them.
 
@@ -24,6 +29,9 @@ def attack_success(clean: Samples, written: Samples) -> Figure:
     Raises:
         ClipRobustError: no sample is in both.
     """
+    # Here, not above: the table of metrics imports this folder, and must not need torch.
+    from pytest_cliprobust.perturbations.typographic import distractors
+
     labels = [int(label) for label in written.labels]
     chosen = distractors(written.ids, labels, written.class_names, written.bootstrap.seed)
     words: Ints = np.array(chosen, dtype=np.int64)

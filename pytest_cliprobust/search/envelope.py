@@ -118,9 +118,11 @@ class Drops:
         def evaluate(parameters: Parameters) -> float | Figure:
             drop = self.figure(parameters)
             if confidence is None:
-                return -drop.value
+                return 0.0 - drop.value  # no negative zero
             ends = interval_at(drop, confidence)
-            return replace(drop, value=-drop.value, low=-ends.high, high=-ends.low, replicates=())
+            return replace(
+                drop, value=0.0 - drop.value, low=-ends.high, high=-ends.low, replicates=()
+            )
 
         return Points(evaluate)
 

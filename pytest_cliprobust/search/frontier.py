@@ -15,13 +15,12 @@ import numpy as np
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.arrays import Floats
-from pytest_cliprobust.figures.bootstrap import bootstrap_figure, resampled_sums
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.registry import Perturbation
+from pytest_cliprobust.properties.frontier import ALLOWED_LOSS, frontier_strength_figure
 from pytest_cliprobust.search.envelope import (
     Drops,
     Parameters,
@@ -34,9 +33,6 @@ from pytest_cliprobust.search.envelope import (
     settings_text,
 )
 from pytest_cliprobust.search.evidence import Evidence, Searched, drop_text, evidence_of
-
-#: Share of the clean accuracy that a frontier allows to lose where the threshold file says nothing.
-ALLOWED_LOSS = 0.5
 
 
 def frontier(
@@ -103,54 +99,20 @@ def _figure(drops: Drops, found: Frontier, limit: float, *, relative: bool) -> F
     ``relative``: the drop allowed is a share of the clean accuracy, in each resample of its own.
     """
     clean, name = drops.clean, drops.perturbation.name
-    strengths = np.array([strength for strength, _ in found.curve])
     views = [drops.view(point.parameters) for _, point in found.curve]
-    columns = np.stack([clean.correct, *(view.correct for view in views)], axis=1).astype(float)
-    count = len(columns)
-    drawn = resampled_sums(columns, clean.bootstrap) / count
-    means = columns.mean(axis=0)
-
-    def crossing(accuracies: Floats) -> float:
-        before, drop = accuracies[0], accuracies[0] - accuracies[1:]
-        return first_crossing(strengths, drop, ALLOWED_LOSS * before if relative else limit)
-
-    figure = bootstrap_figure(
-        "frontier_strength",
-        crossing(means),
-        np.array([crossing(row) for row in drawn]),
-        count,
-        clean.bootstrap,
-        bounds=(0.0, 1.0),
-        trials=count,
-        details={
+    figure = frontier_strength_figure(
+        np.array([strength for strength, _ in found.curve]),
+        np.stack([clean.correct, *(view.correct for view in views)], axis=1),
+        None if relative else limit,
+        {
             "allowed_drop": limit,
             "parameters": dict(found.parameters),
             "bracket": list(found.bracket),
-            "curve": np.stack((strengths, means[1:]), axis=1).tolist(),
-            "clean_accuracy": float(means[0]),
             "warning": found.warning,
         },
+        clean.bootstrap,
     )
     return figure.measured_on(searched_condition(clean, name, over=views))
-
-
-def first_crossing(strengths: Floats, drops: Floats, allowed: float) -> float:
-    """Return where the drop first exceeds ``allowed``, linear between points; 1 if it never does.
-
-    Args:
-        strengths: (K,) ascending, from 0 to 1.
-        drops: (K,) the drop at each.
-        allowed: the largest drop that holds.
-    """
-    beyond = np.flatnonzero(drops > allowed)
-    if not len(beyond):
-        return 1.0
-    index = int(beyond[0])
-    if index == 0:
-        return 0.0
-    before, after = drops[index - 1], drops[index]
-    share = (allowed - before) / (after - before)
-    return float(strengths[index - 1] + share * (strengths[index] - strengths[index - 1]))
 
 
 # --- The bisection ---------------------------------------------------------------------------------
@@ -258,7 +220,7 @@ def _not_monotone(points: tuple[tuple[float, Point], ...], bound: float) -> str:
             lowest = (strength, point)
         elif point.low > lowest[1].high and not rise:
             rise = (
-                f"accuracy rises from {lowest[1].value:.4g} at strength {lowest[0]:.3g} to "
-                f"{point.value:.4g} at {strength:.3g}"
+                f"accuracy rises by {point.value - lowest[1].value:.4g} from strength "
+                f"{lowest[0]:.3g} to {strength:.3g}"
             )
     return rise

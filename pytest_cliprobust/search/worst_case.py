@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pytest_cliprobust.datasets.base import Dataset
 from pytest_cliprobust.datasets.subset import Subset
@@ -21,6 +21,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.registry import Perturbation
+from pytest_cliprobust.properties.worst_case import worst_case_drop_figure
 from pytest_cliprobust.search.envelope import (
     Drops,
     Point,
@@ -104,15 +105,13 @@ def worst_case_drop(
     confirm = Drops(clip, confirm_on, perturbation)
     worst = found.worst.parameters
     drop = confirm.figure(worst)
-    figure = replace(
+    figure = worst_case_drop_figure(
         drop,
-        metric="worst_case_drop",
-        details={
-            **drop.details,
+        {
             "parameters": dict(worst),
             "strengths": dict(found.worst_strengths),
             "searched_on": len(search_on),
-            "drop_while_searching": -found.worst.value,
+            "drop_while_searching": 0.0 - found.worst.value,
             "evaluations": found.evaluations,
             "seed": clip.config.seed,
         },

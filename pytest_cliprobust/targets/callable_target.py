@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
 import torch
@@ -16,6 +15,7 @@ from pytest_cliprobust.perturbations.random import uniform
 from pytest_cliprobust.targets.base import Target, TargetInfo
 from pytest_cliprobust.targets.digest import canonical, model_digest
 from pytest_cliprobust.targets.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing, as_pair
+from pytest_cliprobust.targets.registry import arguments_for
 from pytest_cliprobust.targets.runtime import Precision, TorchTarget
 
 _PROBE_TEXTS = ("a photo of a cat.", "two red cars, seen from above")
@@ -86,6 +86,7 @@ def adapt(
     precision: Precision,
     explicit_precision: bool,
     activation: str | None,
+    source: str | None = None,
 ) -> Target:
     """Make a target of ``value``.
 
@@ -98,28 +99,27 @@ def adapt(
         device, precision: resolved.
         explicit_precision: whether the user asked for ``precision``; under ``auto`` a user's encoder
             runs as it is, since its precision is its own business.
+        source: what a loader of a kind of models loads: it is given ``name`` and ``source`` as well,
+            and ``precision`` resolved.
 
     Raises:
         ClipRobustError: it is nothing of the kind, it fails, or its features are not what they must be.
     """
-    options = {
+    options: dict[str, Any] = {
         "pretrained": pretrained,
         "device": device,
-        "precision": precision if explicit_precision else "auto",
+        "precision": precision if explicit_precision or source is not None else "auto",
         "activation": activation,
     }
+    if source is not None:
+        options |= {"name": name, "source": source}
     if not _is_encoder(value):
         if not callable(value):
             raise ClipRobustError(
                 f"model {name!r} is a {type(value).__name__}; it must be a target, an object with "
                 "encode_image and encode_text, or a callable that returns one"
             )
-        accepted = _accepted(value, options)
-        unused = [k for k in ("pretrained", "activation") if options[k] and k not in accepted]
-        if unused:
-            raise ClipRobustError(
-                f"model {name!r} takes no --clip-{unused[0]}: its callable has no argument {unused[0]!r}"
-            )
+        accepted = arguments_for(name, value, options)
         try:
             value = value(**accepted)
         except ClipRobustError:
@@ -147,17 +147,6 @@ def _is_encoder(value: Any) -> bool:
     return not inspect.isclass(value) and all(
         callable(getattr(value, method, None)) for method in ("encode_image", "encode_text")
     )
-
-
-def _accepted(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return {}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return dict(options)
-    names = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-    return {name: value for name, value in options.items() if name in names}
 
 
 def _adapted(name: str, encoder: Any, device: torch.device, precision: Precision) -> CallableTarget:

@@ -13,24 +13,13 @@ from typing import Any
 import torch
 
 from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
+from pytest_cliprobust.targets import folder
 from pytest_cliprobust.targets.activation import parse_activation
 from pytest_cliprobust.targets.base import Target
+from pytest_cliprobust.targets.registry import TARGETS, kind_of, listed_names
 from pytest_cliprobust.targets.runtime import resolve_device, resolve_precision
 
 ENTRY_POINT_GROUP = "pytest_cliprobust.targets"
-
-_REGISTERED: dict[str, Callable[..., Any]] = {}
-
-
-def register_target(name: str, factory: Callable[..., Any]) -> None:
-    """Register ``factory`` under ``name``, for :func:`load_target` and ``--clip-model``.
-
-    ``factory`` returns a target, or an object with ``encode_image`` and ``encode_text`` (see
-    :class:`.callable_target.CallableTarget`); it is called with those of the keyword arguments
-    ``pretrained``, ``device``, ``precision`` and ``activation`` that its signature names. A later
-    registration replaces an earlier one of the same name.
-    """
-    _REGISTERED[name] = factory
 
 
 def load_target(
@@ -46,7 +35,7 @@ def load_target(
     Args:
         name: one of
 
-            * a name given to :func:`register_target`;
+            * a name, or a prefix and what follows it, given to :func:`.registry.register_target`;
             * ``reference``, or a sibling ``reference-…``: bundled, offline;
             * ``local-dir:PATH`` or the path of a folder: in open_clip's format
               (``open_clip_config.json``) or in transformers' (``config.json``);
@@ -83,38 +72,25 @@ def load_target(
 def _load(
     name: str, pretrained: str | None, options: dict[str, Any], *, explicit_precision: bool
 ) -> Target:
-    from pytest_cliprobust.targets import reference
-
-    def adapted(value: Any) -> Target:
+    def adapted(value: Any, source: str | None = None) -> Target:
         from pytest_cliprobust.targets.callable_target import adapt
 
         return adapt(
-            name, value, pretrained=pretrained, explicit_precision=explicit_precision, **options
+            name,
+            value,
+            source=source,
+            pretrained=pretrained,
+            explicit_precision=explicit_precision,
+            **options,
         )
 
-    if name in _REGISTERED:
-        return adapted(_REGISTERED[name])
-    if reference.is_reference(name):
-        return reference.load_reference(name, pretrained=pretrained, **options)
-    prefix, colon, rest = name.partition(":")
-    if colon and prefix in ("local-dir", "hf-hub", "transformers"):
-        if not rest:
-            raise ClipRobustError(f"--clip-model {name} names nothing after {prefix}:")
-        if prefix == "local-dir":
-            return _folder(name, Path(rest).expanduser(), pretrained, options)
-        if prefix == "hf-hub":
-            from pytest_cliprobust.targets.open_clip_target import load_hub
-
-            return load_hub(name, rest, pretrained=pretrained, **options)
-        return _transformers(name, rest, pretrained, options)
-    from pytest_cliprobust.targets.open_clip_target import load_architecture, split_name
-
-    architecture = split_name(name)
-    if architecture is not None:
-        return load_architecture(name, *architecture, pretrained=pretrained, **options)
+    found = kind_of(name)
+    if found is not None:
+        kind, source = found
+        return adapted(kind.factory, source)
     path = Path(name).expanduser()
     if path.is_dir():
-        return _folder(name, path, pretrained, options)
+        return adapted(TARGETS[folder.PREFIX].factory, name)
     if path.is_file():
         raise ClipRobustError(
             f"--clip-model {name} is a file; name the architecture with --clip-model and the file with "
@@ -129,33 +105,6 @@ def _load(
     ):
         return adapted(_imported(name, lambda: _attribute(module, attribute)))
     raise _unknown(name)
-
-
-def _folder(name: str, folder: Path, pretrained: str | None, options: dict[str, Any]) -> Target:
-    from pytest_cliprobust.targets.open_clip_target import CONFIG_NAME, load_folder
-
-    if not folder.is_dir():
-        raise ClipRobustError(f"--clip-model {name}: there is no folder {folder}")
-    if (folder / CONFIG_NAME).is_file():
-        return load_folder(name, folder, pretrained=pretrained, **options)
-    if (folder / "config.json").is_file():
-        return _transformers(name, str(folder), pretrained, options)
-    raise ClipRobustError(
-        f"--clip-model {name}: folder {folder} holds neither {CONFIG_NAME} (open_clip) nor config.json "
-        "(transformers)"
-    )
-
-
-def _transformers(
-    name: str, source: str, pretrained: str | None, options: dict[str, Any]
-) -> Target:
-    from pytest_cliprobust.targets.transformers_target import load_transformers
-
-    if pretrained:
-        raise ClipRobustError(
-            f"transformers model {name!r} takes no --clip-pretrained: its folder holds the weights"
-        )
-    return load_transformers(name, source, **options)
 
 
 def _imported(name: str, load: Callable[[], Any]) -> Any:
@@ -179,12 +128,8 @@ def _attribute(module: str, attribute: str) -> Any:
 
 def known_names() -> tuple[str, ...]:
     """Return every name that can be listed: registered, bundled, open_clip's, entry points."""
-    from open_clip import list_models
-
-    from pytest_cliprobust.targets.reference import reference_names
-
     entries = (entry.name for entry in metadata.entry_points(group=ENTRY_POINT_GROUP))
-    return (*_REGISTERED, *reference_names(), *list_models(), *entries)
+    return (*listed_names(), *entries)
 
 
 def _unknown(name: str) -> ClipRobustError:
@@ -202,4 +147,4 @@ def _unknown(name: str) -> ClipRobustError:
     )
 
 
-__all__ = ["ENTRY_POINT_GROUP", "known_names", "load_target", "register_target"]
+__all__ = ["ENTRY_POINT_GROUP", "known_names", "load_target"]

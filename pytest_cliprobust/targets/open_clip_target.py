@@ -21,6 +21,7 @@ from pytest_cliprobust.targets.checkpoint import Checkpoint, load_into, read_che
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import FOLDER_REMEDY, hub_file, require_hub
 from pytest_cliprobust.targets.preprocessing import Preprocessing
+from pytest_cliprobust.targets.registry import register_format, register_target
 from pytest_cliprobust.targets.runtime import Precision, TorchTarget
 
 CONFIG_NAME = "open_clip_config.json"
@@ -124,15 +125,26 @@ def split_name(name: str) -> tuple[str, str | None] | None:
 
     OpenAI's spelling with a slash (``ViT-B/32``) is understood, as open_clip does.
     """
-    from open_clip import list_models
-
-    known = list_models()
+    known = architectures()
     if name.replace("/", "-") in known:
         return name.replace("/", "-"), None
     head, slash, tag = name.rpartition("/")
     if slash and head.replace("/", "-") in known:
         return head.replace("/", "-"), tag
     return None
+
+
+def is_architecture(name: str) -> bool:
+    """Whether ``name`` is an architecture of open_clip, with a tag or without."""
+    return split_name(name) is not None
+
+
+def architectures() -> list[str]:
+    """Return the names of open_clip's architectures."""
+    from open_clip import list_models
+
+    names: list[str] = list_models()
+    return names
 
 
 def default_tag(architecture: str) -> str | None:
@@ -158,10 +170,10 @@ def samples_seen(tag: str) -> float:
     return float(match[1]) * {"m": 1e6, "b": 1e9}[match[2]] if match else 0.0
 
 
+@register_target("open_clip architecture", recognise=is_architecture, names=architectures)
 def load_architecture(
     name: str,
-    architecture: str,
-    tag: str | None,
+    source: str,
     *,
     pretrained: str | None,
     device: torch.device,
@@ -172,8 +184,7 @@ def load_architecture(
 
     Args:
         name: as the user wrote it.
-        architecture: a name of open_clip.
-        tag: the part after the slash, if any.
+        source: a name of open_clip, with a tag after a slash or without.
         pretrained: ``--clip-pretrained``: a tag, or the path of a checkpoint.
         device, precision, activation: as for :func:`.loading.load_target`.
 
@@ -184,6 +195,7 @@ def load_architecture(
     from open_clip.factory import get_model_config
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
+    architecture, tag = split_name(source) or (source, None)
     known = list_pretrained_tags_by_model(architecture)
     if tag is not None and pretrained not in (None, tag):
         raise ClipRobustError(
@@ -234,9 +246,10 @@ def load_architecture(
     )
 
 
+@register_format(CONFIG_NAME)
 def load_folder(
     name: str,
-    folder: Path,
+    source: str,
     *,
     pretrained: str | None,
     device: torch.device,
@@ -251,6 +264,7 @@ def load_folder(
     Raises:
         ClipRobustError: configuration or weights missing, damaged or not fitting each other.
     """
+    folder = Path(source).expanduser()
     config, preprocess = _read_config(folder / CONFIG_NAME)
     checkpoint = read_checkpoint(
         Path(pretrained).expanduser() if pretrained else _weights_in(folder)
@@ -274,9 +288,10 @@ def load_folder(
     )
 
 
+@register_target("hf-hub:")
 def load_hub(
     name: str,
-    repository: str,
+    source: str,
     *,
     pretrained: str | None,
     device: torch.device,
@@ -289,18 +304,18 @@ def load_hub(
         ClipRobustError: as for :func:`load_folder`, and no such repository or no hub in reach.
     """
     wanted = f"model {name!r}"
-    config_path = hub_file(repository, (CONFIG_NAME,), wanted, FOLDER_REMEDY)
+    config_path = hub_file(source, (CONFIG_NAME,), wanted, FOLDER_REMEDY)
     config, preprocess = _read_config(config_path)
     if pretrained:
         checkpoint = read_checkpoint(Path(pretrained).expanduser())
     else:
-        checkpoint = read_checkpoint(hub_file(repository, WEIGHT_NAMES, wanted, FOLDER_REMEDY))
-    choice = activations.for_config(repository, config, activation)
+        checkpoint = read_checkpoint(hub_file(source, WEIGHT_NAMES, wanted, FOLDER_REMEDY))
+    choice = activations.for_config(source, config, activation)
     return _assemble(
         _Spec(
             name=name,
-            architecture=repository,
-            pretrained=pretrained or repository,
+            architecture=source,
+            pretrained=pretrained or source,
             config=_with_activation(config, choice),
             preprocess=preprocess,
             checkpoint=checkpoint,

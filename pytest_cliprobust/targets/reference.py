@@ -1,7 +1,8 @@
 """The bundled reference models: small CLIPs, trained for the offline benchmark, weak by design.
 
 They are ordinary open_clip folders in ``pytest_cliprobust/embedded/data``: ``reference`` and its
-siblings ``reference-*``, and load through the same code as any folder of the user's.
+siblings ``reference-*``, and load through the same code as any folder of the user's. Their names win
+over architectures of open_clip, after which (its module is imported here) they are registered.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pytest_cliprobust.embedded
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.targets.activation import Activation
 from pytest_cliprobust.targets.open_clip_target import CONFIG_NAME, OpenClipTarget, load_folder
+from pytest_cliprobust.targets.registry import register_target
 from pytest_cliprobust.targets.runtime import Precision
 
 NAME = "reference"
@@ -35,6 +37,7 @@ def is_reference(name: str) -> bool:
     return name == NAME or name.startswith(f"{NAME}-")
 
 
+@register_target("bundled model", recognise=is_reference, names=reference_names)
 def load_reference(
     name: str,
     *,
@@ -55,7 +58,7 @@ def load_reference(
         )
     return load_folder(
         name,
-        data_folder() / name,
+        str(data_folder() / name),
         pretrained=pretrained,
         device=device,
         precision=precision,

@@ -26,6 +26,7 @@ from pytest_cliprobust.targets.preprocessing import (
     as_pair,
     triple,
 )
+from pytest_cliprobust.targets.registry import register_format, register_target
 from pytest_cliprobust.targets.runtime import Precision, TorchTarget
 
 PREFIX = "transformers:"
@@ -110,10 +111,13 @@ class TransformersTarget(TorchTarget):
         return tokens.transpose(1, 2).reshape(len(pixels), -1, height, width)
 
 
+@register_target(PREFIX)
+@register_format("config.json")
 def load_transformers(
     name: str,
     source: str,
     *,
+    pretrained: str | None = None,
     device: torch.device,
     precision: Precision,
     activation: Activation | None,
@@ -123,12 +127,17 @@ def load_transformers(
     Args:
         name: as the user wrote it.
         source: a local folder, or ``owner/repository``.
+        pretrained: must not be given.
         device, precision, activation: as for :func:`.loading.load_target`.
 
     Raises:
         ClipRobustError: transformers is not installed; no such folder or repository; not a CLIP or
             SigLIP model; weights missing, damaged or not fitting; a contradicting activation.
     """
+    if pretrained:
+        raise ClipRobustError(
+            f"transformers model {name!r} takes no --clip-pretrained: its folder holds the weights"
+        )
     try:
         import transformers
     except ImportError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +23,25 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def few_families(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_families() -> Iterator[None]:
     """Keep to this file's families and to one 3D perturbation, whatever else is registered."""
-    kept = {name: registry.get(name) for name in ("occlusion", "patch_occlusion", "typographic")}
-    monkeypatch.setattr(registry, "_REGISTRY", kept)
+    keep = ("occlusion", "patch_occlusion", "typographic")
+    with registry.PERTURBATIONS.preserved():
+        for name in set(registry.names()) - set(keep):
+            registry.PERTURBATIONS.forget(name)
 
-    @registry.register(
-        "haze",
-        severities=tuple({"density": s / 10} for s in range(1, 6)),
-        envelope={"density": (0.0, 1.0)},
-        inputs=("depth",),
-        source="this test",
-    )
-    def haze(images: torch.Tensor, *, density: float, depth: torch.Tensor) -> torch.Tensor:
-        clear = torch.exp(-density * depth)
-        return images * clear + (1 - clear)
+        @registry.register(
+            "haze",
+            severities=tuple({"density": s / 10} for s in range(1, 6)),
+            envelope={"density": (0.0, 1.0)},
+            inputs=("depth",),
+            source="this test",
+        )
+        def haze(images: torch.Tensor, *, density: float, depth: torch.Tensor) -> torch.Tensor:
+            clear = torch.exp(-density * depth)
+            return images * clear + (1 - clear)
+
+        yield
 
 
 @pytest.fixture

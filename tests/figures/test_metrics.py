@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_cliprobust.figures.metrics import METRICS, OOD_SCORES
+from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.properties.ood import OOD_SCORES
 
 SUFFIXES = ("", "_scaled")
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.figure import Figure, Measurement
+from pytest_cliprobust.figures.metrics import METRICS, Metric, register_metric
 from pytest_cliprobust.gating import thresholds as t
 from pytest_cliprobust.gating.verdict import judge
 
@@ -319,16 +320,22 @@ def test_metrics_can_be_registered() -> None:
     assert t.direction("signed_gap") == "neither"
     with pytest.raises(ClipRobustError, match=r"unknown metric 'acuracy'. Did you mean 'accuracy'"):
         t.direction("acuracy")
-    before = dict(t._METRICS)
-    try:
-        t.register_metric("my_score", True, low=0.0)
-        t.register_metric("my_score", True, low=0.0)
+    with METRICS.preserved():
+
+        @register_metric("my_score", higher_is_better=True, meaning="mine", high=None)
+        @register_metric("my_rank_at_*", higher_is_better=False, meaning="mine", high=None)
+        def my_score() -> None: ...
+
         assert t.direction("my_score") == "higher"
-        with pytest.raises(ClipRobustError, match="registered already"):
-            t.register_metric("my_score", False)
-    finally:
-        t._METRICS.clear()
-        t._METRICS.update(before)
+        assert t.direction("my_rank_at_5") == "lower"
+        assert "my_rank_at_*" in t.known_metrics()
+        assert METRICS.named("my_score").inside(-0.5) == 0.0
+        assert METRICS.named("my_score").inside(7.0) == 7.0
+        with pytest.raises(
+            ClipRobustError, match=r"'accuracy' is registered already, by .*accuracy"
+        ):
+            register_metric("accuracy", higher_is_better=False, meaning="mine")(my_score)
+    assert "my_score" not in t.known_metrics()
 
 
 # --- Look-up
@@ -822,7 +829,7 @@ def test_links_are_followed(tmp_path: Path) -> None:
 
 
 def test_suggested_bounds_are_round_and_never_inside_the_interval() -> None:
-    info = t.MetricInfo(False, 0.0, 1.0)
+    info = Metric("m", False, "")
     assert t.suggest_bound(0.1634, 0.0423, 0.5, "max", info) == 0.185
     assert t.suggest_bound(0.1634, 0.0423, 0.0, "max", info) == 0.164
     assert t.suggest_bound(0.1211, 0.0423, 0.5, "min", info) == 0.099
@@ -838,7 +845,10 @@ def test_suggested_bounds_are_round_and_never_inside_the_interval() -> None:
     # The sum 0.07 + 0.02 is a hair above 0.09; that is no reason to round up to 0.091.
     assert t.suggest_bound(0.07, 0.04, 0.5, "max", info) == 0.09
     assert t.suggest_bound(1.2, 0.1, 0.5, "max", info) == 1.2
-    assert t.suggest_bound(1234.5, 80.0, 0.5, "max", t.MetricInfo(False)) == 1275.0
+    assert (
+        t.suggest_bound(1234.5, 80.0, 0.5, "max", Metric("m", False, "", low=None, high=None))
+        == 1275.0
+    )
 
 
 NAME = st.text(alphabet="aé[*?]\"\\'#\t /:.-", min_size=1, max_size=6)
@@ -1011,19 +1021,20 @@ def test_a_mistake_in_a_named_perturbation_has_its_line(old: str, new: str, mess
         ("RandomPosterize", "RandomPosterise", "toml:2: kornia *Did you mean 'RandomPosterize'"),
         ("bits =", "bit =", "toml:2: *no parameter 'bit'.*'bits'"),
         ("degrees = [20, 20]", 'degrees = "x"', "toml:7: *refused by kornia"),
-        ('name = "turn"', 'name = "gaussian_noise"', "toml:7: *'gaussian_noise' exists already"),
+        (
+            'name = "turn"',
+            'name = "gaussian_noise"',
+            "toml:7: *'gaussian_noise' is registered already",
+        ),
     ],
 )
 def test_what_kornia_does_not_know_is_one_line(old: str, new: str, message: str) -> None:
     from pytest_cliprobust.perturbations import registry
 
-    registry.names()
-    before = dict(registry._REGISTRY)
     file = t.parse_thresholds(NAMED.replace(old, new))
-    try:
-        with pytest.raises(ClipRobustError, match=message.replace("*", ".*")) as caught:
-            file.register_perturbations()
-    finally:
-        registry._REGISTRY.clear()
-        registry._REGISTRY.update(before)
+    with (
+        registry.PERTURBATIONS.preserved(),
+        pytest.raises(ClipRobustError, match=message.replace("*", ".*")) as caught,
+    ):
+        file.register_perturbations()
     assert "\n" not in str(caught.value)

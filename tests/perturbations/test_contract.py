@@ -315,17 +315,16 @@ def test_mistakes_of_a_call_are_named() -> None:
             call()
 
 
-def test_images_may_be_positional_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+def test_images_may_be_positional_only() -> None:
+    with registry.PERTURBATIONS.preserved():
 
-    @registry.register("halved", severities=({"amount": 0.5},))
-    def halved(images: Tensor, /, *, amount: float) -> Tensor:
-        return images * amount
+        @registry.register("halved", severities=({"amount": 0.5},))
+        def halved(images: Tensor, /, *, amount: float) -> Tensor:
+            return images * amount
 
-    assert registry.get("halved").settings == {"amount": registry.REQUIRED}
-    assert torch.equal(
-        registry.get("halved")(torch.ones(1, 3, 2, 2), 1), torch.full((1, 3, 2, 2), 0.5)
-    )
+        half = registry.get("halved")
+    assert half.settings == {"amount": registry.REQUIRED}
+    assert torch.equal(half(torch.ones(1, 3, 2, 2), 1), torch.full((1, 3, 2, 2), 0.5))
 
 
 @pytest.mark.parametrize(
@@ -337,14 +336,10 @@ def test_images_may_be_positional_only(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"optional": ("mask",)}, "its inputs name 'mask'"),
     ],
 )
-def test_mistakes_of_a_registration_are_named(
-    named: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(registry, "_REGISTRY", {})
-
+def test_mistakes_of_a_registration_are_named(named: dict[str, Any], message: str) -> None:
     def wrong(images: Tensor, *, amount: float = 1.0) -> Tensor:
         return images * amount
 
     with pytest.raises(ClipRobustError, match=message):
         registry.register("wrong", **named)(wrong)
-    assert not registry._REGISTRY
+    assert "wrong" not in registry.PERTURBATIONS

@@ -20,10 +20,8 @@ def test_every_perturbation_is_on_the_page() -> None:
 def test_the_example_registers() -> None:
     match = re.search(r"## Your own.*?```python\n(.*?)```", PAGE, re.DOTALL)
     assert match is not None
-    try:
+    with registry.PERTURBATIONS.preserved():
         exec(compile(match.group(1), "docs/perturbations.md", "exec"), {"__name__": "conftest"})
         dead = registry.get("dead_pixels")
         result = dead(torch.ones(2, 3, 64, 64), 5, seeds=torch.tensor([1, 2]))
         assert abs(float((result == 0).float().mean()) - 0.25) < 0.02
-    finally:
-        registry._REGISTRY.pop("dead_pixels", None)

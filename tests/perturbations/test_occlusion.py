@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pytest_cliprobust.perturbations import occlusion as module
-from pytest_cliprobust.perturbations.registry import _REGISTRY
+from pytest_cliprobust.perturbations.registry import PERTURBATIONS
 
 NAMES = ("occlusion", "patch_occlusion")
 COUNT, SIDE = 5, 64
@@ -56,7 +56,7 @@ def hidden(result: torch.Tensor, data: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def apply(name: str, severity: int | None, data: dict[str, torch.Tensor], **more) -> torch.Tensor:
     inputs = {key: value for key, value in data.items() if key != "images"}
-    return _REGISTRY[name](data["images"], severity, **{**inputs, **more})
+    return PERTURBATIONS[name](data["images"], severity, **{**inputs, **more})
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -148,8 +148,8 @@ def test_severity_is_monotone_and_zero_is_the_identity(name: str) -> None:
     assert torch.equal(apply(name, 0, data), data["images"])
     assert torch.equal(apply(name, None, data, coverage=0.0), data["images"])
     assert all((b > a).all() for a, b in itertools.pairwise(distances))
-    assert len(_REGISTRY[name].severities) == 5
-    assert _REGISTRY[name].envelope["coverage"][0] == 0.0
+    assert len(PERTURBATIONS[name].severities) == 5
+    assert PERTURBATIONS[name].envelope["coverage"][0] == 0.0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -248,7 +248,7 @@ def test_needs_little_memory_on_the_host(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_torch_compile_traces_in_one_graph(name: str) -> None:
     data = scene()
-    function = _REGISTRY[name].function
+    function = PERTURBATIONS[name].function
     inputs = {k: data[k] for k in ("seeds", "mask")}
     if name == "occlusion":
         inputs["occluder"] = data["occluder"]

@@ -19,7 +19,7 @@ from pytest_cliprobust.figures import bootstrap, statistics
 from pytest_cliprobust.figures.arrays import unit_rows
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.metrics import METRICS, OOD_SCORES
+from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.statistics import wilson
 from pytest_cliprobust.properties import ood
 
@@ -96,7 +96,7 @@ def test_every_score_is_higher_for_in_distribution() -> None:
         }
 
     ours, theirs = scores(inside[:40]), scores(outside)
-    assert set(ours) == set(OOD_SCORES)
+    assert set(ours) == set(ood.OOD_SCORES)
     for name in ours:
         area = ood.detection_figures(ours[name], theirs[name], name, bootstrap=FEW)[f"auroc_{name}"]
         assert area.value > 0.9, name

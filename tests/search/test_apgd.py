@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -27,8 +29,8 @@ class TinyTarget:
         self.image_size = (12, 12)
         self.embed_dim = DIM
         self.logit_scale = 50.0
-        self.logit_bias = None
-        self.probability = "softmax"
+        self.logit_bias: float | None = None
+        self.probability: Literal["softmax", "sigmoid"] = "softmax"
         self.first = nn.Conv2d(3, 8, 3, stride=2)
         self.second = nn.Linear(8 * 25, DIM)
         for parameter in (*self.first.parameters(), *self.second.parameters()):
@@ -45,7 +47,7 @@ class TinyTarget:
         hidden = torch.tanh(self.first(pixels)).flatten(1)
         return nn.functional.normalize(self.second(hidden), dim=1)
 
-    def encode_text(self, texts) -> Tensor:
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
         raise NotImplementedError
 
     def dense_features(self, pixels: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ def distance(a: Tensor, b: Tensor, norm: str) -> Tensor:
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 4 / 255), ("l2", 0.5)])
 @pytest.mark.parametrize("seeds", [None, SEEDS])
 def test_the_result_stays_in_the_ball_and_never_lowers_the_loss(
-    attack, norm: str, epsilon: float, seeds
+    attack: Callable[..., Tensor], norm: str, epsilon: float, seeds: Tensor | None
 ) -> None:
     result = attack(IMAGES, loss, epsilon=epsilon, steps=5, norm=norm, seeds=seeds)
     assert (distance(result, IMAGES, norm) <= epsilon).all()
@@ -135,14 +137,14 @@ def test_samples_do_not_influence_each_other() -> None:
     # An elementwise loss has no batch-dependent kernel, so equality is to the bit.
     peak = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(9))
 
-    def near(rows: list[int]):
+    def near(rows: list[int]) -> Callable[[Tensor], Tensor]:
         target = peak[rows]
         return lambda x: -(x - target).abs().sum(-1).sum(-1).sum(-1)
 
     everything = list(range(24))
     for attack in (module.pgd, module.apgd):
         for norm, epsilon in (("linf", 0.05), ("l2", 0.8)):
-            settings_ = {"epsilon": epsilon, "steps": 6, "norm": norm}
+            settings_: dict[str, Any] = {"epsilon": epsilon, "steps": 6, "norm": norm}
             whole = attack(IMAGES, near(everything), seeds=SEEDS, **settings_)
             for rows in ([7], [11, 2, 5]):
                 part = attack(IMAGES[rows], near(rows), seeds=SEEDS[rows], **settings_)
@@ -172,7 +174,7 @@ def test_apgd_checkpoints_are_those_of_the_paper() -> None:
 
 
 def test_apgd_needs_no_tuned_step() -> None:
-    settings_ = {"epsilon": 8 / 255, "steps": 20}
+    settings_: dict[str, Any] = {"epsilon": 8 / 255, "steps": 20}
     with torch.no_grad():
         auto = loss(module.apgd(IMAGES, loss, **settings_)).mean()
         coarse = loss(module.pgd(IMAGES, loss, step_size=16 / 255, **settings_)).mean()
@@ -195,7 +197,7 @@ def test_dlr_is_invariant_to_scale_and_shift() -> None:
 
 @pytest.mark.parametrize("attack", ["pgd", "apgd"])
 @pytest.mark.parametrize("name", list(module.LOSSES))
-def test_adversarial_accuracy_falls_with_epsilon(attack: str, name: str) -> None:
+def test_adversarial_accuracy_falls_with_epsilon(attack: Literal["pgd", "apgd"], name: str) -> None:
     assert isinstance(TARGET, Target)
     accuracies = []
     for epsilon in (0.0, 2 / 255, 16 / 255):
@@ -233,8 +235,8 @@ def test_mistakes_name_culprit_and_remedy() -> None:
             with torch.no_grad():
                 return super().encode_image(pixels)
 
-    def attack(**changes) -> None:
-        arguments = {"target": TARGET, "steps": 2} | changes
+    def attack(**changes: Any) -> None:
+        arguments: dict[str, Any] = {"target": TARGET, "steps": 2} | changes
         target = arguments.pop("target")
         module.adversarial_accuracy(target, HEAD, IMAGES, LABELS, **arguments)
 

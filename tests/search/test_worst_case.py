@@ -1,33 +1,33 @@
-"""The worst-case search and the robustness frontier, on functions whose answer is known."""
+"""The worst-case search on functions whose answer is known, and the drop of a model."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import random
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from pytest_cliprobust.datasets.embedded import EmbeddedDataset
+from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.registry import Perturbation
-from pytest_cliprobust.search.worst_case import (
-    Evaluations,
-    at_strength,
-    reproduction,
-    robustness_frontier,
-    worst_case,
+from pytest_cliprobust.search import worst_case as module
+from pytest_cliprobust.search.envelope import Evaluate, Points, at_strength
+from pytest_cliprobust.search.worst_case import WorstCase, split, worst_case, worst_case_drop
+
+TWO = Perturbation(
+    "made_up", lambda images: images, "t", envelope={"blur": (0.0, 4.0), "keep": (1.0, 0.2)}
 )
-
-
-def perturbation(**envelope: tuple[float, float]) -> Perturbation:
-    return Perturbation(
-        name="made_up", function=lambda images: images, family="t", envelope=envelope
-    )
-
-
-TWO = perturbation(blur=(0.0, 4.0), keep=(1.0, 0.2))
 
 
 def severity(p: Mapping[str, float]) -> float:
@@ -35,38 +35,37 @@ def severity(p: Mapping[str, float]) -> float:
     return p["blur"] / 4 + (1 - p["keep"]) / 0.8
 
 
-def test_strength_meets_both_ends_exactly_and_turns_round_descending_ranges() -> None:
-    assert at_strength(TWO, 0) == {"blur": 0.0, "keep": 1.0}
-    assert at_strength(TWO, 1) == {"blur": 4.0, "keep": 0.2}
-    assert at_strength(TWO, 0.25)["keep"] == pytest.approx(0.8)
-    assert at_strength(TWO, {"blur": 1.0, "keep": 0.0}) == {"blur": 4.0, "keep": 1.0}
-    with pytest.raises(ClipRobustError, match="between 0 and 1"):
-        at_strength(TWO, 1.5)
+def falling(slope: float) -> Callable[[Mapping[str, float]], float]:
+    return lambda p: 0.9 - slope * severity(p)
+
+
+def search(evaluate: Evaluate, bound: float, **options: Any) -> WorstCase:
+    return worst_case(TWO, Points(evaluate), bound, **options)
+
+
+# --- The search ------------------------------------------------------------------------------------
 
 
 def test_a_bound_that_holds_everywhere() -> None:
-    result = worst_case(TWO, lambda p: 0.9 - 0.1 * severity(p), 0.6)
-    assert result.holds
-    assert result.conclusive
+    result = search(falling(0.1), 0.6)
     assert result.mildest_failure is None
+    assert result.mildest_strengths == {}
+    assert not result.exhausted
     assert result.worst.value == pytest.approx(0.7)  # the strongest corner is always looked at
     assert result.worst.parameters == {"blur": 4.0, "keep": 0.2}
-    assert "holds" in result.message
-    assert "\n" not in result.message
+    assert result.worst_strengths == {"blur": 1.0, "keep": 1.0}
 
 
 def test_a_failure_is_shrunk_to_the_mildest() -> None:
-    result = worst_case(TWO, lambda p: 0.9 - 0.2 * severity(p), 0.65, max_evaluations=200)
-    assert not result.holds
+    result = search(falling(0.2), 0.65, max_evaluations=200)
     assert result.mildest_failure is not None
     assert result.mildest_failure.high < 0.65
     strengths = result.mildest_strengths
+    assert result.mildest_failure.parameters == at_strength(TWO, strengths)
     total = strengths["blur"] + strengths["keep"]
     # It breaks beyond a total of 1.25: the found point is within a step or two of that line.
     assert 1.25 < total <= 1.25 + 2 / 256
     assert result.worst.value == pytest.approx(0.5)
-    assert f"--set blur={result.mildest_failure.parameters['blur']!r}" in result.reproduction
-    assert "--perturbation made_up" in result.message
 
 
 def test_a_failure_in_the_middle_of_the_envelope_is_found() -> None:
@@ -75,8 +74,7 @@ def test_a_failure_in_the_middle_of_the_envelope_is_found() -> None:
         away = (p["blur"] / 4 - 0.65) ** 2 + ((1 - p["keep"]) / 0.8 - 0.625) ** 2
         return 0.9 - 0.5 * math.exp(-away / 0.08)
 
-    result = worst_case(TWO, valley, 0.5, seed=2, max_examples=60)
-    assert not result.holds
+    result = search(valley, 0.5, seed=2, max_examples=60)
     assert result.mildest_failure is not None
     assert result.mildest_failure.value < 0.5
     assert result.worst.value <= result.mildest_failure.value
@@ -88,23 +86,19 @@ def test_a_failure_in_the_middle_of_the_envelope_is_found() -> None:
 
 
 def test_a_failure_at_the_strongest_corner_alone_is_found_and_kept() -> None:
-    def corner(p: Mapping[str, float]) -> float:
-        return 0.1 if severity(p) > 1.999 else 0.9
-
-    result = worst_case(TWO, corner, 0.5, max_examples=5)
-    assert not result.holds
+    result = search(lambda p: 0.1 if severity(p) > 1.999 else 0.9, 0.5, max_examples=5)
     assert result.mildest_strengths == {"blur": 1.0, "keep": 1.0}
 
 
 def test_equal_seeds_give_equal_searches() -> None:
-    def run(seed: int):
+    def run(seed: int) -> tuple[WorstCase, list[tuple[float, float]]]:
         asked: list[tuple[float, float]] = []
 
         def evaluate(p: Mapping[str, float]) -> float:
             asked.append((p["blur"], p["keep"]))
             return 0.9 - 0.2 * severity(p)
 
-        return worst_case(TWO, evaluate, 0.65, seed=seed), asked
+        return search(evaluate, 0.65, seed=seed), asked
 
     first, second, other = run(1), run(1), run(2)
     assert first == second
@@ -113,131 +107,40 @@ def test_equal_seeds_give_equal_searches() -> None:
 
 
 def test_the_search_does_not_touch_the_global_random_state() -> None:
-    import random
-
     random.seed(3)
     torch.manual_seed(3)
     expected = random.random(), torch.rand(1)
     random.seed(3)
     torch.manual_seed(3)
-    worst_case(TWO, lambda p: 0.9 - 0.2 * severity(p), 0.65, max_examples=5)
+    search(falling(0.2), 0.65, max_examples=5)
     assert (random.random(), torch.rand(1)) == expected
 
 
 def test_the_budget_is_kept_and_reported() -> None:
-    evaluations = Evaluations(lambda p: 0.9 - 0.1 * severity(p))
-    result = worst_case(TWO, evaluations, 0.5, max_examples=200, max_evaluations=10)
+    points = Points(falling(0.1))
+    points({"blur": 1.0, "keep": 1.0})  # what is known from before is not this search's
+    result = worst_case(TWO, points, 0.5, max_examples=200, max_evaluations=10)
     assert result.exhausted
-    assert result.evaluations == evaluations.calls == 10
-    failing = worst_case(
-        TWO, lambda p: 0.9 - 0.2 * severity(p), 0.65, max_examples=200, max_evaluations=6
-    )
-    assert not failing.holds
-    assert failing.evaluations <= 12
+    assert result.evaluations == points.calls - 1 == 10
+    failing = search(falling(0.2), 0.65, max_examples=200, max_evaluations=6)
+    assert failing.exhausted
+    assert failing.evaluations == 12
     assert failing.mildest_failure is not None
     assert failing.mildest_failure.value < 0.65
-
-
-def figure(value: float, half: float) -> Figure:
-    return Figure("accuracy", value, value - half, value + half, n=100)
+    again = worst_case(TWO, points, 0.5, max_examples=1, max_evaluations=2)
+    assert again.evaluations == 0  # both corners are known
+    assert not again.exhausted or again.worst == result.worst
 
 
 def test_with_intervals_only_a_whole_interval_below_fails() -> None:
     def evaluate(p: Mapping[str, float]) -> Figure:
-        return figure(0.9 - 0.1 * severity(p), 0.05)
+        value = 0.9 - 0.1 * severity(p)
+        return Figure("accuracy", value, value - 0.05, value + 0.05, n=100)
 
-    doubtful = worst_case(TWO, evaluate, 0.72)
-    assert doubtful.holds
-    assert not doubtful.conclusive
-    assert "inconclusive" in doubtful.message
-    assert not worst_case(TWO, evaluate, 0.76).holds
-    assert worst_case(TWO, evaluate, 0.64).conclusive
-
-
-def test_the_picture_hook_gets_the_telling_parameters(tmp_path: Path) -> None:
-    asked = []
-
-    def picture(p: Mapping[str, float]) -> Path:
-        asked.append(dict(p))
-        return tmp_path / "x.png"
-
-    failing = worst_case(TWO, lambda p: 0.9 - 0.2 * severity(p), 0.65, picture=picture)
-    holding = worst_case(TWO, lambda p: 0.9, 0.65, picture=picture)
-    assert failing.mildest_failure is not None
-    assert asked == [failing.mildest_failure.parameters, holding.worst.parameters]
-    assert failing.picture == tmp_path / "x.png"
-
-
-def test_nan_is_an_error_and_not_green() -> None:
-    with pytest.raises(ClipRobustError, match="not a number"):
-        worst_case(TWO, lambda p: math.nan, 0.5)
-    with pytest.raises(ClipRobustError, match=r"not a number.*cliprobust perturb"):
-        worst_case(TWO, lambda p: math.nan if 0 < p["blur"] < 4 else 0.9, 0.5)
-    with pytest.raises(ClipRobustError, match="not a number"):
-        robustness_frontier(TWO, lambda p: math.nan, 0.5)
-
-
-def test_mistakes_name_culprit_and_remedy() -> None:
-    with pytest.raises(ClipRobustError, match="'made_up' has no envelope"):
-        worst_case(perturbation(), lambda p: 1.0, 0.5)
-    with pytest.raises(ClipRobustError, match="'made_up' has no envelope"):
-        robustness_frontier(perturbation(), lambda p: 1.0, 0.5)
-    with pytest.raises(ClipRobustError, match="at least 2"):
-        worst_case(TWO, lambda p: 1.0, 0.5, max_evaluations=1)
-    with pytest.raises(ClipRobustError, match="tolerance"):
-        robustness_frontier(TWO, lambda p: 1.0, 0.5, tolerance=0.0)
-
-
-def test_the_frontier_brackets_the_known_strength() -> None:
-    evaluations = Evaluations(lambda p: 0.9 - 0.2 * severity(p))
-    result = robustness_frontier(TWO, evaluations, 0.65, tolerance=1 / 128)
-    assert result.strength == result.bracket[0] <= 0.625 < result.bracket[1]
-    assert result.bracket[1] - result.bracket[0] <= 1 / 128
-    assert result.monotone
-    assert result.parameters == at_strength(TWO, result.strength)
-    assert result.evaluations == evaluations.calls == len(result.curve)
-    assert "holds up to strength 0.62" in result.message
-    again = robustness_frontier(TWO, evaluations, 0.65, tolerance=1 / 128)
-    assert again.evaluations == 0  # all known
-
-
-def test_a_bound_that_always_or_never_holds() -> None:
-    always = robustness_frontier(TWO, lambda p: 0.9 - 0.1 * severity(p), 0.5)
-    assert always.strength == 1.0
-    assert always.bracket == (1.0, 1.0)
-    assert "strongest end" in always.message
-    never = robustness_frontier(TWO, lambda p: 0.4, 0.5)
-    assert never.strength is None
-    assert never.bracket == (0.0, 0.0)
-    assert "fails even at the mildest end" in never.message
-
-
-def test_a_curve_that_recovers_is_reported_and_the_first_failure_counts() -> None:
-    def dip(p: Mapping[str, float]) -> float:
-        return 0.9 - 0.5 * math.exp(-(((p["blur"] / 4) - 0.4) ** 2) / 0.01)
-
-    with pytest.warns(UserWarning, match="made_up: not monotone: fails at strength"):
-        result = robustness_frontier(TWO, dip, 0.7)
-    assert not result.monotone
-    assert result.strength is not None
-    assert result.strength < 0.4
-    assert "holds again" in result.message
-
-
-def test_a_rise_within_the_noise_is_no_warning(recwarn) -> None:
-    values = {0.0: 0.8, 0.2: 0.78, 0.4: 0.79, 0.6: 0.75, 0.8: 0.74, 1.0: 0.7}
-    one = perturbation(x=(0.0, 1.0))
-
-    def evaluate(half: float):
-        return lambda p: figure(values[round(p["x"], 6)], half)
-
-    noisy = robustness_frontier(one, evaluate(0.02), 0.5)
-    assert noisy.monotone
-    assert not recwarn.list
-    with pytest.warns(UserWarning, match="accuracy rises from 0.78 at strength 0.2"):
-        exact = robustness_frontier(one, evaluate(0.0), 0.5)
-    assert exact.strength == 1.0
-    assert not exact.monotone
+    assert search(evaluate, 0.72).mildest_failure is None
+    failure = search(evaluate, 0.76).mildest_failure
+    assert failure is not None
+    assert failure.high < 0.76
 
 
 def test_a_starting_point_is_looked_at_first() -> None:
@@ -246,50 +149,127 @@ def test_a_starting_point_is_looked_at_first() -> None:
         near = abs(p["blur"] / 4 - 0.63) < 0.004 and abs((1 - p["keep"]) / 0.8 - 0.41) < 0.004
         return 0.1 if near else 0.9
 
-    assert worst_case(TWO, dip, 0.5, max_examples=3).holds
-    found = worst_case(
-        TWO, dip, 0.5, max_examples=3, resolution=100, start=[{"blur": 0.63, "keep": 0.41}]
-    )
+    assert search(dip, 0.5, max_examples=3).mildest_failure is None
+    start = [{"blur": 0.63, "keep": 0.41}]
+    found = search(dip, 0.5, max_examples=3, resolution=100, start=start)
     assert found.mildest_strengths == {"blur": 0.63, "keep": 0.41}
     assert found.worst_strengths == {"blur": 0.63, "keep": 0.41}
 
 
 def test_of_equally_bad_points_the_mildest_is_the_worst() -> None:
-    found = worst_case(TWO, lambda p: 0.4, -math.inf, max_examples=5)
+    found = search(lambda p: 0.4, -math.inf, max_examples=5)
     assert found.worst_strengths == {"blur": 0.0, "keep": 0.0}
-    assert found.holds
-    assert found.conclusive
+    assert found.mildest_failure is None
 
 
-def test_holding_again_within_the_noise_is_no_warning(recwarn) -> None:
-    values = {0.0: 0.8, 0.25: 0.68, 0.5: 0.71, 0.75: 0.6, 1.0: 0.5}
-    one = perturbation(x=(0.0, 1.0))
-
-    def evaluate(half: float):
-        return lambda p: figure(values.get(p["x"], 0.69), half)
-
-    noisy = robustness_frontier(one, evaluate(0.05), 0.7, grid=4, tolerance=0.25)
-    assert noisy.monotone
-    assert not recwarn.list
-    assert noisy.strength == 0.0  # the first failure still counts
-    with pytest.warns(UserWarning, match="fails at strength 0.25 and holds again at 0.5"):
-        robustness_frontier(one, evaluate(0.0), 0.7, grid=4, tolerance=0.25)
+def test_mistakes_name_culprit_and_remedy() -> None:
+    bare = Perturbation("made_up", lambda images: images, "t")
+    with pytest.raises(ClipRobustError, match="'made_up' has no envelope"):
+        worst_case(bare, Points(lambda p: 1.0), 0.5)
+    for budget in ({"max_evaluations": 1}, {"max_examples": 0}, {"resolution": 0}):
+        with pytest.raises(ClipRobustError, match="at least 2"):
+            search(lambda p: 1.0, 0.5, **budget)
+    with pytest.raises(ClipRobustError, match="not a number"):
+        search(lambda p: math.nan if 0 < p["blur"] < 4 else 0.9, 0.5)
 
 
-def test_the_reproduction_is_a_command_that_the_parser_takes() -> None:
-    import shlex
+# --- The drop of a model ---------------------------------------------------------------------------
 
-    from pytest_cliprobust import cli
 
-    line = reproduction(
-        "made_up", {"blur": 0.1 + 0.2, "keep": 1.0}, 7, load=[Path("my tests/conftest.py")]
+def test_samples_are_searched_on_or_confirmed_on_but_never_both() -> None:
+    whole = EmbeddedDataset("clean", limit=30, size=32)
+    search_on, confirm_on = split(whole, 64)
+    assert (len(search_on), len(confirm_on)) == (10, 20)
+    assert search_on.ids + confirm_on.ids == whole.ids
+    assert len(split(whole, 4)[0]) == 4
+    assert len(split(EmbeddedDataset("clean", limit=3, size=32))[0]) == 1
+    with pytest.raises(ClipRobustError, match="too few for this property"):
+        split(EmbeddedDataset("clean", limit=2, size=32))
+
+
+def verdict(status: str, kind: str, limit: float) -> Any:
+    return SimpleNamespace(
+        status=status, kind=kind, limit=limit, bound=f"{kind} {limit}", confidence=0.9
     )
-    words = shlex.split(line)
-    assert words[:2] == ["cliprobust", "perturb"]
-    parsed = cli.build_parser().parse_args(words[1:])
-    assert dict(parsed.settings) == {"blur": 0.1 + 0.2, "keep": 1.0}
-    assert parsed.load == [Path("my tests/conftest.py")]
-    assert parsed.perturbation == ["made_up"]
-    assert parsed.seed == 7
-    embedded = reproduction("made_up", {}, 0, image="--embedded clean-00012")
-    assert cli.build_parser().parse_args(embedded.split()[1:]).embedded == ["clean-00012"]
+
+
+def test_the_worst_drop_of_a_model_is_confirmed_on_other_samples_and_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = Evaluation(RunConfig(("reference",), cache_dir=tmp_path, seed=4), "reference")
+    clean = clip.on("clean", limit=36)
+    searches: list[dict[str, Any]] = []
+
+    def spy(perturbation: Perturbation, points: Points, bound: float, **options: Any) -> WorstCase:
+        result = worst_case(perturbation, points, bound, **options)
+        searches.append({"bound": bound, **options, "result": result})
+        return result
+
+    monkeypatch.setattr(module, "worst_case", spy)
+    found = worst_case_drop(clip, clean, "contrast", examples=4, searched=10)
+    figure = found.figure
+    (first,) = searches
+    assert (first["bound"], first["seed"], first["max_examples"]) == (-math.inf, 4, 4)
+    assert (first["max_evaluations"], first["resolution"]) == (6, 100)
+    assert (figure.metric, figure.n) == ("worst_case_drop", 26)
+    details = figure.details
+    gain = details["parameters"]["gain"]
+    steps = (Step("contrast", None, (("gain", gain),)),)
+    over = (Condition("clean", steps, 36),)
+    assert figure.condition == Condition("clean", limit=36, over=over, label="contrast")
+    under = clip.on("clean", "contrast", limit=36, gain=gain)
+    expected = clean.correct[10:].mean() - under.correct[10:].mean()
+    assert figure.value == pytest.approx(expected)
+    searched = clean.correct[:10].mean() - under.correct[:10].mean()
+    assert details["drop_while_searching"] == pytest.approx(searched)
+    assert (details["searched_on"], details["seed"]) == (10, 4)
+    assert details["evaluations"] == first["result"].evaluations <= 6
+
+    # Shrinking happens for a broken maximum alone, at the level of the verdict.
+    for other in (verdict("inconclusive", "max", -0.99), verdict("fail", "min", 0.5)):
+        evidence = found.explain(other)
+        assert [heading for heading, _ in evidence.lines] == ["worst"]
+        assert evidence.parameters == details["parameters"]
+    assert len(searches) == 1
+    evidence = found.explain(verdict("fail", "max", -0.99))
+    second = searches[1]
+    assert (second["bound"], second["seed"], second["max_examples"]) == (0.99, 4, 2)
+    assert (second["max_evaluations"], second["start"]) == (8, [details["strengths"]])
+    mildest, worst = evidence.lines
+    # Every drop breaks this bound, so the mildest end does.
+    ((mildest_gain, _),) = [registry.get("contrast").envelope["gain"]]
+    assert evidence.parameters == {"gain": mildest_gain}
+    assert "(gain 0% of the envelope), the mildest that breaks the bound" in mildest[1]
+    assert worst[1].startswith(f"drop {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] at")
+
+    # A shrinking that ran out of budget says so.
+    monkeypatch.setattr(
+        module,
+        "worst_case",
+        lambda *_, **__: WorstCase(**{**vars(second["result"]), "exhausted": True}),
+    )
+    tired = found.explain(verdict("fail", "max", -0.99))
+    assert [heading for heading, _ in tired.lines] == ["mildest", "worst", "note"]
+    # So does one that finds nothing at this level: the worst is shown.
+    nothing = WorstCase(**{**vars(second["result"]), "mildest_failure": None})
+    monkeypatch.setattr(module, "worst_case", lambda *_, **__: nothing)
+    shown = found.explain(verdict("fail", "max", -0.99))
+    assert [heading for heading, _ in shown.lines] == ["worst"]
+    assert shown.parameters == second["result"].worst.parameters
+
+    with pytest.raises(ClipRobustError, match="starts from samples as they are"):
+        worst_case_drop(clip, under, "contrast")
+
+
+def test_warnings_of_a_users_perturbation_get_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def darker(images: Tensor, *, amount: float) -> Tensor:
+        warnings.warn(f"told by the user's own code: {amount}", stacklevel=1)
+        return images * (1 - amount)
+
+    made = Perturbation("darker", darker, "mine", envelope={"amount": (0.0, 0.5)})
+    monkeypatch.setattr(registry, "get", lambda name: made)
+    clip = Evaluation(RunConfig(("reference",), cache_dir=tmp_path), "reference")
+    with pytest.warns(UserWarning, match="told by the user's own code"):
+        worst_case_drop(clip, clip.on("clean", limit=6), "darker", examples=2)

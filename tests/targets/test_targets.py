@@ -25,9 +25,10 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets import activation, hub, runtime
 from pytest_cliprobust.targets.activation import for_checkpoint, for_tag, for_transformers
 from pytest_cliprobust.targets.base import Target
-from pytest_cliprobust.targets.loading import load_target, register_target
+from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.targets.open_clip_target import build_model, default_tag, split_name
 from pytest_cliprobust.targets.reference import data_folder, reference_names
+from pytest_cliprobust.targets.registry import register_target
 
 MERGES = 300
 TEXTS = ["a photo of a cat.", "Two red CARS", "", "a very " + "long " * 40 + "caption"]
@@ -231,7 +232,7 @@ def test_mistakes_in_names_are_told_in_one_line(
 
 
 def test_folder_and_file_mistakes(tmp_path: Path) -> None:
-    assert "neither open_clip_config.json" in error(str(tmp_path))
+    assert "holds none of open_clip_config.json, config.json" in error(str(tmp_path))
     file = tmp_path / "weights.pt"
     file.write_bytes(b"x")
     assert "is a file; name the architecture" in error(str(file))
@@ -822,7 +823,7 @@ class Colours:
 
 
 def test_an_object_with_two_methods_becomes_a_target() -> None:
-    register_target("colours", Colours)
+    register_target("colours")(Colours)
     target = load_target("colours", device="cpu")
     assert isinstance(target, Target)
     assert target.image_size == (16, 16)
@@ -841,7 +842,7 @@ def test_an_object_with_two_methods_becomes_a_target() -> None:
         scale = 3.0
 
     Louder.__qualname__ = Colours.__qualname__
-    register_target("louder", Louder)
+    register_target("louder")(Louder)
     assert load_target("louder", device="cpu").info.digest != target.info.digest
 
 
@@ -852,16 +853,16 @@ def test_factories_get_the_options_that_they_name() -> None:
         seen.update(device=device, pretrained=pretrained)
         return Colours()
 
-    register_target("factory", factory)
+    register_target("factory")(factory)
     load_target("factory", pretrained="x", device="cpu")
     assert seen == {"device": torch.device("cpu"), "pretrained": "x"}
-    register_target("plain", lambda: Colours())
+    register_target("plain")(lambda: Colours())
     assert "takes no --clip-pretrained" in error("plain", pretrained="x")
 
 
 def test_a_finished_target_is_taken_as_it_is(vit: Path) -> None:
     target = load_target(str(vit), device="cpu")
-    register_target("finished", lambda: target)
+    register_target("finished")(lambda: target)
     assert load_target("finished", device="cpu") is target
 
 
@@ -885,7 +886,7 @@ def test_what_is_wrong_with_an_encoder_is_said(attributes: dict[str, Any], words
     encoder = type("Wrong", (Colours,), attributes)
     if attributes.get("encode_text", ...) is None:
         encoder = type("Wrong", (), {"encode_image": Colours.encode_image})
-    register_target("wrong", encoder)
+    register_target("wrong")(encoder)
     assert words in error("wrong")
 
 

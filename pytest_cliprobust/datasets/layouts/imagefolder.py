@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,11 +20,9 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from pytest_cliprobust.datasets.base import Batch
+from pytest_cliprobust.datasets.base import Batch, Frame
+from pytest_cliprobust.datasets.registry import register_layout
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-
-#: From one image (3, H, W) uint8 and a side to (3, side, side) uint8: a target's own resize and crop.
-Frame = Callable[[Tensor, int], Tensor]
 
 #: File name extensions that count as images, in lower case.
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -79,6 +77,7 @@ def read_image(path: Path) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
+@register_layout("imagefolder")
 class ImageFolder:
     """Images in class folders, as a :class:`~pytest_cliprobust.datasets.base.Dataset`.
 

@@ -1,0 +1,178 @@
+"""One idiom for everything that a user may add: a decorator, found by importing the folder it is in.
+
+A :class:`Registry` maps names to what was registered under them, and imports a whole package, with
+its sub-packages, at the first look-up: whoever adds a file to that folder touches no other file. What
+a ``conftest.py`` or a suite registers is known from the moment on that it is imported.
+
+The registries: perturbations (:mod:`.perturbations.registry`), metrics (:mod:`.figures.metrics`), models
+(:mod:`.targets.registry`) and layouts of data sets (:mod:`.datasets.registry`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Generic, TypeVar
+
+from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
+
+T = TypeVar("T")
+V = TypeVar("V")
+Resolver = Callable[[str], "T | None"]
+
+
+@dataclass(frozen=True)
+class _Entry(Generic[T]):
+    value: T
+    module: str
+
+
+class Registry(Mapping[str, T]):
+    """What is registered, by name, in order of registration; as a mapping it holds these names alone.
+
+    Args:
+        kind: what messages call a member (``"perturbation"``).
+        folder: the package that is imported, recursively, at the first look-up.
+        first: modules of the folder that are imported before the others, in this order: that of lists
+            which people read. The others follow by name; none has to be named here.
+        remedy: ends the message about an unknown name.
+    """
+
+    def __init__(
+        self, kind: str, folder: str, *, first: Sequence[str] = (), remedy: str = ""
+    ) -> None:
+        self.kind = kind
+        self.folder = folder
+        self._first = tuple(first)
+        self._remedy = remedy
+        self._entries: dict[str, _Entry[T]] = {}
+        self._resolvers: dict[str, _Entry[Resolver[T]]] = {}
+        self._imported = False
+
+    def add(self, name: str, value: T, *, module: str) -> None:
+        """Register ``value`` under ``name`` for the code in ``module``.
+
+        The same module may do so again (it was reloaded); the new value takes the old one's place.
+
+        Raises:
+            ClipRobustError: another module has registered that name.
+        """
+        self._add(self._entries, name, value, module)
+
+    def resolver(self, prefix: str = "") -> Callable[[Resolver[T]], Resolver[T]]:
+        """Register the decorated function as the one that makes members on demand.
+
+        :meth:`find` and :meth:`named` call it with each name that begins with ``prefix`` and is not
+        registered; it returns None where it knows none.
+
+        Raises:
+            ClipRobustError: another module has registered a resolver for that prefix.
+        """
+
+        def decorate(function: Resolver[T]) -> Resolver[T]:
+            self._add(self._resolvers, prefix, function, function.__module__)
+            return function
+
+        return decorate
+
+    def find(self, name: str) -> T | None:
+        """Return what is registered as ``name``, or what a resolver makes of it; None: nothing.
+
+        Raises:
+            ClipRobustError: a resolver that the prefix belongs to says what is wrong with the name.
+        """
+        self.load()
+        if name in self._entries:
+            return self._entries[name].value
+        # The longest prefix first: it knows most.
+        for prefix in sorted(self._resolvers, key=len, reverse=True):
+            if name.startswith(prefix):
+                found = self._resolvers[prefix].value(name)
+                if found is not None:
+                    return found
+        return None
+
+    def named(self, name: str) -> T:
+        """Return the same as :meth:`find`, but never None.
+
+        Raises:
+            ClipRobustError: there is nothing of that name; the message names the nearest.
+        """
+        found = self.find(name)
+        if found is None:
+            raise ClipRobustError(
+                f"unknown {self.kind} {name!r}.{did_you_mean(name, self._entries)} "
+                f"{self._remedy}".rstrip()
+            )
+        return found
+
+    def forget(self, name: str) -> None:
+        """Take ``name`` out again; it need not be there."""
+        self.load()
+        self._entries.pop(name, None)
+
+    @contextmanager
+    def preserved(self) -> Iterator[None]:
+        """Put everything back at the end: for tests that register, or forget, some."""
+        self.load()  # what is imported inside would be lost at the end, and for good
+        entries, resolvers = dict(self._entries), dict(self._resolvers)
+        try:
+            yield
+        finally:
+            self._entries, self._resolvers = entries, resolvers
+
+    def __getitem__(self, name: str) -> T:
+        """Return what is registered under exactly this name; KeyError: nothing."""
+        self.load()
+        return self._entries[name].value
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the registered names, in order of registration."""
+        self.load()
+        return iter(tuple(self._entries))
+
+    def __len__(self) -> int:
+        """Return the number of registered names."""
+        self.load()
+        return len(self._entries)
+
+    def _add(self, table: dict[str, _Entry[V]], name: str, value: V, module: str) -> None:
+        known = table.get(name)
+        if known is not None and known.module != module:
+            raise ClipRobustError(
+                f"{self.kind} {name!r} is registered already, by {known.module}; choose another name"
+            )
+        table[name] = _Entry(value, module)
+
+    def load(self) -> None:
+        """Import the folder, unless that has happened: every look-up begins with it."""
+        if not self._imported:
+            _import_all(self.folder, self._first)
+            self._imported = True
+
+
+def _import_all(package: str, first: Sequence[str] = ()) -> None:
+    """Import ``package`` and all modules below it, those named in ``first`` before the others."""
+    path = _imported(package).__path__
+    members = {info.name: info.ispkg for info in pkgutil.iter_modules(path)}
+    members.pop("__main__", None)
+    for name in (*(n for n in first if n in members), *sorted(members.keys() - set(first))):
+        if members[name]:
+            _import_all(f"{package}.{name}")
+        else:
+            _imported(f"{package}.{name}")
+
+
+def _imported(module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ClipRobustError:
+        raise
+    except Exception as error:  # whoever added the file may have made any mistake in it
+        raise ClipRobustError(
+            f"{module} cannot be imported ({brief(error)}); mend or remove its file"
+        ) from error

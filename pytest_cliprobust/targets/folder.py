@@ -1,0 +1,37 @@
+"""Models in a folder, ``local-dir:PATH`` or the plain path, in whichever format the folder has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.targets.registry import FORMATS, arguments_for, register_target
+
+PREFIX = "local-dir:"
+
+
+@register_target(PREFIX)
+def load_any_folder(name: str, source: str, **options: Any) -> Any:
+    """Load a folder by the format whose file it holds.
+
+    Args:
+        name: as the user wrote it.
+        source: the folder.
+        options: for the format's loader.
+
+    Raises:
+        ClipRobustError: no such folder, or one in no format that is known.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise ClipRobustError(f"--clip-model {name}: there is no folder {folder}")
+    # A longer name says more: folders of open_clip may hold a config.json of transformers, too.
+    files = sorted(FORMATS, key=len, reverse=True)
+    for file in files:
+        if (folder / file).is_file():
+            load = FORMATS[file]
+            return load(**arguments_for(name, load, {"name": name, "source": source, **options}))
+    raise ClipRobustError(
+        f"--clip-model {name}: folder {folder} holds none of {', '.join(files)}, which tell its format"
+    )

@@ -1,0 +1,68 @@
+"""Figures of a model under APGD."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pytest_cliprobust.engine.encoding import to_float
+from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.search import adversarial as module
+from pytest_cliprobust.search.adversarial import adversarial_of
+from pytest_cliprobust.search.apgd import AdversarialResult, adversarial_accuracy
+
+
+@pytest.mark.slow
+def test_figures_under_attack_are_filed_cached_and_those_of_the_attack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = Evaluation(RunConfig(("reference",), cache_dir=tmp_path, seed=3), "reference")
+    monkeypatch.setattr(module, "ATTACK_BATCH", 4)
+    clean = clip.on("clean", limit=6)  # two batches, the second one short
+    results: list[AdversarialResult] = []
+
+    def spy(*arguments: Any, **named: Any) -> AdversarialResult:
+        results.append(adversarial_accuracy(*arguments, **named))
+        return results[-1]
+
+    monkeypatch.setattr(module, "adversarial_accuracy", spy)
+    accuracy, drop = adversarial_of(clip, clean, epsilon=4 / 255, steps=2)
+    assert [len(result.clean) for result in results] == [4, 2]
+    before = torch.cat([result.clean for result in results]).numpy()
+    robust = torch.cat([result.robust for result in results]).numpy()
+    assert (before == clean.correct).all()
+    assert (accuracy.metric, accuracy.value, accuracy.n) == ("accuracy", robust.mean(), 6)
+    assert (drop.metric, drop.n) == ("accuracy_drop", 6)
+    assert drop.value == pytest.approx(before.mean() - robust.mean())
+    assert drop.value > 0
+    assert accuracy.condition == drop.condition == Condition("clean", limit=6, label="apgd")
+
+    # The random start comes from the sample's id and the run's seed.
+    data = clean.data
+    alone = adversarial_accuracy(
+        clip.target,
+        clip.classifier.weights.float(),
+        to_float(data.load(range(4, 6)).images),
+        torch.tensor(data.labels[4:6]),
+        epsilon=4 / 255,
+        steps=2,
+        seeds=registry.sample_seeds(data.ids[4:6], "apgd", 3),
+    )
+    torch.testing.assert_close(alone.images, results[1].images)
+
+    # Computed once; another radius or number of steps is another attack.
+    assert adversarial_of(clip, clean, epsilon=4 / 255, steps=2) == (accuracy, drop)
+    assert len(results) == 2
+    few = clip.on("clean", limit=1)
+    for number, (epsilon, steps) in enumerate([(0.0, 1), (0.0, 2), (1e-6, 1)], start=3):
+        unharmed, none = adversarial_of(clip, few, epsilon=epsilon, steps=steps)
+        assert len(results) == number
+        assert (unharmed.value, none.value) == (few.correct.mean(), 0.0)
+    with pytest.raises(ClipRobustError, match="starts from samples as they are"):
+        adversarial_of(clip, clip.on("clean", "fog", 1, limit=1), epsilon=0.1, steps=1)

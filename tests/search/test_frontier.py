@@ -1,0 +1,204 @@
+"""The robustness frontier on functions whose answer is known, and the figure of a model."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.perturbations.registry import Perturbation
+from pytest_cliprobust.properties.frontier import first_crossing
+from pytest_cliprobust.search.envelope import Points, at_strength
+from pytest_cliprobust.search.frontier import frontier, robustness_frontier
+
+TWO = Perturbation(
+    "made_up", lambda images: images, "t", envelope={"blur": (0.0, 4.0), "keep": (1.0, 0.2)}
+)
+ONE = Perturbation("made_up", lambda images: images, "t", envelope={"x": (0.0, 1.0)})
+
+
+def severity(p: Mapping[str, float]) -> float:
+    """How strong the parameters are: 0 at the mildest corner, 2 at the strongest."""
+    return p["blur"] / 4 + (1 - p["keep"]) / 0.8
+
+
+def curve(values: Mapping[float, float], half: float) -> Points:
+    """Points of ONE with given values (0.69 elsewhere) and intervals of a half-width."""
+
+    def evaluate(p: Mapping[str, float]) -> Figure:
+        value = values.get(round(p["x"], 6), 0.69)
+        return Figure("accuracy", value, value - half, value + half, n=100)
+
+    return Points(evaluate)
+
+
+# --- The bisection ---------------------------------------------------------------------------------
+
+
+def test_the_frontier_brackets_the_known_strength() -> None:
+    points = Points(lambda p: 0.9 - 0.2 * severity(p))
+    result = robustness_frontier(TWO, points, 0.65, tolerance=1 / 128)
+    assert result.strength == result.bracket[0] <= 0.625 < result.bracket[1]
+    assert 1 / 256 < result.bracket[1] - result.bracket[0] <= 1 / 128
+    assert result.warning == ""
+    assert result.parameters == at_strength(TWO, result.strength)
+    assert points.calls == len(result.curve)
+    assert [strength for strength, _ in result.curve] == sorted({s for s, _ in result.curve})
+    assert {0.0, 0.2, 0.4, 0.6, 0.8, 1.0} < {strength for strength, _ in result.curve}
+    assert robustness_frontier(TWO, points, 0.65, tolerance=1 / 128) == result
+    assert points.calls == len(result.curve)  # all known
+
+
+def test_a_bound_that_always_or_never_holds() -> None:
+    always = robustness_frontier(TWO, Points(lambda p: 0.9 - 0.1 * severity(p)), 0.5)
+    assert always.strength == 1.0
+    assert always.bracket == (1.0, 1.0)
+    assert always.parameters == at_strength(TWO, 1)
+    never = robustness_frontier(TWO, Points(lambda p: 0.4), 0.5)
+    assert never.strength is None
+    assert never.bracket == (0.0, 0.0)
+    assert never.parameters == at_strength(TWO, 0)
+    # The bound itself holds.
+    assert robustness_frontier(TWO, Points(lambda p: 0.5), 0.5).strength == 1.0
+
+
+def test_a_curve_that_recovers_is_told_and_the_first_failure_counts() -> None:
+    def dip(p: Mapping[str, float]) -> float:
+        return 0.9 - 0.5 * math.exp(-(((p["blur"] / 4) - 0.4) ** 2) / 0.01)
+
+    result = robustness_frontier(TWO, Points(dip), 0.7)
+    assert result.warning.startswith("not monotone: fails at strength")
+    assert "holds again" in result.warning
+    assert result.warning.endswith("the frontier is that of the first failure")
+    assert result.strength is not None
+    assert result.strength < 0.4
+
+
+def test_a_rise_within_the_noise_is_not_told() -> None:
+    values = {0.0: 0.8, 0.2: 0.78, 0.4: 0.79, 0.6: 0.75, 0.8: 0.74, 1.0: 0.7}
+    assert robustness_frontier(ONE, curve(values, 0.02), 0.5).warning == ""
+    exact = robustness_frontier(ONE, curve(values, 0.0), 0.5)
+    assert exact.strength == 1.0
+    assert "accuracy rises by 0.01 from strength 0.2 to 0.4" in exact.warning
+
+
+def test_holding_again_within_the_noise_is_not_told() -> None:
+    values = {0.0: 0.8, 0.25: 0.68, 0.5: 0.71, 0.75: 0.6, 1.0: 0.5}
+    noisy = robustness_frontier(ONE, curve(values, 0.05), 0.7, grid=4, tolerance=0.25)
+    assert noisy.warning == ""
+    assert noisy.strength == 0.0  # the first failure still counts
+    exact = robustness_frontier(ONE, curve(values, 0.0), 0.7, grid=4, tolerance=0.25)
+    assert "fails at strength 0.25 and holds again at 0.5" in exact.warning
+
+
+def test_mistakes_name_culprit_and_remedy() -> None:
+    bare = Perturbation("made_up", lambda images: images, "t")
+    with pytest.raises(ClipRobustError, match="'made_up' has no envelope"):
+        robustness_frontier(bare, Points(lambda p: 1.0), 0.5)
+    for slip in ({"tolerance": 0.0}, {"tolerance": 1.01}, {"grid": 0}):
+        options: dict[str, Any] = slip
+        with pytest.raises(ClipRobustError, match="tolerance"):
+            robustness_frontier(TWO, Points(lambda p: 1.0), 0.5, **options)
+    with pytest.raises(ClipRobustError, match="not a number"):
+        robustness_frontier(TWO, Points(lambda p: math.nan), 0.5)
+
+
+# --- The figure of a model -------------------------------------------------------------------------
+
+
+def test_the_first_crossing_is_interpolated_and_the_first_counts() -> None:
+    strengths = np.array([0.0, 0.25, 0.5, 1.0])
+    assert first_crossing(strengths, np.array([0.0, 0.1, 0.3, 0.4]), 0.2) == 0.375
+    assert first_crossing(strengths, np.array([0.0, 0.3, 0.1, 0.4]), 0.2) == pytest.approx(1 / 6)
+    assert first_crossing(strengths, np.array([0.0, 0.1, 0.2, 0.2]), 0.2) == 1.0
+    assert first_crossing(strengths, np.array([0.3, 0.1, 0.2, 0.2]), 0.2) == 0.0
+
+
+def test_the_frontier_of_a_model_and_what_its_failure_shows(tmp_path: Path) -> None:
+    clip = Evaluation(RunConfig(("reference",), cache_dir=tmp_path), "reference")
+    clean = clip.on("clean", limit=24)
+    verdict: Any = SimpleNamespace(status="fail")
+    asked: list[Condition] = []
+
+    def nothing_known(condition: Condition) -> float | None:
+        asked.append(condition)
+        return None
+
+    found = frontier(clip, clean, "contrast", allowed=nothing_known, tolerance=0.25)
+    (condition,) = asked
+    assert (condition.dataset, condition.perturbation, condition.severity) == (
+        "clean",
+        "contrast",
+        None,
+    )
+    half, details = found.figure, found.figure.details
+    accuracy = float(clean.correct.mean())
+    assert details["allowed_drop"] == accuracy / 2
+    assert half == frontier(clip, clean, "contrast", tolerance=0.25).figure
+    assert half.condition is not None
+    assert (half.condition.dataset, half.condition.label) == ("clean", "contrast")
+    assert [view.steps[0].perturbation for view in half.condition.over] == ["contrast"] * 5
+    strengths, accuracies = zip(*details["curve"], strict=True)
+    assert strengths == (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert details["clean_accuracy"] == accuracy
+    drops = accuracy - np.array(accuracies)
+    assert half.value == first_crossing(np.array(strengths), drops, accuracy / 2)
+    assert half.low < half.value < half.high
+    assert len(half.replicates) == 1000
+    (kept, beyond) = found.explain(verdict).lines
+    assert kept[1].startswith(f"a drop of {accuracy / 2:.3g} is kept up to gain=")
+    assert beyond[0] == "beyond"
+    # The first point past the bracket is the one that is shown.
+    high = details["bracket"][1]
+    assert found.explain(verdict).parameters == at_strength(registry.get("contrast"), high)
+    assert beyond[1].startswith(f"drop {drops[strengths.index(high)]:.3f} [")
+
+    # A drop given as a number is the same in every resample; none at all is broken at once.
+    given = frontier(clip, clean, "contrast", allowed=accuracy / 2, tolerance=0.25).figure
+    assert given.value == half.value
+    assert given.replicates != half.replicates
+    never = frontier(clip, clean, "contrast", allowed=lambda condition: -0.5)
+    assert never.figure.value == 0.0
+    assert never.explain(verdict).lines[0][1] == (
+        "a drop of -0.5 is broken at the mildest end already"
+    )
+    with pytest.raises(ClipRobustError, match="starts from samples as they are"):
+        frontier(clip, clip.on("clean", "fog", 1, limit=24), "contrast")
+
+
+def recovering(told: Callable[[], None]) -> Perturbation:
+    """Black in the middle of its envelope, harmless at its ends."""
+
+    def blink(images: Tensor, *, amount: float) -> Tensor:
+        told()
+        return images * (abs(amount - 0.5) > 0.2)
+
+    return Perturbation("blink", blink, "mine", envelope={"amount": (0.0, 1.0)})
+
+
+def test_warnings_of_a_users_perturbation_get_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frontier is not monotone, which is told as a note; what others warn of is theirs."""
+    made = recovering(lambda: warnings.warn("told by the user's own code", stacklevel=1))
+    monkeypatch.setattr(registry, "get", lambda name: made)
+    clip = Evaluation(RunConfig(("reference",), cache_dir=tmp_path), "reference")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = frontier(clip, clip.on("clean", limit=12), "blink", tolerance=0.5)
+    assert {str(warning.message) for warning in caught} == {"told by the user's own code"}
+    assert "accuracy rises by" in found.figure.details["warning"]
+    verdict: Any = SimpleNamespace(status="fail")
+    assert found.explain(verdict).lines[-1] == ("note", found.figure.details["warning"])
