@@ -46,7 +46,15 @@ PACKAGE = "pytest_cliprobust"
 
 #: Tests beside the mirrored file (or, where there is none, the mirrored folder) of a module.
 ALSO = {
-    "figures/metrics.py": ["tests/properties/test_bridge.py"],
+    "figures/metrics.py": ["tests/properties/test_bridge.py", "tests/test_registry.py"],
+    "properties/accuracy.py": ["tests/properties/test_views.py"],
+    "properties/calibration.py": ["tests/properties/test_views.py"],
+    "properties/corruption.py": ["tests/properties/test_views.py"],
+    "properties/frontier.py": ["tests/search/test_frontier.py"],
+    "properties/labels.py": ["tests/properties/test_views.py"],
+    "properties/ood.py": ["tests/properties/test_views.py"],
+    "properties/shape_bias.py": ["tests/properties/test_views.py"],
+    "properties/worst_case.py": ["tests/search/test_worst_case.py"],
 }
 
 #: Imported once, before the runs are forked off; never the package itself.
