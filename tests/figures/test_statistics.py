@@ -41,6 +41,12 @@ def test_wilson_matches_newcombes_table() -> None:
         assert (round(ends.low, 4), round(ends.high, 4)) == (low, high)
 
 
+@pytest.mark.parametrize("trials", [1, 2, 3, 7, 20, 1000])
+def test_none_and_all_have_exact_ends(trials: int) -> None:
+    assert s.wilson(0, trials).low == 0.0
+    assert s.wilson(trials, trials).high == 1.0
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     trials=st.integers(1, 3000),
