@@ -210,17 +210,19 @@ def page(result: Measurement) -> str:
     lines = [
         "# Speed and memory of the perturbations",
         "",
-        f"Written by `python benchmarks/perturbation_table.py` in one run: 224 × 224, batch {BATCH}, severity",
+        f"Written by `python benchmarks/perturbation_table.py` in one run: 224 × 224, batch {BATCH},"
+        " severity",
         f"{SEVERITY}, float32, {torch.get_num_threads()} threads of {platform.machine()}, torch"
         f" {torch.__version__}. Times are the least of {ROUNDS} turns.",
         "",
-        f"- Against `imagecorruptions` per image: **{result.speedup:.1f} times** as fast in the geometric mean over"
-        f" the {len(result.common)}; least for `{result.slowest.name}`,"
+        f"- Against `imagecorruptions` per image: **{result.speedup:.1f} times** as fast in the"
+        f" geometric mean over the {len(result.common)}; least for `{result.slowest.name}`,"
         f" {result.slowest.reference / result.slowest.seconds:.2f} times.",
-        f"- A forward pass of ViT-B-32 takes {result.model * 1e3:.1f} ms an image; the median corruption takes"
-        f" **{result.share:.1%}** of that.",
+        f"- A forward pass of ViT-B-32 takes {result.model * 1e3:.1f} ms an image; the median"
+        f" corruption takes **{result.share:.1%}** of that.",
         "",
-        "| 2D corruption | ms an image | `imagecorruptions`, ms | times as fast | of a ViT-B-32 | memory, batches |",
+        "| 2D corruption | ms an image | `imagecorruptions`, ms | times as fast | of a ViT-B-32 |"
+        " memory, batches |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in result.common:
@@ -243,9 +245,10 @@ def page(result: Measurement) -> str:
         )
     lines += [
         "",
-        "Memory is the peak of what is alive beside the pictures on an accelerator (counted with fake tensors), in"
-        " units of",
-        "the batch, the result included. The reference works on single 8-bit pictures, ours on float batches.",
+        "Memory is the peak of what is alive beside the pictures on an accelerator (counted with fake"
+        " tensors), in units of",
+        "the batch, the result included. The reference works on single 8-bit pictures, ours on float"
+        " batches.",
         "",
     ]
     return "\n".join(lines)

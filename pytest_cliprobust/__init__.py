@@ -1,9 +1,9 @@
 """pytest-cliprobust: a robustness test harness for CLIP models, as a pytest plugin.
 
-What a user writes code with is imported from here: the decorators that register something of one's
-own, ``measure`` for a metric of one's own, and the types that they deal in. Each name is loaded when it is asked for: importing this package or
-:mod:`pytest_cliprobust.plugin` imports neither torch nor numpy, so that a pytest session that has nothing
-to do with CLIP pays nothing.
+What a user writes code with is imported from here: the decorators that register something of one's own,
+``measure`` for a metric of one's own, and the types that they deal in. Each name is loaded when it is
+asked for: importing this package or :mod:`pytest_cliprobust.plugin` imports neither torch nor numpy, so
+that a pytest session that has nothing to do with CLIP pays nothing.
 """
 
 from __future__ import annotations

@@ -96,6 +96,11 @@ class FeatureCache:
             content = path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise ClipRobustError(
+                f"cannot read cache file {path} ({error.strerror or error}); remove it, or choose "
+                "another folder with --clip-cache-dir DIR"
+            ) from None
         checksum, payload = content[:32], content[32:]
         if hashlib.sha256(payload).digest() != checksum:
             warnings.warn(

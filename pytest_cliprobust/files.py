@@ -1,4 +1,4 @@
-"""Paths as messages show them, and files that are written whole or not at all."""
+"""Paths as messages show them, and files that are replaced in one step or not at all."""
 
 from __future__ import annotations
 
@@ -16,30 +16,41 @@ def shown_path(path: Path) -> Path:
         return path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file in one step: a reader sees the old content or the new, and a failure leaves the old.
+def replace_file(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Write a file in one step: whoever reads it sees all of the old content or all of the new.
 
-    A link is followed; an existing file keeps its mode; missing folders are made.
+    A link is followed; missing folders are made; permissions of a file that is replaced stay. Whatever
+    goes wrong, the old file stays and nothing is left beside it.
+
+    Args:
+        path: the file.
+        content: a text is written as UTF-8, its line endings as they are.
+        durable: whether it must be on the disk when this returns, which takes a while.
 
     Raises:
-        OSError: it cannot be written; nothing is left behind.
+        OSError: it cannot be written; the caller says what that means.
     """
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
+            stream.write(content.encode("utf-8") if isinstance(content, str) else content)
             stream.flush()
-            os.fsync(stream.fileno())
-        if target.exists():
-            os.chmod(temporary, target.stat().st_mode & 0o7777)
-        else:
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
+            if durable:
+                os.fsync(stream.fileno())
+        os.chmod(partial, _permissions(target))
+        os.replace(partial, target)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(partial)
         raise
+
+
+def _permissions(path: Path) -> int:
+    """Those of the file, or those that a new one gets."""
+    if path.exists():
+        return path.stat().st_mode & 0o7777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Container, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import pytest
+from _pytest.mark import ParameterSet
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,6 +26,14 @@ DOCS = ROOT / "docs"
 SIZES = st.one_of(st.integers(16, 96), st.sampled_from((224, 512)))
 
 
+Value = TypeVar("Value")
+
+
+def mostly_slow(values: Iterable[Value], quick: Container[Value]) -> list[Value | ParameterSet]:
+    """Return parameters of a test of which all but ``quick`` are marked as slow."""
+    return [v if v in quick else pytest.param(v, marks=pytest.mark.slow) for v in values]
+
+
 def check_result(result: Tensor, images: Tensor) -> None:
     assert result.shape == images.shape
     assert result.dtype == images.dtype
@@ -36,7 +47,7 @@ class Watch(TorchDispatchMode):
     """Counts the bytes of live tensors and notices those that leave the accelerator."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
         self.live = self.peak = 0
         self._known: dict[int, int] = {}
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
-from pytest_cliprobust.cache import FeatureCache
+from pytest_cliprobust.cache import Array, FeatureCache
 from pytest_cliprobust.errors import ClipRobustError
 
 
-def refuse() -> np.ndarray:
+def refuse() -> Array:
     raise AssertionError("computed although it is cached")
 
 
@@ -50,16 +55,134 @@ def test_a_file_cut_short_is_named_and_computed_anew(tmp_path: Path, keep: int) 
 def test_a_failed_computation_leaves_nothing_behind(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
 
-    def fail() -> np.ndarray:
+    def fail() -> Array:
         raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError, match="interrupted"):
         cache.get_or_compute({"a": 1}, fail)
-    assert not [p for p in tmp_path.rglob("*") if p.suffix in {".part", ".features"}]
+    assert left_behind(tmp_path) == []
+    # Nor does the lock stay: another cache computes at once.
+    array = np.ones((2, 2), np.float32)
+    again = FeatureCache(tmp_path).get_or_compute({"a": 1}, lambda: array)
+    np.testing.assert_array_equal(again, array)
+
+
+def left_behind(root: Path) -> list[str]:
+    """Return the files below ``root``, locks aside."""
+    return sorted(p.name for p in root.rglob("*") if p.is_file() and p.suffix != ".lock")
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond 1000 bytes: the operating system itself refuses to write more."""
+    resource = pytest.importorskip("resource", reason="not on Windows")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    large = np.ones((100, 100), np.float32)
+    with pytest.raises(ClipRobustError) as caught, full_disk():
+        cache.get_or_compute({"a": 1}, lambda: large)
+    assert str(caught.value) == (
+        f"cannot write to the cache folder {tmp_path} ({os.strerror(errno.EFBIG)}); make room, or "
+        "choose another with --clip-cache-dir DIR"
+    )
+    assert left_behind(tmp_path) == []
+    with pytest.raises(ClipRobustError, match="make room"), full_disk():
+        cache.unfinished({"a": 1}).save(large)
+    assert left_behind(tmp_path) == []
+    np.testing.assert_array_equal(cache.get_or_compute({"a": 1}, lambda: large), large)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), ClipRobustError, "No space left"),
+        (OSError("odd"), ClipRobustError, r"\(odd\); make room"),
+        (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
+    ],
+)
+@pytest.mark.parametrize("step", ["tempfile.mkstemp", "os.replace"])
+def test_whatever_stops_the_writing_leaves_nothing_behind(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    error: BaseException,
+    raised: type[BaseException],
+    message: str,
+) -> None:
+    cache = FeatureCache(tmp_path)
+    (tmp_path / cache.path({"a": 1}).parent.name).mkdir()
+    before = np.zeros((2, 2), np.float32)
+    cache.unfinished({"a": 1}).save(before)
+
+    def fail(*_: Any, **__: Any) -> NoReturn:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, fail)
+        with pytest.raises(raised, match=message):
+            cache.get_or_compute({"a": 1}, lambda: before + 1)
+    # What an earlier run has saved is still there, and goes once the whole is.
+    assert left_behind(tmp_path) == [cache.path({"a": 1}).with_suffix(".unfinished").name]
+    np.testing.assert_array_equal(cache.unfinished({"a": 1}).load(), before)
+    cache.get_or_compute({"a": 1}, lambda: before + 1)
+    assert left_behind(tmp_path) == [cache.path({"a": 1}).name]
+    np.testing.assert_array_equal(cache.get_or_compute({"a": 1}, refuse), before + 1)
+
+
+def test_a_folder_that_cannot_be_made_for_a_key_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FeatureCache(tmp_path)
+
+    def fail(*_: Any, **__: Any) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    with pytest.raises(ClipRobustError, match=r"cannot write .*No space left"):
+        cache.get_or_compute({"a": 1}, refuse)
+
+
+def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    cache.path({"a": 1}).mkdir(parents=True)  # a folder in its place
+    with pytest.raises(ClipRobustError, match=r"cannot read .*\.features .*--clip-cache-dir"):
+        cache.get_or_compute({"a": 1}, refuse)
+
+
+def test_rows_saved_on_the_way(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    cache.path({"a": 1}).parent.mkdir()
+    unfinished = cache.unfinished({"a": 1})
+    assert unfinished.load() is None
+    unfinished.remove()  # nothing there: no error
+    for rows in (2, 3):
+        unfinished.save(np.full((rows, 2), rows, np.float32))
+        np.testing.assert_array_equal(unfinished.load(), np.full((rows, 2), rows, np.float32))
+    assert cache.unfinished({"a": 2}).load() is None
+    unfinished.remove()
+    assert left_behind(tmp_path) == []
+
+
+def test_arrays_come_back_as_float32_in_one_piece(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    made: Any = np.arange(12.0).reshape(3, 4).T  # float64, columns first
+    for compute in (lambda: made, refuse):
+        found = cache.get_or_compute({"a": 1}, compute)
+        assert found.dtype == np.float32
+        assert found.flags.c_contiguous
+        np.testing.assert_array_equal(found, made)
 
 
 def _slow(root: Path, log: Path) -> None:
-    def compute() -> np.ndarray:
+    def compute() -> Array:
         with log.open("a") as file:
             file.write(f"{os.getpid()}\n")
         time.sleep(0.5)
@@ -84,3 +207,23 @@ def test_an_unwritable_folder_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ClipRobustError, match="--clip-cache-dir"):
         FeatureCache(tmp_path / "file" / "cache")
+
+
+def test_a_folder_that_takes_no_file_is_noticed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_files(*_: Any, **__: Any) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    # Permissions do not bind the administrator, whom containers run as.
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse_files)
+    with pytest.raises(ClipRobustError, match=r"\(Permission denied\).*--clip-cache-dir"):
+        FeatureCache(tmp_path)
+
+
+def test_the_platforms_cache_folder_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_cliprobust.cache.user_cache_path", lambda name: tmp_path / name)
+    assert FeatureCache().root == tmp_path / "pytest-cliprobust" / "features"
+    assert FeatureCache().root.is_dir()

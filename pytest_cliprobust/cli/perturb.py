@@ -68,7 +68,7 @@ def _load_definitions(paths: Sequence[Path]) -> None:
     Raises:
         ClipRobustError: a file isn't there, is neither, or has a mistake in it.
     """
-    from pytest_cliprobust.gating.thresholds import load_thresholds
+    from pytest_cliprobust.gating.reading import load_thresholds
 
     for path in paths:
         if path.suffix == ".toml":

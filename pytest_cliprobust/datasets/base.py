@@ -79,8 +79,9 @@ class Dataset(Protocol):
 
     A data set may also have ``units``, one text per sample: what it was drawn from (the drawing, the
     object, the scene), where several samples come from one; ``phrases`` and ``templates``, what its
-    classes' prompts are made of; and ``sample_keys``, one text per sample that identifies the sample among all
-    data sets: samples with equal keys are equal, so what is loaded for one data set serves another.
+    classes' prompts are made of; and ``sample_keys``, one text per sample that identifies the sample
+    among all data sets: samples with equal keys are equal, so what is loaded for one data set serves
+    another.
     """
 
     name: str

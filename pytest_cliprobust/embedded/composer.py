@@ -864,8 +864,9 @@ def _stand(
 def neutral(sample: str, sprite: Pixels, size: int = 224) -> Scene:
     """Return the neutral scene of a sample: one upright object, about in the middle, well lit.
 
-    The object's longest side takes 42% to 65% of the image's side (:data:`OBJECT_SHARE`); its centre lies
-    within 4% of the image's centre; everything else (focal length, pitch, distances, wall, ground, light) varies.
+    The object's longest side takes 42% to 65% of the image's side (:data:`OBJECT_SHARE`); its centre
+    lies within 4% of the image's centre; everything else (focal length, pitch, distances, wall, ground,
+    light) varies.
 
     Args:
         sample: the sample's id; all parameters are hashes of it.

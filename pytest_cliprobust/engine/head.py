@@ -130,7 +130,8 @@ def cosine_similarities(
 ) -> Floats:
     """Return cosine similarities (N, C) in [-1, 1], float64, from features (N, D) and (C, D).
 
-    Bit-identical whatever the batch, order, thread count or BLAS: see :func:`~pytest_cliprobust.figures.arrays.unit_rows`.
+    Bit-identical whatever the batch, order, thread count or BLAS: see
+    :func:`~pytest_cliprobust.figures.arrays.unit_rows`.
 
     Raises:
         ClipRobustError: zero or non-finite features (naming data set and sample), or features of

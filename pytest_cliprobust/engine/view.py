@@ -21,8 +21,8 @@ from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.resampling import samples_digest
 from pytest_cliprobust.figures.samples import Probability
-from pytest_cliprobust.figures.statistics import samples_digest
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From per-sample columns to Figures with bootstrap intervals.
 
 Nearly every figure here is a function of sums over samples, so a bootstrap replicate is a row of
-resampling counts (:class:`pytest_cliprobust.figures.statistics.Resampling`) times a matrix of per-sample
+resampling counts (:class:`pytest_cliprobust.figures.resampling.Resampling`) times a matrix of per-sample
 columns: one matrix product for all replicates, and the same counts for everything that is computed
 together, which is what makes comparisons paired.
 """
@@ -20,14 +20,14 @@ from scipy import sparse
 
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.statistics import (
+from pytest_cliprobust.figures.intervals import wilson
+from pytest_cliprobust.figures.paired import mcnemar
+from pytest_cliprobust.figures.resampling import (
     BootstrapResult,
     Method,
     Resampling,
-    mcnemar,
     proportion,
     replicate_interval,
-    wilson,
 )
 
 
@@ -39,7 +39,7 @@ class Bootstrap:
         replicates: number of bootstrap replicates.
         confidence: level of the two-sided intervals.
         seed: seed of the resampling.
-        samples: identity of the samples (:func:`pytest_cliprobust.figures.statistics.samples_digest`), so
+        samples: identity of the samples (:func:`pytest_cliprobust.figures.resampling.samples_digest`), so
             that a later run on the same ones is compared in pairs; ``""`` if that is not wanted.
     """
 

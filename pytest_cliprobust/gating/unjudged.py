@@ -1,12 +1,13 @@
-"""Which bounds of the threshold file this run did not judge, and why; some of them fail the run."""
+"""Which bounds of the threshold file a run did not judge, and why; some of them fail the run."""
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pytest_cliprobust.gating.thresholds import Policy, Rule, ThresholdFile
+from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.rules import Rule, matches_any
+from pytest_cliprobust.gating.thresholds import ThresholdFile
 
 
 @dataclass
@@ -38,29 +39,46 @@ def find_unjudged(
     *,
     used: Iterable[str],
     suites_run: Iterable[str],
-    suites_broken: Iterable[str],
-    suites_skipped: Iterable[str],
+    suites_broken: Iterable[str] = (),
+    suites_skipped: Iterable[str] = (),
     models: Iterable[str],
-    measured_datasets: Iterable[str],
-    replaced_data: bool,
+    measured_datasets: Iterable[str] = (),
+    replaced_data: bool = False,
 ) -> Unjudged:
-    """Return the bounds that a run did not judge."""
-    result = Unjudged()
+    """Return the bounds that a run did not judge.
+
+    A bound is counted under the first of these that holds: its model is not under test, its data was
+    replaced, its suite was not run, broke off, was skipped; else it is unused.
+
+    Args:
+        thresholds: the file; the uses of other processes are added to its own.
+        used: ids of the rules that judged or were looked up, in whatever process.
+        suites_run: suites of which any test was selected, whatever came of it.
+        suites_broken: suites of which a test broke off without a figure.
+        suites_skipped: suites of which a test was skipped or could not run here.
+        models: the models under test.
+        measured_datasets: the data sets of the run's figures.
+        replaced_data: whether the user's data took the place of the embedded benchmark's.
+
+    Raises:
+        ClipRobustError: a used rule is not in the file: it changed during the run.
+    """
     thresholds.merge_uses(used)
-    run, broken, skipped = tuple(suites_run), tuple(suites_broken), tuple(suites_skipped)
-    tested, measured = tuple(models), tuple(measured_datasets)
+    run, broken, skipped = set(suites_run), set(suites_broken), set(suites_skipped)
+    tested, measured = set(models), set(measured_datasets)
+    result = Unjudged()
     for rule in thresholds.unused():
         suites = rule.selectors.get("suite", ())
-        if not _meets(rule.selectors.get("model", ()), tested):
+        if not matches_any(rule.selectors.get("model", ()), tested):
             result.other_models += 1
-        elif replaced_data and not _meets(rule.selectors.get("dataset", ()), measured):
+        elif replaced_data and not matches_any(rule.selectors.get("dataset", ()), measured):
             result.other_data += 1
-        elif not _meets(suites, run):
+        elif not matches_any(suites, run):
             name = " or ".join(suites)
             result.other_suites[name] = result.other_suites.get(name, 0) + 1
-        elif _meets(suites, broken):
+        elif matches_any(suites, broken):
             result.broken.append(rule)
-        elif _meets(suites, skipped):
+        elif matches_any(suites, skipped):
             result.skipped.append(rule)
         else:
             result.unused.append(rule)
@@ -68,30 +86,17 @@ def find_unjudged(
 
 
 def fails(found: Unjudged, policy: Policy) -> bool:
-    """Return whether bounds of skipped tests fail this run."""
-    return bool(found.skipped and policy.skipped == "fail")
+    """Return whether bounds of skipped tests fail the run."""
+    return bool(found.skipped) and policy.skipped == "fail"
 
 
 def lines(found: Unjudged) -> list[tuple[str, str]]:
     """Return (level, text) lines: what a reader of the summary must know of bounds not judged."""
-    told = [
-        ("error", f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not measured: skipped")
-        for rule in found.skipped
-    ]
+    told = [("error", f"{_bound(rule)} was not measured: skipped") for rule in found.skipped]
     told += [
-        (
-            "error",
-            f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not measured: a test broke off",
-        )
-        for rule in found.broken
+        ("error", f"{_bound(rule)} was not measured: a test broke off") for rule in found.broken
     ]
-    told += [
-        (
-            "warning",
-            f"{rule.where}: bound {rule.bound_text()} [{rule.id}] was not used by any test",
-        )
-        for rule in found.unused
-    ]
+    told += [("warning", f"{_bound(rule)} was not used by any test") for rule in found.unused]
     if found.other_suites:
         count = sum(found.other_suites.values())
         names = ", ".join(found.other_suites)
@@ -108,7 +113,5 @@ def counted(number: int) -> str:
     return "1 bound is" if number == 1 else f"{number} bounds are"
 
 
-def _meets(patterns: Iterable[str], names: Iterable[str]) -> bool:
-    """Return whether any name matches any pattern; no pattern at all matches everything."""
-    patterns = tuple(patterns)
-    return not patterns or any(fnmatch.fnmatchcase(n, p) for n in names for p in patterns)
+def _bound(rule: Rule) -> str:
+    return f"{rule.where}: bound {rule.bound_text()} [{rule.id}]"

@@ -1,4 +1,4 @@
-"""Verdicts: an interval against a bound, told so that a stranger understands them.
+"""Verdicts: an interval against a bound.
 
 The verdict looks at the interval, not at the point estimate: **pass** if all of it is on the good
 side of the bound (the bound itself counts as good), **fail** if all of it is on the bad side, else
@@ -9,25 +9,27 @@ finite, or missing, fails whatever the policy says.
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.figure import Figure, json_number
-from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.figures.statistics import (
-    Interval,
-    difference_interval,
-    interval_at,
-    samples_needed,
-)
+from pytest_cliprobust.figures.intervals import Interval, samples_needed
+from pytest_cliprobust.figures.levels import interval_at
+from pytest_cliprobust.figures.paired import difference_interval
+from pytest_cliprobust.gating.baseline import baseline_key
 from pytest_cliprobust.gating.measurement import Measurement
-from pytest_cliprobust.gating.thresholds import Policy, Rule, baseline_key
+from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, Kind, Rule
+from pytest_cliprobust.gating.vocabulary import metric_range
+from pytest_cliprobust.gating.words import format_value, rounded_up
 
 Status = Literal["pass", "fail", "inconclusive", "unbounded"]
 Outcome = Literal["pass", "warn", "fail"]
+
+#: Statuses, the better first.
+_ORDER: tuple[Status, ...] = ("pass", "inconclusive", "fail")
 
 #: Probability with which the n that an inconclusive verdict names is to decide it.
 POWER = 0.8
@@ -41,7 +43,8 @@ class Verdict:
         status: what the statistics say.
         outcome: what counts: the status under the policy.
         key: key of the measurement.
-        bound: the deciding bound, e.g. ``"max 0.1"``; empty if unbounded.
+        kind: kind of the deciding bound; None if unbounded.
+        limit: the deciding bound; None if unbounded.
         where: file and line of that bound; empty if unbounded.
         because: the author's reason for the bound.
         explanation: one sentence.
@@ -59,7 +62,8 @@ class Verdict:
     status: Status
     outcome: Outcome
     key: str
-    bound: str
+    kind: Kind | None
+    limit: float | None
     where: str
     because: str
     explanation: str
@@ -77,12 +81,23 @@ class Verdict:
         """Whether the test fails."""
         return self.outcome == "fail"
 
+    @property
+    def bound(self) -> str:
+        """The deciding bound as messages and reports show it, ``max 0.1``; empty if unbounded."""
+        return "" if self.limit is None else f"{self.kind} {self.limit:.12g}"
+
+    @property
+    def on_change(self) -> bool:
+        """Whether the deciding bound is one on the change against a baseline."""
+        return self.kind in CHANGES
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON-able data."""
-        return {
+        """Return the verdict as JSON-able data, with :attr:`bound` for readers."""
+        data = {
             name: json_number(value) if isinstance(value, float) else value
-            for name, value in self.__dict__.items()
+            for name, value in asdict(self).items()
         }
+        return {**data, "bound": self.bound}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Verdict:
@@ -91,15 +106,18 @@ class Verdict:
         Raises:
             KeyError, TypeError, ValueError: ``data`` is something else.
         """
-        status, outcome = data["status"], data["outcome"]
-        if status not in get_args(Status) or outcome not in get_args(Outcome):
-            raise ValueError(f"unknown status {status!r} or outcome {outcome!r}")
-        missed, needed = data["missed_by"], data["samples_needed"]
+        for name, words in (("status", Status), ("outcome", Outcome)):
+            if data[name] not in get_args(words):
+                raise ValueError(f"unknown {name} {data[name]!r}")
+        if data["kind"] not in (None, *BOUNDS):
+            raise ValueError(f"unknown kind of bound {data['kind']!r}")
+        limit, missed, needed = data["limit"], data["missed_by"], data["samples_needed"]
         return cls(
-            status=cast(Status, status),
-            outcome=cast(Outcome, outcome),
+            status=cast(Status, data["status"]),
+            outcome=cast(Outcome, data["outcome"]),
             key=str(data["key"]),
-            bound=str(data["bound"]),
+            kind=cast("Kind | None", data["kind"]),
+            limit=None if limit is None else float(limit),
             where=str(data["where"]),
             because=str(data["because"]),
             explanation=str(data["explanation"]),
@@ -114,38 +132,11 @@ class Verdict:
         )
 
 
-def format_value(value: float, width: float = 0.0, apart_from: float | None = None) -> str:
-    """Return ``value`` with as many decimals as an interval of ``width`` makes meaningful.
-
-    Two significant digits of the width, between two and six decimals; four significant digits where
-    there is no width. Never rounded so far that it reads like another value ``apart_from``.
-    """
-    if not math.isfinite(value):
-        return str(value)
-    if not (math.isfinite(width) and width > 0.0):
-        return f"{value:.4g}"
-    decimals = min(max(1 - math.floor(math.log10(width)), 2), 6)
-    text = f"{value:.{decimals}f}"
-    if apart_from is not None and float(text) == apart_from != value:
-        return f"{value:.12g}"
-    return text.lstrip("-") if float(text) == 0.0 else text
-
-
-def _level(confidence: float) -> str:
-    return f"{100.0 * confidence:.6g}%"
-
-
-def _rounded_up(count: int) -> str:
-    """Two significant digits, upwards: more would claim too much of an extrapolation."""
-    step = 10 ** max(len(str(count)) - 2, 0)
-    return f"{-(-count // step) * step:,}"
-
-
 @dataclass(frozen=True)
 class _Judged:
     """One bound of a rule, judged."""
 
-    key: str
+    kind: Kind
     limit: float
     status: Status
     interval: Interval
@@ -154,96 +145,11 @@ class _Judged:
     needed: int | None
     explanation: str
 
-
-def _compare(
-    key: str, limit: float, value: float, interval: Interval, n: int, what: str
-) -> _Judged:
-    """Hold ``value`` and its interval against an upper (``max…``) or lower (``min``) bound."""
-    upper = key != "min"
-    # Percentile intervals of biased statistics may leave out their own estimate; the verdict then
-    # takes in both.
-    low, high = min(interval.low, value), max(interval.high, value)
-    interval = Interval(low, high, interval.confidence, interval.method)
-    good = high <= limit if upper else low >= limit
-    bad = low > limit if upper else high < limit
-    missed = max(0.0, value - limit if upper else limit - value)
-    side = "above" if upper else "below"
-    needed: int | None = None
-    status: Status
-    if good:
-        status = "pass"
-        text = f"the whole interval of {what} keeps {key} {limit:.12g}"
-    elif bad:
-        status = "fail"
-        distance = low - limit if upper else limit - high
-        text = f"the whole interval of {what} lies {side} the bound, its nearer end by "
-        text += f"{distance:.2g}"
-    else:
-        status = "inconclusive"
-        needed = samples_needed(
-            value, low, high, n, limit, confidence=interval.confidence, power=POWER
-        )
-        text = f"the interval of {what} contains the bound, so {n:,} samples cannot tell; "
-        text += (
-            "the estimate sits on the bound, so no number of samples would"
-            if needed is None
-            else f"about {_rounded_up(needed)} would ({POWER:.0%} chance, if the estimate holds)"
-        )
-    return _Judged(key, limit, status, interval, value, missed, needed, text)
-
-
-def _widened(interval: Interval, floor: float, metric: str = "") -> Interval:
-    """Return the interval with numerical noise at both ends, but inside the metric's range."""
-    known = METRICS.find(metric)
-    least = -math.inf if known is None or known.low is None else known.low
-    most = math.inf if known is None or known.high is None else known.high
-    return Interval(
-        min(interval.low, max(interval.low - floor, least)),
-        max(interval.high, min(interval.high + floor, most)),
-        interval.confidence,
-        interval.method,
-    )
-
-
-def _judge_bounds(
-    measurement: Measurement,
-    rule: Rule,
-    policy: Policy,
-    baseline: Mapping[str, Figure],
-    level: float,
-    floor: float,
-) -> list[_Judged]:
-    figure = measurement.figure
-    judged = []
-    for key, limit in rule.bounds.items():
-        if key in ("min", "max"):
-            interval = _widened(interval_at(figure, level), floor, figure.metric)
-            judged.append(_compare(key, limit, figure.value, interval, figure.n, figure.metric))
-            continue
-        before = baseline.get(baseline_key(measurement, policy))
-        nothing = Interval(math.nan, math.nan, level, "")
-        if before is None:
-            source = f"baseline {policy.baseline}" if policy.baseline else "the baseline"
-            reason = f"{source} has no figure for {baseline_key(measurement, policy)}"
-            if not baseline:
-                reason = "there is no baseline; name one in [policy] or on the command line"
-            judged.append(_Judged(key, limit, "fail", nothing, math.nan, None, None, reason))
-            continue
-        interval = difference_interval(figure, before, level)
-        change = figure.value - before.value
-        if not all(math.isfinite(x) for x in (change, interval.low, interval.high)):
-            reason = (
-                f"the baseline's {figure.metric} is {before.value}, or its interval is not finite"
-            )
-            judged.append(_Judged(key, limit, "fail", nothing, change, None, None, reason))
-            continue
-        if key == "max_decrease":
-            change = -change
-            interval = Interval(-interval.high, -interval.low, level, interval.method)
-        verb = "decrease" if key == "max_decrease" else "increase"
-        what = f"the {verb} from {format_value(before.value, figure.high - figure.low)}"
-        judged.append(_compare(key, limit, change, _widened(interval, floor), figure.n, what))
-    return judged
+    @property
+    def badness(self) -> tuple[int, float]:
+        """Larger is worse; what could not be judged is worse than any miss."""
+        missed = math.inf if self.missed_by is None else self.missed_by
+        return _ORDER.index(self.status), missed
 
 
 def judge(
@@ -278,68 +184,75 @@ def judge(
     if not (math.isfinite(noise_floor) and noise_floor >= 0.0):
         raise ClipRobustError(f"the noise floor must be 0 or more, not {noise_floor}")
     level = policy.level(comparisons)
-    bound = rule.bound_text() if rule else ""
-    where = rule.where if rule else ""
-    because = rule.because if rule else ""
-    rule_id = rule.id if rule else ""
-    nan = math.nan
-
-    def verdict(
-        status: Status,
-        outcome: Outcome,
-        explanation: str,
-        value: float = nan,
-        low: float = nan,
-        high: float = nan,
-    ) -> Verdict:
-        name = measurement.key if measurement else key
-        n = measurement.figure.n if measurement else 0
-        return Verdict(
-            status,
-            outcome,
-            name,
-            bound,
-            where,
-            because,
-            explanation,
-            value,
-            low,
-            high,
-            level,
-            n,
-            rule_id=rule_id,
-        )
-
     if measurement is None:
-        return verdict("fail", "fail", "nothing was measured, and what is missing never passes")
-    figure = measurement.figure
-    own = interval_at(figure, level)
-    ends = (figure.value, own.low, own.high)
-    if not math.isfinite(figure.value):
-        return verdict(
-            "fail", "fail", f"{figure.metric} is {figure.value}, not a finite number", *ends
-        )
-    if not (math.isfinite(own.low) and math.isfinite(own.high)):
-        reason = f"{figure.metric} has no finite interval, so nothing can be decided"
-        return verdict("fail", "fail", reason, *ends)
-    if figure.n < 1:
-        return verdict("fail", "fail", f"{figure.metric} rests on no samples", *ends)
+        reason = "nothing was measured, and what is missing never passes"
+        return _without_statistics("fail", "fail", reason, None, rule, level, key)
+    reason = _not_judgeable(measurement.figure, level)
+    if reason:
+        return _without_statistics("fail", "fail", reason, measurement, rule, level)
     if rule is None:
-        return verdict(
-            "unbounded",
-            "fail" if policy.require_bound else "pass",
-            "no bound applies"
-            + (f", and {policy.where} requires one" if policy.require_bound else ""),
-            *ends,
-        )
-    severity: Sequence[Status] = ("pass", "inconclusive", "fail")
-    worst = max(
-        _judge_bounds(measurement, rule, policy, baseline or {}, level, noise_floor),
-        key=lambda judged: (
-            severity.index(judged.status),
-            math.inf if judged.missed_by is None else judged.missed_by,
-        ),
+        reason = "no bound applies"
+        if policy.require_bound:
+            reason += f", and {policy.where} requires one"
+        outcome: Outcome = "fail" if policy.require_bound else "pass"
+        return _without_statistics("unbounded", outcome, reason, measurement, None, level)
+    judged = [
+        _judge_absolute(measurement.figure, kind, limit, level, noise_floor)
+        if kind not in CHANGES
+        else _judge_change(measurement, kind, limit, policy, baseline or {}, level, noise_floor)
+        for kind, limit in rule.bounds.items()
+    ]
+    return _verdict(measurement, rule, max(judged, key=lambda one: one.badness), policy, level)
+
+
+def _not_judgeable(figure: Figure, level: float) -> str:
+    """Return why a figure can be held against no bound; empty if it can."""
+    if not math.isfinite(figure.value):
+        return f"{figure.metric} is {figure.value}, not a finite number"
+    own = interval_at(figure, level)
+    if not (math.isfinite(own.low) and math.isfinite(own.high)):
+        return f"{figure.metric} has no finite interval, so nothing can be decided"
+    if figure.n < 1:
+        return f"{figure.metric} rests on no samples"
+    return ""
+
+
+def _without_statistics(
+    status: Status,
+    outcome: Outcome,
+    explanation: str,
+    measurement: Measurement | None,
+    rule: Rule | None,
+    level: float,
+    key: str = "",
+) -> Verdict:
+    """Return the verdict where nothing is compared; of several bounds the first is named."""
+    kind, limit = next(iter(rule.bounds.items())) if rule else (None, None)
+    own = Interval(math.nan, math.nan, level, "")
+    if measurement is not None:
+        own = interval_at(measurement.figure, level)
+    return Verdict(
+        status=status,
+        outcome=outcome,
+        key=measurement.key if measurement else key,
+        kind=kind,
+        limit=limit,
+        where=rule.where_of(kind) if rule and kind else "",
+        because=rule.because if rule else "",
+        explanation=explanation,
+        value=measurement.figure.value if measurement else math.nan,
+        low=own.low,
+        high=own.high,
+        confidence=level,
+        n=measurement.figure.n if measurement else 0,
+        rule_id=rule.id if rule else "",
     )
+
+
+def _verdict(
+    measurement: Measurement, rule: Rule, worst: _Judged, policy: Policy, level: float
+) -> Verdict:
+    """Return the verdict of the bound that decides."""
     if worst.status == "inconclusive":
         outcome: Outcome = policy.inconclusive
     else:
@@ -348,86 +261,106 @@ def judge(
         status=worst.status,
         outcome=outcome,
         key=measurement.key,
-        bound=f"{worst.key} {worst.limit:.12g}",
-        where=rule.where_of(worst.key),
-        because=because,
+        kind=worst.kind,
+        limit=worst.limit,
+        where=rule.where_of(worst.kind),
+        because=rule.because,
         explanation=worst.explanation,
         value=worst.value,
         low=worst.interval.low,
         high=worst.interval.high,
         confidence=level,
-        n=figure.n,
+        n=measurement.figure.n,
         missed_by=worst.missed_by,
         samples_needed=worst.needed,
-        rule_id=rule_id,
+        rule_id=rule.id,
     )
 
 
-def failure_message(
-    verdict: Verdict, measurement: Measurement | None, rerun_command: str | Sequence[str] = ""
-) -> str:
-    """Return what a failed (or warned) test says, a few lines that stand on their own.
+def _judge_absolute(
+    figure: Figure, kind: Kind, limit: float, level: float, floor: float
+) -> _Judged:
+    """Judge a ``min`` or ``max``."""
+    interval = _widened(interval_at(figure, level), floor, figure.metric)
+    return _compare(kind, limit, figure.value, interval, figure.n, figure.metric)
 
-    Args:
-        verdict: from :func:`judge`.
-        measurement: what was judged, None if nothing was measured.
-        rerun_command: the command that runs just this test again; arguments are quoted for a shell.
-    """
-    # The title says what the statistics say; that an undecided one counts as a failure, it adds.
-    titles = {
-        "fail": "breaks",
-        "inconclusive": "may break",
-        "unbounded": "has no bound",
-        "pass": "keeps",
-    }
-    title = titles[verdict.status]
-    if measurement is None:
-        lines = [f"{verdict.key or 'the test'}: nothing was measured"]
+
+def _judge_change(
+    measurement: Measurement,
+    kind: Kind,
+    limit: float,
+    policy: Policy,
+    baseline: Mapping[str, Figure],
+    level: float,
+    floor: float,
+) -> _Judged:
+    """Judge a ``max_increase`` or ``max_decrease``."""
+    figure = measurement.figure
+    nothing = Interval(math.nan, math.nan, level, "")
+    before = baseline.get(baseline_key(measurement, policy))
+    if before is None:
+        reason = _no_baseline(measurement, policy, bool(baseline))
+        return _Judged(kind, limit, "fail", nothing, math.nan, None, None, reason)
+    interval = difference_interval(figure, before, level)
+    change = figure.value - before.value
+    if not all(math.isfinite(x) for x in (change, interval.low, interval.high)):
+        reason = f"the baseline's {figure.metric} is {before.value}, or its interval is not finite"
+        return _Judged(kind, limit, "fail", nothing, change, None, None, reason)
+    if kind == "max_decrease":
+        change = -change
+        interval = Interval(-interval.high, -interval.low, level, interval.method)
+    verb = "decrease" if kind == "max_decrease" else "increase"
+    what = f"the {verb} from {format_value(before.value, figure.high - figure.low)}"
+    return _compare(kind, limit, change, _widened(interval, floor), figure.n, what)
+
+
+def _no_baseline(measurement: Measurement, policy: Policy, given: bool) -> str:
+    if not given:
+        return "there is no baseline; name one in [policy] or on the command line"
+    source = f"baseline {policy.baseline}" if policy.baseline else "the baseline"
+    return f"{source} has no figure for {baseline_key(measurement, policy)}"
+
+
+def _widened(interval: Interval, floor: float, metric: str = "") -> Interval:
+    """Return the interval with numerical noise at both ends, but inside the metric's range."""
+    least, most = metric_range(metric)
+    return Interval(
+        min(interval.low, max(interval.low - floor, least)),
+        max(interval.high, min(interval.high + floor, most)),
+        interval.confidence,
+        interval.method,
+    )
+
+
+def _compare(
+    kind: Kind, limit: float, value: float, interval: Interval, n: int, what: str
+) -> _Judged:
+    """Hold ``value`` and its interval against an upper (``max…``) or lower (``min``) bound."""
+    upper = kind != "min"
+    # Percentile intervals of biased statistics may leave out their own estimate; the verdict then
+    # takes in both.
+    low, high = min(interval.low, value), max(interval.high, value)
+    interval = Interval(low, high, interval.confidence, interval.method)
+    missed = max(0.0, value - limit if upper else limit - value)
+    needed: int | None = None
+    status: Status
+    if high <= limit if upper else low >= limit:
+        status = "pass"
+        text = f"the whole interval of {what} keeps {kind} {limit:.12g}"
+    elif low > limit if upper else high < limit:
+        status = "fail"
+        side, distance = ("above", low - limit) if upper else ("below", limit - high)
+        text = f"the whole interval of {what} lies {side} the bound, its nearer end by "
+        text += f"{distance:.2g}"
     else:
-        figure = measurement.figure
-        finite = all(map(math.isfinite, (verdict.value, verdict.low, verdict.high)))
-        judged = verdict.bound if verdict.status != "unbounded" else ""
-        if verdict.status == "fail" and verdict.missed_by is None:
-            title, judged = "cannot be judged", ""
-        lines = [
-            f"{measurement.suite}: {figure.metric} of {measurement.model} on "
-            f"{measurement.condition} {title} {judged}".rstrip()
-        ]
-        own = interval_at(figure, verdict.confidence)
-        unit = f" {figure.unit}" if figure.unit else ""
-        width = own.high - own.low
-        limit = None
-        if verdict.bound.startswith(("min ", "max ")) and verdict.missed_by is not None:
-            limit = float(verdict.bound.split()[1])
-        value = format_value(figure.value, width, limit)
-        measured = f"{value}{unit}, "
-        if math.isfinite(own.low) and math.isfinite(own.high):
-            measured += (
-                f"{_level(verdict.confidence)} interval {format_value(own.low, width)} to "
-                f"{format_value(own.high, width)}, "
-            )
-        else:
-            measured += "no interval, "
-        measured += f"n = {figure.n:,}" + (f" ({figure.method})" if figure.method else "")
-        lines.append(f"  measured  {measured}")
-        if finite and verdict.bound.startswith(("max_increase", "max_decrease")):
-            span = verdict.high - verdict.low
-            lines.append(
-                f"  change    {verdict.bound.split()[0].removeprefix('max_')} of "
-                f"{format_value(verdict.value, span)}, {_level(verdict.confidence)} interval "
-                f"{format_value(verdict.low, span)} to {format_value(verdict.high, span)}"
-            )
-    if verdict.bound:
-        reason = f", because: {verdict.because}" if verdict.because else ""
-        lines.append(f"  bound     {verdict.bound} ({verdict.where}){reason}")
-    if verdict.missed_by and math.isfinite(verdict.missed_by):
-        lines.append(f"  missed    by {verdict.missed_by:.2g}")
-    why = verdict.explanation
-    if verdict.status == "inconclusive":
-        counts = {"fail": "a failure", "warn": "a warning", "pass": "a pass"}[verdict.outcome]
-        why += f"; the policy counts this as {counts}"
-    lines.append(f"  why       {why}")
-    if rerun_command:
-        command = rerun_command if isinstance(rerun_command, str) else shlex.join(rerun_command)
-        lines.append(f"  run again {command}")
-    return "\n".join(lines)
+        status = "inconclusive"
+        needed = samples_needed(
+            value, low, high, n, limit, confidence=interval.confidence, power=POWER
+        )
+        text = f"the interval of {what} contains the bound, so {n:,} samples cannot tell; "
+        text += (
+            "the estimate sits on the bound, so no number of samples would"
+            if needed is None
+            else f"about {rounded_up(needed)} would ({POWER:.0%} chance, if the estimate holds)"
+        )
+    return _Judged(kind, limit, status, interval, value, missed, needed, text)

@@ -16,7 +16,8 @@ old picture: this disocclusion is filled from the farther surface.
 time, in closed form for each step of the walk, so that the blur of a whole camera path costs one walk.
 
 No step has a data-dependent shape where the tensors cannot be asked; all arithmetic is element-wise or a
-gather, so that row ``i`` is bit-identical in every batch. Everything takes float32 or float64. Gradients flow to the images, not to the distances.
+gather, so that row ``i`` is bit-identical in every batch. Everything takes float32 or float64. Gradients
+flow to the images, not to the distances.
 
 Places are in pixels from the picture's centre, x to the right and y down.
 """

@@ -13,9 +13,9 @@ import pytest
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.files import shown_path
-from pytest_cliprobust.gating import verdict as verdicts
 from pytest_cliprobust.gating.measurement import Measurement
-from pytest_cliprobust.gating.verdict import Verdict
+from pytest_cliprobust.gating.message import failure_message
+from pytest_cliprobust.gating.verdict import Verdict, judge
 from pytest_cliprobust.plugin.options import OPTIONS, models_of, reports_of
 from pytest_cliprobust.plugin.state import UNDER_TEST
 from pytest_cliprobust.plugin.suites import suite_of
@@ -76,7 +76,7 @@ class Gate:
         floor = 0.0
         if rule or session.recording:
             floor = session.noise_floor(self._model, measurement.metric)
-        judged = verdicts.judge(
+        judged = judge(
             measurement,
             rule,
             session.thresholds.policy,
@@ -86,7 +86,7 @@ class Gate:
         )
         evidence = None
         if judged.failed and not session.recording:
-            told = verdicts.failure_message(judged, measurement, rerun_command(self._item))
+            told = failure_message(judged, measurement, rerun_command(self._item))
             if explain is not None:
                 evidence = drawn(
                     explain(judged), measurement.key, picture_folder(self._item.config)

@@ -13,10 +13,12 @@ import pytest
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.files import shown_path
-from pytest_cliprobust.gating import thresholds as gating
-from pytest_cliprobust.gating import unjudged
-from pytest_cliprobust.gating.thresholds import RecordChange, ThresholdFile
-from pytest_cliprobust.gating.unjudged import Unjudged
+from pytest_cliprobust.gating.baseline import load_baseline
+from pytest_cliprobust.gating.reading import load_thresholds
+from pytest_cliprobust.gating.recording import RecordChange, record
+from pytest_cliprobust.gating.thresholds import ThresholdFile
+from pytest_cliprobust.gating.unjudged import Unjudged, fails, find_unjudged
+from pytest_cliprobust.gating.vocabulary import known_metrics
 from pytest_cliprobust.plugin.options import PROFILES, reports_of, run_config, value_of
 from pytest_cliprobust.plugin.progress import ProgressLine
 from pytest_cliprobust.plugin.suites import installed, shipped, suites_folder
@@ -109,8 +111,8 @@ class Session:
             return ThresholdFile(profile=profile)
         if self._reports_for_workers:
             # Only the workers import the suites, and know what these register: they check the names.
-            return gating.load_thresholds(path, profile=profile, known_metrics=("*",))
-        return gating.load_thresholds(path, profile=profile, **self._vocabularies())
+            return load_thresholds(path, profile=profile, known_metrics=("*",))
+        return load_thresholds(path, profile=profile, **self._vocabularies())
 
     @property
     def _reports_for_workers(self) -> bool:
@@ -129,7 +131,7 @@ class Session:
         layouts = (f"{layout}:*" for layout in LAYOUTS)
         return {
             "known_suites": self.known_suites,
-            "known_metrics": gating.known_metrics(),
+            "known_metrics": known_metrics(),
             "known_datasets": (*embedded.names(), "clean:*", *layouts),
             "known_perturbations": (*registry.names(), "kornia:*", "*+*", "all_*", "apgd"),
             "models": (
@@ -146,7 +148,7 @@ class Session:
     def baseline(self) -> dict[str, Figure] | None:
         """The figures that the policy's baseline holds, by key."""
         path = self.thresholds.policy.baseline
-        return None if path is None else gating.load_baseline(path)
+        return None if path is None else load_baseline(path)
 
     def header(self) -> list[str]:
         """Return the lines that say what is under test, on what."""
@@ -235,7 +237,7 @@ class Session:
         rules = (record.rule for record in self.records)
         used = [name for name in rules if name]
         used += [name for record in self.records for name in record.also_used]
-        return unjudged.find_unjudged(
+        return find_unjudged(
             self.thresholds,
             used=used,
             suites_run=self.suites,
@@ -254,7 +256,7 @@ class Session:
         """
         if not self.recording or self.threshold_path is None or not self.records:
             return ()
-        changes = gating.record(
+        changes = record(
             self.threshold_path,
             [record.measurement for record in self.records],
             profile=self.config.profile,
@@ -274,7 +276,7 @@ class Session:
             models=self.models(),
             not_run=tuple(self.not_run),
             unjudged=found,
-            unjudged_fail=bool(found.skipped) and unjudged.fails(found, self.thresholds.policy),
+            unjudged_fail=bool(found.skipped) and fails(found, self.thresholds.policy),
             recording=self.recording,
             notes=self.notes(),
             mistakes=tuple(dict.fromkeys(self.mistakes)),

@@ -194,7 +194,7 @@ def accuracy_by_group(
         correct: (N,) bool.
         groups: (N,) group value per sample.
         metric: name of the figures.
-        bootstrap: interval settingss.
+        bootstrap: interval settings.
     """
     right = as_correct(correct, metric)
     return {

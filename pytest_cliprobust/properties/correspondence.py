@@ -311,9 +311,9 @@ def pck_figures(
 ) -> dict[str, Figure]:
     """Return ``pck_at_<alpha>``: the share of keypoints with an error below ``alpha``.
 
-    Keypoints are pooled within a class, and classes weigh the same: the mean of their shares (Probe3D on SPair-71k, 18
-    classes). Pairs are resampled, stratified by class; n is the number of pairs. The details hold
-    ``per_class``.
+    Keypoints are pooled within a class, and classes weigh the same: the mean of their shares (Probe3D on
+    SPair-71k, 18 classes). Pairs are resampled, stratified by class; n is the number of pairs. The
+    details hold ``per_class``.
 
     Args:
         errors: per pair of images, (K,) errors of its keypoints over the box scale

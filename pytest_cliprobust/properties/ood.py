@@ -31,6 +31,7 @@ from pytest_cliprobust.figures.arrays import (
     softmax,
     unit_rows,
 )
+from pytest_cliprobust.figures.auroc import auroc
 from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
     Bootstrap,
@@ -39,8 +40,8 @@ from pytest_cliprobust.figures.bootstrap import (
 )
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
+from pytest_cliprobust.figures.resampling import samples_digest
 from pytest_cliprobust.figures.samples import Samples
-from pytest_cliprobust.figures.statistics import auroc, samples_digest
 
 Score: TypeAlias = Literal[
     "mcm", "msp", "max_logit", "energy", "neglabel", "gl_mcm", "knn", "mahalanobis"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.files import write_atomically
+from pytest_cliprobust.files import replace_file
 from pytest_cliprobust.reporting import json, markdown
 from pytest_cliprobust.results.run import Run
 
@@ -27,7 +27,7 @@ def write(path: Path, run: Run) -> None:
     if form is None:
         raise ClipRobustError(f"--clip-report {path}: end the name in {' or '.join(FORMS)}")
     try:
-        write_atomically(path, form(run, path.parent).encode())
+        replace_file(path, form(run, path.parent))
     except OSError as error:
         raise ClipRobustError(
             f"--clip-report {path}: cannot be written: {error.strerror}"

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating import unjudged
-from pytest_cliprobust.gating.verdict import format_value
+from pytest_cliprobust.gating.words import format_value
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import Run
 

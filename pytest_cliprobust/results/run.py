@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_cliprobust import __version__
 from pytest_cliprobust.engine.evaluation import RunConfig
-from pytest_cliprobust.gating.thresholds import RecordChange
+from pytest_cliprobust.gating.recording import RecordChange
 from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.results.record import Record
 

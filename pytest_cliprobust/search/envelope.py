@@ -18,7 +18,7 @@ from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.statistics import interval_at
+from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.perturbations.registry import Perturbation
 from pytest_cliprobust.properties import accuracy
 

@@ -39,7 +39,7 @@ from torch.utils.data import DataLoader, IterableDataset
 import pytest_cliprobust.embedded
 from pytest_cliprobust.embedded import procedural
 from pytest_cliprobust.embedded.captions import TRAINING_TEMPLATES
-from pytest_cliprobust.figures.statistics import wilson
+from pytest_cliprobust.figures.intervals import wilson
 
 MERGES = 6000
 """Number of byte-pair merges kept of CLIP's 48,894."""

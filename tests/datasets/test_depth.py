@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sys
@@ -95,7 +96,7 @@ def test_positions_are_exact() -> None:
     for height, width in ((300, 500), (500, 333), (64, 64), (30, 1500), (7, 5)):
         preprocessing = Preprocessing((224, 224))
         rows, columns = depth.frame_positions(
-            lambda image, p=preprocessing: p.frame(image, 224), height, width
+            functools.partial(preprocessing.frame, size=224), height, width
         )
         scale = min(height, width) / 224
         for found, length in ((rows, height), (columns, width)):
@@ -206,7 +207,12 @@ def test_maps_are_read_once(folder: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     images, where = folder
     read: list[Path] = []
     really = depth.read_depth
-    monkeypatch.setattr(depth, "read_depth", lambda p, scale: (read.append(p), really(p, scale))[1])
+
+    def reading(path: Path, scale: float) -> np.ndarray:
+        read.append(path)
+        return really(path, scale)
+
+    monkeypatch.setattr(depth, "read_depth", reading)
     source = DepthFiles(where)
     first = source.depth(images, images.ids)
     assert torch.equal(source.depth(images, images.ids), first)
@@ -423,7 +429,8 @@ class Pictures:
     def __init__(self, count: int, digest: str = "pictures") -> None:
         self.name, self.digest = "pictures", f"{digest}-{count}"
         self.ids = tuple(f"p/{i}" for i in range(count))
-        self.labels, self.class_names = (0,) * count, ("thing",)
+        self.labels = (0,) * count
+        self.class_names: tuple[str, ...] = ("thing",)
         self.groups: dict[str, tuple[str, ...]] = {}
         self.loaded = 0
 
@@ -641,6 +648,7 @@ min = 0.0
 """
 
 
+@pytest.mark.slow
 def test_clip_depth_in_a_run(
     folder: Any, checkpoints: dict[str, Path], pytester: pytest.Pytester, tmp_path: Path
 ) -> None:
@@ -648,7 +656,7 @@ def test_clip_depth_in_a_run(
     images, _ = folder
     pytester.makepyfile(test_mine=SUITE)
     (pytester.path / "thresholds.toml").write_text("schema = 1\n")
-    common = ("--clip-model=reference", f"--clip-data={images.root}", "-rs")
+    common: tuple[str, ...] = ("--clip-model=reference", f"--clip-data={images.root}", "-rs")
     common += (f"--clip-cache-dir={tmp_path / 'features'}",)
     result = pytester.runpytest_subprocess(*common, "--clip-report=none.json")
     result.assert_outcomes(passed=1, skipped=2)

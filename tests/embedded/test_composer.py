@@ -166,7 +166,8 @@ def test_correspondence_is_the_reprojection_of_the_depth() -> None:
         cp, sp, cy, sy = (f(a) for a in (view.pitch, view.yaw) for f in (math.cos, math.sin))
         pitch = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
         yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-        return yaw @ np.diag([1.0, -1.0, 1.0]) @ pitch
+        rotation: np.ndarray = yaw @ np.diag([1.0, -1.0, 1.0]) @ pitch
+        return rotation
 
     k = np.array([[camera.focal, 0, SIZE / 2], [0, camera.focal, SIZE / 2], [0, 0, 1]])
     v, u = np.mgrid[:SIZE, :SIZE] + 0.5

@@ -31,7 +31,8 @@ FAR = list(sprites.far_ood_names())
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, Any]:
-    return tomllib.loads((EMBEDDED / "classes.toml").read_text())
+    tables: dict[str, Any] = tomllib.loads((EMBEDDED / "classes.toml").read_text())
+    return tables
 
 
 @pytest.fixture(scope="module")

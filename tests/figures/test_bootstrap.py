@@ -11,7 +11,7 @@ from helpers import drawn_rows
 from scipy import sparse
 
 from pytest_cliprobust.figures import bootstrap as b
-from pytest_cliprobust.figures import statistics as s
+from pytest_cliprobust.figures import intervals, levels, paired, resampling
 from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.figure import Figure
@@ -22,7 +22,7 @@ RNG = np.random.default_rng(3)
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Draw two replicates of 30 samples at a time."""
-    monkeypatch.setattr(s, "_CHUNK", 60)
+    monkeypatch.setattr(resampling, "_CHUNK", 60)
     b._kept.clear()
     yield
     b._kept.clear()
@@ -59,8 +59,8 @@ def test_two_subsets_of_equal_size_are_no_pair() -> None:
         b.proportion_figure("accuracy", hits[rows], whole.subset(rows))
         for rows in (*halves, halves[0])
     )
-    assert s.difference_interval(one, two).method == "MOVER, independent runs"
-    assert s.difference_interval(one, again).method == "paired bootstrap"
+    assert paired.difference_interval(one, two).method == "MOVER, independent runs"
+    assert paired.difference_interval(one, again).method == "paired bootstrap"
 
 
 # --- Sums
@@ -171,13 +171,13 @@ def test_undefined_figures_have_no_interval() -> None:
 def test_replicates_without_spread_do_not_claim_certainty() -> None:
     flat, settings = np.full(20, 0.75), Bootstrap(replicates=20, confidence=0.9)
     share = b.bootstrap_figure("m", 0.75, flat, 99, settings, bounds=(0.0, 1.0), trials=8)
-    wilson = s.wilson(6, 8, 0.9)
+    wilson = intervals.wilson(6, 8, 0.9)
     assert ends(share) == (wilson.low, wilson.high)
     assert share.method == "Wilson (the bootstrap has no spread)"
     assert share.details["trials"] == 8
     assert share.replicates == tuple(flat)
     # At another level it is Wilson's over the same trials, not over n.
-    assert s.interval_at(share, 0.99).low == s.wilson(6, 8, 0.99).low
+    assert levels.interval_at(share, 0.99).low == intervals.wilson(6, 8, 0.99).low
     one = b.bootstrap_figure("m", 0.75, flat, 99, settings, bounds=(0.0, 1.0), trials=1)
     assert one.method.startswith("Wilson")
     bare = b.bootstrap_figure("m", 0.75, flat, 99, settings, bounds=(0.0, 1.0))
@@ -197,7 +197,7 @@ def test_a_signed_figure_without_spread_has_the_share_of_the_rule_of_three() -> 
     assert figure.replicates == ()
     tight = b.bootstrap_figure("m", 0.0, flat, 30, Bootstrap(), bounds=(-0.01, 0.02), trials=30)
     assert ends(tight) == (-0.01, 0.02)
-    wide = s.interval_at(figure, 0.99)
+    wide = levels.interval_at(figure, 0.99)
     assert wide.high / reach == pytest.approx(2.575829 / 1.644854, rel=1e-5)
 
 
@@ -221,7 +221,7 @@ def test_shares_use_all_settings_and_are_undefined_over_nothing() -> None:
     hits = RNG.random(40) < 0.6
     settings = Bootstrap(replicates=6, confidence=0.8, seed=4, samples="clean")
     figure = b.proportion_figure("accuracy", hits, settings, {"a": 1})
-    want = s.wilson(int(hits.sum()), 40, 0.8)
+    want = intervals.wilson(int(hits.sum()), 40, 0.8)
     assert ends(figure) == (want.low, want.high)
     np.testing.assert_allclose(
         figure.replicates, [hits[row].mean() for row in drawn_rows(settings, 40)]
@@ -240,14 +240,14 @@ def test_drops_keep_paired_replicates() -> None:
     want = [change[row].mean() for row in drawn_rows(settings, 50)]
     np.testing.assert_allclose(figure.replicates, want, atol=1e-12)
     lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
-    limits = s.agresti_min(lost, gained, 50, 0.9)
+    limits = intervals.agresti_min(lost, gained, 50, 0.9)
     assert ends(figure) == pytest.approx((limits.low, limits.high))
     assert figure.value == pytest.approx((lost - gained) / 50)
     assert figure.details == {
         "a": 1,
         "lost": lost,
         "gained": gained,
-        "p_value": s.mcnemar_p(gained, lost),
+        "p_value": paired.mcnemar_p(gained, lost),
         "resampling": f"clean:{settings.plan(50).digest}",
     }
     assert (figure.n, figure.confidence) == (50, 0.9)

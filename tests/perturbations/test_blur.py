@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from imagecorruptions.corruptions import disk
+from scipy import ndimage
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
@@ -54,7 +55,12 @@ def signal_to_noise(first: np.ndarray, second: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("name", "bound"),
     # Truncation alone gives 58.9 dB. Taps of motion blur may differ by one pixel where they are halves.
-    [("defocus_blur", 54), ("motion_blur", 55), ("zoom_blur", 57), ("gaussian_blur", 56)],
+    [
+        ("defocus_blur", 54),
+        ("motion_blur", 55),
+        pytest.param("zoom_blur", 57, marks=pytest.mark.slow),
+        ("gaussian_blur", 56),
+    ],
 )
 def test_pictures_are_the_references(
     name: str, bound: float, monkeypatch: pytest.MonkeyPatch
@@ -79,6 +85,7 @@ def test_pictures_are_the_references(
             assert similarity > 0.998
 
 
+@pytest.mark.slow
 def test_glass_blur_has_the_references_mean_and_spread() -> None:
     # Over five draws: the mean picture shows the kernel, the spread how much the copying scatters.
     def moments(draws: list[np.ndarray]) -> tuple[np.ndarray, float]:
@@ -188,6 +195,76 @@ def test_lengths_scale_with_the_picture(name: str) -> None:
     error = float((halved - expected).square().mean())
     change = float((expected - small).square().mean())
     assert error < 0.01 * change
+
+
+def test_published_parameters() -> None:
+    def steps(name: str) -> list[tuple[float, ...]]:
+        return [tuple(step.values()) for step in registry.get(name).severities]
+
+    assert steps("defocus_blur") == list(KERNELS.values())
+    assert steps("glass_blur") == [
+        (0.7, 1, 2),
+        (0.9, 2, 1),
+        (1, 2, 3),
+        (1.1, 3, 2),
+        (1.5, 4, 2),
+    ]
+    assert steps("motion_blur") == [(10, 3), (15, 5), (15, 8), (15, 12), (20, 15)]
+    factors = ((0.01, 1.11), (0.01, 1.16), (0.02, 1.21), (0.02, 1.26), (0.03, 1.31))
+    # Its ranges leave their end out.
+    lists = [np.arange(1, end, step) for step, end in factors]
+    found = [(factors[-1], len(factors)) for factors in lists]
+    for (zoom, layers), (largest, count) in zip(steps("zoom_blur"), found, strict=True):
+        assert zoom == pytest.approx(largest)
+        assert layers == count
+
+
+def by_scipy(images: Tensor, kernel: np.ndarray) -> Tensor:
+    """Convolve every channel, the edge reflected as OpenCV does."""
+    return torch.from_numpy(ndimage.convolve(images.numpy(), kernel[None, None], mode="mirror"))
+
+
+@pytest.mark.parametrize(
+    ("side", "radius", "softness"),
+    [(16, 3.0, 0.1), (32, 3.0, 0.5), (56, 2.0, 2.0), (112, 1.9, 0.0), (112, 2.0, 0.0), (224, 0.3, 0.0)],
+)  # fmt: skip
+def test_a_disk_below_one_pixel_is_mixed_with_the_picture(
+    side: int, radius: float, softness: float
+) -> None:
+    generator = torch.Generator().manual_seed(side)
+    images = torch.rand(2, 3, side, side + 9, generator=generator, dtype=torch.float64)
+    seen = registry.get("defocus_blur")(images, radius=radius, softness=softness)
+    scale = side / 224
+    assert radius * scale <= 1
+    kernel = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]]) / 5.0
+    expected = by_scipy(images, kernel)
+    if softness * scale > 0.2:
+        rim = np.array([math.exp(-0.5 * (i / (softness * scale)) ** 2) for i in (-1, 0, 1)])
+        expected = by_scipy(expected, np.outer(rim, rim) / rim.sum() ** 2)
+    share = radius * scale
+    assert_close = torch.testing.assert_close
+    assert_close(seen, images + (expected - images) * share, rtol=0, atol=1e-7)
+    # On the way to nothing the picture itself is left.
+    faint = registry.get("defocus_blur")(images, radius=1e-4, softness=softness)
+    assert_close(faint, images, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [56, 112, 336])
+def test_both_gaussians_of_glass_blur_scale_with_the_picture(side: int) -> None:
+    generator = torch.Generator().manual_seed(side)
+    images = torch.rand(2, 3, side, side, generator=generator, dtype=torch.float64)
+    sigma = 1.5 * side / 224
+    for reach, rounds in ((0.0, 2), (4.0, 0), (4.0, 2)):
+        seen = registry.get("glass_blur")(
+            images, sigma=1.5, reach=reach, rounds=rounds, seeds=SEEDS[:2]
+        )
+        expected = filters.gaussian_filter(images, sigma)
+        if reach and rounds:
+            sources = blur.glass_sources(SEEDS[:2], side, side, reach * side / 224, rounds)
+            expected = expected.flatten(2).gather(2, sources[:, None].expand(-1, 3, -1))
+            expected = expected.view_as(images)
+        expected = filters.gaussian_filter(expected, sigma)
+        torch.testing.assert_close(seen, expected, rtol=0, atol=1e-12)
 
 
 def test_motion_blur_follows_its_angle() -> None:

@@ -199,6 +199,7 @@ def test_many_damaged_streams() -> None:
     assert len(set(first)) > 10
 
 
+@pytest.mark.slow
 def test_the_same_bits_whatever_the_memory_held() -> None:
     """With macroblock-tree rate control the streams changed with what malloc returned."""
     code = """

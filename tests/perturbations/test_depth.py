@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import weakref
 from functools import lru_cache
 
 import numpy as np
 import pytest
 import torch
+from helpers import Watch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from scipy import ndimage
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.errors import ClipRobustError
@@ -212,7 +211,8 @@ def slow_focus(image: np.ndarray, depth: np.ndarray, aperture: float, layer: int
     stack = np.stack(blurred)
     rows, columns = np.indices(depth.shape)
     near, far = (stack[n, :, rows, columns].transpose(2, 0, 1) for n in (number, number + 1))
-    return (first * near + second * far) / (first + second)
+    mixed: np.ndarray = (first * near + second * far) / (first + second)
+    return mixed
 
 
 @pytest.mark.parametrize("severity", [1, 3, 5])
@@ -244,6 +244,39 @@ def test_focus_mixes_the_blurs_of_a_layer_by_squares() -> None:
     share = (depth[0, 0, 1:28, 0] - 1) / (maps.quantiles(depth, [1 / 8]).item() - 1)
     first, second = 1 - share**2, 1 - (1 - share) ** 2
     torch.testing.assert_close(contrast, first / (first + second), rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "aperture", "layer_in_focus"), [("near_focus", 8.0, 0), ("far_focus", 4.0, 7)]
+)
+def test_focus_mixes_in_every_layer(name: str, aperture: float, layer_in_focus: int) -> None:
+    # A grating along the rows, each row at a depth of its own. A blur leaves a share of its contrast, and
+    # a mix of two blurs the mix of their shares: within a layer contrast is linear in the weight.
+    size = 480
+    grating = 0.5 + 0.4 * torch.cos(torch.arange(size, dtype=torch.float64) * (2 * math.pi / 40))
+    images = grating.expand(1, 3, size, size)
+    # Inverse depth is even, so that the circles of confusion of all boundaries differ.
+    depth = 1 / torch.linspace(1, 0.3, size, dtype=torch.float64).view(1, 1, -1, 1)
+    depth = depth.expand(1, 1, size, size)
+    seen = registry.get(name)(images, aperture=aperture, depth=depth)[0, 0]
+    contrast = (seen[:, 80:400] @ (grating[80:400] - 0.5)) / (0.16 * 160)
+    rows = depth[0, 0, :, 0]
+    bounds = maps.quantiles(depth, [i / 8 for i in range(9)]).flatten()
+    bounds[0], bounds[-1] = rows[0], rows[-1]
+    ends: list[float] = []
+    for layer, (near, far) in enumerate(itertools.pairwise(bounds.tolist())):
+        inside = (rows >= near) & (rows <= far)
+        share = (rows[inside] - near) / (far - near)
+        first, second = 1 - share**2, 1 - (1 - share) ** 2
+        weight = second / (first + second)
+        slope, start = np.polyfit(weight, contrast[inside], 1)
+        assert abs(slope) > 0.02, layer
+        left = contrast[inside] - start - slope * weight
+        assert float(left.abs().max()) < 1e-3 * abs(slope), layer
+        ends += [start, start + slope]
+    # Each layer ends as the next one begins, and what is in focus keeps all of the contrast.
+    assert ends[1:-1:2] == pytest.approx(ends[2::2], abs=1e-4)
+    assert ends[2 * layer_in_focus] == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["near_focus", "far_focus"])
@@ -463,37 +496,6 @@ def test_gradients_reach_the_images(name: str) -> None:
     assert float((gradient != 0).float().mean()) > (0.4 if name.startswith("view_") else 0.8)
 
 
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all tensors alive that were made under it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self.seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        before = {
-            leaf.untyped_storage()._cdata
-            for leaf in tree_leaves((args, kwargs))
-            if isinstance(leaf, Tensor)
-        }
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                storage = leaf.untyped_storage()
-                if storage._cdata in before or storage in self.seen:
-                    continue
-                self.seen.add(storage)
-                size = storage.nbytes()
-                self.now += size
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(storage, self._free, size)
-        return result
-
-    def _free(self, size: int) -> None:
-        self.now -= size
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_on_a_device_memory_stays_below_twelve_batches(name: str) -> None:
     with FakeTensorMode():
@@ -501,7 +503,7 @@ def test_on_a_device_memory_stays_below_twelve_batches(name: str) -> None:
         depth = torch.empty(8, 1, 224, 224, device="cuda")
         seeds = torch.empty(8, dtype=torch.int64, device="cuda")
         focal = torch.empty(8, device="cuda")
-        with LiveBytes() as live, torch.no_grad():
+        with Watch() as live, torch.no_grad():
             seen = registry.get(name)(images, 5, depth=depth, seeds=seeds, focal=focal)
         assert seen.device == images.device
         batch = images.untyped_storage().nbytes()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from helpers import mostly_slow
 from torch import Tensor
 
 from pytest_cliprobust.perturbations import registry
@@ -80,7 +81,7 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threads", mostly_slow((1, 2, 3), {3}))
 def test_bits_do_not_depend_on_the_place(name: str, threads: int) -> None:
     generator = torch.Generator().manual_seed(1)
     numbers = torch.randn(3, 150_001, generator=generator)

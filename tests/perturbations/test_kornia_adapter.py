@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import kornia_adapter as module
 from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.registry import Registry
 
 IMAGES = torch.rand(4, 3, 24, 32, generator=torch.Generator().manual_seed(0))
 SEEDS = torch.tensor([5, 2**62 + 1, 77, 123456789])
@@ -37,7 +41,7 @@ NAMES = [name for name in module.available() if name != "RandomDissolving"]
 
 
 @pytest.fixture
-def registered():
+def registered() -> Iterator[Registry[registry.Perturbation]]:
     with registry.PERTURBATIONS.preserved():
         yield registry.PERTURBATIONS
 
@@ -108,7 +112,9 @@ def test_noise_is_clamped_and_half_precision_comes_back() -> None:
         ("kornia:Resize", {"size": 16}, "augmentations that change the size are none"),
     ],
 )
-def test_mistakes_name_culprit_and_remedy(name: str, parameters: dict, message: str) -> None:
+def test_mistakes_name_culprit_and_remedy(
+    name: str, parameters: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ClipRobustError) as caught:
         module.augmentation(name, parameters=parameters)(IMAGES, seeds=SEEDS)
     assert message in str(caught.value)
@@ -133,7 +139,9 @@ def test_the_registry_finds_augmentations_by_prefix() -> None:
 STEPS = tuple({"bits": [bits, bits]} for bits in (6, 5, 4, 3, 2))
 
 
-def test_a_defined_augmentation_goes_by_its_name(registered) -> None:
+def test_a_defined_augmentation_goes_by_its_name(
+    registered: Registry[registry.Perturbation],
+) -> None:
     posterize = module.define("my_posterize", "RandomPosterize", severities=STEPS)
     assert registry.get("my_posterize") is posterize
     assert "my_posterize" in registry.names("kornia_adapter")
@@ -167,7 +175,9 @@ def test_the_version_follows_the_fixed_parameters() -> None:
         ({"kornia": "RandomPosterize", "severities": ({"bits": [{}]},)}, "'bits' cannot be"),
     ],
 )
-def test_mistakes_in_a_definition_show_before_any_image(registered, arguments, message) -> None:
+def test_mistakes_in_a_definition_show_before_any_image(
+    registered: Registry[registry.Perturbation], arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ClipRobustError) as caught:
         module.define("mine", **arguments)
     assert message in str(caught.value)
@@ -175,12 +185,14 @@ def test_mistakes_in_a_definition_show_before_any_image(registered, arguments, m
     assert "mine" not in registered
 
 
-def test_a_definition_cannot_take_a_built_in_name(registered) -> None:
+def test_a_definition_cannot_take_a_built_in_name(
+    registered: Registry[registry.Perturbation],
+) -> None:
     with pytest.raises(ClipRobustError, match="'occlusion' is registered already"):
         module.define("occlusion", "RandomPosterize")
 
 
-def test_the_engine_may_back_off_when_memory_runs_out(monkeypatch) -> None:
+def test_the_engine_may_back_off_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(image: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("out of memory")
 

@@ -51,7 +51,8 @@ def histogram(results: np.ndarray) -> np.ndarray:
     change = results.astype(int) - pictures
     bins = [np.arange(9) - 0.5, np.arange(-258, 262, 4) - 0.5]
     counts = np.histogram2d(pictures.ravel() // 32, change.ravel(), bins=bins)[0]
-    return counts / counts.sum()
+    shares: np.ndarray = counts / counts.sum()
+    return shares
 
 
 @pytest.mark.parametrize("name", NAMES)

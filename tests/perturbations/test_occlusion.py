@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -12,14 +14,14 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pytest_cliprobust.perturbations import occlusion as module
-from pytest_cliprobust.perturbations.registry import PERTURBATIONS
+from pytest_cliprobust.perturbations import registry
 
 NAMES = ("occlusion", "patch_occlusion")
 COUNT, SIDE = 5, 64
 
 
 @pytest.fixture(autouse=True)
-def one_thread(request: pytest.FixtureRequest):
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     """Small tensors are fastest on one thread; what concerns bits is tested with all of them."""
     threads = torch.get_num_threads()
     if "bit_identical" not in request.node.name:
@@ -54,9 +56,11 @@ def hidden(result: torch.Tensor, data: dict[str, torch.Tensor]) -> torch.Tensor:
     return ((1 - result[:, :1]) * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3))
 
 
-def apply(name: str, severity: int | None, data: dict[str, torch.Tensor], **more) -> torch.Tensor:
+def apply(
+    name: str, severity: int | None, data: dict[str, torch.Tensor], **more: Any
+) -> torch.Tensor:
     inputs = {key: value for key, value in data.items() if key != "images"}
-    return PERTURBATIONS[name](data["images"], severity, **{**inputs, **more})
+    return registry.get(name)(data["images"], severity, **{**inputs, **more})
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -148,8 +152,8 @@ def test_severity_is_monotone_and_zero_is_the_identity(name: str) -> None:
     assert torch.equal(apply(name, 0, data), data["images"])
     assert torch.equal(apply(name, None, data, coverage=0.0), data["images"])
     assert all((b > a).all() for a, b in itertools.pairwise(distances))
-    assert len(PERTURBATIONS[name].severities) == 5
-    assert PERTURBATIONS[name].envelope["coverage"][0] == 0.0
+    assert len(registry.get(name).severities) == 5
+    assert registry.get(name).envelope["coverage"][0] == 0.0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -245,10 +249,11 @@ def test_needs_little_memory_on_the_host(name: str) -> None:
     assert watch.peak < 12 * data["images"].numel() * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_torch_compile_traces_in_one_graph(name: str) -> None:
     data = scene()
-    function = PERTURBATIONS[name].function
+    function = registry.get(name).function
     inputs = {k: data[k] for k in ("seeds", "mask")}
     if name == "occlusion":
         inputs["occluder"] = data["occluder"]

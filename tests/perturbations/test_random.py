@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from helpers import mostly_slow
 from scipy import stats
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -52,6 +53,7 @@ def test_moments_of_normal() -> None:
     assert stats.kstest(values[::4].numpy(), "norm").pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_tails_of_normal() -> None:
     values = random.normal(torch.arange(32), (1 << 19,))
     for bound in (3.0, 4.0, 4.5):
@@ -185,7 +187,7 @@ def test_keys_agree_between_host_and_device(monkeypatch: pytest.MonkeyPatch) -> 
         assert torch.equal(random.bits(seeds, (3,), stream), host[stream])
 
 
-@pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.parametrize("name", mostly_slow(DRAWS, {"uniform"}))
 def test_never_leaves_the_device_and_traces(name: str) -> None:
     draw = DRAWS[name]
     with FakeTensorMode():

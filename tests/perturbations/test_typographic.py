@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations import typographic as module
-from pytest_cliprobust.perturbations.registry import PERTURBATIONS
 
 WORDS = ("dog", "espresso machine", "iPod", "black-and-white colobus monkey", "a")
 
@@ -60,7 +62,7 @@ def test_render_text_card_and_colours() -> None:
     assert bare[:3].max() == 0
 
 
-def test_render_text_refuses_what_it_cannot_draw(tmp_path) -> None:
+def test_render_text_refuses_what_it_cannot_draw(tmp_path: Path) -> None:
     with pytest.raises(ClipRobustError, match="empty text"):
         module.render_text(["cup", " "])
     with pytest.raises(ClipRobustError, match=r"nofont\.ttf.*give a"):
@@ -84,7 +86,7 @@ def test_distractors_never_share_the_name() -> None:
 def test_severity_is_monotone_and_zero_is_the_identity(
     images: torch.Tensor, stickers: torch.Tensor
 ) -> None:
-    perturbation = PERTURBATIONS["typographic"]
+    perturbation = registry.get("typographic")
     results = [perturbation(images, s, seeds=SEEDS, text=stickers) for s in range(6)]
     assert torch.equal(results[0], images)
     distance = [(r - images).abs().mean(dim=(1, 2, 3)) for r in results]
@@ -124,7 +126,7 @@ def test_copies_are_continuous_and_keep_their_place(stickers: torch.Tensor) -> N
 def test_rows_are_bit_identical_in_every_batch(
     images: torch.Tensor, stickers: torch.Tensor
 ) -> None:
-    perturbation = PERTURBATIONS["typographic"]
+    perturbation = registry.get("typographic")
     for severity in (1, 5):
         whole = perturbation(images, severity, seeds=SEEDS, text=stickers)
         for order in ([0], [3], [4, 1], [2, 0, 4], [4, 3, 2, 1, 0]):
@@ -140,7 +142,7 @@ def test_any_size(
     stickers: torch.Tensor, height: int, width: int, severity: int, copies: float
 ) -> None:
     images = torch.rand(3, 3, height, width, generator=torch.Generator().manual_seed(2))
-    write = PERTURBATIONS["typographic"]
+    write = registry.get("typographic")
     result = write(images, severity, copies=copies, seeds=SEEDS[:3], text=stickers[:3])
     check_result(result, images)
     last = write(images[2:], severity, copies=copies, seeds=SEEDS[2:3], text=stickers[2:3])
@@ -151,14 +153,14 @@ def test_bits_do_not_depend_on_who_goes_along(stickers: torch.Tensor) -> None:
     # At 224 pixels four samples go at once on the host.
     images = torch.rand(7, 3, 224, 224, generator=torch.Generator().manual_seed(2))
     seeds, text = torch.arange(7), stickers[[0, 1, 2, 3, 4, 0, 1]]
-    write = PERTURBATIONS["typographic"]
+    write = registry.get("typographic")
     whole = write(images, 4, seeds=seeds, text=text)
     for rows in (slice(3, 4), slice(3, 7), slice(0, 4)):
         assert torch.equal(write(images[rows], 4, seeds=seeds[rows], text=text[rows]), whole[rows])
 
 
 def test_no_pictures_give_no_pictures(images: torch.Tensor, stickers: torch.Tensor) -> None:
-    result = PERTURBATIONS["typographic"](images[:0], 3, seeds=SEEDS[:0], text=stickers[:0])
+    result = registry.get("typographic")(images[:0], 3, seeds=SEEDS[:0], text=stickers[:0])
     assert result.shape == (0, 3, 48, 56)
 
 
@@ -178,7 +180,7 @@ def test_never_leaves_the_device_and_needs_little_memory(
         seeds = torch.empty(16, dtype=torch.int64, device="cuda")
         text = torch.empty(embedded_text.shape, device="cuda")
         with Watch() as watch:
-            result = PERTURBATIONS["typographic"](images, severity, seeds=seeds, text=text)
+            result = registry.get("typographic")(images, severity, seeds=seeds, text=text)
         assert result.device == images.device
         assert result.shape == images.shape
     assert watch.peak < 12 * 16 * 3 * 224 * 224 * 4
@@ -187,13 +189,13 @@ def test_never_leaves_the_device_and_needs_little_memory(
 def test_needs_little_memory_on_the_host(embedded_text: torch.Tensor) -> None:
     images = torch.rand(16, 3, 224, 224, generator=torch.Generator().manual_seed(2))
     with Watch() as watch:
-        PERTURBATIONS["typographic"](images, 5, seeds=torch.arange(16), text=embedded_text)
+        registry.get("typographic")(images, 5, seeds=torch.arange(16), text=embedded_text)
     assert watch.peak < 12 * images.numel() * 4
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_dtypes_and_range(images: torch.Tensor, stickers: torch.Tensor, dtype: torch.dtype) -> None:
-    result = PERTURBATIONS["typographic"](images.to(dtype), 5, seeds=SEEDS, text=stickers)
+    result = registry.get("typographic")(images.to(dtype), 5, seeds=SEEDS, text=stickers)
     assert result.dtype == dtype
     assert result.min() >= 0
     assert result.max() <= 1
@@ -202,7 +204,7 @@ def test_dtypes_and_range(images: torch.Tensor, stickers: torch.Tensor, dtype: t
 
 def test_no_host_round_trip_on_a_fake_accelerator(stickers: torch.Tensor) -> None:
     with FakeTensorMode():
-        result = PERTURBATIONS["typographic"](
+        result = registry.get("typographic")(
             torch.empty(5, 3, 48, 56, device="cuda"),
             5,
             seeds=torch.empty(5, dtype=torch.int64, device="cuda"),
@@ -211,14 +213,21 @@ def test_no_host_round_trip_on_a_fake_accelerator(stickers: torch.Tensor) -> Non
         assert result.device.type == "cuda"
 
 
+@pytest.mark.slow
 def test_torch_compile_traces_in_one_graph(images: torch.Tensor, stickers: torch.Tensor) -> None:
-    arguments = {"size": 0.4, "copies": 2.0, "contrast": 0.9, "seeds": SEEDS, "text": stickers}
+    arguments: dict[str, Any] = {
+        "size": 0.4,
+        "copies": 2.0,
+        "contrast": 0.9,
+        "seeds": SEEDS,
+        "text": stickers,
+    }
     compiled = torch.compile(module.typographic, fullgraph=True, backend="eager")
     assert torch.equal(compiled(images, **arguments), module.typographic(images, **arguments))
 
 
 def test_gradients_flow(images: torch.Tensor, stickers: torch.Tensor) -> None:
     images.requires_grad_(True)
-    PERTURBATIONS["typographic"](images, 3, seeds=SEEDS, text=stickers).sum().backward()
+    registry.get("typographic")(images, 3, seeds=SEEDS, text=stickers).sum().backward()
     assert images.grad is not None
     assert images.grad.min() < 0.1 < 0.99 < images.grad.max()

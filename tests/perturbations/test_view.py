@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import pytest
 import torch
@@ -39,9 +40,9 @@ def scene(index: int) -> tuple[composer.Scene, dict[str, Tensor]]:
     }
 
 
-def apply(name: str, inputs: dict[str, Tensor], **parameters: float) -> Tensor:
-    rest = {key: value for key, value in inputs.items() if key != "images"}
-    return registry.get(name)(inputs["images"], **rest, **parameters)[0]
+def apply(name: str, inputs: dict[str, Tensor], **parameters: float | None) -> Tensor:
+    rest: dict[str, Any] = {key: value for key, value in inputs.items() if key != "images"}
+    return registry.get(name)(inputs["images"], **{**rest, **parameters})[0]
 
 
 def really_seen(
@@ -145,7 +146,7 @@ def test_pitch_and_yaw_agree_with_the_composer(name: str, direction: int) -> Non
 
 def test_the_focal_length_counts() -> None:
     _, inputs = scene(0)
-    default = apply("view_yaw", inputs | {"focal": None}, degrees=6.0, direction=1)  # type: ignore[dict-item]
+    default = apply("view_yaw", inputs, focal=None, degrees=6.0, direction=1)
     known = apply("view_yaw", inputs, degrees=6.0, direction=1)
     side = apply(
         "view_yaw", inputs | {"focal": torch.tensor([float(SIZE)])}, degrees=6.0, direction=1
@@ -164,7 +165,7 @@ def moved(made: composer.Scene, right: float, down: float, forward: float) -> Te
         steps = zip((right, down, forward), camera.axes, strict=True)
         parts = [[step * part for part in axis] for step, axis in steps]
         position = tuple(sum(column) for column in zip(camera.position, *parts, strict=True))
-        return replace(camera, position=position)  # type: ignore[arg-type]
+        return replace(camera, position=position)
 
     return really_seen(made, change)
 

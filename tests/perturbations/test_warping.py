@@ -128,7 +128,7 @@ def plain(near: float = 1.0, far: float = 3.0) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("across", "down"), [(9, 0), (-9, 0), (0, 6), (6, -9)])
-def test_holes_show_the_background(across: float, down: float) -> None:
+def test_holes_show_the_background(across: int, down: int) -> None:
     image, distance = plain()
     seen = moved_view(image, distance, movement(across, down), reach=9)
     # The near square moves against the camera, and its rim of one pixel with it.
@@ -206,7 +206,7 @@ def test_the_host_takes_a_shortcut_to_the_same_bits(
         (
             image[i : i + 1],
             distance[i : i + 1],
-            Movement(*(p if p is None else p[:1] for p in moved)),
+            Movement(*(p[:1] for p in moved if p is not None)),
         )
         for i in (0, 1)
     ]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.perturbations import registry
-from pytest_cliprobust.perturbations.common import weather
+from pytest_cliprobust.perturbations.common import fields, weather
 
 GREY = 100 / 255
 COUNT = 32
@@ -104,6 +104,7 @@ BOUNDS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BOUNDS))
 def test_statistics_match_those_of_the_reference_at_no_other_severity(name: str) -> None:
     expected = [statistics(reference(name, severity)) for severity in range(1, 6)]
@@ -205,7 +206,7 @@ def photographs() -> Tensor:
     folder = importlib.resources.files("imagecorruptions") / "frost"
     for i in range(1, 7):
         path = folder / f"frost{i}.{'png' if i < 4 else 'jpg'}"
-        photograph = cv2.imread(str(path))[..., ::-1]
+        photograph = np.asarray(cv2.imread(str(path)))[..., ::-1]
         photograph = cv2.resize(photograph, None, fx=1.1, fy=1.1, interpolation=cv2.INTER_CUBIC)
         rows, columns = (side - 224 for side in photograph.shape[:2])
         crops += [
@@ -239,7 +240,7 @@ def test_frost_looks_like_the_reference_s_photographs() -> None:
 
 def blobs() -> Tensor:
     """Return levels (4, 1, 96, 96) as spatter has them: 0, and 173 and more within drops."""
-    noise = weather.smooth_noise(torch.arange(4), (96, 96), 2.5)
+    noise = fields.smooth_noise(torch.arange(4), (96, 96), 2.5)
     return ((noise > 0.8) * (173 + 8 * (noise - 0.8))).floor()
 
 

@@ -14,7 +14,9 @@ from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap, bootstrap_figure
-from pytest_cliprobust.figures.statistics import difference_interval, interval_at, wilson
+from pytest_cliprobust.figures.intervals import wilson
+from pytest_cliprobust.figures.levels import interval_at
+from pytest_cliprobust.figures.paired import difference_interval
 from pytest_cliprobust.properties import accuracy as acc
 
 RNG = np.random.default_rng(0)

@@ -16,8 +16,8 @@ from sklearn.metrics import log_loss
 from pytest_cliprobust.engine.head import probabilities
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap, resampled_sums
+from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.figures.statistics import wilson
 from pytest_cliprobust.properties import calibration as cal
 
 FEW = Bootstrap(replicates=200)

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.figures.statistics import wilson
 from pytest_cliprobust.properties import correspondence as co
 
 FEW = Bootstrap(replicates=200)

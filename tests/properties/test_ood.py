@@ -15,12 +15,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from pytest_cliprobust.engine.head import cosine_similarities
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures import bootstrap, statistics
+from pytest_cliprobust.figures import bootstrap, resampling
 from pytest_cliprobust.figures.arrays import unit_rows
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.figures.statistics import wilson
 from pytest_cliprobust.properties import ood
 
 RNG = np.random.default_rng(0)
@@ -257,6 +257,7 @@ def test_mahalanobis_matches_the_formula_and_survives_few_samples() -> None:
         ood.mahalanobis(queries, bank, labels - 1)
 
 
+@pytest.mark.slow
 def test_scores_agree_with_pytorch_ood() -> None:
     import torch
     from pytorch_ood import detector as detectors  # type: ignore[import-untyped]
@@ -316,7 +317,7 @@ def test_scores_far_outside_the_unit_interval_are_taken_as_they_are() -> None:
 def test_replicates_are_the_metrics_of_the_resampled_scores(
     drawn_at_once: int, computed_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statistics, "_CHUNK", 50 * drawn_at_once)
+    monkeypatch.setattr(resampling, "_CHUNK", 50 * drawn_at_once)
     monkeypatch.setattr(ood, "_CACHED", 50 * computed_at_once)
     monkeypatch.setattr(bootstrap, "_kept", {})
     rng = np.random.default_rng(2)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures import statistics
+from pytest_cliprobust.figures import resampling
 from pytest_cliprobust.figures.arrays import unit_rows
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.figures.statistics import wilson
 from pytest_cliprobust.properties import retrieval
 
 FEW = Bootstrap(replicates=200)
@@ -86,7 +86,7 @@ def test_retrieval_figures_and_chance() -> None:
 def test_replicates_are_the_metrics_of_the_drawn_images(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statistics, "_CHUNK", 9 * block)
+    monkeypatch.setattr(resampling, "_CHUNK", 9 * block)
     pictures, texts, owner = _pairs(9, 20, 2)
     image_rank, text_rank = retrieval.retrieval_ranks(pictures, texts, owner)
     boot = Bootstrap(replicates=12, seed=block)

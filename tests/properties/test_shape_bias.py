@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.figures.statistics import wilson
 from pytest_cliprobust.properties import shape_bias as sb
 
 NAMES = ["cat", "elephant", "clock"]

@@ -13,7 +13,7 @@ from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.statistics import interval_at
+from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.registry import Perturbation
 from pytest_cliprobust.search.envelope import (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import open_clip
 import pytest
@@ -12,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.targets.base import ResizeMode
 from pytest_cliprobust.targets.preprocessing import Preprocessing, as_pair
 
 # Grey levels of 255. PIL rounds after each of its two passes, the float path never does.
@@ -58,7 +62,8 @@ def through_pil(image: Tensor, preprocessing: Preprocessing, size: int | None = 
         interpolation=preprocessing.interpolation,
         fill_color=preprocessing.fill[0],
     )
-    return transform(as_pil(image)) * 255
+    whole: Tensor = transform(as_pil(image)) * 255
+    return whole
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ def horizontal_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let PIL resize in the order that it had before Pillow 13, whichever is installed."""
     original = Image.Image.resize
 
-    def resize(image: Image.Image, size: tuple[int, int], *arguments: object) -> Image.Image:
+    def resize(image: Image.Image, size: tuple[int, int], *arguments: Any) -> Image.Image:
         across = original(image, (size[0], image.height), *arguments)
         return original(across, size, *arguments)
 
@@ -118,13 +123,13 @@ def test_tensor_path_agrees_with_pil_for_every_preprocessing_of_the_zoo(
 @pytest.mark.parametrize("size", [(40, 56), (64, 48), (56, 56)], ids=str)
 @pytest.mark.parametrize("shape", [(150, 211), (233, 97), (30, 45)], ids=str)
 def test_non_square_models_padding_and_enlargement_agree_with_pil(
-    mode: str, size: tuple[int, int], shape: tuple[int, int]
+    mode: ResizeMode, size: tuple[int, int], shape: tuple[int, int]
 ) -> None:
     preprocessing = Preprocessing(
         size,
         resize_mode=mode,
         interpolation="bilinear",
-        fill=(128,) * 3,  # type: ignore[arg-type]
+        fill=(128, 128, 128),
     )
     image = picture(*shape, seed=3)
     expected = through_pil(image, preprocessing)
@@ -142,6 +147,64 @@ def test_longest_pads_with_the_fill_colour() -> None:
         assert rows[:, 0].tolist() == [10, 20, 30]
     fitted = preprocessing.fit(picture(20, 80)[None].float() / 255)
     assert torch.allclose(fitted[0, :, 0, 0] * 255, torch.tensor([10.0, 20.0, 30.0]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns"),
+    [
+        # 33 pixels less 10: the odd one goes below and to the right.
+        ((20, 66), slice(11, 21), slice(0, 33)),
+        ((66, 20), slice(0, 33), slice(11, 21)),
+        ((22, 66), slice(11, 22), slice(0, 33)),
+    ],
+)
+def test_longest_puts_the_picture_in_the_middle(
+    shape: tuple[int, int], rows: slice, columns: slice
+) -> None:
+    fill = (10, 20, 250)
+    preprocessing = Preprocessing((33, 33), resize_mode="longest", fill=fill)
+    squash = Preprocessing(
+        (rows.stop - rows.start, columns.stop - columns.start), resize_mode="squash"
+    )
+    image = picture(*shape)
+    # One image of whole numbers, and a batch of floats.
+    framed, fitted = preprocessing.frame(image, 33), preprocessing.fit(image[None].float() / 255)
+    assert framed.shape == (3, 33, 33)
+    assert fitted.shape == (1, 3, 33, 33)
+    resized = squash.fit(image[None].float() / 255)
+    assert torch.equal(fitted[..., rows, columns], resized)
+    assert (framed[:, rows, columns].float() - resized[0] * 255).abs().max() < 1.5
+    outside = torch.ones(33, 33, dtype=torch.bool)
+    outside[rows, columns] = False
+    for channel, value in enumerate(fill):
+        assert set(framed[channel, outside].tolist()) == {value}
+        assert set((fitted[0, channel, outside] * 255).round().tolist()) == {value}
+
+
+@pytest.mark.parametrize(
+    ("size", "pair"),
+    [
+        (7, (7, 7)),
+        ([7], (7, 7)),
+        ((5, 7), (5, 7)),
+        ((3, 5, 7), (5, 7)),  # timm's (C, H, W)
+        ([1, 5, 6], (5, 6)),
+    ],
+)
+def test_sizes_as_configurations_have_them(
+    size: int | Sequence[int], pair: tuple[int, int]
+) -> None:
+    assert as_pair(size) == pair
+    assert Preprocessing.from_open_clip({}, size).size == pair
+
+
+def test_one_number_stands_for_all_channels() -> None:
+    made = Preprocessing.from_open_clip({"mean": 0.5, "std": (1, 2, 3), "fill_color": 7}, 8)
+    assert (made.mean, made.std, made.fill) == ((0.5,) * 3, (1.0, 2.0, 3.0), (7, 7, 7))
+    coloured = Preprocessing.from_open_clip({"fill_color": [1, 2, 3]}, 8)
+    assert coloured.fill == (1, 2, 3)
+    with pytest.raises(ClipRobustError, match=r"three channels, got \[0.5, 0.5\]"):
+        Preprocessing.from_open_clip({"mean": [0.5, 0.5]}, 8)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -175,7 +238,8 @@ def test_resize_of_the_shorter_edge_may_differ_from_the_crop() -> None:
     plain = Preprocessing((64, 64)).frame(image, 64)
     assert torch.equal(preprocessing.frame(image, 48), plain[:, 8:56, 8:56])
     # framing at another size keeps the ratio of resize and crop
-    assert preprocessing.frame(image, 96).shape == (3, 96, 96)
+    larger = Preprocessing((128, 128)).frame(image, 128)
+    assert torch.equal(preprocessing.frame(image, 96), larger[:, 16:112, 16:112])
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest"])
@@ -215,6 +279,10 @@ def test_the_resize_is_differentiable_and_stays_in_range() -> None:
         ({"resize_mode": "crop"}, "resize_mode 'crop'"),
         ({"std": (1.0, 0.0, 1.0)}, "std above 0"),
         ({"size": (0, 3)}, "(height, width)"),
+        ({"size": (3, 0)}, "(height, width)"),
+        ({"size": (3, 3, 3)}, "(height, width)"),
+        ({"std": (1.0, 1.0)}, "three numbers"),
+        ({"mean": (1.0, 1.0)}, "three numbers"),
     ],
 )
 def test_unusable_settings_are_named(arguments: dict[str, object], word: str) -> None:
@@ -227,6 +295,8 @@ def test_frame_wants_one_uint8_image() -> None:
         Preprocessing((8, 8)).frame(torch.zeros(1, 8, 8, dtype=torch.uint8), 8)
     with pytest.raises(ClipRobustError, match="float32"):
         Preprocessing((8, 8)).frame(torch.zeros(3, 8, 8), 8)
+    with pytest.raises(ClipRobustError, match=r"got \(1, 3, 8, 8\)"):
+        Preprocessing((8, 8)).frame(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 8)
 
 
 def test_identity_tells_settings_apart() -> None:

@@ -346,7 +346,8 @@ def test_gradients_flow_to_the_image_and_nowhere_else(vit: Path) -> None:
     direction = torch.nn.functional.normalize(torch.ones(2, target.embed_dim), dim=1)
 
     def loss(x: Tensor) -> Tensor:
-        return (target.encode_image(target.preprocess(x)) * direction).sum()
+        features: Tensor = target.encode_image(target.preprocess(x))
+        return (features * direction).sum()
 
     loss(images).backward()
     assert images.grad is not None
@@ -564,7 +565,7 @@ def test_openais_own_archives_mean_quickgelu(architectures: Path, tmp_path: Path
 
     state = torch.load(architectures / "weights.pt", weights_only=True)
     path = tmp_path / "openai.pt"
-    torch.jit.script(Archive(state)).save(str(path))  # type: ignore[no-untyped-call]
+    torch.jit.script(Archive(state)).save(str(path))
     target = load_target("Tiny-ViT", pretrained=str(path), device="cpu")
     assert target.info.architecture == "Tiny-ViT-quickgelu"
     assert any("OpenAI's archives" in note for note in target.info.notes)

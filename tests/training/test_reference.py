@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from open_clip import CLIP
 
 from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.training import reference as training
@@ -40,7 +42,10 @@ def write_archive(path: Path, styles: tuple[str, ...]) -> None:
             image[..., 3] = 255 * (x**2 + y**2 < (8 + 2 * j) ** 2)
             rows.append((image, style, name, "a", name, True))
     keys = ("image", "style", "name", "article", "caption", "is_label")
-    np.savez(path, **{k: np.array(v) for k, v in zip(keys, zip(*rows, strict=True), strict=True)})
+    columns: dict[str, Any] = {
+        key: np.array(values) for key, values in zip(keys, zip(*rows, strict=True), strict=True)
+    }
+    np.savez(path, **columns)
 
 
 @pytest.fixture
@@ -56,6 +61,7 @@ def weights(folder: Path) -> bytes:
     return (folder / "open_clip_model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(work: Path) -> None:
     training.train(CONFIG, work, work / "whole")
     checkpoint = next(work.glob("checkpoint-*.pt"))
@@ -65,7 +71,7 @@ def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(work: Path) ->
     step = training.Training.loss
     calls = []
 
-    def fails_later(*arguments: torch.Tensor) -> torch.Tensor:
+    def fails_later(*arguments: Any) -> torch.Tensor:
         calls.append(1)
         if len(calls) > 3:
             raise interrupted
@@ -89,6 +95,7 @@ def test_the_folder_is_an_ordinary_model_with_a_card(work: Path) -> None:
     assert target.encode_text(["a cat.", "a dog."]).shape == (2, 256)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_model(work: Path) -> None:
     training.train(CONFIG, work, work / "one")
     training.train(dataclasses.replace(CONFIG, seed=1), work, work / "two")
@@ -101,7 +108,7 @@ def test_a_missing_archive_names_the_build(tmp_path: Path) -> None:
 
 
 def test_folding_the_whitening_keeps_the_features() -> None:
-    clip = training.CLIP(**training.model_config(CONFIG))
+    clip = CLIP(**training.model_config(CONFIG))
     model = training.Training(clip, names=4)
     model.norm.running_mean = torch.randn(256)
     model.norm.running_var = torch.rand(256) + 0.5

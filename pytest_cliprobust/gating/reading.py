@@ -1,0 +1,451 @@
+"""Reading a threshold file: its policy, its perturbations by name, and its rules.
+
+Every mistake is an error that names file and line: a misspelt key that silently un-gates a metric would
+be worse than no file at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.gating import vocabulary
+from pytest_cliprobust.gating.document import Document, read_text
+from pytest_cliprobust.gating.policy import Inconclusive, Policy, Skipped
+from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, Kind, Place, Rule
+from pytest_cliprobust.gating.thresholds import NamedPerturbation, ThresholdFile
+from pytest_cliprobust.gating.vocabulary import Known, Vocabulary
+
+#: Version of the file's layout.
+SCHEMA = 1
+
+FILE_KEYS = ("schema", "policy", "defaults", "perturbation", "threshold")
+ROW_KEYS = (*FIELDS, "severity", *BOUNDS, "because")
+RULE_KEYS = (*FIELDS, "severity", *BOUNDS, "bounds", "because")
+DEFAULT_KEYS = tuple(name for name in FIELDS if name != "metric")
+PERTURBATION_KEYS = ("name", "kornia", "parameters", "severities", "envelope")
+POLICY_KEYS = (
+    "inconclusive",
+    "confidence",
+    "family_wise_error_rate",
+    "require_bound",
+    "skipped",
+    "baseline",
+    "baseline_model",
+)
+
+Keys = tuple[str | int, ...]
+
+
+def parse_thresholds(
+    text: str,
+    name: str = "thresholds.toml",
+    *,
+    profile: str | None = None,
+    known_suites: Vocabulary = None,
+    known_metrics: Vocabulary | Mapping[str, Iterable[str]] = None,
+    known_datasets: Vocabulary = None,
+    known_perturbations: Vocabulary = None,
+    models: Vocabulary = None,
+    known_profiles: Vocabulary = None,
+) -> ThresholdFile:
+    """Read the text of a threshold file.
+
+    Args:
+        text: the TOML document.
+        name: what messages call the file.
+        profile: the profile of this run; rules for other profiles never match.
+        known_suites: the suites of this run; None leaves the field unchecked. Entries may be globs where
+            names are open-ended, e.g. ``"imagefolder:*"``. A rule for other suites is no error, and its
+            metric, data set and perturbation are not checked, unless the suite's name looks like a slip.
+        known_metrics: likewise, or a mapping from suite to its metrics, which also catches a metric
+            that the selected suites do not measure; None means the registered metrics.
+        known_datasets: as ``known_suites``.
+        known_perturbations: as ``known_suites``; ``"clean"`` and those that the file itself names
+            are always known.
+        models: as ``known_suites``.
+        known_profiles: as ``known_suites``.
+
+    Raises:
+        ClipRobustError: any mistake, as ``file:line: what and what to do``.
+    """
+    document = Document(text, name)
+    document.check_keys(document.data, FILE_KEYS, "the file")
+    _check_schema(document)
+    policy = _policy(document)
+    rules = list(_rules(document))
+    named = _perturbations(document)
+    if known_perturbations is not None:
+        known_perturbations = ("clean", *known_perturbations, *(item.name for item in named))
+    known = Known.of(
+        suites=known_suites,
+        metrics=known_metrics,
+        datasets=known_datasets,
+        perturbations=known_perturbations,
+        models=models,
+        profiles=known_profiles,
+    )
+    vocabulary.check(rules, known)
+    return ThresholdFile(rules, policy, name=name, profile=profile, perturbations=named)
+
+
+def load_thresholds(
+    path: str | Path,
+    *,
+    profile: str | None = None,
+    known_suites: Vocabulary = None,
+    known_metrics: Vocabulary | Mapping[str, Iterable[str]] = None,
+    known_datasets: Vocabulary = None,
+    known_perturbations: Vocabulary = None,
+    models: Vocabulary = None,
+    known_profiles: Vocabulary = None,
+) -> ThresholdFile:
+    """Read a threshold file; arguments as :func:`parse_thresholds`.
+
+    A relative ``baseline`` in the policy is resolved against the file's folder.
+
+    Raises:
+        ClipRobustError: there is no such file, or any mistake in it.
+    """
+    path = Path(path)
+    result = parse_thresholds(
+        read_text(path),
+        str(shown_path(path)),
+        profile=profile,
+        known_suites=known_suites,
+        known_metrics=known_metrics,
+        known_datasets=known_datasets,
+        known_perturbations=known_perturbations,
+        models=models,
+        known_profiles=known_profiles,
+    )
+    baseline = result.policy.baseline
+    if baseline is not None:
+        result.policy = replace(result.policy, baseline=path.parent / baseline)
+    return result
+
+
+def _check_schema(document: Document) -> None:
+    schema = document.data.get("schema")
+    if schema != SCHEMA or isinstance(schema, bool):
+        found = "is missing" if schema is None else f"is {schema!r}"
+        raise document.error(f"schema {found}; this version reads 'schema = {SCHEMA}'", "schema")
+
+
+# --- The policy ------------------------------------------------------------------------------------
+
+
+def _policy(document: Document) -> Policy:
+    table = document.table("policy")
+    document.check_keys(table, POLICY_KEYS, "[policy]", "policy")
+    values = {key: _policy_value(document, key, value) for key, value in table.items()}
+    if "confidence" in values and "family_wise_error_rate" in values:
+        raise document.error(
+            "confidence and family_wise_error_rate exclude each other; keep one",
+            "policy",
+            "family_wise_error_rate",
+        )
+    return Policy(**values, where=f"{document.name}:{document.line('policy')}")
+
+
+def _policy_value(document: Document, key: str, value: Any) -> Any:
+    path = ("policy", key)
+    if key == "inconclusive":
+        return document.choice(value, get_args(Inconclusive), *path)
+    if key == "skipped":
+        return document.choice(value, get_args(Skipped), *path)
+    if key == "confidence":
+        number = document.number(value, key, *path)
+        if not 0.5 <= number < 1.0:
+            raise document.error(f"confidence must be in [0.5, 1), not {value!r}", *path)
+        return number
+    if key == "family_wise_error_rate":
+        number = document.number(value, key, *path)
+        if not 0.0 < number <= 0.5:
+            raise document.error(f"{key} must be in (0, 0.5], not {value!r}", *path)
+        return number
+    if key == "require_bound":
+        if not isinstance(value, bool):
+            raise document.error(f"require_bound must be true or false, not {value!r}", *path)
+        return value
+    text = document.text(value, *path)
+    return Path(text) if key == "baseline" else text
+
+
+# --- Perturbations by name -------------------------------------------------------------------------
+
+
+def _perturbations(document: Document) -> list[NamedPerturbation]:
+    found: dict[str, NamedPerturbation] = {}
+    for index, table in enumerate(document.tables("perturbation", "perturbations")):
+        item = _perturbation(document, index, table)
+        if item.name in found:
+            raise document.error(
+                f"perturbation {item.name!r} stands in {found[item.name].where} already; "
+                "keep one of them",
+                "perturbation",
+                index,
+            )
+        found[item.name] = item
+    return list(found.values())
+
+
+def _perturbation(document: Document, index: int, table: Mapping[str, Any]) -> NamedPerturbation:
+    here = ("perturbation", index)
+    document.check_keys(table, PERTURBATION_KEYS, "[[perturbation]]", *here)
+    for key in ("name", "kornia"):
+        if key not in table:
+            raise document.error(f"[[perturbation]] lacks {key!r}", *here)
+    name = document.text(table["name"], *here, "name")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise document.error(
+            f"name may hold letters, digits, '_', '.' and '-', not {name!r}", *here, "name"
+        )
+    parameters = table.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise document.error(
+            f"parameters must be a table, {{ bits = 3 }}, not {parameters!r}", *here, "parameters"
+        )
+    steps = table.get("severities", [])
+    if not (
+        isinstance(steps, list)
+        and len(steps) <= 5
+        and all(isinstance(step, dict) and step for step in steps)
+    ):
+        raise document.error(
+            "severities must be a list of at most 5 tables of parameters, mildest first, "
+            f"not {steps!r}",
+            *here,
+            "severities",
+        )
+    return NamedPerturbation(
+        name=name,
+        kornia=document.text(table["kornia"], *here, "kornia"),
+        parameters=parameters,
+        severities=tuple(steps),
+        envelope=_envelope(document, table.get("envelope", {}), *here, "envelope"),
+        where=f"{document.name}:{document.line(*here)}",
+    )
+
+
+def _envelope(document: Document, value: Any, *path: str | int) -> dict[str, tuple[float, float]]:
+    if not isinstance(value, dict):
+        raise document.error(f"envelope must be a table, {{ bits = [8, 1] }}, not {value!r}", *path)
+    ranges: dict[str, tuple[float, float]] = {}
+    for key, ends in value.items():
+        if not isinstance(ends, list) or len(ends) != 2:
+            raise document.error(
+                f"envelope of {key!r} must be [mildest, strongest], not {ends!r}", *path, key
+            )
+        mildest, strongest = (document.number(end, key, *path, key) for end in ends)
+        ranges[key] = (mildest, strongest)
+    return ranges
+
+
+# --- Rules -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a table names: ``[defaults]``, ``[[threshold]]``, a row; later layers replace earlier ones.
+
+    Attributes:
+        patterns: by field; ``("*",)`` opens it.
+        levels: severities in the order written; empty: all; None: not named.
+        because: the reason.
+        paths: where each key stands.
+    """
+
+    patterns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    levels: tuple[int, ...] | None = None
+    because: str = ""
+    paths: Mapping[str, Keys] = field(default_factory=dict)
+
+    def under(self, other: _Layer) -> _Layer:
+        """Return the two together; what ``other`` names counts."""
+        return _Layer(
+            {**self.patterns, **other.patterns},
+            self.levels if other.levels is None else other.levels,
+            other.because or self.because,
+            {**self.paths, **other.paths},
+        )
+
+
+def _layer(document: Document, table: Mapping[str, Any], *here: str | int) -> _Layer:
+    because = document.text(table["because"], *here, "because") if "because" in table else ""
+    return _Layer(
+        patterns={
+            name: _patterns(document, table[name], *here, name) for name in FIELDS if name in table
+        },
+        levels=_levels(document, table["severity"], *here, "severity")
+        if "severity" in table
+        else None,
+        because=" ".join(because.split()),
+        paths={key: (*here, key) for key in table},
+    )
+
+
+def _patterns(document: Document, value: Any, *path: str | int) -> tuple[str, ...]:
+    patterns = value if isinstance(value, list) else [value]
+    if not patterns or not all(isinstance(p, str) and p for p in patterns):
+        raise document.error(
+            f"{path[-1]} must be a name, a glob, or a list of them, not {value!r}", *path
+        )
+    if "*" not in patterns:
+        # Sorted, so that the same set is the same rule.
+        return tuple(sorted(set(patterns)))
+    if path[-1] == "metric":
+        raise document.error("metric must be named: one bound cannot fit all metrics", *path)
+    return ("*",)
+
+
+def _levels(document: Document, value: Any, *path: str | int) -> tuple[int, ...]:
+    if value == "*":
+        return ()
+    levels = value if isinstance(value, list) else [value]
+    if not levels or not all(
+        isinstance(level, int) and not isinstance(level, bool) and 0 <= level <= 5
+        for level in levels
+    ):
+        raise document.error(
+            f"severity must be an integer from 0 to 5, or a list of them, not {value!r}", *path
+        )
+    return tuple(levels)
+
+
+def _rules(document: Document) -> Iterator[Rule]:
+    table = document.table("defaults")
+    document.check_keys(table, DEFAULT_KEYS, "[defaults]", "defaults")
+    defaults = _layer(document, table, "defaults")
+    index = 0
+    for place, layer, values in _written(document, defaults):
+        for rule in _expanded(document, place, layer, values):
+            yield replace(rule, index=index)
+            index += 1
+
+
+def _written(
+    document: Document, defaults: _Layer
+) -> Iterator[tuple[Place, _Layer, Mapping[str, Any]]]:
+    """Yield what is written as a rule, a table or a row, with all that it inherits."""
+    for number, table in enumerate(document.tables("threshold", "rules")):
+        here = ("threshold", number)
+        document.check_keys(table, RULE_KEYS, "[[threshold]]", *here)
+        layer = defaults.under(_layer(document, table, *here))
+        if "bounds" not in table:
+            yield Place(number), layer, table
+            continue
+        for position, row in enumerate(_rows(document, table, *here)):
+            path = (*here, "bounds", position)
+            document.check_keys(row, ROW_KEYS, "a row of 'bounds'", *path)
+            yield Place(number, position), layer.under(_layer(document, row, *path)), row
+
+
+def _rows(document: Document, table: Mapping[str, Any], *here: str | int) -> list[dict[str, Any]]:
+    for kind in BOUNDS:
+        if kind in table:
+            raise document.error(f"{kind} stands beside 'bounds'; move it into a row", *here, kind)
+    rows = table["bounds"]
+    written = document.positions.at(*here, "bounds")
+    if (
+        not isinstance(rows, list)
+        or not all(isinstance(row, dict) for row in rows)
+        or written is None
+        or written.kind != "pair"
+    ):
+        raise document.error(
+            "bounds must be a list of rows, [ { perturbation = 'fog_3d', min = 0.6 }, … ]",
+            *here,
+            "bounds",
+        )
+    if not rows:
+        raise document.error("bounds has no row; add one or drop the table", *here, "bounds")
+    return rows
+
+
+def _expanded(
+    document: Document, place: Place, layer: _Layer, values: Mapping[str, Any]
+) -> Iterator[Rule]:
+    """Yield the rules of one table or row: one, or one for each severity where bounds are lists."""
+    what = "[[threshold]]" if place.row is None else "a row of 'bounds'"
+    if "metric" not in layer.patterns:
+        raise document.error(f"{what} lacks 'metric'", *place.path)
+    written = {kind: values[kind] for kind in BOUNDS if kind in values}
+    if not written:
+        raise document.error(f"{what} has no bound: add {', '.join(BOUNDS)}", *place.path)
+    levels = layer.levels or ()
+    lists = [kind for kind, value in written.items() if isinstance(value, list)]
+    if not lists:
+        bounds = {kind: (value, (*place.path, kind)) for kind, value in written.items()}
+        yield _rule(document, place, layer, tuple(sorted(set(levels))), bounds)
+        return
+    for kind in lists:
+        _check_parallel(document, kind, written[kind], levels, *place.path)
+    for element, level in enumerate(levels):
+        bounds = {
+            kind: (value[element], (*place.path, kind, element))
+            if kind in lists
+            else (value, (*place.path, kind))
+            for kind, value in written.items()
+        }
+        yield _rule(document, replace(place, element=element), layer, (level,), bounds)
+
+
+def _check_parallel(
+    document: Document, kind: Kind, values: list[Any], levels: tuple[int, ...], *here: str | int
+) -> None:
+    if not levels:
+        raise document.error(
+            f"{kind} is a list, one value for each severity, but no severity is named", *here, kind
+        )
+    if len(values) != len(levels):
+        raise document.error(
+            f"{kind} has {len(values)} values for {len(levels)} severities; give one for each",
+            *here,
+            kind,
+        )
+    for level in levels:
+        if levels.count(level) > 1:
+            raise document.error(
+                f"severity {level} stands twice beside the list {kind}", *here, kind
+            )
+
+
+def _rule(
+    document: Document,
+    place: Place,
+    layer: _Layer,
+    severities: tuple[int, ...],
+    written: Mapping[Kind, tuple[Any, Keys]],
+) -> Rule:
+    bounds = {kind: document.number(value, kind, *path) for kind, (value, path) in written.items()}
+    if "min" in bounds and "max" in bounds and bounds["min"] > bounds["max"]:
+        raise document.error(
+            f"min {bounds['min']:.12g} is above max {bounds['max']:.12g}", *written["min"][1]
+        )
+    for kind in CHANGES:
+        if bounds.get(kind, 0.0) < 0.0:
+            raise document.error(f"{kind} is a size and cannot be negative", *written[kind][1])
+    paths = {**layer.paths, **{str(kind): path for kind, (_, path) in written.items()}}
+    return Rule(
+        index=0,
+        line=document.line(*place.path),
+        file=document.name,
+        selectors={
+            name: layer.patterns[name]
+            for name in FIELDS
+            if layer.patterns.get(name, ("*",)) != ("*",)
+        },
+        severities=severities,
+        minimum=bounds.get("min"),
+        maximum=bounds.get("max"),
+        max_increase=bounds.get("max_increase"),
+        max_decrease=bounds.get("max_decrease"),
+        because=layer.because,
+        lines={key: document.line(*path) for key, path in paths.items() if key != "bounds"},
+        place=place,
+    )

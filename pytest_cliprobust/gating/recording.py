@@ -1,0 +1,355 @@
+"""Recording: bounds from what a run measured, written into the threshold file."""
+
+from __future__ import annotations
+
+import glob
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.levels import interval_at
+from pytest_cliprobust.figures.metrics import METRICS, Metric
+from pytest_cliprobust.files import replace_file, shown_path
+from pytest_cliprobust.gating.document import read_text
+from pytest_cliprobust.gating.editing import Addition, Update, written_with
+from pytest_cliprobust.gating.measured import Measured
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.reading import SCHEMA, parse_thresholds
+from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, Kind, Rule, coordinates, literal
+from pytest_cliprobust.gating.suggestion import Side, suggest_bound
+from pytest_cliprobust.gating.thresholds import ThresholdFile
+
+_SIDES: tuple[Side, ...] = ("max", "min")
+
+
+@dataclass(frozen=True)
+class RecordChange:
+    """One bound that recording wrote, or why it wrote none.
+
+    Attributes:
+        key: the measurement (of several on one rule: the one that set the bound).
+        bound: ``"min"`` or ``"max"`` (of a new rule also a baseline bound taken over, "unchanged");
+            empty if skipped.
+        old, new: the bound before and after, None if there was none.
+        action: ``"updated"``, ``"added"``, ``"unchanged"`` or ``"skipped"``.
+        where: file and line after the change.
+        reason: why it was skipped.
+    """
+
+    key: str
+    bound: str
+    old: float | None
+    new: float | None
+    action: Literal["updated", "added", "unchanged", "skipped"]
+    where: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """``thresholds.toml:17: max 0.1 → 0.12 (calibration/ece/…)``."""
+        if self.action == "skipped":
+            return f"{self.where}: not recorded: {self.reason} ({self.key})"
+        new = f"{self.new:.12g}"
+        if self.action == "unchanged":
+            return f"{self.where}: {self.bound} {new} stays ({self.key})"
+        old = "none" if self.old is None else f"{self.old:.12g}"
+        return f"{self.where}: {self.bound} {old} → {new} ({self.key})"
+
+
+def record(
+    path: str | Path,
+    measurements: Iterable[Measurement],
+    *,
+    margin: float = 0.5,
+    generic: Sequence[str] = (),
+    profile: str | None = None,
+    comparisons: int = 1,
+    noise: Mapping[str, float] | None = None,
+    dry_run: bool = False,
+) -> list[RecordChange]:
+    """Write bounds from a run into the threshold file, and return the changes.
+
+    A bound lies ``margin`` widths of the interval beyond the interval's bad end: ``min`` for metrics
+    where higher is better, ``max`` where lower is, both where neither. The interval is taken at the
+    policy's level, so that the run that was recorded passes. If the rule that wins the look-up is
+    *exact* (it names every coordinate of the measurement and nothing more), its ``min``/``max`` is
+    replaced in place, whether that tightens or loosens it; else a new exact rule is added, as a row of
+    the table for its suite and metric or in a new table, which takes over the bounds on the change
+    against a baseline from the rule that won so far. Such bounds are never changed; other rules,
+    comments, blank lines and order stay byte by byte; a comment is replaced only if recording wrote
+    it. A rule that several measurements share gets the loosest of their bounds. The file is replaced
+    in one step, or not at all; one that does not exist is created.
+
+    Args:
+        path: the threshold file; a link is followed.
+        measurements: what the run measured; what is not finite is skipped, with the reason.
+        margin: in widths of the interval, at least 0.
+        generic: fields that new rules leave open, e.g. ``("model",)`` so that the next release, under
+            another name, is held to the same bounds.
+        profile: the profile of the run, which new rules then name (unless it is generic).
+        comparisons: number of bounds checked in a run, for the family-wise error rate.
+        noise: numerical noise of the figures by the measurements' keys, as verdicts know it.
+        dry_run: say what would change and write nothing.
+
+    Raises:
+        ClipRobustError: a mistake in the file, a negative margin, or a file that cannot be written.
+    """
+    _check_arguments(margin, generic)
+    path = Path(path)
+    shown = str(shown_path(path))
+    text = read_text(path) if path.exists() else f"schema = {SCHEMA}\n"
+    file = _parsed(text, shown, profile)
+    recording = _Recording(
+        file, tuple(generic), margin, file.policy.level(comparisons), noise or {}
+    )
+    for measurement in measurements:
+        recording.take(measurement)
+    recording.leave_out_the_incomplete()
+    updated = written_with(text, recording.updates(), recording.additions())
+    try:
+        after = _parsed(updated, shown, profile)
+    except ClipRobustError as error:
+        raise ClipRobustError(
+            f"nothing was recorded, the new file would be wrong: {error}"
+        ) from None
+    recording.check_that_new_rules_win(after)
+    if updated != text and not dry_run:
+        try:
+            replace_file(path, updated, durable=True)
+        except OSError as error:
+            raise ClipRobustError(f"{shown}: cannot be written: {error.strerror}") from None
+    return [*recording.skipped, *recording.changes(after)]
+
+
+def _check_arguments(margin: float, generic: Sequence[str]) -> None:
+    if not (math.isfinite(margin) and margin >= 0.0):
+        raise ClipRobustError(f"the margin of a record must be 0 or more, not {margin}")
+    for name in generic:
+        if name not in (*FIELDS, "severity") or name == "metric":
+            raise ClipRobustError(f"a recorded rule cannot leave {name!r} open")
+
+
+def _parsed(text: str, shown: str, profile: str | None) -> ThresholdFile:
+    # Names were checked, against the real vocabularies, when the run began.
+    return parse_thresholds(text, shown, profile=profile, known_metrics=("*",))
+
+
+@dataclass
+class _Pending:
+    """What one rule, existing or to be added, is to hold.
+
+    Attributes:
+        rule: the rule that exists, or None.
+        measurements: all that it is recorded from.
+        bounds: by side, the bound and the key of the measurement that set it.
+        inherited: bounds on the change that a new rule takes over.
+        measured: what set a bound last.
+    """
+
+    rule: Rule | None
+    measurements: list[Measurement] = field(default_factory=list)
+    bounds: dict[Side, tuple[float, str]] = field(default_factory=dict)
+    inherited: dict[Kind, float] = field(default_factory=dict)
+    measured: Measured | None = None
+
+    def widen(self, side: Side, value: float, key: str, measured: Measured) -> None:
+        """Take a bound, if it is looser than the one known."""
+        known = self.bounds.get(side)
+        if known is None or (value > known[0] if side == "max" else value < known[0]):
+            self.bounds[side] = (value, key)
+            self.measured = measured
+
+    def inherit(self, winner: Rule) -> None:
+        """Take over the bounds on the change, of several the strictest."""
+        for kind in CHANGES:
+            if kind in winner.bounds:
+                size = winner.bounds[kind]
+                self.inherited[kind] = min(size, self.inherited.get(kind, size))
+
+    @property
+    def values(self) -> dict[Kind, float]:
+        """The bounds to write, in the order in which they stand in a file."""
+        values: dict[Kind, float] = {side: value for side, (value, _) in self.bounds.items()}
+        return {kind: values[kind] for kind in BOUNDS if kind in values} | self.inherited
+
+
+class _Recording:
+    """Collects what a run measured by the rules that will hold it."""
+
+    def __init__(
+        self,
+        file: ThresholdFile,
+        generic: tuple[str, ...],
+        margin: float,
+        level: float,
+        noise: Mapping[str, float],
+    ) -> None:
+        self.file = file
+        self.generic = generic
+        self.margin = margin
+        self.level = level
+        self.noise = noise
+        self.pending: dict[str, _Pending] = {}
+        self.skipped: list[RecordChange] = []
+
+    def take(self, measurement: Measurement) -> None:
+        """Note the bounds that a measurement proposes."""
+        figure = measurement.figure
+        ends = interval_at(figure, self.level)
+        try:
+            metric = METRICS.named(measurement.metric)
+        except ClipRobustError as error:
+            self._skip(measurement.key, str(error))
+            return
+        if not all(map(math.isfinite, (figure.value, ends.low, ends.high))):
+            self._skip(
+                measurement.key,
+                f"the figure is not finite ({figure.value}, {ends.low} to {ends.high})",
+            )
+            return
+        low, high = min(ends.low, figure.value), max(ends.high, figure.value)
+        measured = Measured(figure.value, low, high, figure.n, self.level)
+        winner = self.file.lookup(measurement)
+        entry = self._entry(measurement, winner)
+        for side in _sides(metric, winner):
+            end = low if side == "min" else high
+            floor = self.noise.get(measurement.key, 0.0)
+            bound = suggest_bound(end, high - low, self.margin, side, metric, floor)
+            entry.widen(side, bound, measurement.key, measured)
+
+    def _skip(self, key: str, reason: str, where: str = "") -> None:
+        where = where or self.file.name
+        self.skipped.append(RecordChange(key, "", None, None, "skipped", where, reason))
+
+    def _entry(self, measurement: Measurement, winner: Rule | None) -> _Pending:
+        """Return what is pending for the rule that will hold the measurement."""
+        rule = winner if winner is not None and self._is_exact(winner, measurement) else None
+        rule_id = self._new_rule(measurement).id if rule is None else rule.id
+        entry = self.pending.setdefault(rule_id, _Pending(rule))
+        entry.measurements.append(measurement)
+        if winner is not None and rule is None:
+            # The new rule wins from now on: what the old one asked for must not be lost with it.
+            entry.inherit(winner)
+        return entry
+
+    def _is_exact(self, rule: Rule, measurement: Measurement) -> bool:
+        values = coordinates(measurement, self.file.profile)
+        for name in FIELDS:
+            patterns = rule.selectors.get(name)
+            if patterns is None:
+                if name not in self.generic and (name != "profile" or self.file.profile):
+                    return False
+            elif len(patterns) > 1 or literal(patterns[0]) != values[name]:
+                return False
+        wanted = () if measurement.severity is None else (measurement.severity,)
+        return rule.severities == wanted or ("severity" in self.generic and not rule.severities)
+
+    def _fields(self, measurement: Measurement) -> dict[str, str | int]:
+        """Return the selector of a new rule for the measurement."""
+        values = coordinates(measurement, self.file.profile)
+        fields: dict[str, str | int] = {
+            name: glob.escape(value)
+            for name, value in values.items()
+            if value and name not in self.generic
+        }
+        if measurement.severity is not None and "severity" not in self.generic:
+            fields["severity"] = measurement.severity
+        return fields
+
+    def _new_rule(self, measurement: Measurement) -> Rule:
+        fields = self._fields(measurement)
+        severity = fields.pop("severity", None)
+        return Rule(
+            index=0,
+            line=0,
+            file="",
+            selectors={name: (str(value),) for name, value in fields.items()},
+            severities=() if severity is None else (int(severity),),
+        )
+
+    def leave_out_the_incomplete(self) -> None:
+        """Leave out what would make a list with a bound for some of its severities only.
+
+        Such a list is parallel to the severities, so a side that no severity had so far can be written
+        for all of them or for none.
+        """
+        for rule_id, entry in list(self.pending.items()):
+            rule = entry.rule
+            if rule is None or rule.place.element is None:
+                continue
+            row = (rule.place.table, rule.place.row)
+            for side in entry.bounds:
+                lacking = [
+                    one.severities[0]
+                    for one in self.file.rules
+                    if (one.place.table, one.place.row) == row
+                    and side not in one.bounds
+                    and not (one.id in self.pending and side in self.pending[one.id].bounds)
+                ]
+                if side not in rule.bounds and lacking:
+                    self._skip(
+                        entry.measurements[0].key,
+                        f"its row has no {side} so far, and severity {lacking[0]} was not measured; "
+                        "record all of its severities, or give them rows of their own",
+                        rule.where,
+                    )
+                    del self.pending[rule_id]
+                    break
+
+    def updates(self) -> Iterator[Update]:
+        """Yield the new values of rules that exist."""
+        for entry in self.pending.values():
+            if entry.rule is not None and entry.measured is not None:
+                yield Update(entry.rule.place, entry.values, entry.measured)
+
+    def additions(self) -> Iterator[Addition]:
+        """Yield the rules that are to be added."""
+        for entry in self.pending.values():
+            if entry.rule is None and entry.measured is not None:
+                yield Addition(self._fields(entry.measurements[0]), entry.values, entry.measured)
+
+    def check_that_new_rules_win(self, after: ThresholdFile) -> None:
+        """Refuse rules that would not judge: with fields left open one need not be the most specific.
+
+        Raises:
+            ClipRobustError: another rule would win.
+        """
+        for rule_id, entry in self.pending.items():
+            for measurement in entry.measurements if entry.rule is None else ():
+                wins = after.lookup(measurement)
+                if wins is None or wins.id != rule_id:
+                    found = f"{wins.where} [{wins.id}]" if wins else "no rule"
+                    raise ClipRobustError(
+                        f"nothing was recorded: {found} would win over the new rule for "
+                        f"{measurement.key}; record it exactly, or widen that rule"
+                    )
+
+    def changes(self, after: ThresholdFile) -> Iterator[RecordChange]:
+        """Yield what is told of each bound; ``after`` is the file with them."""
+        rules = {rule.id: rule for rule in after.rules}
+        for rule_id, entry in self.pending.items():
+            rule = rules[rule_id]
+            before = entry.rule.bounds if entry.rule else {}
+            for side in ("min", "max"):
+                if side in entry.bounds:
+                    new, key = entry.bounds[side]
+                    old = before.get(side)
+                    action: Literal["updated", "added", "unchanged"] = "added"
+                    if entry.rule is not None:
+                        action = "unchanged" if old == new else "updated"
+                    yield RecordChange(key, side, old, new, action, rule.where_of(side))
+            for kind, size in entry.inherited.items():
+                key = entry.measurements[0].key
+                yield RecordChange(key, kind, size, size, "unchanged", rule.where_of(kind))
+
+
+def _sides(metric: Metric, winner: Rule | None) -> list[Side]:
+    """Return the sides to bound: a band stays a band, without a direction the side that stands."""
+    better = metric.higher_is_better
+    sides = {"min": better is not False, "max": better is not True}
+    have = {side for side in _SIDES if winner is not None and side in winner.bounds}
+    if have and better is None:
+        sides = dict.fromkeys(_SIDES, False)
+    return [side for side in _SIDES if sides[side] or side in have]

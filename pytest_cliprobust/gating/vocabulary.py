@@ -1,0 +1,333 @@
+"""What a threshold file's names may be: checks of rules against what is known.
+
+The one place of gating that reads the table of metrics.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.gating.rules import FIELDS, Kind, Rule, Specificity, literal, matches
+
+#: Names of one field, which may be globs where they are open-ended ("imagefolder:*"); None: unchecked.
+Vocabulary = Iterable[str] | None
+
+Direction = Literal["higher", "lower", "neither"]
+
+#: So many names are listed in a message; more would hide what it says.
+_LISTED = 12
+
+
+# --- Metrics ---------------------------------------------------------------------------------------
+
+
+def known_metrics() -> tuple[str, ...]:
+    """Return the names (and globs of families) of the metrics registered so far."""
+    return tuple(METRICS)
+
+
+def metric_range(name: str) -> tuple[float, float]:
+    """Return the values that a metric cannot leave; infinite where it can, or is unknown."""
+    metric = METRICS.find(name)
+    low = None if metric is None else metric.low
+    high = None if metric is None else metric.high
+    return -math.inf if low is None else low, math.inf if high is None else high
+
+
+def direction(name: str) -> Direction:
+    """Return which way is better, and so which bound recording writes (min, max, or both).
+
+    Raises:
+        ClipRobustError: the metric is unknown.
+    """
+    better = METRICS.named(name).higher_is_better
+    if better is None:
+        return "neither"
+    return "higher" if better else "lower"
+
+
+# --- Known names -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known when a file is read.
+
+    Attributes:
+        names: by field; a field that is missing here is not checked.
+        metrics_of: by suite, the metrics that it measures; may be empty.
+    """
+
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    metrics_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        suites: Vocabulary = None,
+        metrics: Vocabulary | Mapping[str, Iterable[str]] = None,
+        datasets: Vocabulary = None,
+        perturbations: Vocabulary = None,
+        models: Vocabulary = None,
+        profiles: Vocabulary = None,
+    ) -> Known:
+        """Return the vocabularies; metrics may be a mapping from suite to its metrics."""
+        metrics_of: dict[str, tuple[str, ...]] = {}
+        if isinstance(metrics, Mapping):
+            metrics_of = {suite: tuple(names) for suite, names in metrics.items()}
+            metrics = tuple(dict.fromkeys(n for names in metrics_of.values() for n in names))
+            suites = tuple(metrics_of) if suites is None else suites
+        offered: dict[str, Vocabulary] = {
+            "suite": suites,
+            "metric": known_metrics() if metrics is None else metrics,
+            "dataset": datasets,
+            "perturbation": perturbations,
+            "model": models,
+            "profile": profiles,
+        }
+        names = {key: tuple(given) for key, given in offered.items() if given is not None}
+        return cls(names, metrics_of)
+
+
+def check(rules: Sequence[Rule], known: Known) -> None:
+    """Check rules against what is known.
+
+    Raises:
+        ClipRobustError: a name that is unknown, a bound on the good side, two rules of which neither
+            is the more specific.
+    """
+    for rule in rules:
+        _check_names(rule, known)
+        _check_suite_measures(rule, known)
+        _check_directions(rule)
+    _check_ties(rules, known)
+
+
+def _knows(vocabulary: tuple[str, ...], pattern: str) -> bool:
+    """Whether ``pattern`` can match a name of ``vocabulary``, whose entries may be globs too."""
+    exact = literal(pattern)
+    if exact is not None:
+        return any(exact == name or fnmatch.fnmatchcase(exact, name) for name in vocabulary)
+    return any(
+        fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(pattern, name)
+        for name in vocabulary
+    )
+
+
+def _check_names(rule: Rule, known: Known) -> None:
+    elsewhere = _is_for_other_suites(rule, known)
+    for name, patterns in rule.selectors.items():
+        vocabulary = known.names.get(name)
+        # What other suites measure, and on what, is not known here.
+        if vocabulary is None or (elsewhere and name in ("metric", "dataset", "perturbation")):
+            continue
+        for pattern in patterns:
+            if _knows(vocabulary, pattern):
+                continue
+            if name != "suite" or slip_of(pattern, vocabulary):
+                raise _unknown(rule, name, pattern, vocabulary)
+
+
+def _unknown(rule: Rule, name: str, pattern: str, known: tuple[str, ...]) -> ClipRobustError:
+    exact = literal(pattern)
+    meant = slip_of(pattern, known) if name == "suite" else None
+    hint = f" Did you mean {meant!r}?" if meant else ""
+    if not hint and exact is not None:
+        hint = did_you_mean(exact, known)
+    if not hint and len(known) <= _LISTED:
+        hint = f" Known: {', '.join(known)}"
+    if exact is None:
+        text = f"{name} {pattern!r} matches no known {name}.{hint}"
+    else:
+        text = f"unknown {name} {exact!r}.{hint}"
+    return ClipRobustError(f"{rule.where_of(name)}: {text}")
+
+
+def _is_for_other_suites(rule: Rule, known: Known) -> bool:
+    """Whether none of the suites that the rule names is part of this run."""
+    suites, patterns = known.names.get("suite"), rule.selectors.get("suite")
+    return (
+        suites is not None and patterns is not None and not any(_knows(suites, p) for p in patterns)
+    )
+
+
+def _check_suite_measures(rule: Rule, known: Known) -> None:
+    """A metric that the selected suites do not measure is never looked up."""
+    if not known.metrics_of or _is_for_other_suites(rule, known):
+        return
+    suites = [s for s in known.metrics_of if matches(rule.selectors.get("suite", ()), s)]
+    if any(
+        _knows(known.metrics_of[s], pattern) for s in suites for pattern in rule.selectors["metric"]
+    ):
+        return
+    wanted = " or ".join(map(repr, rule.selectors["metric"]))
+    measured = sorted({name for suite in suites for name in known.metrics_of[suite]})
+    raise ClipRobustError(
+        f"{rule.where_of('metric')}: suite {' or '.join(suites)} does not measure {wanted}, "
+        f"only {', '.join(measured)}"
+    )
+
+
+# --- Slips -----------------------------------------------------------------------------------------
+
+#: Cyrillic letters that look like Latin ones.
+_LOOKALIKES = str.maketrans("асеорхуі", "aceopxyi")
+
+
+def slip_of(pattern: str, names: Iterable[str]) -> str | None:
+    """Return the name that ``pattern`` is a slip of: another case, a letter or two wrong or swapped.
+
+    Much stricter than :func:`~pytest_cliprobust.errors.did_you_mean`: a suite of one's own may be
+    called much like a shipped one (``my_accuracy``). Of a glob its beginning is looked at.
+    """
+    wanted = _folded(pattern)
+    if literal(pattern) is not None:
+        return next((n for n in names if _near(wanted, _folded(n))), None)
+    head = re.split(r"[*?\[]", wanted, maxsplit=1)[0]
+    for name in names:
+        folded = _folded(name)
+        if fnmatch.fnmatchcase(folded, wanted):
+            return name
+        if len(head) > 2 and _near(head, folded[: len(head)]):
+            return name
+    return None
+
+
+def _near(one: str, two: str) -> bool:
+    return _distance(one, two) <= max(1, len(two) // 4)
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold().translate(_LOOKALIKES).replace("-", "_").replace(" ", "_")
+
+
+def _distance(one: str, two: str) -> int:
+    """Return how many letters must be changed, left out, put in or swapped with their neighbour."""
+    before: list[int] = []
+    row = list(range(len(two) + 1))
+    for i, a in enumerate(one, 1):
+        last, row = row, [i]
+        for j, b in enumerate(two, 1):
+            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == two[j - 2] and b == one[i - 2]:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before = last
+    return row[-1]
+
+
+# --- Directions ------------------------------------------------------------------------------------
+
+
+def _check_directions(rule: Rule) -> None:
+    """A lone bound on the good side gates nothing, and is what a slip of min and max looks like."""
+    for pattern in rule.selectors["metric"]:
+        ways = {
+            metric.higher_is_better
+            for name, metric in METRICS.items()
+            if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(pattern, name)
+        }
+        # Only if all that the pattern can match agree; None is a metric without a direction.
+        if len(ways) != 1 or None in ways:
+            continue
+        better = bool(ways.pop())
+        for wrong, right in _opposites(better):
+            if wrong in rule.bounds and right not in rule.bounds:
+                raise ClipRobustError(
+                    f"{rule.where_of(wrong)}: {pattern} is better when "
+                    f"{'higher' if better else 'lower'}: {wrong} alone would fail good models "
+                    f"and pass bad ones; write {right}"
+                )
+
+
+def _opposites(higher_is_better: bool) -> Iterator[tuple[Kind, Kind]]:
+    """Yield (bound on the good side, the one that was meant)."""
+    if higher_is_better:
+        yield from (("max", "min"), ("max_increase", "max_decrease"))
+    else:
+        yield from (("min", "max"), ("max_decrease", "max_increase"))
+
+
+# --- Ties ------------------------------------------------------------------------------------------
+
+
+def tie(first: Rule, second: Rule, example: str) -> ClipRobustError:
+    """Return the error for two rules that are equally specific and match the same."""
+    first, second = sorted((first, second), key=lambda rule: rule.index)
+    return ClipRobustError(
+        f"{second.where}: [{second.id}] and [{first.id}] of line {first.line} are equally specific "
+        f"and both match {example}; make one of them narrower"
+    )
+
+
+def _check_ties(rules: Sequence[Rule], known: Known) -> None:
+    """Find equally specific rules that overlap before hours of measuring, not after them."""
+    seen: dict[str, Rule] = {}
+    groups: dict[Specificity, dict[tuple[str, ...], list[Rule]]] = {}
+    for rule in rules:
+        if rule.id in seen:
+            raise ClipRobustError(
+                f"{rule.where}: [{rule.id}] has a rule already, in line {seen[rule.id].line}; "
+                "keep one of them"
+            )
+        seen[rule.id] = rule
+        fields = (*rule.selectors, *(("severity",) if rule.severities else ()))
+        groups.setdefault(rule.specificity, {}).setdefault(tuple(sorted(fields)), []).append(rule)
+    for specificity, shapes in groups.items():
+        for first, second in _candidates(specificity, list(shapes.values())):
+            if _overlap(first, second, known):
+                raise tie(first, second, "the same measurements")
+
+
+def _candidates(
+    specificity: Specificity, shapes: Sequence[Sequence[Rule]]
+) -> Iterator[tuple[Rule, Rule]]:
+    """Yield the pairs of equally specific rules that may overlap; ``shapes`` by the fields named."""
+    # Exact rules over the same fields overlap only if they are the same, which is ruled out before:
+    # recorded files have thousands of them.
+    plain = specificity.lists == 0 and specificity.globs == 0
+    for position, one in enumerate(shapes):
+        for others in shapes[position + plain :]:
+            for first in one:
+                for second in others:
+                    if others is not one or first.index < second.index:
+                        yield first, second
+
+
+def _overlap(first: Rule, second: Rule, known: Known) -> bool:
+    """Whether both selectors can match one measurement, as far as the vocabularies tell."""
+    if known.metrics_of and not _measured_by_one_suite(first, second, known):
+        return False
+    one, two = set(first.severities), set(second.severities)
+    if one and two and not one & two:
+        return False
+    return all(
+        _share_a_name(
+            first.selectors.get(name, ()), second.selectors.get(name, ()), known.names.get(name, ())
+        )
+        for name in FIELDS
+    )
+
+
+def _measured_by_one_suite(first: Rule, second: Rule, known: Known) -> bool:
+    pair = (first, second)
+    return any(
+        all(matches(rule.selectors.get("suite", ()), suite) for rule in pair)
+        and any(all(matches(rule.selectors["metric"], name) for rule in pair) for name in names)
+        for suite, names in known.metrics_of.items()
+    )
+
+
+def _share_a_name(one: tuple[str, ...], two: tuple[str, ...], known: tuple[str, ...]) -> bool:
+    if not one or not two or one == two:
+        return True
+    names = {literal(pattern) for pattern in (*one, *two, *known)}
+    return any(matches(one, n) and matches(two, n) for n in names if n is not None)

@@ -1,0 +1,70 @@
+"""What a failed test says."""
+
+from __future__ import annotations
+
+import math
+
+from gating_helpers import condition
+from gating_helpers import temperature as measure
+from gating_helpers import temperature_rule as rule
+
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.message import failure_message
+from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.reading import parse_thresholds
+from pytest_cliprobust.gating.verdict import judge
+from pytest_cliprobust.gating.words import format_value
+
+WARN = Policy()
+
+
+def test_a_failure_reads_well() -> None:
+    figure = Figure("ece", 0.1423, 0.1211, 0.1634, 1000, method="stratified bootstrap, 1000")
+    measurement = Measurement(
+        "calibration", "ViT-B-32/openai", figure.measured_on(condition("clean", "fog_3d", 3))
+    )
+    text = (
+        'schema = 1\n[[threshold]]\nmetric = "ece"\n# why not\nmax = 0.10\n'
+        'because = "the probabilities are shown to users"\n'
+    )
+    bound = parse_thresholds(text, "thresholds.toml").rules[0]
+    verdict = judge(measurement, bound, WARN)
+    assert failure_message(verdict, measurement, ["pytest", "suites/test_x.py::test_ece[a b]"]) == (
+        "calibration: ece of ViT-B-32/openai on clean, fog_3d at severity 3 breaks max 0.1\n"
+        "  measured  0.142, 95% interval 0.121 to 0.163, n = 1,000 (stratified bootstrap, 1000)\n"
+        "  bound     max 0.1 (thresholds.toml:5), because: the probabilities are shown to users\n"
+        "  missed    by 0.042\n"
+        "  why       the whole interval of ece lies above the bound, its nearer end by 0.021\n"
+        "  run again pytest 'suites/test_x.py::test_ece[a b]'"
+    )
+
+
+def test_an_undecided_one_says_what_would_decide_it() -> None:
+    measurement = measure(0.5, 0.4, 0.6)
+    verdict = judge(measurement, rule(max=0.55), Policy("fail"))
+    needed = verdict.samples_needed
+    assert needed is not None
+    message = failure_message(verdict, measurement)
+    assert "may break max 0.55" in message
+    assert "400 samples cannot tell; about 3,300 would (80% chance" in message
+    assert 3200 < needed <= 3300
+    on_it = judge(measurement, rule(max=0.5), WARN)
+    assert on_it.samples_needed is None
+    assert "no number of samples would" in on_it.explanation
+
+
+def test_a_narrow_miss_is_not_rounded_away() -> None:
+    measurement = measure(0.10004, 0.10001, 0.14)
+    message = failure_message(judge(measurement, rule(max=0.1), WARN), measurement)
+    assert "measured  0.10004," in message
+    assert "missed    by 4e-05" in message
+
+
+def test_numbers() -> None:
+    assert format_value(0.14234, 0.042) == "0.142"
+    assert format_value(12.3456, 3.0) == "12.35"
+    assert format_value(0.5, 1e-9) == "0.500000"
+    assert format_value(0.123456, 0.0) == "0.1235"
+    assert format_value(-0.0001, 0.1) == "0.00"
+    assert format_value(math.nan, 0.1) == "nan"

@@ -1,0 +1,94 @@
+"""Where things stand in a TOML text."""
+
+from __future__ import annotations
+
+from gating_helpers import FILE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_cliprobust.gating.positions import Positions
+from pytest_cliprobust.gating.reading import parse_thresholds
+from pytest_cliprobust.gating.toml import loads
+
+
+def test_nothing_misleads_the_search_for_lines() -> None:
+    text = '''\
+schema = 1  # [[threshold]]
+[policy]
+"baseline" = """
+[[threshold]]
+metric = "no"
+\\""" # still inside """
+[[ "threshold" ]] # one
+metric = [  # a list, "with a ] quote"
+  'ece',    # ]
+  "nll",
+]
+model = 'a\\'
+because = \'\'\'
+mx = 1 \'\'\'\'
+suite = "a\\\\"; max = 0.1
+'''.replace("; ", "\n")
+    file = parse_thresholds(text, "t.toml")
+    assert len(file.rules) == 1
+    assert file.rules[0].line == 7
+    assert dict(file.rules[0].lines) == {
+        "metric": 8,
+        "model": 12,
+        "because": 13,
+        "suite": 15,
+        "max": 16,
+    }
+    assert file.rules[0].because == "mx = 1 '"
+    crlf = parse_thresholds(FILE.replace("\n", "\r\n"), "t.toml")
+    assert [rule.lines for rule in crlf.rules] == [
+        rule.lines for rule in parse_thresholds(FILE, "t.toml").rules
+    ]
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            "# [[threshold]] max = 1\n",
+            "\n",
+            "  \t\n",
+            'k{} = "a # \\" b"\n',
+            "k{} = 'a \\'  # x\n",
+            'k{} = """\n[[threshold]]\n""""\n',
+            "k{} = '''x''y\n'''''\n",
+            "k{} = [1, [2, # ]\n 'x]'], {{a = \"}}\"}}]\n",
+            "k{}.'q.r'.s = 1979-05-27 07:32:00 # date\n",
+            '  "k{} \\u00e9" = 0x1F\n',
+            "[t{}.a]\n",
+            "[[a{}.'b c']]\nx = 1\n[a{}.'b c'.sub]\ny = 2\n",
+        ]
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(PIECES, st.booleans())
+def test_the_position_scan_agrees_with_the_parser(pieces: list[str], crlf: bool) -> None:
+    text = "".join(piece.format(i, i) for i, piece in enumerate(pieces))
+    text = text.replace("\n", "\r\n") if crlf else text
+    data = loads(text)
+    positions = Positions(text)
+    pairs = [s for s in positions.statements if s.kind == "pair"]
+    for statement in pairs:
+        found = data
+        for part in statement.path:
+            found = found[part]  # type: ignore[index]
+        value = text[statement.value_start : statement.value_end]
+        assert loads(f"v = {value}")["v"] == found
+        assert positions.line(*statement.path) == text[: statement.start].count("\n") + 1
+
+    def leaves(node: object) -> int:
+        # Inline tables and arrays are one statement; here only k{} holds those.
+        if isinstance(node, dict):
+            return sum(leaves(child) for child in node.values())
+        if isinstance(node, list) and node and all(isinstance(child, dict) for child in node):
+            return sum(leaves(child) for child in node)
+        return 1
+
+    assert len(pairs) == leaves(data)

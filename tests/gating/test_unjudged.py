@@ -1,0 +1,115 @@
+"""Bounds that a run did not judge: which of them fail it, and what is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from gating_helpers import FILE, HEAD, measure
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.reading import parse_thresholds
+from pytest_cliprobust.gating.thresholds import ThresholdFile
+from pytest_cliprobust.gating.unjudged import Unjudged, fails, find_unjudged, lines
+
+RULES = (
+    HEAD
+    + """
+[[threshold]]
+metric = "ece"
+max = 0.5
+bounds = [
+    { suite = "calibration" },
+    { suite = "ood", dataset = "near_ood" },
+    { suite = ["ood", "accuracy"], model = "other" },
+    { suite = ["mine", "yours"] },
+    { suite = ["mine", "yours"], dataset = "clean" },
+    { suite = "accuracy", model = "ref*" },
+]
+""".replace("max = 0.5\n", "").replace(" },", ", max = 0.5 },")
+)
+
+
+def file() -> ThresholdFile:
+    return parse_thresholds(RULES, "t.toml")
+
+
+def found(thresholds: ThresholdFile | None = None, **changes: Any) -> Unjudged:
+    plain: dict[str, Any] = {
+        "used": (),
+        "suites_run": ["calibration", "ood", "accuracy"],
+        "models": ["reference"],
+    }
+    return find_unjudged(thresholds or file(), **{**plain, **changes})
+
+
+def where(rules: list[Any]) -> list[int]:
+    return [rule.line for rule in rules]
+
+
+def test_each_bound_is_counted_once_under_the_first_reason_that_holds() -> None:
+    result = found()
+    assert where(result.unused) == [6, 7, 11]
+    assert (result.other_models, result.other_data) == (1, 0)
+    assert result.other_suites == {"mine or yours": 2}
+    result = found(suites_broken=["ood", "calibration"], suites_skipped=["calibration", "accuracy"])
+    assert where(result.broken) == [6, 7]
+    assert where(result.skipped) == [11]
+    assert result.unused == []
+    # Data that a user's own replaced is no mistake in the file, whatever came of the suite.
+    result = found(
+        replaced_data=True, measured_datasets=["clean"], suites_broken=["ood", "calibration"]
+    )
+    assert (result.other_data, where(result.broken)) == (1, [6])
+    assert found(measured_datasets=["clean"]).other_data == 0
+    assert found(models=["other", "x"]).other_models == 1
+    assert found(suites_run=[]).other_suites == {
+        "calibration": 1,
+        "ood": 1,
+        "mine or yours": 2,
+        "accuracy": 1,
+    }
+
+
+def test_what_any_process_used_is_judged() -> None:
+    thresholds = file()
+    used = thresholds.rules[0].id
+    thresholds.lookup(measure(suite="accuracy"))
+    assert where(found(thresholds, used=[used, used]).unused) == [7]
+    with pytest.raises(ClipRobustError, match="it changed during the run"):
+        found(used=["metric=gone"])
+
+
+def test_bounds_of_skipped_tests_fail_the_run_if_the_policy_says_so() -> None:
+    skipped = found(suites_skipped=["accuracy"])
+    assert fails(skipped, Policy())
+    assert not fails(skipped, Policy(skipped="warn"))
+    assert not fails(found(suites_broken=["accuracy"]), Policy())
+
+
+def test_what_is_told() -> None:
+    told = lines(found(suites_broken=["ood"], suites_skipped=["calibration"]))
+    assert told == [
+        (
+            "error",
+            "t.toml:6: bound max 0.5 [suite=calibration metric=ece] was not measured: skipped",
+        ),
+        (
+            "error",
+            "t.toml:7: bound max 0.5 [suite=ood metric=ece dataset=near_ood] was not measured: a "
+            "test broke off",
+        ),
+        (
+            "warning",
+            "t.toml:11: bound max 0.5 [suite=accuracy metric=ece model=ref*] was not used by any "
+            "test",
+        ),
+        ("note", "2 bounds are for suites that were not run (mine or yours)"),
+        ("note", "1 bound is for other models"),
+    ]
+    assert ("note", "1 bound is for data that --clip-data replaced") in lines(
+        found(replaced_data=True, measured_datasets=["clean"])
+    )
+    assert lines(found(parse_thresholds(HEAD))) == []
+    assert len(lines(found(parse_thresholds(FILE)))) == 3

@@ -1,0 +1,205 @@
+"""Names, directions and ties."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from gating_helpers import HEAD, RULE, complaint, measure
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.metrics import METRICS, Metric
+from pytest_cliprobust.gating.reading import parse_thresholds
+from pytest_cliprobust.gating.vocabulary import direction, known_metrics, metric_range, slip_of
+
+VOCABULARIES: dict[str, Any] = {
+    "known_suites": ["calibration", "ood"],
+    "known_metrics": {"calibration": ["ece", "nll"], "ood": ["auroc_mcm", "fpr95_*"]},
+    "known_datasets": ["clean", "imagefolder:*"],
+    "known_perturbations": ["fog_3d", "flash"],
+    "models": ["reference", "ViT-B-32", "hf-hub:*"],
+    "known_profiles": ["quick", "full"],
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            'suite = "calibratoin"',
+            "t.toml:4: unknown suite 'calibratoin'. Did you mean 'calibration'?",
+        ),
+        ('suite = "Calibration"', "unknown suite 'Calibration'. Did you mean 'calibration'?"),
+        ('suite = "OOD"', "t.toml:4: unknown suite 'OOD'. Did you mean 'ood'?"),
+        ('suite = "calibration "', "unknown suite 'calibration '. Did you mean 'calibration'?"),
+        ('suite = ["mine", "oood"]', "t.toml:4: unknown suite 'oood'. Did you mean 'ood'?"),
+        ('suite = "c\u0430libration"', "Did you mean 'calibration'?"),
+        ('suite = "Cal*"', "suite 'Cal*' matches no known suite. Did you mean 'calibration'?"),
+        ('suite = "calbi*"', "suite 'calbi*' matches no known suite. Did you mean 'calibration'?"),
+        ('dataset = "claen"', "t.toml:4: unknown dataset 'claen'. Did you mean 'clean'?"),
+        ('perturbation = ["flash", "fog_3dd"]', "t.toml:4: unknown perturbation 'fog_3dd'."),
+        ('model = "refrence"', "t.toml:4: unknown model 'refrence'. Did you mean 'reference'?"),
+        ('profile = "fast"', "t.toml:4: unknown profile 'fast'."),
+        ('suite = "ood"', "t.toml:3: suite ood does not measure 'ece', only auroc_mcm, fpr95_*"),
+    ],
+)
+def test_unknown_names_are_errors_with_the_nearest(line: str, message: str) -> None:
+    assert message in complaint(RULE + line + "\nmax = 1\n", **VOCABULARIES)
+
+
+def test_unknown_metrics() -> None:
+    text = HEAD + '[[threshold]]\nmax = 1\nmetric = "{}"\n'
+    assert "t.toml:4: unknown metric 'ecee'. Did you mean 'ece'?" in complaint(text.format("ecee"))
+    assert "t.toml:4: metric 'zz*' matches no known metric." in complaint(text.format("zz*"))
+    for metric in ("*ece", "*_recall_at_1", "image_to_text_recall_at_1"):
+        parse_thresholds(text.format(metric).replace("max = 1", "min = 0\nmax = 1"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'suite = "cal*"',
+        'dataset = "imagefolder:/data/x"',
+        'dataset = "imagefolder:/data/*"',
+        'dataset = "image*"',
+        'perturbation = "clean"',
+        'perturbation = ["fog_*", "flash"]',
+        'model = "hf-hub:org/name"',
+        'model = "*"',
+        'profile = "full"',
+    ],
+)
+def test_known_names_and_open_ended_families_pass(line: str) -> None:
+    file = parse_thresholds(RULE + line + "\nmax = 1\n", "t.toml", **VOCABULARIES)
+    assert len(file.rules) == 1
+
+
+def test_directions() -> None:
+    assert direction("accuracy") == "higher"
+    assert direction("auroc_mcm") == direction("text_to_image_recall_at_10") == "higher"
+    assert direction("fpr95_mcm") == "lower"
+    assert direction("signed_gap") == "neither"
+    with pytest.raises(ClipRobustError, match=r"unknown metric 'acuracy'. Did you mean 'accuracy'"):
+        direction("acuracy")
+
+
+def test_a_family_is_known_by_its_glob() -> None:
+    with METRICS.preserved():
+        for metric in (
+            Metric("my_*", True, "a family", low=-2.0, high=None),
+            Metric("my_own", False, "one that is not as its family"),
+        ):
+            METRICS.add(metric.name, metric, module=__name__)
+        assert (direction("my_recall_at_3"), direction("my_own")) == ("higher", "lower")
+        assert metric_range("my_recall_at_3") == (-2.0, math.inf)
+        assert metric_range("my_own") == metric_range("accuracy") == (0.0, 1.0)
+        assert metric_range("unknown") == metric_range("relative_ce") == (-math.inf, math.inf)
+        assert {"my_*", "my_own", "accuracy"} <= set(known_metrics())
+        parse_thresholds(HEAD + '[[threshold]]\nmetric = "my_recall_at_3"\nmin = 0.5\n')
+        assert "my_recall_at_3 is better when higher" in complaint(
+            HEAD + '[[threshold]]\nmetric = "my_recall_at_3"\nmax = 0.5\n'
+        )
+
+
+def test_a_rule_for_a_suite_that_is_not_there_is_no_error() -> None:
+    text = (
+        HEAD
+        + """
+[[threshold]]
+suite = "mine"
+metric = "my_own_score"
+dataset = "my_data"
+perturbation = "my_noise"
+max = 1
+
+[[threshold]]
+suite = ["mine", "theirs_*"]
+metric = "ece"
+max = 1
+"""
+    )
+    file = parse_thresholds(text, **VOCABULARIES)
+    assert [rule.selectors["suite"] for rule in file.rules] == [("mine",), ("mine", "theirs_*")]
+    # Once the suite is there, its names count.
+    there = {**VOCABULARIES, "known_suites": ["calibration", "ood", "mine"]}
+    assert "unknown metric 'my_own_score'" in complaint(text, **there)
+    # Names of models and profiles are the same for all suites.
+    assert "unknown model 'refrence'" in complaint(text + 'model = "refrence"', **VOCABULARIES)
+    # A rule that is for a suite of the run, too, is checked.
+    both = text.replace('"mine"\n', '["mine", "ood"]\n')
+    assert "unknown metric 'my_own_score'" in complaint(both, **VOCABULARIES)
+    # One without a suite is for all of them.
+    assert "unknown metric" in complaint(text.replace('suite = "mine"\n', ""), **VOCABULARIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("OOD", "ood"),
+        ("odo", "ood"),
+        ("calibrtion", "calibration"),
+        ("calibratoins", "calibration"),
+        ("corruption-2D", "corruption_2d"),
+        ("corruption_4d", "corruption_2d"),
+        ("cal*", "calibration"),
+        ("Cal*", "calibration"),
+        ("kalib*", "calibration"),
+        ("mine", None),
+        ("my_ood", None),
+        ("calibration_mine", None),
+        ("recalibrate_all", None),
+        ("ca[lb]x*", None),
+        ("mine_*", None),
+        ("*_mine", None),
+    ],
+)
+def test_what_is_a_slip(name: str, meant: str | None) -> None:
+    assert slip_of(name, ["calibration", "ood", "corruption_2d"]) == meant
+
+
+def test_ties_name_both_lines() -> None:
+    text = RULE + 'max = 1\ndataset = "clean"\n[[threshold]]\nmetric = "ece"\nmax = 2\n{}\n'
+    message = complaint(text.format('model = "reference"'))
+    assert message == (
+        "t.toml:6: [metric=ece model=reference] and [metric=ece dataset=clean] of line 2 are equally "
+        "specific and both match the same measurements; make one of them narrower"
+    )
+    assert "has a rule already, in line 2" in complaint(text.format('dataset = "clean"'))
+    # The same set in another order is the same rule.
+    twice = RULE + 'max = 1\nmodel = ["b", "a"]\n[[threshold]]\nmetric = "ece"\nmax = 1\n'
+    assert "has a rule already" in complaint(twice + 'model = ["a", "b", "a"]\n')
+    # Different names of one field, or different severities, never meet.
+    parse_thresholds(text.format('dataset = "other"'))
+    parse_thresholds(
+        (RULE + "max = 1\nseverity = [1, 2]\n")
+        + '[[threshold]]\nmetric = "ece"\nmax = 1\nseverity = [3, 4]\n'
+    )
+
+
+def test_ties_between_globs() -> None:
+    text = RULE + 'max = 1\nmodel = "a*"\n[[threshold]]\nmetric = "ece"\nmax = 2\nmodel = "*b"\n'
+    assert "equally specific" in complaint(text, models=["ab", "cd"])
+    # Without a vocabulary that shows it, the first measurement that both match does.
+    file = parse_thresholds(text, "t.toml")
+    assert file.lookup(measure(model="ax")) is not None
+    with pytest.raises(ClipRobustError, match=r"t.toml:6: .* of line 2 .* both match .*/ab; make"):
+        file.lookup(measure(model="ab"))
+    assert "ties" in file.explain(measure(model="ab"))
+
+
+def test_a_mapping_of_metrics_rules_out_impossible_ties() -> None:
+    text = (
+        HEAD
+        + '[[threshold]]\nsuite = "ood"\nmetric = "au*"\nmin = 0\n'
+        + '[[threshold]]\nsuite = "c*"\nmetric = "nll"\nmax = 1\n'
+    )
+    parse_thresholds(text, known_metrics={"ood": ["auroc_mcm"], "calibration": ["nll"]})
+    parse_thresholds(text, known_suites=["ood", "calibration"])
+    assert "equally" in complaint(
+        text.replace('"ood"', '"*ood"')
+        .replace('"c*"', '"c*od"')
+        .replace('"nll"', '"a*m"')
+        .replace("max =", "min = 0\nmax ="),
+        known_metrics={"cood": ["auroc_mcm"]},
+    )

@@ -1,0 +1,96 @@
+"""Measurements and threshold files, made up for the tests of gating."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.condition import Condition, Step
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.reading import parse_thresholds
+from pytest_cliprobust.gating.rules import Rule
+
+HEAD = "schema = 1\n"
+RULE = HEAD + '[[threshold]]\nmetric = "ece"\n'
+
+FILE = """\
+schema = 1
+
+[policy]
+inconclusive = "fail"    # strict
+confidence = 0.9
+
+[[threshold]]            # line 7
+metric = "ece"
+max = 0.10
+because = "the probabilities are shown to users"
+
+[[threshold]]            # line 12
+suite = "calibration"
+metric = "ece"
+perturbation = "fog_*"
+max = 0.2
+
+[[threshold]]            # line 18
+suite = "calibration"
+metric = "ece"
+perturbation = ["fog_3d", "flash"]
+severity = [4, 5]
+max = 0.3
+"""
+
+
+def condition(
+    dataset: str = "clean", perturbation: str = "clean", severity: int | None = None
+) -> Condition:
+    plain = perturbation == "clean" and severity is None
+    return Condition(dataset, () if plain else (Step(perturbation, severity),))
+
+
+def measure(
+    metric: str = "ece",
+    value: float = 0.15,
+    *,
+    suite: str = "calibration",
+    model: str = "reference",
+    dataset: str = "clean",
+    perturbation: str = "clean",
+    severity: int | None = None,
+    half: float = 0.02,
+    n: int = 1000,
+) -> Measurement:
+    figure = Figure(metric, value, value - half, value + half, n)
+    return Measurement(suite, model, figure.measured_on(condition(dataset, perturbation, severity)))
+
+
+def complaint(text: str, **vocabularies: Any) -> str:
+    """Return the one line that is said of a wrong file."""
+    with pytest.raises(ClipRobustError) as caught:
+        parse_thresholds(text, "t.toml", **vocabularies)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def block(selector: Mapping[str, object], bound: str = "max = 1") -> str:
+    """Return a rule for ``ece``."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in selector.items() if value is not None]
+    return "\n".join(["[[threshold]]", 'metric = "ece"', *lines, bound, ""])
+
+
+def temperature_rule(**bounds: float) -> Rule:
+    """Return a rule with these bounds, for a metric that has no good direction."""
+    lines = "".join(f"{key} = {value!r}\n" for key, value in bounds.items())
+    text = f'{HEAD}[[threshold]]\nmetric = "temperature"\n{lines}because = "it matters"\n'
+    return parse_thresholds(text, "t.toml").rules[0]
+
+
+def temperature(value: float, low: float, high: float, n: int = 400) -> Measurement:
+    """Return a measurement with this interval, of that metric."""
+    figure = Figure("temperature", value, low, high, n, method="stratified bootstrap, 1000")
+    return Measurement("calibration", "reference", figure.measured_on(condition()))
