@@ -43,8 +43,8 @@ def test_wilson_matches_newcombes_table() -> None:
 
 @pytest.mark.parametrize("trials", [1, 2, 3, 7, 20, 1000])
 def test_none_and_all_have_exact_ends(trials: int) -> None:
-    assert s.wilson(0, trials).low == 0.0
-    assert s.wilson(trials, trials).high == 1.0
+    assert intervals.wilson(0, trials).low == 0.0
+    assert intervals.wilson(trials, trials).high == 1.0
 
 
 @settings(max_examples=25, deadline=None)
@@ -172,8 +172,10 @@ def test_three_ways_to_the_same_replicates(block: int, monkeypatch: pytest.Monke
     )
     np.testing.assert_allclose(fast.replicates, slow.replicates, rtol=0, atol=1e-12)
     np.testing.assert_allclose(fast.replicates, heavy.replicates, rtol=0, atol=1e-12)
-    plain = s.bootstrap(lambda x: x.mean(), values, replicates=3)
-    assert plain.acceleration is s.bootstrap_mean(values, replicates=3).acceleration is None
+    plain = resampling.bootstrap(lambda x: x.mean(), values, replicates=3)
+    assert (
+        plain.acceleration is resampling.bootstrap_mean(values, replicates=3).acceleration is None
+    )
     assert fast.acceleration is not None
     assert slow.acceleration == pytest.approx(fast.acceleration, rel=0.2)
     assert slow.acceleration == pytest.approx(heavy.acceleration, rel=1e-6)

@@ -11,8 +11,8 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.resampling import samples_digest
 from pytest_cliprobust.figures.samples import SampleArrays
-from pytest_cliprobust.figures.statistics import samples_digest
 from pytest_cliprobust.perturbations.typographic import distractors
 from pytest_cliprobust.properties import accuracy, calibration, corruption, labels, ood, shape_bias
 from pytest_cliprobust.properties.typographic import attack_success
