@@ -41,7 +41,7 @@ def test_wilson_matches_newcombes_table() -> None:
         assert (round(ends.low, 4), round(ends.high, 4)) == (low, high)
 
 
-@pytest.mark.parametrize("trials", [1, 2, 3, 7, 20, 1000])
+@pytest.mark.parametrize("trials", [1, 2, 3, 7, 10, 13, 25, 20, 1000])
 def test_none_and_all_have_exact_ends(trials: int) -> None:
     assert intervals.wilson(0, trials).low == 0.0
     assert intervals.wilson(trials, trials).high == 1.0
