@@ -24,6 +24,7 @@ from pytest_cliprobust.datasets.base import Batch, Dataset
 from pytest_cliprobust.datasets.embedded import CUE_CONFLICT_CLASSES, SIZES, EmbeddedDataset
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, natural_key, read_image
 from pytest_cliprobust.datasets.loading import load_dataset
+from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.embedded import captions, composer, sprites
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
@@ -611,6 +612,20 @@ def test_image_folder_mistakes(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ClipRobustError, match=r"broken\.png") as caught:
         data.load(range(len(data)))
     assert "\n" not in str(caught.value)
+
+
+def test_a_subset_is_rows_of_the_whole(folder: Path) -> None:
+    whole = load(folder)
+    part = Subset(whole, [4, 0])
+    assert len(part) == 2
+    assert part.ids == (whole.ids[4], whole.ids[0])
+    assert part.labels == (whole.labels[4], whole.labels[0])
+    assert part.groups == {"folder": ("class10", "class2")}
+    assert part.load([1]).ids == whole.ids[:1]
+    assert len({whole.digest, part.digest, Subset(whole, [0, 4]).digest}) == 3
+    for rows in ([], [-1], [0, -1], [5], [0, 5]):
+        with pytest.raises(ClipRobustError, match=r"has 5 samples, too few .*--clip-limit"):
+            Subset(whole, rows)
 
 
 def test_natural_order() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -443,6 +444,17 @@ def test_interior_shows_the_surface_without_the_outline() -> None:
 # --------------------------------------------------------------------------------------------------
 # Procedural pictures
 # --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [procedural.backgrounds, procedural.patterns])
+def test_more_pictures_than_are_made_at_once(make: Callable[..., Tensor]) -> None:
+    # 64 of this size are made at once, of one kind and of all.
+    seeds = torch.arange(150)
+    kinds = procedural.BACKGROUNDS if make is procedural.backgrounds else procedural.PATTERNS
+    whole = make(seeds, 64, 64, kinds=kinds[:1])
+    for row in (0, 63, 64, 127, 128, 149):
+        assert torch.equal(make(seeds[row : row + 1], 64, 64, kinds=kinds[:1])[0], whole[row])
+    assert len(whole.flatten(1).unique(dim=0)) == 150
 
 
 @settings(max_examples=10, deadline=None)
