@@ -507,3 +507,23 @@ def test_patterns_are_bolder_than_backgrounds() -> None:
     quiet = detail(procedural.backgrounds(seeds, 64, 64, grain=False))
     bold = detail(procedural.patterns(seeds, 64, 64))
     assert float(bold.median()) > 4 * float(quiet.median())
+
+
+def test_the_interior_of_a_sprite_is_tiled_from_the_middle() -> None:
+    sprite = np.zeros((60, 60, 4), np.uint8)
+    sprite[..., 0], sprite[..., 1] = np.arange(60) * 4, np.arange(60)[:, None] * 4
+    sprite[..., 3] = 255
+    found = composer.interior(sprite, size=100)
+    across, down = found[0, 50], found[1, :, 50]
+    for line, other in ((across, found[0, 20]), (down, found[1, :, 20])):
+        assert torch.allclose(line, other, atol=1e-5)  # each channel changes in its direction alone
+        assert float(line[49:51].mean()) == pytest.approx(118 / 255, abs=0.01)
+        steps = line.diff()
+        assert bool((steps[30:70] > 0).all())
+        # 2.5 tiles: mirrored once to each side.
+        assert int((steps[1:].sign() != steps[:-1].sign()).sum()) <= 4
+        assert bool((steps[:29] < 0).all())
+        assert bool((steps[71:] < 0).all())
+    sprite[..., 3] = 249
+    with pytest.raises(ClipRobustError, match="transparent everywhere"):
+        composer.interior(sprite)
