@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache
@@ -286,6 +287,98 @@ def test_a_bad_map_is_one_line_that_names_it(folder: Any, kind: str, message: st
             DepthFiles(where).key(images)
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (1, 3, 4), (3, 4, 1), (1, 3, 1)])
+@pytest.mark.parametrize("kind", [np.float64, np.float16, np.int32, np.uint8])
+def test_numpy_maps_of_any_shape_that_is_one(
+    tmp_path: Path, shape: tuple[int, ...], kind: type[Any]
+) -> None:
+    values = np.arange(np.prod(shape)).reshape(shape).astype(kind)
+    np.save(tmp_path / "x.npy", values)
+    found = depth.read_depth(tmp_path / "x.npy")
+    assert found.dtype == np.float32
+    assert found.shape == ((3, 1) if shape == (1, 3, 1) else (3, 4))
+    assert found.ravel().tolist() == list(range(values.size))
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros((2, 3, 4)), np.zeros((0, 4)), np.zeros((3, 4), bool), np.zeros((3, 4), complex)]
+)  # fmt: skip
+def test_numpy_files_that_are_no_map(tmp_path: Path, values: np.ndarray) -> None:
+    np.save(tmp_path / "x.npy", values)
+    with pytest.raises(ClipRobustError, match="one number for each pixel"):
+        depth.read_depth(tmp_path / "x.npy")
+
+
+def test_scale_of_a_png(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[1, 2], [500, 65535]], np.uint16)).save(tmp_path / "x.png")
+    metres = depth.read_depth(tmp_path / "x.png")
+    np.testing.assert_allclose(metres, [[0.001, 0.002], [0.5, 65.535]], rtol=1e-6)
+    whole = depth.read_depth(tmp_path / "x.png", 2.0)
+    assert whole.tolist() == [[2, 4], [1000, 131070]]
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        ((90, 130), True),
+        ((45, 65), True),
+        ((180, 260), True),
+        ((44, 65), True),  # rounded by a pixel
+        ((45, 66), True),
+        ((43, 65), False),
+        ((130, 90), False),
+        ((90, 128), False),
+    ],
+)
+def test_maps_of_the_shape_of_their_image(size: tuple[int, int], fits: bool) -> None:
+    paths = Path("map.npy"), Path("image.png")
+    if fits:
+        depth.require_shape(paths[0], size, paths[1], (90, 130))
+    else:
+        with pytest.raises(ClipRobustError, match=r"map\.npy' is .* 'image\.png' 130×90"):
+            depth.require_shape(paths[0], size, paths[1], (90, 130))
+
+
+def test_metric_depth_is_never_zero() -> None:
+    values = torch.tensor([0.0, 1e-6, 0.5, 70]).view(1, 1, 2, 2)
+    assert depth.normalise(values, "metric").flatten().tolist() == [
+        pytest.approx(x) for x in (1e-3, 1e-3, 0.5, 70)
+    ]
+    flat = torch.full((1, 1, 2, 2), 3.0)
+    assert depth.normalise(flat, "relative").flatten().tolist() == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    # The farthest measurement; zero and below is none of metric depth only.
+    [("metric", [5, 5, 2, 5, 5]), ("relative", [0, -1, 2, 5, 5]), ("inverse", [0, -1, 2, 5, -1])],
+)
+def test_what_stands_where_nothing_was_measured(kind: Any, expected: list[float]) -> None:
+    found = depth.filled(np.array([[0, -1, 2, 5, np.nan]], np.float32), kind)
+    assert found is not None
+    assert found[0].tolist() == expected
+    assert depth.filled(np.full((1, 2), np.inf, np.float32), kind) is None
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"no image")
+    with pytest.raises(ClipRobustError, match=r"cannot read image .*x\.png"):
+        depth.upright_size(tmp_path / "x.png")
+    for turn, expected in ((1, (4, 6)), (4, (4, 6)), (5, (6, 4)), (8, (6, 4))):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        Image.new("RGB", (6, 4)).save(tmp_path / "y.png", exif=exif)
+        assert depth.upright_size(tmp_path / "y.png") == expected
+
+
+def test_data_without_files_has_no_maps(folder: Any) -> None:
+    _, where = folder
+    with pytest.raises(NotRun, match=r"'pictures' holds no image files.*--clip-depth"):
+        DepthFiles(where).key(Pictures(2))
+    with pytest.raises(ClipRobustError, match="there is no such folder"):
+        DepthFiles(where / "nowhere")
+
+
 def test_exr_channels(tmp_path: Path) -> None:
     values = np.linspace(1, 3, 12, dtype=np.float32).reshape(3, 4)
     path = tmp_path / "x.exr"
@@ -317,6 +410,9 @@ def test_without_openexr_the_remedy_is_named(
         ('{"kind": "disparity"}', "kind 'disparity' is none of metric, inverse, relative"),
         ('{"png_scale": 0}', "png_scale must be a number above 0"),
         ('{"png_scale": true}', "png_scale must be a number above 0"),
+        ('{"png_scale": "1"}', "png_scale must be a number above 0"),
+        ('{"png_scale": -1}', "png_scale must be a number above 0"),
+        ('{"png_scale": Infinity}', "png_scale must be a number above 0"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, text: str, message: str) -> None:
@@ -525,6 +621,46 @@ def test_estimates_are_cached_by_weights_and_data(
     changed = DepthEstimator(str(different), cache=cache)
     assert changed.digest != DepthEstimator(str(checkpoints["dpt"]), cache=cache).digest
     assert changed.key(data) != first.key(data)
+
+
+def test_only_some_chunks_stay_in_memory(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator = DepthEstimator(str(checkpoints["dpt"]), cache=FeatureCache(tmp_path))
+    asked: list[int] = []
+
+    def made(data: Any, number: int) -> depth.Floats:
+        asked.append(number)
+        return np.full((depth.CHUNK, 1, 2, 2), number, np.float32)
+
+    monkeypatch.setattr(estimator, "_estimate", made)
+    data = Pictures(10 * depth.CHUNK)
+    found = estimator.depth(data, data.ids)
+    assert found[:, 0, 0, 0].tolist() == [i // depth.CHUNK for i in range(len(data))]
+    assert asked == list(range(10))
+    assert [number for _, number in estimator._recent] == list(range(2, 10))
+    again = estimator.depth(data, data.ids[:1])  # from the disk
+    assert torch.equal(again, found[:1])
+    assert asked == list(range(10))
+
+
+def test_missing_tensors_and_memory_are_named(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_dpt(tmp_path / "part")
+    state = load_file(folder / "model.safetensors")
+    state.pop("head.head.0.weight")
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ClipRobustError, match=r"1 tensors are missing .*\(first: head\.head\.0"):
+        DepthEstimator(str(folder))
+    estimator = DepthEstimator(str(checkpoints["dpt"]), cache=FeatureCache(tmp_path / "cache"))
+
+    def full(**_: Any) -> Any:
+        raise torch.OutOfMemoryError("made up")
+
+    monkeypatch.setattr(estimator, "_model", full)
+    with pytest.raises(ClipRobustError, match=r"out of memory on cpu with 16 images"):
+        estimator.depth(Pictures(2), ["p/1"])
 
 
 def test_damaged_weights_and_nan_are_one_line(checkpoints: dict[str, Path], tmp_path: Path) -> None:
