@@ -7,9 +7,7 @@ or computed at the first request, kept for the session, and features are cached 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -23,6 +21,7 @@ from pytest_cliprobust.datasets.depth import load_depth_source
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.datasets.roles import ROLES, provider_of
 from pytest_cliprobust.engine import head
+from pytest_cliprobust.engine.config import RunConfig as RunConfig
 from pytest_cliprobust.engine.encoding import DEFAULT_BATCH_SIZE, Encoder, Progress, silent
 from pytest_cliprobust.engine.view import Classifier, View
 from pytest_cliprobust.errors import ClipRobustError
@@ -35,38 +34,6 @@ from pytest_cliprobust.targets.loading import load_target
 NOISE_SAMPLES = 64
 NOISE_CHUNK = 8
 """Numerical noise is measured on so many samples, by forward passes of another size."""
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """The options of a run, as the command line and the ini file gave them.
-
-    Attributes:
-        models: names as given to ``--clip-model``.
-        pretrained: tag or path for every model, or None for each model's default.
-        activation: ``gelu`` or ``quickgelu`` for checkpoints that do not say.
-        data: ``embedded`` or the path of the user's own ImageFolder, which replaces ``clean``.
-        device, precision: as for :func:`~pytest_cliprobust.targets.loading.load_target`.
-        batch_size: images loaded and perturbed at a time; None: 32.
-        limit: at most so many samples of each data set, or None.
-        cache_dir: folder of the feature cache, or None for the platform's.
-        profile: ``quick``, ``standard`` or ``full``.
-        seed: of perturbations and bootstrap.
-        depth: estimator or folder of depth maps for data without depth of its own, or None.
-    """
-
-    models: tuple[str, ...]
-    pretrained: str | None = None
-    activation: str | None = None
-    data: str = "embedded"
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int | None = None
-    limit: int | None = None
-    cache_dir: Path | None = None
-    profile: str = "standard"
-    seed: int = 0
-    depth: str | None = None
 
 
 class CachedText:

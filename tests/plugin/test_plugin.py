@@ -11,9 +11,6 @@ import pytest
 import tomlkit  # noqa: F401 - sessions in this process must not be the first to import these
 from helpers import SUITES
 
-import pytest_cliprobust.engine.evaluation
-import pytest_cliprobust.reporting.terminal
-import pytest_cliprobust.search.stress  # noqa: F401
 from pytest_cliprobust.perturbations import registry
 
 registry.names()  # loads the families of perturbations, for the same reason
