@@ -100,9 +100,10 @@ class Waiting:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: Any) -> None:
         """Take over what a worker that evaluated a model has to say."""
-        told = getattr(node, "workeroutput", {}).get("cliprobust", {})
-        self._collected = max(self._collected, told.get("collected", 0))
-        if "models" in told:
+        told = getattr(node, "workeroutput", {}).get("cliprobust")
+        if told:
+            self._collected = max(self._collected, int(told["collected"]))
+        if told and (told["models"] or told["mistakes"]):
             self._evaluator().session.listen(told)
 
     # --- The end -----------------------------------------------------------------------------------
@@ -110,9 +111,8 @@ class Waiting:
     def pytest_sessionfinish(self) -> None:
         """Tell the controller of pytest-xdist that nothing was evaluated here."""
         if hasattr(self._config, "workerinput"):
-            self._config.workeroutput["cliprobust"] = {  # type: ignore[attr-defined]
-                "collected": self._collected
-            }
+            told = {"models": [], "mistakes": [], "notes": [], "collected": self._collected}
+            self._config.workeroutput["cliprobust"] = told  # type: ignore[attr-defined]
 
     def pytest_terminal_summary(
         self, terminalreporter: Any, exitstatus: int, config: pytest.Config
