@@ -6,7 +6,7 @@ or computed at the first request, kept for the session, and features are cached 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 from weakref import WeakValueDictionary
@@ -100,7 +100,7 @@ class Evaluation:
             >>> clip.on("clean")
             >>> clip.on("clean", "fog_3d", 3, limit=134)
             >>> clip.on("clean", ["kornia:RandomGrayscale", ("fog_3d", 3)])
-            >>> clip.on("clean", "gaussian_noise", scale=0.1)
+            >>> clip.on("clean", "gaussian_noise", deviation=0.1)
 
         Args:
             dataset: a role (``"clean"``), a data set by name (``"clipart"``, ``"imagefolder:DIR"``), or
@@ -228,7 +228,8 @@ def steps_of(
     """Return the steps that the arguments of :meth:`Evaluation.on` mean.
 
     Raises:
-        ClipRobustError: a severity or parameters beside several perturbations or none.
+        ClipRobustError: a severity or parameters beside several perturbations or none, or something
+            else in place of a step.
     """
     settings = tuple(sorted((parameters or {}).items()))
     if isinstance(perturbation, str):
@@ -241,6 +242,17 @@ def steps_of(
         raise ClipRobustError(
             "several perturbations have severities of their own: write [('fog_3d', 3), …]"
         )
-    return tuple(
-        Step(item) if isinstance(item, str) else Step(item[0], item[1]) for item in perturbation
+    if not isinstance(perturbation, Iterable):
+        raise ClipRobustError(f"a perturbation is a name or a list of steps, not {perturbation!r}")
+    return tuple(map(_step, perturbation))
+
+
+def _step(item: str | tuple[str, int | None]) -> Step:
+    if isinstance(item, str):
+        return Step(item)
+    match item:
+        case (str(name), int() | None as severity):
+            return Step(name, severity)
+    raise ClipRobustError(
+        f"a step is a perturbation's name or a pair such as ('fog_3d', 3), not {item!r}"
     )

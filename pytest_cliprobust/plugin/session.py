@@ -133,7 +133,12 @@ class Session:
             "known_suites": self.known_suites,
             "known_metrics": gating.known_metrics(),
             "known_datasets": (*embedded.names(), "clean:*", *layouts),
-            "known_perturbations": (*registry.names(), "kornia:*", "*+*", "all_*", "apgd"),
+            # Also with parameters of their own, and several in a row.
+            "known_perturbations": (
+                *registry.names(),
+                *(f"{name}(*" for name in registry.names()),
+                *("kornia:*", "*+*", "all_*", "apgd"),
+            ),
             "models": (
                 *self.config.models,
                 "reference",

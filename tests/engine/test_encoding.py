@@ -53,7 +53,8 @@ class RandomPictures:
     def __init__(self, count: int) -> None:
         self.name, self.digest = "random", f"random-{count}"
         self.ids = tuple(f"r/{i}" for i in range(count))
-        self.labels, self.class_names = (0,) * count, ("thing",)
+        self.labels = (0,) * count
+        self.class_names: tuple[str, ...] = ("thing",)
         self.groups: dict[str, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
@@ -178,6 +179,10 @@ def test_samples_with_equal_keys_are_loaded_once_and_extras_only_on_demand(tmp_p
     loaded: list[int] = []
     made: list[str] = []
 
+    def texture() -> Tensor:
+        made.append("x")
+        return torch.zeros(1)
+
     class Prefix(RandomPictures):
         def __init__(self, count: int) -> None:
             super().__init__(count)
@@ -186,7 +191,7 @@ def test_samples_with_equal_keys_are_loaded_once_and_extras_only_on_demand(tmp_p
         def load(self, indices: Sequence[int]) -> Batch:
             loaded.extend(indices)
             batch = super().load(indices)
-            return replace(batch, extras=LazyExtras({}, {"texture": lambda: made.append("x")}))  # type: ignore[dict-item,func-returns-value]
+            return replace(batch, extras=LazyExtras({}, {"texture": texture}))
 
     engine = encoder(tmp_path)
     engine.images(Prefix(2 * FORWARD_CHUNK))

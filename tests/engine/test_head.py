@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import unit_rows
 
 
 class Texts:
@@ -102,7 +103,7 @@ def test_cancelling_templates_are_refused() -> None:
 
 def _features(n: int, width: int, seed: int) -> np.ndarray:
     x = np.random.default_rng(seed).normal(size=(n, width)).astype(np.float32)
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True))
 
 
 def test_cosines_are_bit_identical_in_every_batch_order_and_layout() -> None:
@@ -119,7 +120,7 @@ def test_cosines_are_bit_identical_in_every_batch_order_and_layout() -> None:
     assert np.array_equal(head.cosine_similarities(image, text[classes]), whole[:, classes])
     # Not even the order of summation matters, so neither does the BLAS or its threads.
     width = np.random.default_rng(4).permutation(512)
-    rows, columns = head.unit_rows(image), head.unit_rows(text)
+    rows, columns = unit_rows(image), unit_rows(text)
     assert np.array_equal(rows[:, width] @ columns[:, width].T, whole)
     assert np.array_equal(head.cosine_similarities(torch.from_numpy(image), text), whole)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,32 +60,35 @@ def test_a_chain_differs_from_its_parts_and_says_both_in_its_key(clip: Evaluatio
 
 
 def test_explicit_parameters_are_no_severity(clip: Evaluation) -> None:
-    view = clip.on("clean", "gaussian_noise", scale=0.1)
-    assert key(view) == "mine/accuracy/clean/gaussian_noise(scale=0.1)/reference"
+    view = clip.on("clean", "gaussian_noise", deviation=0.1)
+    assert key(view) == "mine/accuracy/clean/gaussian_noise(deviation=0.1)/reference"
     assert view.condition.severity is None
     third = clip.on("clean", "gaussian_noise", 3)
     assert key(third) == "mine/accuracy/clean/gaussian_noise@3/reference"
     assert not torch.equal(view.features, third.features)
-    over = clip.on("clean", "gaussian_noise", 3, scale=0.1)
-    assert key(over) == "mine/accuracy/clean/gaussian_noise(scale=0.1)@3/reference"
+    over = clip.on("clean", "gaussian_noise", 3, deviation=0.1)
+    assert key(over) == "mine/accuracy/clean/gaussian_noise(deviation=0.1)@3/reference"
     assert torch.equal(over.features, view.features)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "settings", "words"),
+    ("arguments", "words"),
     [
-        ((CHAIN, 3), {}, "have severities of their own"),
-        ((CHAIN,), {"scale": 0.1}, "have severities of their own"),
-        (("clean", 3), {}, "need a perturbation"),
+        ((3,), "a name or a list of steps, not 3"),
+        (([("fog_3d",)],), r"a pair such as \('fog_3d', 3\), not \('fog_3d',\)"),
+        (([("fog_3d", "3")],), "a pair such as"),
+        (([3],), "a pair such as"),
+        ((CHAIN, 3), "have severities of their own"),
+        ((CHAIN, None, {"deviation": 0.1}), "have severities of their own"),
+        (("clean", 3), "need a perturbation"),
     ],
 )
 def test_settings_that_contradict_each_other_are_one_line(
-    arguments: tuple[list[str | tuple[str, int | None]] | str, int | None],
-    settings: dict[str, float],
+    arguments: tuple[Any, ...],
     words: str,
 ) -> None:
     with pytest.raises(ClipRobustError, match=words) as caught:
-        steps_of(*arguments, parameters=settings)
+        steps_of(*arguments)
     assert "\n" not in str(caught.value)
 
 

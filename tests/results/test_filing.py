@@ -36,7 +36,7 @@ def test_fog_cannot_be_filed_as_snow() -> None:
         figure.measured_on(SNOW)
     assert figure.measured_on(FOG) == figure
     with pytest.raises((TypeError, ValueError)):
-        replace(figure, condition=SNOW)  # type: ignore[call-arg]
+        replace(figure, condition=SNOW)
     with pytest.raises(TypeError):
         Figure("accuracy", 0.5, 0.4, 0.6, 40, condition=SNOW)  # type: ignore[call-arg]
     with pytest.raises(FrozenInstanceError):
