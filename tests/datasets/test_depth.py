@@ -26,6 +26,7 @@ from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.engine.encoding import Encoder
 from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.targets.base import TargetInfo
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 
@@ -715,9 +716,9 @@ def test_without_depth_the_remedy_is_named(folder: Any, tmp_path: Path) -> None:
     with pytest.raises(
         NotRun, match=r"has no depth, which 'fog_3d' needs; .*--clip-depth"
     ) as caught:
-        engine.images(images, "fog_3d", 3)
+        engine.images(images, [Step("fog_3d", 3)])
     assert "\n" not in str(caught.value)
-    engine.images(images, "iso_noise", 3)  # needs none
+    engine.images(images, [Step("iso_noise", 3)])  # needs none
 
 
 def test_with_depth_it_runs_and_the_key_knows(folder: Any, tmp_path: Path) -> None:
@@ -725,29 +726,29 @@ def test_with_depth_it_runs_and_the_key_knows(folder: Any, tmp_path: Path) -> No
     results = {}
     for size in (1, 3):
         engine = encoder(tmp_path / str(size), batch_size=size, depth=DepthFiles(where))
-        results[size] = engine.images(images, "fog_3d", 3)
+        results[size] = engine.images(images, [Step("fog_3d", 3)])
     assert torch.equal(results[1], results[3])
     assert not torch.equal(results[1], engine.images(images))
     count = engine.forwarded
-    assert torch.equal(engine.images(images, "fog_3d", 3), results[3])
+    assert torch.equal(engine.images(images, [Step("fog_3d", 3)]), results[3])
     assert engine.forwarded == count
     path = where / "cat" / "0.npy"
     np.save(path, np.load(path)[:, ::-1] ** 2)
-    changed = engine.images(images, "fog_3d", 3)
+    changed = engine.images(images, [Step("fog_3d", 3)])
     assert engine.forwarded == count + len(images)
     assert (changed != results[3]).any(1).tolist() == [name == "cat/0.png" for name in images.ids]
-    engine.images(images, "iso_noise", 3)
+    engine.images(images, [Step("iso_noise", 3)])
     before = engine.forwarded
     np.save(path, np.load(path) + 1)
-    engine.images(images, "iso_noise", 3)
+    engine.images(images, [Step("iso_noise", 3)])
     assert engine.forwarded == before
 
 
 def test_depth_of_its_own_wins(folder: Any, tmp_path: Path) -> None:
     _, where = folder
     data = EmbeddedDataset("clean", profile="quick", limit=3, size=SIZE)
-    plain = encoder(tmp_path / "plain").images(data, "fog_3d", 3)
-    given = encoder(tmp_path / "given", depth=DepthFiles(where)).images(data, "fog_3d", 3)
+    plain = encoder(tmp_path / "plain").images(data, [Step("fog_3d", 3)])
+    given = encoder(tmp_path / "given", depth=DepthFiles(where)).images(data, [Step("fog_3d", 3)])
     assert torch.equal(plain, given)
 
 
@@ -769,9 +770,8 @@ SUITE = """
     av.codecs_available = {"mpeg4"}
 
     @pytest.mark.parametrize("name", ["fog_3d", "h265_crf", "iso_noise"])
-    def test_mine(clip, check, name):
-        data = clip.dataset("clean")
-        check(accuracy.accuracy_figure(clip.correct(data, name, 3)), perturbation=name, severity=3)
+    def test_mine(clip, gate, name):
+        gate(accuracy.accuracy_of(clip.on("clean", name, 3)))
 """
 
 BOUND = """

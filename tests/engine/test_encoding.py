@@ -15,6 +15,7 @@ from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch, LazyExtras
 from pytest_cliprobust.engine.encoding import FORWARD_CHUNK, Encoder
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.targets.base import TargetInfo
 
 
@@ -100,9 +101,9 @@ def test_a_second_request_comes_from_the_cache(tmp_path: Path) -> None:
 def test_severity_zero_is_clean(tmp_path: Path) -> None:
     engine = encoder(tmp_path)
     clean = engine.images(RandomPictures(5))
-    assert torch.equal(engine.images(RandomPictures(5), "patch_occlusion", 0), clean)
+    assert torch.equal(engine.images(RandomPictures(5), [Step("patch_occlusion", 0)]), clean)
     assert engine.forwarded == 5
-    assert not torch.equal(engine.images(RandomPictures(5), "patch_occlusion", 5), clean)
+    assert not torch.equal(engine.images(RandomPictures(5), [Step("patch_occlusion", 5)]), clean)
 
 
 def test_out_of_memory_halves_the_chunk_and_is_noted(tmp_path: Path) -> None:
@@ -212,11 +213,13 @@ def test_samples_are_kept_as_far_as_memory_is_granted(
     monkeypatch.setattr("pytest_cliprobust.engine.encoding.KEPT_BYTES", 25 * 3 * 32 * 32)
     engine = encoder(tmp_path, batch_size=10)
     data = Counted(30)
-    first = engine.images(data, "patch_occlusion", 1)
+    first = engine.images(data, [Step("patch_occlusion", 1)])
     assert loaded == list(range(30))
-    engine.images(data, "patch_occlusion", 2)
+    engine.images(data, [Step("patch_occlusion", 2)])
     assert loaded == [*range(30), *range(20, 30)]
-    assert torch.equal(first, encoder(tmp_path / "other").images(data, "patch_occlusion", 1))
+    assert torch.equal(
+        first, encoder(tmp_path / "other").images(data, [Step("patch_occlusion", 1)])
+    )
 
 
 @pytest.mark.parametrize(("memory", "left"), [(8, FORWARD_CHUNK), (3, 2)])
@@ -293,7 +296,7 @@ def test_samples_with_equal_keys_are_loaded_once_and_extras_only_on_demand(tmp_p
 
     engine = encoder(tmp_path)
     engine.images(Prefix(2 * FORWARD_CHUNK))
-    engine.images(Prefix(FORWARD_CHUNK), "patch_occlusion", 2)
+    engine.images(Prefix(FORWARD_CHUNK), [Step("patch_occlusion", 2)])
     assert loaded == list(range(2 * FORWARD_CHUNK))
     assert made == []
 
