@@ -24,8 +24,8 @@ from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache, Unfinished
 from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras
-from pytest_cliprobust.datasets.depth import REMEDY, DepthSource, MissingDepth, whole_of
-from pytest_cliprobust.datasets.subset import Subset
+from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDepth
+from pytest_cliprobust.datasets.subset import Subset, whole_of
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import registry

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Dataset
-from pytest_cliprobust.datasets.depth import load_depth_source
+from pytest_cliprobust.datasets.depth.loading import load_depth_source
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.datasets.roles import ROLES, provider_of
 from pytest_cliprobust.engine import head

@@ -10,10 +10,10 @@ import pytest
 
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.plugin.fixtures import needs_model
+from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.session import Session
 from pytest_cliprobust.plugin.state import GATE, SESSION
 from pytest_cliprobust.plugin.suites import suite_of
-from pytest_cliprobust.plugin.waiting import say_nothing_evaluated
 from pytest_cliprobust.reporting import terminal
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import NotMeasured, Run

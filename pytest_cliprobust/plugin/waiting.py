@@ -14,6 +14,7 @@ import pytest
 from pytest_cliprobust.datasets.roles import Provider, provider_of
 from pytest_cliprobust.errors import NotRun
 from pytest_cliprobust.plugin.fixtures import needs_model, parametrized
+from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.options import reports_of, run_config
 from pytest_cliprobust.plugin.state import UNDER_TEST
 from pytest_cliprobust.plugin.suites import add_markers, shipped, suite_of
@@ -128,22 +129,3 @@ def mark_suites(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.
     for item in needs:
         item.add_marker(suite_of(item))
     return needs
-
-
-def say_nothing_evaluated(
-    reporter: Any, config: pytest.Config, count: int, exit_status: int
-) -> None:
-    """Warn that none of ``count`` tests evaluates the model that the command line names."""
-    ran = exit_status in (
-        pytest.ExitCode.OK,
-        pytest.ExitCode.TESTS_FAILED,
-        pytest.ExitCode.NO_TESTS_COLLECTED,
-    )
-    named = config.getoption("--clip-model")
-    if named and ran and not config.option.collectonly:
-        reporter.write_line(
-            f"warning: --clip-model {' '.join(named)}: nothing was evaluated: none of the tests "
-            f"({count} collected) uses clip or gate; --clip-suites runs the suites that ship with the "
-            "plugin",
-            yellow=True,
-        )
