@@ -20,7 +20,7 @@ from pytest_cliprobust.targets.digest import canonical, model_digest
 from pytest_cliprobust.targets.hub import hub_folder
 
 CHUNK = 16
-"""Images a forward pass of an estimator, always: figures must not depend on the batch size."""
+"""Images per forward pass of an estimator, always: figures must not depend on the batch size."""
 
 
 #: What transformers' depth models give, by model_type.
