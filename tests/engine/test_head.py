@@ -103,7 +103,8 @@ def test_cancelling_templates_are_refused() -> None:
 
 def _features(n: int, width: int, seed: int) -> np.ndarray:
     x = np.random.default_rng(seed).normal(size=(n, width)).astype(np.float32)
-    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True))
+    rows: np.ndarray = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return rows
 
 
 def test_cosines_are_bit_identical_in_every_batch_order_and_layout() -> None:
