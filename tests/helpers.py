@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import weakref
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+import torch
 from _pytest.mark import ParameterSet
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -76,3 +79,79 @@ class Watch(TorchDispatchMode):
 def drawn_rows(settings: Bootstrap, count: int, strata: Ints | None = None) -> Ints:
     """Return which samples (R, ``count``) each replicate draws, from one place for all loops."""
     return np.concatenate(list(settings.plan(count, strata).indices()))
+
+
+def report(name: str = "report.json") -> dict[str, Any]:
+    """Return the JSON report that a session in the working directory has written."""
+    data: dict[str, Any] = json.loads(Path(name).read_text(encoding="utf-8"))
+    return data
+
+
+def one_line(result: pytest.RunResult, *words: str) -> str:
+    """Return the one line that tells a user's mistake; there is no traceback beside it."""
+    text = f"{result.stdout.str()}\n{result.stderr.str()}"
+    assert result.ret == pytest.ExitCode.USAGE_ERROR, text
+    assert "Traceback" not in text
+    assert "INTERNALERROR" not in text
+    lines = [line for line in text.splitlines() if line.startswith("ERROR: ")]
+    assert len(lines) == 1, text
+    assert all(word in lines[0] for word in words), lines[0]
+    return lines[0]
+
+
+def write_pictures(folder: Path, classes: Sequence[str] = ("cat", "dog"), each: int = 1) -> Path:
+    """Write an image folder of random pictures, larger than the model's, and return it."""
+    for number, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for index in range(each):
+            generator = torch.Generator().manual_seed(1000 * number + index)
+            pixels = torch.randint(0, 256, (120, 160, 3), dtype=torch.uint8, generator=generator)
+            Image.fromarray(pixels.numpy()).save(folder / name / f"{index}.png")
+    return folder
+
+
+class Sessions:
+    """Runs pytest in a folder of its own, on a suite with the reference model.
+
+    In this process where it can be (importing torch anew takes seconds), in one of its own where a
+    signal, a worker or an exit code is the point.
+    """
+
+    def __init__(self, pytester: pytest.Pytester, cache: Path) -> None:
+        self.pytester = pytester
+        self.path = pytester.path
+        self._cache = cache
+
+    def __call__(
+        self,
+        *args: str,
+        suite: str = "",
+        thresholds: str | None = "schema = 1\n",
+        process: bool = False,
+    ) -> pytest.RunResult:
+        """Write the suite (``test_mine.py``) and the threshold file, and run pytest."""
+        if suite:
+            self.pytester.makepyfile(test_mine=suite)
+        if thresholds is not None:
+            (self.path / "thresholds.toml").write_text(thresholds, encoding="utf-8")
+        return self.again(*args, process=process)
+
+    def again(self, *args: str, process: bool = False) -> pytest.RunResult:
+        """Run pytest on what is there."""
+        given = " ".join(args)
+        options = [*args, "-p", "no:randomly"]
+        for name, value in {
+            "model": "reference",
+            "profile": "quick",
+            "limit": "40",
+            "cache-dir": str(self._cache),
+        }.items():
+            if f"--clip-{name}" not in given:
+                options.append(f"--clip-{name}={value}")
+        return self.plain(*options, process=process)
+
+    def plain(self, *args: str, process: bool = False) -> pytest.RunResult:
+        """Run pytest with these arguments alone."""
+        if process:
+            return self.pytester.runpytest_subprocess(*args)
+        return self.pytester.runpytest_inprocess(*args)

@@ -44,9 +44,22 @@ from typing import TypeAlias
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "pytest_cliprobust"
 
-#: Tests beside the mirrored file (or, where there is none, the mirrored folder) of a module.
+#: Tests beside the mirrored file of a module. Without either it is the mirrored folder.
 ALSO = {
-    "figures/metrics.py": ["tests/properties/test_bridge.py"],
+    "figures/auroc.py": ["tests/figures/test_statistics.py"],
+    "figures/intervals.py": ["tests/figures/test_statistics.py"],
+    "figures/levels.py": ["tests/figures/test_statistics.py"],
+    "figures/paired.py": ["tests/figures/test_statistics.py"],
+    "figures/resampling.py": ["tests/figures/test_statistics.py"],
+    "figures/metrics.py": ["tests/properties/test_bridge.py", "tests/test_registry.py"],
+    "properties/accuracy.py": ["tests/properties/test_views.py"],
+    "properties/calibration.py": ["tests/properties/test_views.py"],
+    "properties/corruption.py": ["tests/properties/test_views.py"],
+    "properties/frontier.py": ["tests/search/test_frontier.py"],
+    "properties/labels.py": ["tests/properties/test_views.py"],
+    "properties/ood.py": ["tests/properties/test_views.py"],
+    "properties/shape_bias.py": ["tests/properties/test_views.py"],
+    "properties/worst_case.py": ["tests/search/test_worst_case.py"],
 }
 
 #: Imported once, before the runs are forked off; never the package itself.
@@ -314,8 +327,10 @@ def tests_of(path: str) -> list[str]:
     """Return the tests that belong to a module: the file of its name, or else its whole folder."""
     inside = Path(path).relative_to(PACKAGE)
     own = Path("tests") / inside.parent / f"test_{inside.stem}.py"
-    tests = [str(own)] if (ROOT / own).exists() else [str(own.parent)]
-    return tests + [test for test in ALSO.get(str(inside), []) if (ROOT / test).exists()]
+    also = ALSO.get(str(inside), [])
+    if (ROOT / own).exists():
+        return [str(own), *also]
+    return also or [str(own.parent)]
 
 
 # --- Running ----------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS, register_metric
-from pytest_cliprobust.gating import thresholds
 from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.reading import load_thresholds
+from pytest_cliprobust.gating.recording import record
 
 ADDED = {
     "perturbations/sepia.py": """
@@ -128,7 +129,8 @@ def test_a_metric(package: Path) -> None:
         "import sys\n"
         "from types import SimpleNamespace\n"
         "from pytest_cliprobust.figures.metrics import METRICS\n"
-        "from pytest_cliprobust.gating.thresholds import direction, parse_thresholds\n"
+        "from pytest_cliprobust.gating.reading import parse_thresholds\n"
+        "from pytest_cliprobust.gating.vocabulary import direction\n"
         "text = 'schema = 1\\n[[threshold]]\\nmetric = \"agreement\"\\nmin = 0.5\\n'\n"
         "print(len(parse_thresholds(text).rules), direction('agreement'))\n"
         "print(METRICS['agreement_nats'].high, 'torch' in sys.modules)\n"
@@ -190,17 +192,17 @@ def test_a_metric_of_a_users_own(tmp_path: Path) -> None:
     figure = Figure("my_share", 0.99, 0.95, 1.0, 50)
     measurement = Measurement("mine", "reference", figure.measured_on(Condition("clean")))
     with METRICS.preserved():
-        (before,) = thresholds.record(path, [measurement], dry_run=True)
+        (before,) = record(path, [measurement], dry_run=True)
         assert "register_metric" in str(before)
 
         @register_metric("my_share", higher_is_better=False, meaning="mine")
         def my_share() -> None: ...
 
-        (change,) = thresholds.record(path, [measurement])
+        (change,) = record(path, [measurement])
         assert (change.bound, change.new) == ("max", 1.0)  # and not 1.03, which no share can be
-        assert len(thresholds.load_thresholds(path).rules) == 1
+        assert len(load_thresholds(path).rules) == 1
     with pytest.raises(ClipRobustError, match="unknown metric 'my_share'"):
-        thresholds.load_thresholds(path)
+        load_thresholds(path)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pytest_cliprobust.datasets.depth import Kind, filled, normalise, read_depth
+from pytest_cliprobust.datasets.depth.base import Kind, filled, normalise
+from pytest_cliprobust.datasets.depth.files import read_depth
 from pytest_cliprobust.datasets.layouts.imagefolder import read_image
 from pytest_cliprobust.errors import ClipRobustError
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_cliprobust.errors import ClipRobustError
 
 if TYPE_CHECKING:
-    from pytest_cliprobust.datasets.depth import Kind
+    from pytest_cliprobust.datasets.depth.base import Kind
     from pytest_cliprobust.perturbations.registry import Perturbation
 
 #: The most pixels of all images of a sheet together: some 3 GB, in float32.

@@ -14,7 +14,8 @@ from torch import Tensor
 from pytest_cliprobust.cli._images import crop, load_depth, load_image
 from pytest_cliprobust.cli._perturb_options import Options
 from pytest_cliprobust.datasets.base import Dataset
-from pytest_cliprobust.datasets.depth import DepthSource, load_depth_source, require_shape
+from pytest_cliprobust.datasets.depth.base import DepthSource, require_shape
+from pytest_cliprobust.datasets.depth.loading import load_depth_source
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.datasets.subset import Subset

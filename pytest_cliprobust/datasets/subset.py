@@ -45,3 +45,10 @@ class Subset:
     def load(self, indices: Sequence[int]) -> Batch:
         """Load the samples at ``indices`` of this subset."""
         return self.whole.load([self.rows[index] for index in indices])
+
+
+def whole_of(dataset: Dataset) -> Dataset:
+    """Return the data set that a subset is of, or the data set itself."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.whole
+    return dataset

@@ -24,15 +24,15 @@ from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache, Unfinished
 from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras
-from pytest_cliprobust.datasets.depth import REMEDY, DepthSource, MissingDepth, whole_of
-from pytest_cliprobust.datasets.subset import Subset
+from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDepth
+from pytest_cliprobust.datasets.subset import Subset, whole_of
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.targets.base import Target
 
 FORWARD_CHUNK = 32
-"""Images a forward pass; halved only when the device runs out of memory (and then reported)."""
+"""Images per forward pass; halved only when the device runs out of memory (and then reported)."""
 
 DEFAULT_BATCH_SIZE = 32
 
@@ -70,7 +70,7 @@ class Encoder:
         seed: of all perturbations.
         progress: called after each batch.
         depth: gives depth to data sets that have none of their own.
-        chunk: images a forward pass.
+        chunk: images per forward pass.
         notes: what a reader of the report must know (out-of-memory back-offs).
         forwarded: images that really went through the model (cache misses), for tests and reports.
         cached: images whose features were there already.

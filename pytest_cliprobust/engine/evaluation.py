@@ -6,10 +6,8 @@ or computed at the first request, kept for the session, and features are cached 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -19,10 +17,11 @@ from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Dataset
-from pytest_cliprobust.datasets.depth import load_depth_source
+from pytest_cliprobust.datasets.depth.loading import load_depth_source
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.datasets.roles import ROLES, provider_of
 from pytest_cliprobust.engine import head
+from pytest_cliprobust.engine.config import RunConfig as RunConfig
 from pytest_cliprobust.engine.encoding import DEFAULT_BATCH_SIZE, Encoder, Progress, silent
 from pytest_cliprobust.engine.view import Classifier, View
 from pytest_cliprobust.errors import ClipRobustError
@@ -35,38 +34,6 @@ from pytest_cliprobust.targets.loading import load_target
 NOISE_SAMPLES = 64
 NOISE_CHUNK = 8
 """Numerical noise is measured on so many samples, by forward passes of another size."""
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """The options of a run, as the command line and the ini file gave them.
-
-    Attributes:
-        models: names as given to ``--clip-model``.
-        pretrained: tag or path for every model, or None for each model's default.
-        activation: ``gelu`` or ``quickgelu`` for checkpoints that do not say.
-        data: ``embedded`` or the path of the user's own ImageFolder, which replaces ``clean``.
-        device, precision: as for :func:`~pytest_cliprobust.targets.loading.load_target`.
-        batch_size: images loaded and perturbed at a time; None: 32.
-        limit: at most so many samples of each data set, or None.
-        cache_dir: folder of the feature cache, or None for the platform's.
-        profile: ``quick``, ``standard`` or ``full``.
-        seed: of perturbations and bootstrap.
-        depth: estimator or folder of depth maps for data without depth of its own, or None.
-    """
-
-    models: tuple[str, ...]
-    pretrained: str | None = None
-    activation: str | None = None
-    data: str = "embedded"
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int | None = None
-    limit: int | None = None
-    cache_dir: Path | None = None
-    profile: str = "standard"
-    seed: int = 0
-    depth: str | None = None
 
 
 class CachedText:
@@ -133,7 +100,7 @@ class Evaluation:
             >>> clip.on("clean")
             >>> clip.on("clean", "fog_3d", 3, limit=134)
             >>> clip.on("clean", ["kornia:RandomGrayscale", ("fog_3d", 3)])
-            >>> clip.on("clean", "gaussian_noise", scale=0.1)
+            >>> clip.on("clean", "gaussian_noise", deviation=0.1)
 
         Args:
             dataset: a role (``"clean"``), a data set by name (``"clipart"``, ``"imagefolder:DIR"``), or
@@ -261,7 +228,8 @@ def steps_of(
     """Return the steps that the arguments of :meth:`Evaluation.on` mean.
 
     Raises:
-        ClipRobustError: a severity or parameters beside several perturbations or none.
+        ClipRobustError: a severity or parameters beside several perturbations or none, or something
+            else in place of a step.
     """
     settings = tuple(sorted((parameters or {}).items()))
     if isinstance(perturbation, str):
@@ -274,6 +242,17 @@ def steps_of(
         raise ClipRobustError(
             "several perturbations have severities of their own: write [('fog_3d', 3), …]"
         )
-    return tuple(
-        Step(item) if isinstance(item, str) else Step(item[0], item[1]) for item in perturbation
+    if not isinstance(perturbation, Iterable):
+        raise ClipRobustError(f"a perturbation is a name or a list of steps, not {perturbation!r}")
+    return tuple(map(_step, perturbation))
+
+
+def _step(item: str | tuple[str, int | None]) -> Step:
+    if isinstance(item, str):
+        return Step(item)
+    match item:
+        case (str(name), int() | None as severity):
+            return Step(name, severity)
+    raise ClipRobustError(
+        f"a step is a perturbation's name or a pair such as ('fog_3d', 3), not {item!r}"
     )

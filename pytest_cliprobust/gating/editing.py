@@ -343,7 +343,7 @@ class _Editor:
         """Whether what is appended to the text begins on a line of its own."""
         own = [e for e in self.edits if e[1] == len(self.text)]
         last = max(own, key=lambda edit: (edit[0], edit[2]))[3] if own else self.text
-        return not last or last.endswith("\n")
+        return last.endswith("\n")
 
     def _last_of_suite(self, row: _Row) -> int | None:
         """Return the last table of the row's suite behind which a new one can stand."""

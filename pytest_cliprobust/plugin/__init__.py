@@ -1,8 +1,8 @@
 """The pytest plugin. Imports nothing heavy: a session that tests no model pays nothing.
 
-This module holds what every pytest session meets: options, markers, fixtures. What evaluates a model is
-in :mod:`.hooks`, a plugin object of its own that is registered only where ``--clip-model`` (or the ini
-key) names a model; the model itself loads when a collected test needs it.
+Here is what every pytest session meets: options, markers, fixtures. Where ``--clip-model`` (or
+the ini key) names a model, :mod:`.waiting` looks for tests that need it; what evaluates it is in
+:mod:`.hooks`, a plugin object of its own that is loaded and registered for the first of them.
 """
 
 from __future__ import annotations
@@ -11,41 +11,10 @@ import os
 
 import pytest
 
-from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.plugin.fixtures import (
-    calibration,
-    clean,
-    clip,
-    clip_model,
-    clip_under_test,
-    correspondence,
-    cue_conflict,
-    factors,
-    far_ood,
-    gate,
-    near_ood,
-    needs_model,
-    parametrized,
-    shift,
-)
+from pytest_cliprobust.plugin import fixtures
 from pytest_cliprobust.plugin.options import add_options, models_of, require_own_root
-from pytest_cliprobust.plugin.suites import add_markers, find_suites, shipped, suite_of
-
-#: pytest takes fixtures from the names of this module.
-__all__ = [
-    "calibration",
-    "clean",
-    "clip",
-    "clip_model",
-    "clip_under_test",
-    "correspondence",
-    "cue_conflict",
-    "factors",
-    "far_ood",
-    "gate",
-    "near_ood",
-    "shift",
-]
+from pytest_cliprobust.plugin.suites import add_markers, find_suites, shipped
+from pytest_cliprobust.plugin.waiting import Waiting, mark_suites
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,7 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers, and what evaluates models if there is a model to test."""
+    """Register fixtures and markers, and what evaluates models if there is a model to test."""
+    # A plugin of their own: this package's names are also those of its modules (gate).
+    config.pluginmanager.register(fixtures, "cliprobust-fixtures")
     config.addinivalue_line(
         "markers", "clip_suite(name): the suite that a measurement of this test belongs to"
     )
@@ -68,12 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # steps; where workers or other programs share the cores, spinning made them five times slower.
     # The figures do not depend on it. Torch's OpenMP reads it once, when it is first loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from pytest_cliprobust.plugin.hooks import Evaluator
-
-    try:
-        config.pluginmanager.register(Evaluator(config), "cliprobust-evaluator")
-    except ClipRobustError as error:
-        raise pytest.UsageError(str(error)) from None
+    config.pluginmanager.register(Waiting(config), "cliprobust-waiting")
 
 
 class NoModel:
@@ -81,7 +47,7 @@ class NoModel:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Let tests be listed without a model, once each."""
-        for name in parametrized(metafunc):
+        for name in fixtures.parametrized(metafunc):
             metafunc.parametrize(name, ["no-model"], scope="session")
 
     @pytest.hookimpl(tryfirst=True)
@@ -93,10 +59,7 @@ class NoModel:
         Raises:
             pytest.UsageError: it is.
         """
-        needs = [item for item in items if needs_model(item)]
-        add_markers(config, {suite_of(item) for item in needs})
-        for item in needs:
-            item.add_marker(suite_of(item))
+        needs = mark_suites(config, items)
         if needs and not config.option.collectonly:
             raise pytest.UsageError(
                 f"{len(needs)} of the collected tests evaluate a CLIP model and none is named: add "

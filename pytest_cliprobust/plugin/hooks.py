@@ -1,4 +1,4 @@
-"""The hooks of a session that evaluates models. Loaded only where a model is named."""
+"""The hooks of a session that evaluates models. Loaded when the first collected test needs one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from pytest_cliprobust.datasets.roles import provider_of
 from pytest_cliprobust.errors import ClipRobustError, NotRun
-from pytest_cliprobust.plugin.fixtures import needs_model, parametrized
+from pytest_cliprobust.plugin.fixtures import needs_model
+from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.session import Session
-from pytest_cliprobust.plugin.state import GATE, SESSION, UNDER_TEST
-from pytest_cliprobust.plugin.suites import add_markers, shipped, suite_of
+from pytest_cliprobust.plugin.state import GATE, SESSION
+from pytest_cliprobust.plugin.suites import suite_of
 from pytest_cliprobust.reporting import terminal
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import NotMeasured, Run
@@ -26,63 +26,24 @@ class Evaluator:
         self.session = Session(config)
         self.run: Run | None = None
         config.stash[SESSION] = self.session
-        self.session_items: list[pytest.Item] = []
-        self._provider = provider_of(self.session.config.data)
-        self._mistake = ""
 
-    # --- Collection --------------------------------------------------------------------------------
+    def start(self, items: list[pytest.Item]) -> None:
+        """Load models and thresholds, so that a mistake ends the session before any test runs.
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Find mistakes before any worker starts; else the model waits for a test that needs it."""
-        distributes = session.config.pluginmanager.hasplugin("dsession")
-        if distributes and session.config.getoption("--clip-model"):
-            self._start()
+        A worker of pytest-xdist has no other voice than its tests: it runs none of ``items``, and the
+        mistake is told by the process that reports.
 
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Parametrize tests over the models, and over the data sets of the roles that they ask for."""
-        for name in parametrized(metafunc):
-            if name == UNDER_TEST:
-                metafunc.parametrize(name, self.session.config.models, scope="session")
-                continue
-            try:
-                sets: list[Any] = list(self._provider.require(name))
-            except NotRun as error:
-                sets = [pytest.param("none", marks=pytest.mark.skip(reason=str(error)))]
-            metafunc.parametrize(name, sets, scope="session")
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(
-        self, config: pytest.Config, items: list[pytest.Item]
-    ) -> None:
-        """Mark the tests that evaluate a model with their suite."""
-        needs = [item for item in items if needs_model(item)]
-        names = {suite_of(item) for item in needs}
-        add_markers(config, names)
-        for item in needs:
-            item.add_marker(suite_of(item))
-        self.session.known_suites = tuple(sorted({*shipped(), *names}))
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Load models and thresholds where a test needs them; a mistake ends the session in one line."""
-        needs = [item for item in session.items if needs_model(item)]
-        self.session.collected = (len(session.items), len(needs))
-        self.session_items = session.items
-        if needs and not session.config.option.collectonly:
-            self._start()
-
-    def _start(self) -> None:
+        Raises:
+            pytest.UsageError: the mistake, in one line.
+        """
         try:
             self.session.start()
             self.session.open_journal()
         except ClipRobustError as error:
             if not self.session.is_worker:
                 raise pytest.UsageError(str(error)) from None
-            # A worker has no other voice than a test: one of them tells it, on all workers the same.
-            self._mistake = str(error)
-            items = self.session_items
-            items[:] = [item for item in items if needs_model(item)][:1]
+            self.session.mistakes.append(str(error))
+            items.clear()
 
     def pytest_report_header(self) -> list[str]:
         """Say what is under test where it is known before the collection."""
@@ -93,16 +54,6 @@ class Evaluator:
         return self.session.header() if self.session.models() else []
 
     # --- Tests -------------------------------------------------------------------------------------
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Fail a worker's tests with the mistake that kept it from starting.
-
-        Raises:
-            ClipRobustError: the mistake.
-        """
-        if self._mistake and needs_model(item):
-            raise ClipRobustError(self._mistake)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -181,16 +132,17 @@ class Evaluator:
             return
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         complete = ended and not (session.shouldstop or session.shouldfail)
+        if own.mistakes:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not own.evaluated or exitstatus == pytest.ExitCode.USAGE_ERROR:
+            own.abandon()
             nothing = own.unjudged(partial=True)
-            self.run = own.run(nothing, complete=complete, exit_status=int(exitstatus))
+            self.run = own.run(nothing, complete=complete, exit_status=int(session.exitstatus))
             return
         found = own.unjudged(partial=not complete or only_chosen(config))
         run = own.run(found, complete=complete, exit_status=int(exitstatus))
-        if run.unjudged_fail and exitstatus == pytest.ExitCode.OK:
+        if run.unjudged_fail and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if own.mistakes:
-            session.exitstatus = pytest.ExitCode.USAGE_ERROR
         self.run = replace(run, exit_status=int(session.exitstatus))
         try:
             changes = own.record() if complete else ()
@@ -200,10 +152,16 @@ class Evaluator:
             self.run = replace(self.run, mistakes=(*self.run.mistakes, str(error)))
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
-    def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
+    def pytest_terminal_summary(
+        self, terminalreporter: Any, exitstatus: int, config: pytest.Config
+    ) -> None:
         """Print the table of all that was measured."""
-        if self.run is not None:
-            terminal.summarise(terminalreporter, self.run, verbose=config.option.verbose > 0)
+        if self.run is None:
+            return
+        terminal.summarise(terminalreporter, self.run, verbose=config.option.verbose > 0)
+        if not self.session.evaluated:
+            count = self.session.collected
+            say_nothing_evaluated(terminalreporter, config, count, int(exitstatus))
 
 
 def only_chosen(config: pytest.Config) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from pytest_cliprobust.engine.evaluation import RunConfig
+from pytest_cliprobust.engine.config import RunConfig
 
 PROFILES = ("quick", "standard", "full")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -166,8 +167,6 @@ def reports_of(config: pytest.Config) -> list[Path]:
 
 def run_config(config: pytest.Config) -> RunConfig:
     """Collect the options of this run."""
-    from pytest_cliprobust.engine.evaluation import RunConfig
-
     cache_dir = value_of(config, "cache-dir")
     return RunConfig(
         models=tuple(models_of(config)),
@@ -195,7 +194,8 @@ def require_own_root(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: it does; the message says how to write the option.
     """
-    given = [str(word) for word in config.invocation_params.args]
+    added = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    given = [*added, *(str(word) for word in config.invocation_params.args)]
     flags = {option.flag for option in OPTIONS} | set(REPEATABLE)
     pairs = [
         i for i, word in enumerate(given[:-1]) if word in flags and Path(given[i + 1]).exists()

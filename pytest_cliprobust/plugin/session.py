@@ -36,7 +36,10 @@ class Session:
         config: the run's options.
         is_worker: whether this process is a worker of pytest-xdist, which reports to another.
         records: what was measured and judged, in the process that reports.
-        collected: number of tests, and of those that evaluate a model.
+        mistakes: the user's, one line each.
+        known_suites: names of the shipped suites and of those collected.
+        collected: number of tests.
+        needed: whether any of them evaluates a model.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -54,7 +57,8 @@ class Session:
         self.suites: set[str] = set()
         self.broken: set[str] = set()
         self.known_suites: tuple[str, ...] = shipped()
-        self.collected: tuple[int, int] | None = None
+        self.collected = 0
+        self.needed = False
         self.journal: Journal | None = None
         self._evaluations: dict[str, Evaluation] = {}
         self._noise: dict[str, tuple[float, float]] = {}
@@ -133,7 +137,12 @@ class Session:
             "known_suites": self.known_suites,
             "known_metrics": known_metrics(),
             "known_datasets": (*embedded.names(), "clean:*", *layouts),
-            "known_perturbations": (*registry.names(), "kornia:*", "*+*", "all_*", "apgd"),
+            # Also with parameters of their own, and several in a row.
+            "known_perturbations": (
+                *registry.names(),
+                *(f"{name}(*" for name in registry.names()),
+                *("kornia:*", "*+*", "all_*", "apgd"),
+            ),
             "models": (
                 *self.config.models,
                 "reference",
@@ -204,7 +213,7 @@ class Session:
     @property
     def evaluated(self) -> bool:
         """Whether any test of this run evaluates a model."""
-        return bool(self.records or self.suites or (self.collected and self.collected[1]))
+        return self.needed or bool(self.records or self.suites)
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the summary must know beside the figures."""
@@ -217,6 +226,7 @@ class Session:
     def tell(self) -> dict[str, Any]:
         """Return what a worker has to say at its end, as plain data."""
         return {
+            "mistakes": self.mistakes,
             "notes": list(self.notes()),
             "models": [model.as_dict() for model in self.models().values()],
             "collected": self.collected,
@@ -225,8 +235,8 @@ class Session:
     def listen(self, told: Mapping[str, Any]) -> None:
         """Take over what a worker has said."""
         self._told.append(told)
-        if told["collected"] is not None:
-            self.collected = (int(told["collected"][0]), int(told["collected"][1]))
+        self.mistakes += map(str, told["mistakes"])
+        self.collected = max(self.collected, int(told["collected"]))
 
     # --- At the end --------------------------------------------------------------------------------
 
@@ -268,8 +278,6 @@ class Session:
 
     def run(self, found: Unjudged, *, complete: bool, exit_status: int) -> Run:
         """Return the run as a value."""
-        count, evaluated = self.collected or (0, 1)
-        named = self.pytest_config.getoption("--clip-model")
         return Run(
             config=self.config,
             records=tuple(sorted(self.records, key=lambda record: record.key)),
@@ -281,10 +289,14 @@ class Session:
             notes=self.notes(),
             mistakes=tuple(dict.fromkeys(self.mistakes)),
             thresholds=self._shown_thresholds,
-            nothing_evaluated=count if named and not evaluated else None,
             complete=complete,
             exit_status=exit_status,
         )
+
+    def abandon(self) -> None:
+        """Close the journal of a run that measured nothing; figures of an earlier one stay in it."""
+        if self.journal is not None and not self.records:
+            self.journal.close(())
 
     def write(self, run: Run) -> None:
         """Write the reports, and close the journal.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pytest_cliprobust.datasets.roles import EMBEDDED
-from pytest_cliprobust.engine.evaluation import RunConfig
+from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.results.run import ModelSummary
 
 

@@ -81,13 +81,6 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
             f"({reason}): {outcome}",
             red=True,
         )
-    if run.nothing_evaluated is not None:
-        reporter.write_line(
-            f"warning: --clip-model {' '.join(run.config.models)}: nothing was evaluated, as none of "
-            f"the {run.nothing_evaluated} tests uses clip or gate; --clip-suites runs the suites that "
-            "ship with the plugin",
-            yellow=True,
-        )
     for mistake in run.mistakes:
         reporter.write_line(f"ERROR: {mistake}", red=True)
 

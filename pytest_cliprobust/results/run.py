@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pytest_cliprobust import __version__
-from pytest_cliprobust.engine.evaluation import RunConfig
+from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.gating.recording import RecordChange
 from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.results.record import Record
@@ -114,7 +114,6 @@ class Run:
         notes: what a reader must know beside the figures.
         mistakes: the user's, one line each.
         thresholds: the threshold file as messages show it; empty if there is none.
-        nothing_evaluated: how many tests were collected, if none of them evaluates a model; else None.
         complete: whether it came to its end.
         exit_status: pytest's.
         environment: where it took place.
@@ -133,7 +132,6 @@ class Run:
     notes: tuple[str, ...] = ()
     mistakes: tuple[str, ...] = ()
     thresholds: str = ""
-    nothing_evaluated: int | None = None
     complete: bool = True
     exit_status: int = 0
     environment: Environment = field(default_factory=Environment.here)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from pytest_cliprobust.datasets.base import Dataset
-from pytest_cliprobust.datasets.depth import whole_of
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
+from pytest_cliprobust.datasets.subset import whole_of
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import ClipRobustError

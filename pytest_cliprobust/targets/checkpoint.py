@@ -124,7 +124,7 @@ def _read_torchscript(path: Path) -> dict[str, Tensor]:
         ):  # torch means to retire the format, OpenAI's files stay in it
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
-            module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+            module = torch.jit.load(str(path), map_location="cpu")
     except (RuntimeError, ValueError, OSError) as error:
         raise _damaged(path, error) from None
     return dict(module.state_dict())

@@ -555,7 +555,7 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
                 pixels.to(memory_format=torch.channels_last), captions, present, positions
             )
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(training.parameters(), 1.0)
             optimiser.step()
             with torch.no_grad():

@@ -24,6 +24,7 @@ from pytest_cliprobust.datasets.base import Batch, Dataset
 from pytest_cliprobust.datasets.embedded import CUE_CONFLICT_CLASSES, SIZES, EmbeddedDataset
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, natural_key, read_image
 from pytest_cliprobust.datasets.loading import load_dataset
+from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.embedded import captions, composer, sprites
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
@@ -327,14 +328,13 @@ def test_texture_fill_replaces_surface_and_keeps_shading() -> None:
     ramp = torch.linspace(0.9, 0.1, 40).expand_as(images)
     lit = texture_fill(ramp, mask=mask, texture=torch.full_like(texture, 0.5), strength=1.0)
     assert float(lit[0, 0, 24, 8]) > float(lit[0, 0, 24, 20]) > float(lit[0, 0, 24, 32])
-    # Its own hue is gone: red and grey of one lightness are filled alike.
-    red = torch.zeros_like(images)
-    red[:, 0] = 0.2 / 0.299
-    filled = [
-        texture_fill(own, mask=mask, texture=texture, strength=1.0)[inside]
-        for own in (red, torch.full_like(images, 0.2))
-    ]
-    assert torch.allclose(filled[0], filled[1], atol=1e-5)
+    # Its own hue is gone: a thing half in colour, half in grey of the same lightness is evenly lit.
+    for channel, weight in enumerate((0.299, 0.587, 0.114)):
+        own = torch.full_like(images, 0.1)
+        own[..., :20] = 0
+        own[:, channel, :, :20] = 0.1 / weight
+        filled = texture_fill(own, mask=mask, texture=texture, strength=1.0)
+        assert torch.allclose(filled[inside], texture[inside], atol=1e-4)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -611,6 +611,20 @@ def test_image_folder_mistakes(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ClipRobustError, match=r"broken\.png") as caught:
         data.load(range(len(data)))
     assert "\n" not in str(caught.value)
+
+
+def test_a_subset_is_rows_of_the_whole(folder: Path) -> None:
+    whole = load(folder)
+    part = Subset(whole, [4, 0])
+    assert len(part) == 2
+    assert part.ids == (whole.ids[4], whole.ids[0])
+    assert part.labels == (whole.labels[4], whole.labels[0])
+    assert part.groups == {"folder": ("class10", "class2")}
+    assert part.load([1]).ids == whole.ids[:1]
+    assert len({whole.digest, part.digest, Subset(whole, [0, 4]).digest}) == 3
+    for rows in ([], [-1], [0, -1], [5], [0, 5]):
+        with pytest.raises(ClipRobustError, match=r"has 5 samples, too few .*--clip-limit"):
+            Subset(whole, rows)
 
 
 def test_natural_order() -> None:

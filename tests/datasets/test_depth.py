@@ -14,17 +14,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache
-from pytest_cliprobust.datasets import depth
 from pytest_cliprobust.datasets.base import Batch
-from pytest_cliprobust.datasets.depth import DepthEstimator, DepthFiles, load_depth_source
+from pytest_cliprobust.datasets.depth import base, files
+from pytest_cliprobust.datasets.depth.estimator import CHUNK, DepthEstimator
+from pytest_cliprobust.datasets.depth.files import DepthFiles
+from pytest_cliprobust.datasets.depth.loading import load_depth_source
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.engine.encoding import Encoder
 from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.targets.base import TargetInfo
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 
@@ -95,7 +99,7 @@ def test_maps_follow_the_frame_of_their_images(folder: Any, mode: Any) -> None:
 def test_positions_are_exact() -> None:
     for height, width in ((300, 500), (500, 333), (64, 64), (30, 1500), (7, 5)):
         preprocessing = Preprocessing((224, 224))
-        rows, columns = depth.frame_positions(
+        rows, columns = files.frame_positions(
             functools.partial(preprocessing.frame, size=224), height, width
         )
         scale = min(height, width) / 224
@@ -159,19 +163,19 @@ def test_pixels_without_a_measurement_are_far(folder: Any) -> None:
 
 def test_inverse_depth_is_inverted_as_the_reference_does() -> None:
     disparity = torch.tensor([10.0, 10 + 1 / 640, 15.0, 20.0]).view(1, 1, 2, 2)
-    found = depth.depth_from_disparity(disparity).flatten()
+    found = base.depth_from_disparity(disparity).flatten()
     # MiDaS's file: stretched to 65535; the reference: /512, inverted, clamped at 0.5; times 128.
     stored = (disparity - 10) / 10 * 65535
     reference = (1 / (stored / 512 + 1e-6)).clamp(max=0.5).flatten()
     torch.testing.assert_close(found / 128, reference, rtol=2e-4, atol=1e-6)
     assert found.tolist() == [64, 64, 2, 1]
-    shifted = depth.depth_from_disparity(disparity * 7 + 3).flatten()
+    shifted = base.depth_from_disparity(disparity * 7 + 3).flatten()
     torch.testing.assert_close(shifted, found)
-    assert torch.equal(depth.depth_from_disparity(torch.ones(1, 1, 2, 2)), torch.ones(1, 1, 2, 2))
+    assert torch.equal(base.depth_from_disparity(torch.ones(1, 1, 2, 2)), torch.ones(1, 1, 2, 2))
     odd = torch.tensor([2.0, 1.0, math.nan, math.inf, -math.inf, 0.0]).view(1, 1, 2, 3)
-    assert depth.depth_from_disparity(odd).flatten().tolist() == [1, 2, 64, 64, 64, 64]
+    assert base.depth_from_disparity(odd).flatten().tolist() == [1, 2, 64, 64, 64, 64]
     both = torch.stack((odd[0] * math.nan, odd[0]))
-    assert depth.depth_from_disparity(both).amin((1, 2, 3)).tolist() == [64, 1]
+    assert base.depth_from_disparity(both).amin((1, 2, 3)).tolist() == [64, 1]
 
 
 def test_kinds_of_files(folder: Any) -> None:
@@ -206,13 +210,13 @@ def test_the_key_changes_with_any_map(folder: Any) -> None:
 def test_maps_are_read_once(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     images, where = folder
     read: list[Path] = []
-    really = depth.read_depth
+    really = files.read_depth
 
     def reading(path: Path, scale: float) -> np.ndarray:
         read.append(path)
         return really(path, scale)
 
-    monkeypatch.setattr(depth, "read_depth", reading)
+    monkeypatch.setattr(files, "read_depth", reading)
     source = DepthFiles(where)
     first = source.depth(images, images.ids)
     assert torch.equal(source.depth(images, images.ids), first)
@@ -221,7 +225,7 @@ def test_maps_are_read_once(folder: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     changed = source.depth(images, images.ids)
     assert len(read) == 5
     assert torch.equal(changed[0], first[0] * 2)
-    monkeypatch.setattr(depth, "KEPT_BYTES", 0)
+    monkeypatch.setattr(files, "KEPT_BYTES", 0)
     poor = DepthFiles(where)
     assert torch.equal(poor.depth(images, images.ids), changed)
     assert torch.equal(poor.depth(images, images.ids), changed)
@@ -286,17 +290,109 @@ def test_a_bad_map_is_one_line_that_names_it(folder: Any, kind: str, message: st
             DepthFiles(where).key(images)
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (1, 3, 4), (3, 4, 1), (1, 3, 1)])
+@pytest.mark.parametrize("kind", [np.float64, np.float16, np.int32, np.uint8])
+def test_numpy_maps_of_any_shape_that_is_one(
+    tmp_path: Path, shape: tuple[int, ...], kind: type[Any]
+) -> None:
+    values = np.arange(np.prod(shape)).reshape(shape).astype(kind)
+    np.save(tmp_path / "x.npy", values)
+    found = files.read_depth(tmp_path / "x.npy")
+    assert found.dtype == np.float32
+    assert found.shape == ((3, 1) if shape == (1, 3, 1) else (3, 4))
+    assert found.ravel().tolist() == list(range(values.size))
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros((2, 3, 4)), np.zeros((0, 4)), np.zeros((3, 4), bool), np.zeros((3, 4), complex)]
+)  # fmt: skip
+def test_numpy_files_that_are_no_map(tmp_path: Path, values: np.ndarray) -> None:
+    np.save(tmp_path / "x.npy", values)
+    with pytest.raises(ClipRobustError, match="one number for each pixel"):
+        files.read_depth(tmp_path / "x.npy")
+
+
+def test_scale_of_a_png(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[1, 2], [500, 65535]], np.uint16)).save(tmp_path / "x.png")
+    metres = files.read_depth(tmp_path / "x.png")
+    np.testing.assert_allclose(metres, [[0.001, 0.002], [0.5, 65.535]], rtol=1e-6)
+    whole = files.read_depth(tmp_path / "x.png", 2.0)
+    assert whole.tolist() == [[2, 4], [1000, 131070]]
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        ((90, 130), True),
+        ((45, 65), True),
+        ((180, 260), True),
+        ((44, 65), True),  # rounded by a pixel
+        ((45, 66), True),
+        ((43, 65), False),
+        ((130, 90), False),
+        ((90, 128), False),
+    ],
+)
+def test_maps_of_the_shape_of_their_image(size: tuple[int, int], fits: bool) -> None:
+    paths = Path("map.npy"), Path("image.png")
+    if fits:
+        base.require_shape(paths[0], size, paths[1], (90, 130))
+    else:
+        with pytest.raises(ClipRobustError, match=r"map\.npy' is .* 'image\.png' 130×90"):
+            base.require_shape(paths[0], size, paths[1], (90, 130))
+
+
+def test_metric_depth_is_never_zero() -> None:
+    values = torch.tensor([0.0, 1e-6, 0.5, 70]).view(1, 1, 2, 2)
+    assert base.normalise(values, "metric").flatten().tolist() == [
+        pytest.approx(x) for x in (1e-3, 1e-3, 0.5, 70)
+    ]
+    flat = torch.full((1, 1, 2, 2), 3.0)
+    assert base.normalise(flat, "relative").flatten().tolist() == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    # The farthest measurement; zero and below is none of metric depth only.
+    [("metric", [5, 5, 2, 5, 5]), ("relative", [0, -1, 2, 5, 5]), ("inverse", [0, -1, 2, 5, -1])],
+)
+def test_what_stands_where_nothing_was_measured(kind: Any, expected: list[float]) -> None:
+    found = base.filled(np.array([[0, -1, 2, 5, np.nan]], np.float32), kind)
+    assert found is not None
+    assert found[0].tolist() == expected
+    assert base.filled(np.full((1, 2), np.inf, np.float32), kind) is None
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"no image")
+    with pytest.raises(ClipRobustError, match=r"cannot read image .*x\.png"):
+        files.upright_size(tmp_path / "x.png")
+    for turn, expected in ((1, (4, 6)), (4, (4, 6)), (5, (6, 4)), (8, (6, 4))):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        Image.new("RGB", (6, 4)).save(tmp_path / "y.png", exif=exif)
+        assert files.upright_size(tmp_path / "y.png") == expected
+
+
+def test_data_without_files_has_no_maps(folder: Any) -> None:
+    _, where = folder
+    with pytest.raises(NotRun, match=r"'pictures' holds no image files.*--clip-depth"):
+        DepthFiles(where).key(Pictures(2))
+    with pytest.raises(ClipRobustError, match="there is no such folder"):
+        DepthFiles(where / "nowhere")
+
+
 def test_exr_channels(tmp_path: Path) -> None:
     values = np.linspace(1, 3, 12, dtype=np.float32).reshape(3, 4)
     path = tmp_path / "x.exr"
     for channel in ("Z", "depth", "Y", "R", "distance"):
         write_exr(path, values, channel)
-        assert np.array_equal(depth.read_depth(path), values)
+        assert np.array_equal(files.read_depth(path), values)
     OpenEXR = pytest.importorskip("OpenEXR")
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
     OpenEXR.File(header, {"A": values, "B": values}).write(str(path))
     with pytest.raises(ClipRobustError, match=r"x\.exr' has the channels A, B; one called Z"):
-        depth.read_depth(path)
+        files.read_depth(path)
 
 
 def test_without_openexr_the_remedy_is_named(
@@ -305,7 +401,7 @@ def test_without_openexr_the_remedy_is_named(
     (tmp_path / "x.exr").write_bytes(b"v/1\x01")
     monkeypatch.setitem(sys.modules, "OpenEXR", None)
     with pytest.raises(ClipRobustError, match=r"x\.exr' needs OpenEXR.*pytest-cliprobust\[exr\]"):
-        depth.read_depth(tmp_path / "x.exr")
+        files.read_depth(tmp_path / "x.exr")
 
 
 @pytest.mark.parametrize(
@@ -317,6 +413,9 @@ def test_without_openexr_the_remedy_is_named(
         ('{"kind": "disparity"}', "kind 'disparity' is none of metric, inverse, relative"),
         ('{"png_scale": 0}', "png_scale must be a number above 0"),
         ('{"png_scale": true}', "png_scale must be a number above 0"),
+        ('{"png_scale": "1"}', "png_scale must be a number above 0"),
+        ('{"png_scale": -1}', "png_scale must be a number above 0"),
+        ('{"png_scale": Infinity}', "png_scale must be a number above 0"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, text: str, message: str) -> None:
@@ -474,7 +573,7 @@ def test_an_estimator_gives_what_transformers_pipeline_gives(
         model = AutoModelForDepthEstimation.from_pretrained(checkpoints[name]).eval()
         raw = model(pixel_values=(pixels / 255 - 0.5) / 0.5).predicted_depth[:, None]
     raw = torch.nn.functional.interpolate(raw, (40, 40), mode="bicubic", align_corners=False)
-    expected = depth.normalise(raw, estimator.kind)
+    expected = base.normalise(raw, estimator.kind)
     relative = ((found - expected).abs() / expected).flatten(1)
     assert relative.median() < 0.02
     if name == "metric":
@@ -489,20 +588,20 @@ def test_an_estimator_gives_what_transformers_pipeline_gives(
 def test_estimates_do_not_depend_on_what_is_asked_for_together(
     checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    data = Pictures(depth.CHUNK + 5)
+    data = Pictures(CHUNK + 5)
     whole = DepthEstimator(str(checkpoints["dpt"]), cache=FeatureCache(tmp_path / "a"))
     together = whole.depth(data, data.ids)
     single = DepthEstimator(str(checkpoints["dpt"]), cache=FeatureCache(tmp_path / "b"))
-    for row in (len(data) - 1, 0, depth.CHUNK):
+    for row in (len(data) - 1, 0, CHUNK):
         assert torch.equal(single.depth(data, data.ids[row : row + 1])[0], together[row])
-    part = Subset(data, [depth.CHUNK + 1, 2])
-    assert torch.equal(single.depth(part, part.ids), together[[depth.CHUNK + 1, 2]])
+    part = Subset(data, [CHUNK + 1, 2])
+    assert torch.equal(single.depth(part, part.ids), together[[CHUNK + 1, 2]])
 
 
 def test_estimates_are_cached_by_weights_and_data(
     checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    data = Pictures(depth.CHUNK + 1)
+    data = Pictures(CHUNK + 1)
     cache = FeatureCache(tmp_path / "cache")
     first = DepthEstimator(str(checkpoints["anything"]), cache=cache)
     cold = first.depth(data, data.ids)
@@ -510,7 +609,7 @@ def test_estimates_are_cached_by_weights_and_data(
     again = DepthEstimator(str(checkpoints["anything"]), cache=cache)
     assert torch.equal(again.depth(data, data.ids), cold)
     assert data.loaded == len(data)
-    other = Pictures(depth.CHUNK + 1, digest="others")
+    other = Pictures(CHUNK + 1, digest="others")
     again.depth(other, other.ids)
     assert other.loaded == len(other)
     different = save_dpt(tmp_path / "changed")
@@ -525,6 +624,46 @@ def test_estimates_are_cached_by_weights_and_data(
     changed = DepthEstimator(str(different), cache=cache)
     assert changed.digest != DepthEstimator(str(checkpoints["dpt"]), cache=cache).digest
     assert changed.key(data) != first.key(data)
+
+
+def test_only_some_chunks_stay_in_memory(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator = DepthEstimator(str(checkpoints["dpt"]), cache=FeatureCache(tmp_path))
+    asked: list[int] = []
+
+    def made(data: Any, number: int) -> base.Maps:
+        asked.append(number)
+        return np.full((CHUNK, 1, 2, 2), number, np.float32)
+
+    monkeypatch.setattr(estimator, "_estimate", made)
+    data = Pictures(10 * CHUNK)
+    found = estimator.depth(data, data.ids)
+    assert found[:, 0, 0, 0].tolist() == [i // CHUNK for i in range(len(data))]
+    assert asked == list(range(10))
+    assert [number for _, number in estimator._recent] == list(range(2, 10))
+    again = estimator.depth(data, data.ids[:1])  # from the disk
+    assert torch.equal(again, found[:1])
+    assert asked == list(range(10))
+
+
+def test_missing_tensors_and_memory_are_named(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_dpt(tmp_path / "part")
+    state = load_file(folder / "model.safetensors")
+    state.pop("head.head.0.weight")
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ClipRobustError, match=r"1 tensors are missing .*\(first: head\.head\.0"):
+        DepthEstimator(str(folder))
+    estimator = DepthEstimator(str(checkpoints["dpt"]), cache=FeatureCache(tmp_path / "cache"))
+
+    def full(**_: Any) -> Any:
+        raise torch.OutOfMemoryError("made up")
+
+    monkeypatch.setattr(estimator, "_model", full)
+    with pytest.raises(ClipRobustError, match=r"out of memory on cpu with 16 images"):
+        estimator.depth(Pictures(2), ["p/1"])
 
 
 def test_damaged_weights_and_nan_are_one_line(checkpoints: dict[str, Path], tmp_path: Path) -> None:
@@ -579,9 +718,9 @@ def test_without_depth_the_remedy_is_named(folder: Any, tmp_path: Path) -> None:
     with pytest.raises(
         NotRun, match=r"has no depth, which 'fog_3d' needs; .*--clip-depth"
     ) as caught:
-        engine.images(images, "fog_3d", 3)
+        engine.images(images, [Step("fog_3d", 3)])
     assert "\n" not in str(caught.value)
-    engine.images(images, "iso_noise", 3)  # needs none
+    engine.images(images, [Step("iso_noise", 3)])  # needs none
 
 
 def test_with_depth_it_runs_and_the_key_knows(folder: Any, tmp_path: Path) -> None:
@@ -589,29 +728,29 @@ def test_with_depth_it_runs_and_the_key_knows(folder: Any, tmp_path: Path) -> No
     results = {}
     for size in (1, 3):
         engine = encoder(tmp_path / str(size), batch_size=size, depth=DepthFiles(where))
-        results[size] = engine.images(images, "fog_3d", 3)
+        results[size] = engine.images(images, [Step("fog_3d", 3)])
     assert torch.equal(results[1], results[3])
     assert not torch.equal(results[1], engine.images(images))
     count = engine.forwarded
-    assert torch.equal(engine.images(images, "fog_3d", 3), results[3])
+    assert torch.equal(engine.images(images, [Step("fog_3d", 3)]), results[3])
     assert engine.forwarded == count
     path = where / "cat" / "0.npy"
     np.save(path, np.load(path)[:, ::-1] ** 2)
-    changed = engine.images(images, "fog_3d", 3)
+    changed = engine.images(images, [Step("fog_3d", 3)])
     assert engine.forwarded == count + len(images)
     assert (changed != results[3]).any(1).tolist() == [name == "cat/0.png" for name in images.ids]
-    engine.images(images, "iso_noise", 3)
+    engine.images(images, [Step("iso_noise", 3)])
     before = engine.forwarded
     np.save(path, np.load(path) + 1)
-    engine.images(images, "iso_noise", 3)
+    engine.images(images, [Step("iso_noise", 3)])
     assert engine.forwarded == before
 
 
 def test_depth_of_its_own_wins(folder: Any, tmp_path: Path) -> None:
     _, where = folder
     data = EmbeddedDataset("clean", profile="quick", limit=3, size=SIZE)
-    plain = encoder(tmp_path / "plain").images(data, "fog_3d", 3)
-    given = encoder(tmp_path / "given", depth=DepthFiles(where)).images(data, "fog_3d", 3)
+    plain = encoder(tmp_path / "plain").images(data, [Step("fog_3d", 3)])
+    given = encoder(tmp_path / "given", depth=DepthFiles(where)).images(data, [Step("fog_3d", 3)])
     assert torch.equal(plain, given)
 
 
@@ -633,9 +772,8 @@ SUITE = """
     av.codecs_available = {"mpeg4"}
 
     @pytest.mark.parametrize("name", ["fog_3d", "h265_crf", "iso_noise"])
-    def test_mine(clip, check, name):
-        data = clip.dataset("clean")
-        check(accuracy.accuracy_figure(clip.correct(data, name, 3)), perturbation=name, severity=3)
+    def test_mine(clip, gate, name):
+        gate(accuracy.accuracy_of(clip.on("clean", name, 3)))
 """
 
 BOUND = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -445,6 +446,17 @@ def test_interior_shows_the_surface_without_the_outline() -> None:
 # --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("make", [procedural.backgrounds, procedural.patterns])
+def test_more_pictures_than_are_made_at_once(make: Callable[..., Tensor]) -> None:
+    # 64 of this size are made at once, of one kind and of all.
+    seeds = torch.arange(150)
+    kinds = procedural.BACKGROUNDS if make is procedural.backgrounds else procedural.PATTERNS
+    whole = make(seeds, 64, 64, kinds=kinds[:1])
+    for row in (0, 63, 64, 127, 128, 149):
+        assert torch.equal(make(seeds[row : row + 1], 64, 64, kinds=kinds[:1])[0], whole[row])
+    assert len(whole.flatten(1).unique(dim=0)) == 150
+
+
 @settings(max_examples=10, deadline=None)
 @given(
     seeds=st.lists(st.integers(0, 2**62), min_size=1, max_size=9, unique=True),
@@ -495,3 +507,23 @@ def test_patterns_are_bolder_than_backgrounds() -> None:
     quiet = detail(procedural.backgrounds(seeds, 64, 64, grain=False))
     bold = detail(procedural.patterns(seeds, 64, 64))
     assert float(bold.median()) > 4 * float(quiet.median())
+
+
+def test_the_interior_of_a_sprite_is_tiled_from_the_middle() -> None:
+    sprite = np.zeros((60, 60, 4), np.uint8)
+    sprite[..., 0], sprite[..., 1] = np.arange(60) * 4, np.arange(60)[:, None] * 4
+    sprite[..., 3] = 255
+    found = composer.interior(sprite, size=100)
+    across, down = found[0, 50], found[1, :, 50]
+    for line, other in ((across, found[0, 20]), (down, found[1, :, 20])):
+        assert torch.allclose(line, other, atol=1e-5)  # each channel changes in its direction alone
+        assert float(line[49:51].mean()) == pytest.approx(118 / 255, abs=0.01)
+        steps = line.diff()
+        assert bool((steps[30:70] > 0).all())
+        # 2.5 tiles: mirrored once to each side.
+        assert int((steps[1:].sign() != steps[:-1].sign()).sum()) <= 4
+        assert bool((steps[:29] < 0).all())
+        assert bool((steps[71:] < 0).all())
+    sprite[..., 3] = 249
+    with pytest.raises(ClipRobustError, match="transparent everywhere"):
+        composer.interior(sprite)

@@ -98,6 +98,7 @@ def every_entry() -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_each_sprite_is_cut_out_and_fills_its_box() -> None:
     def faults(archive: str, entry: str) -> list[str]:
         pixels = sprites._load(archive, entry)

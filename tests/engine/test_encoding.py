@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch, LazyExtras
 from pytest_cliprobust.engine.encoding import FORWARD_CHUNK, Encoder
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.targets.base import TargetInfo
 
 
@@ -99,9 +101,9 @@ def test_a_second_request_comes_from_the_cache(tmp_path: Path) -> None:
 def test_severity_zero_is_clean(tmp_path: Path) -> None:
     engine = encoder(tmp_path)
     clean = engine.images(RandomPictures(5))
-    assert torch.equal(engine.images(RandomPictures(5), "patch_occlusion", 0), clean)
+    assert torch.equal(engine.images(RandomPictures(5), [Step("patch_occlusion", 0)]), clean)
     assert engine.forwarded == 5
-    assert not torch.equal(engine.images(RandomPictures(5), "patch_occlusion", 5), clean)
+    assert not torch.equal(engine.images(RandomPictures(5), [Step("patch_occlusion", 5)]), clean)
 
 
 def test_out_of_memory_halves_the_chunk_and_is_noted(tmp_path: Path) -> None:
@@ -148,6 +150,91 @@ def test_texts_are_cached_in_order(tmp_path: Path) -> None:
     features = engine.text(["a", "bbb", "cc"])
     assert torch.equal(features, encoder(tmp_path).text(["a", "bbb", "cc"]))
     assert torch.equal(engine.text(["cc", "a"]), features[[2, 0]])
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 600])
+def test_many_texts_go_in_blocks_of_one_size(tmp_path: Path, count: int) -> None:
+    target = TinyTarget()
+    really, sizes = target.encode_text, []
+
+    def encode_text(texts: Sequence[str]) -> Tensor:
+        sizes.append(len(texts))
+        return really(texts)
+
+    target.encode_text = encode_text  # type: ignore[method-assign]
+    texts = ["a" * (i % 97 + i // 97) for i in range(count)]
+    assert torch.equal(encoder(tmp_path, target).text(texts), really(texts))
+    assert sizes == [min(count, 256)] * -(-count // 256)
+
+
+def test_a_text_without_features_is_named(tmp_path: Path) -> None:
+    target = TinyTarget()
+    target.encode_text = lambda texts: torch.tensor(  # type: ignore[method-assign]
+        [[1.0, float("nan") if text == "bad" else 0.0] for text in texts]
+    )
+    with pytest.raises(ClipRobustError, match=r"on text, for 1 of 3 samples \(first: 'bad'\)"):
+        encoder(tmp_path, target).text(["good", "bad", "fine"])
+
+
+@pytest.mark.parametrize(
+    ("shape", "taken"),
+    [
+        ((FORWARD_CHUNK + 5, 16), FORWARD_CHUNK),  # whole chunks only
+        ((2 * FORWARD_CHUNK, 16), 2 * FORWARD_CHUNK),
+        ((FORWARD_CHUNK - 1, 16), 0),
+        ((FORWARD_CHUNK, 15), 0),  # of another model
+        ((4 * FORWARD_CHUNK, 16), 0),  # of a larger data set
+    ],
+)
+def test_what_is_taken_from_an_interrupted_pass(
+    tmp_path: Path, shape: tuple[int, int], taken: int
+) -> None:
+    unfinished = FeatureCache(tmp_path).unfinished({"a": 1})
+    features = np.full((3 * FORWARD_CHUNK, 16), 7, np.float32)
+    assert Encoder._resume(unfinished, features) == 0
+    unfinished._path.parent.mkdir()
+    unfinished.save(np.ones(shape, np.float32))
+    assert Encoder._resume(unfinished, features) == taken
+    assert (features[:taken] == 1).all()
+    assert (features[taken:] == 7).all()
+
+
+def test_samples_are_kept_as_far_as_memory_is_granted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[int] = []
+
+    class Counted(RandomPictures):
+        def load(self, indices: Sequence[int]) -> Batch:
+            loaded.extend(indices)
+            return super().load(indices)
+
+    # Two batches of ten pictures are kept, the third is loaded anew each time.
+    monkeypatch.setattr("pytest_cliprobust.engine.encoding.KEPT_BYTES", 25 * 3 * 32 * 32)
+    engine = encoder(tmp_path, batch_size=10)
+    data = Counted(30)
+    first = engine.images(data, [Step("patch_occlusion", 1)])
+    assert loaded == list(range(30))
+    engine.images(data, [Step("patch_occlusion", 2)])
+    assert loaded == [*range(30), *range(20, 30)]
+    assert torch.equal(
+        first, encoder(tmp_path / "other").images(data, [Step("patch_occlusion", 1)])
+    )
+
+
+@pytest.mark.parametrize(("memory", "left"), [(8, FORWARD_CHUNK), (3, 2)])
+def test_out_of_memory_in_regrouped_passes(tmp_path: Path, memory: int, left: int) -> None:
+    target = TinyTarget()
+    target.memory = memory
+    engine = encoder(tmp_path, target)
+    features = engine.regrouped(RandomPictures(20), 8)
+    assert engine.chunk == left
+    assert len(features) == 20
+    assert len(engine.notes) == (0 if left == FORWARD_CHUNK else 2)
+    # A larger group than usual is the usual one.
+    target.memory = 10**9
+    engine.regrouped(RandomPictures(20), 100)
+    assert target.sizes[-1] == left
 
 
 def test_an_interrupted_pass_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -209,7 +296,7 @@ def test_samples_with_equal_keys_are_loaded_once_and_extras_only_on_demand(tmp_p
 
     engine = encoder(tmp_path)
     engine.images(Prefix(2 * FORWARD_CHUNK))
-    engine.images(Prefix(FORWARD_CHUNK), "patch_occlusion", 2)
+    engine.images(Prefix(FORWARD_CHUNK), [Step("patch_occlusion", 2)])
     assert loaded == list(range(2 * FORWARD_CHUNK))
     assert made == []
 

@@ -73,3 +73,9 @@ def test_a_figure_is_filed_under_its_own_condition_only() -> None:
     with pytest.raises(ClipRobustError, match="nll was measured on clean; it cannot be filed"):
         filed.measured_on(Condition("other"))
     assert Figure.from_dict(filed.as_dict()).condition == Condition("clean")
+
+
+def test_the_words_of_an_interval() -> None:
+    assert FIGURE.interval_text() == "1.5 [1.25, 2] nats"
+    share = Figure("accuracy", 2 / 3, 0.5, 0.81234, 40)
+    assert share.interval_text() == "0.6667 [0.5, 0.8123]"

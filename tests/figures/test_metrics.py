@@ -62,3 +62,12 @@ def test_units_and_cut_offs() -> None:
         *(f"text_to_image_recall_at_{k}" for k in (1, 5, 10)),
         *(f"correspondence_recall_at_{pixels}px" for pixels in (5, 10, 20, 25, 50)),
     }
+
+
+def test_values_are_brought_inside_the_range() -> None:
+    for name, values in (
+        ("accuracy", {-0.1: 0.0, 0.0: 0.0, 0.4: 0.4, 1.0: 1.0, 1.1: 1.0}),
+        ("nll", {-0.1: 0.0, 9.0: 9.0}),
+        ("relative_drop", {-9.0: -9.0, 1.1: 1.0}),
+    ):
+        assert {value: METRICS[name].inside(value) for value in values} == values

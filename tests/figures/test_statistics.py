@@ -41,6 +41,12 @@ def test_wilson_matches_newcombes_table() -> None:
         assert (round(ends.low, 4), round(ends.high, 4)) == (low, high)
 
 
+@pytest.mark.parametrize("trials", [1, 2, 3, 7, 10, 13, 25, 20, 1000])
+def test_none_and_all_have_exact_ends(trials: int) -> None:
+    assert intervals.wilson(0, trials).low == 0.0
+    assert intervals.wilson(trials, trials).high == 1.0
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     trials=st.integers(1, 3000),
@@ -166,6 +172,10 @@ def test_three_ways_to_the_same_replicates(block: int, monkeypatch: pytest.Monke
     )
     np.testing.assert_allclose(fast.replicates, slow.replicates, rtol=0, atol=1e-12)
     np.testing.assert_allclose(fast.replicates, heavy.replicates, rtol=0, atol=1e-12)
+    plain = resampling.bootstrap(lambda x: x.mean(), values, replicates=3)
+    assert (
+        plain.acceleration is resampling.bootstrap_mean(values, replicates=3).acceleration is None
+    )
     assert fast.acceleration is not None
     assert slow.acceleration == pytest.approx(fast.acceleration, rel=0.2)
     assert slow.acceleration == pytest.approx(heavy.acceleration, rel=1e-6)
@@ -345,7 +355,7 @@ def test_bca_stays_finite_where_its_formula_does_not() -> None:
 
 
 def test_acceleration_of_strata_and_of_constant_samples() -> None:
-    values, strata = rng(3).exponential(size=61), np.append(np.arange(60) % 3, 3)
+    values, strata = rng(3).exponential(size=61), np.append(np.arange(60) % 3, -1)
 
     def run(statistic: Callable[..., object], x: np.ndarray) -> float:
         result = resampling.bootstrap(statistic, x, strata=strata, replicates=2, method="bca")
@@ -355,8 +365,10 @@ def test_acceleration_of_strata_and_of_constant_samples() -> None:
     def mean(x: np.ndarray) -> float:
         return float(x.mean())
 
-    # By hand: third and second moments of the strata's deviations, the last of one sample.
-    centred = np.concatenate([values[strata == c] - values[strata == c].mean() for c in range(4)])
+    # By hand: third and second moments of the strata's deviations, the first of one sample.
+    centred = np.concatenate(
+        [values[strata == c] - values[strata == c].mean() for c in range(-1, 3)]
+    )
     want = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
     assert run(np.mean, values) == pytest.approx(want)
     assert run(mean, values) == pytest.approx(want, rel=0.2)

@@ -325,6 +325,11 @@ def test_a_rule_knows_its_row_and_where_it_inherits_from() -> None:
     assert rules[5].where_of("max_decrease") == "t.toml:25"
 
 
+def test_a_band_may_be_a_single_value() -> None:
+    (rule,) = parse_thresholds(RULE + "min = 0.5\nmax = 0.5\n").rules
+    assert rule.bounds == {"min": 0.5, "max": 0.5}
+
+
 def test_a_severity_can_be_inherited_and_opened() -> None:
     text = RULE + "severity = [1, 3]\nbounds = [\n{}\n]\n"
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gating_helpers import FILE, HEAD, block, measure
+from gating_helpers import FILE, HEAD, block, condition, measure
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating import editing, toml
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.reading import load_thresholds
 from pytest_cliprobust.gating.recording import record
@@ -588,6 +590,7 @@ def blotted(line: str) -> str:
     """Return a line without what recording may change: numbers of bounds, its own comments."""
     line = re.sub(r"\b(min|max) = [^,}\s]+", r"\1", line)
     line = re.sub(r"  # measured .*", "", line)
+    line = re.sub(r"\}\s*,", "}", line)
     # The bracket of a list may have got a line of its own.
     return line.rstrip().removesuffix("]").rstrip().removesuffix(",")
 
@@ -654,3 +657,81 @@ def test_record_round_trip(
     again = record(path, run, margin=margin)
     assert {change.action for change in again} == {"unchanged"}
     assert path.read_bytes().decode() == after
+
+
+def test_a_shared_rule_gets_the_loosest_of_their_bounds(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    values = {"v1": 0.9, "v2": 0.7, "v3": 0.8}
+    run = [measure("accuracy", value, model=name) for name, value in values.items()]
+    changes = record(path, run, generic=("model",))
+    assert [(c.bound, c.new, c.key) for c in changes] == [("min", 0.66, run[1].key)]
+    assert "# measured 0.7 [0.68, 0.72], n = 1000\n" in path.read_text()
+
+
+def test_the_noise_of_a_figure_is_left_to_it(tmp_path: Path) -> None:
+    """A figure without an interval must not be in doubt on another machine."""
+    path = tmp_path / "t.toml"
+    run = [measure(half=0.0), measure(half=0.0, dataset="other")]
+    record(path, run, noise={run[0].key: 0.003, "another": 0.1})
+    assert [rule.bounds for rule in load_thresholds(path).rules] == [{"max": 0.153}, {"max": 0.15}]
+
+
+def test_a_figure_outside_of_its_own_interval_passes(tmp_path: Path) -> None:
+    """The percentile interval of a biased statistic may leave out its estimate."""
+    for metric, low, high in (("ece", 0.05, 0.1), ("accuracy", 0.2, 0.3)):
+        path = tmp_path / f"{metric}.toml"
+        figure = Figure(metric, 0.15, low, high, 100).measured_on(condition())
+        measurement = Measurement("s", "m", figure)
+        record(path, [measurement], margin=0.0)
+        file = load_thresholds(path)
+        assert judge(measurement, file.lookup(measurement), file.policy).status == "pass"
+
+
+def test_bounds_are_recorded_at_the_level_of_the_verdicts(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    text = HEAD + "[policy]\nfamily_wise_error_rate = 0.05\n"
+    path.write_text(text)
+    record(path, [measure()], margin=0.0, comparisons=50)
+    file = load_thresholds(path)
+    assert judge(measure(), file.rules[0], file.policy, comparisons=50).status == "pass"
+    assert "n = 1000, at 99.8975%\n" in path.read_text()
+    path.write_text(text)
+    record(path, [measure()], margin=0.0)
+    file = load_thresholds(path)
+    assert judge(measure(), file.rules[0], file.policy, comparisons=50).status == "inconclusive"
+
+
+@pytest.mark.parametrize("margin", [-0.1, math.nan, math.inf])
+def test_a_margin_is_a_size(tmp_path: Path, margin: float) -> None:
+    with pytest.raises(ClipRobustError, match="the margin of a record must be 0 or more"):
+        record(tmp_path / "t.toml", [measure()], margin=margin)
+
+
+@pytest.mark.parametrize("name", ["metric", "sute", "threshold"])
+def test_only_fields_can_be_left_open(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ClipRobustError, match=f"a recorded rule cannot leave '{name}' open"):
+        record(tmp_path / "t.toml", [measure()], generic=("model", name))
+
+
+def test_a_severity_can_be_left_open(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    record(path, [fog(1, 0.1), fog(5, 0.5), fog(3, 0.3)], generic=("severity",))
+    (rule,) = load_thresholds(path).rules
+    assert (rule.severities, rule.bounds) == ((), {"max": 0.54})
+    changes = record(path, [fog(5, 0.6)], generic=("severity",))
+    assert [change.action for change in changes] == ["updated"]
+
+
+def test_a_mistake_of_the_editor_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not meant to change is compared, not trusted."""
+    path = tmp_path / "t.toml"
+    path.write_text(rows())
+    monkeypatch.setattr(editing, "comment_on", lambda measured: "\nschema = 7 #")
+    with pytest.raises((RuntimeError, toml.TOMLDecodeError)):
+        record(path, [measure(perturbation="frost")])
+    monkeypatch.setattr(editing, "comment_on", lambda measured: "# \n[defaults.more]\nx = 1\n")
+    with pytest.raises((RuntimeError, toml.TOMLDecodeError)):
+        record(path, [measure("nll")])
+    assert path.read_text() == rows()

@@ -203,3 +203,10 @@ def test_a_mapping_of_metrics_rules_out_impossible_ties() -> None:
         .replace("max =", "min = 0\nmax ="),
         known_metrics={"cood": ["auroc_mcm"]},
     )
+
+
+def test_a_mapping_of_metrics_shows_ties_of_one_metric_of_several() -> None:
+    rule = '[[threshold]]\nmetric = "ece"\nmax = 1\n{}\n'
+    text = HEAD + rule.format('dataset = "clean"') + rule.format('model = "reference"')
+    known = {"calibration": ["nll", "ece"], "ood": ["auroc_mcm"]}
+    assert "equally specific" in complaint(text, known_metrics=known)

@@ -21,6 +21,19 @@ from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.search.envelope import at_strength
 
 NAMES = [*registry.names("common"), *registry.names("depth")]
+#: What the tight loop takes where a test is expensive: one or two of each module.
+QUICK = {
+    "gaussian_noise",
+    "defocus_blur",
+    "glass_blur",
+    "fog",
+    "pixelate",
+    "near_focus",
+    "flash",
+    "iso_noise",
+    "xy_motion_blur",
+    "view_roll",
+}
 #: Published severities without a common order: saturate takes colour away at 1 and 2 and adds it from 3
 #: on, glass blur has one round of copying at 2 and three at 3.
 #: A picture that moves may come to lie on its like: views are tested by how far they move.
@@ -124,7 +137,7 @@ def test_no_pictures_give_no_pictures(name: str) -> None:
     assert result.shape == (0, 3, 48, 48)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", mostly_slow(NAMES, QUICK))
 @settings(max_examples=5, deadline=None, derandomize=True, database=None)
 @given(height=SIZES, width=SIZES, severity=st.integers(1, 5), strength=st.floats(0.0, 1.0))
 @example(height=16, width=16, severity=5, strength=1.0)
@@ -224,7 +237,7 @@ def test_grey_stays_grey(name: str) -> None:
 
 
 @pytest.mark.parametrize("severity", mostly_slow((1, 5), {5}))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", mostly_slow(NAMES, QUICK))
 def test_never_leaves_the_device_and_needs_little_memory(name: str, severity: int) -> None:
     with FakeTensorMode():
         images = torch.empty(16, 3, 224, 224, device="cuda")

@@ -97,7 +97,13 @@ def test_bits_do_not_depend_on_the_place(name: str, threads: int) -> None:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", [*registry.names("common"), *registry.names("depth")])
+@pytest.mark.parametrize(
+    "name",
+    mostly_slow(
+        (*registry.names("common"), *registry.names("depth")),
+        {"defocus_blur", "fog", "pixelate", "near_focus", "flash", "iso_noise", "view_roll"},
+    ),
+)
 def test_bits_do_not_depend_on_who_goes_along(name: str) -> None:
     # At 224 pixels four samples go at once: here the same one as the first, the last, or on its own.
     generator = torch.Generator().manual_seed(2)

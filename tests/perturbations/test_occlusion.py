@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import SIZES, Watch, check_result
+from helpers import SIZES, Watch, check_result, mostly_slow
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -211,7 +211,7 @@ def test_gradients_reach_the_uncovered_pixels(name: str) -> None:
 
 
 @pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", mostly_slow(NAMES, {"patch_occlusion"}))
 def test_no_host_round_trip_on_a_fake_accelerator(name: str, masked: bool) -> None:
     with FakeTensorMode():
         data = {
@@ -223,7 +223,7 @@ def test_no_host_round_trip_on_a_fake_accelerator(name: str, masked: bool) -> No
         assert result.device.type == "cuda"
 
 
-@pytest.mark.parametrize("severity", [1, 5])
+@pytest.mark.parametrize("severity", mostly_slow((1, 5), {5}))
 @pytest.mark.parametrize("name", NAMES)
 def test_never_leaves_the_device_and_needs_little_memory(name: str, severity: int) -> None:
     with FakeTensorMode():

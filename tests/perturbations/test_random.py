@@ -137,7 +137,14 @@ def test_poisson_has_its_distribution(rate: float) -> None:
 
 @pytest.mark.parametrize(
     ("rate", "share"),
-    [(0.5, 2e-5), (1.0, 5e-5), (2.5, 3e-4), (4.0, 5e-4), (12.0, 4e-4), (60.0, 2e-4)],
+    [
+        pytest.param(0.5, 2e-5, marks=pytest.mark.slow),
+        pytest.param(1.0, 5e-5, marks=pytest.mark.slow),
+        (2.5, 3e-4),
+        pytest.param(4.0, 5e-4, marks=pytest.mark.slow),
+        pytest.param(12.0, 4e-4, marks=pytest.mark.slow),
+        (60.0, 2e-4),
+    ],
 )
 def test_poisson_is_the_quantile_of_the_uniform_draw(rate: float, share: float) -> None:
     seeds = torch.tensor([7, 8])

@@ -217,6 +217,7 @@ def photographs() -> Tensor:
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2) / 255
 
 
+@pytest.mark.slow
 def test_frost_looks_like_the_reference_s_photographs() -> None:
     count = 96
     pane = weather.frost(
@@ -236,6 +237,22 @@ def test_frost_looks_like_the_reference_s_photographs() -> None:
 # --------------------------------------------------------------------------------------------------
 # Spatter
 # --------------------------------------------------------------------------------------------------
+
+
+def test_published_parameters_of_spatter() -> None:
+    published = [
+        # mean, deviation, sigma, threshold, and strength of water or rim of mud
+        (0.65, 0.3, 4, 0.69, 0.6, 0),
+        (0.65, 0.3, 3, 0.68, 0.6, 0),
+        (0.65, 0.3, 2, 0.68, 0.5, 0),
+        (0.65, 0.3, 1, 0.65, 1.5, 1),
+        (0.67, 0.4, 1, 0.65, 1.5, 1),
+    ]
+    names = ("mean", "deviation", "sigma", "threshold")
+    for step, values in zip(registry.get("spatter").severities, published, strict=True):
+        mud = values[-1]
+        last = {"rim": values[4], "mud": mud} if mud else {"strength": values[4]}
+        assert dict(step) == dict(zip(names, values[:4], strict=True)) | last
 
 
 def blobs() -> Tensor:

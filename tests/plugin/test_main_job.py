@@ -10,124 +10,70 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
-import sklearn.metrics  # noqa: F401 - a session in this process must not import it first
-import tomlkit  # noqa: F401
 import torch
-from helpers import SUITES
+from helpers import SUITES, Sessions, one_line, report, write_pictures
 
+import pytest_cliprobust.engine.encoding
 import pytest_cliprobust.engine.evaluation
-import pytest_cliprobust.reporting.terminal
-import pytest_cliprobust.results.journal
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
-from pytest_cliprobust.perturbations import registry
-from pytest_cliprobust.properties import labels, ood  # noqa: F401
+from pytest_cliprobust.engine.view import Classifier
+from pytest_cliprobust.plugin.progress import duration
+from pytest_cliprobust.properties import labels
 from pytest_cliprobust.targets import reference
-
-registry.names()  # loads the families of perturbations, for the same reason
 
 #: A little of everything: seeded and depth-based perturbations, a figure over two data sets, a fit.
 SUITE = """
     import pytest
-    from pytest_cliprobust.properties import accuracy, calibration, ood
+    from pytest_cliprobust.properties import accuracy, ood
 
-    @pytest.mark.parametrize("name", ["clean", "fog_3d", "iso_noise"])
-    def test_accuracy(clip, check, name):
-        data = clip.dataset("clean")
-        correct = clip.correct(data) if name == "clean" else clip.correct(data, name, 3)
-        check(accuracy.accuracy_figure(correct, bootstrap=clip.resampling(data)), perturbation=name,
-              severity=None if name == "clean" else 3)
+    @pytest.mark.parametrize("changed", [(), ("fog_3d", 3), ("iso_noise", 3)])
+    def test_accuracy(clip, gate, changed):
+        gate(accuracy.accuracy_of(clip.on("clean", *changed)))
 
-    def test_ood(clip, check):
-        check(ood.detection_figures(ood.mcm(clip.cosines("clean")), ood.mcm(clip.cosines("near_ood")),
-                                    "mcm", bootstrap=clip.bootstrap), dataset="near_ood")
+    def test_ood(clip, gate, near_ood):
+        gate(ood.detection(clip.on("clean"), clip.on(near_ood), ["mcm"]))
 
-    def test_temperature(clip, check):
-        data = clip.dataset("calibration")
-        _, figure = calibration.temperature_figure(clip.logits(data), clip.labels(data), data.ids)
-        check(figure, dataset="calibration")
+    def test_temperature(clip, gate, calibration):
+        from pytest_cliprobust.properties.calibration import temperature_of
+        gate(temperature_of(clip.on(calibration)))
 """
 
 ONE = """
     from pytest_cliprobust.properties import accuracy
 
-    def test_mine(clip, check):
-        data = clip.dataset("clean")
-        check(accuracy.accuracy_figure(clip.correct(data)))
+    def test_mine(clip, gate):
+        gate(accuracy.accuracy_of(clip.on("clean")))
 """
 
 NO_BOUNDS = "schema = 1\n"
 ONE_BOUND = 'schema = 1\n[[threshold]]\nsuite = "mine"\nmetric = "accuracy"\nmin = 0.0\n'
 
 
-@pytest.fixture(scope="module")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A feature cache for the tests that do not ask what is in it."""
-    return tmp_path_factory.mktemp("features")
-
-
-@pytest.fixture
-def run(pytester: pytest.Pytester, shared_cache: Path):
-    """Run a suite with the reference model on 40 samples; ``process=True``: in a process of its own."""
-
-    def _run(*args: str, suite: str = SUITE, thresholds: str = NO_BOUNDS, process: bool = False):
-        if suite:
-            pytester.makepyfile(test_mine=suite)
-        (pytester.path / "thresholds.toml").write_text(thresholds)
-        given = " ".join(args)
-        options = [*args, "-p", "no:randomly"]
-        for name, value in {
-            "model": "reference",
-            "profile": "quick",
-            "limit": "40",
-            "cache-dir": str(shared_cache),
-        }.items():
-            if f"--clip-{name}" not in given:
-                options.append(f"--clip-{name}={value}")
-        start = pytester.runpytest_subprocess if process else pytester.runpytest_inprocess
-        return start(*options)
-
-    return _run
-
-
-def report(name: str = "report.json") -> dict[str, Any]:
-    return json.loads(Path(name).read_text())
-
-
-def one_line(result: pytest.RunResult, *words: str) -> str:
-    """Return the one line that tells a user's mistake; there is no traceback beside it."""
-    text = result.stdout.str() + result.stderr.str()
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "Traceback" not in text
-    assert "INTERNALERROR" not in text
-    lines = [line for line in text.splitlines() if line.startswith("ERROR: ")]
-    assert len(lines) == 1, text
-    assert all(word in lines[0] for word in words), lines[0]
-    return lines[0]
-
-
 # --- Figures repeat --------------------------------------------------------------------------------
 
 
 def test_figures_are_bit_identical_for_batch_sizes_orders_and_a_second_run(
-    run, pytester: pytest.Pytester, tmp_path: Path
+    run: Sessions, pytester: pytest.Pytester, tmp_path: Path
 ) -> None:
     for size in (1, 7, 64):
         run(
             f"--clip-batch-size={size}",
             f"--clip-cache-dir={tmp_path}/{size}",
             f"--clip-report=batch{size}.json",
+            suite=SUITE,
         ).assert_outcomes(passed=5)
-    run(
+    run.again(
         f"--clip-cache-dir={tmp_path}/1", "--clip-batch-size=7", "--clip-report=again.json"
     ).assert_outcomes(passed=5)
     pytester.makeconftest(
@@ -135,7 +81,7 @@ def test_figures_are_bit_identical_for_batch_sizes_orders_and_a_second_run(
         "    items.reverse()\n"
         "    print('REVERSED', items[0].name)\n"
     )
-    result = run(f"--clip-cache-dir={tmp_path}/reversed", "--clip-report=reversed.json", "-s")
+    result = run.again(f"--clip-cache-dir={tmp_path}/reversed", "--clip-report=reversed.json", "-s")
     result.stdout.fnmatch_lines(["*REVERSED test_temperature*"])
     names = ["batch1", "batch7", "batch64", "again", "reversed"]
     reports = {name: report(f"{name}.json") for name in names}
@@ -148,9 +94,14 @@ def test_figures_are_bit_identical_for_batch_sizes_orders_and_a_second_run(
     assert work["again"]["encoded"] == 0
 
 
-def test_two_workers_measure_the_same_and_compute_nothing_twice(run, tmp_path: Path) -> None:
-    run(f"--clip-cache-dir={tmp_path}/one", "--clip-report=one.json").assert_outcomes(passed=5)
-    result = run(f"--clip-cache-dir={tmp_path}/two", "--clip-report=two.json", "-n2", process=True)
+def test_two_workers_measure_the_same_and_compute_nothing_twice(
+    run: Sessions, tmp_path: Path
+) -> None:
+    one_by_one = (f"--clip-cache-dir={tmp_path}/one", "--clip-report=one.json")
+    run(*one_by_one, suite=SUITE).assert_outcomes(passed=5)
+    result = run.again(
+        f"--clip-cache-dir={tmp_path}/two", "--clip-report=two.json", "-n2", process=True
+    )
     result.assert_outcomes(passed=5)
     assert result.stdout.str().count("CLIP robustness") == 1
     one, two = report("one.json"), report("two.json")
@@ -164,21 +115,20 @@ def test_two_workers_measure_the_same_and_compute_nothing_twice(run, tmp_path: P
 INTERRUPTED = (
     ONE
     + """
-    def test_then(clip, check):
+    def test_then(clip, gate):
         import os, signal
-        data = clip.dataset("near_ood")
         how = os.environ.get("HOW")
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "interrupt":
             raise KeyboardInterrupt
-        check(accuracy.accuracy_figure(clip.correct(data)), dataset="near_ood")
+        gate(accuracy.accuracy_of(clip.on("near_ood")))
 """
 )
 
 
 def test_a_killed_run_leaves_its_figures_and_the_next_one_goes_on(
-    run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Sessions, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     options = (f"--clip-cache-dir={tmp_path}/c", "--clip-report=report.json")
     monkeypatch.setenv("HOW", "kill")
@@ -204,7 +154,7 @@ def test_a_killed_run_leaves_its_figures_and_the_next_one_goes_on(
 
 
 def test_ctrl_c_writes_the_report_so_far_and_prints_the_summary(
-    run, monkeypatch: pytest.MonkeyPatch
+    run: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOW", "interrupt")
     result = run("--clip-report=report.json", suite=INTERRUPTED, process=True)
@@ -228,14 +178,14 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def change_weights(folder: Path, change: Any) -> None:
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
     path = folder / "open_clip_model.safetensors"
     weights = safetensors.torch.load_file(path)
     change(weights)
     safetensors.torch.save_file(weights, path)
 
 
-def test_perturbed_weights_fail_the_shipped_accuracy_test(run, bundled: Path) -> None:
+def test_perturbed_weights_fail_the_shipped_accuracy_test(run: Sessions, bundled: Path) -> None:
     generator = torch.Generator().manual_seed(0)
 
     def add_noise(weights: dict[str, torch.Tensor]) -> None:
@@ -245,9 +195,10 @@ def test_perturbed_weights_fail_the_shipped_accuracy_test(run, bundled: Path) ->
 
     change_weights(bundled, add_noise)
     result = run(
-        f"{SUITES}/test_accuracy.py::test_clean", "--clip-limit=134", suite="",
-        thresholds=(SUITES.parent / "thresholds.toml").read_text(),
-    )  # fmt: skip
+        f"{SUITES}/test_accuracy.py::test_clean",
+        "--clip-limit=134",
+        thresholds=(SUITES.parent / "thresholds.toml").read_text(encoding="utf-8"),
+    )
     result.assert_outcomes(failed=1)
     text = result.stdout.str()
     assert "accuracy: accuracy of reference on clean breaks min" in text
@@ -258,14 +209,15 @@ def test_perturbed_weights_fail_the_shipped_accuracy_test(run, bundled: Path) ->
 
 
 def test_two_classes_with_swapped_texts_are_found_and_named(
-    run, monkeypatch: pytest.MonkeyPatch
+    run: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a perfect model: what a weak one confuses by itself is the next test's business."""
     data = EmbeddedDataset("clean", profile="quick")
     names = data.class_names
     features = torch.eye(len(names))
     evaluation = pytest_cliprobust.engine.evaluation.Evaluation
-    monkeypatch.setattr(evaluation, "head", features.double())
+    classifier = Classifier(features.double(), 100.0, None, "softmax")
+    monkeypatch.setattr(evaluation, "classifier", classifier)
     monkeypatch.setattr(
         pytest_cliprobust.engine.encoding.Encoder,
         "images",
@@ -274,11 +226,12 @@ def test_two_classes_with_swapped_texts_are_found_and_named(
     monkeypatch.setattr(evaluation, "noise", (0.0, 0.0))
     bound = 'schema = 1\n[[threshold]]\nsuite = "accuracy"\nmetric = "swapped_labels"\nmax = 0\n'
     arguments = (f"{SUITES}/test_accuracy.py::test_labels", "--clip-limit=536")
-    run(*arguments, suite="", thresholds=bound).assert_outcomes(passed=1)
+    run(*arguments, thresholds=bound).assert_outcomes(passed=1)
     order = list(range(len(names)))
     order[3], order[7] = 7, 3
-    monkeypatch.setattr(evaluation, "head", features[order].double())
-    result = run(*arguments, suite="", thresholds=bound)
+    swapped = Classifier(features[order].double(), 100.0, None, "softmax")
+    monkeypatch.setattr(evaluation, "classifier", swapped)
+    result = run(*arguments, thresholds=bound)
     result.assert_outcomes(failed=1)
     assert f"prefer each other's text: {names[3]!r} and {names[7]!r}" in result.stdout.str()
 
@@ -308,7 +261,7 @@ def test_swapped_labels_needs_significance_on_both_sides() -> None:
         ("logit_scale", ("logit_scale", "finite")),
     ],
 )
-def test_nan_is_one_line(run, bundled: Path, name: str, words: tuple[str, ...]) -> None:
+def test_nan_is_one_line(run: Sessions, bundled: Path, name: str, words: tuple[str, ...]) -> None:
     def spoil(weights: dict[str, torch.Tensor]) -> None:
         key = next(k for k in weights if k.startswith(name) and weights[k].is_floating_point())
         weights[key] = torch.full_like(weights[key], float("nan"))
@@ -317,7 +270,7 @@ def test_nan_is_one_line(run, bundled: Path, name: str, words: tuple[str, ...]) 
     one_line(run(suite=ONE), *words)
 
 
-def test_a_truncated_checkpoint_is_one_line(run, bundled: Path) -> None:
+def test_a_truncated_checkpoint_is_one_line(run: Sessions, bundled: Path) -> None:
     path = bundled / "open_clip_model.safetensors"
     path.write_bytes(path.read_bytes()[:100_000])
     one_line(run(suite=ONE), "open_clip_model.safetensors")
@@ -326,24 +279,21 @@ def test_a_truncated_checkpoint_is_one_line(run, bundled: Path) -> None:
 # --- Broken data -----------------------------------------------------------------------------------
 
 
-def test_an_empty_data_set_is_one_line(run, pytester: pytest.Pytester) -> None:
+def test_an_empty_data_set_is_one_line(run: Sessions, pytester: pytest.Pytester) -> None:
     pytester.mkdir("photos")
     one_line(run("--clip-data=photos", suite=ONE), "photos", "no class folders")
 
 
-def test_one_unreadable_image_is_one_line(run, pytester: pytest.Pytester) -> None:
-    from PIL import Image
-
-    folder = pytester.mkdir("photos")
-    for name in ("cat", "dog"):
-        (folder / name).mkdir()
-        Image.new("RGB", (80, 60), (200, 30, 90)).save(folder / name / "good.png")
-    good = (folder / "dog" / "good.png").read_bytes()
+def test_one_unreadable_image_is_one_line(run: Sessions, pytester: pytest.Pytester) -> None:
+    folder = write_pictures(pytester.path / "photos")
+    good = (folder / "dog" / "0.png").read_bytes()
     (folder / "dog" / "cut.png").write_bytes(good[: len(good) // 2])
     one_line(run("--clip-data=photos", suite=ONE), "dog/cut.png", "repair or remove")
 
 
-def test_a_cache_file_cut_short_is_named_and_the_figures_stay(run, tmp_path: Path) -> None:
+def test_a_cache_file_cut_short_is_named_and_the_figures_stay(
+    run: Sessions, tmp_path: Path
+) -> None:
     options = (f"--clip-cache-dir={tmp_path}/c", "--clip-report=report.json")
     run(*options, suite=ONE).assert_outcomes(passed=1)
     before = report()["measurements"]
@@ -360,12 +310,12 @@ def test_a_cache_file_cut_short_is_named_and_the_figures_stay(run, tmp_path: Pat
 SKIPPED = """
     import pytest
 
-    def test_mine(clip, check):
+    def test_mine(clip, gate):
         pytest.skip("no lens cap")
 """
 
 
-def test_a_bound_whose_test_was_skipped_fails_the_run(run) -> None:
+def test_a_bound_whose_test_was_skipped_fails_the_run(run: Sessions) -> None:
     result = run(suite=SKIPPED, thresholds=ONE_BOUND)
     result.assert_outcomes(skipped=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -381,11 +331,11 @@ def test_a_bound_whose_test_was_skipped_fails_the_run(run) -> None:
     warned.stdout.fnmatch_lines(["not measured*1 of the bounds*a warning, as the policy says"])
 
 
-def test_something_missing_is_not_run_and_its_bound_fails(run) -> None:
+def test_something_missing_is_not_run_and_its_bound_fails(run: Sessions) -> None:
     suite = """
         from pytest_cliprobust.errors import NotRun
 
-        def test_mine(clip, check):
+        def test_mine(clip, gate):
             raise NotRun("no encoder here; install one")
     """
     result = run("--clip-report=report.json", suite=suite, thresholds=ONE_BOUND)
@@ -396,12 +346,13 @@ def test_something_missing_is_not_run_and_its_bound_fails(run) -> None:
     assert run(suite=suite).ret == pytest.ExitCode.OK
 
 
-def test_a_figure_that_is_not_a_number_fails(run) -> None:
+def test_a_figure_that_is_not_a_number_fails(run: Sessions) -> None:
     suite = """
         from pytest_cliprobust.figures.figure import Figure
 
-        def test_mine(clip, check):
-            check(Figure("accuracy", float("nan"), 0.0, 1.0, 5))
+        def test_mine(clip, gate):
+            nothing = Figure("accuracy", float("nan"), 0.0, 1.0, 5)
+            gate(nothing.measured_on(clip.on("clean").condition))
     """
     result = run("--clip-report=report.json", suite=suite, thresholds=ONE_BOUND)
     result.assert_outcomes(failed=1)
@@ -409,7 +360,7 @@ def test_a_figure_that_is_not_a_number_fails(run) -> None:
     assert report()["measurements"][0]["figure"]["value"] == "nan"
 
 
-def test_bounds_of_other_suites_and_models_are_counted_not_listed(run) -> None:
+def test_bounds_of_other_suites_and_models_are_counted_not_listed(run: Sessions) -> None:
     more = ONE_BOUND + "".join(
         f'[[threshold]]\nsuite = "{suite}"\nmetric = "accuracy"\nmodel = "{model}"\nmin = 0.0\n'
         for suite, model in (("ood", "reference"), ("mine", "ViT-B-32"))
@@ -426,14 +377,9 @@ def test_bounds_of_other_suites_and_models_are_counted_not_listed(run) -> None:
 
 
 def test_bounds_of_the_benchmark_are_none_for_the_users_own_data(
-    run, pytester: pytest.Pytester
+    run: Sessions, pytester: pytest.Pytester
 ) -> None:
-    from PIL import Image
-
-    folder = pytester.mkdir("photos")
-    for name in ("cat", "dog"):
-        (folder / name).mkdir()
-        Image.new("RGB", (80, 60), (200, 30, 90)).save(folder / name / "good.png")
+    write_pictures(pytester.path / "photos")
     clean = ONE_BOUND + 'dataset = "clean"\n'
     options = ("--clip-data=photos", "--clip-report=report.json")
     result = run(*options, suite=ONE, thresholds=clean)
@@ -445,9 +391,9 @@ def test_bounds_of_the_benchmark_are_none_for_the_users_own_data(
     assert report()["measurements"][0]["verdict"]["status"] == "pass"
 
 
-def test_a_bound_whose_test_broke_off_is_told(run) -> None:
+def test_a_bound_whose_test_broke_off_is_told(run: Sessions) -> None:
     suite = """
-        def test_mine(clip, check):
+        def test_mine(clip, gate):
             raise RuntimeError("a bug in the suite")
     """
     result = run(suite=suite, thresholds=ONE_BOUND)
@@ -455,21 +401,18 @@ def test_a_bound_whose_test_broke_off_is_told(run) -> None:
     result.stdout.fnmatch_lines(["error: *min 0 * was not measured: a test broke off"])
 
 
-def test_a_run_that_gates_nothing_says_so(run) -> None:
+def test_a_run_that_gates_nothing_says_so(run: Sessions) -> None:
     warning = "warning: no bound is for any of these figures*--clip-record*"
     run(suite=ONE, thresholds="schema = 1\n").stdout.fnmatch_lines([warning])
     run(suite=ONE, thresholds=ONE_BOUND).stdout.no_fnmatch_line(warning)
 
 
-def test_a_report_is_a_baseline_for_paired_comparisons(run) -> None:
-    suite = ONE.replace(
-        "(clip.correct(data))", "(clip.correct(data), bootstrap=clip.resampling(data))"
-    )
-    run("--clip-report=before.json", suite=suite, thresholds=ONE_BOUND)
+def test_a_report_is_a_baseline_for_paired_comparisons(run: Sessions) -> None:
+    run("--clip-report=before.json", suite=ONE, thresholds=ONE_BOUND)
     bound = ONE_BOUND.replace("min = 0.0", "max_decrease = 0.001").replace(
         "schema = 1", 'schema = 1\n[policy]\nbaseline = "before.json"'
     )
-    result = run("--clip-report=report.json", suite=suite, thresholds=bound)
+    result = run("--clip-report=report.json", suite=ONE, thresholds=bound)
     result.assert_outcomes(passed=1)
     (record,) = report()["measurements"]
     # The same model in pairs: every replicate of the difference is zero, which unpaired runs never are.
@@ -478,7 +421,7 @@ def test_a_report_is_a_baseline_for_paired_comparisons(run) -> None:
 
 
 def test_no_verdict_rests_on_less_than_the_numerical_noise(
-    run, monkeypatch: pytest.MonkeyPatch
+    run: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("--clip-report=report.json", suite=ONE, thresholds=ONE_BOUND).assert_outcomes(passed=1)
     share, nats = report()["models"]["reference"]["noise"]
@@ -499,7 +442,9 @@ def test_no_verdict_rests_on_less_than_the_numerical_noise(
 # --- Options ---------------------------------------------------------------------------------------
 
 
-def test_every_option_is_an_ini_key_too(pytester: pytest.Pytester, tmp_path: Path) -> None:
+def test_every_option_is_an_ini_key_too(
+    loaded: None, pytester: pytest.Pytester, tmp_path: Path
+) -> None:
     pytester.makepyfile(test_mine=ONE)
     (pytester.path / "bounds.toml").write_text(NO_BOUNDS)
     pytester.makeini(
@@ -530,13 +475,16 @@ def test_every_option_is_an_ini_key_too(pytester: pytest.Pytester, tmp_path: Pat
     assert report()["config"]["limit"] == 9
 
 
-def test_two_models_and_two_reports(run, tmp_path: Path) -> None:
+def test_two_models_and_two_reports(run: Sessions, tmp_path: Path) -> None:
     copy = tmp_path / "mine"
     shutil.copytree(reference.data_folder() / "reference", copy)
     result = run(
-        "--clip-model=reference", f"--clip-model={copy}", "--clip-report=report.json",
-        "--clip-report=report.md", suite=ONE,
-    )  # fmt: skip
+        "--clip-model=reference",
+        f"--clip-model={copy}",
+        "--clip-report=report.json",
+        "--clip-report=report.md",
+        suite=ONE,
+    )
     result.assert_outcomes(passed=2)
     found = report()
     assert list(found["models"]) == ["reference", str(copy)]
@@ -547,7 +495,7 @@ def test_two_models_and_two_reports(run, tmp_path: Path) -> None:
     assert str(copy) in Path("report.md").read_text()
 
 
-def test_listing_tests_leaves_the_last_report_alone(run) -> None:
+def test_listing_tests_leaves_the_last_report_alone(run: Sessions) -> None:
     run("--clip-report=report.json", suite=ONE).assert_outcomes(passed=1)
     before = Path("report.json").read_bytes()
     run("--clip-report=report.json", "--collect-only", suite=ONE)
@@ -555,19 +503,20 @@ def test_listing_tests_leaves_the_last_report_alone(run) -> None:
     assert not Path("report.json.unfinished").exists()
 
 
-def test_a_report_of_unknown_kind_is_told_before_anything_runs(run) -> None:
+def test_a_report_of_unknown_kind_is_told_before_anything_runs(run: Sessions) -> None:
     one_line(run("--clip-report=report.xls", suite=ONE), "report.xls", ".json or .md")
 
 
-def test_markers_and_names_select(run) -> None:
+def test_markers_and_names_select(run: Sessions) -> None:
     def selected(*args: str) -> list[str]:
-        result = run(str(SUITES), "--collect-only", "-q", *args, suite="")
+        result = run(str(SUITES), "--collect-only", "-q", *args)
         return [line.partition("/")[2] for line in result.outlines if "::" in line]
 
     corruption = selected("-m", "corruption")
     assert {name.partition("::")[0] for name in corruption} == {
-        "test_corruption_2d.py", "test_corruption_3d.py",
-    }  # fmt: skip
+        "test_corruption_2d.py",
+        "test_corruption_3d.py",
+    }
     assert selected("-m", "corruption_3d") == [n for n in corruption if "_3d.py" in n]
     assert all("near_ood" in name for name in selected("-k", "near_ood and mcm"))
 
@@ -581,29 +530,23 @@ def test_markers_and_names_select(run) -> None:
     ],
 )
 def test_the_shipped_suites_are_found_from_anywhere(
-    pytester: pytest.Pytester, shared_cache: Path, arguments: tuple[str, ...]
+    run: Sessions, arguments: tuple[str, ...]
 ) -> None:
-    result = pytester.runpytest_inprocess(
-        *arguments, "--collect-only", "-q", "--clip-model=reference",
-        f"--clip-cache-dir={shared_cache}",
-    )  # fmt: skip
+    result = run(*arguments, "--collect-only", "-q", thresholds=None)
     assert result.ret == pytest.ExitCode.OK
     tests = [line.rpartition("::")[2] for line in result.outlines if "::" in line]
-    assert "test_detection[reference-near_ood-mcm]" in tests
+    assert "test_near_ood[reference-near_ood-mcm]" in tests
     assert ("test_clean[reference]" in tests) != arguments[-1].endswith("test_ood")
 
 
-def test_the_rerun_command_works(run, pytester: pytest.Pytester, shared_cache: Path) -> None:
-    import shlex
-
+def test_the_rerun_command_works(run: Sessions) -> None:
     result = run(suite=ONE, thresholds=ONE_BOUND.replace("0.0", "0.999"))
     # Under CI=true pytest's short summary repeats the message.
     line = next(x for x in result.outlines if "run again" in x)
     command = shlex.split(line.partition("run again")[2])
     assert command[0] == "pytest"
     assert not any(Path(word).is_dir() for word in command)
-    again = pytester.runpytest_inprocess(*command[1:])
-    again.assert_outcomes(failed=1)
+    run.plain(*command[1:]).assert_outcomes(failed=1)
 
 
 def test_progress_is_drawn_on_a_terminal_only_and_what_was_there_comes_back(
@@ -614,9 +557,9 @@ def test_progress_is_drawn_on_a_terminal_only_and_what_was_there_comes_back(
 
     pytester.makepyfile(test_mine=ONE)
     command = [
-        sys.executable, "-m", "pytest", "--clip-model=reference", "--clip-limit=60",
-        "--clip-profile=quick", "--clip-batch-size=4", f"--clip-cache-dir={tmp_path}/c",
-    ]  # fmt: skip
+        *(sys.executable, "-m", "pytest", "--clip-model=reference", "--clip-limit=60"),
+        *("--clip-profile=quick", "--clip-batch-size=4", f"--clip-cache-dir={tmp_path}/c"),
+    ]
     ours, theirs = pty.openpty()
     process = subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs)
     os.close(theirs)
@@ -633,6 +576,4 @@ def test_progress_is_drawn_on_a_terminal_only_and_what_was_there_comes_back(
 
 
 def test_durations_are_short() -> None:
-    from pytest_cliprobust.plugin import duration
-
     assert [duration(x) for x in (0.2, 99, 185, 7500)] == ["1 s", "99 s", "3:05 min", "2:05 h"]

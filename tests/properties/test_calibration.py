@@ -11,6 +11,7 @@ from helpers import drawn_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
+from scipy.optimize import OptimizeResult
 from sklearn.metrics import log_loss
 
 from pytest_cliprobust.engine.head import probabilities
@@ -394,9 +395,16 @@ def test_the_temperature_says_what_it_did() -> None:
         "nll_after": fitted.nll_after,
         "at_limit": False,
     }
-    # Where 1 is the optimum, a search that stops beside it does not make things worse.
-    again = cal.fit_temperature(logits * 2 / fitted.value, labels)
-    assert again.nll_after <= again.nll_before
+
+
+def test_a_search_that_ends_worse_than_it_began_leaves_the_logits_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logits, labels = _case(40, 3, 6)
+    stopped = OptimizeResult(x=0.5, fun=9.0)
+    monkeypatch.setattr(cal, "minimize_scalar", lambda *_, **__: stopped)
+    fitted = cal.fit_temperature(logits, labels)
+    assert (fitted.value, fitted.nll_after) == (1.0, fitted.nll_before)
 
 
 def test_a_parabola_finds_the_minimum_between_grid_points() -> None:

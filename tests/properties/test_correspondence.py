@@ -33,6 +33,10 @@ def test_features_at_patch_centres_are_the_patches_and_between_them_bilinear() -
     between = co.sample_features(view, [[10.0, 4.0]], (48, 60))[0]
     mean = (view[:, 0, 0] + view[:, 0, 1]) / 2
     np.testing.assert_allclose(between, mean / np.linalg.norm(mean), atol=1e-12)
+    # Beyond the outermost centres, and beyond the image: the border's features.
+    corners = co.sample_features(view, [[200.0, -90.0], [-90.0, 200.0]], (48, 60))
+    for got, patch in zip(corners, (view[:, 0, 5], view[:, 5, 0]), strict=True):
+        np.testing.assert_allclose(got, patch / np.linalg.norm(patch), atol=1e-12)
     import torch
 
     points = np.random.default_rng(1).uniform(0, 48, size=(20, 2))

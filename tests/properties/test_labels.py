@@ -54,6 +54,9 @@ def test_both_classes_must_prefer_the_others_text() -> None:
         again, _ = case(8.0)
         again[truth == right, right] = 30.0
         assert labels.swapped_labels_figure(again, truth, NAMES).value == 0.0
+        # However small the margin by which one of them prefers its own.
+        again[truth == right, right] = again[truth == right, 1 - right] + 1e-3
+        assert labels.swapped_labels_figure(again, truth, NAMES, level=0.5).value == 0.0
 
 
 def test_three_images_without_spread_are_enough_and_two_are_not() -> None:

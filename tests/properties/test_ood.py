@@ -373,6 +373,9 @@ def test_perfect_separation_does_not_claim_certainty() -> None:
     assert figures["fpr95"].value == 0.0
     # Wilson's over the OOD samples.
     assert figures["fpr95"].high == wilson(0, 10).high
+    # AUPR is no share of samples: it has no such interval.
+    for name in ("aupr_in", "aupr_out"):
+        assert figures[name].method.startswith("stratified bootstrap")
 
 
 def test_constant_scores_are_chance() -> None:

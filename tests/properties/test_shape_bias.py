@@ -32,7 +32,9 @@ def test_names_give_shape_and_texture(name: str, want: tuple[str, str]) -> None:
     assert sb.parse_cue_conflict_name(name) == want
 
 
-@pytest.mark.parametrize("name", ["cat.png", "cat-elephant.png", "1-2.png", "cat1-.png", ""])
+@pytest.mark.parametrize(
+    "name", ["cat.png", "cat-elephant.png", "1-2.png", "cat1-.png", "cat1-dog2.v2.png", ""]
+)
 def test_other_names_are_refused_by_name(name: str) -> None:
     with pytest.raises(ClipRobustError, match="shape and texture"):
         sb.parse_cue_conflict_name(name)

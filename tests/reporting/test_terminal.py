@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from pytest_cliprobust.figures.condition import Condition, Step
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.reporting import terminal
+from pytest_cliprobust.results.record import Record
 
 
 def record(
@@ -18,30 +21,36 @@ def record(
     status: str = "pass",
     dataset: str = "clean",
     bound: str = "min 0.2",
-) -> dict[str, Any]:
-    return {
-        "suite": suite,
-        "metric": metric,
-        "dataset": dataset,
-        "perturbation": perturbation,
-        "severity": severity,
-        "model": "reference",
-        "figure": {
-            "value": value,
-            "low": value - 0.05,
-            "high": value + 0.05,
-            "n": 1072,
-            "unit": "",
-        },
-        "verdict": {
-            "status": status,
-            "outcome": "fail" if status == "fail" else "pass",
-            "bound": "" if status == "unbounded" else bound,
-        },
+) -> Record:
+    step = Step(perturbation, severity)
+    condition = Condition(dataset, () if perturbation == "clean" else (step,))
+    figure = Figure(metric, value, value - 0.05, value + 0.05, 1072)
+    kind, _, limit = bound.partition(" ")
+    bounded = status != "unbounded"
+    verdict = {
+        "status": status,
+        "outcome": "fail" if status == "fail" else "pass",
+        "key": "",
+        "kind": kind if bounded else None,
+        "limit": float(limit) if bounded else None,
+        "bound": bound if bounded else "",
+        "where": "",
+        "because": "",
+        "explanation": "",
+        "value": value,
+        "low": value,
+        "high": value,
+        "confidence": 0.95,
+        "n": 1072,
+        "missed_by": None,
+        "samples_needed": None,
+        "rule_id": "",
     }
+    measurement = Measurement(suite, "reference", figure.measured_on(condition))
+    return Record(measurement, Verdict.from_dict(verdict), "test_mine.py::test_mine")
 
 
-def lines(records: list[dict[str, Any]], width: int = 80, **options: bool) -> list[str]:
+def lines(records: list[Record], width: int = 80, **options: bool) -> list[str]:
     return [text.plain for text in terminal.table(records, width, **options)]
 
 

@@ -39,6 +39,7 @@ def test_a_broken_maximum_is_taken_from_the_verdict() -> None:
     assert broken_maximum(verdict(bound="", kind="", limit=None)) is None
 
 
+@pytest.mark.slow
 def test_the_samples_that_broke_come_first_and_captions_say_what_they_are_taken_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +101,7 @@ def test_every_kind_of_data_has_its_words_for_the_command(tmp_path: Path) -> Non
     assert image_argument(clip, mine, 1) == "IMAGE"
 
 
+@pytest.mark.slow
 def test_the_command_draws_what_was_measured_on_a_users_own_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,6 +126,7 @@ def test_the_first_crossing_is_interpolated_and_the_first_counts() -> None:
     assert first_crossing(strengths, np.array([0.3, 0.1, 0.2, 0.2]), 0.2) == 0.0
 
 
+@pytest.mark.slow
 def test_the_frontier_of_a_model_and_what_its_failure_shows(tmp_path: Path) -> None:
     clip = Evaluation(RunConfig(("reference",), cache_dir=tmp_path), "reference")
     clean = clip.on("clean", limit=24)
@@ -188,6 +189,7 @@ def recovering(told: Callable[[], None]) -> Perturbation:
     return Perturbation("blink", blink, "mine", envelope={"amount": (0.0, 1.0)})
 
 
+@pytest.mark.slow
 def test_warnings_of_a_users_perturbation_get_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,7 @@ def verdict(status: str, kind: str, limit: float) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_the_worst_drop_of_a_model_is_confirmed_on_other_samples_and_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +262,7 @@ def test_the_worst_drop_of_a_model_is_confirmed_on_other_samples_and_explained(
         worst_case_drop(clip, under, "contrast")
 
 
+@pytest.mark.slow
 def test_warnings_of_a_users_perturbation_get_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ ImageNet-3DCC.
 
 ``depth`` is (B, 1, H, W), along the optical axis. Only its ratios matter: metres and depth up to scale
 give the same pictures. Inverse depth (the disparity that MiDaS, DPT or Depth Anything predict) goes
-through :func:`pytest_cliprobust.datasets.depth.depth_from_disparity` first. What :mod:`.maps` says
+through :func:`pytest_cliprobust.datasets.depth.base.depth_from_disparity` first. What :mod:`.maps` says
 holds for all: no depth (zero, negative, infinite, NaN) counts as the farthest depth of the image, and
 depth ends at 64 times the nearest. Every image is its own: the reference takes fog's airlight and other
 means over a batch.

@@ -1,0 +1,1 @@
+"""Depth for data sets that come without: from files, or from an estimator. See :mod:`.base`."""

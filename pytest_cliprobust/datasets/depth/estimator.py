@@ -1,0 +1,210 @@
+"""Depth from a monocular estimator of transformers."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pytest_cliprobust.cache import FeatureCache
+from pytest_cliprobust.datasets.base import Dataset
+from pytest_cliprobust.datasets.depth.base import VERSION, Kind, Maps, normalise
+from pytest_cliprobust.datasets.subset import whole_of
+from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.targets.digest import canonical, model_digest
+from pytest_cliprobust.targets.hub import hub_folder
+
+CHUNK = 16
+"""Images per forward pass of an estimator, always: figures must not depend on the batch size."""
+
+
+#: What transformers' depth models give, by model_type.
+ESTIMATORS: dict[str, Kind] = {
+    "dpt": "inverse",
+    "depth_anything": "inverse",
+    "zoedepth": "metric",
+    "glpn": "metric",
+    "depth_pro": "metric",
+}
+
+
+HUB_REMEDY = "give a local folder of the estimator, or of depth maps, as --clip-depth PATH"
+
+
+class DepthEstimator:
+    """A depth-estimation model of transformers, as a :class:`DepthSource`.
+
+    It is shown the image as the model under test is (resized and cropped, before the model's own
+    normalisation), so that its maps need no framing. Maps are kept on disk in float32, 200 kB an image of
+    224 pixels, in files of :data:`CHUNK` samples, by the digest of weights and processor, the data's digest
+    and :data:`VERSION`; a forward pass always has :data:`CHUNK` images, so that a map is the same to the
+    last bit whatever the batch size.
+
+    Args:
+        name: a folder, or ``owner/repository`` on the model hub.
+        device: where it runs.
+        cache: where maps are kept; None for the platform's folder.
+
+    Raises:
+        ClipRobustError: transformers is missing; no such model; not a model that is known to give depth;
+            weights missing or damaged.
+    """
+
+    def __init__(
+        self, name: str, device: torch.device | str = "cpu", cache: FeatureCache | None = None
+    ) -> None:
+        self.name = name
+        self.device = torch.device(device)
+        self._cache = cache or FeatureCache()
+        try:
+            import transformers
+        except ImportError:
+            raise ClipRobustError(
+                f"depth estimator {name!r} needs transformers; install it with "
+                "`pip install pytest-cliprobust[transformers]`"
+            ) from None
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            folder = hub_folder(name, f"depth estimator {name!r}", HUB_REMEDY)
+        self.kind = self._kind(folder)
+        self._model, self._processor = self._load(transformers, folder)
+        self.digest = model_digest(
+            self._model.state_dict(),
+            {"class": type(self._model).__name__, "kind": self.kind, "version": VERSION},
+            canonical(self._processor.to_dict()),
+            canonical(self._model.config.to_diff_dict()),
+        )
+        self._recent: dict[tuple[str, int], Tensor] = {}
+
+    def _kind(self, folder: Path) -> Kind:
+        path = folder / "config.json"
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            model_type = config["model_type"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ClipRobustError(
+                f"depth estimator {self.name!r}: {str(path)!r} cannot be used ({brief(error)})"
+            ) from None
+        if model_type not in ESTIMATORS:
+            raise ClipRobustError(
+                f"depth estimator {self.name!r} is a model of type {model_type!r}; known to give depth are "
+                f"{', '.join(ESTIMATORS)}"
+            )
+        if config.get("depth_estimation_type") == "metric":
+            return "metric"
+        return ESTIMATORS[model_type]
+
+    def _load(self, transformers: Any, folder: Path) -> tuple[Any, Any]:
+        try:
+            processor = transformers.AutoImageProcessor.from_pretrained(
+                folder, local_files_only=True
+            )
+            model, found = transformers.AutoModelForDepthEstimation.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True
+            )
+        except Exception as error:  # safetensors, torch, OSError, KeyError: whatever a file causes
+            raise ClipRobustError(
+                f"depth estimator {self.name!r} cannot be loaded from {str(folder)!r} ({brief(error)}); "
+                "copy or download it again"
+            ) from None
+        if found["missing_keys"]:
+            first = sorted(found["missing_keys"])[0]
+            raise ClipRobustError(
+                f"depth estimator {self.name!r}: {len(found['missing_keys'])} tensors are missing in "
+                f"{str(folder)!r} (first: {first}); copy or download it again"
+            )
+        return model.float().eval().requires_grad_(False).to(self.device), processor
+
+    def key(self, dataset: Dataset) -> str:
+        """Return the estimator's digest; see :class:`DepthSource`. The data's own is in the key already."""
+        return self.digest
+
+    def depth(self, dataset: Dataset, ids: Sequence[str]) -> Tensor:
+        """Return depth (B, 1, H, W), estimated or from the cache.
+
+        Raises:
+            ClipRobustError: an unreadable image, or an estimate that is not finite.
+        """
+        whole = whole_of(dataset)
+        rows = _rows(whole)
+        maps = [self._chunk(whole, rows[i] // CHUNK)[rows[i] % CHUNK] for i in ids]
+        return torch.stack(maps)
+
+    def _chunk(self, dataset: Dataset, number: int) -> Tensor:
+        recent = (dataset.digest, number)
+        if recent not in self._recent:
+            key = {
+                "kind": "depth",
+                "estimator": self.digest,
+                "data": dataset.digest,
+                "chunk": [number, CHUNK],
+                "device": self.device.type,
+                "torch": torch.__version__,
+            }
+            values = self._cache.get_or_compute(key, lambda: self._estimate(dataset, number))
+            while len(self._recent) >= 8:
+                self._recent.pop(next(iter(self._recent)))
+            self._recent[recent] = torch.from_numpy(values)
+        return self._recent[recent]
+
+    def _estimate(self, dataset: Dataset, number: int) -> Maps:
+        rows = range(number * CHUNK, min((number + 1) * CHUNK, len(dataset)))
+        images = dataset.load(rows).images
+        height, width = images.shape[-2:]
+        padded = torch.cat([images, images[-1:].expand(CHUNK - len(images), -1, -1, -1)])
+        arrays = list(padded.permute(0, 2, 3, 1).contiguous().numpy())
+        try:
+            with torch.inference_mode():
+                inputs = self._processor(images=arrays, return_tensors="pt").to(self.device)
+                outputs = self._model(**inputs)
+                values = self._at_size(outputs, height, width)[: len(images), None].float()
+                depth = normalise(values, self.kind).cpu()
+        except torch.OutOfMemoryError:
+            raise ClipRobustError(
+                f"depth estimator {self.name!r}: out of memory on {self.device} with {CHUNK} images; take a "
+                "smaller estimator, or precomputed depth maps"
+            ) from None
+        bad = ~values.isfinite().flatten(1).all(1)
+        if bad.any():
+            culprit = dataset.ids[rows[int(bad.nonzero()[0])]]
+            raise ClipRobustError(
+                f"depth estimator {self.name!r} gives NaN or infinite depth for {culprit!r}; check its "
+                "weights"
+            )
+        result: Maps = depth.numpy()
+        return result
+
+    def _at_size(self, outputs: Any, height: int, width: int) -> Tensor:
+        """Return estimates (B, H, W) in the image's frame (without what a processor padded)."""
+        process = getattr(self._processor, "post_process_depth_estimation", None)
+        if process is not None:
+            sizes = [(height, width)] * CHUNK
+            known = inspect.signature(process).parameters
+            more = {"source_sizes": sizes} if "source_sizes" in known else {}
+            maps = process(outputs, target_sizes=sizes, **more)
+            return torch.stack([one["predicted_depth"].reshape(height, width) for one in maps])
+        if self._model.config.model_type in ("zoedepth", "depth_pro"):
+            raise ClipRobustError(
+                f"depth estimator {self.name!r} needs a newer transformers; upgrade it"
+            )
+        return torch.nn.functional.interpolate(
+            outputs.predicted_depth[:, None], (height, width), mode="bicubic", align_corners=False
+        )[:, 0]
+
+
+_ROWS: dict[str, dict[str, int]] = {}
+
+
+def _rows(dataset: Dataset) -> dict[str, int]:
+    """Return the row of each id."""
+    found = _ROWS.get(dataset.digest)
+    if found is None:
+        found = {name: row for row, name in enumerate(dataset.ids)}
+        _ROWS.clear()
+        _ROWS[dataset.digest] = found
+    return found

@@ -1,0 +1,38 @@
+"""The options of a run. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The options of a run, as the command line and the ini file gave them.
+
+    Attributes:
+        models: names as given to ``--clip-model``.
+        pretrained: tag or path for every model, or None for each model's default.
+        activation: ``gelu`` or ``quickgelu`` for checkpoints that do not say.
+        data: ``embedded`` or the path of the user's own ImageFolder, which replaces ``clean``.
+        device, precision: as for :func:`~pytest_cliprobust.targets.loading.load_target`.
+        batch_size: images loaded and perturbed at a time; None: 32.
+        limit: at most so many samples of each data set, or None.
+        cache_dir: folder of the feature cache, or None for the platform's.
+        profile: ``quick``, ``standard`` or ``full``.
+        seed: of perturbations and bootstrap.
+        depth: estimator or folder of depth maps for data without depth of its own, or None.
+    """
+
+    models: tuple[str, ...]
+    pretrained: str | None = None
+    activation: str | None = None
+    data: str = "embedded"
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    limit: int | None = None
+    cache_dir: Path | None = None
+    profile: str = "standard"
+    seed: int = 0
+    depth: str | None = None

@@ -1,0 +1,131 @@
+"""What a session with a model does until a test needs it. Imports nothing heavy.
+
+A project that has ``clip_model`` in its ini file pays nothing for its plain unit tests: neither the model
+nor torch is loaded before a collected test evaluates one.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_cliprobust.datasets.roles import Provider, provider_of
+from pytest_cliprobust.errors import NotRun
+from pytest_cliprobust.plugin.fixtures import needs_model, parametrized
+from pytest_cliprobust.plugin.notices import say_nothing_evaluated
+from pytest_cliprobust.plugin.options import reports_of, run_config
+from pytest_cliprobust.plugin.state import UNDER_TEST
+from pytest_cliprobust.plugin.suites import add_markers, shipped, suite_of
+
+if TYPE_CHECKING:
+    from pytest_cliprobust.plugin.hooks import Evaluator
+
+
+class Waiting:
+    """The plugin object of a session with a model, until the :class:`.hooks.Evaluator` takes over.
+
+    Raises:
+        pytest.UsageError: a mistake in an option.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._run_config = run_config(config)
+        reports_of(config)
+        self._collected = 0
+        self._suites = set(shipped())
+
+    def _evaluator(self) -> Evaluator:
+        """Load what evaluates models, and hand the session over to it."""
+        from pytest_cliprobust.plugin.hooks import Evaluator
+
+        evaluator = Evaluator(self._config)
+        self._config.pluginmanager.unregister(self)
+        self._config.pluginmanager.register(evaluator, "cliprobust-evaluator")
+        return evaluator
+
+    # --- Collection --------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Find mistakes before any worker of pytest-xdist starts, if this run asks for a model."""
+        distributes = self._config.pluginmanager.hasplugin("dsession")
+        if distributes and self._config.getoption("--clip-model"):
+            self._evaluator().start([])
+
+    @cached_property
+    def _provider(self) -> Provider:
+        return provider_of(self._run_config.data)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Parametrize tests over the models, and over the data sets of the roles that they ask for."""
+        for name in parametrized(metafunc):
+            if name == UNDER_TEST:
+                metafunc.parametrize(name, self._run_config.models, scope="session")
+                continue
+            try:
+                sets: list[Any] = list(self._provider.require(name))
+            except NotRun as error:
+                sets = [pytest.param("none", marks=pytest.mark.skip(reason=str(error)))]
+            metafunc.parametrize(name, sets, scope="session")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Mark the tests that evaluate a model with their suite."""
+        # Also those that -k or -m leave out later: the threshold file may have bounds for them.
+        self._suites.update(suite_of(item) for item in mark_suites(self._config, items))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Load models and thresholds where a test needs them; a mistake ends the session in one line."""
+        self._collected = len(session.items)
+        needs = [item for item in session.items if needs_model(item)]
+        if needs and not self._config.option.collectonly:
+            evaluator = self._evaluator()
+            evaluator.session.known_suites = tuple(sorted(self._suites))
+            evaluator.session.collected, evaluator.session.needed = self._collected, True
+            evaluator.start(session.items)
+
+    # --- Workers of pytest-xdist, where only the ini file names the model ---------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take up the first report of a worker whose test evaluates a model."""
+        if hasattr(report, "clip_suite"):
+            evaluator = self._evaluator()
+            evaluator.session.open_journal()
+            evaluator.pytest_runtest_logreport(report)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: Any) -> None:
+        """Take over what a worker that evaluated a model has to say."""
+        told = getattr(node, "workeroutput", {}).get("cliprobust")
+        if told:
+            self._collected = max(self._collected, int(told["collected"]))
+        if told and (told["models"] or told["mistakes"]):
+            self._evaluator().session.listen(told)
+
+    # --- The end -----------------------------------------------------------------------------------
+
+    def pytest_sessionfinish(self) -> None:
+        """Tell the controller of pytest-xdist that nothing was evaluated here."""
+        if hasattr(self._config, "workerinput"):
+            told = {"models": [], "mistakes": [], "notes": [], "collected": self._collected}
+            self._config.workeroutput["cliprobust"] = told  # type: ignore[attr-defined]
+
+    def pytest_terminal_summary(
+        self, terminalreporter: Any, exitstatus: int, config: pytest.Config
+    ) -> None:
+        """Say that nothing was evaluated."""
+        say_nothing_evaluated(terminalreporter, config, self._collected, exitstatus)
+
+
+def mark_suites(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
+    """Mark the tests that evaluate a model with their suite, and return them."""
+    needs = [item for item in items if needs_model(item)]
+    add_markers(config, {suite_of(item) for item in needs})
+    for item in needs:
+        item.add_marker(suite_of(item))
+    return needs

@@ -1,0 +1,201 @@
+"""Conditions and views: what was asked for is what is measured, and what the figures say of themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import write_pictures
+
+from pytest_cliprobust.datasets.roles import ROLES, provider_of
+from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.engine.evaluation import Evaluation, steps_of
+from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.figures.condition import Condition, Step, together
+from pytest_cliprobust.figures.samples import Samples, shared
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.properties import accuracy, corruption
+
+CHAIN: list[str | tuple[str, int | None]] = ["kornia:RandomGrayscale", ("fog_3d", 3)]
+
+
+@pytest.fixture(scope="module")
+def clip(shared_cache: Path) -> Evaluation:
+    """The reference model on a few samples."""
+    options = RunConfig(("reference",), limit=24, profile="quick", cache_dir=shared_cache)
+    return Evaluation(options, "reference")
+
+
+def key(samples: Samples) -> str:
+    return Measurement("mine", "reference", accuracy.accuracy_of(samples)).key
+
+
+def test_a_view_is_the_samples_that_properties_take(clip: Evaluation) -> None:
+    view = clip.on("clean", "fog_3d", 3)
+    assert isinstance(view, Samples)
+    assert len(view) == len(view.ids) == len(view.labels) == len(view.features) == 24
+    assert view.cosines.shape == view.logits.shape == (24, len(view.class_names))
+    assert np.array_equal(view.correct, view.logits.argmax(axis=1) == view.labels)
+    assert repr(view) == "<view of clean, fog_3d at severity 3: 24 samples>"
+    assert clip.on("clean", "fog_3d", 3) is view
+    assert key(view) == "mine/accuracy/clean/fog_3d@3/reference"
+
+
+def test_a_chain_differs_from_its_parts_and_says_both_in_its_key(clip: Evaluation) -> None:
+    both = clip.on("clean", CHAIN)
+    assert key(both) == "mine/accuracy/clean/kornia:RandomGrayscale+fog_3d@3/reference"
+    assert both.condition.severity is None
+    grey, fog = clip.on("clean", "kornia:RandomGrayscale"), clip.on("clean", "fog_3d", 3)
+    turned = clip.on("clean", [*reversed(CHAIN)])
+    for other in (grey, fog, clip.on("clean")):
+        assert not torch.allclose(both.features, other.features, atol=1e-3)
+    assert key(turned) == "mine/accuracy/clean/fog_3d@3+kornia:RandomGrayscale/reference"
+    assert not torch.equal(turned.features, both.features)
+    # A chain of one is that one, and a step at severity 0 changes nothing.
+    assert torch.equal(clip.on("clean", [("fog_3d", 3)]).features, fog.features)
+    assert torch.equal(clip.on("clean", [("contrast", 0), ("fog_3d", 3)]).features, fog.features)
+
+
+def test_explicit_parameters_are_no_severity(clip: Evaluation) -> None:
+    view = clip.on("clean", "gaussian_noise", deviation=0.1)
+    assert key(view) == "mine/accuracy/clean/gaussian_noise(deviation=0.1)/reference"
+    assert view.condition.severity is None
+    third = clip.on("clean", "gaussian_noise", 3)
+    assert key(third) == "mine/accuracy/clean/gaussian_noise@3/reference"
+    assert not torch.equal(view.features, third.features)
+    over = clip.on("clean", "gaussian_noise", 3, deviation=0.1)
+    assert key(over) == "mine/accuracy/clean/gaussian_noise(deviation=0.1)@3/reference"
+    assert torch.equal(over.features, view.features)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((3,), "a name or a list of steps, not 3"),
+        (([("fog_3d",)],), r"a pair such as \('fog_3d', 3\), not \('fog_3d',\)"),
+        (([("fog_3d", "3")],), "a pair such as"),
+        (([3],), "a pair such as"),
+        ((CHAIN, 3), "have severities of their own"),
+        ((CHAIN, None, {"deviation": 0.1}), "have severities of their own"),
+        (("clean", 3), "need a perturbation"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_one_line(
+    arguments: tuple[Any, ...],
+    words: str,
+) -> None:
+    with pytest.raises(ClipRobustError, match=words) as caught:
+        steps_of(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_smaller_limit_counts_and_only_what_was_asked_for_is_in_the_condition(
+    clip: Evaluation,
+) -> None:
+    assert len(clip.on("clean", limit=8)) == 8
+    assert clip.on("clean", limit=8).condition.limit == 8
+    assert len(clip.on("clean", limit=1000)) == 24
+    assert clip.on("clean").condition.limit is None
+
+
+def test_parts_of_a_view_carry_the_parts_name(clip: Evaluation) -> None:
+    view = clip.on("clean", "contrast", 3)
+    styles = view.values("style")
+    assert len(styles) > 1
+    parts = [view.where("style", style) for style in styles]
+    assert sum(map(len, parts)) == len(view)
+    for style, part in zip(styles, parts, strict=True):
+        rows = [row for row, own in enumerate(view.groups["style"]) if own == style]
+        assert part.ids == tuple(view.ids[row] for row in rows)
+        assert np.array_equal(part.labels, view.labels[rows])
+        assert np.array_equal(part.correct, view.correct[rows])
+        assert part.units == tuple(view.units[row] for row in rows)
+        assert key(part) == f"mine/accuracy/clean:{style}/contrast@3/reference"
+        assert part.bootstrap.samples != view.bootstrap.samples
+    with pytest.raises(ClipRobustError, match=f"has no style 'notto'.*There are .*{styles[0]}"):
+        view.where("style", "notto")
+    with pytest.raises(ClipRobustError, match=r"has no column 'colour'.*There are .*style"):
+        view.where("colour", "red")
+    assert view.values("colour") == ()
+
+
+def test_units_are_the_drawings(shared_cache: Path) -> None:
+    clip = Evaluation(RunConfig(("reference",), cache_dir=shared_cache), "reference")
+    view = clip.on("clean")
+    assert (len(view.ids), len(set(view.ids)), len(set(view.units))) == (1072, 1072, 268)
+    for unit in list(dict.fromkeys(view.units))[:3]:
+        labels = {label for label, own in zip(view.labels, view.units, strict=True) if own == unit}
+        assert len(labels) == 1
+
+
+def test_figures_over_several_views_say_over_which(clip: Evaluation) -> None:
+    views = [
+        clip.on("clean", name, severity) for name in ("contrast", "fog_3d") for severity in (1, 3)
+    ]
+    figures = corruption.corruption_of(clip.on("clean"), views, name="all_mine")
+    for figure in figures.values():
+        assert figure.condition is not None
+        assert figure.condition.perturbation == "all_mine"
+        assert figure.condition.over == tuple(view.condition for view in views)
+        told = figure.as_dict()["condition"]
+        assert told["label"] == "all_mine"
+        assert [
+            (inner["steps"][0]["perturbation"], inner["steps"][0]["severity"])
+            for inner in told["over"]
+        ] == [("contrast", 1), ("contrast", 3), ("fog_3d", 1), ("fog_3d", 3)]
+        assert Condition.from_dict(told) == figure.condition
+    with pytest.raises(ClipRobustError, match=r"over 2 perturbations \(contrast, fog_3d\).*name="):
+        corruption.corruption_of(clip.on("clean"), views)
+    # One perturbation has a name already.
+    alone = corruption.corruption_of(clip.on("clean"), views[:2])
+    assert {f.condition.perturbation for f in alone.values() if f.condition} == {"contrast"}
+
+
+def test_conditions_together_are_on_one_data_set() -> None:
+    with pytest.raises(ClipRobustError, match="clean and clipart: measure each apart"):
+        together([Condition("clean"), Condition("clipart")], "all")
+    with pytest.raises(ClipRobustError, match="at least one"):
+        together([])
+
+
+def test_views_without_a_sample_in_common_cannot_be_paired(clip: Evaluation) -> None:
+    with pytest.raises(ClipRobustError, match="clean and near_ood have no sample in common"):
+        shared(clip.on("clean"), clip.on("near_ood"))
+    few = shared(clip.on("clean"), clip.on("clean", "contrast", 3, limit=8))
+    assert len(few.ids) == 8
+    assert few.bootstrap.samples == clip.on("clean", limit=8).bootstrap.samples
+
+
+def test_an_image_folder_is_clean_and_nothing_else(tmp_path: Path, shared_cache: Path) -> None:
+    photos = write_pictures(tmp_path / "photos", each=2)
+    options = RunConfig(("reference",), data=str(photos), cache_dir=shared_cache)
+    clip = Evaluation(options, "reference")
+    assert len(clip.on("clean")) == 4
+    # Without drawings each sample is a unit of its own.
+    assert clip.on("clean").units == clip.on("clean").ids
+    for role in set(ROLES) - {"clean"}:
+        with pytest.raises(NotRun, match=f"^needs {role} .*gives clean only") as caught:
+            clip.on(role)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(NotRun, match=r"^needs calibration"):
+        _ = clip.temperature
+
+
+def test_a_role_that_several_data_sets_play_needs_its_fixture() -> None:
+    provider = provider_of("embedded")
+    assert all(provider.of(role) for role in ROLES)
+    assert len(provider.of("factors")) > 1
+    with pytest.raises(ClipRobustError, match="take the fixture 'factors'"):
+        provider.one("factors")
+
+
+def test_steps_have_one_spelling() -> None:
+    assert str(Step("fog_3d", 3)) == "fog_3d@3"
+    assert str(Step("rotation", None, (("degrees", 12.5),))) == "rotation(degrees=12.5)"
+    assert str(Condition("clean", (Step("fog_3d", 3),))) == "clean, fog_3d at severity 3"
+    assert str(Condition("clean")) == "clean"
+    # The order in which parameters are written makes no other condition.
+    assert steps_of("x", parameters={"a": 1, "b": 2}) == steps_of("x", parameters={"b": 2, "a": 1})

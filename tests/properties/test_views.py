@@ -1,0 +1,192 @@
+"""Functions on samples under a condition: the functions on arrays, of the right rows, filed rightly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.condition import Condition, Step
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.resampling import samples_digest
+from pytest_cliprobust.figures.samples import SampleArrays
+from pytest_cliprobust.perturbations.typographic import distractors
+from pytest_cliprobust.properties import accuracy, calibration, corruption, labels, ood, shape_bias
+from pytest_cliprobust.properties.typographic import attack_success
+
+IDS = tuple(f"image{i}" for i in range(30))
+
+
+def view(
+    seed: int, perturbation: str = "", severity: int | None = None, *, dataset: str = "clean"
+) -> SampleArrays:
+    """Thirty samples of four classes."""
+    rng = np.random.default_rng(seed)
+    truth = np.arange(30) % 4
+    logits = rng.normal(size=(30, 4)) + 1.5 * np.eye(4)[truth]
+    steps = (Step(perturbation, severity),) if perturbation else ()
+    condition = Condition(dataset, steps)
+    return SampleArrays(condition, IDS, truth, logits, cosines=np.tanh(logits / 9), seed=7)
+
+
+def part(samples: SampleArrays, rows: list[int]) -> SampleArrays:
+    return replace(
+        samples,
+        ids=tuple(samples.ids[row] for row in rows),
+        units=(),
+        labels=samples.labels[rows],
+        logits=samples.logits[rows],
+        cosines=samples.cosines[rows],
+    )
+
+
+def same(figure: Figure, want: Figure, condition: Condition) -> None:
+    """Check a figure to the last replicate, and where it is filed."""
+    assert figure.condition == condition
+    assert figure == want.measured_on(condition)
+    assert figure.replicates == want.replicates
+    assert figure.details == want.details
+
+
+def test_figures_of_one_view() -> None:
+    one = view(0, "fog", 3)
+    boot = Bootstrap(seed=7, samples=samples_digest(IDS))
+    want = accuracy.accuracy_figure(one.correct, bootstrap=boot)
+    same(accuracy.accuracy_of(one), want, one.condition)
+    want = calibration.temperature_figure(one.logits, one.labels, IDS, bootstrap=boot)[1]
+    same(calibration.temperature_of(one), want, one.condition)
+    names = ["0", "1", "2", "3"]
+    want = labels.swapped_labels_figure(one.logits, one.labels, names, level=0.5)
+    same(labels.swapped_labels(one, level=0.5), want, one.condition)
+    assert labels.swapped_labels(one).details["level"] == labels.LEVEL
+
+
+def test_calibration_of_a_view_refuses_what_the_temperature_was_fitted_on() -> None:
+    one = replace(view(0), probability="sigmoid")
+    plain = calibration.calibration_of(one, bins=5)
+    want = calibration.calibration_figures(
+        one.logits, one.labels, probability="sigmoid", bins=5, bootstrap=one.bootstrap
+    )
+    assert list(plain) == list(want)
+    for name, figure in plain.items():
+        same(figure, want[name], one.condition)
+    fitted = calibration.fit_temperature(one.logits, one.labels, ["image3"])
+    with pytest.raises(ClipRobustError, match="image3"):
+        calibration.calibration_of(one, fitted)
+    scaled = calibration.calibration_of(part(one, [0, 1, 2]), fitted)
+    assert scaled["nll_scaled"].n == 3
+
+
+def test_drops_are_over_the_samples_that_both_views_have() -> None:
+    clean, fog = view(0), view(1, "fog", 3)
+    want = accuracy.accuracy_drop_figure(clean.correct, fog.correct, bootstrap=clean.bootstrap)
+    same(accuracy.accuracy_drop(clean, fog), want, fog.condition)
+    # In another order, and with some missing on either side.
+    first, second = part(clean, [4, 3, 2, 1]), part(fog, [5, 1, 3, 4])
+    rows = [4, 3, 1]
+    boot = Bootstrap(seed=7, samples=samples_digest([IDS[row] for row in rows]))
+    want = accuracy.accuracy_drop_figure(clean.correct[rows], fog.correct[rows], bootstrap=boot)
+    same(accuracy.accuracy_drop(first, second), want, fog.condition)
+    with pytest.raises(ClipRobustError, match="no sample in common"):
+        accuracy.accuracy_drop(part(clean, [0]), part(fog, [1]))
+
+
+def test_grids_are_sorted_by_severity_and_complete() -> None:
+    clean = view(0)
+    views = [view(s, name, s % 10) for name, s in (("a", 13), ("a", 11), ("b", 21), ("b", 23))]
+    grid = np.stack(
+        [
+            np.stack([views[1].correct, views[0].correct]),
+            np.stack([views[2].correct, views[3].correct]),
+        ]
+    )
+    want = corruption.corruption_figures(
+        clean.correct, grid, ["a", "b"], [1, 3], bootstrap=clean.bootstrap
+    )
+    got = corruption.corruption_of(clean, views, name="mine")
+    for name, figure in got.items():
+        assert figure.condition is not None
+        assert (figure.condition.perturbation, figure.condition.severity) == ("mine", None)
+        assert figure.condition.over == tuple(v.condition for v in views)
+        same(figure, want[name], figure.condition)
+    assert list(got) == list(want)
+    alone = corruption.corruption_of(clean, views[:2])["mean_corruption_accuracy"]
+    assert alone.condition is not None
+    assert alone.condition.perturbation == "a"
+    with pytest.raises(ClipRobustError, match="once at each severity; b@3"):
+        corruption.corruption_of(clean, views[:3], name="mine")
+    with pytest.raises(ClipRobustError, match="some stand there twice"):
+        corruption.corruption_of(clean, [*views, views[0]], name="mine")
+    with pytest.raises(ClipRobustError, match="needs severities"):
+        corruption.corruption_of(clean, [view(1, "fog")])
+    with pytest.raises(ClipRobustError, match="needs a name"):
+        corruption.corruption_of(clean, views)
+
+
+def test_detection_is_over_both_data_sets() -> None:
+    inside, outside = view(0), view(1, dataset="far")
+    boot = Bootstrap(seed=7, samples=samples_digest([*IDS, "", *IDS]))
+    got = ood.detection(inside, outside)
+    condition = replace(outside.condition, over=(inside.condition, outside.condition))
+    scores = {
+        "mcm": (ood.mcm(inside.cosines), ood.mcm(outside.cosines)),
+        "msp": (ood.msp(inside.logits), ood.msp(outside.logits)),
+        "max_logit": (ood.max_logit(inside.logits), ood.max_logit(outside.logits)),
+        "energy": (ood.energy(inside.logits), ood.energy(outside.logits)),
+    }
+    assert len(got) == 4 * len(scores)
+    for name, (first, second) in scores.items():
+        for metric, want in ood.detection_figures(first, second, name, bootstrap=boot).items():
+            same(got[metric], want, condition)
+    assert len(ood.detection(inside, outside, ["energy"])) == 4
+    with pytest.raises(ClipRobustError, match=r"unknown OOD score 'enrgy'.*energy"):
+        ood.detection(inside, outside, ["energy", "enrgy"])
+
+
+def test_shape_bias_finds_its_classes_by_name() -> None:
+    one = view(0, dataset="cues")
+    names = ("bird", "cat", "dog", "owl")
+    shapes = tuple(["dog", "owl", "cat"][i % 3] for i in range(30))
+    textures = tuple(["owl", "cat", "dog"][i % 3] for i in range(30))
+    groups = {"shape_label": shapes, "texture_label": textures}
+    cues = replace(one, class_names=names, groups=groups)
+    order = ["cat", "dog", "owl"]
+    want = shape_bias.shape_bias_figures(
+        one.logits[:, 1:].argmax(axis=1),
+        [order.index(name) for name in shapes],
+        [order.index(name) for name in textures],
+        order,
+        bootstrap=one.bootstrap,
+    )
+    for name, figure in shape_bias.shape_bias_of(cues).items():
+        same(figure, want[name], one.condition)
+    with pytest.raises(ClipRobustError, match="'owl' is no class of the label set"):
+        shape_bias.shape_bias_of(replace(cues, class_names=("bird", "cat", "dog", "hen")))
+    for column in groups:
+        other = {name: values for name, values in groups.items() if name != column}
+        with pytest.raises(ClipRobustError, match=f"'cues' has no column '{column}'"):
+            shape_bias.shape_bias_of(replace(cues, groups=other))
+
+
+def test_imagenets_entry_level_classes_stand_for_its_thousand() -> None:
+    names = tuple(f"n{i}" for i in range(1000))
+    assert shape_bias._members("knife", names) == [499]
+    assert shape_bias._members("n7", names) == [7]
+    for name, classes in (("knife", names[:999]), ("spoon", names)):
+        with pytest.raises(ClipRobustError, match=f"'{name}' is no class"):
+            shape_bias._members(name, classes)
+
+
+def test_an_attack_succeeds_where_the_written_class_is_chosen() -> None:
+    clean, written = view(0), view(1, "typographic", 3)
+    words = np.array(distractors(IDS, list(written.labels), ["0", "1", "2", "3"], 7))
+    rows = list(range(29, 4, -1))
+    figure = attack_success(clean, part(written, rows))
+    assert figure.value == np.mean(written.logits.argmax(axis=1)[rows] == words[rows])
+    without = np.mean(clean.logits.argmax(axis=1)[rows] == words[rows])
+    assert figure.details["without_writing"] == without
+    assert (figure.n, figure.condition) == (25, written.condition)
+    assert figure.details["resampling"].startswith(samples_digest([IDS[row] for row in rows]))
