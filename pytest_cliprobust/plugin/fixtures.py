@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_cliprobust.engine.evaluation import Evaluation
     from pytest_cliprobust.plugin.gate import Gate
 
+
 @pytest.fixture(scope="session")
 def clip_under_test() -> str:
     """Name of the model under test; parametrized over all ``--clip-model``."""
