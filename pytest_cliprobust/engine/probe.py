@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pytest_cliprobust.engine.texts import TOKENIZER
 from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.targets.base import Target
 
@@ -73,9 +74,14 @@ def check_target(target: Target, images: Tensor, precision: str) -> int:
                 f"{len(images)} different pictures, so no figure means anything; check its weights, "
                 "and that it uses its input"
             )
-        probe.check(
+        together = probe.check(
             "encode_text", "text", len(TEXTS), lambda rows: target.encode_text(list(TEXTS[rows]))
         )
+        if _constant(together):
+            raise ClipRobustError(
+                f"model {target.info.name!r}: encode_text gives the same features for different texts "
+                f"({TEXTS[0]!r}, {TEXTS[1]!r}, …); {TOKENIZER}"
+            )
     return probe.pictures
 
 

@@ -23,7 +23,12 @@ EQUAL = 1e-5
 """Unit features no further apart are the same. Measured on equal texts in one batch: 0 in fp32, fp16 and
 bf16; different short texts lie 0.1 and more apart."""
 
-_PLAIN = ("a photo of a cat.", "two red cars")
+TOKENIZER = (
+    "check that the tokenizer files belong to the model, and that eos_token_id in its configuration is "
+    "the tokenizer's"
+)
+
+_PLAIN = ("a photo of a cat.", "a photo of two red cars")
 _NAMED = 3
 _LONGEST = 48
 
@@ -81,12 +86,8 @@ def equal_rows(features: Floats) -> list[Ints]:
 def _cause(prompts: Sequence[str], everything: bool, encode: Encode) -> str:
     """Return the likely cause, and the remedy."""
     if everything and _same(_PLAIN, encode):
-        return (
-            "so has any other text: check that the tokenizer files belong to the model, and that "
-            "eos_token_id in its configuration is the tokenizer's"
-        )
-    shared = _shared(prompts)
-    if shared and not _same([prompt[shared:].strip() for prompt in prompts], encode):
+        return f"so has any other text: {TOKENIZER}"
+    if _same((prompts[0], f"{prompts[0]} and some more words"), encode):
         return (
             "they differ only after the last token that it reads (77 with most CLIP models); give "
             "shorter names, or put first what differs"
@@ -116,7 +117,8 @@ def _letters(text: str) -> str:
 def _named(labels: Sequence[str]) -> str:
     shown = [repr(_short(label, labels)) for label in labels[:_NAMED]]
     more = len(labels) - len(shown)
-    return " and ".join([", ".join(shown), f"{more} more"] if more else shown)
+    *first, last = [*shown, f"{more} more"] if more else shown
+    return f"{', '.join(first)} and {last}"
 
 
 def _short(label: str, labels: Sequence[str]) -> str:
