@@ -41,7 +41,8 @@ NOISE_CEILING = {"fp32": 0.02, "fp16": 0.05, "bf16": 0.15}
 
 Rounding moves a cosine by at most some machine epsilons, hence a logit at scale 100 by about 1e-5 (fp32),
 0.05 (fp16) and 0.4 (bf16), and a probability by at most a quarter of that: 0, 0.013 and 0.1. A single answer
-of the 64 that flips between two classes of equal rank is another 0.016.
+of the 64 that flips between two classes of equal rank is another 0.016. Measured with the bundled model on a
+CPU: 6.5e-7 in fp32, 0 in bf16; an encoder in training mode had 0.5.
 """
 
 

@@ -121,11 +121,11 @@ class _Probe:
         everything = slice(0, count)
         together = run(everything)
         again = _apart(together, run(everything))
-        if not again <= self.again:
+        if again > self.again:
             raise self._unsteady(f"{method} gives the same {what} other features each time", again)
         alone = torch.cat([run(slice(row, row + 1)) for row in range(count)])
         apart = _apart(together, alone)
-        if not apart <= self.alone:
+        if apart > self.alone:
             told = f"{method} gives a {what} other features alone than in a batch of {count}"
             raise self._unsteady(told, apart)
         return together
@@ -141,14 +141,21 @@ class _Probe:
                 f"{'s' if count > 1 else ''} ({brief(error)}){_in_training(self.target)}"
             ) from error
         self.pictures += count if method == "encode_image" else 0
-        return checked_rows(self.target, method, features, count).float().cpu()
+        rows = checked_rows(self.target, method, features, count).float().cpu()
+        if not bool(torch.isfinite(rows).all()):
+            raise ClipRobustError(
+                f"model {self.target.info.name!r}: {method} gives NaN or infinite features on a {what}; "
+                "check the weights, or try --clip-precision fp32"
+            )
+        return rows
 
     def _unsteady(self, told: str, apart: float) -> ClipRobustError:
         remedy = _in_training(self.target) or (
             "; call eval() on its modules after loading, and keep rows independent of each other"
         )
-        how = "NaN" if apart != apart else f"{apart:.2g} apart"
-        return ClipRobustError(f"model {self.target.info.name!r}: {told} ({how}){remedy}")
+        return ClipRobustError(
+            f"model {self.target.info.name!r}: {told} ({apart:.2g} apart){remedy}"
+        )
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
