@@ -28,6 +28,9 @@ from pytest_cliprobust.results.journal import Journal
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import ModelSummary, NotMeasured, Run
 
+SHOWN = 1e-4
+"""Numerical noise of a share or probability that the summary mentions: more than last digits."""
+
 
 class Session:
     """The state of a run.
@@ -84,6 +87,9 @@ class Session:
             self.evaluation(self.config.models[0]).dataset("clean")
         self.thresholds.register_perturbations()
         _ = self.baseline
+        if not self._reports_for_workers:
+            for model in self.config.models:
+                self.evaluation(model).check()
 
     def open_journal(self) -> None:
         """Start to write down what is measured, where a report was asked for."""
@@ -207,6 +213,7 @@ class Session:
             precision=encoder.precision,
             encoded=encoder.forwarded,
             cached=encoder.cached,
+            probed=encoder.probed,
             noise=self._noise.get(name),
         )
 
@@ -218,6 +225,9 @@ class Session:
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the summary must know beside the figures."""
         own = [note for e in self._evaluations.values() for note in e.encoder.notes]
+        own += [
+            _noise_note(name, *noise) for name, noise in self._noise.items() if noise[0] > SHOWN
+        ]
         theirs = [str(note) for told in self._told for note in told["notes"]]
         return tuple(dict.fromkeys([*own, *theirs]))
 
@@ -310,11 +320,19 @@ class Session:
             self.journal.close([record.key for record in run.records])
 
 
+def _noise_note(name: str, share: float, nats: float) -> str:
+    return (
+        f"numerical noise of {name}: {share:.2g} of a share or probability, {nats:.2g} nats (the size "
+        "of a forward pass changes as much); intervals are widened by it before they are judged"
+    )
+
+
 def _joined(mine: ModelSummary, theirs: ModelSummary) -> ModelSummary:
     """Return a model's summary with the work of another process added."""
     return replace(
         mine,
         encoded=mine.encoded + theirs.encoded,
         cached=mine.cached + theirs.cached,
+        probed=mine.probed + theirs.probed,
         noise=theirs.noise or mine.noise,
     )

@@ -83,11 +83,12 @@ def test_a_models_summary_survives_too() -> None:
         3,
         4,
         (0.1, 0.2),
+        5,
     )
     assert ModelSummary.from_dict(json.loads(json.dumps(summary.as_dict()))) == summary
     silent = replace(summary, noise=None)
     assert ModelSummary.from_dict(silent.as_dict()) == silent
-    assert summary.as_dict()["images"] == {"encoded": 3, "cached": 4}
+    assert summary.as_dict()["images"] == {"encoded": 3, "cached": 4, "probed": 5}
 
 
 def test_the_json_report_is_plain_and_versioned(tmp_path: Path) -> None:
