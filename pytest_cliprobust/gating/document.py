@@ -33,7 +33,7 @@ def shown(value: Any) -> str:
 
 def has_controls(text: str) -> bool:
     """Whether a text holds characters that steer a terminal, or turn the direction of writing."""
-    return printable(text) != text
+    return printable(text) != text.replace("\t", "\\t")
 
 
 def printable(text: str) -> str:

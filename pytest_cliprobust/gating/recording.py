@@ -241,11 +241,14 @@ class _Recording:
         return why_useless(metric, side, bound)
 
     def leave_out_the_useless(self) -> None:
-        """Leave out the sides that would gate nothing for any of a rule's measurements."""
+        """Leave out the sides that would gate nothing for any of a rule's measurements.
+
+        A rule that exists stays as it is then: one side of a band alone could pass the other.
+        """
         for rule_id, entry in list(self.pending.items()):
             for side in entry.useless:
                 entry.bounds.pop(side, None)
-            if not entry.bounds:
+            if not entry.bounds or (entry.rule is not None and entry.useless):
                 del self.pending[rule_id]
 
     def _skip(self, key: str, reason: str, where: str = "") -> None:

@@ -110,8 +110,9 @@ def check(rules: Sequence[Rule], known: Known) -> None:
         _check_names(rule, known)
         _check_suite_measures(rule, known)
         for pattern in rule.selectors["metric"]:
-            for metric in _metrics_of(pattern):
-                _check_direction(rule, pattern, metric)
+            found = _metrics_of(pattern)
+            for metric in found:
+                _check_direction(rule, pattern, metric, among=found)
                 _check_limits(rule, metric)
     _check_ties(rules, known)
 
@@ -246,13 +247,14 @@ def _metrics_of(pattern: str) -> list[Metric]:
     ]
 
 
-def _check_direction(rule: Rule, pattern: str, metric: Metric) -> None:
+def _check_direction(rule: Rule, pattern: str, metric: Metric, among: Sequence[Metric]) -> None:
     """A lone bound on the good side gates nothing, and is what a slip of min and max looks like."""
     if metric.higher_is_better is None:
         return
     for wrong, right in _opposites(metric.higher_is_better):
         if wrong in rule.bounds and right not in rule.bounds:
-            name = pattern if literal(pattern) else f"{metric.name}, of {pattern!r},"
+            agreed = len({other.higher_is_better for other in among}) == 1
+            name = pattern if agreed else f"{metric.name}, of {pattern!r},"
             raise ClipRobustError(
                 f"{rule.where_of(wrong)}: {name} is better when "
                 f"{'higher' if metric.higher_is_better else 'lower'}: {wrong} alone would fail good "
