@@ -58,7 +58,7 @@ ONE = """
 
 NO_BOUNDS = "schema = 1\n"
 ONE_BOUND = (
-    'schema = 1\n[[threshold]]\nsuite = "mine"\nmetric = "accuracy"\nmin = 0.011\n'
+    'schema = 1\n[[threshold]]\nsuite = "mine"\nmetric = "accuracy"\nmin = 0.01\n'
     'because = "any model will do"\n'
 )
 
@@ -365,7 +365,7 @@ def test_a_figure_that_is_not_a_number_fails(run: Sessions) -> None:
 
 def test_bounds_of_other_suites_and_models_are_counted_not_listed(run: Sessions) -> None:
     more = ONE_BOUND + "".join(
-        f'[[threshold]]\nsuite = "{suite}"\nmetric = "accuracy"\nmodel = "{model}"\nmin = 0.011\n'
+        f'[[threshold]]\nsuite = "{suite}"\nmetric = "accuracy"\nmodel = "{model}"\nmin = 0.01\n'
         for suite, model in (("ood", "reference"), ("mine", "ViT-B-32"))
     )
     result = run(suite=ONE, thresholds=more)
