@@ -18,7 +18,7 @@ from pytest_cliprobust.figures.bootstrap import (
 )
 from pytest_cliprobust.figures.condition import together
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.metrics import register_metric
+from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.samples import Samples, shared
 
 
@@ -70,6 +70,7 @@ def _severity(view: Samples) -> int:
     "mean_corruption_accuracy",
     higher_is_better=True,
     meaning="mean accuracy over corruptions and severities",
+    chance=one_in,
 )
 @register_metric(
     "mean_corruption_drop",
