@@ -271,6 +271,14 @@ def steps_of(
             else in place of a step.
     """
     settings = tuple(sorted((parameters or {}).items()))
+    if severity is not None and not isinstance(severity, int):
+        raise ClipRobustError(f"a severity is a whole number, not {severity!r}")
+    match perturbation:
+        case (str(name), int(level)):
+            raise ClipRobustError(
+                f"write a single perturbation and its severity as {name!r}, {level}, and several as a "
+                f"list of pairs, [({name!r}, {level}), …]"
+            )
     if isinstance(perturbation, str):
         if perturbation != CLEAN:
             return (Step(perturbation, severity, settings),)
