@@ -70,5 +70,5 @@ def test_a_role_without_data_is_told_in_the_terminal_and_the_report(run: Session
 def test_a_step_that_is_none_is_one_line() -> None:
     with pytest.raises(ClipRobustError, match="a severity is a whole number, not '3'"):
         steps_of("fog_3d", "3")  # type: ignore[arg-type]
-    with pytest.raises(ClipRobustError, match="write a single perturbation and its severity as"):
+    with pytest.raises(ClipRobustError, match="is one step"):
         steps_of(("fog_3d", 3))  # type: ignore[arg-type]
