@@ -199,7 +199,10 @@ def test_a_metric_of_a_users_own(tmp_path: Path) -> None:
         def my_share() -> None: ...
 
         (change,) = record(path, [measurement])
-        assert (change.bound, change.new) == ("max", 1.0)  # and not 1.03, which no share can be
+        assert change.action == "skipped"  # a bound of 1.03 is one that no share can miss
+        low = Figure("my_share", 0.1, 0.05, 0.2, 50).measured_on(Condition("clean"))
+        (change,) = record(path, [Measurement("mine", "reference", low)])
+        assert (change.bound, change.action) == ("max", "added")
         assert len(load_thresholds(path).rules) == 1
     with pytest.raises(ClipRobustError, match="unknown metric 'my_share'"):
         load_thresholds(path)

@@ -294,6 +294,7 @@ def test_one_unreadable_image_is_one_line(run: Sessions, pytester: pytest.Pytest
     one_line(run("--clip-data=photos", suite=ONE), "dog/cut.png", "repair or remove")
 
 
+@pytest.mark.filterwarnings("default:cache file:UserWarning")  # it is what is looked at
 def test_a_cache_file_cut_short_is_named_and_the_figures_stay(
     run: Sessions, tmp_path: Path
 ) -> None:

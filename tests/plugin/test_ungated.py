@@ -27,7 +27,7 @@ SKIPPED = """
     def test_mine(clip, gate, name):
         pytest.skip("no depth here")
 
-    def test_plain(clip, gate):
+    def test_plain(clip):
         pass
 """
 
