@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -77,7 +78,7 @@ def complaint(text: str, **vocabularies: Any) -> str:
     return message
 
 
-def block(selector: Mapping[str, object], bound: str = "max = 1") -> str:
+def block(selector: Mapping[str, object], bound: str = "max = 0.9") -> str:
     """Return a rule for ``ece``."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in selector.items() if value is not None]
     return "\n".join(["[[threshold]]", 'metric = "ece"', *lines, bound, ""])
@@ -85,9 +86,12 @@ def block(selector: Mapping[str, object], bound: str = "max = 1") -> str:
 
 def temperature_rule(**bounds: float) -> Rule:
     """Return a rule with these bounds, for a metric that has no good direction."""
-    lines = "".join(f"{key} = {value!r}\n" for key, value in bounds.items())
+    lines = "".join(f"{key} = 0.5\n" for key in bounds)
     text = f'{HEAD}[[threshold]]\nmetric = "temperature"\n{lines}because = "it matters"\n'
-    return parse_thresholds(text, "t.toml").rules[0]
+    names = {"min": "minimum", "max": "maximum"}
+    values: dict[str, Any] = {names.get(key, key): value for key, value in bounds.items()}
+    # Also bounds that no file may hold.
+    return dataclasses.replace(parse_thresholds(text, "t.toml").rules[0], **values)
 
 
 def temperature(value: float, low: float, high: float, n: int = 400) -> Measurement:

@@ -163,18 +163,6 @@ class Camera:
             depth,
         )
 
-    def unproject(self, x: float, y: float, depth: float) -> Vector:
-        """Return the point in the world that has this pixel position and depth."""
-        a = (x - self.size / 2) / self.focal * depth
-        b = (y - self.size / 2) / self.focal * depth
-        right, down, forward = self.axes
-        p = self.position
-        return (
-            p[0] + a * right[0] + b * down[0] + depth * forward[0],
-            p[1] + a * right[1] + b * down[1] + depth * forward[1],
-            p[2] + a * right[2] + b * down[2] + depth * forward[2],
-        )
-
     def project_points(self, points: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Return pixel x, pixel y and depth of points, given as three tensors of one shape."""
         right, down, forward = self.axes

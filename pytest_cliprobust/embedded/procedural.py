@@ -634,12 +634,6 @@ def backgrounds(
     return out
 
 
-def background_kinds(seeds: Tensor, kinds: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the generator's name for each seed (B,), as :func:`backgrounds` draws it."""
-    names, drawn = _draw(_BACKGROUNDS, seeds, kinds)
-    return tuple(names[i] for i in drawn.tolist())
-
-
 def patterns(
     seeds: Tensor, height: int, width: int, *, kinds: Sequence[str] | None = None
 ) -> Tensor:
@@ -658,9 +652,3 @@ def patterns(
         ClipRobustError: a kind is unknown.
     """
     return _render(_PATTERNS, seeds, height, width, kinds).clamp_(0.0, 1.0)
-
-
-def pattern_kinds(seeds: Tensor, kinds: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the generator's name for each seed (B,), as :func:`patterns` draws it."""
-    names, drawn = _draw(_PATTERNS, seeds, kinds)
-    return tuple(names[i] for i in drawn.tolist())

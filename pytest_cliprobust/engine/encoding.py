@@ -26,6 +26,7 @@ from pytest_cliprobust.cache import FeatureCache, Unfinished
 from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras
 from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDepth
 from pytest_cliprobust.datasets.subset import Subset, whole_of
+from pytest_cliprobust.engine.probe import PICTURES, check_target, checked_rows
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import registry
@@ -74,6 +75,7 @@ class Encoder:
         notes: what a reader of the report must know (out-of-memory back-offs).
         forwarded: images that really went through the model (cache misses), for tests and reports.
         cached: images whose features were there already.
+        probed: images that went through the model to see whether its features can be trusted.
     """
 
     target: Target
@@ -87,8 +89,21 @@ class Encoder:
     notes: list[str] = field(default_factory=list)
     forwarded: int = 0
     cached: int = 0
+    probed: int = 0
     _batches: dict[tuple[str, ...], Batch] = field(default_factory=dict, repr=False)
     _batch_bytes: int = 0
+
+    def probe(self, dataset: Dataset) -> None:
+        """Raise if the model's features cannot be trusted, by the first pictures of a data set.
+
+        Raises:
+            ClipRobustError: see :func:`~pytest_cliprobust.engine.probe.check_target`.
+        """
+        rows = range(min(PICTURES, len(dataset)))
+        # Out of memory with so few is for the passes themselves to tell, which take fewer at a time.
+        with suppress(torch.OutOfMemoryError):
+            images = to_float(self._load(dataset, rows).images.to(self.target.device))
+            self.probed += check_target(self.target, images, self.precision)
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Return L2-normalised float32 features (N, D) of ``texts``, on the CPU."""
@@ -100,7 +115,9 @@ class Encoder:
                 part = list(texts[start : start + 256])
                 padded = part + [""] * (min(256, len(texts)) - len(part))
                 with torch.inference_mode():
-                    parts.append(self.target.encode_text(padded)[: len(part)].cpu().numpy())
+                    features = self.target.encode_text(padded)
+                features = checked_rows(self.target, "encode_text", features, len(padded))
+                parts.append(features[: len(part)].cpu().numpy())
             return np.concatenate(parts)
 
         return torch.from_numpy(self._checked(self._cached(key, compute), "text", texts))
@@ -383,9 +400,10 @@ class Encoder:
         count = len(part)
         if count < self.chunk:
             part = torch.cat([part, part.new_zeros(self.chunk - count, *part.shape[1:])])
-        result: npt.NDArray[np.float32] = (
-            self.target.encode_image(part)[:count].float().cpu().numpy()
+        features = checked_rows(
+            self.target, "encode_image", self.target.encode_image(part), len(part)
         )
+        result: npt.NDArray[np.float32] = features[:count].float().cpu().numpy()
         return result
 
     def _back_off(self) -> None:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from pytest_cliprobust.engine import texts
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Floats, as_matrix, sigmoid, softmax, unit_rows
 
@@ -67,14 +68,30 @@ def template_heads(
     list) keep a row each.
 
     Raises:
-        ClipRobustError: no labels or templates, a template without a place for the class name, or a
-            text embedding that is zero or not finite.
+        ClipRobustError: no labels or templates, a template without a place for the class name, a text
+            embedding that is zero or not finite, or different prompts with equal embeddings.
     """
     if not labels:
         raise ClipRobustError("the zero-shot head needs at least one class name, got none.")
     if not templates:
         raise ClipRobustError("the zero-shot head needs at least one prompt template, got none.")
     prompts = [render(template, label) for template in templates for label in labels]
+    heads = _unit_features(target, prompts).reshape(len(templates), len(labels), -1)
+    info = getattr(target, "info", None)
+    for row, features in enumerate(heads):
+        own = prompts[row * len(labels) : (row + 1) * len(labels)]
+        texts.refuse_equal(
+            labels,
+            own,
+            features,
+            lambda some: _unit_features(target, some),
+            getattr(info, "name", ""),
+        )
+    return heads
+
+
+def _unit_features(target: TextEncoder, prompts: Sequence[str]) -> Tensor:
+    """Return unit vectors (N, D), float64 on the CPU."""
     chunks = [
         target.encode_text(prompts[start : start + _TEXT_CHUNK]).detach().cpu().double()
         for start in range(0, len(prompts), _TEXT_CHUNK)
@@ -88,8 +105,8 @@ def template_heads(
             f"the model's text embedding of {prompt!r} is zero or not finite; "
             "check its weights and precision."
         )
-    heads: Tensor = (embeddings / norms).reshape(len(templates), len(labels), -1)
-    return heads
+    unit: Tensor = embeddings / norms
+    return unit
 
 
 def ensemble_head(heads: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def measure(
     Raises:
         ClipRobustError: an unknown metric, or not one row of values for each sample.
     """
-    known = METRICS[metric]
+    known = METRICS.named(metric)
     rows = np.asarray(values)
     if len(rows) != len(samples.ids):
         raise ClipRobustError(

@@ -16,6 +16,14 @@ from pytest_cliprobust.registry import Registry
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+#: What guessing reaches: a value, or a function of the number of classes.
+Chance = float | Callable[[int], float]
+
+
+def one_in(classes: int) -> float:
+    """Return the accuracy of guessing among so many classes."""
+    return 1.0 / classes
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -28,6 +36,7 @@ class Metric:
         meaning: one line for reports.
         unit: ``""`` for plain fractions and ratios.
         low, high: values that the metric cannot leave; None where there is no such limit.
+        chance: what guessing reaches, None where that is not known.
     """
 
     name: str
@@ -36,6 +45,7 @@ class Metric:
     unit: str = ""
     low: float | None = 0.0
     high: float | None = 1.0
+    chance: Chance | None = None
 
     def inside(self, value: float) -> float:
         """Return ``value``, or the nearest that the metric can take."""
@@ -60,6 +70,7 @@ def register_metric(
     unit: str = "",
     low: float | None = 0.0,
     high: float | None = 1.0,
+    chance: Chance | None = None,
     each: Mapping[str, str] | None = None,
 ) -> Callable[[Function], Function]:
     """Register the metric that the decorated function computes; the function stays as it is.
@@ -76,6 +87,8 @@ def register_metric(
         meaning: one line for reports.
         unit: ``""`` for plain fractions and ratios.
         low, high: values that the metric cannot leave; None where there is no such limit.
+        chance: what guessing reaches, a value or a function of the number of classes: a bound that is
+            weaker needs a ``because``.
         each: for a family of known members: the words that take the place of ``{}`` in ``name``, each
             with those that take it in ``meaning``.
 
@@ -95,6 +108,7 @@ def register_metric(
                 unit,
                 low,
                 high,
+                chance,
             )
             METRICS.add(made.name, made, module=function.__module__)
         return function

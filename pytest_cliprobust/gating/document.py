@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,41 @@ from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating import toml
 from pytest_cliprobust.gating.positions import Positions
+
+_HUGE = re.compile(r"[0-9_]{4300}")
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
+_REPR.maxlist = _REPR.maxdict = 6
+_REPR.maxlevel = 4
+
+
+def shown(value: Any) -> str:
+    """Return a value of the file as messages show it: short, in one line, however large it is."""
+    try:
+        return _REPR.repr(value)
+    except ValueError:
+        return "an integer of too many digits"
+
+
+def has_controls(text: str) -> bool:
+    """Whether a text holds characters that steer a terminal, or turn the direction of writing."""
+    return printable(text) != text.replace("\t", "\\t")
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with such characters written out, as Python writes them in a string."""
+    return "".join(
+        c.encode("unicode_escape").decode()
+        if unicodedata.category(c) in _CONTROLS or c in _TURNS
+        else c
+        for c in text
+    )
+
+
+#: Control characters, lone surrogates, separators of lines; and marks that turn what follows around.
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")
+_TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class Document:
@@ -28,6 +65,11 @@ class Document:
 
     def __init__(self, text: str, name: str) -> None:
         self.name = name
+        if text.startswith("\ufeff"):
+            raise ClipRobustError(
+                f"{name}:1: not valid TOML: the file begins with a byte order mark; save it as UTF-8 "
+                "without one"
+            )
         try:
             self.data = toml.loads(text)
             self.positions = Positions(text)
@@ -35,6 +77,12 @@ class Document:
             raise self._syntax(text, str(error)) from None
         except RecursionError:
             raise ClipRobustError(f"{name}:1: not valid TOML: nested too deeply") from None
+        except ValueError:
+            # Python turns no text of more than 4,300 digits into an integer.
+            line = next((i for i, t in enumerate(text.split("\n"), 1) if _HUGE.search(t)), 1)
+            raise ClipRobustError(
+                f"{name}:{line}: not valid TOML: an integer of too many digits"
+            ) from None
 
     def _syntax(self, text: str, message: str) -> ClipRobustError:
         match = re.search(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$", message)
@@ -61,13 +109,13 @@ class Document:
         known = tuple(known)
         for key in table:
             if key not in known:
-                hint = did_you_mean(key, known) or f" Known: {', '.join(known)}"
-                raise self.error(f"unknown key {key!r} in {what}.{hint}", *path, key)
+                hint = did_you_mean(key[:100], known) or f" Known: {', '.join(known)}"
+                raise self.error(f"unknown key {shown(key)} in {what}.{hint}", *path, key)
 
     def number(self, value: Any, name: str, *path: str | int) -> float:
         """Return a finite number, called ``name`` in messages."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.error(f"{name} must be a number, not {value!r}", *path)
+            raise self.error(f"{name} must be a number, not {shown(value)}", *path)
         try:
             result = float(value)
         except OverflowError:
@@ -79,7 +127,9 @@ class Document:
     def text(self, value: Any, *path: str | int) -> str:
         """Return a text that is not blank."""
         if not isinstance(value, str) or not value.strip():
-            raise self.error(f"{path[-1]} must be a text, not {value!r}", *path)
+            raise self.error(f"{path[-1]} must be a text, not {shown(value)}", *path)
+        if has_controls(value) and path[-1] != "because":
+            raise self.error(f"{path[-1]} holds control characters: {shown(value)}", *path)
         return value
 
     def choice(self, value: Any, choices: tuple[str, ...], *path: str | int) -> str:
@@ -87,7 +137,7 @@ class Document:
         if value not in choices:
             *first, last = map(repr, choices)
             listed = f"{', '.join(first)} or {last}"
-            raise self.error(f"{path[-1]} must be {listed}, not {value!r}", *path)
+            raise self.error(f"{path[-1]} must be {listed}, not {shown(value)}", *path)
         return str(value)
 
     def table(self, name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Sequence
 
+from pytest_cliprobust.figures.intervals import Interval
 from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.verdict import Verdict
@@ -68,6 +69,9 @@ def _title(verdict: Verdict, measurement: Measurement | None) -> str:
 def _measured(verdict: Verdict, measurement: Measurement) -> str:
     figure = measurement.figure
     own = interval_at(figure, verdict.confidence)
+    if not verdict.on_change:
+        # As it was judged: with the numerical noise at both ends.
+        own = Interval(verdict.low, verdict.high, verdict.confidence, own.method)
     width = own.high - own.low
     # A narrow miss must not read like the bound itself.
     limit = None if verdict.on_change or verdict.missed_by is None else verdict.limit

@@ -8,6 +8,7 @@ from typing import Literal
 
 Inconclusive = Literal["fail", "warn", "pass"]
 Skipped = Literal["fail", "warn"]
+Unused = Literal["fail", "warn"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Policy:
             among all the bounds of a run.
         require_bound: whether a measurement without a bound fails.
         skipped: what a bound counts as whose tests were skipped.
+        unused: what a bound counts as that could have judged in the run, and judged nothing.
         baseline: path of an earlier run's JSON report, resolved against the file's folder.
         baseline_model: the model whose figures are the baseline, if not the measured model's own.
         where: file and line of the table, for messages.
@@ -31,6 +33,7 @@ class Policy:
     family_wise_error_rate: float | None = None
     require_bound: bool = False
     skipped: Skipped = "fail"
+    unused: Unused = "fail"
     baseline: Path | None = None
     baseline_model: str | None = None
     where: str = ""

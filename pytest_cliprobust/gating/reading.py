@@ -14,11 +14,12 @@ from typing import Any, get_args
 
 from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating import vocabulary
-from pytest_cliprobust.gating.document import Document, read_text
-from pytest_cliprobust.gating.policy import Inconclusive, Policy, Skipped
+from pytest_cliprobust.gating.document import Document, has_controls, printable, read_text, shown
+from pytest_cliprobust.gating.policy import Inconclusive, Policy, Skipped, Unused
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, Kind, Place, Rule
 from pytest_cliprobust.gating.thresholds import NamedPerturbation, ThresholdFile
 from pytest_cliprobust.gating.vocabulary import Known, Vocabulary
+from pytest_cliprobust.gating.weak import weak_bounds
 
 #: Version of the file's layout.
 SCHEMA = 1
@@ -34,6 +35,7 @@ POLICY_KEYS = (
     "family_wise_error_rate",
     "require_bound",
     "skipped",
+    "unused",
     "baseline",
     "baseline_model",
 )
@@ -90,7 +92,14 @@ def parse_thresholds(
         profiles=known_profiles,
     )
     vocabulary.check(rules, known)
-    return ThresholdFile(rules, policy, name=name, profile=profile, perturbations=named)
+    return ThresholdFile(
+        rules,
+        policy,
+        name=name,
+        profile=profile,
+        perturbations=named,
+        warnings=weak_bounds(text, rules),
+    )
 
 
 def load_thresholds(
@@ -132,7 +141,7 @@ def load_thresholds(
 def _check_schema(document: Document) -> None:
     schema = document.data.get("schema")
     if schema != SCHEMA or isinstance(schema, bool):
-        found = "is missing" if schema is None else f"is {schema!r}"
+        found = "is missing" if schema is None else f"is {shown(schema)}"
         raise document.error(f"schema {found}; this version reads 'schema = {SCHEMA}'", "schema")
 
 
@@ -158,19 +167,21 @@ def _policy_value(document: Document, key: str, value: Any) -> Any:
         return document.choice(value, get_args(Inconclusive), *path)
     if key == "skipped":
         return document.choice(value, get_args(Skipped), *path)
+    if key == "unused":
+        return document.choice(value, get_args(Unused), *path)
     if key == "confidence":
         number = document.number(value, key, *path)
         if not 0.5 <= number < 1.0:
-            raise document.error(f"confidence must be in [0.5, 1), not {value!r}", *path)
+            raise document.error(f"confidence must be in [0.5, 1), not {shown(value)}", *path)
         return number
     if key == "family_wise_error_rate":
         number = document.number(value, key, *path)
         if not 0.0 < number <= 0.5:
-            raise document.error(f"{key} must be in (0, 0.5], not {value!r}", *path)
+            raise document.error(f"{key} must be in (0, 0.5], not {shown(value)}", *path)
         return number
     if key == "require_bound":
         if not isinstance(value, bool):
-            raise document.error(f"require_bound must be true or false, not {value!r}", *path)
+            raise document.error(f"require_bound must be true or false, not {shown(value)}", *path)
         return value
     text = document.text(value, *path)
     return Path(text) if key == "baseline" else text
@@ -199,16 +210,18 @@ def _perturbation(document: Document, index: int, table: Mapping[str, Any]) -> N
     document.check_keys(table, PERTURBATION_KEYS, "[[perturbation]]", *here)
     for key in ("name", "kornia"):
         if key not in table:
-            raise document.error(f"[[perturbation]] lacks {key!r}", *here)
+            raise document.error(f"[[perturbation]] lacks {shown(key)}", *here)
     name = document.text(table["name"], *here, "name")
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise document.error(
-            f"name may hold letters, digits, '_', '.' and '-', not {name!r}", *here, "name"
+            f"name may hold letters, digits, '_', '.' and '-', not {shown(name)}", *here, "name"
         )
     parameters = table.get("parameters", {})
     if not isinstance(parameters, dict):
         raise document.error(
-            f"parameters must be a table, {{ bits = 3 }}, not {parameters!r}", *here, "parameters"
+            f"parameters must be a table, {{ bits = 3 }}, not {shown(parameters)}",
+            *here,
+            "parameters",
         )
     steps = table.get("severities", [])
     if not (
@@ -218,7 +231,7 @@ def _perturbation(document: Document, index: int, table: Mapping[str, Any]) -> N
     ):
         raise document.error(
             "severities must be a list of at most 5 tables of parameters, mildest first, "
-            f"not {steps!r}",
+            f"not {shown(steps)}",
             *here,
             "severities",
         )
@@ -234,12 +247,16 @@ def _perturbation(document: Document, index: int, table: Mapping[str, Any]) -> N
 
 def _envelope(document: Document, value: Any, *path: str | int) -> dict[str, tuple[float, float]]:
     if not isinstance(value, dict):
-        raise document.error(f"envelope must be a table, {{ bits = [8, 1] }}, not {value!r}", *path)
+        raise document.error(
+            f"envelope must be a table, {{ bits = [8, 1] }}, not {shown(value)}", *path
+        )
     ranges: dict[str, tuple[float, float]] = {}
     for key, ends in value.items():
         if not isinstance(ends, list) or len(ends) != 2:
             raise document.error(
-                f"envelope of {key!r} must be [mildest, strongest], not {ends!r}", *path, key
+                f"envelope of {shown(key)} must be [mildest, strongest], not {shown(ends)}",
+                *path,
+                key,
             )
         mildest, strongest = (document.number(end, key, *path, key) for end in ends)
         ranges[key] = (mildest, strongest)
@@ -284,7 +301,7 @@ def _layer(document: Document, table: Mapping[str, Any], *here: str | int) -> _L
         levels=_levels(document, table["severity"], *here, "severity")
         if "severity" in table
         else None,
-        because=" ".join(because.split()),
+        because=printable(" ".join(because.split())),
         paths={key: (*here, key) for key in table},
     )
 
@@ -293,8 +310,10 @@ def _patterns(document: Document, value: Any, *path: str | int) -> tuple[str, ..
     patterns = value if isinstance(value, list) else [value]
     if not patterns or not all(isinstance(p, str) and p for p in patterns):
         raise document.error(
-            f"{path[-1]} must be a name, a glob, or a list of them, not {value!r}", *path
+            f"{path[-1]} must be a name, a glob, or a list of them, not {shown(value)}", *path
         )
+    if any(map(has_controls, patterns)):
+        raise document.error(f"{path[-1]} holds control characters: {shown(value)}", *path)
     if "*" not in patterns:
         # Sorted, so that the same set is the same rule.
         return tuple(sorted(set(patterns)))
@@ -312,7 +331,7 @@ def _levels(document: Document, value: Any, *path: str | int) -> tuple[int, ...]
         for level in levels
     ):
         raise document.error(
-            f"severity must be an integer from 0 to 5, or a list of them, not {value!r}", *path
+            f"severity must be an integer from 0 to 5, or a list of them, not {shown(value)}", *path
         )
     return tuple(levels)
 

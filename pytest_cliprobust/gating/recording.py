@@ -15,6 +15,7 @@ from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.files import replace_file, shown_path
 from pytest_cliprobust.gating.document import read_text
 from pytest_cliprobust.gating.editing import Addition, Update, written_with
+from pytest_cliprobust.gating.limits import weaker_than_chance, why_useless
 from pytest_cliprobust.gating.measured import Measured
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.reading import SCHEMA, parse_thresholds
@@ -67,9 +68,12 @@ def record(
     profile: str | None = None,
     comparisons: int = 1,
     noise: Mapping[str, float] | None = None,
+    classes: int | None = None,
     dry_run: bool = False,
 ) -> list[RecordChange]:
     """Write bounds from a run into the threshold file, and return the changes.
+
+    A bound that no model would miss, or that is weaker than chance, is left out and told.
 
     A bound lies ``margin`` widths of the interval beyond the interval's bad end: ``min`` for metrics
     where higher is better, ``max`` where lower is, both where neither. The interval is taken at the
@@ -91,6 +95,7 @@ def record(
         profile: the profile of the run, which new rules then name (unless it is generic).
         comparisons: number of bounds checked in a run, for the family-wise error rate.
         noise: numerical noise of the figures by the measurements' keys, as verdicts know it.
+        classes: number of classes, for the accuracy that guessing reaches.
         dry_run: say what would change and write nothing.
 
     Raises:
@@ -102,10 +107,11 @@ def record(
     text = read_text(path) if path.exists() else f"schema = {SCHEMA}\n"
     file = _parsed(text, shown, profile)
     recording = _Recording(
-        file, tuple(generic), margin, file.policy.level(comparisons), noise or {}
+        file, tuple(generic), margin, file.policy.level(comparisons), noise or {}, classes
     )
     for measurement in measurements:
         recording.take(measurement)
+    recording.leave_out_the_useless()
     recording.leave_out_the_incomplete()
     updated = written_with(text, recording.updates(), recording.additions())
     try:
@@ -146,6 +152,7 @@ class _Pending:
         bounds: by side, the bound and the key of the measurement that set it.
         inherited: bounds on the change that a new rule takes over.
         measured: what set a bound last.
+        useless: sides on which a bound would gate nothing.
     """
 
     rule: Rule | None
@@ -153,6 +160,7 @@ class _Pending:
     bounds: dict[Side, tuple[float, str]] = field(default_factory=dict)
     inherited: dict[Kind, float] = field(default_factory=dict)
     measured: Measured | None = None
+    useless: set[Side] = field(default_factory=set)
 
     def widen(self, side: Side, value: float, key: str, measured: Measured) -> None:
         """Take a bound, if it is looser than the one known."""
@@ -185,12 +193,14 @@ class _Recording:
         margin: float,
         level: float,
         noise: Mapping[str, float],
+        classes: int | None = None,
     ) -> None:
         self.file = file
         self.generic = generic
         self.margin = margin
         self.level = level
         self.noise = noise
+        self.classes = classes
         self.pending: dict[str, _Pending] = {}
         self.skipped: list[RecordChange] = []
 
@@ -217,7 +227,29 @@ class _Recording:
             end = low if side == "min" else high
             floor = self.noise.get(measurement.key, 0.0)
             bound = suggest_bound(end, high - low, self.margin, side, metric, floor)
+            why = self._why_not(metric, side, bound)
+            if why:
+                self._skip(measurement.key, f"{side} {bound:.12g} would gate nothing: {why}")
+                entry.useless.add(side)
+                continue
             entry.widen(side, bound, measurement.key, measured)
+
+    def _why_not(self, metric: Metric, side: Side, bound: float) -> str:
+        """Return why a bound would not be worth its line; empty if it is."""
+        if weaker_than_chance(metric, side, bound, self.classes) is not None:
+            return "it is weaker than chance"
+        return why_useless(metric, side, bound)
+
+    def leave_out_the_useless(self) -> None:
+        """Leave out the sides that would gate nothing for any of a rule's measurements.
+
+        A rule that exists stays as it is then: one side of a band alone could pass the other.
+        """
+        for rule_id, entry in list(self.pending.items()):
+            for side in entry.useless:
+                entry.bounds.pop(side, None)
+            if not entry.bounds or (entry.rule is not None and entry.useless):
+                del self.pending[rule_id]
 
     def _skip(self, key: str, reason: str, where: str = "") -> None:
         where = where or self.file.name

@@ -14,7 +14,7 @@ from typing import Any
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
-from pytest_cliprobust.gating.rules import Rule, matches
+from pytest_cliprobust.gating.rules import CHANGES, Rule, matches
 from pytest_cliprobust.gating.vocabulary import tie
 
 
@@ -48,6 +48,7 @@ class ThresholdFile:
         rules: the rules in the order of the file.
         profile: the profile of this run, or None.
         perturbations: the ``[[perturbation]]`` tables; see :meth:`register_perturbations`.
+        warnings: what its reader must know of it, one line each.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class ThresholdFile:
         name: str = "",
         profile: str | None = None,
         perturbations: Sequence[NamedPerturbation] = (),
+        warnings: Sequence[str] = (),
     ) -> None:
+        self.warnings = tuple(warnings)
         self.perturbations = tuple(perturbations)
         self.name = name
         self.policy = policy or Policy()
@@ -140,12 +143,33 @@ class ThresholdFile:
 
     def unused(self) -> list[Rule]:
         """Return the rules of this run's profile that no look-up gave back."""
-        return [
-            rule
-            for rule in self.rules
-            if rule.id not in self._used
-            and matches(rule.selectors.get("profile", ()), self.profile or "")
-        ]
+        return [rule for rule in self._never_used() if self._of_this_profile(rule)]
+
+    def of_other_profiles(self) -> list[Rule]:
+        """Return the rules for another profile than this run's."""
+        return [rule for rule in self._never_used() if not self._of_this_profile(rule)]
+
+    def _never_used(self) -> list[Rule]:
+        return [rule for rule in self.rules if rule.id not in self._used]
+
+    def _of_this_profile(self, rule: Rule) -> bool:
+        return matches(rule.selectors.get("profile", ()), self.profile or "")
+
+    def dropped_changes(self, measurements: Iterable[Measurement]) -> list[str]:
+        """Return a line for each rule that wins over a broader one without its bound on the change."""
+        told: dict[tuple[str, str], str] = {}
+        for measurement in measurements:
+            found = self._matching(measurement)
+            for winner, other in ((found[0], other) for other in found[1:]):
+                for kind in CHANGES:
+                    if kind not in other.bounds or kind in winner.bounds:
+                        continue
+                    told[winner.id, kind] = (
+                        f"{winner.where}: [{winner.id}] wins over [{other.id}] of line {other.line} "
+                        f"and drops its {kind} {other.bounds[kind]:.12g}; write it there, too, if it "
+                        "is to hold"
+                    )
+        return list(told.values())
 
     def explain(self, measurement: Measurement) -> str:
         """Return which rules match ``measurement``, which one wins, and why."""

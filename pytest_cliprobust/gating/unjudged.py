@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pytest_cliprobust.gating import unmet
+from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import Rule, matches_any
 from pytest_cliprobust.gating.thresholds import ThresholdFile
@@ -19,19 +21,60 @@ class Unjudged:
             the bound: what is not measured is never green, so these fail the run (or warn, as the
             policy says).
         broken: a test of the bound's suite broke off, which fails the run anyway.
-        unused: every test of the suite ran, and none met the bound: it is out of date, or its
-            selector is wrong.
+        unused: every test of the suite ran, and none met the bound: its selector is wrong, or it is
+            out of date. These fail the run (or warn).
+        shadowed: all figures that the bound is for were judged by narrower rules.
+        reasons: why a bound is unused, by the rule's id.
         other_suites: suites that were not part of this run, with the number of their bounds.
         other_models: the number of bounds for models that are not under test.
-        other_data: the number of bounds for data sets that ``--clip-data`` replaced.
+        other_data: the number of bounds for data that was not part of this run.
+        other_profiles: the number of bounds for other profiles, or for what only those measure.
+        warnings: what else a reader must know of the file.
+        policy: what counts as a failure.
     """
 
     skipped: list[Rule] = field(default_factory=list)
     broken: list[Rule] = field(default_factory=list)
     unused: list[Rule] = field(default_factory=list)
+    shadowed: list[Rule] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
     other_suites: dict[str, int] = field(default_factory=dict)
     other_models: int = 0
     other_data: int = 0
+    other_profiles: int = 0
+    warnings: list[str] = field(default_factory=list)
+    policy: Policy = field(default_factory=Policy)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a run left out of its suites: ``-k``, ``-m``, ``FILE::TEST``.
+
+    Attributes:
+        skipped: ids of skipped tests, by suite.
+        deselected: ids of the tests that were left out, by suite.
+        by_id: suites of which tests were named one by one; those left out are not known.
+    """
+
+    skipped: Mapping[str, Collection[str]] = field(default_factory=dict)
+    deselected: Mapping[str, Collection[str]] = field(default_factory=dict)
+    by_id: Collection[str] = ()
+
+    @property
+    def partly(self) -> set[str]:
+        """Suites that did not run whole."""
+        return {*self.deselected, *self.by_id}
+
+    def was_selected(self, rule: Rule, suite: str) -> bool:
+        """Whether the skipped tests of a suite may be those that the rule waits for."""
+        skipped = self.skipped.get(suite, ())
+        left_out = self.deselected.get(suite, ())
+        for name in unmet.names_of(rule):
+            if unmet.mentions(skipped, name):
+                continue
+            if unmet.mentions(left_out, name) or suite in self.by_id:
+                return False
+        return bool(skipped)
 
 
 def find_unjudged(
@@ -40,71 +83,113 @@ def find_unjudged(
     used: Iterable[str],
     suites_run: Iterable[str],
     suites_broken: Iterable[str] = (),
-    suites_skipped: Iterable[str] = (),
     models: Iterable[str],
-    measured_datasets: Iterable[str] = (),
+    measured: Sequence[Measurement] = (),
+    datasets: Collection[str] = (),
+    chosen: Chosen | None = None,
+    known_models: Collection[str] = (),
+    own_datasets: Collection[str] = (),
     replaced_data: bool = False,
+    of_other_profiles: Mapping[str, Collection[str]] | None = None,
 ) -> Unjudged:
     """Return the bounds that a run did not judge.
 
-    A bound is counted under the first of these that holds: its model is not under test, its data was
-    replaced, its suite was not run, broke off, was skipped; else it is unused.
+    A bound is counted under the first of these that holds: its profile or model is another, its data
+    was not part of the run, its suite was not run, was not run whole, broke off, was skipped; else it is
+    unused. A near miss of a tested model or data set is unused, too.
 
     Args:
         thresholds: the file; the uses of other processes are added to its own.
         used: ids of the rules that judged or were looked up, in whatever process.
         suites_run: suites of which any test was selected, whatever came of it.
         suites_broken: suites of which a test broke off without a figure.
-        suites_skipped: suites of which a test was skipped or could not run here.
         models: the models under test.
-        measured_datasets: the data sets of the run's figures.
-        replaced_data: whether the user's data took the place of the embedded benchmark's.
+        measured: all that the run measured.
+        datasets: further data sets that were part of the run.
+        chosen: the tests that were skipped, and those left out.
+        known_models: names that are no slip of a tested one.
+        own_datasets: names of the embedded benchmark.
+        replaced_data: whether the user's data took its place.
+        of_other_profiles: by suite, the perturbations that it measures in any profile.
 
     Raises:
         ClipRobustError: a used rule is not in the file: it changed during the run.
     """
     thresholds.merge_uses(used)
-    run, broken, skipped = set(suites_run), set(suites_broken), set(suites_skipped)
-    tested, measured = set(models), set(measured_datasets)
-    result = Unjudged()
+    chosen = chosen or Chosen()
+    run, broken = set(suites_run), set(suites_broken)
+    tested, elsewhere = tuple(models), of_other_profiles or {}
+    on = {*datasets, *(m.dataset for m in measured)}
+    result = Unjudged(policy=thresholds.policy, other_profiles=len(thresholds.of_other_profiles()))
+    result.warnings += [*thresholds.warnings, *thresholds.dropped_changes(measured)]
     for rule in thresholds.unused():
         suites = rule.selectors.get("suite", ())
+        mine = {suite for suite in run if matches_any(suites, (suite,))}
+        partly = mine & chosen.partly
         if not matches_any(rule.selectors.get("model", ()), tested):
-            result.other_models += 1
-        elif replaced_data and not matches_any(rule.selectors.get("dataset", ()), measured):
+            why = unmet.slip_of_a_model(rule, tested, known_models)
+            if not why:
+                result.other_models += 1
+            elif not partly:
+                result.unused.append(rule)
+                result.reasons[rule.id] = why
+        elif unmet.is_for_other_data(rule, on, own_datasets, replaced=replaced_data):
             result.other_data += 1
-        elif not matches_any(suites, run):
+        elif not mine:
             name = " or ".join(suites)
             result.other_suites[name] = result.other_suites.get(name, 0) + 1
-        elif matches_any(suites, broken):
+        elif mine & broken and not partly:
             result.broken.append(rule)
-        elif matches_any(suites, skipped):
+        elif any(chosen.was_selected(rule, suite) for suite in mine):
             result.skipped.append(rule)
+        elif partly:
+            # It may be for the tests that were left out: no news.
+            continue
+        elif any(unmet.is_in_another_profile(rule, elsewhere.get(s, ()), measured) for s in mine):
+            result.other_profiles += 1
         else:
-            result.unused.append(rule)
+            why = unmet.reason(rule, [m for m in measured if m.suite in mine])
+            (result.unused if why else result.shadowed).append(rule)
+            result.reasons[rule.id] = why
     return result
 
 
 def fails(found: Unjudged, policy: Policy) -> bool:
-    """Return whether bounds of skipped tests fail the run."""
-    return bool(found.skipped) and policy.skipped == "fail"
+    """Return whether bounds that were not judged fail the run."""
+    return bool(
+        (found.skipped and policy.skipped == "fail") or (found.unused and policy.unused == "fail")
+    )
 
 
 def lines(found: Unjudged) -> list[tuple[str, str]]:
     """Return (level, text) lines: what a reader of the summary must know of bounds not judged."""
-    told = [("error", f"{_bound(rule)} was not measured: skipped") for rule in found.skipped]
+    told = [("warning", text) for text in found.warnings]
+    told += [("error", f"{_bound(rule)} was not measured: skipped") for rule in found.skipped]
     told += [
         ("error", f"{_bound(rule)} was not measured: a test broke off") for rule in found.broken
     ]
-    told += [("warning", f"{_bound(rule)} was not used by any test") for rule in found.unused]
+    told += [
+        ("note", f"{_bound(rule)} judges nothing: narrower rules judge all that it is for")
+        for rule in found.shadowed
+    ]
+    level = "error" if found.policy.unused == "fail" else "warning"
+    told += [
+        (level, f"{_bound(rule)} was not used by any test: {found.reasons[rule.id]}")
+        for rule in found.unused
+    ]
     if found.other_suites:
         count = sum(found.other_suites.values())
         names = ", ".join(found.other_suites)
         told.append(("note", f"{counted(count)} for suites that were not run ({names})"))
     if found.other_data:
-        told.append(("note", f"{counted(found.other_data)} for data that --clip-data replaced"))
+        told.append(("note", f"{counted(found.other_data)} for data that was not part of this run"))
     if found.other_models:
         told.append(("note", f"{counted(found.other_models)} for other models"))
+    if found.other_profiles:
+        told.append(("note", f"{counted(found.other_profiles)} for other profiles"))
+    if found.unused:
+        outcome = "the run fails" if level == "error" else "a warning, as the policy says"
+        told.append((level, f"{len(found.unused)} of the bounds judged nothing: {outcome}"))
     return told
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.metrics import METRICS, Metric
+from pytest_cliprobust.gating.limits import chance_text, weaker_than_chance, why_useless
+from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.rules import FIELDS, Kind, Rule, Specificity, literal, matches
 
 #: Names of one field, which may be globs where they are open-ended ("imagefolder:*"); None: unchecked.
@@ -101,13 +103,17 @@ def check(rules: Sequence[Rule], known: Known) -> None:
     """Check rules against what is known.
 
     Raises:
-        ClipRobustError: a name that is unknown, a bound on the good side, two rules of which neither
-            is the more specific.
+        ClipRobustError: a name that is unknown, a bound on the good side, or one that no model misses,
+            two rules of which neither is the more specific.
     """
     for rule in rules:
         _check_names(rule, known)
         _check_suite_measures(rule, known)
-        _check_directions(rule)
+        for pattern in rule.selectors["metric"]:
+            found = _metrics_of(pattern)
+            for metric in found:
+                _check_direction(rule, pattern, metric, among=found)
+                _check_limits(rule, metric)
     _check_ties(rules, known)
 
 
@@ -188,28 +194,29 @@ def slip_of(pattern: str, names: Iterable[str]) -> str | None:
     Much stricter than :func:`~pytest_cliprobust.errors.did_you_mean`: a suite of one's own may be
     called much like a shipped one (``my_accuracy``). Of a glob its beginning is looked at.
     """
-    wanted = _folded(pattern)
+    wanted = folded(pattern)
     if literal(pattern) is not None:
-        return next((n for n in names if _near(wanted, _folded(n))), None)
+        return next((n for n in names if _near(wanted, folded(n))), None)
     head = re.split(r"[*?\[]", wanted, maxsplit=1)[0]
     for name in names:
-        folded = _folded(name)
-        if fnmatch.fnmatchcase(folded, wanted):
+        known = folded(name)
+        if fnmatch.fnmatchcase(known, wanted):
             return name
-        if len(head) > 2 and _near(head, folded[: len(head)]):
+        if len(head) > 2 and _near(head, known[: len(head)]):
             return name
     return None
 
 
 def _near(one: str, two: str) -> bool:
-    return _distance(one, two) <= max(1, len(two) // 4)
+    return letters_apart(one, two) <= max(1, len(two) // 4)
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """Return a name without what slips change most: case, blanks, hyphens, letters of other alphabets."""
     return name.strip().casefold().translate(_LOOKALIKES).replace("-", "_").replace(" ", "_")
 
 
-def _distance(one: str, two: str) -> int:
+def letters_apart(one: str, two: str) -> int:
     """Return how many letters must be changed, left out, put in or swapped with their neighbour."""
     before: list[int] = []
     row = list(range(len(two) + 1))
@@ -224,28 +231,70 @@ def _distance(one: str, two: str) -> int:
     return row[-1]
 
 
-# --- Directions ------------------------------------------------------------------------------------
+# --- Bounds that gate nothing ----------------------------------------------------------------------
 
 
-def _check_directions(rule: Rule) -> None:
+def _metrics_of(pattern: str) -> list[Metric]:
+    """Return the registered metrics that a pattern means, as far as they are known."""
+    exact = literal(pattern)
+    if exact is not None:
+        metric = METRICS.find(exact)
+        return [] if metric is None else [metric]
+    return [
+        metric
+        for name, metric in METRICS.items()
+        if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(pattern, name)
+    ]
+
+
+def _check_direction(rule: Rule, pattern: str, metric: Metric, among: Sequence[Metric]) -> None:
     """A lone bound on the good side gates nothing, and is what a slip of min and max looks like."""
-    for pattern in rule.selectors["metric"]:
-        ways = {
-            metric.higher_is_better
-            for name, metric in METRICS.items()
-            if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(pattern, name)
-        }
-        # Only if all that the pattern can match agree; None is a metric without a direction.
-        if len(ways) != 1 or None in ways:
-            continue
-        better = bool(ways.pop())
-        for wrong, right in _opposites(better):
-            if wrong in rule.bounds and right not in rule.bounds:
-                raise ClipRobustError(
-                    f"{rule.where_of(wrong)}: {pattern} is better when "
-                    f"{'higher' if better else 'lower'}: {wrong} alone would fail good models "
-                    f"and pass bad ones; write {right}"
-                )
+    if metric.higher_is_better is None:
+        return
+    for wrong, right in _opposites(metric.higher_is_better):
+        if wrong in rule.bounds and right not in rule.bounds:
+            agreed = len({other.higher_is_better for other in among}) == 1
+            name = pattern if agreed else f"{metric.name}, of {pattern!r},"
+            raise ClipRobustError(
+                f"{rule.where_of(wrong)}: {name} is better when "
+                f"{'higher' if metric.higher_is_better else 'lower'}: {wrong} alone would fail good "
+                f"models and pass bad ones; write {right}"
+            )
+
+
+def _check_limits(rule: Rule, metric: Metric) -> None:
+    """A bound that no model misses, or none meets, is a slip; one weaker than chance needs a reason."""
+    for kind, limit in rule.bounds.items():
+        why = why_useless(metric, kind, limit)
+        if why:
+            raise ClipRobustError(
+                f"{rule.where_of(kind)}: {kind} {limit:.12g} gates nothing, {why}; write the bound "
+                "that a bad model would miss"
+            )
+        chance = weaker_than_chance(metric, kind, limit)
+        if chance is not None and not rule.because:
+            raise ClipRobustError(
+                f"{rule.where_of(kind)}: {kind} {limit:.12g} of {metric.name} is "
+                f"{chance_text(chance)}"
+            )
+
+
+def check_chance(rule: Rule, measurement: Measurement, classes: Callable[[], int]) -> None:
+    """Check the bounds of a rule against what guessing among the classes reaches.
+
+    Raises:
+        ClipRobustError: one is weaker, and the rule gives no reason.
+    """
+    metric = METRICS.find(measurement.metric)
+    if metric is None or not callable(metric.chance) or rule.because:
+        return
+    for kind, limit in rule.bounds.items():
+        chance = weaker_than_chance(metric, kind, limit, classes())
+        if chance is not None:
+            raise ClipRobustError(
+                f"{rule.where_of(kind)}: {kind} {limit:.12g} of {metric.name} is "
+                f"{chance_text(chance)}"
+            )
 
 
 def _opposites(higher_is_better: bool) -> Iterator[tuple[Kind, Kind]]:

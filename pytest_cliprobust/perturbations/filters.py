@@ -434,25 +434,6 @@ def box_resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     return images
 
 
-def area_resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return images (B, C, *size) of the mean over each target pixel's exact area.
-
-    Unlike :func:`box_resize` and ``torch``'s "area" mode, pixels on a seam count in proportion to the
-    share that lies inside.
-    """
-    for dim, target in ((-2, size[0]), (-1, size[1])):
-        if images.shape[dim] == target:
-            continue
-        positions, weights = _area_windows(images, images.shape[dim], target)
-        shape = (-1, 1) if dim == -2 else (-1,)
-        result = images.index_select(dim, positions[0]) * weights[0].view(shape)
-        for tap in range(1, positions.shape[0]):
-            taken = images.index_select(dim, positions[tap])
-            result = torch.addcmul(result, taken, weights[tap].view(shape))
-        images = result
-    return images
-
-
 @tables
 def _area_windows(size: int, target: int) -> tuple[Table, ...]:
     taps = math.ceil(size / target) + 1

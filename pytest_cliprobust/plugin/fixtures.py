@@ -11,23 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_cliprobust.datasets.roles import ROLES
 from pytest_cliprobust.plugin.state import GATE, SESSION, UNDER_TEST
 
 if TYPE_CHECKING:
     from pytest_cliprobust.engine.evaluation import Evaluation
     from pytest_cliprobust.plugin.gate import Gate
-
-#: Fixtures that stand for each data set with the role of that name, in turn.
-ROLE_FIXTURES = (
-    "clean",
-    "calibration",
-    "shift",
-    "near_ood",
-    "far_ood",
-    "cue_conflict",
-    "factors",
-    "correspondence",
-)
 
 
 @pytest.fixture(scope="session")
@@ -58,64 +47,27 @@ def gate(request: pytest.FixtureRequest, clip_under_test: str) -> Gate:
     return judge
 
 
-def _role(request: pytest.FixtureRequest) -> str:
-    raise pytest.UsageError(  # pragma: no cover
-        f"{request.fixturename} is parametrized by the plugin; use it in a test"
-    )
+def _role_fixture(role: str, meaning: str) -> Any:
+    """Return the fixture that stands for each data set with a role, in turn."""
+
+    @pytest.fixture(name=role)
+    def data_set(request: pytest.FixtureRequest) -> str:
+        raise pytest.UsageError(  # pragma: no cover
+            f"{request.fixturename} is parametrized by the plugin; use it in a test"
+        )
+
+    data_set.__doc__ = f"Each data set with the role ``{role}``: {meaning}."
+    return data_set
 
 
-@pytest.fixture
-def clean(request: pytest.FixtureRequest) -> str:
-    """Each data set with the role ``clean``: labelled pictures as the model is meant to see them."""
-    return _role(request)
-
-
-@pytest.fixture
-def calibration(request: pytest.FixtureRequest) -> str:
-    """Each data set with the role ``calibration``: labelled pictures to fit the temperature on."""
-    return _role(request)
-
-
-@pytest.fixture
-def shift(request: pytest.FixtureRequest) -> str:
-    """Each data set with the role ``shift``: the same classes, photographed or drawn otherwise."""
-    return _role(request)
-
-
-@pytest.fixture
-def near_ood(request: pytest.FixtureRequest) -> str:
-    """Each data set with the role ``near_ood``: things like the classes, but of none of them."""
-    return _role(request)
-
-
-@pytest.fixture
-def far_ood(request: pytest.FixtureRequest) -> str:
-    """Each data set with the role ``far_ood``: something else altogether."""
-    return _role(request)
-
-
-@pytest.fixture
-def cue_conflict(request: pytest.FixtureRequest) -> str:
-    """Each data set with the role ``cue_conflict``: one class's shape with another's texture."""
-    return _role(request)
-
-
-@pytest.fixture
-def factors(request: pytest.FixtureRequest) -> str:
-    """Each data set with the role ``factors``: the classes with one visual factor changed."""
-    return _role(request)
-
-
-@pytest.fixture
-def correspondence(request: pytest.FixtureRequest) -> str:
-    """Each data set with the role ``correspondence``: pairs of views with places that correspond."""
-    return _role(request)
+# pytest takes fixtures from the names of this module: one for each role.
+globals().update({role: _role_fixture(role, meaning) for role, meaning in ROLES.items()})
 
 
 def parametrized(metafunc: pytest.Metafunc) -> list[str]:
     """Return which of a test's fixtures are ours to parametrize, the model first."""
     info: Any = metafunc.definition
-    names = (UNDER_TEST, *ROLE_FIXTURES)
+    names = (UNDER_TEST, *ROLES)
     return [name for name in names if name in metafunc.fixturenames and _ours(info, name)]
 
 

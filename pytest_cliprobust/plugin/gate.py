@@ -16,6 +16,7 @@ from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.message import failure_message
 from pytest_cliprobust.gating.verdict import Verdict, judge
+from pytest_cliprobust.gating.vocabulary import check_chance
 from pytest_cliprobust.plugin.options import OPTIONS, models_of, reports_of
 from pytest_cliprobust.plugin.state import UNDER_TEST
 from pytest_cliprobust.plugin.suites import suite_of
@@ -74,6 +75,8 @@ class Gate:
         session = self._session
         rule = session.thresholds.lookup(measurement)
         floor = 0.0
+        if rule is not None and not session.recording:
+            check_chance(rule, measurement, lambda: session.classes(self._model))
         if rule or session.recording:
             floor = session.noise_floor(self._model, measurement.metric)
         judged = judge(

@@ -79,6 +79,9 @@ class Evaluator:
             report.clip_mistake = str(error)
         if needs_model(item):
             report.clip_suite = suite_of(item)
+            names = getattr(getattr(item, "module", None), "NAMES", None)
+            if call.when == "setup" and isinstance(names, dict):
+                report.clip_names = sorted({str(name) for some in names.values() for name in some})
         gate = item.stash.get(GATE, None)
         if call.when == "call" and gate is not None:
             report.clip_missed = gate.missed
@@ -101,6 +104,7 @@ class Evaluator:
         if suite is None:
             return
         session.suites.add(suite)
+        session.names.setdefault(suite, set()).update(getattr(report, "clip_names", ()))
         if report.failed and not getattr(report, "clip_missed", False):
             session.broken.add(suite)
         if report.skipped and not hasattr(report, "wasxfail"):
@@ -123,8 +127,8 @@ class Evaluator:
     ) -> None:
         """Write the reports, whatever ended the session.
 
-        The exit code is 4 after a user's mistake, and 1 where a bound was not measured as its test was
-        skipped: neither is green.
+        The exit code is 4 after a user's mistake, and 1 where a bound was not judged, as its test was
+        skipped or its selector met nothing: neither is green.
         """
         own, config = self.session, session.config
         if own.is_worker:
@@ -139,7 +143,7 @@ class Evaluator:
             nothing = own.unjudged(partial=True)
             self.run = own.run(nothing, complete=complete, exit_status=int(session.exitstatus))
             return
-        found = own.unjudged(partial=not complete or only_chosen(config))
+        found = own.unjudged(partial=not complete, by_id=named_by_id(config))
         run = own.run(found, complete=complete, exit_status=int(exitstatus))
         if run.unjudged_fail and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -164,14 +168,6 @@ class Evaluator:
             say_nothing_evaluated(terminalreporter, config, count, int(exitstatus))
 
 
-def only_chosen(config: pytest.Config) -> bool:
-    """Return whether only some of the tests ran: bounds that are left over are no news then."""
-    option = config.option
-    return bool(
-        option.collectonly
-        or option.keyword
-        or option.markexpr
-        or option.deselect
-        or getattr(option, "lf", False)
-        or any("::" in argument for argument in config.args)
-    )
+def named_by_id(config: pytest.Config) -> bool:
+    """Return whether the command line names single tests: what it leaves out of a file is not known."""
+    return any("::" in argument for argument in config.args)

@@ -17,7 +17,7 @@ from pytest_cliprobust.gating.baseline import load_baseline
 from pytest_cliprobust.gating.reading import load_thresholds
 from pytest_cliprobust.gating.recording import RecordChange, record
 from pytest_cliprobust.gating.thresholds import ThresholdFile
-from pytest_cliprobust.gating.unjudged import Unjudged, fails, find_unjudged
+from pytest_cliprobust.gating.unjudged import Chosen, Unjudged, fails, find_unjudged
 from pytest_cliprobust.gating.vocabulary import known_metrics
 from pytest_cliprobust.plugin.options import PROFILES, reports_of, run_config, value_of
 from pytest_cliprobust.plugin.progress import ProgressLine
@@ -27,6 +27,9 @@ from pytest_cliprobust.reporting.header import header_lines
 from pytest_cliprobust.results.journal import Journal
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import ModelSummary, NotMeasured, Run
+
+SHOWN = 1e-4
+"""Numerical noise of a share or probability that the summary mentions: more than last digits."""
 
 
 class Session:
@@ -40,6 +43,8 @@ class Session:
         known_suites: names of the shipped suites and of those collected.
         collected: number of tests.
         needed: whether any of them evaluates a model.
+        deselected: ids of the tests that were left out, by suite.
+        names: by suite, the perturbations that it measures in any profile.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -59,6 +64,8 @@ class Session:
         self.known_suites: tuple[str, ...] = shipped()
         self.collected = 0
         self.needed = False
+        self.deselected: dict[str, list[str]] = {}
+        self.names: dict[str, set[str]] = {}
         self.journal: Journal | None = None
         self._evaluations: dict[str, Evaluation] = {}
         self._noise: dict[str, tuple[float, float]] = {}
@@ -84,6 +91,9 @@ class Session:
             self.evaluation(self.config.models[0]).dataset("clean")
         self.thresholds.register_perturbations()
         _ = self.baseline
+        if not self._reports_for_workers:
+            for model in self.config.models:
+                self.evaluation(model).check()
 
     def open_journal(self) -> None:
         """Start to write down what is measured, where a report was asked for."""
@@ -177,6 +187,10 @@ class Session:
         self._noise[model] = evaluation.noise
         return floor
 
+    def classes(self, model: str) -> int:
+        """Return the number of classes that a model chooses from."""
+        return len(self.evaluation(model).phrases)
+
     def add(self, records: Iterable[Record]) -> None:
         """Keep what a test measured."""
         records = list(records)
@@ -207,6 +221,7 @@ class Session:
             precision=encoder.precision,
             encoded=encoder.forwarded,
             cached=encoder.cached,
+            probed=encoder.probed,
             noise=self._noise.get(name),
         )
 
@@ -218,6 +233,9 @@ class Session:
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the summary must know beside the figures."""
         own = [note for e in self._evaluations.values() for note in e.encoder.notes]
+        own += [
+            _noise_note(name, *noise) for name, noise in self._noise.items() if noise[0] > SHOWN
+        ]
         theirs = [str(note) for told in self._told for note in told["notes"]]
         return tuple(dict.fromkeys([*own, *theirs]))
 
@@ -230,6 +248,7 @@ class Session:
             "notes": list(self.notes()),
             "models": [model.as_dict() for model in self.models().values()],
             "collected": self.collected,
+            "deselected": self.deselected,
         }
 
     def listen(self, told: Mapping[str, Any]) -> None:
@@ -237,26 +256,52 @@ class Session:
         self._told.append(told)
         self.mistakes += map(str, told["mistakes"])
         self.collected = max(self.collected, int(told["collected"]))
+        self.deselected.update(told.get("deselected", {}))
 
     # --- At the end --------------------------------------------------------------------------------
 
-    def unjudged(self, *, partial: bool) -> Unjudged:
-        """Return the bounds that this run did not judge; none for a run of chosen tests only."""
+    def unjudged(self, *, partial: bool, by_id: bool = False) -> Unjudged:
+        """Return the bounds that this run did not judge; none for one that did not come to its end.
+
+        ``by_id``: single tests were named, and those of the same files that were not are unknown.
+        """
         if partial or not (self.records or self.suites):
             return Unjudged()
         rules = (record.rule for record in self.records)
         used = [name for name in rules if name]
         used += [name for record in self.records for name in record.also_used]
+        skipped: dict[str, list[str]] = {}
+        for entry in self.not_run:
+            skipped.setdefault(entry.suite, []).append(entry.test)
         return find_unjudged(
             self.thresholds,
             used=used,
             suites_run=self.suites,
             suites_broken=self.broken,
-            suites_skipped={entry.suite for entry in self.not_run},
             models=self.config.models,
-            measured_datasets={record.measurement.dataset for record in self.records},
-            replaced_data=self.config.data != "embedded",
+            measured=[record.measurement for record in self.records],
+            chosen=Chosen(skipped, self.deselected, self.suites if by_id else ()),
+            of_other_profiles=self.names,
+            **self._known_names(),
         )
+
+    def _known_names(self) -> dict[str, Any]:
+        """Return what tells a slip from another model's or data set's name, for ``find_unjudged``."""
+        import open_clip
+
+        from pytest_cliprobust.datasets import embedded
+
+        replaced = self.config.data != "embedded"
+        clean = self.evaluation(self.config.models[0]).dataset("clean") if replaced else None
+        models = {
+            name for pair in open_clip.list_pretrained() for name in (pair[0], "/".join(pair))
+        }
+        return {
+            "datasets": [clean.name] if clean else [],
+            "known_models": {*models, *open_clip.list_models(), "reference"},
+            "own_datasets": embedded.names(),
+            "replaced_data": replaced,
+        }
 
     def record(self) -> tuple[RecordChange, ...]:
         """Write bounds from what was measured into the threshold file, and return what changed.
@@ -273,6 +318,7 @@ class Session:
             generic=("profile",),
             comparisons=len(self.thresholds.rules) or 1,
             noise={record.key: record.noise_floor for record in self.records},
+            classes=self.classes(self.config.models[0]),
         )
         return tuple(changes)
 
@@ -284,7 +330,7 @@ class Session:
             models=self.models(),
             not_run=tuple(self.not_run),
             unjudged=found,
-            unjudged_fail=bool(found.skipped) and fails(found, self.thresholds.policy),
+            unjudged_fail=fails(found, found.policy),
             recording=self.recording,
             notes=self.notes(),
             mistakes=tuple(dict.fromkeys(self.mistakes)),
@@ -310,11 +356,19 @@ class Session:
             self.journal.close([record.key for record in run.records])
 
 
+def _noise_note(name: str, share: float, nats: float) -> str:
+    return (
+        f"numerical noise of {name}: {share:.2g} of a share or probability, {nats:.2g} nats (the size "
+        "of a forward pass changes as much); intervals are widened by it before they are judged"
+    )
+
+
 def _joined(mine: ModelSummary, theirs: ModelSummary) -> ModelSummary:
     """Return a model's summary with the work of another process added."""
     return replace(
         mine,
         encoded=mine.encoded + theirs.encoded,
         cached=mine.cached + theirs.cached,
+        probed=mine.probed + theirs.probed,
         noise=theirs.noise or mine.noise,
     )

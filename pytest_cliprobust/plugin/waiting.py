@@ -36,6 +36,7 @@ class Waiting:
         reports_of(config)
         self._collected = 0
         self._suites = set(shipped())
+        self._deselected: dict[str, list[str]] = {}
 
     def _evaluator(self) -> Evaluator:
         """Load what evaluates models, and hand the session over to it."""
@@ -77,6 +78,12 @@ class Waiting:
         # Also those that -k or -m leave out later: the threshold file may have bounds for them.
         self._suites.update(suite_of(item) for item in mark_suites(self._config, items))
 
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        """Note which tests of a suite were left out: their bounds are no news."""
+        for item in items:
+            if needs_model(item):
+                self._deselected.setdefault(suite_of(item), []).append(item.nodeid)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Load models and thresholds where a test needs them; a mistake ends the session in one line."""
@@ -86,6 +93,7 @@ class Waiting:
             evaluator = self._evaluator()
             evaluator.session.known_suites = tuple(sorted(self._suites))
             evaluator.session.collected, evaluator.session.needed = self._collected, True
+            evaluator.session.deselected = self._deselected
             evaluator.start(session.items)
 
     # --- Workers of pytest-xdist, where only the ini file names the model ---------------------------

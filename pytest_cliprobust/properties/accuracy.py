@@ -27,7 +27,7 @@ from pytest_cliprobust.figures.bootstrap import (
     resampled_sums,
 )
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.metrics import register_metric
+from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.samples import Samples, shared
 
 #: AlexNet's top-1 error on ImageNet-C, mean over the five severities, as published with the
@@ -106,6 +106,7 @@ def accuracy_metric(k: int) -> str:
     "accuracy",
     higher_is_better=True,
     meaning="share of samples whose highest-scoring class is right",
+    chance=one_in,
 )
 @register_metric(
     "top5_accuracy",
@@ -143,6 +144,7 @@ def accuracy_figure(
     "balanced_accuracy",
     higher_is_better=True,
     meaning="mean over classes of the per-class accuracy",
+    chance=one_in,
 )
 def balanced_accuracy(
     scores: ArrayLike, labels: ArrayLike, *, bootstrap: Bootstrap = DEFAULT

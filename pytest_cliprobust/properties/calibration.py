@@ -416,45 +416,9 @@ def calibration_figures(
     top = probs.argmax(axis=1)
     confidence = probs[np.arange(count), top]
     right = (top == truth).astype(np.float64)
-    gap = confidence - right
-
-    mass_bins, shared = equal_mass_bins(confidence, right, bins)
-    nll = -log_softmax(matrix)[np.arange(count), truth]
-    squared = probs.copy()
-    squared[np.arange(count), truth] -= 1.0
-    brier = (squared * squared).sum(axis=1)
-    blocks = [
-        _bin_columns(equal_width_bins(confidence, bins), gap, bins),
-        _bin_columns(mass_bins, confidence - shared, bins),
-        np.stack([nll, brier, gap], axis=1),
-    ]
     with_sigmoid = probability == "sigmoid" and temperature is None
-    if with_sigmoid:
-        top_sigmoid = sigmoid(matrix).max(axis=1)
-        blocks.append(_bin_columns(equal_width_bins(top_sigmoid, bins), top_sigmoid - right, bins))
-    columns = np.concatenate(blocks, axis=1)
-    means = columns.mean(axis=0)
-    sums = resampled_sums(columns, bootstrap) / count
-
-    def binned(name: str, first: int, details: dict[str, Any]) -> Figure:
-        cut = slice(first, first + bins)
-        return bootstrap_figure(
-            name,
-            float(np.abs(means[cut]).sum()),
-            np.abs(sums[:, cut]).sum(axis=1),
-            count,
-            bootstrap,
-            method="basic",
-            bounds=(0.0, 1.0),
-            trials=count,
-            details={"bins": bins, **details},
-        )
-
-    def mean(name: str, column: int, unit: str = "") -> Figure:
-        return bootstrap_figure(
-            name, float(means[column]), sums[:, column], count, bootstrap, unit=unit
-        )
-
+    top_sigmoid = sigmoid(matrix).max(axis=1) if with_sigmoid else None
+    drawn = _Drawn.of(matrix, truth, confidence, right, top_sigmoid, bins, bootstrap)
     diagram = {
         "reliability": reliability(confidence, right, bins),
         "mean_confidence": float(confidence.mean()),
@@ -463,35 +427,99 @@ def calibration_figures(
     if temperature is not None:
         diagram["temperature"] = temperature.value
     figures = [
-        binned(f"ece{suffix}", 0, diagram),
-        binned(f"adaptive_ece{suffix}", bins, {}),
+        drawn.binned(f"ece{suffix}", 0, diagram),
+        drawn.binned(f"adaptive_ece{suffix}", bins, {}),
         _classwise_figure(f"classwise_ece{suffix}", probs, truth, bins, bootstrap),
-        mean(f"nll{suffix}", 2 * bins, "nats"),
-        mean(f"brier{suffix}", 2 * bins + 1),
-        mean(f"signed_gap{suffix}", 2 * bins + 2),
+        drawn.mean(f"nll{suffix}", 2 * bins, "nats"),
+        drawn.mean(f"brier{suffix}", 2 * bins + 1),
+        drawn.mean(f"signed_gap{suffix}", 2 * bins + 2),
     ]
-    if with_sigmoid:
+    if top_sigmoid is not None:
         first = 2 * bins + 3
-        figures.append(
-            binned(
-                "ece_sigmoid",
-                first,
-                {
-                    "reliability": reliability(top_sigmoid, right, bins),
-                    "mean_confidence": float(top_sigmoid.mean()),
-                },
-            )
-        )
-        figures.append(
-            bootstrap_figure(
-                "signed_gap_sigmoid",
-                float(means[first:].sum()),
-                sums[:, first:].sum(axis=1),
-                count,
-                bootstrap,
-            )
-        )
+        details = {
+            "reliability": reliability(top_sigmoid, right, bins),
+            "mean_confidence": float(top_sigmoid.mean()),
+        }
+        figures += [
+            drawn.binned("ece_sigmoid", first, details),
+            drawn.total("signed_gap_sigmoid", first),
+        ]
     return {figure.metric: figure for figure in figures}
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Means of per-sample columns, and the same of each resample: all figures of a data set at once.
+
+    Attributes:
+        means: (K,) over the samples.
+        resampled: (R, K) over the samples of each replicate.
+        count: number of samples.
+        bins: number of columns of one binned error.
+        bootstrap: interval settings.
+    """
+
+    means: Floats
+    resampled: Floats
+    count: int
+    bins: int
+    bootstrap: Bootstrap
+
+    @classmethod
+    def of(
+        cls,
+        logits: Floats,
+        labels: Ints,
+        confidence: Floats,
+        right: Floats,
+        top_sigmoid: Floats | None,
+        bins: int,
+        bootstrap: Bootstrap,
+    ) -> _Drawn:
+        """Return those of: ECE's bins, adaptive ECE's, NLL, Brier, signed gap, the sigmoid's bins."""
+        rows = np.arange(len(labels))
+        gap = confidence - right
+        mass_bins, shared = equal_mass_bins(confidence, right, bins)
+        nll = -log_softmax(logits)[rows, labels]
+        squared = softmax(logits)
+        squared[rows, labels] -= 1.0
+        blocks = [
+            _bin_columns(equal_width_bins(confidence, bins), gap, bins),
+            _bin_columns(mass_bins, confidence - shared, bins),
+            np.stack([nll, (squared * squared).sum(axis=1), gap], axis=1),
+        ]
+        if top_sigmoid is not None:
+            own = equal_width_bins(top_sigmoid, bins)
+            blocks.append(_bin_columns(own, top_sigmoid - right, bins))
+        columns = np.concatenate(blocks, axis=1)
+        resampled = resampled_sums(columns, bootstrap) / len(rows)
+        return cls(columns.mean(axis=0), resampled, len(rows), bins, bootstrap)
+
+    def binned(self, metric: str, first: int, details: dict[str, Any]) -> Figure:
+        """Return the sum of absolute bins that start at column ``first``."""
+        cut = slice(first, first + self.bins)
+        return bootstrap_figure(
+            metric,
+            float(np.abs(self.means[cut]).sum()),
+            np.abs(self.resampled[:, cut]).sum(axis=1),
+            self.count,
+            self.bootstrap,
+            method="basic",
+            bounds=(0.0, 1.0),
+            trials=self.count,
+            details={"bins": self.bins, **details},
+        )
+
+    def mean(self, metric: str, column: int, unit: str = "") -> Figure:
+        """Return the mean of one column."""
+        value, replicates = float(self.means[column]), self.resampled[:, column]
+        return bootstrap_figure(metric, value, replicates, self.count, self.bootstrap, unit=unit)
+
+    def total(self, metric: str, first: int) -> Figure:
+        """Return the sum of the columns from ``first`` on."""
+        value = float(self.means[first:].sum())
+        replicates = self.resampled[:, first:].sum(axis=1)
+        return bootstrap_figure(metric, value, replicates, self.count, self.bootstrap)
 
 
 def _check_disjoint(temperature: Temperature, ids: Sequence[str], count: int) -> None:

@@ -13,13 +13,12 @@ from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
     Bootstrap,
     bootstrap_figure,
-    paired_drop_figure,
     ratio,
     resampled_sums,
 )
 from pytest_cliprobust.figures.condition import together
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.metrics import register_metric
+from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.samples import Samples, shared
 
 
@@ -67,47 +66,11 @@ def _severity(view: Samples) -> int:
     return severity
 
 
-def corruption_drops(
-    clean: ArrayLike,
-    correct: ArrayLike,
-    corruptions: Sequence[str],
-    severities: Sequence[int],
-    *,
-    bootstrap: Bootstrap = DEFAULT,
-) -> dict[tuple[str, int], Figure]:
-    """Return the paired ``accuracy_drop`` of each (corruption, severity).
-
-    Args:
-        clean: (N,) bool, answers on the clean images.
-        correct: (K, S, N) bool, answers on the same images in the same order.
-        corruptions: (K,) names.
-        severities: (S,), ascending.
-        bootstrap: interval settings.
-
-    Raises:
-        ClipRobustError: shapes that do not fit.
-    """
-    before, after = _grid(clean, correct, corruptions, severities)
-    return {
-        (name, severity): paired_drop_figure(
-            "accuracy_drop",
-            before,
-            after[k, s],
-            bootstrap,
-            {
-                "clean_accuracy": float(before.mean()),
-                "shifted_accuracy": float(after[k, s].mean()),
-            },
-        )
-        for k, name in enumerate(corruptions)
-        for s, severity in enumerate(severities)
-    }
-
-
 @register_metric(
     "mean_corruption_accuracy",
     higher_is_better=True,
     meaning="mean accuracy over corruptions and severities",
+    chance=one_in,
 )
 @register_metric(
     "mean_corruption_drop",

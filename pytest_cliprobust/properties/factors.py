@@ -33,7 +33,7 @@ from pytest_cliprobust.figures.bootstrap import (
     resampled_sums,
 )
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.metrics import register_metric
+from pytest_cliprobust.figures.metrics import one_in, register_metric
 
 #: The 16 factors of ImageNet-X.
 IMAGENET_X_FACTORS = (
@@ -60,7 +60,10 @@ UNANNOTATED = ("", "none", "prototype")
 
 
 @register_metric(
-    "factor_accuracy", higher_is_better=True, meaning="accuracy on the images of one visual factor"
+    "factor_accuracy",
+    higher_is_better=True,
+    meaning="accuracy on the images of one visual factor",
+    chance=one_in,
 )
 @register_metric(
     "error_ratio",

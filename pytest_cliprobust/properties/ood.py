@@ -377,7 +377,11 @@ def _needed(count: int, recall: float) -> int:
 
 
 @register_metric(
-    "auroc_{}", higher_is_better=True, meaning="AUROC of ID against OOD by {}", each=OOD_SCORES
+    "auroc_{}",
+    higher_is_better=True,
+    meaning="AUROC of ID against OOD by {}",
+    chance=0.5,
+    each=OOD_SCORES,
 )
 @register_metric(
     "aupr_in_{}",
@@ -395,6 +399,7 @@ def _needed(count: int, recall: float) -> int:
     "fpr95_{}",
     higher_is_better=False,
     meaning="share of OOD accepted at an ID recall of 95%, by {}",
+    chance=0.95,
     each=OOD_SCORES,
 )
 def detection_figures(

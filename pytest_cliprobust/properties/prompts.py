@@ -17,21 +17,26 @@ from pytest_cliprobust.figures.bootstrap import (
     resampled_sums,
 )
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.metrics import register_metric
+from pytest_cliprobust.figures.metrics import one_in, register_metric
 
 
 @register_metric(
     "prompt_mean_accuracy",
     higher_is_better=True,
     meaning="mean accuracy over single prompt templates",
+    chance=one_in,
 )
 @register_metric(
     "prompt_worst_accuracy",
     higher_is_better=True,
     meaning="accuracy with the worst prompt template",
+    chance=one_in,
 )
 @register_metric(
-    "prompt_best_accuracy", higher_is_better=True, meaning="accuracy with the best prompt template"
+    "prompt_best_accuracy",
+    higher_is_better=True,
+    meaning="accuracy with the best prompt template",
+    chance=one_in,
 )
 @register_metric(
     "prompt_accuracy_spread",
@@ -47,6 +52,7 @@ from pytest_cliprobust.figures.metrics import register_metric
     "prompt_ensemble_accuracy",
     higher_is_better=True,
     meaning="accuracy of the ensemble of all templates",
+    chance=one_in,
 )
 @register_metric(
     "prompt_ensemble_gain",

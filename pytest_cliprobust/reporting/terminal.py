@@ -57,6 +57,8 @@ class Row:
 def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
     """Print what was measured, then which bounds were not, notes and the user's mistakes.
 
+    That nothing was gated comes last.
+
     Args:
         reporter: pytest's terminal reporter.
         run: what to tell of.
@@ -75,7 +77,8 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
         reporter.write_line(f"{level}: {line}", red=level == "error", yellow=level == "warning")
     if run.unjudged.skipped:
         reason = "; ".join(sorted({entry.reason for entry in run.not_run}))
-        outcome = "the run fails" if run.unjudged_fail else "a warning, as the policy says"
+        fails = run.unjudged.policy.skipped == "fail"
+        outcome = "the run fails" if fails else "a warning, as the policy says"
         reporter.write_line(
             f"not measured, as tests were skipped: {len(run.unjudged.skipped)} of the bounds "
             f"({reason}): {outcome}",
@@ -83,6 +86,14 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
         )
     for mistake in run.mistakes:
         reporter.write_line(f"ERROR: {mistake}", red=True)
+    gated = any(record.verdict.status != "unbounded" for record in run.records)
+    if run.records and not gated and not run.recording:
+        reporter.write_line(
+            "warning: no bound is for any of these figures, so THIS RUN GATES NOTHING; --clip-record "
+            "writes bounds for them",
+            red=True,
+            bold=True,
+        )
 
 
 def _print_tables(reporter: Any, run: Run, verbose: bool) -> None:
@@ -102,13 +113,6 @@ def _print_tables(reporter: Any, run: Run, verbose: bool) -> None:
         for row in table(records, console.width, verbose=verbose):
             console.print(row, soft_wrap=True)
     console.print(totals(run.records, verbose), soft_wrap=True)
-    gated = any(record.verdict.status != "unbounded" for record in run.records)
-    if not gated and not run.recording:
-        reporter.write_line(
-            "warning: no bound is for any of these figures, so this run gates nothing; "
-            "--clip-record writes bounds for them",
-            yellow=True,
-        )
 
 
 def by_model(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_cliprobust.figures.figure import Figure, pack
@@ -92,11 +92,6 @@ class Record:
     def model(self) -> str:
         """The model as the command line named it."""
         return self.measurement.model
-
-    def without_replicates(self) -> Record:
-        """Return the record without the bootstrap replicates of its figure."""
-        figure = replace(self.figure, replicates=()).measured_on(self.measurement.condition)
-        return replace(self, measurement=replace(self.measurement, figure=figure))
 
     def as_dict(self, *, replicates: bool = False) -> dict[str, Any]:
         """Return JSON-able data; the figure's replicates only if asked for, packed."""

@@ -46,6 +46,7 @@ class ModelSummary:
         encoded, cached: images that went through the model, and that were in the cache.
         noise: what the size of a forward pass alone changes, (share or probability, nats); None if
             nothing was judged.
+        probed: images that went through the model to see whether its features can be trusted.
     """
 
     name: str
@@ -59,12 +60,13 @@ class ModelSummary:
     encoded: int = 0
     cached: int = 0
     noise: tuple[float, float] | None = None
+    probed: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able data."""
         data = asdict(self)
         data["notes"] = list(self.notes)
-        data["images"] = {"encoded": data.pop("encoded"), "cached": data.pop("cached")}
+        data["images"] = {kind: data.pop(kind) for kind in ("encoded", "cached", "probed")}
         data["noise"] = None if self.noise is None else list(self.noise)
         return data
 
@@ -85,6 +87,7 @@ class ModelSummary:
             tags={str(k): str(v) for k, v in data["tags"].items()},
             encoded=int(data["images"]["encoded"]),
             cached=int(data["images"]["cached"]),
+            probed=int(data["images"].get("probed", 0)),
             noise=None if noise is None else (float(noise[0]), float(noise[1])),
         )
 

@@ -49,6 +49,9 @@ class CallableTarget(TorchTarget):
     its weights and its features on two probe images do not show).
     """
 
+    #: It may compute in half precision, or quantise, whatever was asked for: see ``engine/probe.py``.
+    rounding = "bf16"
+
     def __init__(self, encoder: Any, **shared: Any) -> None:
         super().__init__(**shared)
         self.encoder = encoder

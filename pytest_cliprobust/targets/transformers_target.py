@@ -328,12 +328,19 @@ def _load_weights(model_class: Any, config: Any, folder: Path, name: str) -> Any
 def _load_tokenizer(transformers: Any, folder: Path, name: str) -> Any:
     try:
         with _quiet():
-            return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # OSError, ValueError, ImportError (sentencepiece), KeyError …
         raise ClipRobustError(
             f"tokenizer of model {name!r} cannot be loaded from {folder} ({brief(error)}); check its "
             "tokenizer files"
         ) from None
+    # Without files transformers makes one up, of special tokens alone: every text is the same to it.
+    if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
+        raise ClipRobustError(
+            f"model {name!r}: folder {folder} holds no tokenizer files (tokenizer.json, or vocab.json and "
+            "merges.txt); save the tokenizer into it, too: tokenizer.save_pretrained(FOLDER)"
+        )
+    return tokenizer
 
 
 @contextlib.contextmanager

@@ -782,7 +782,7 @@ schema = 1
 suite = "mine"
 metric = "accuracy"
 perturbation = "h265_crf"
-min = 0.0
+min = 0.01
 """
 
 

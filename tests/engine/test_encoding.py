@@ -145,6 +145,18 @@ def test_features_that_are_not_finite_name_the_sample(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("rows", "width"), [(1, 16), (FORWARD_CHUNK - 1, 16), (FORWARD_CHUNK, 1)])
+def test_features_of_another_shape_are_refused(tmp_path: Path, rows: int, width: int) -> None:
+    target = TinyTarget()
+    target.encode_image = lambda pixels: torch.ones(rows, width)  # type: ignore[method-assign]
+    words = rf"'tiny': encode_image returns \({rows}, {width}\) for 32 inputs instead of \(32, 16\)"
+    with pytest.raises(ClipRobustError, match=words):
+        encoder(tmp_path, target).images(RandomPictures(3))
+    target.encode_text = lambda texts: torch.ones(1, 16)  # type: ignore[method-assign]
+    with pytest.raises(ClipRobustError, match=r"encode_text returns \(1, 16\) for 2 inputs"):
+        encoder(tmp_path, target).text(["a", "b"])
+
+
 def test_texts_are_cached_in_order(tmp_path: Path) -> None:
     engine = encoder(tmp_path)
     features = engine.text(["a", "bbb", "cc"])
@@ -170,7 +182,7 @@ def test_many_texts_go_in_blocks_of_one_size(tmp_path: Path, count: int) -> None
 def test_a_text_without_features_is_named(tmp_path: Path) -> None:
     target = TinyTarget()
     target.encode_text = lambda texts: torch.tensor(  # type: ignore[method-assign]
-        [[1.0, float("nan") if text == "bad" else 0.0] for text in texts]
+        [[1.0, float("nan") if text == "bad" else 0.0, *[0.0] * 14] for text in texts]
     )
     with pytest.raises(ClipRobustError, match=r"on text, for 1 of 3 samples \(first: 'bad'\)"):
         encoder(tmp_path, target).text(["good", "bad", "fine"])

@@ -31,7 +31,7 @@ class Texts:
             return torch.tensor([self.table[text] for text in texts])
         rows = []
         for text in texts:
-            seed = sum((i + 1) * ord(c) for i, c in enumerate(text))
+            seed = int.from_bytes(text.encode(), "big") % (2**61 - 1)
             vector = torch.randn(self.width, generator=torch.Generator().manual_seed(seed))
             rows.append(vector / vector.norm())
         return torch.stack(rows)

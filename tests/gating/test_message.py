@@ -61,6 +61,22 @@ def test_a_narrow_miss_is_not_rounded_away() -> None:
     assert "missed    by 4e-05" in message
 
 
+def test_the_interval_shown_is_the_one_that_was_judged() -> None:
+    measurement = measure(0.5, 0.4, 0.6)
+    widened = judge(measurement, rule(max=0.62), Policy("fail"), noise_floor=0.05)
+    message = failure_message(widened, measurement)
+    assert "measured  0.50, 95% interval 0.35 to 0.65," in message
+    assert "may break max 0.62" in message
+    # The noise of a change is shown beside the change; the figure stays as it was measured.
+    before = {measurement.key: Figure("temperature", 0.2, 0.15, 0.25, 400)}
+    changed = judge(
+        measurement, rule(max_increase=0.1), Policy("fail"), baseline=before, noise_floor=0.05
+    )
+    message = failure_message(changed, measurement)
+    assert "measured  0.50, 95% interval 0.40 to 0.60," in message
+    assert f"interval {format_value(changed.low, 0.4)} to" in message
+
+
 def test_numbers() -> None:
     assert format_value(0.14234, 0.042) == "0.142"
     assert format_value(12.3456, 3.0) == "12.35"

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gating_helpers import HEAD, complaint
+from gating_helpers import HEAD, complaint, measure
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.gating.reading import load_thresholds
+from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.reading import load_thresholds, parse_thresholds
+from pytest_cliprobust.gating.unjudged import fails, find_unjudged, lines
 
 KNOWN: dict[str, Any] = {
     "known_suites": ["accuracy", "calibration"],
     "known_datasets": ["clean"],
     "known_perturbations": ["fog_3d"],
-    "models": ["reference"],
+    "models": ["reference", "ViT-B-32", "ViT-B-32/*", "hf-hub:*"],
     "known_profiles": ["quick", "standard"],
 }
 #: A mistake in a rule, and what is said of it.
@@ -41,6 +43,27 @@ SLIPS = {
     'metric = "accuracy", perturbation = "Fog_3d", min = 0.8': "Did you mean 'fog_3d'?",
     'metric = "accuracy", severity = 6, min = 0.8': "severity must be an integer from 0 to 5",
     'metric = "accuracy", suite = "ACCURACY", min = 0.8': "unknown suite 'ACCURACY'. Did you mean",
+    'metric = "a*", max = 0.8': "of 'a*', is better when higher: max alone would fail good models",
+    'metric = "ece", max = 5': "max 5 gates nothing, no model misses it: ece is never above 1",
+    'metric = "ece", max = 1': "max 1 gates nothing, no model misses it: ece is never above 1",
+    'metric = "*ece", max = 1.0': "max 1 gates nothing, no model misses it",
+    'metric = "accuracy_drop", max = 2': "no model misses it: accuracy_drop is never above 1",
+    'metric = "accuracy_drop", max = -2': "no model meets it: accuracy_drop is never below -1",
+    'metric = "accuracy", max_decrease = 1': "no model misses it: accuracy cannot fall by more",
+    'metric = "ece", max_increase = 1.5': "no model misses it: ece cannot rise by more",
+    'metric = "accuracy_drop", max_increase = 1': "accuracy_drop cannot rise by more",
+    'metric = "signed_gap", max_increase = 2': "no model misses it: signed_gap cannot rise by more",
+    'metric = "accuracy", min = -0.8': "no model misses it: accuracy is never below 0",
+    'metric = "accuracy", min = 0': "no model misses it: accuracy is never below 0",
+    'metric = "accuracy", min = 80': "no model meets it: accuracy is never above 1",
+    'metric = "nll", max = 1e308': "no model misses it: nll is never above 1,000,000 or so",
+    'metric = "nll", max_increase = 1e308': "no model misses it: nll cannot rise by more",
+    'metric = "relative_ce", max = -1e308': "relative_ce is never below -1,000,000 or so",
+    'metric = "auroc_mcm", min = 0.5': "min 0.5 of auroc_mcm is weaker than chance (50%)",
+    'metric = "fpr95_mcm", max = 0.95': "max 0.95 of fpr95_mcm is weaker than chance (95%)",
+    'metric = "accuracy", min = 0x1' + "0" * 2000: "min must be finite, not inf",
+    'metric = "accuracy", severity = 0x1' + "0" * 5000: "severity must be an integer from 0 to 5",
+    'metric = "accuracy", model = "\\u001b[2J", min = 0.8': "model holds control characters: '\\x1b",
     'metric = "accuracy", profile = "fast", min = 0.8': "unknown profile 'fast'. Known: quick",
 }
 
@@ -75,12 +98,24 @@ RULE = '[[threshold]]\nmetric = "accuracy"\nmin = 0.8\n'
         (HEAD + "[policy]\nconfidence = 0.4\n", "confidence must be in [0.5, 1), not 0.4"),
         (HEAD + "[policy]\nfamily_wise_error_rate = 5\n", "must be in (0, 0.5], not 5"),
         (HEAD + '[policy]\nrequire_bound = "true"\n', "require_bound must be true or false"),
+        (HEAD + "[policy]\nunused = 'pass'\n", "unused must be 'fail' or 'warn', not 'pass'"),
+        (HEAD + '[policy]\nbaseline = "a\\u001bb"\n', "baseline holds control characters"),
+        (HEAD + "[policy]\nconfidence = 1" + "0" * 5000, "t.toml:3: not valid TOML: an integer"),
+        ("schema = 0x1" + "0" * 5000, "t.toml:1: schema is an integer of too many digits"),
+        (
+            "\ufeff" + HEAD + RULE,
+            "t.toml:1: not valid TOML: the file begins with a byte order mark",
+        ),
+        (HEAD + "x = " + "[" * 20000, "t.toml:1: not valid TOML: nested too deeply"),
+        (HEAD + "x" * 9000 + " = 1\n", "t.toml:2: unknown key"),
         (HEAD + "[policy]\nskipped = 'pass'\n", "skipped must be 'fail' or 'warn', not 'pass'"),
         (HEAD.replace("1", "2") + RULE, "t.toml:1: schema is 2; this version reads 'schema = 1'"),
     ],
 )
 def test_a_slip_elsewhere_is_told(text: str, message: str) -> None:
-    assert message in complaint(text, **KNOWN)
+    told = complaint(text, **KNOWN)
+    assert message in told
+    assert len(told) < 300
 
 
 def test_another_encoding_is_told(tmp_path: Path) -> None:
@@ -88,3 +123,130 @@ def test_another_encoding_is_told(tmp_path: Path) -> None:
     path.write_text(HEAD + RULE, encoding="utf-16")
     with pytest.raises(ClipRobustError, match=r"t.toml:1: not valid TOML: not UTF-8 text"):
         load_thresholds(path)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        'metric = "swapped_labels", max = 0.0',
+        'metric = "frontier_strength", min = 1',
+        'metric = "accuracy_drop", max = 0',
+        'metric = "accuracy_drop", max = 0.99',
+        'metric = "text_to_image_median_rank", max = 1',
+        'metric = "accuracy", max_decrease = 0',
+        'metric = "brier", max = 1.5',
+        'metric = "nll", max = 12',
+        'metric = "auroc_mcm", min = 0.4, because = "a model of noise"',
+        'metric = "fpr95_mcm", max = 0.99, because = "a model of noise"',
+    ],
+)
+def test_what_a_bad_model_misses_is_a_bound(rule: str) -> None:
+    parse_thresholds(f"{HEAD}[[threshold]]\nbounds = [\n{{ {rule} }},\n]\n", **KNOWN)
+
+
+#: A bound with its comment, and the figure that it is told to be far from.
+FAR = {
+    "min = 0.08 },  # measured 0.84 [0.82, 0.86], n = 134": "0.84",
+    "min = 0.08 },  # measured 0.84": "0.84",
+    "min = 0.43 },  # measured 0.84 [0.82, 0.86], n = 134": None,
+    "min = 0.3 },  # measured 0.84 [0.5, 0.9], n = 3": None,
+    "min = 0.08 },": None,
+    "min = 0.08 },  # measured ?, n = ?": None,
+    "severity = [1, 3], min = [0.8, 0.1] },  # measured 0.9 [0.8, 1.0], 0.7 [0.6, 0.8], n = 9": "0.7",
+    "metric = 'ece', max = 0.6 },  # measured 0.05 [0.04, 0.06], n = 134": "0.05",
+    "metric = 'ece', max = 0.5 },  # measured 0.05 [0.04, 0.06], n = 134": None,
+    "metric = 'nll', max = 3 },  # measured 1.2 [1.1, 1.3], n = 134": "1.2",
+    "metric = 'nll', max = 2.3 },  # measured 1.2 [1.1, 1.3], n = 134": None,
+    "metric = 'auroc_mcm', min = 0.6 },  # measured 0.8 [0.79, 0.81], n = 134": "0.8",
+    "metric = 'signed_gap', min = -0.9 },  # measured 0.1 [0.0, 0.2], n = 134": None,
+}
+
+
+@pytest.mark.parametrize(("row", "value"), FAR.items())
+def test_a_bound_far_from_what_was_measured_is_told(row: str, value: str | None) -> None:
+    metric = "" if "metric" in row else "metric = 'accuracy', "
+    file = parse_thresholds(f"{HEAD}[[threshold]]\nbounds = [\n{{ {metric}{row}\n]\n", "t.toml")
+    told = [f"is far from the {value} that was measured" in text for text in file.warnings]
+    assert told == ([] if value is None else [True])
+
+
+def test_a_narrow_rule_that_drops_the_bound_on_the_change_is_told() -> None:
+    broad = HEAD + "[[threshold]]\nmetric = 'accuracy'\nmin = 0.8\nmax_decrease = 0.01\n"
+    narrow = broad + "[[threshold]]\nmetric = 'accuracy'\nsuite = 'calibration'\nmin = 0.1\n"
+    figures = [measure("accuracy", value) for value in (0.5, 0.6)]
+    assert parse_thresholds(narrow, "t.toml").dropped_changes(figures) == [
+        "t.toml:6: [suite=calibration metric=accuracy] wins over [metric=accuracy] of line 2 and "
+        "drops its max_decrease 0.01; write it there, too, if it is to hold"
+    ]
+    kept = parse_thresholds(narrow + "max_decrease = 0.05\n", "t.toml")
+    assert kept.dropped_changes(figures) == []
+
+
+def test_a_reason_steers_no_terminal() -> None:
+    reason = r'"why\nnot \u001b[31m\u0007 \u009b \u202e é ☂"'
+    text = f"{HEAD}[[threshold]]\nmetric = 'ece'\nmax = 0.1\nbecause = {reason}\n"
+    (rule,) = parse_thresholds(text).rules
+    assert rule.because == r"why not \x1b[31m\x07 \x9b \u202e é ☂"
+
+
+@pytest.mark.parametrize(
+    ("model", "tested", "near"),
+    [
+        ("ViT-B-32", "ViT-B-32/laion2b_s34b_b79k", True),
+        ("ViT-B-32/laion2b_s34b_b79", "ViT-B-32/laion2b_s34b_b79k", True),
+        ("VIT-B-32*", "ViT-B-32/laion2b_s34b_b79k", True),
+        ("hf-hub:laion/CLIP-ViT-B-32-laoin2B", "hf-hub:laion/CLIP-ViT-B-32-laion2B", True),
+        ("hf-hub:org/Name", "hf-hub:org/name", True),
+        ("ViT-B-16", "ViT-B-32", False),
+        ("ViT-B-32/openai", "ViT-B-32/laion2b_s34b_b79k", False),
+        ("ViT-L-14/laion400m_e31", "ViT-L-14/laion400m_e32", False),
+        ("hf-hub:timm/ViT-B-16-SigLIP", "hf-hub:timm/ViT-L-16-SigLIP", False),
+        ("./v1", "./v2", False),
+        ("known", "knows", False),
+        ("reference", "hf-hub:org/name", False),
+    ],
+)
+def test_a_near_miss_of_a_tested_model_fails_the_run(model: str, tested: str, near: bool) -> None:
+    text = f"{HEAD}[[threshold]]\nmetric = 'ece'\nmax = 0.1\nmodel = '{model}'\n"
+    found = find_unjudged(
+        parse_thresholds(text),
+        used=(),
+        suites_run=["calibration"],
+        models=[tested],
+        known_models=["known", "ViT-B-16", "ViT-B-32"],
+    )
+    assert (len(found.unused), found.other_models) == ((1, 0) if near else (0, 1))
+    assert fails(found, Policy()) == near
+    assert not fails(found, Policy(unused="warn"))
+    assert any(f"the model under test is {tested!r}" in text for _, text in lines(found)) == near
+
+
+def test_bounds_of_which_narrower_rules_took_all_figures_are_no_mistake() -> None:
+    text = f"{HEAD}[[threshold]]\nmetric = 'ece'\nmax = 0.1\n"
+    file = parse_thresholds(text + text.replace(HEAD, "") + "dataset = 'clean'\n", "t.toml")
+    figure = measure()
+    assert file.lookup(figure) is not None
+    found = find_unjudged(
+        file, used=(), suites_run=["calibration"], models=["reference"], measured=[figure]
+    )
+    assert not fails(found, Policy())
+    ((level, told),) = lines(found)
+    assert (level, told.partition("] ")[2][:14]) == ("note", "judges nothing")
+
+
+def test_what_another_profile_measures_is_no_mistake() -> None:
+    text = f"{HEAD}[[threshold]]\nmetric = 'ece'\nmax = 0.1\nperturbation = 'snow'\n"
+    given: dict[str, Any] = {
+        "used": (),
+        "suites_run": ["calibration"],
+        "models": ["reference"],
+        "measured": [measure(perturbation="fog_3d", severity=1)],
+    }
+    assert fails(find_unjudged(parse_thresholds(text), **given), Policy())
+    given["of_other_profiles"] = {"calibration": {"snow", "fog_3d"}}
+    found = find_unjudged(parse_thresholds(text), **given)
+    assert lines(found) == [("note", "1 bound is for other profiles")]
+    # One that is measured in this one, but never at that severity, is.
+    never = parse_thresholds(text.replace("snow", "fog_3d") + "severity = 2\n")
+    (_, told), *_ = lines(find_unjudged(never, **given))
+    assert told.endswith("was not used by any test: measured were severities 1")

@@ -14,8 +14,10 @@ from pytest_cliprobust.gating.toml import loads
 def test_nothing_misleads_the_search_for_lines() -> None:
     text = '''\
 schema = 1  # [[threshold]]
-[policy]
-"baseline" = """
+[[threshold]]
+metric = "nll"
+max = 1
+"because" = """
 [[threshold]]
 metric = "no"
 \\""" # still inside """
@@ -30,16 +32,17 @@ mx = 1 \'\'\'\'
 suite = "a\\\\"; max = 0.1
 '''.replace("; ", "\n")
     file = parse_thresholds(text, "t.toml")
-    assert len(file.rules) == 1
-    assert file.rules[0].line == 7
-    assert dict(file.rules[0].lines) == {
-        "metric": 8,
-        "model": 12,
-        "because": 13,
-        "suite": 15,
-        "max": 16,
+    first, second = file.rules
+    assert (first.line, second.line) == (2, 9)
+    assert first.because == '[[threshold]] metric = "no" """ # still inside'
+    assert dict(second.lines) == {
+        "metric": 10,
+        "model": 14,
+        "because": 15,
+        "suite": 17,
+        "max": 18,
     }
-    assert file.rules[0].because == "mx = 1 '"
+    assert second.because == "mx = 1 '"
     crlf = parse_thresholds(FILE.replace("\n", "\r\n"), "t.toml")
     assert [rule.lines for rule in crlf.rules] == [
         rule.lines for rule in parse_thresholds(FILE, "t.toml").rules
@@ -49,7 +52,7 @@ suite = "a\\\\"; max = 0.1
 PIECES = st.lists(
     st.sampled_from(
         [
-            "# [[threshold]] max = 1\n",
+            "# [[threshold]] max = 0.9\n",
             "\n",
             "  \t\n",
             'k{} = "a # \\" b"\n',

@@ -46,7 +46,7 @@ def test_a_file_is_read_with_its_lines() -> None:
         ),
         (HEAD + "threshold = 3\n", "t.toml:2: rules are written as tables under [[threshold]]"),
         (
-            HEAD + 'threshold = [{metric = "ece", max = 1}]\n',
+            HEAD + 'threshold = [{metric = "ece", max = 0.9}]\n',
             "t.toml:2: rules are written as tables under [[threshold]]",
         ),
         (HEAD + "[threshold]\nmetric = 1\n", "t.toml:2: rules are written as tables"),
@@ -56,22 +56,25 @@ def test_a_file_is_read_with_its_lines() -> None:
             "t.toml:4: unknown key 'qqqq' in [[threshold]]. Known: suite, metric",
         ),
         (RULE, "t.toml:2: [[threshold]] has no bound: add min, max, max_increase, max_decrease"),
-        (HEAD + "\n[[threshold]]\nmax = 1\n", "t.toml:3: [[threshold]] lacks 'metric'"),
-        (HEAD + '[[threshold]]\nmetric = "*"\nmax = 1', "t.toml:3: metric must be named"),
+        (HEAD + "\n[[threshold]]\nmax = 0.9\n", "t.toml:3: [[threshold]] lacks 'metric'"),
+        (HEAD + '[[threshold]]\nmetric = "*"\nmax = 0.9', "t.toml:3: metric must be named"),
         (RULE + "max = '0.1'\n", "t.toml:4: max must be a number, not '0.1'"),
         (RULE + "max = true\n", "t.toml:4: max must be a number, not True"),
         (RULE + "max = nan\n", "t.toml:4: max must be finite, not nan"),
         (RULE + "max = inf\n", "t.toml:4: max must be finite"),
         (RULE + "max = 0.1\n\nmin = 0.2\n", "t.toml:6: min 0.2 is above max 0.1"),
         (RULE + "max_increase = -0.1\n", "t.toml:4: max_increase is a size and cannot be negative"),
-        (RULE + "max = 1\nsuite = ''\n", "t.toml:5: suite must be a name, a glob, or a list"),
-        (RULE + "max = 1\nsuite = []\n", "t.toml:5: suite must be a name, a glob, or a list"),
-        (RULE + "max = 1\nmodel = ['a', 3]\n", "t.toml:5: model must be a name, a glob, or a list"),
-        (RULE + "max = 1\nseverity = 6\n", "t.toml:5: severity must be an integer from 0 to 5"),
-        (RULE + "max = 1\nseverity = 2.5\n", "t.toml:5: severity must be an integer from 0 to 5"),
-        (RULE + "max = 1\nseverity = [1, true]\n", "t.toml:5: severity must be an integer"),
-        (RULE + "max = 1\nseverity = []\n", "t.toml:5: severity must be an integer"),
-        (RULE + "max = 1\nbecause = 3\n", "t.toml:5: because must be a text"),
+        (RULE + "max = 0.9\nsuite = ''\n", "t.toml:5: suite must be a name, a glob, or a list"),
+        (RULE + "max = 0.9\nsuite = []\n", "t.toml:5: suite must be a name, a glob, or a list"),
+        (
+            RULE + "max = 0.9\nmodel = ['a', 3]\n",
+            "t.toml:5: model must be a name, a glob, or a list",
+        ),
+        (RULE + "max = 0.9\nseverity = 6\n", "t.toml:5: severity must be an integer from 0 to 5"),
+        (RULE + "max = 0.9\nseverity = 2.5\n", "t.toml:5: severity must be an integer from 0 to 5"),
+        (RULE + "max = 0.9\nseverity = [1, true]\n", "t.toml:5: severity must be an integer"),
+        (RULE + "max = 0.9\nseverity = []\n", "t.toml:5: severity must be an integer"),
+        (RULE + "max = 0.9\nbecause = 3\n", "t.toml:5: because must be a text"),
         (
             RULE + "min = 1\n",
             "t.toml:4: ece is better when lower: min alone would fail good models",
@@ -336,10 +339,10 @@ def test_a_severity_can_be_inherited_and_opened() -> None:
     def severities(row: str) -> list[tuple[int, ...]]:
         return [r.severities for r in parse_thresholds(text.replace("{}", row)).rules]
 
-    assert severities("{ max = 1 }") == [(1, 3)]
-    assert severities("{ max = [1, 2] }") == [(1,), (3,)]
-    assert severities('{ severity = "*", max = 1 }') == [()]
-    assert severities("{ severity = 3, max = [1] }") == [(3,)]
+    assert severities("{ max = 0.9 }") == [(1, 3)]
+    assert severities("{ max = [0.1, 0.2] }") == [(1,), (3,)]
+    assert severities('{ severity = "*", max = 0.9 }') == [()]
+    assert severities("{ severity = 3, max = [0.1] }") == [(3,)]
 
 
 ROW = RULE + "suite = 'ood'\nbounds = [\n  {},\n]\n"
@@ -367,27 +370,27 @@ ROW = RULE + "suite = 'ood'\nbounds = [\n  {},\n]\n"
         (RULE + "[[threshold.bounds]]\nmax = 3\n", "t.toml:4: bounds must be a list of rows"),
         (RULE + "bounds = []\n", "t.toml:4: bounds has no row; add one or drop the table"),
         (
-            RULE + "max = 1\nbounds = [{max = 1}]\n",
+            RULE + "max = 0.9\nbounds = [{max = 0.9}]\n",
             "t.toml:4: max stands beside 'bounds'; move it into a row",
         ),
         (
-            HEAD + "[[threshold]]\nbounds = [\n  { max = 1 } ]\n",
+            HEAD + "[[threshold]]\nbounds = [\n  { max = 0.9 } ]\n",
             "t.toml:4: a row of 'bounds' lacks 'metric'",
         ),
         (
-            ROW.replace("{},", "{ metric = '*', max = 1 },"),
+            ROW.replace("{},", "{ metric = '*', max = 0.9 },"),
             "t.toml:6: metric must be named: one bound cannot fit all metrics",
         ),
         (
-            ROW.replace("{},", "{ max = [1] },"),
+            ROW.replace("{},", "{ max = [0.1] },"),
             "t.toml:6: max is a list, one value for each severity",
         ),
         (
-            ROW.replace("{},", "{ severity = '*', max = [1] },"),
+            ROW.replace("{},", "{ severity = '*', max = [0.1] },"),
             "t.toml:6: max is a list, one value for each severity, but no severity is named",
         ),
         (
-            ROW.replace("{},", "{ severity = [1, 2], max = [1] },"),
+            ROW.replace("{},", "{ severity = [1, 2], max = [0.1] },"),
             "t.toml:6: max has 1 values for 2 severities; give one for each",
         ),
         (
@@ -402,22 +405,25 @@ ROW = RULE + "suite = 'ood'\nbounds = [\n  {},\n]\n"
             ROW.replace("{},", "{ severity = [1, 2], max = [1, 'x'] },"),
             "t.toml:6: max must be a number, not 'x'",
         ),
-        (ROW.replace("{},", "{ severity = 7, max = 1 },"), "t.toml:6: severity must be an integer"),
         (
-            ROW.replace("{},", "{ severity = 'x', max = 1 },"),
+            ROW.replace("{},", "{ severity = 7, max = 0.9 },"),
             "t.toml:6: severity must be an integer",
         ),
         (
-            ROW.replace("{},", "{ severity = [1, 2], min = [0, 3], max = 2 },"),
-            "t.toml:6: min 3 is above max 2",
+            ROW.replace("{},", "{ severity = 'x', max = 0.9 },"),
+            "t.toml:6: severity must be an integer",
+        ),
+        (
+            ROW.replace("{},", "{ severity = [1, 2], min = [0, 3], max = 0.8 },"),
+            "t.toml:6: min 3 is above max 0.8",
         ),
         (
             ROW.replace("{},", "{ severity = [1, 2], max_increase = [0.1, -0.1] },"),
             "t.toml:6: max_increase is a size and cannot be negative",
         ),
-        (ROW.replace("{},", "{ max = 1, because = '' },"), "t.toml:6: because must be a text"),
+        (ROW.replace("{},", "{ max = 0.9, because = '' },"), "t.toml:6: because must be a text"),
         (
-            ROW.replace("{},", "{ max = 1 },\n  { max = 2 },"),
+            ROW.replace("{},", "{ max = 0.9 },\n  { max = 0.8 },"),
             "t.toml:7: [suite=ood metric=ece] has a",
         ),
         (ROW.replace("{},", "{ min = 1 },"), "t.toml:6: ece is better when lower: min alone"),

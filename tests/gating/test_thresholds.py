@@ -43,7 +43,7 @@ def test_uses_are_merged_from_workers() -> None:
 
 
 def test_rules_of_other_profiles_are_not_unused() -> None:
-    text = RULE + 'max = 1\nprofile = "full"\n'
+    text = RULE + 'max = 0.9\nprofile = "full"\n'
     assert parse_thresholds(text, profile="quick").unused() == []
     assert len(parse_thresholds(text, profile="full").unused()) == 1
 
@@ -61,9 +61,9 @@ def test_explaining_leaves_no_trace_and_says_why() -> None:
     ]
     assert "the only rule that matches" in file.explain(measure())
     assert file.uses() == []
-    none = parse_thresholds(RULE + 'dataset = "x"\nmax = 1\n', "t.toml")
+    none = parse_thresholds(RULE + 'dataset = "x"\nmax = 0.9\n', "t.toml")
     assert "dataset is 'clean', not 'x'" in none.explain(measure())
     assert "none has metric 'nll'" in none.explain(measure("nll"))
     assert "severity is None, not 4 or 5" in parse_thresholds(
-        RULE + "max = 1\nseverity = [4, 5]\n"
+        RULE + "max = 0.9\nseverity = [4, 5]\n"
     ).explain(measure())

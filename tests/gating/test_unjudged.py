@@ -11,7 +11,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.thresholds import ThresholdFile
-from pytest_cliprobust.gating.unjudged import Unjudged, fails, find_unjudged, lines
+from pytest_cliprobust.gating.unjudged import Chosen, Unjudged, fails, find_unjudged, lines
 
 RULES = (
     HEAD
@@ -40,8 +40,14 @@ def found(thresholds: ThresholdFile | None = None, **changes: Any) -> Unjudged:
         "used": (),
         "suites_run": ["calibration", "ood", "accuracy"],
         "models": ["reference"],
+        "own_datasets": ["clean", "near_ood"],
     }
     return find_unjudged(thresholds or file(), **{**plain, **changes})
+
+
+def skipped(*suites: str) -> Chosen:
+    """Return what is told of suites of which a test was skipped."""
+    return Chosen({suite: [f"test_{suite}.py::test[reference]"] for suite in suites})
 
 
 def where(rules: list[Any]) -> list[int]:
@@ -53,16 +59,14 @@ def test_each_bound_is_counted_once_under_the_first_reason_that_holds() -> None:
     assert where(result.unused) == [6, 7, 11]
     assert (result.other_models, result.other_data) == (1, 0)
     assert result.other_suites == {"mine or yours": 2}
-    result = found(suites_broken=["ood", "calibration"], suites_skipped=["calibration", "accuracy"])
+    result = found(suites_broken=["ood", "calibration"], chosen=skipped("calibration", "accuracy"))
     assert where(result.broken) == [6, 7]
     assert where(result.skipped) == [11]
     assert result.unused == []
     # Data that a user's own replaced is no mistake in the file, whatever came of the suite.
-    result = found(
-        replaced_data=True, measured_datasets=["clean"], suites_broken=["ood", "calibration"]
-    )
+    result = found(replaced_data=True, datasets=["clean"], suites_broken=["ood", "calibration"])
     assert (result.other_data, where(result.broken)) == (1, [6])
-    assert found(measured_datasets=["clean"]).other_data == 0
+    assert found(datasets=["clean"]).other_data == 0
     assert found(models=["other", "x"]).other_models == 1
     assert found(suites_run=[]).other_suites == {
         "calibration": 1,
@@ -82,14 +86,14 @@ def test_what_any_process_used_is_judged() -> None:
 
 
 def test_bounds_of_skipped_tests_fail_the_run_if_the_policy_says_so() -> None:
-    skipped = found(suites_skipped=["accuracy"])
-    assert fails(skipped, Policy())
-    assert not fails(skipped, Policy(skipped="warn"))
-    assert not fails(found(suites_broken=["accuracy"]), Policy())
+    left = found(chosen=skipped("accuracy", "calibration", "ood"))
+    assert fails(left, Policy())
+    assert not fails(left, Policy(skipped="warn"))
+    assert not fails(found(suites_broken=["accuracy", "calibration", "ood"]), Policy())
 
 
 def test_what_is_told() -> None:
-    told = lines(found(suites_broken=["ood"], suites_skipped=["calibration"]))
+    told = lines(found(suites_broken=["ood"], chosen=skipped("calibration")))
     assert told == [
         (
             "error",
@@ -101,15 +105,16 @@ def test_what_is_told() -> None:
             "test broke off",
         ),
         (
-            "warning",
+            "error",
             "t.toml:11: bound max 0.5 [suite=accuracy metric=ece model=ref*] was not used by any "
-            "test",
+            "test: its suite measured nothing",
         ),
         ("note", "2 bounds are for suites that were not run (mine or yours)"),
         ("note", "1 bound is for other models"),
+        ("error", "1 of the bounds judged nothing: the run fails"),
     ]
-    assert ("note", "1 bound is for data that --clip-data replaced") in lines(
-        found(replaced_data=True, measured_datasets=["clean"])
+    assert ("note", "1 bound is for data that was not part of this run") in lines(
+        found(replaced_data=True, datasets=["clean"])
     )
     assert lines(found(parse_thresholds(HEAD))) == []
-    assert len(lines(found(parse_thresholds(FILE)))) == 3
+    assert len(lines(found(parse_thresholds(FILE)))) == 4

@@ -310,15 +310,14 @@ def test_the_deciding_bound_has_a_kind_and_a_limit() -> None:
 def test_a_noise_floor_ends_at_the_range_of_the_metric() -> None:
     """What no figure can reach must not put one in doubt that is as good as it can be."""
 
-    def of(metric: str, value: float, low: float, high: float, bound: str) -> str:
+    def of(metric: str, value: float, low: float, high: float, **bounds: float) -> str:
         figure = Figure(metric, value, low, high, 100).measured_on(condition())
-        text = f'schema = 1\n[[threshold]]\nmetric = "{metric}"\n{bound}\n'
-        found = parse_thresholds(text).rules[0]
+        found = rule(**bounds)
         return judge(Measurement("s", "m", figure), found, WARN, noise_floor=0.01).status
 
-    assert of("ece", 0.0, 0.0, 0.1, "min = 0.0\nmax = 0.5") == "pass"
-    assert of("accuracy", 1.0, 0.9, 1.0, "min = 0.5\nmax = 1.0") == "pass"
-    assert of("accuracy", 0.995, 0.9, 0.995, "min = 0.5\nmax = 0.999") == "inconclusive"
-    assert of("nll", 1.0, 0.9, 1.0, "max = 1.005") == "inconclusive"
+    assert of("ece", 0.0, 0.0, 0.1, min=0.0, max=0.5) == "pass"
+    assert of("accuracy", 1.0, 0.9, 1.0, min=0.5, max=1.0) == "pass"
+    assert of("accuracy", 0.995, 0.9, 0.995, min=0.5, max=0.999) == "inconclusive"
+    assert of("nll", 1.0, 0.9, 1.0, max=1.005) == "inconclusive"
     # A figure outside of the range keeps its own interval.
-    assert of("accuracy", 1.2, 1.1, 1.3, "min = 1.0\nmax = 1.3") == "pass"
+    assert of("accuracy", 1.2, 1.1, 1.3, min=1.0, max=1.3) == "pass"

@@ -45,15 +45,15 @@ VOCABULARIES: dict[str, Any] = {
     ],
 )
 def test_unknown_names_are_errors_with_the_nearest(line: str, message: str) -> None:
-    assert message in complaint(RULE + line + "\nmax = 1\n", **VOCABULARIES)
+    assert message in complaint(RULE + line + "\nmax = 0.9\n", **VOCABULARIES)
 
 
 def test_unknown_metrics() -> None:
-    text = HEAD + '[[threshold]]\nmax = 1\nmetric = "{}"\n'
+    text = HEAD + '[[threshold]]\nmax = 0.9\nmetric = "{}"\n'
     assert "t.toml:4: unknown metric 'ecee'. Did you mean 'ece'?" in complaint(text.format("ecee"))
     assert "t.toml:4: metric 'zz*' matches no known metric." in complaint(text.format("zz*"))
     for metric in ("*ece", "*_recall_at_1", "image_to_text_recall_at_1"):
-        parse_thresholds(text.format(metric).replace("max = 1", "min = 0\nmax = 1"))
+        parse_thresholds(text.format(metric).replace("max = 0.9", "min = 0.1\nmax = 0.9"))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_unknown_metrics() -> None:
     ],
 )
 def test_known_names_and_open_ended_families_pass(line: str) -> None:
-    file = parse_thresholds(RULE + line + "\nmax = 1\n", "t.toml", **VOCABULARIES)
+    file = parse_thresholds(RULE + line + "\nmax = 0.9\n", "t.toml", **VOCABULARIES)
     assert len(file.rules) == 1
 
 
@@ -111,12 +111,12 @@ suite = "mine"
 metric = "my_own_score"
 dataset = "my_data"
 perturbation = "my_noise"
-max = 1
+max = 0.9
 
 [[threshold]]
 suite = ["mine", "theirs_*"]
 metric = "ece"
-max = 1
+max = 0.9
 """
     )
     file = parse_thresholds(text, **VOCABULARIES)
@@ -159,7 +159,7 @@ def test_what_is_a_slip(name: str, meant: str | None) -> None:
 
 
 def test_ties_name_both_lines() -> None:
-    text = RULE + 'max = 1\ndataset = "clean"\n[[threshold]]\nmetric = "ece"\nmax = 2\n{}\n'
+    text = RULE + 'max = 0.9\ndataset = "clean"\n[[threshold]]\nmetric = "ece"\nmax = 0.8\n{}\n'
     message = complaint(text.format('model = "reference"'))
     assert message == (
         "t.toml:6: [metric=ece model=reference] and [metric=ece dataset=clean] of line 2 are equally "
@@ -167,18 +167,20 @@ def test_ties_name_both_lines() -> None:
     )
     assert "has a rule already, in line 2" in complaint(text.format('dataset = "clean"'))
     # The same set in another order is the same rule.
-    twice = RULE + 'max = 1\nmodel = ["b", "a"]\n[[threshold]]\nmetric = "ece"\nmax = 1\n'
+    twice = RULE + 'max = 0.9\nmodel = ["b", "a"]\n[[threshold]]\nmetric = "ece"\nmax = 0.9\n'
     assert "has a rule already" in complaint(twice + 'model = ["a", "b", "a"]\n')
     # Different names of one field, or different severities, never meet.
     parse_thresholds(text.format('dataset = "other"'))
     parse_thresholds(
-        (RULE + "max = 1\nseverity = [1, 2]\n")
-        + '[[threshold]]\nmetric = "ece"\nmax = 1\nseverity = [3, 4]\n'
+        (RULE + "max = 0.9\nseverity = [1, 2]\n")
+        + '[[threshold]]\nmetric = "ece"\nmax = 0.9\nseverity = [3, 4]\n'
     )
 
 
 def test_ties_between_globs() -> None:
-    text = RULE + 'max = 1\nmodel = "a*"\n[[threshold]]\nmetric = "ece"\nmax = 2\nmodel = "*b"\n'
+    text = (
+        RULE + 'max = 0.9\nmodel = "a*"\n[[threshold]]\nmetric = "ece"\nmax = 0.8\nmodel = "*b"\n'
+    )
     assert "equally specific" in complaint(text, models=["ab", "cd"])
     # Without a vocabulary that shows it, the first measurement that both match does.
     file = parse_thresholds(text, "t.toml")
@@ -191,8 +193,8 @@ def test_ties_between_globs() -> None:
 def test_a_mapping_of_metrics_rules_out_impossible_ties() -> None:
     text = (
         HEAD
-        + '[[threshold]]\nsuite = "ood"\nmetric = "au*"\nmin = 0\n'
-        + '[[threshold]]\nsuite = "c*"\nmetric = "nll"\nmax = 1\n'
+        + '[[threshold]]\nsuite = "ood"\nmetric = "au*"\nmin = 0.6\n'
+        + '[[threshold]]\nsuite = "c*"\nmetric = "nll"\nmax = 0.9\n'
     )
     parse_thresholds(text, known_metrics={"ood": ["auroc_mcm"], "calibration": ["nll"]})
     parse_thresholds(text, known_suites=["ood", "calibration"])
@@ -200,13 +202,13 @@ def test_a_mapping_of_metrics_rules_out_impossible_ties() -> None:
         text.replace('"ood"', '"*ood"')
         .replace('"c*"', '"c*od"')
         .replace('"nll"', '"a*m"')
-        .replace("max =", "min = 0\nmax ="),
+        .replace("max =", "min = 0.6\nmax ="),
         known_metrics={"cood": ["auroc_mcm"]},
     )
 
 
 def test_a_mapping_of_metrics_shows_ties_of_one_metric_of_several() -> None:
-    rule = '[[threshold]]\nmetric = "ece"\nmax = 1\n{}\n'
+    rule = '[[threshold]]\nmetric = "ece"\nmax = 0.9\n{}\n'
     text = HEAD + rule.format('dataset = "clean"') + rule.format('model = "reference"')
     known = {"calibration": ["nll", "ece"], "ood": ["auroc_mcm"]}
     assert "equally specific" in complaint(text, known_metrics=known)

@@ -57,7 +57,10 @@ ONE = """
 """
 
 NO_BOUNDS = "schema = 1\n"
-ONE_BOUND = 'schema = 1\n[[threshold]]\nsuite = "mine"\nmetric = "accuracy"\nmin = 0.0\n'
+ONE_BOUND = (
+    'schema = 1\n[[threshold]]\nsuite = "mine"\nmetric = "accuracy"\nmin = 0.01\n'
+    'because = "any model will do"\n'
+)
 
 
 # --- Figures repeat --------------------------------------------------------------------------------
@@ -321,7 +324,7 @@ def test_a_bound_whose_test_was_skipped_fails_the_run(run: Sessions) -> None:
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         [
-            "error: thresholds.toml:2: bound min 0 * was not measured: skipped",
+            "error: thresholds.toml:2: bound min 0.01 * was not measured: skipped",
             "*(no lens cap)*fails",
         ]
     )
@@ -362,7 +365,7 @@ def test_a_figure_that_is_not_a_number_fails(run: Sessions) -> None:
 
 def test_bounds_of_other_suites_and_models_are_counted_not_listed(run: Sessions) -> None:
     more = ONE_BOUND + "".join(
-        f'[[threshold]]\nsuite = "{suite}"\nmetric = "accuracy"\nmodel = "{model}"\nmin = 0.0\n'
+        f'[[threshold]]\nsuite = "{suite}"\nmetric = "accuracy"\nmodel = "{model}"\nmin = 0.01\n'
         for suite, model in (("ood", "reference"), ("mine", "ViT-B-32"))
     )
     result = run(suite=ONE, thresholds=more)
@@ -384,7 +387,7 @@ def test_bounds_of_the_benchmark_are_none_for_the_users_own_data(
     options = ("--clip-data=photos", "--clip-report=report.json")
     result = run(*options, suite=ONE, thresholds=clean)
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["note: 1 bound is for data that --clip-data replaced"])
+    result.stdout.fnmatch_lines(["note: 1 bound is for data that was not part of this run"])
     assert report()["measurements"][0]["key"] == "mine/accuracy/imagefolder:photos/clean/reference"
     own = clean.replace('"clean"', '"imagefolder:*"')
     run(*options, suite=ONE, thresholds=own).assert_outcomes(passed=1)
@@ -398,18 +401,18 @@ def test_a_bound_whose_test_broke_off_is_told(run: Sessions) -> None:
     """
     result = run(suite=suite, thresholds=ONE_BOUND)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["error: *min 0 * was not measured: a test broke off"])
+    result.stdout.fnmatch_lines(["error: *min 0.01 * was not measured: a test broke off"])
 
 
 def test_a_run_that_gates_nothing_says_so(run: Sessions) -> None:
-    warning = "warning: no bound is for any of these figures*--clip-record*"
+    warning = "warning: no bound is for any of these figures*THIS RUN GATES NOTHING*--clip-record*"
     run(suite=ONE, thresholds="schema = 1\n").stdout.fnmatch_lines([warning])
     run(suite=ONE, thresholds=ONE_BOUND).stdout.no_fnmatch_line(warning)
 
 
 def test_a_report_is_a_baseline_for_paired_comparisons(run: Sessions) -> None:
     run("--clip-report=before.json", suite=ONE, thresholds=ONE_BOUND)
-    bound = ONE_BOUND.replace("min = 0.0", "max_decrease = 0.001").replace(
+    bound = ONE_BOUND.replace("min = 0.01", "max_decrease = 0.001").replace(
         "schema = 1", 'schema = 1\n[policy]\nbaseline = "before.json"'
     )
     result = run("--clip-report=report.json", suite=ONE, thresholds=bound)
@@ -428,7 +431,7 @@ def test_no_verdict_rests_on_less_than_the_numerical_noise(
     assert 0 <= share < 1e-4
     assert 0 <= nats < 1e-2
     low = report()["measurements"][0]["figure"]["low"]
-    bound = ONE_BOUND.replace("min = 0.0", f"min = {low - 0.05}")
+    bound = ONE_BOUND.replace("min = 0.01", f"min = {low - 0.05}")
     statuses = {}
     for noise in (0.04, 0.06):
         monkeypatch.setattr(pytest_cliprobust.engine.evaluation.Evaluation, "noise", (noise, 0.5))

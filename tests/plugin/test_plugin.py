@@ -190,9 +190,10 @@ def test_a_misspelt_metric_is_an_error_with_its_line(run: Sessions) -> None:
 
 
 def test_an_unused_bound_is_reported(run: Sessions) -> None:
-    more = LOOSE + '[[threshold]]\nsuite = "mine"\nmetric = "ece"\nmax = 1.0\n'
+    more = LOOSE + '[[threshold]]\nsuite = "mine"\nmetric = "ece"\nmax = 0.9\n'
     result = run(suite=USER_SUITE, thresholds=more)
-    result.stdout.fnmatch_lines(["warning: thresholds.toml:*ece*not used by any test"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["error: thresholds.toml:*ece*not used by any test: suite mine *"])
 
 
 def test_recording_keeps_comments(run: Sessions) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -9,8 +10,14 @@ import pytest
 from scipy import stats
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.reading import parse_thresholds
+from pytest_cliprobust.gating.verdict import judge
 from pytest_cliprobust.properties import labels
 
+BOUND = 'schema = 1\n[[threshold]]\nmetric = "swapped_labels"\nmax = 0\n'
 NAMES = ["cat", "dog", "owl"]
 
 
@@ -34,11 +41,11 @@ def test_the_level_decides_as_a_t_test_does() -> None:
     assert 1e-6 < p < 0.5
     found = labels.swapped_labels_figure(scores, truth, NAMES, level=1.001 * p)
     assert (found.value, found.low, found.high, found.n) == (1.0, 1.0, 1.0, 19)
-    assert found.details == {"pairs": [[0, 1]], "level": 1.001 * p}
+    assert found.details == {"pairs": [[0, 1]], "level": 1.001 * p, "seen": 1 / 3}
     assert "'cat' and 'dog'" in found.method
     missed = labels.swapped_labels_figure(scores, truth, NAMES, level=0.999 * p)
     assert (missed.value, missed.details["pairs"]) == (0.0, [])
-    assert missed.method == f"t test of each pair at {0.999 * p:g}"
+    assert f"t test of each pair at {0.999 * p:g}" in missed.method
     assert labels.LEVEL == 0.001
 
 
@@ -103,11 +110,58 @@ def test_at_most_five_pairs_are_named(classes: int, more: str) -> None:
         (np.zeros((2, 2)), [0, 1], "2 labels and 3 classes"),
         (np.zeros((2, 3)), [0, 3], "outside the classes"),
         (np.zeros((2, 3)), [-1, 2], "outside the classes"),
+        (np.zeros((2, 3)), [0.0, 1.5], "whole numbers"),
+        (np.array([[0, 1, 2], [0, np.nan, 1]]), [0, 1], "sample 1 are not finite"),
+        (np.array([[0, np.inf, 2], [0, 0, 1]]), [0, 1], "sample 0 are not finite"),
     ],
 )
 def test_what_does_not_fit_is_refused(scores: np.ndarray, truth: list[int], words: str) -> None:
     with pytest.raises(ClipRobustError, match=words):
         labels.swapped_labels_figure(scores, truth, NAMES)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, float("nan")])
+def test_a_level_is_a_probability(level: float) -> None:
+    with pytest.raises(ClipRobustError, match="level of a test lies between 0 and 1"):
+        labels.swapped_labels_figure(np.zeros((2, 3)), [0, 1], NAMES, level=level)
+
+
+@pytest.mark.parametrize(("each", "blind"), [(1, True), (2, True), (4, False), (8, False)])
+def test_too_few_images_to_see_a_swap_are_not_green(each: int, blind: bool) -> None:
+    truth = np.tile(np.arange(20), each)
+    rng = np.random.default_rng(0)
+    scores = 2.0 * np.eye(20)[truth] + 0.6 * rng.normal(size=(len(truth), 20))
+    figure = labels.swapped_labels_figure(scores, truth, [f"c{i}" for i in range(20)])
+    assert figure.value == 0.0
+    # What it says of its power is what it has: each pair's texts swapped, and looked for.
+    found = 0
+    for a in range(20):
+        for b in range(a):
+            order = np.arange(20)
+            order[[a, b]] = b, a
+            pairs = labels.swapped_labels_figure(scores[:, order], truth, [""] * 20).details[
+                "pairs"
+            ]
+            found += [b, a] in pairs
+    assert figure.details["seen"] == pytest.approx(found / 190)
+    assert (found / 190 < labels.LEAST_SEEN) == blind
+    assert math.isnan(figure.low) == math.isnan(figure.high) == blind
+    told = (
+        f"cannot see a swap: the t test of each pair at 0.001 would see {found / 190:.0%} of them"
+    )
+    assert (f"{told}, with fewer than 4 images a class" == figure.method) == blind
+    (bound,) = parse_thresholds(BOUND).rules
+    measured = Measurement("s", "m", figure.measured_on(Condition("clean")))
+    verdict = judge(measured, bound, Policy("warn"))
+    assert verdict.outcome == ("fail" if blind else "pass")
+
+
+def test_many_images_that_are_confused_hide_a_swap_too() -> None:
+    truth = np.repeat(np.arange(4), 30)
+    scores = np.random.default_rng(0).normal(size=(120, 4))
+    figure = labels.swapped_labels_figure(scores, truth, list("abcd"))
+    assert (figure.value, math.isnan(figure.low)) == (0.0, True)
+    assert figure.method.endswith("would see 0% of them")
 
 
 def test_the_outermost_classes_are_classes() -> None:

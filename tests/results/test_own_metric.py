@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from helpers import Sessions, report
 
+from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures import metrics
 from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import IntervalMethod
 from pytest_cliprobust.figures.measure import measure
+from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.samples import SampleArrays
 
 COUNT = 60
@@ -67,7 +68,9 @@ def test_the_interval_stays_in_the_metrics_range(samples: SampleArrays) -> None:
 
 
 def test_an_unknown_metric_is_one_line_with_the_remedy(samples: SampleArrays) -> None:
-    with pytest.raises(ClipRobustError, match=r"'acuracy' is not registered\..*'accuracy'.*regist"):
+    with pytest.raises(
+        ClipRobustError, match=r"unknown metric 'acuracy'.*'accuracy'.*register_metric"
+    ):
         measure("acuracy", samples, np.ones(COUNT))
 
 
@@ -89,12 +92,15 @@ SUITE = """
 BOUND = 'schema = 1\n[[threshold]]\nsuite = "mine"\nmetric = "margin"\nmin = 0.0\n'
 
 
-@pytest.mark.skipif(not hasattr(metrics, "register_metric"), reason="no register_metric yet")
-def test_a_registered_one_is_judged_with_its_range_and_noise(run: Sessions) -> None:
-    result = run("--clip-report=report.json", suite=SUITE, thresholds=BOUND, process=True)
+def test_a_registered_one_is_judged_with_its_range_and_noise(
+    run: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Evaluation, "noise", (0.01, 0.02))
+    with METRICS.preserved():
+        result = run("--clip-report=report.json", suite=SUITE, thresholds=BOUND)
     result.assert_outcomes(passed=1)
     (record,) = report()["measurements"]
     assert record["key"] == "mine/margin/clean/clean/reference"
     assert record["verdict"]["status"] == "pass"
-    assert 0 < record["noise_floor"] < 1e-3
-    assert record["verdict"]["low"] >= 0
+    assert record["noise_floor"] == 0.01
+    assert record["verdict"]["low"] == pytest.approx(record["figure"]["low"] - 0.01)

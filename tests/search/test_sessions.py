@@ -83,7 +83,7 @@ schema = 1
 suite = "mine"
 metric = "accuracy"
 perturbation = ["tint", "negative"]
-min = 0.0
+min = 0.01
 [[threshold]]
 suite = "mine"
 metric = "worst_case_drop"
@@ -217,8 +217,8 @@ def test_the_adversarial_suite_waits_until_it_is_asked_for(
     run: Run, pytester: pytest.Pytester
 ) -> None:
     bounds = (
-        'schema = 1\n[[threshold]]\nsuite = "adversarial"\nmetric = "accuracy"\nmin = 0.0\n'
-        '[[threshold]]\nsuite = "typographic"\nmetric = "accuracy"\nmin = 0.0\n'
+        'schema = 1\n[[threshold]]\nsuite = "adversarial"\nmetric = "accuracy"\nmin = 0.01\n'
+        '[[threshold]]\nsuite = "typographic"\nmetric = "accuracy"\nmin = 0.01\n'
     )
     (pytester.path / "thresholds.toml").write_text(bounds)
     folder = pytester.mkdir("chosen")

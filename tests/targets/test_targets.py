@@ -21,6 +21,7 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets import activation, hub, runtime
 from pytest_cliprobust.targets.activation import for_checkpoint, for_tag, for_transformers
@@ -1138,6 +1139,39 @@ def test_transformers_folder_mistakes(hf: dict[str, Path], tmp_path: Path) -> No
     assert "resample 1" in error(folder)
     assert "takes no --clip-pretrained" in error(str(hf["clip"]), pretrained="x.pt")
     assert "no meaning for SigLIP" in error(str(hf["siglip"]), activation="gelu")
+
+
+def test_a_folder_without_tokenizer_files_is_refused(hf: dict[str, Path], tmp_path: Path) -> None:
+    for files in (("tokenizer.json", "tokenizer_config.json"), ("tokenizer.json",)):
+        folder = tmp_path / str(len(files))
+        shutil.copytree(hf["clip"], folder)
+        for name in files:
+            (folder / name).unlink()
+        told = error(str(folder))
+        assert str(folder) in told
+        assert "tokenizer files" in told
+
+
+def test_an_end_of_text_token_that_is_not_the_tokenizers_is_refused(
+    hf: dict[str, Path], tmp_path: Path
+) -> None:
+    def classifier(folder: Path) -> Any:
+        name = str(folder)
+        clip = Evaluation(RunConfig((name,), device="cpu", limit=8, cache_dir=tmp_path), name)
+        clip.phrases, clip.templates = ("cat", "photo", "caption"), ("a very long {}.",)
+        return clip.classifier
+
+    assert classifier(hf["clip"]).weights.shape == (3, 24)
+    folder = tmp_path / "wrong"
+    shutil.copytree(hf["clip"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["eos_token_id"] = 39
+    (folder / "config.json").write_text(json.dumps(config))
+    words = (
+        "'cat', 'photo' and 'caption' apart: all class texts .* eos_token_id in its configuration"
+    )
+    with pytest.raises(ClipRobustError, match=words):
+        classifier(folder)
 
 
 def test_transformers_preprocessing_variants(hf: dict[str, Path], tmp_path: Path) -> None:
