@@ -271,6 +271,13 @@ def steps_of(
             else in place of a step.
     """
     settings = tuple(sorted((parameters or {}).items()))
+    if severity is not None and not isinstance(severity, int):
+        raise ClipRobustError(f"a severity is a whole number, not {severity!r}")
+    if isinstance(perturbation, tuple) and any(isinstance(item, int) for item in perturbation):
+        raise ClipRobustError(
+            f"{perturbation!r} is one step: write a name and a severity without brackets, and several "
+            "steps as a list of pairs, [('fog_3d', 3), …]"
+        )
     if isinstance(perturbation, str):
         if perturbation != CLEAN:
             return (Step(perturbation, severity, settings),)

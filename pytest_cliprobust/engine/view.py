@@ -56,7 +56,6 @@ class View:
     """N samples under one condition, under one model.
 
     Attributes:
-        condition: what this is a view of; every figure made from it carries it.
         data: the samples themselves.
         seed: of the run: perturbations and bootstrap.
     """
@@ -69,7 +68,7 @@ class View:
         classifier: Callable[[], Classifier],
         seed: int = 0,
     ) -> None:
-        self.condition = condition
+        self._condition = condition
         self.data = data
         self.seed = seed
         self._features = features
@@ -82,6 +81,11 @@ class View:
     def __repr__(self) -> str:
         """``<view of clean, fog_3d at severity 3: 134 samples>``."""
         return f"<view of {self.condition}: {len(self)} samples>"
+
+    @property
+    def condition(self) -> Condition:
+        """What this is a view of; every figure made from it carries it."""
+        return self._condition
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -137,6 +137,21 @@ class Condition:
         )
 
 
+def against(condition: Condition, reference: Condition) -> Condition:
+    """Return the condition of a figure that compares samples with others, of ``reference``.
+
+    Samples as they are go without saying; a reference that is perturbed itself is named, as in
+    ``fog_3d@5-from-fog_3d@4``, so that the figure meets no bound for the usual comparison.
+    """
+    if reference.perturbation == CLEAN:
+        return condition
+    named = [
+        c.perturbation if c.severity is None else f"{c.perturbation}@{c.severity}"
+        for c in (condition, reference)
+    ]
+    return replace(condition, label="-from-".join(named), over=(reference, condition))
+
+
 def together(conditions: Sequence[Condition], label: str = "") -> Condition:
     """Return the condition of a figure that is over several.
 

@@ -54,6 +54,7 @@ def parse_thresholds(
     known_perturbations: Vocabulary = None,
     models: Vocabulary = None,
     known_profiles: Vocabulary = None,
+    other_suites: Iterable[str] = (),
 ) -> ThresholdFile:
     """Read the text of a threshold file.
 
@@ -71,6 +72,7 @@ def parse_thresholds(
             are always known.
         models: as ``known_suites``.
         known_profiles: as ``known_suites``.
+        other_suites: suites that are no part of this run, but are there: their names are no slips.
 
     Raises:
         ClipRobustError: any mistake, as ``file:line: what and what to do``.
@@ -90,6 +92,7 @@ def parse_thresholds(
         perturbations=known_perturbations,
         models=models,
         profiles=known_profiles,
+        elsewhere=other_suites,
     )
     vocabulary.check(rules, known)
     return ThresholdFile(
@@ -112,6 +115,7 @@ def load_thresholds(
     known_perturbations: Vocabulary = None,
     models: Vocabulary = None,
     known_profiles: Vocabulary = None,
+    other_suites: Iterable[str] = (),
 ) -> ThresholdFile:
     """Read a threshold file; arguments as :func:`parse_thresholds`.
 
@@ -131,6 +135,7 @@ def load_thresholds(
         known_perturbations=known_perturbations,
         models=models,
         known_profiles=known_profiles,
+        other_suites=other_suites,
     )
     baseline = result.policy.baseline
     if baseline is not None:

@@ -56,7 +56,8 @@ class RecordChange:
         if self.action == "unchanged":
             return f"{self.where}: {self.bound} {new} stays ({self.key})"
         old = "none" if self.old is None else f"{self.old:.12g}"
-        return f"{self.where}: {self.bound} {old} → {new} ({self.key})"
+        reason = f", {self.reason}" if self.reason else ""
+        return f"{self.where}: {self.bound} {old} → {new} ({self.key}{reason})"
 
 
 def record(
@@ -151,6 +152,7 @@ class _Pending:
         measurements: all that it is recorded from.
         bounds: by side, the bound and the key of the measurement that set it.
         inherited: bounds on the change that a new rule takes over.
+        instead: the broader rule that a new one wins over from now on.
         measured: what set a bound last.
         useless: sides on which a bound would gate nothing.
     """
@@ -159,6 +161,7 @@ class _Pending:
     measurements: list[Measurement] = field(default_factory=list)
     bounds: dict[Side, tuple[float, str]] = field(default_factory=dict)
     inherited: dict[Kind, float] = field(default_factory=dict)
+    instead: Rule | None = None
     measured: Measured | None = None
     useless: set[Side] = field(default_factory=set)
 
@@ -171,6 +174,7 @@ class _Pending:
 
     def inherit(self, winner: Rule) -> None:
         """Take over the bounds on the change, of several the strictest."""
+        self.instead = self.instead or winner
         for kind in CHANGES:
             if kind in winner.bounds:
                 size = winner.bounds[kind]
@@ -368,10 +372,15 @@ class _Recording:
                 if side in entry.bounds:
                     new, key = entry.bounds[side]
                     old = before.get(side)
+                    if old is None and entry.instead is not None:
+                        old = entry.instead.bounds.get(side)
                     action: Literal["updated", "added", "unchanged"] = "added"
                     if entry.rule is not None:
                         action = "unchanged" if old == new else "updated"
-                    yield RecordChange(key, side, old, new, action, rule.where_of(side))
+                    reason = ""
+                    if entry.rule is None and entry.instead is not None and old is not None:
+                        reason = f"instead of {entry.instead.where_of(side)}"
+                    yield RecordChange(key, side, old, new, action, rule.where_of(side), reason)
             for kind, size in entry.inherited.items():
                 key = entry.measurements[0].key
                 yield RecordChange(key, kind, size, size, "unchanged", rule.where_of(kind))

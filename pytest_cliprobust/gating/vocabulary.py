@@ -65,10 +65,12 @@ class Known:
     Attributes:
         names: by field; a field that is missing here is not checked.
         metrics_of: by suite, the metrics that it measures; may be empty.
+        elsewhere: suites that are there, but no part of this run: their names are no slips.
     """
 
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     metrics_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    elsewhere: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -80,6 +82,7 @@ class Known:
         perturbations: Vocabulary = None,
         models: Vocabulary = None,
         profiles: Vocabulary = None,
+        elsewhere: Iterable[str] = (),
     ) -> Known:
         """Return the vocabularies; metrics may be a mapping from suite to its metrics."""
         metrics_of: dict[str, tuple[str, ...]] = {}
@@ -96,7 +99,7 @@ class Known:
             "profile": profiles,
         }
         names = {key: tuple(given) for key, given in offered.items() if given is not None}
-        return cls(names, metrics_of)
+        return cls(names, metrics_of, frozenset(elsewhere))
 
 
 def check(rules: Sequence[Rule], known: Known) -> None:
@@ -136,7 +139,7 @@ def _check_names(rule: Rule, known: Known) -> None:
         if vocabulary is None or (elsewhere and name in ("metric", "dataset", "perturbation")):
             continue
         for pattern in patterns:
-            if _knows(vocabulary, pattern):
+            if _knows(vocabulary, pattern) or (name == "suite" and pattern in known.elsewhere):
                 continue
             if name != "suite" or slip_of(pattern, vocabulary):
                 raise _unknown(rule, name, pattern, vocabulary)

@@ -54,14 +54,20 @@ class NoModel:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Explain and stop where a model is needed and none is given.
+        """Mark the tests that evaluate a model with their suite, so that -m can leave them out."""
+        mark_suites(config, items)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Explain and stop where a selected test needs a model and none is given.
 
         Raises:
-            pytest.UsageError: it is.
+            pytest.UsageError: one does.
         """
-        needs = mark_suites(config, items)
-        if needs and not config.option.collectonly:
+        needs = [item for item in session.items if fixtures.needs_model(item)]
+        if needs and not session.config.option.collectonly:
+            what = "test evaluates" if len(needs) == 1 else "tests evaluate"
             raise pytest.UsageError(
-                f"{len(needs)} of the collected tests evaluate a CLIP model and none is named: add "
-                "--clip-model reference (bundled, offline), or --clip-model ViT-B-32 and the like"
+                f"{len(needs)} {what} a CLIP model and none is named: add --clip-model reference "
+                "(bundled, offline), or --clip-model ViT-B-32 and the like"
             )

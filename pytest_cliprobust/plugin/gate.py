@@ -41,6 +41,7 @@ class Gate:
     def __init__(self, item: pytest.Item, session: Session, model: str) -> None:
         self.records: list[Record] = []
         self.missed = False
+        self._asked = False
         self._item = item
         self._session = session
         self._model = model
@@ -58,6 +59,7 @@ class Gate:
             ClipRobustError: a figure from bare arrays, which does not say what it was measured on.
         """
         for figure in _flat(figures):
+            self._asked = True
             self._judge(Measurement(suite_of(self._item), self._model, figure), explain)
 
     def limit(self, metric: str, condition: Condition) -> float | None:
@@ -109,7 +111,10 @@ class Gate:
         self._item.user_properties.append((record.key, record.one_line()))
 
     def finish(self) -> None:
-        """Fail the test with all that was missed."""
+        """Fail the test with all that was missed, or if nothing was judged at all."""
+        if not self._asked:
+            self.missed = True
+            pytest.fail("gate was given no figure: this test measured nothing", pytrace=False)
         if self._failures:
             self.missed = True
             pytest.fail("\n\n".join(self._failures), pytrace=False)

@@ -21,7 +21,7 @@ from pytest_cliprobust.gating.unjudged import Chosen, Unjudged, fails, find_unju
 from pytest_cliprobust.gating.vocabulary import known_metrics
 from pytest_cliprobust.plugin.options import PROFILES, reports_of, run_config, value_of
 from pytest_cliprobust.plugin.progress import ProgressLine
-from pytest_cliprobust.plugin.suites import installed, shipped, suites_folder
+from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
 from pytest_cliprobust.reporting import files
 from pytest_cliprobust.reporting.header import header_lines
 from pytest_cliprobust.results.journal import Journal
@@ -57,6 +57,7 @@ class Session:
         self.threshold_path = self._threshold_path()
         self.progress = ProgressLine(config)
         self.records: list[Record] = []
+        self._by_key: dict[str, Record] = {}
         self.not_run: list[NotMeasured] = []
         self.mistakes: list[str] = []
         self.suites: set[str] = set()
@@ -145,6 +146,7 @@ class Session:
         layouts = (f"{layout}:*" for layout in LAYOUTS)
         return {
             "known_suites": self.known_suites,
+            "other_suites": self._suites_beside(),
             "known_metrics": known_metrics(),
             "known_datasets": (*embedded.names(), "clean:*", *layouts),
             # Also with parameters of their own, and several in a row.
@@ -162,6 +164,19 @@ class Session:
             ),
             "known_profiles": PROFILES,
         }
+
+    def _suites_beside(self) -> set[str]:
+        """Return the suites that lie beside the threshold file or where pytest was called."""
+        config = self.pytest_config
+        folders = {config.rootpath, config.invocation_params.dir}
+        folders |= {self.threshold_path.resolve().parent} if self.threshold_path else set()
+        files = (
+            f
+            for folder in folders
+            for p in (f"{PREFIX}*.py", f"*/{PREFIX}*.py")
+            for f in folder.glob(p)
+        )
+        return {file.stem.removeprefix(PREFIX) for file in files}
 
     @cached_property
     def baseline(self) -> dict[str, Figure] | None:
@@ -193,10 +208,24 @@ class Session:
 
     def add(self, records: Iterable[Record]) -> None:
         """Keep what a test measured."""
-        records = list(records)
+        records = [record for record in records if not self._is_known(record)]
         self.records += records
         if self.journal is not None and records:
             self.journal.add(records)
+
+    def _is_known(self, record: Record) -> bool:
+        """Return whether a figure was recorded already; two of one name are a mistake."""
+        first = self._by_key.setdefault(record.key, record)
+        if first is record:
+            return False
+        one, two = first.figure, record.figure
+        if (one.value, one.low, one.high, one.n) != (two.value, two.low, two.high, two.n):
+            self.mistakes.append(
+                f"{record.key} is the name of two figures: {one.interval_text()} on {one.n} samples "
+                f"in {first.test}, {two.interval_text()} on {two.n} in {record.test}; gate one of "
+                'them, or mark a test with @pytest.mark.clip_suite("other")'
+            )
+        return True
 
     def models(self) -> dict[str, ModelSummary]:
         """Return the models under test: those loaded here, and what the workers did with theirs."""

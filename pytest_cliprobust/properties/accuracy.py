@@ -26,6 +26,7 @@ from pytest_cliprobust.figures.bootstrap import (
     ratio,
     resampled_sums,
 )
+from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.samples import Samples, shared
@@ -64,7 +65,8 @@ def accuracy_of(samples: Samples) -> Figure:
 def accuracy_drop(clean: Samples, shifted: Samples) -> Figure:
     """Return ``accuracy_drop``: clean minus shifted accuracy on the samples that both have, in [-1, 1].
 
-    Positive = worse; paired, see :func:`accuracy_drop_figure`. It is a figure of ``shifted``'s condition.
+    Positive = worse; paired, see :func:`accuracy_drop_figure`. It is a figure of ``shifted``'s condition,
+    which also names ``clean``'s if that is perturbed itself.
 
     Raises:
         ClipRobustError: no sample is in both.
@@ -74,7 +76,7 @@ def accuracy_drop(clean: Samples, shifted: Samples) -> Figure:
     figure = accuracy_drop_figure(
         clean.correct[before], shifted.correct[after], bootstrap=common.bootstrap
     )
-    return figure.measured_on(shifted.condition)
+    return figure.measured_on(against(shifted.condition, clean.condition))
 
 
 def correct_top_k(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> Bools:

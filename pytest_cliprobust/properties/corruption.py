@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +22,9 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.samples import Samples, shared
 
+#: The severities that figures of a corruption are over, unless their name says otherwise.
+SEVERITIES = (1, 2, 3, 4, 5)
+
 
 def corruption_of(
     clean: Samples, corrupted: Sequence[Samples], *, name: str = ""
@@ -38,9 +42,13 @@ def corruption_of(
         ClipRobustError: a corruption lacks severities that another has, no sample in common, or
             several corruptions without a name.
     """
-    condition = together([view.condition for view in corrupted], name)
     kinds = list(dict.fromkeys(view.condition.perturbation for view in corrupted))
     steps = sorted({_severity(view) for view in corrupted})
+    condition = together([view.condition for view in corrupted], name)
+    if steps != list(SEVERITIES):
+        # A mean over some severities is no mean over all: it has another name, and other bounds.
+        label = f"{condition.perturbation}@{'+'.join(map(str, steps))}"
+        condition = replace(condition, label=label)
     common = shared(clean, *corrupted)
     cells = {
         (view.condition.perturbation, _severity(view)): view.correct[rows]

@@ -38,6 +38,7 @@ from pytest_cliprobust.figures.bootstrap import (
     bootstrap_figure,
     resampled_counts,
 )
+from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.resampling import samples_digest
@@ -349,7 +350,9 @@ def detection(
             f"unknown OOD score {unknown[0]!r}.{did_you_mean(unknown[0], SCORES)} "
             f"There are {', '.join(SCORES)}"
         )
-    condition = replace(outside.condition, over=(inside.condition, outside.condition))
+    condition = replace(
+        against(outside.condition, inside.condition), over=(inside.condition, outside.condition)
+    )
     bootstrap = replace(inside.bootstrap, samples=samples_digest((*inside.ids, "", *outside.ids)))
     figures: dict[str, Figure] = {}
     for name in scores:

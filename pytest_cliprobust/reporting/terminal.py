@@ -15,6 +15,7 @@ from rich.text import Text
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.gating.words import format_value
+from pytest_cliprobust.reporting.header import not_run_lines
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import Run
 
@@ -71,6 +72,8 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
             reporter.write_line(f"picture of {record.key}: {record.evidence.picture}")
     for change in run.changes:
         reporter.write_line(str(change))
+    for line in not_run_lines(run.not_run):
+        reporter.write_line(f"not run: {line}")
     for note in run.notes:
         reporter.write_line(f"note: {note}")
     for level, line in unjudged.lines(run.unjudged):

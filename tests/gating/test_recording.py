@@ -68,7 +68,7 @@ bounds = [
     assert after == text.replace("max   =  0.10 ", "max   =  0.19 ") + added
     assert [str(change).replace(str(path), "t.toml") for change in changes] == [
         "t.toml:10: max 0.1 → 0.19 (calibration/ece/clean/clean/reference)",
-        "t.toml:29: min none → 0.76 (corruption/accuracy/clean/clean/reference)",
+        "t.toml:29: min 0.5 → 0.76 (corruption/accuracy/clean/clean/reference, instead of t.toml:19)",
         "t.toml:29: max_decrease 0.02 stays (corruption/accuracy/clean/clean/reference)",
     ]
     assert [change.action for change in changes] == ["updated", "added", "unchanged"]

@@ -109,13 +109,13 @@ def test_grids_are_sorted_by_severity_and_complete() -> None:
     got = corruption.corruption_of(clean, views, name="mine")
     for name, figure in got.items():
         assert figure.condition is not None
-        assert (figure.condition.perturbation, figure.condition.severity) == ("mine", None)
+        assert (figure.condition.perturbation, figure.condition.severity) == ("mine@1+3", None)
         assert figure.condition.over == tuple(v.condition for v in views)
         same(figure, want[name], figure.condition)
     assert list(got) == list(want)
     alone = corruption.corruption_of(clean, views[:2])["mean_corruption_accuracy"]
     assert alone.condition is not None
-    assert alone.condition.perturbation == "a"
+    assert alone.condition.perturbation == "a@1+3"
     with pytest.raises(ClipRobustError, match="once at each severity; b@3"):
         corruption.corruption_of(clean, views[:3], name="mine")
     with pytest.raises(ClipRobustError, match="some stand there twice"):
@@ -190,3 +190,16 @@ def test_an_attack_succeeds_where_the_written_class_is_chosen() -> None:
     assert figure.details["without_writing"] == without
     assert (figure.n, figure.condition) == (25, written.condition)
     assert figure.details["resampling"].startswith(samples_digest([IDS[row] for row in rows]))
+
+
+def test_a_perturbed_reference_is_named() -> None:
+    clean, mild, strong = view(0), view(1, "fog", 4), view(2, "fog", 5)
+    usual = accuracy.accuracy_drop(clean, strong).condition
+    assert usual == strong.condition
+    other = accuracy.accuracy_drop(mild, strong).condition
+    assert other is not None
+    assert (other.perturbation, other.severity) == ("fog@5-from-fog@4", None)
+    assert other.over == (mild.condition, strong.condition)
+    swapped = accuracy.accuracy_drop(strong, clean).condition
+    assert swapped is not None
+    assert swapped.perturbation == "clean-from-fog@5"

@@ -89,7 +89,7 @@ SUITE = """
         gate(margin(clip.on("clean")))
 """
 
-BOUND = 'schema = 1\n[[threshold]]\nsuite = "mine"\nmetric = "margin"\nmin = 0.0\n'
+BOUND = 'schema = 1\n[[threshold]]\nsuite = "mine"\nmetric = "margin"\nmin = 0.01\n'
 
 
 def test_a_registered_one_is_judged_with_its_range_and_noise(
