@@ -278,7 +278,8 @@ def test_features_are_those_of_open_clip(config: dict[str, Any], kind: str, tmp_
     with torch.no_grad():
         image = model.encode_image(pixels, normalize=True)
         text = model.encode_text(tokenizer(TEXTS), normalize=True)
-    assert torch.equal(target.encode_image(pixels), image)
+    # timm's tower differs in the last bit under torch 2.10.
+    assert torch.allclose(target.encode_image(pixels), image, rtol=0, atol=3e-7)
     assert torch.equal(target.encode_text(TEXTS), text)
     assert target.embed_dim == image.shape[1]
     assert target.logit_scale == pytest.approx(float(model.logit_scale.detach().exp()))
