@@ -491,8 +491,9 @@ def test_procedural_pictures_vary(family: str) -> None:
         # Different seeds, different pictures, none of them blank.
         assert float(torch.pdist(pictures.flatten(1)).min()) > 1.0
         assert float(pictures.flatten(1).std(1).min()) > 0.008
-    drawn = getattr(procedural, f"{family[:-1]}_kinds")(torch.arange(400))
-    assert set(drawn) == set(names)
+    table = procedural._BACKGROUNDS if family == "backgrounds" else procedural._PATTERNS
+    kinds, drawn = procedural._draw(table, torch.arange(400), None)
+    assert {kinds[index] for index in drawn.tolist()} == set(names)
     with pytest.raises(ClipRobustError, match="unknown procedural kind"):
         make(torch.arange(2), 8, 8, kinds=["strips"])
 
