@@ -45,7 +45,7 @@ def corruption_of(
     kinds = list(dict.fromkeys(view.condition.perturbation for view in corrupted))
     steps = sorted({_severity(view) for view in corrupted})
     condition = together([view.condition for view in corrupted], name)
-    if steps != list(SEVERITIES):
+    if not name and steps != list(SEVERITIES):
         # A mean over some severities is no mean over all: it has another name, and other bounds.
         label = f"{condition.perturbation}@{'+'.join(map(str, steps))}"
         condition = replace(condition, label=label)

@@ -149,9 +149,9 @@ def test_figures_over_several_views_say_over_which(clip: Evaluation) -> None:
         assert Condition.from_dict(told) == figure.condition
     with pytest.raises(ClipRobustError, match=r"over 2 perturbations \(contrast, fog_3d\).*name="):
         corruption.corruption_of(clip.on("clean"), views)
-    # One perturbation has a name already.
+    # One perturbation has a name already, to which the severities belong if they are not all.
     alone = corruption.corruption_of(clip.on("clean"), views[:2])
-    assert {f.condition.perturbation for f in alone.values() if f.condition} == {"contrast"}
+    assert {f.condition.perturbation for f in alone.values() if f.condition} == {"contrast@1+3"}
 
 
 def test_conditions_together_are_on_one_data_set() -> None:

@@ -109,7 +109,7 @@ def test_grids_are_sorted_by_severity_and_complete() -> None:
     got = corruption.corruption_of(clean, views, name="mine")
     for name, figure in got.items():
         assert figure.condition is not None
-        assert (figure.condition.perturbation, figure.condition.severity) == ("mine@1+3", None)
+        assert (figure.condition.perturbation, figure.condition.severity) == ("mine", None)
         assert figure.condition.over == tuple(v.condition for v in views)
         same(figure, want[name], figure.condition)
     assert list(got) == list(want)
