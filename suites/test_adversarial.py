@@ -14,7 +14,8 @@ STEPS = {"quick": 5, "standard": 10, "full": 20}
 EPSILON = 1 / 255
 
 
-def test_apgd(clip: Evaluation, gate: Gate) -> None:
-    profile = clip.config.profile
-    clean = clip.on("clean", limit=SAMPLES[profile])
-    gate(*adversarial.adversarial_of(clip, clean, epsilon=EPSILON, steps=STEPS[profile]))
+def test_apgd(clip: Evaluation, gate: Gate, limit: int | None) -> None:
+    clean = clip.on("clean", limit=limit)
+    gate(
+        *adversarial.adversarial_of(clip, clean, epsilon=EPSILON, steps=STEPS[clip.config.profile])
+    )

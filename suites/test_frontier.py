@@ -17,7 +17,7 @@ NAMES = {"quick": FEW, "standard": FEW, "full": MANY}
 SAMPLES = {"quick": 100, "standard": 100, "full": None}
 
 
-def test_frontier(clip: Evaluation, gate: Gate, name: str) -> None:
-    clean = clip.on("clean", limit=SAMPLES[clip.config.profile])
+def test_frontier(clip: Evaluation, gate: Gate, limit: int | None, name: str) -> None:
+    clean = clip.on("clean", limit=limit)
     found = frontier.frontier(clip, clean, name, allowed=partial(gate.limit, "accuracy_drop"))
     gate(found.figure, explain=found.explain)

@@ -17,8 +17,7 @@ SAMPLES = {"quick": 100, "standard": 200, "full": None}
 EXAMPLES = {"quick": 8, "standard": 15, "full": 60}
 
 
-def test_worst_case(clip: Evaluation, gate: Gate, name: str) -> None:
-    profile = clip.config.profile
-    clean = clip.on("clean", limit=SAMPLES[profile])
-    found = worst_case.worst_case_drop(clip, clean, name, examples=EXAMPLES[profile])
+def test_worst_case(clip: Evaluation, gate: Gate, limit: int | None, name: str) -> None:
+    clean = clip.on("clean", limit=limit)
+    found = worst_case.worst_case_drop(clip, clean, name, examples=EXAMPLES[clip.config.profile])
     gate(found.figure, explain=found.explain)

@@ -92,7 +92,7 @@ class View:
         """(N,) stable sample ids."""
         return self.data.ids
 
-    @property
+    @cached_property
     def units(self) -> tuple[str, ...]:
         """(N,) what each sample was drawn from; the samples themselves where the data does not say."""
         return tuple(getattr(self.data, "units", self.data.ids))
@@ -112,7 +112,7 @@ class View:
         """What turns logits into the model's own probabilities."""
         return self._classifier().probability
 
-    @property
+    @cached_property
     def bootstrap(self) -> Bootstrap:
         """How intervals are made, with the identity of these samples, so that runs can be paired."""
         return Bootstrap(seed=self.seed, samples=samples_digest(self.ids))

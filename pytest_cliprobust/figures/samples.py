@@ -162,6 +162,9 @@ def shared(*views: Samples) -> Shared:
         ClipRobustError: there are none.
     """
     first = views[0]
+    if first.ids and all(view.ids == first.ids for view in views):
+        every = np.arange(len(first.ids), dtype=np.int64)
+        return Shared(first.ids, (every,) * len(views), first.bootstrap)
     known = set(first.ids).intersection(*(view.ids for view in views[1:]))
     ids = tuple(name for name in first.ids if name in known)
     if not ids:
