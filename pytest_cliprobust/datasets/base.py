@@ -78,7 +78,9 @@ class Dataset(Protocol):
         groups: further per-sample columns by name (``style``, ``factor``, ``texture_label`` …).
 
     A data set may also have ``units``, one text per sample: what it was drawn from (the drawing, the
-    object, the scene), where several samples come from one; ``phrases`` and ``templates``, what its
+    object, the scene), where several samples come from one, and ``unit``, the word for one of them
+    (``"drawing"``); ``sample_digests``, one text per sample that identifies its content, by which the
+    samples of two runs are matched; ``phrases`` and ``templates``, what its
     classes' prompts are made of; and ``sample_keys``, one text per sample that identifies the sample
     among all data sets: samples with equal keys are equal, so what is loaded for one data set serves
     another.

@@ -439,6 +439,7 @@ class EmbeddedDataset:
         self.class_names = tuple(item.label for item in _classes())
         self.phrases = tuple(phrase(item.article, item.label) for item in _classes())
         self.templates = EMBEDDED_TEMPLATES
+        self.unit = "drawing"
         self.units = tuple("/".join(map(str, recipe.drawing)) for recipe in self._recipes)
         columns = self._recipes[0].groups if self._recipes else {}
         columns = {k: "" for recipe in self._recipes for k in recipe.groups} | dict.fromkeys(
@@ -457,6 +458,7 @@ class EmbeddedDataset:
         self.sample_keys = tuple(
             hashlib.sha256(f"{kind}\0{recipe!r}".encode()).hexdigest() for recipe in self._recipes
         )
+        self.sample_digests = tuple(key[:16] for key in self.sample_keys)
 
     def __len__(self) -> int:
         """Return the number of samples."""

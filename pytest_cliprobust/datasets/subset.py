@@ -34,6 +34,9 @@ class Subset:
         self.class_names = whole.class_names
         units = getattr(whole, "units", whole.ids)
         self.units = tuple(units[row] for row in self.rows)
+        self.unit = getattr(whole, "unit", "sample")
+        digests = getattr(whole, "sample_digests", ())
+        self.sample_digests = tuple(digests[row] for row in self.rows) if digests else ()
         self.groups = {
             name: tuple(column[row] for row in self.rows) for name, column in whole.groups.items()
         }

@@ -21,7 +21,7 @@ from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.condition import Condition
-from pytest_cliprobust.figures.resampling import samples_digest
+from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.samples import Probability
 
 
@@ -113,9 +113,15 @@ class View:
         return self._classifier().probability
 
     @cached_property
+    def keys(self) -> SampleKeys:
+        """Who the samples are: ids, units, and what identifies their content."""
+        digests = tuple(getattr(self.data, "sample_digests", ()))
+        return SampleKeys(self.ids, self.units, digests, getattr(self.data, "unit", "sample"))
+
+    @cached_property
     def bootstrap(self) -> Bootstrap:
         """How intervals are made, with the identity of these samples, so that runs can be paired."""
-        return Bootstrap(seed=self.seed, samples=samples_digest(self.ids))
+        return Bootstrap(seed=self.seed, keys=self.keys)
 
     @cached_property
     def labels(self) -> Ints:

@@ -1,34 +1,31 @@
-"""From per-sample columns to Figures with bootstrap intervals.
+"""From outcomes to figures with intervals.
 
-Nearly every figure here is a function of sums over samples, so a bootstrap replicate is a row of
-resampling counts (:class:`pytest_cliprobust.figures.resampling.Resampling`) times a matrix of per-sample
-columns: one matrix product for all replicates, and the same counts for everything that is computed
-together, which is what makes comparisons paired.
+A bootstrap replicate is a row of resampling counts
+(:class:`pytest_cliprobust.figures.resampling.Resampling`), at which the outcomes' statistic is taken: one
+call for all replicates. Where samples come from units (several scenes of one drawing), whole units are
+resampled, and closed forms count as many samples as the units are worth.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy import sparse
 
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
+from pytest_cliprobust.figures.clusters import design_effect_of_mean
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.intervals import wilson
-from pytest_cliprobust.figures.paired import mcnemar
-from pytest_cliprobust.figures.resampling import (
-    BootstrapResult,
-    Method,
-    Resampling,
-    proportion,
-    replicate_interval,
-)
+from pytest_cliprobust.figures.intervals import paired_score, wilson
+from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.outcomes import Outcomes, drop, mean
+from pytest_cliprobust.figures.paired import mcnemar_p
+from pytest_cliprobust.figures.resampling import Method, Resampling, replicate_interval
+
+#: Replicates with which a design effect is estimated where it has no closed form.
+_FOR_DESIGN_EFFECT = 400
 
 
 @dataclass(frozen=True)
@@ -39,29 +36,44 @@ class Bootstrap:
         replicates: number of bootstrap replicates.
         confidence: level of the two-sided intervals.
         seed: seed of the resampling.
-        samples: identity of the samples (:func:`pytest_cliprobust.figures.resampling.samples_digest`), so
-            that a later run on the same ones is compared in pairs; ``""`` if that is not wanted.
+        keys: who the samples are and what they were drawn from; None for bare arrays, which are
+            resampled one by one and cannot be compared with another run.
     """
 
     replicates: int = 1000
     confidence: float = 0.95
     seed: int = 0
-    samples: str = ""
+    keys: SampleKeys | None = field(default=None, repr=False)
 
     def plan(self, count: int, strata: Ints | None = None) -> Resampling:
-        """Return the resampling of ``count`` samples, each stratum (``count``,) kept at its size."""
-        return Resampling(count, strata=strata, replicates=self.replicates, seed=self.seed)
+        """Return the resampling of ``count`` samples, each stratum (``count``,) kept at its size.
 
-    def unpaired(self) -> Bootstrap:
-        """Return the same settings for other samples, which ``samples`` does not name."""
-        return replace(self, samples="")
+        Raises:
+            ValueError: ``keys`` are of other samples.
+        """
+        if self.keys is not None and len(self.keys) != count:
+            raise ValueError(f"{count} samples are resampled, but the keys are of {len(self.keys)}")
+        units = self.keys.codes if self.keys is not None and self.keys.clustered else None
+        return Resampling(
+            count, strata=strata, replicates=self.replicates, seed=self.seed, units=units
+        )
+
+    @property
+    def clustered(self) -> bool:
+        """Whether samples share units."""
+        return self.keys is not None and self.keys.clustered
+
+    def units(self, count: int) -> int:
+        """Return how many units ``count`` samples come from."""
+        return count if self.keys is None else self.keys.unit_count
 
     def subset(self, rows: Ints) -> Bootstrap:
         """Return the same settings for the samples at ``rows`` only."""
-        if not self.samples:
-            return self
-        part = hashlib.blake2b(rows.astype("<i8").tobytes(), digest_size=8).hexdigest()
-        return replace(self, samples=f"{self.samples}/{part}")
+        return self if self.keys is None else replace(self, keys=self.keys.take(rows))
+
+    def of(self, keys: SampleKeys | None) -> Bootstrap:
+        """Return the same settings for other samples."""
+        return replace(self, keys=keys)
 
     def fewer(self, replicates: int) -> Bootstrap:
         """Return the same settings with at most ``replicates`` replicates."""
@@ -86,20 +98,6 @@ def _counts(plan: Resampling) -> Iterable[Floats]:
     return _kept[key]
 
 
-def exact(columns: Floats, count: int) -> Floats:
-    """Return ``columns`` on a binary grid so coarse that no sum over ``count`` samples rounds.
-
-    Sums of resampling counts (``count`` in all) times columns then come out the same in every order
-    of summation, so that replicates do not depend on the linear-algebra library or its threads. The
-    grid is count·max/2**52 or finer: for 1,000 samples, 12 significant digits remain.
-    """
-    largest = float(np.abs(columns).max(initial=0.0)) * count
-    if largest == 0.0 or not math.isfinite(largest):
-        return columns
-    exponent = 52 - math.frexp(largest)[1]
-    return np.asarray(np.ldexp(np.rint(np.ldexp(columns, exponent)), -exponent), dtype=np.float64)
-
-
 def resampled_counts(
     count: int, bootstrap: Bootstrap, strata: Ints | None = None
 ) -> Iterable[Floats]:
@@ -107,60 +105,37 @@ def resampled_counts(
     return _counts(bootstrap.plan(count, strata))
 
 
-def resampled_sums(
-    columns: Floats | sparse.csr_array, bootstrap: Bootstrap, strata: Ints | None = None
-) -> Floats:
-    """Return the sums (R, K) of ``columns`` (N, K) over the samples of each replicate.
-
-    Bit-identical on every machine: see :func:`exact`.
-    """
-    count = int(columns.shape[0])
-    plan = bootstrap.plan(count, strata)
-    if isinstance(columns, np.ndarray):
-        fixed = exact(columns, count)
-        return np.concatenate([counts @ fixed for counts in _counts(plan)])
-    rows = sparse.csr_array(
-        (exact(columns.data, count), columns.indices, columns.indptr), shape=columns.shape
-    )
-    transposed = rows.T.tocsr()
-    return np.concatenate([np.asarray(transposed @ counts.T).T for counts in _counts(plan)])
-
-
-def ratio(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
-    """Return the quotient, NaN where the denominator is zero."""
-    top, bottom = np.broadcast_arrays(
-        np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
-    )
-    out = np.full(top.shape, np.nan)
-    np.divide(top, bottom, out=out, where=bottom != 0)
-    return out
+def resampled(outcomes: Outcomes, bootstrap: Bootstrap, strata: Ints | None = None) -> Floats:
+    """Return the outcomes' statistic (R,) in every replicate."""
+    blocks = resampled_counts(len(outcomes), bootstrap, strata)
+    return np.concatenate([outcomes.at(counts) for counts in blocks])
 
 
 def bootstrap_figure(
     metric: str,
     value: float,
-    replicates: Floats,
-    n: int,
+    outcomes: Outcomes,
     bootstrap: Bootstrap,
     *,
+    n: int | None = None,
     strata: Ints | None = None,
-    samples: int | None = None,
     method: Method = "percentile",
     bounds: tuple[float, float] = (-math.inf, math.inf),
     trials: int = 0,
     unit: str = "",
     details: Mapping[str, Any] | None = None,
+    comparable: bool = True,
+    replicates: Floats | None = None,
 ) -> Figure:
     """Return a Figure with a bootstrap interval.
 
     Args:
         metric: the metric's name.
         value: point estimate; NaN gives a figure without an interval, on which nothing passes.
-        replicates: (R,) from :func:`resampled_sums`.
-        n: what the figure reports as its number of samples.
-        bootstrap: the settings with which the replicates were drawn.
-        strata: (samples,) that the replicates kept.
-        samples: number of units that were resampled, if not ``n``.
+        outcomes: what the figure is a function of; its statistic is resampled.
+        bootstrap: interval settings.
+        n: what the figure reports as its number of samples, if not that of the outcomes.
+        strata: (N,) that the replicates keep.
         method: ``"basic"`` for statistics that resampling biases away from the truth, such as sums
             of absolute values or extremes: the percentile interval lies where the bias points,
             while the basic one (Davison & Hinkley 1997, section 5.2) reflects the replicates at the
@@ -172,10 +147,19 @@ def bootstrap_figure(
             it is what so many samples without a change can exclude (the rule of three's share).
         unit: unit of the figure.
         details: JSON-able details.
+        comparable: False where the outcomes are too large to be kept for a comparison.
+        replicates: (R,) where more than the samples was resampled (a fleet, say); the statistic then
+            serves the comparison alone.
 
     The interval is widened, if need be, to hold the estimate.
     """
+    count = len(outcomes)
+    if replicates is None:
+        replicates = resampled(outcomes, bootstrap, strata)
     kind = "bootstrap" if strata is None else "stratified bootstrap"
+    if bootstrap.clustered:
+        assert bootstrap.keys is not None
+        kind += f" of {bootstrap.keys.kind}s"
     text = f"{kind}, {len(replicates)}" + (", basic" if method == "basic" else "")
     extra, how = dict(details or {}), IntervalMethod(method)
     ends = replicate_interval(value, replicates, bootstrap.confidence, method)
@@ -184,45 +168,83 @@ def bootstrap_figure(
         low = min(max(low, bounds[0]), value)
         high = max(min(high, bounds[1]), value)
     if trials and math.isfinite(value) and np.ptp(replicates) == 0.0:
+        # What is alike throughout is worth as many trials as there are units.
+        worth = trials * bootstrap.units(count) / count
         if bounds[0] >= 0.0:
-            ends = wilson(value * trials, trials, bootstrap.confidence)
+            ends = wilson(value * worth, worth, bootstrap.confidence)
             low, high = ends.low, ends.high
             text, how = f"Wilson (the {kind} has no spread)", IntervalMethod.WILSON
-            extra["trials"] = trials
+            extra["trials"] = worth
         else:
-            reach = 1.0 - ((1.0 - bootstrap.confidence) / 2.0) ** (1.0 / trials)
+            reach = 1.0 - ((1.0 - bootstrap.confidence) / 2.0) ** (1.0 / worth)
             low, high = max(value - reach, bounds[0]), min(value + reach, bounds[1])
             text, how = f"rule of three (the {kind} has no spread)", IntervalMethod.SCALED
             replicates = np.empty(0)
-    plan = bootstrap.plan(n if samples is None else samples, strata)
-    return BootstrapResult(
+    return Figure(
+        metric=metric,
         value=float(value),
         low=low,
         high=high,
-        replicates=np.asarray(replicates, dtype=np.float64),
-        n=n,
+        n=count if n is None else n,
         confidence=bootstrap.confidence,
         method=text,
-        kind=how,
-        resampling=f"{bootstrap.samples}:{plan.digest}" if bootstrap.samples else "",
-    ).figure(metric, unit=unit, details=extra)
+        unit=unit,
+        replicates=tuple(replicates.tolist()),
+        details=extra,
+        interval=how,
+        units=bootstrap.units(count),
+        design_effect=_design_effect(replicates, outcomes, bootstrap, strata),
+        outcomes=outcomes.of(bootstrap.keys) if comparable else None,
+    )
+
+
+def _design_effect(
+    replicates: Floats, outcomes: Outcomes, bootstrap: Bootstrap, strata: Ints | None
+) -> float:
+    """Return how many times as large the variance is as that of as many independent samples."""
+    if not bootstrap.clustered or not len(replicates):
+        return 1.0
+    alone = resampled(outcomes, bootstrap.of(None).fewer(_FOR_DESIGN_EFFECT), strata)
+    drawn, single = (values[np.isfinite(values)] for values in (replicates, alone))
+    if len(drawn) < 2 or len(single) < 2 or not single.var() > 0.0:
+        return 1.0
+    return float(drawn.var() / single.var())
 
 
 def proportion_figure(
     metric: str, hits: Bools, bootstrap: Bootstrap, details: Mapping[str, Any] | None = None
 ) -> Figure:
-    """Return the share of True in ``hits`` (N,) with Wilson's interval; undefined where N is 0."""
-    if len(hits) == 0:
+    """Return the share of True in ``hits`` (N,) with Wilson's interval; undefined where N is 0.
+
+    With several samples a unit Wilson's interval is over as many trials as they are worth (Korn &
+    Graubard 1998; Dean & Pagano 2015).
+    """
+    count = len(hits)
+    if count == 0:
         nan = math.nan
         return Figure(metric, nan, nan, nan, 0, bootstrap.confidence, "", details=details or {})
-    return proportion(
-        metric,
-        hits,
+    shares = np.asarray(hits, dtype=np.bool_)
+    extra, text, effect = dict(details or {}), "Wilson", 1.0
+    if bootstrap.clustered:
+        assert bootstrap.keys is not None
+        effect = design_effect_of_mean(shares.astype(np.float64), bootstrap.keys.codes)
+        extra["trials"] = count / effect
+        text = f"Wilson, design effect {effect:.2f}"
+    successes = int(shares.sum())
+    ends = wilson(successes / effect, count / effect, bootstrap.confidence)
+    return Figure(
+        metric=metric,
+        value=successes / count,
+        low=ends.low,
+        high=ends.high,
+        n=count,
         confidence=bootstrap.confidence,
-        replicates=bootstrap.replicates,
-        seed=bootstrap.seed,
-        samples=bootstrap.samples,
-        details=details,
+        method=text,
+        details=extra,
+        interval=IntervalMethod.WILSON,
+        units=bootstrap.units(count),
+        design_effect=effect,
+        outcomes=Outcomes({"value": shares}, mean, keys=bootstrap.keys),
     )
 
 
@@ -233,30 +255,39 @@ def paired_drop_figure(
     bootstrap: Bootstrap,
     details: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """Return the mean of ``before - after`` (N,) with Agresti & Min's (2005) paired interval.
+    """Return the mean of ``before - after`` (N,) with the score interval of a paired difference.
 
-    That interval does not collapse where no sample changes sides. Bootstrap replicates are kept
-    where they have spread.
+    That interval (:func:`~pytest_cliprobust.figures.intervals.paired_score`) does not collapse where no
+    sample changes sides.
     """
     count = len(before)
-    test = mcnemar(before, after, bootstrap.confidence)
-    change = before.astype(np.float64) - after
-    drawn = resampled_sums(change[:, None], bootstrap)[:, 0] / count
-    extra = {**(details or {}), "lost": test.losses, "gained": test.gains, "p_value": test.p_value}
-    kept: tuple[float, ...] = ()
-    if np.ptp(drawn) > 0.0:
-        kept = tuple(drawn.tolist())
-        if bootstrap.samples:
-            extra["resampling"] = f"{bootstrap.samples}:{bootstrap.plan(count).digest}"
+    losses, gains = int((before & ~after).sum()), int((after & ~before).sum())
+    effect = 1.0
+    text = "paired, score"
+    if bootstrap.clustered:
+        assert bootstrap.keys is not None
+        change = before.astype(np.float64) - after
+        effect = design_effect_of_mean(change, bootstrap.keys.codes)
+        text += f", design effect {effect:.2f}"
+    ends = paired_score(losses / effect, gains / effect, count / effect, bootstrap.confidence)
+    extra = {
+        **(details or {}),
+        "lost": losses,
+        "gained": gains,
+        "p_value": mcnemar_p(gains, losses),
+        "trials": count / effect,
+    }
     return Figure(
         metric=metric,
-        value=0.0 - test.difference,  # no negative zero
-        low=-test.high,
-        high=-test.low,
+        value=(losses - gains) / count,
+        low=ends.low,
+        high=ends.high,
         n=count,
         confidence=bootstrap.confidence,
-        method="paired, Agresti-Min",
-        interval=IntervalMethod.AGRESTI_MIN,
-        replicates=kept,
+        method=text,
+        interval=IntervalMethod.PAIRED_SCORE,
         details=extra,
+        units=bootstrap.units(count),
+        design_effect=effect,
+        outcomes=Outcomes({"clean": before, "shifted": after}, drop, keys=bootstrap.keys),
     )

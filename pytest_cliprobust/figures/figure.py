@@ -13,6 +13,7 @@ from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.outcomes import Outcomes
 
 
 class IntervalMethod(StrEnum):
@@ -22,11 +23,10 @@ class IntervalMethod(StrEnum):
     """
 
     WILSON = "wilson"
-    AGRESTI_MIN = "agresti-min"
+    PAIRED_SCORE = "paired score"
     DELONG = "delong"
     PERCENTILE = "percentile"
     BASIC = "basic"
-    BCA = "bca"
     SCALED = "scaled"
     """None of the above: its half-widths are scaled by normal quantiles."""
 
@@ -73,6 +73,11 @@ class Figure:
             another level; left out of reports.
         details: whatever a report shows beside it (bins of a reliability diagram, …); JSON-able.
         interval: how the interval was made, for arithmetic.
+        units: number of units (drawings, objects, scenes) that the samples were drawn from; None where
+            that is not known.
+        design_effect: how many times as large the variance is as with so many independent samples.
+        outcomes: what the figure is a function of, by sample, for the comparison with another run; left
+            out of reports. None where a figure cannot be compared sample by sample.
         condition: what was measured on what; None for a figure from bare arrays, which cannot be judged.
             Set once, by :meth:`measured_on`.
     """
@@ -88,6 +93,9 @@ class Figure:
     replicates: tuple[float, ...] = field(default=(), repr=False, compare=False)
     details: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     interval: IntervalMethod = IntervalMethod.SCALED
+    units: int | None = None
+    design_effect: float = 1.0
+    outcomes: Outcomes | None = field(default=None, repr=False, compare=False)
     condition: Condition | None = field(default=None, init=False)
 
     def measured_on(self, condition: Condition) -> Figure:
@@ -122,6 +130,8 @@ class Figure:
             "method": self.method,
             "interval": self.interval.value,
             "unit": self.unit,
+            "units": self.units,
+            "design_effect": self.design_effect,
             "details": dict(self.details),
         }
         if self.condition is not None:
@@ -154,6 +164,8 @@ class Figure:
             ),
             details=dict(data.get("details", {})),
             interval=IntervalMethod(data["interval"]),
+            units=None if data.get("units") is None else int(data["units"]),
+            design_effect=float(data.get("design_effect", 1.0)),
         )
         if "condition" not in data:
             return figure

@@ -2,10 +2,11 @@
 
 Everything in this folder is numpy in float64, deterministic, and free of torch. Which interval for what:
 
-* an accuracy on independent samples: :func:`~.resampling.proportion` (Wilson's score interval);
-* a figure reported per class, or any other function of the samples: :func:`~.resampling.bootstrap`;
+* an accuracy, or another share: :func:`wilson`;
+* a paired change of a share: :func:`paired_score`;
+* any other function of the samples: the bootstrap (:func:`~.bootstrap.bootstrap_figure`);
 * an AUROC: :func:`~.auroc.auroc` (DeLong's variance on the logit scale);
-* one run against another on the same samples: :func:`~.paired.mcnemar`, :func:`~.paired.paired_bootstrap`.
+* one run against another on the same samples: :func:`~.change.change_between`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Floats
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,25 @@ class Interval:
     high: float
     confidence: float
     method: str
+
+
+@dataclass(frozen=True)
+class PairedInterval:
+    """Intervals of paired differences: arrays of the shape that was asked for."""
+
+    lows: Floats
+    highs: Floats
+    confidence: float
+
+    @property
+    def low(self) -> float:
+        """Lower end, of a single one."""
+        return float(self.lows)
+
+    @property
+    def high(self) -> float:
+        """Upper end, of a single one."""
+        return float(self.highs)
 
 
 def check_confidence(confidence: float) -> None:
@@ -44,17 +67,17 @@ def two_sided_z(confidence: float) -> float:
     return -normal_quantile((1.0 - confidence) / 2.0)
 
 
-def _check_count(successes: float, trials: int) -> None:
-    if trials < 1:
+def _check_count(successes: float, trials: float) -> None:
+    if not trials > 0:
         raise ClipRobustError("an accuracy over no samples has no interval; check the data set")
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes out of {trials} trials")
 
 
-def wilson(successes: float, trials: int, confidence: float = 0.95) -> Interval:
+def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interval:
     """Return the score interval for a proportion (Wilson 1927; Newcombe 1998, method 3).
 
-    ``successes`` may be a fraction (an AUROC times its number of pairs, say).
+    Both may be fractions (an AUROC times its number of pairs; what clustered samples are worth).
 
     Raises:
         ClipRobustError: no trials.
@@ -71,18 +94,51 @@ def wilson(successes: float, trials: int, confidence: float = 0.95) -> Interval:
     return Interval(low, high, confidence, "Wilson")
 
 
-def agresti_min(gains: int, losses: int, n: int, confidence: float = 0.95) -> Interval:
-    """Return the interval for ``(gains - losses) / n`` over ``n`` pairs (Agresti & Min 2005).
+def paired_score(
+    first: ArrayLike, second: ArrayLike, n: ArrayLike, confidence: float = 0.95
+) -> PairedInterval:
+    """Return the score interval of a paired difference of shares, (first - second) / n (Tango 1998).
 
-    Wald's, with half a pair added to each of the four cells; it does not collapse where no pair is
-    discordant.
+    The ends are the differences δ at which (first - second - n·δ) / √(n·(2q + δ(1 - δ))) is ±z, q being
+    the maximum-likelihood share of ``second`` at δ. It does not collapse where nothing changed, and
+    keeps its level where all changes go one way. Counts may be fractions (what clustered pairs are
+    worth), and arrays, which are computed together.
+
+    Args:
+        first: pairs that speak for the difference (right only before).
+        second: pairs that speak against it.
+        n: number of pairs, above 0.
+        confidence: of the two-sided interval.
+
+    Raises:
+        ValueError: a confidence outside (0, 1).
     """
-    total = n + 2.0
-    centre = (gains - losses) / total
-    spread = (gains + losses + 1.0) - (gains - losses) ** 2 / total
-    half = two_sided_z(confidence) * math.sqrt(spread) / total
-    low, high = max(-1.0, centre - half), min(1.0, centre + half)
-    return Interval(low, high, confidence, "paired, Agresti-Min")
+    z = two_sided_z(confidence)
+    b, c, pairs = np.broadcast_arrays(
+        *(np.asarray(v, dtype=np.float64) for v in (first, second, n))
+    )
+    estimate = (b - c) / pairs
+
+    def score(delta: Floats) -> Floats:
+        middle = -b - c + (2.0 * pairs - b + c) * delta
+        last = -c * delta * (1.0 - delta)
+        root = np.sqrt(np.maximum(middle * middle - 8.0 * pairs * last, 0.0))
+        share = (root - middle) / (4.0 * pairs)
+        spread = pairs * (2.0 * share + delta * (1.0 - delta))
+        away = b - c - pairs * delta
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = away / np.sqrt(np.maximum(spread, 0.0))
+        return np.asarray(np.where(np.abs(away) <= 1e-12 * pairs, 0.0, value))
+
+    def end(sign: float) -> Floats:
+        inside, outside = estimate.copy(), np.full(estimate.shape, sign)
+        for _ in range(60):
+            middle = (inside + outside) / 2.0
+            far = -sign * score(middle) > z
+            outside, inside = np.where(far, middle, outside), np.where(far, inside, middle)
+        return np.asarray(outside)
+
+    return PairedInterval(end(-1.0), end(1.0), confidence)
 
 
 def samples_needed(

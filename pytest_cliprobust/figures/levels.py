@@ -9,8 +9,8 @@ from scipy import special
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.intervals import (
     Interval,
-    agresti_min,
     check_confidence,
+    paired_score,
     two_sided_z,
     wilson,
 )
@@ -20,8 +20,8 @@ from pytest_cliprobust.figures.resampling import METHODS, replicate_interval
 def interval_at(figure: Figure, confidence: float) -> Interval:
     """Return a figure's interval at another level.
 
-    At the figure's own level it is the figure's own. Else Wilson's, DeLong's and
-    Agresti-Min's (a loss: ``details`` has ``lost`` and ``gained``) are computed anew; replicates give
+    At the figure's own level it is the figure's own. Else Wilson's, DeLong's and the score interval of a
+    loss (``details`` has ``lost`` and ``gained``) are computed anew; replicates give
     theirs (:func:`replicate_interval`); without replicates the two half-widths are scaled by the ratio
     of normal quantiles.
     """
@@ -52,15 +52,16 @@ def interval_at(figure: Figure, confidence: float) -> Interval:
 def _recomputed(figure: Figure, confidence: float) -> Interval | None:
     """Return the interval from the counts or replicates that a figure keeps; None: it has none."""
     kind, details = figure.interval, figure.details
-    trials = int(details.get("trials", figure.n))
+    trials = float(details.get("trials", figure.n))
     if kind is IntervalMethod.WILSON and trials > 0:
         return wilson(figure.value * trials, trials, confidence)
-    if kind is IntervalMethod.AGRESTI_MIN and {"lost", "gained"} <= details.keys():
-        return agresti_min(int(details["lost"]), int(details["gained"]), figure.n, confidence)
+    if kind is IntervalMethod.PAIRED_SCORE and {"lost", "gained"} <= details.keys():
+        worth = trials / figure.n
+        ends = paired_score(details["lost"] * worth, details["gained"] * worth, trials, confidence)
+        return Interval(ends.low, ends.high, confidence, figure.method)
     if figure.replicates and kind is not IntervalMethod.DELONG:
-        acceleration = float(details.get("acceleration", 0.0))
         method = METHODS.get(kind, "percentile")
-        return replicate_interval(figure.value, figure.replicates, confidence, method, acceleration)
+        return replicate_interval(figure.value, figure.replicates, confidence, method)
     return None
 
 

@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.bootstrap import (
-    Bootstrap,
-    bootstrap_figure,
-    proportion_figure,
-    resampled_sums,
-)
+from pytest_cliprobust.figures.arrays import Floats
+from pytest_cliprobust.figures.bootstrap import bootstrap_figure, proportion_figure
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.outcomes import Outcomes, mean
+from pytest_cliprobust.figures.outcomes import Statistic as Weighted
 from pytest_cliprobust.figures.samples import Samples
 
 Statistic = Callable[[NDArray[Any]], float]
@@ -54,12 +52,12 @@ def measure(
     if statistic is None and rows.ndim == 1 and rows.dtype == np.bool_:
         figure = proportion_figure(metric, rows, bootstrap)
     else:
-        value, replicates = _resampled(rows, statistic, bootstrap)
+        outcomes = Outcomes({"value": rows}, _weighted(rows, statistic))
+        value = float(rows.mean()) if statistic is None else float(statistic(rows))
         figure = bootstrap_figure(
             metric,
             value,
-            replicates,
-            len(rows),
+            outcomes,
             bootstrap,
             unit=known.unit,
             bounds=(
@@ -70,19 +68,17 @@ def measure(
     return figure.measured_on(samples.condition)
 
 
-def _resampled(
-    rows: NDArray[Any], statistic: Statistic | None, bootstrap: Bootstrap
-) -> tuple[float, NDArray[np.float64]]:
-    """Return the statistic of the samples, and (R,) that of each resample."""
+def _weighted(rows: NDArray[Any], statistic: Statistic | None) -> Weighted:
+    """Return the statistic of values as one of weighted outcomes."""
     if statistic is None:
         if rows.ndim != 1:
             raise ClipRobustError(f"values of shape {rows.shape} need a statistic")
-        column = rows.astype(np.float64)
-        sums = resampled_sums(column[:, None], bootstrap)[:, 0]
-        return float(column.mean()), sums / len(rows)
-    drawn = [
-        float(statistic(rows[chosen]))
-        for block in bootstrap.plan(len(rows)).indices()
-        for chosen in block
-    ]
-    return float(statistic(rows)), np.array(drawn)
+        return mean
+
+    def drawn(weights: Floats, outcomes: Outcomes) -> Floats:
+        values = outcomes["value"]
+        return np.array(
+            [float(statistic(np.repeat(values, w.astype(np.int64), axis=0))) for w in weights]
+        )
+
+    return drawn

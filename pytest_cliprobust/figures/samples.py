@@ -9,7 +9,7 @@ The engine's views are such samples. Without a model, :class:`SampleArrays` make
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +18,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.condition import Condition
-from pytest_cliprobust.figures.resampling import samples_digest
+from pytest_cliprobust.figures.keys import SampleKeys
 
 Probability = Literal["softmax", "sigmoid"]
 
@@ -135,9 +135,14 @@ class SampleArrays:
         return right
 
     @property
+    def keys(self) -> SampleKeys:
+        """Who the samples are."""
+        return SampleKeys(self.ids, self.units)
+
+    @property
     def bootstrap(self) -> Bootstrap:
         """How intervals are made."""
-        return Bootstrap(seed=self.seed, samples=samples_digest(self.ids))
+        return Bootstrap(seed=self.seed, keys=self.keys)
 
 
 @dataclass(frozen=True)
@@ -176,5 +181,5 @@ def shared(*views: Samples) -> Shared:
         rows.append(np.array([place[name] for name in ids], dtype=np.int64))
     bootstrap = first.bootstrap
     if len(ids) != len(first.ids):
-        bootstrap = replace(bootstrap, samples=samples_digest(ids))
+        bootstrap = bootstrap.subset(rows[0])
     return Shared(ids, tuple(rows), bootstrap)

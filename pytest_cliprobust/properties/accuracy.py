@@ -23,12 +23,12 @@ from pytest_cliprobust.figures.bootstrap import (
     bootstrap_figure,
     paired_drop_figure,
     proportion_figure,
-    ratio,
-    resampled_sums,
 )
 from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import one_in, register_metric
+from pytest_cliprobust.figures.outcomes import Outcomes, ratio, relative_drop, sums
+from pytest_cliprobust.figures.outcomes import mean as mean_of
 from pytest_cliprobust.figures.samples import Samples, shared
 
 #: AlexNet's top-1 error on ImageNet-C, mean over the five severities, as published with the
@@ -163,11 +163,10 @@ def balanced_accuracy(
     truth = np.asarray(labels, dtype=np.int64)
     present, index, sizes = np.unique(truth, return_inverse=True, return_counts=True)
     hits = np.bincount(index, weights=right)
-    # The size of a class is the same in every replicate, so that balanced accuracy is a weighted
-    # sum: one column is enough.
-    weights = right / sizes[index] / len(present)
     strata = index.astype(np.int64)
-    replicates = resampled_sums(weights[:, None], bootstrap, strata)[:, 0]
+    outcomes = Outcomes(
+        {"value": right > 0}, _mean_of_groups, attributes={"group": strata, "stratum": strata}
+    )
     per_class = [
         {"class": int(c), "accuracy": float(h / s), "n": int(s)}
         for c, h, s in zip(present, hits, sizes, strict=True)
@@ -175,14 +174,29 @@ def balanced_accuracy(
     return bootstrap_figure(
         "balanced_accuracy",
         float(np.mean(hits / sizes)),
-        replicates,
-        len(right),
+        outcomes,
         bootstrap,
         strata=strata,
         bounds=(0.0, 1.0),
         trials=len(right),
         details={"per_class": per_class},
     )
+
+
+def _group_means(weights: Floats, outcomes: Outcomes) -> Floats:
+    """Return the weighted mean of the column ``value`` in each group (R, G); NaN in an empty one."""
+    groups, index = np.unique(outcomes["group"], return_inverse=True)
+    members = np.zeros((len(outcomes), len(groups)))
+    members[np.arange(len(outcomes)), index] = 1.0
+    return ratio(sums(weights, members * outcomes["value"][:, None]), sums(weights, members))
+
+
+def _mean_of_groups(weights: Floats, outcomes: Outcomes) -> Floats:
+    return np.asarray(np.nanmean(_group_means(weights, outcomes), axis=1))
+
+
+def _least_of_groups(weights: Floats, outcomes: Outcomes) -> Floats:
+    return np.asarray(np.nanmin(_group_means(weights, outcomes), axis=1))
 
 
 def accuracy_by_group(
@@ -223,19 +237,17 @@ def worst_group_accuracy(
     right = as_correct(correct, "worst_group_accuracy")
     rows = distinct_groups(groups, len(right), "worst_group_accuracy")
     strata = np.zeros(len(right), dtype=np.int64)
-    columns = np.zeros((len(right), len(rows)))
     for number, index in enumerate(rows.values()):
         strata[index] = number
-        columns[index, number] = right[index]
-    # Sizes are divided out last: a sum of n times 1/n may miss 1.
     sizes = np.array([len(index) for index in rows.values()])
-    means = columns.sum(axis=0) / sizes
+    means = np.array([right[index].sum() for index in rows.values()]) / sizes
     worst = list(rows)[int(means.argmin())]
     return bootstrap_figure(
         "worst_group_accuracy",
         float(means.min()),
-        (resampled_sums(columns, bootstrap, strata) / sizes).min(axis=1),
-        len(right),
+        Outcomes(
+            {"value": right}, _least_of_groups, attributes={"group": strata, "stratum": strata}
+        ),
         bootstrap,
         strata=strata,
         method="basic",
@@ -300,14 +312,11 @@ def relative_drop_figure(
         ClipRobustError: different numbers of samples.
     """
     before, after = as_correct(clean, "clean answers"), as_correct(shifted, "shifted answers")
-    count = same_samples("relative_drop", before, after)
-    columns = np.stack([before, after], axis=1).astype(np.float64)
-    sums = resampled_sums(columns, bootstrap)
+    same_samples("relative_drop", before, after)
     return bootstrap_figure(
         "relative_drop",
         float(ratio(before.sum() - float(after.sum()), before.sum())),
-        ratio(sums[:, 0] - sums[:, 1], sums[:, 0]),
-        count,
+        Outcomes({"clean": before, "shifted": after}, relative_drop),
         bootstrap,
         details={"clean_accuracy": float(before.mean()), "shifted_accuracy": float(after.mean())},
     )
@@ -385,7 +394,7 @@ def mean_corruption_error(
         )
     names = list(correct)
     errors = [_severity_errors(correct[name], f"corruption {name!r}") for name in names]
-    count = same_samples("mce", *errors)
+    same_samples("mce", *errors)
     for name in names:
         if not 0.0 < baseline_errors[name] <= 1.0:
             raise ClipRobustError(
@@ -408,21 +417,18 @@ def mean_corruption_error(
     figures: dict[tuple[str, str], Figure] = {}
     for single, mean, values, divisor in jobs:
         means = values.mean(axis=0) / divisor
-        replicates = resampled_sums(values, bootstrap) / count / divisor
         for number, name in enumerate(names):
             figures[single, name] = bootstrap_figure(
                 single,
                 float(means[number]),
-                replicates[:, number],
-                count,
+                Outcomes({"value": values[:, number] / divisor[number]}, mean_of),
                 bootstrap,
                 details={"baseline": baseline, "baseline_error": float(scale[number])},
             )
         figures[mean, ""] = bootstrap_figure(
             mean,
             float(means.mean()),
-            replicates.mean(axis=1),
-            count,
+            Outcomes({"value": (values / divisor).mean(axis=1)}, mean_of),
             bootstrap,
             details={
                 "baseline": baseline,

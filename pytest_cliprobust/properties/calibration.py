@@ -17,8 +17,9 @@ The error of a bin is a sum over samples, so all bootstrap replicates are one ma
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -37,9 +38,10 @@ from pytest_cliprobust.figures.arrays import (
     sigmoid,
     softmax,
 )
-from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, bootstrap_figure, resampled_sums
+from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, bootstrap_figure
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
+from pytest_cliprobust.figures.outcomes import Column, Outcomes, exact, mean, ratio, sums
 from pytest_cliprobust.figures.samples import Samples
 
 #: Number of bins of ECE and its relatives (Guo et al. 2017, section 4).
@@ -418,7 +420,6 @@ def calibration_figures(
     right = (top == truth).astype(np.float64)
     with_sigmoid = probability == "sigmoid" and temperature is None
     top_sigmoid = sigmoid(matrix).max(axis=1) if with_sigmoid else None
-    drawn = _Drawn.of(matrix, truth, confidence, right, top_sigmoid, bins, bootstrap)
     diagram = {
         "reliability": reliability(confidence, right, bins),
         "mean_confidence": float(confidence.mean()),
@@ -426,100 +427,83 @@ def calibration_figures(
     }
     if temperature is not None:
         diagram["temperature"] = temperature.value
+    rows = np.arange(count)
+    squared = probs.copy()
+    squared[rows, truth] -= 1.0
+    nll = -log_softmax(matrix)[rows, truth]
+    confident = {"confidence": confidence, "correct": right > 0}
     figures = [
-        drawn.binned(f"ece{suffix}", 0, diagram),
-        drawn.binned(f"adaptive_ece{suffix}", bins, {}),
+        _binned_figure(f"ece{suffix}", confident, _equal_width, bins, bootstrap, diagram),
+        _binned_figure(f"adaptive_ece{suffix}", confident, _equal_mass, bins, bootstrap, {}),
         _classwise_figure(f"classwise_ece{suffix}", probs, truth, bins, bootstrap),
-        drawn.mean(f"nll{suffix}", 2 * bins, "nats"),
-        drawn.mean(f"brier{suffix}", 2 * bins + 1),
-        drawn.mean(f"signed_gap{suffix}", 2 * bins + 2),
+        _mean_figure(f"nll{suffix}", nll, bootstrap, "nats"),
+        _mean_figure(f"brier{suffix}", (squared * squared).sum(axis=1), bootstrap),
+        _mean_figure(f"signed_gap{suffix}", confidence - right, bootstrap),
     ]
     if top_sigmoid is not None:
-        first = 2 * bins + 3
         details = {
             "reliability": reliability(top_sigmoid, right, bins),
             "mean_confidence": float(top_sigmoid.mean()),
         }
+        judged = {"confidence": top_sigmoid, "correct": right > 0}
         figures += [
-            drawn.binned("ece_sigmoid", first, details),
-            drawn.total("signed_gap_sigmoid", first),
+            _binned_figure("ece_sigmoid", judged, _equal_width, bins, bootstrap, details),
+            _mean_figure("signed_gap_sigmoid", top_sigmoid - right, bootstrap),
         ]
     return {figure.metric: figure for figure in figures}
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """Means of per-sample columns, and the same of each resample: all figures of a data set at once.
+def _mean_figure(metric: str, values: Floats, bootstrap: Bootstrap, unit: str = "") -> Figure:
+    """Return the mean of one value a sample."""
+    outcomes = Outcomes({"value": values}, mean)
+    return bootstrap_figure(metric, float(values.mean()), outcomes, bootstrap, unit=unit)
 
-    Attributes:
-        means: (K,) over the samples.
-        resampled: (R, K) over the samples of each replicate.
-        count: number of samples.
-        bins: number of columns of one binned error.
-        bootstrap: interval settings.
-    """
 
-    means: Floats
-    resampled: Floats
-    count: int
-    bins: int
-    bootstrap: Bootstrap
+def _binned_figure(
+    metric: str,
+    columns: Mapping[str, Column],
+    kind: Callable[[Floats, Floats, int], tuple[Ints, Floats]],
+    bins: int,
+    bootstrap: Bootstrap,
+    details: Mapping[str, Any],
+) -> Figure:
+    """Return the sum over bins of how far confidence and accuracy are apart."""
+    outcomes = Outcomes(columns, partial(_binned_error, kind=kind, bins=bins))
+    count = len(outcomes)
+    return bootstrap_figure(
+        metric,
+        outcomes.value(),
+        outcomes,
+        bootstrap,
+        method="basic",
+        bounds=(0.0, 1.0),
+        trials=count,
+        details={"bins": bins, **details},
+    )
 
-    @classmethod
-    def of(
-        cls,
-        logits: Floats,
-        labels: Ints,
-        confidence: Floats,
-        right: Floats,
-        top_sigmoid: Floats | None,
-        bins: int,
-        bootstrap: Bootstrap,
-    ) -> _Drawn:
-        """Return those of: ECE's bins, adaptive ECE's, NLL, Brier, signed gap, the sigmoid's bins."""
-        rows = np.arange(len(labels))
-        gap = confidence - right
-        mass_bins, shared = equal_mass_bins(confidence, right, bins)
-        nll = -log_softmax(logits)[rows, labels]
-        squared = softmax(logits)
-        squared[rows, labels] -= 1.0
-        blocks = [
-            _bin_columns(equal_width_bins(confidence, bins), gap, bins),
-            _bin_columns(mass_bins, confidence - shared, bins),
-            np.stack([nll, (squared * squared).sum(axis=1), gap], axis=1),
-        ]
-        if top_sigmoid is not None:
-            own = equal_width_bins(top_sigmoid, bins)
-            blocks.append(_bin_columns(own, top_sigmoid - right, bins))
-        columns = np.concatenate(blocks, axis=1)
-        resampled = resampled_sums(columns, bootstrap) / len(rows)
-        return cls(columns.mean(axis=0), resampled, len(rows), bins, bootstrap)
 
-    def binned(self, metric: str, first: int, details: dict[str, Any]) -> Figure:
-        """Return the sum of absolute bins that start at column ``first``."""
-        cut = slice(first, first + self.bins)
-        return bootstrap_figure(
-            metric,
-            float(np.abs(self.means[cut]).sum()),
-            np.abs(self.resampled[:, cut]).sum(axis=1),
-            self.count,
-            self.bootstrap,
-            method="basic",
-            bounds=(0.0, 1.0),
-            trials=self.count,
-            details={"bins": self.bins, **details},
-        )
+def _equal_width(confidence: Floats, correct: Floats, bins: int) -> tuple[Ints, Floats]:
+    """Return the equal-width bin and the correctness of each sample (N,)."""
+    return equal_width_bins(confidence, bins), correct
 
-    def mean(self, metric: str, column: int, unit: str = "") -> Figure:
-        """Return the mean of one column."""
-        value, replicates = float(self.means[column]), self.resampled[:, column]
-        return bootstrap_figure(metric, value, replicates, self.count, self.bootstrap, unit=unit)
 
-    def total(self, metric: str, first: int) -> Figure:
-        """Return the sum of the columns from ``first`` on."""
-        value = float(self.means[first:].sum())
-        replicates = self.resampled[:, first:].sum(axis=1)
-        return bootstrap_figure(metric, value, replicates, self.count, self.bootstrap)
+def _equal_mass(confidence: Floats, correct: Floats, bins: int) -> tuple[Ints, Floats]:
+    """Return the equal-mass bin and the shared correctness of each sample (N,)."""
+    return equal_mass_bins(confidence, correct, bins)
+
+
+def _binned_error(
+    weights: Floats,
+    outcomes: Outcomes,
+    *,
+    kind: Callable[[Floats, Floats, int], tuple[Ints, Floats]],
+    bins: int,
+) -> Floats:
+    """Return Σ_b |Σ_i in b w_i (confidence_i - correct_i)| / Σ w_i in each replicate (R,)."""
+    confidence = outcomes["confidence"].astype(np.float64)
+    index, correct = kind(confidence, outcomes["correct"].astype(np.float64), bins)
+    gaps = sums(weights, _bin_columns(index, confidence - correct, bins))
+    return ratio(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
 
 
 def _check_disjoint(temperature: Temperature, ids: Sequence[str], count: int) -> None:
@@ -543,8 +527,27 @@ def _classwise_figure(
 ) -> Figure:
     count, classes = probs.shape
     fewer = bootstrap.fewer(max(_FEWEST_REPLICATES, _CLASSWISE_TERMS // (count * classes)))
-    drawn, value = np.zeros(fewer.replicates), 0.0
+    outcomes = Outcomes({"probabilities": probs, "label": labels}, partial(_classwise, bins=bins))
+    return bootstrap_figure(
+        name,
+        outcomes.value(),
+        outcomes,
+        fewer,
+        method="basic",
+        bounds=(0.0, 1.0),
+        trials=count,
+        details={"bins": bins, "classes": classes},
+        # All probabilities of all samples: too much to keep for a comparison.
+        comparable=False,
+    )
+
+
+def _classwise(weights: Floats, outcomes: Outcomes, *, bins: int) -> Floats:
+    """Return class-wise ECE in each replicate (R,), a few classes at a time."""
+    probs, labels = outcomes["probabilities"], outcomes["label"]
+    count, classes = probs.shape
     cells, gaps = _classwise_cells(probs, labels, bins)
+    total = np.zeros(len(weights))
     step = max(1, _CLASSWISE_CHUNK // count)
     for first in range(0, classes, step):
         part = slice(first, min(first + step, classes))
@@ -552,22 +555,11 @@ def _classwise_figure(
         used = np.bincount(flat) > 0
         column = np.cumsum(used) - 1
         rows = np.arange(0, len(flat) + 1, len(flat) // count)
-        columns = sparse.csr_array(
-            (gaps[:, part].ravel(), column[flat], rows), shape=(count, int(used.sum()))
-        )
-        value += float(np.abs(np.asarray(columns.sum(axis=0))).sum())
-        drawn += np.abs(resampled_sums(columns, fewer)).sum(axis=1)
-    return bootstrap_figure(
-        name,
-        value / count / classes,
-        drawn / count / classes,
-        count,
-        fewer,
-        method="basic",
-        bounds=(0.0, 1.0),
-        trials=count,
-        details={"bins": bins, "classes": classes},
-    )
+        values = exact(gaps[:, part].ravel(), 2 * count)
+        columns = sparse.csr_array((values, column[flat], rows), shape=(count, int(used.sum())))
+        drawn = np.asarray(columns.T.tocsr() @ weights.T)
+        total += np.abs(drawn).sum(axis=0)
+    return ratio(total, weights.sum(axis=1) * classes)
 
 
 @register_metric(
@@ -600,20 +592,26 @@ def temperature_figure(
         np.log(fitted.value) + np.linspace(-1.0, 1.0, 81), -_LOG_TEMPERATURE, _LOG_TEMPERATURE
     )
     terms = np.stack([-log_softmax(matrix * np.exp(-t))[rows, truth] for t in grid], axis=1)
-    best = _parabolic_minimum(grid, resampled_sums(terms, bootstrap))
+    outcomes = Outcomes(
+        {"nll": terms}, lambda weights, own: _best_temperature(grid, sums(weights, own["nll"]))
+    )
     figure = bootstrap_figure(
         "temperature",
         fitted.value,
-        np.exp(best),
-        fitted.n,
+        outcomes,
         bootstrap,
         details={
             "nll_before": fitted.nll_before,
             "nll_after": fitted.nll_after,
             "at_limit": fitted.at_limit,
         },
+        comparable=False,
     )
     return fitted, figure
+
+
+def _best_temperature(grid: Floats, values: Floats) -> Floats:
+    return np.asarray(np.exp(_parabolic_minimum(grid, values)))
 
 
 def _parabolic_minimum(grid: Floats, values: Floats) -> Floats:

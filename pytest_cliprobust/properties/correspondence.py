@@ -26,11 +26,10 @@ from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
     Bootstrap,
     bootstrap_figure,
-    ratio,
-    resampled_sums,
 )
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
+from pytest_cliprobust.figures.outcomes import Outcomes, quotient, ratio, sums
 
 #: Pixel thresholds of NAVI, and of ScanNet (at a quarter of its resolution), in Probe3D.
 NAVI_PIXELS = (5.0, 25.0, 50.0)
@@ -268,7 +267,6 @@ def recall_figures(
     figures = []
     for limit in pixels:
         hits = np.array([(e < limit).sum() for e in pairs], dtype=np.float64)
-        sums = resampled_sums(np.stack([hits, sizes], axis=1), bootstrap)
         details: dict[str, object] = {"matches": int(sizes.sum()), "pixels": float(limit)}
         if view is not None:
             bins = []
@@ -281,8 +279,7 @@ def recall_figures(
             bootstrap_figure(
                 recall_metric(limit),
                 float(hits.sum() / sizes.sum()),
-                ratio(sums[:, 0], sums[:, 1]),
-                len(pairs),
+                Outcomes({"hits": hits, "trials": sizes}, quotient),
                 bootstrap,
                 bounds=(0.0, 1.0),
                 trials=len(pairs),
@@ -334,18 +331,14 @@ def pck_figures(
     compact = compact.astype(np.int64)
     hits = np.array([(e < alpha).sum() for e in pairs], dtype=np.float64)
     sizes = np.array([len(e) for e in pairs], dtype=np.float64)
-    columns = np.zeros((len(pairs), 2 * len(present)))
-    columns[np.arange(len(pairs)), compact] = hits
-    columns[np.arange(len(pairs)), compact + len(present)] = sizes
-    totals = columns.sum(axis=0)
-    per_class = totals[: len(present)] / totals[len(present) :]
-    sums = resampled_sums(columns, bootstrap, compact)
-    drawn = (sums[:, : len(present)] / sums[:, len(present) :]).mean(axis=1)
+    outcomes = Outcomes(
+        {"hits": hits, "trials": sizes}, _mean_of_classes, {"class": compact, "stratum": compact}
+    )
+    per_class = _by_class(np.ones((1, len(pairs))), outcomes)[0]
     figure = bootstrap_figure(
         f"pck_at_{alpha:g}",
         float(per_class.mean()),
-        drawn,
-        len(pairs),
+        outcomes,
         bootstrap,
         strata=compact,
         bounds=(0.0, 1.0),
@@ -360,3 +353,18 @@ def pck_figures(
         },
     )
     return {figure.metric: figure}
+
+
+def _by_class(weights: Floats, outcomes: Outcomes) -> Floats:
+    """Return the share of keypoints found of each class (R, C); NaN without a pair."""
+    classes, index = np.unique(outcomes["class"], return_inverse=True)
+    members = np.zeros((len(outcomes), len(classes)))
+    members[np.arange(len(outcomes)), index] = 1.0
+    found, all_of_them = (
+        sums(weights, members * outcomes[name][:, None]) for name in ("hits", "trials")
+    )
+    return ratio(found, all_of_them)
+
+
+def _mean_of_classes(weights: Floats, outcomes: Outcomes) -> Floats:
+    return np.asarray(np.nanmean(_by_class(weights, outcomes), axis=1))

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Bools, Floats, as_correct
-from pytest_cliprobust.figures.bootstrap import (
-    DEFAULT,
-    Bootstrap,
-    bootstrap_figure,
-    ratio,
-    resampled_sums,
-)
+from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, bootstrap_figure
 from pytest_cliprobust.figures.condition import together
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import one_in, register_metric
+from pytest_cliprobust.figures.outcomes import Outcomes, drop, mean, ratio, relative_drop
+from pytest_cliprobust.figures.outcomes import means as averages
+from pytest_cliprobust.figures.resampling import Method
 from pytest_cliprobust.figures.samples import Samples, shared
 
 #: The severities that figures of a corruption are over, unless their name says otherwise.
@@ -139,79 +138,100 @@ def corruption_figures(
     """
     before, after = _grid(clean, correct, corruptions, severities)
     kinds, steps, count = after.shape
-    columns = np.concatenate([before[None], after.reshape(kinds * steps, count)]).T.astype(
-        np.float64
-    )
-    sums = resampled_sums(columns, bootstrap) / count
-    means = columns.mean(axis=0)
-    clean_value, clean_drawn = float(means[0]), sums[:, 0]
-    cells, drawn = means[1:].reshape(kinds, steps), sums[:, 1:].reshape(-1, kinds, steps)
-    overall, overall_drawn = float(cells.mean()), drawn.mean(axis=(1, 2))
-    by_kind = clean_value - cells.mean(axis=1)
-    grid = {
+    answers = {"clean": before, "cells": after.reshape(kinds * steps, count).T}
+    cells, clean_value = after.mean(axis=2), float(before.mean())
+    overall, by_kind = float(cells.mean()), clean_value - cells.mean(axis=1)
+    shown = {
         name: {str(s): float(cells[k, i]) for i, s in enumerate(severities)}
         for k, name in enumerate(corruptions)
     }
+    # Per sample a mean over the cells says all that a mean figure needs, in one number.
+    means = {"clean": before, "shifted": answers["cells"].mean(axis=1)}
+
+    def figure(
+        metric: str,
+        value: float,
+        outcomes: Outcomes,
+        details: Mapping[str, object],
+        *,
+        least: float = -math.inf,
+        method: Method = "percentile",
+    ) -> Figure:
+        return bootstrap_figure(
+            metric,
+            value,
+            outcomes,
+            bootstrap,
+            method=method,
+            bounds=(least, 1.0),
+            trials=count if math.isfinite(least) and metric != "severity_monotonicity" else 0,
+            details=details,
+        )
+
+    reference = {"clean_accuracy": clean_value}
     figures = [
-        bootstrap_figure(
+        figure(
             "mean_corruption_accuracy",
             overall,
-            overall_drawn,
-            count,
-            bootstrap,
-            bounds=(0.0, 1.0),
-            trials=count,
-            details={"accuracies": grid, "clean_accuracy": clean_value},
+            Outcomes({"value": means["shifted"]}, mean),
+            {"accuracies": shown, **reference},
+            least=0.0,
         ),
-        bootstrap_figure(
+        figure(
             "mean_corruption_drop",
             clean_value - overall,
-            clean_drawn - overall_drawn,
-            count,
-            bootstrap,
-            bounds=(-1.0, 1.0),
-            trials=count,
-            details={"clean_accuracy": clean_value},
+            Outcomes(means, drop),
+            reference,
+            least=-1.0,
         ),
-        bootstrap_figure(
+        figure(
             "relative_corruption_drop",
             float(ratio(clean_value - overall, clean_value)),
-            ratio(clean_drawn - overall_drawn, clean_drawn),
-            count,
-            bootstrap,
-            details={"clean_accuracy": clean_value},
+            Outcomes(means, relative_drop),
+            reference,
         ),
-        bootstrap_figure(
+        figure(
             "worst_corruption_drop",
             float(by_kind.max()),
-            (clean_drawn[:, None] - drawn.mean(axis=2)).max(axis=1),
-            count,
-            bootstrap,
-            method="basic",
-            bounds=(-1.0, 1.0),
-            trials=count,
-            details={
+            Outcomes(answers, partial(_largest_drop, steps=steps)),
+            {
                 "worst": corruptions[int(by_kind.argmax())],
                 "drops": {name: float(d) for name, d in zip(corruptions, by_kind, strict=True)},
             },
+            least=-1.0,
+            method="basic",
         ),
     ]
     if steps > 1:
         figures.append(
-            bootstrap_figure(
+            figure(
                 "severity_monotonicity",
                 float((np.diff(cells, axis=1) <= 0).mean()),
-                (np.diff(drawn, axis=2) <= 0).mean(axis=(1, 2)),
-                count,
-                bootstrap,
+                Outcomes(answers, partial(_monotonicity, steps=steps)),
+                {"kendall_tau": {name: _kendall(cells[k]) for k, name in enumerate(corruptions)}},
+                least=0.0,
                 method="basic",
-                bounds=(0.0, 1.0),
-                details={
-                    "kendall_tau": {name: _kendall(cells[k]) for k, name in enumerate(corruptions)}
-                },
             )
         )
-    return {figure.metric: figure for figure in figures}
+    return {made.metric: made for made in figures}
+
+
+def _cells(weights: Floats, outcomes: Outcomes, steps: int) -> Floats:
+    """Return the accuracies (R, K, S) of the grid."""
+    drawn = averages(weights, outcomes["cells"])
+    return drawn.reshape(len(weights), -1, steps)
+
+
+def _largest_drop(weights: Floats, outcomes: Outcomes, *, steps: int) -> Floats:
+    """Return the largest of the corruptions' drops, each a mean over severities."""
+    by_kind = _cells(weights, outcomes, steps).mean(axis=2)
+    return np.asarray(averages(weights, outcomes["clean"]) - by_kind.min(axis=1))
+
+
+def _monotonicity(weights: Floats, outcomes: Outcomes, *, steps: int) -> Floats:
+    """Return the share of severity steps at which accuracy does not rise."""
+    rises = np.diff(_cells(weights, outcomes, steps), axis=2)
+    return np.asarray((rises <= 0).mean(axis=(1, 2)), dtype=np.float64)
 
 
 def _kendall(values: Floats) -> float:

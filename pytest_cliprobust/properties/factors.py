@@ -19,6 +19,7 @@ from scipy.special import expit, logit
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import (
     Floats,
+    Ints,
     as_correct,
     as_vector,
     distinct_groups,
@@ -29,11 +30,11 @@ from pytest_cliprobust.figures.bootstrap import (
     Bootstrap,
     bootstrap_figure,
     proportion_figure,
-    ratio,
-    resampled_sums,
+    resampled_counts,
 )
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import one_in, register_metric
+from pytest_cliprobust.figures.outcomes import Column, Outcomes, means, ratio, sums
 
 #: The 16 factors of ImageNet-X.
 IMAGENET_X_FACTORS = (
@@ -106,18 +107,13 @@ def factor_figures(
         [f for f, k in zip(factors, kept, strict=True) if k], len(right), "factors"
     )
     wrong = (~right).astype(np.float64)
-    columns = np.zeros((len(right), 2 * len(rows) + 1))
-    columns[:, -1] = wrong
-    for number, index in enumerate(rows.values()):
-        columns[index, 2 * number] = wrong[index]
-        columns[index, 2 * number + 1] = 1.0
     inner = bootstrap if kept.all() else bootstrap.subset(np.flatnonzero(kept).astype(np.int64))
-    sums = resampled_sums(columns, inner)
     overall_error = float(wrong.mean())
-    overall_drawn = sums[:, -1] / len(right)
     figures: dict[str, dict[str, Figure]] = {}
-    for number, (factor, index) in enumerate(rows.items()):
-        drawn = ratio(ratio(sums[:, 2 * number], sums[:, 2 * number + 1]), overall_drawn)
+    for factor, index in rows.items():
+        member = np.zeros(len(right), dtype=np.bool_)
+        member[index] = True
+        outcomes = Outcomes({"wrong": ~right}, _error_ratio, attributes={"member": member})
         figures[factor] = {
             "factor_accuracy": proportion_figure(
                 "factor_accuracy", right[index], inner.subset(index)
@@ -125,10 +121,9 @@ def factor_figures(
             "error_ratio": bootstrap_figure(
                 "error_ratio",
                 float(ratio(wrong[index].mean(), overall_error)),
-                drawn,
-                len(index),
+                outcomes,
                 inner,
-                samples=len(right),
+                n=len(index),
                 details={
                     "overall_accuracy": 1.0 - overall_error,
                     "factor_accuracy": 1.0 - float(wrong[index].mean()),
@@ -137,6 +132,13 @@ def factor_figures(
             ),
         }
     return figures
+
+
+def _error_ratio(weights: Floats, outcomes: Outcomes) -> Floats:
+    """Return the members' error over everybody's (R,)."""
+    wrong, member = outcomes["wrong"], outcomes["member"]
+    own = ratio(sums(weights, wrong & member), sums(weights, member))
+    return ratio(own, means(weights, wrong))
 
 
 @dataclass(frozen=True)
@@ -238,33 +240,52 @@ def effective_robustness(
             f"effective robustness: the model's ID accuracy is {id_value:.0f} exactly, which has no "
             "logit; measure on more samples."
         )
+    strata: Ints | None = None
     if paired:
-        count = same_samples("effective_robustness", inside, shifted)
-        columns = np.stack([inside, shifted], axis=1).astype(np.float64)
-        drawn = resampled_sums(columns, bootstrap) / count
-        id_drawn, shifted_drawn = drawn[:, 0], drawn[:, 1]
+        same_samples("effective_robustness", inside, shifted)
+        columns = {"id": inside, "shifted": shifted}
+        attributes: dict[str, Column] = {
+            name: np.ones(len(inside), dtype=np.bool_) for name in ("in_id", "in_shifted")
+        }
     else:
         strata = np.repeat(np.array([0, 1], dtype=np.int64), [len(inside), len(shifted)])
-        columns = np.zeros((len(strata), 2))
-        columns[: len(inside), 0] = inside
-        columns[len(inside) :, 1] = shifted
-        drawn = resampled_sums(columns, bootstrap, strata)
-        id_drawn, shifted_drawn = drawn[:, 0] / len(inside), drawn[:, 1] / len(shifted)
+        nothing = [np.zeros(len(side), dtype=np.bool_) for side in (inside, shifted)]
+        columns = {
+            "id": np.concatenate([inside, nothing[1]]),
+            "shifted": np.concatenate([nothing[0], shifted]),
+        }
+        attributes = {"in_id": strata == 0, "in_shifted": strata == 1, "stratum": strata}
+
+    def accuracies(weights: Floats, own: Outcomes) -> tuple[Floats, Floats]:
+        id_part, shifted_part = (
+            ratio(sums(weights, own[name]), sums(weights, own[f"in_{name}"]))
+            for name in ("id", "shifted")
+        )
+        return id_part, shifted_part
+
+    def above_the_line(weights: Floats, own: Outcomes) -> Floats:
+        id_part, shifted_part = accuracies(weights, own)
+        return np.asarray(shifted_part - line.predict(np.clip(id_part, margin, 1.0 - margin)))
+
     # Replicates right or wrong on all ID samples have no logit: half a sample is taken off.
     margin = 0.5 / len(inside)
+    outcomes = Outcomes(columns, above_the_line, attributes=attributes)
+    blocks = [accuracies(w, outcomes) for w in resampled_counts(len(outcomes), bootstrap, strata)]
+    id_drawn, shifted_drawn = (np.concatenate(part) for part in zip(*blocks, strict=True))
     id_drawn = np.clip(id_drawn, margin, 1.0 - margin)
     x, y = logit(as_vector(fleet_id, "fleet")), logit(as_vector(fleet_shifted, "fleet"))
-    models = np.random.default_rng([bootstrap.seed, 1]).integers(len(x), size=(len(drawn), len(x)))
+    models = np.random.default_rng([bootstrap.seed, 1]).integers(
+        len(x), size=(len(id_drawn), len(x))
+    )
     slope, intercept, _ = _least_squares(x[models], y[models])
     predicted = expit(slope * logit(id_drawn) + intercept)
-    total = len(inside) if paired else len(inside) + len(shifted)
     return bootstrap_figure(
         "effective_robustness",
         shifted_value - float(line.predict(id_value)),
-        shifted_drawn - predicted,
-        len(shifted),
-        bootstrap.unpaired(),
-        samples=total,
+        outcomes,
+        bootstrap,
+        n=len(shifted),
+        replicates=shifted_drawn - predicted,
         bounds=(-1.0, 1.0),
         details={
             "id_accuracy": id_value,

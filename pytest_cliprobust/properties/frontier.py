@@ -6,19 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pytest_cliprobust.figures.arrays import Bools, Floats
-from pytest_cliprobust.figures.bootstrap import (
-    DEFAULT,
-    Bootstrap,
-    bootstrap_figure,
-    resampled_sums,
-)
+from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, bootstrap_figure
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
+from pytest_cliprobust.figures.outcomes import Outcomes
+from pytest_cliprobust.figures.outcomes import means as averages
 
 #: Share of the clean accuracy that a frontier allows to lose where the threshold file says nothing.
 ALLOWED_LOSS = 0.5
@@ -47,20 +45,17 @@ def frontier_strength_figure(
         details: of the search; the curve is added.
         bootstrap: interval settings.
     """
-    columns = correct.astype(np.float64)
-    count = len(columns)
-    drawn = resampled_sums(columns, bootstrap) / count
-    means = columns.mean(axis=0)
-
-    def crossing(accuracies: Floats) -> float:
-        clean, drop = accuracies[0], accuracies[0] - accuracies[1:]
-        return first_crossing(strengths, drop, ALLOWED_LOSS * clean if allowed is None else allowed)
-
+    count, means = len(correct), correct.mean(axis=0)
+    outcomes = Outcomes(
+        {"clean": correct[:, 0], "answers": correct[:, 1:]},
+        partial(_crossings, allowed=allowed),
+        # Each model is searched by itself, so the strengths are its own.
+        parameters={"strengths": strengths.tolist()},
+    )
     return bootstrap_figure(
         "frontier_strength",
-        crossing(means),
-        np.array([crossing(row) for row in drawn]),
-        count,
+        outcomes.value(),
+        outcomes,
         bootstrap,
         bounds=(0.0, 1.0),
         trials=count,
@@ -69,6 +64,17 @@ def frontier_strength_figure(
             "curve": np.stack((strengths, means[1:]), axis=1).tolist(),
             "clean_accuracy": float(means[0]),
         },
+    )
+
+
+def _crossings(weights: Floats, outcomes: Outcomes, *, allowed: float | None) -> Floats:
+    """Return where the drop first exceeds what is allowed (R,)."""
+    strengths = np.asarray(outcomes.parameters["strengths"])
+    clean = averages(weights, outcomes["clean"])
+    drops = clean[:, None] - averages(weights, outcomes["answers"])
+    limits = ALLOWED_LOSS * clean if allowed is None else np.full(len(clean), allowed)
+    return np.array(
+        [first_crossing(strengths, drop, limit) for drop, limit in zip(drops, limits, strict=True)]
     )
 
 

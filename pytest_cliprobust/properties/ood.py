@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -32,16 +33,11 @@ from pytest_cliprobust.figures.arrays import (
     unit_rows,
 )
 from pytest_cliprobust.figures.auroc import auroc
-from pytest_cliprobust.figures.bootstrap import (
-    DEFAULT,
-    Bootstrap,
-    bootstrap_figure,
-    resampled_counts,
-)
+from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, bootstrap_figure
 from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
-from pytest_cliprobust.figures.resampling import samples_digest
+from pytest_cliprobust.figures.outcomes import Outcomes, ratio
 from pytest_cliprobust.figures.samples import Samples
 
 Score: TypeAlias = Literal[
@@ -353,12 +349,19 @@ def detection(
     condition = replace(
         against(outside.condition, inside.condition), over=(inside.condition, outside.condition)
     )
-    bootstrap = replace(inside.bootstrap, samples=samples_digest((*inside.ids, "", *outside.ids)))
+    bootstrap = _bootstrap_of_both(inside.bootstrap, outside.bootstrap)
     figures: dict[str, Figure] = {}
     for name in scores:
         score = SCORES[name]
         figures |= detection_figures(score(inside), score(outside), name, bootstrap=bootstrap)
     return {metric: figure.measured_on(condition) for metric, figure in figures.items()}
+
+
+def _bootstrap_of_both(inside: Bootstrap, outside: Bootstrap) -> Bootstrap:
+    """Return settings for the samples of one data set and then of another."""
+    if inside.keys is None or outside.keys is None:
+        return inside.of(None)
+    return inside.of(inside.keys.beside(outside.keys))
 
 
 def fpr_at_recall(id_scores: ArrayLike, ood_scores: ArrayLike, recall: float = RECALL) -> float:
@@ -435,13 +438,10 @@ def detection_figures(
     both = np.concatenate([inside, outside])
     is_id = np.concatenate([np.ones(len(inside), np.int64), np.zeros(len(outside), np.int64)])
     details = {"id": len(inside), "ood": len(outside), "positive": "id"}
-    area = auroc(
-        f"auroc_{score}", inside, outside, confidence=bootstrap.confidence, details=details
-    )
+    area = auroc(f"auroc_{score}", inside, outside, bootstrap=bootstrap, details=details)
     aupr_in = float(average_precision_score(is_id, both))
     aupr_out = float(average_precision_score(1 - is_id, -both))
     fpr = fpr_at_recall(inside, outside)
-    drawn = _curve_replicates(both, is_id, bootstrap)
     figures = [area]
     for number, (name, value, trials, positive) in enumerate(
         (
@@ -450,12 +450,14 @@ def detection_figures(
             ("fpr95", fpr, len(outside), "id"),
         )
     ):
+        outcomes = Outcomes(
+            {"score": both}, partial(_curve, number=number), {"inside": is_id, "stratum": is_id}
+        )
         figures.append(
             bootstrap_figure(
                 f"{name}_{score}",
                 value,
-                drawn[:, number],
-                len(both),
+                outcomes,
                 bootstrap,
                 strata=is_id,
                 bounds=(0.0, 1.0),
@@ -466,37 +468,40 @@ def detection_figures(
     return {figure.metric: figure for figure in figures}
 
 
-def _curve_replicates(scores: Floats, is_id: Ints, bootstrap: Bootstrap) -> Floats:
-    """Return replicates (R, 3) of AUPR-in, AUPR-out and FPR95, thresholds chosen anew in each."""
+def _curve(weights: Floats, outcomes: Outcomes, *, number: int) -> Floats:
+    """Return AUPR-in (0), AUPR-out (1) or FPR95 (2), thresholds chosen anew in each replicate (R,)."""
+    scores, is_id = outcomes["score"], outcomes["inside"].astype(np.float64)
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    positive = is_id[order].astype(np.float64)
-    total_in, total_out = float(positive.sum()), float(len(scores) - positive.sum())
-    needed = _needed(int(total_in), RECALL)
+    positive = is_id[order]
     step = max(1, _CACHED // len(scores))
     blocks = []
-    parts = (
-        counts[first : first + step]
-        for counts in resampled_counts(len(scores), bootstrap, is_id)
-        for first in range(0, len(counts), step)
-    )
-    for part in parts:
-        drawn = part[:, order]
+    for first in range(0, len(weights), step):
+        drawn = weights[first : first + step][:, order]
         tp = np.cumsum(drawn * positive, axis=1)[:, ends]
         fp = np.cumsum(drawn, axis=1)[:, ends] - tp
-        zero = np.zeros((len(tp), 1))
-        tp_before = np.concatenate([zero, tp[:, :-1]], axis=1)
-        fp_before = np.concatenate([zero, fp[:, :-1]], axis=1)
+        blocks.append(_read_off(tp, fp, number))
+    return np.concatenate(blocks)
+
+
+def _read_off(tp: Floats, fp: Floats, number: int) -> Floats:
+    """Return a figure of each curve (r, T): accepted ID and OOD samples at T falling thresholds."""
+    total_in, total_out = tp[:, -1:], fp[:, -1:]
+    if number == 2:
+        needed = np.maximum(1.0, np.ceil(RECALL * total_in - 1e-9))
+        reached = (tp >= needed).argmax(axis=1)
+        return ratio(fp[np.arange(len(fp)), reached], total_out[:, 0])
+    zero = np.zeros((len(tp), 1))
+    tp_before = np.concatenate([zero, tp[:, :-1]], axis=1)
+    fp_before = np.concatenate([zero, fp[:, :-1]], axis=1)
+    if number == 0:
         # From above: precision of ID at each threshold, weighted by the recall gained there.
         precision = tp / np.maximum(tp + fp, 1.0)
-        ap_in = ((tp - tp_before) * precision).sum(axis=1) / total_in
-        # From below, for OOD: what lies at or under each threshold.
-        tn, fn = total_out - fp_before, total_in - tp_before
-        ap_out = ((fp - fp_before) * (tn / np.maximum(tn + fn, 1.0))).sum(axis=1) / total_out
-        reached = (tp >= needed).argmax(axis=1)
-        fpr = fp[np.arange(len(fp)), reached] / total_out
-        blocks.append(np.stack([ap_in, ap_out, fpr], axis=1))
-    return np.concatenate(blocks)
+        return ratio(((tp - tp_before) * precision).sum(axis=1), total_in[:, 0])
+    # From below, for OOD: what lies at or under each threshold.
+    tn, fn = total_out - fp_before, total_in - tp_before
+    precision = tn / np.maximum(tn + fn, 1.0)
+    return ratio(((fp - fp_before) * precision).sum(axis=1), total_out[:, 0])
 
 
 def detection_by_set(
@@ -520,6 +525,6 @@ def detection_by_set(
     if not ood_scores:
         raise ClipRobustError(f"{score}: no OOD data set to tell from in-distribution data.")
     return {
-        name: detection_figures(id_scores, values, score, bootstrap=bootstrap.unpaired())
+        name: detection_figures(id_scores, values, score, bootstrap=bootstrap)
         for name, values in ood_scores.items()
     }

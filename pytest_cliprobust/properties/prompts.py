@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,10 +15,11 @@ from pytest_cliprobust.figures.bootstrap import (
     Bootstrap,
     bootstrap_figure,
     proportion_figure,
-    resampled_sums,
 )
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import one_in, register_metric
+from pytest_cliprobust.figures.outcomes import Outcomes
+from pytest_cliprobust.figures.outcomes import means as averages
 
 
 @register_metric(
@@ -99,10 +101,8 @@ def prompt_figures(
             f"templates, got {single.dtype} of shape {single.shape}."
         )
     count = same_samples("prompts", single.T, joint)
-    columns = np.concatenate([single.T, joint[:, None]], axis=1).astype(np.float64)
-    means = columns.mean(axis=0)[:-1]
-    drawn = resampled_sums(columns, bootstrap) / count
-    each, whole = drawn[:, :-1], drawn[:, -1]
+    columns = {"single": single.T, "ensemble": joint}
+    means = single.mean(axis=1)
     ensemble_value = float(joint.mean())
     table = [
         {"template": text, "accuracy": float(value)}
@@ -110,13 +110,14 @@ def prompt_figures(
     ]
     worst, best = int(means.argmin()), int(means.argmax())
 
-    def figure(metric: str, value: float, replicates: Floats, **extra: object) -> Figure:
+    def figure(
+        metric: str, value: float, of: Callable[[Floats, Floats], Floats], **extra: object
+    ) -> Figure:
         extreme = metric.removeprefix("prompt_").startswith(("worst", "best", "accuracy"))
         return bootstrap_figure(
             metric,
             value,
-            replicates,
-            count,
+            Outcomes(columns, partial(_of_templates, of=of)),
             bootstrap,
             method="basic" if extreme else "percentile",
             bounds=(-1.0 if metric == "prompt_ensemble_gain" else 0.0, 1.0),
@@ -125,21 +126,40 @@ def prompt_figures(
         )
 
     figures = [
-        figure("prompt_mean_accuracy", float(means.mean()), each.mean(axis=1), templates=table),
+        figure(
+            "prompt_mean_accuracy",
+            float(means.mean()),
+            lambda each, whole: each.mean(axis=1),
+            templates=table,
+        ),
         figure(
             "prompt_worst_accuracy",
             float(means[worst]),
-            each.min(axis=1),
+            lambda each, whole: each.min(axis=1),
             template=templates[worst],
         ),
         figure(
-            "prompt_best_accuracy", float(means[best]), each.max(axis=1), template=templates[best]
+            "prompt_best_accuracy",
+            float(means[best]),
+            lambda each, whole: each.max(axis=1),
+            template=templates[best],
         ),
-        figure("prompt_accuracy_spread", float(np.ptp(means)), np.ptp(each, axis=1)),
-        figure("prompt_accuracy_std", float(means.std()), each.std(axis=1)),
+        figure(
+            "prompt_accuracy_spread", float(np.ptp(means)), lambda each, whole: np.ptp(each, axis=1)
+        ),
+        figure("prompt_accuracy_std", float(means.std()), lambda each, whole: each.std(axis=1)),
         proportion_figure("prompt_ensemble_accuracy", joint, bootstrap),
         figure(
-            "prompt_ensemble_gain", ensemble_value - float(means.mean()), whole - each.mean(axis=1)
+            "prompt_ensemble_gain",
+            ensemble_value - float(means.mean()),
+            lambda each, whole: whole - each.mean(axis=1),
         ),
     ]
     return {entry.metric: entry for entry in figures}
+
+
+def _of_templates(
+    weights: Floats, outcomes: Outcomes, *, of: Callable[[Floats, Floats], Floats]
+) -> Floats:
+    """Return ``of`` the accuracies of the templates (R, T) and of the ensemble (R,)."""
+    return of(averages(weights, outcomes["single"]), averages(weights, outcomes["ensemble"]))

@@ -18,12 +18,12 @@ from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
     Bootstrap,
     bootstrap_figure,
-    ratio,
-    resampled_counts,
-    resampled_sums,
+    proportion_figure,
 )
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.metrics import register_metric
+from pytest_cliprobust.figures.outcomes import Outcomes
 
 #: The cut-offs k of R@k.
 RECALL_AT = (1, 5, 10)
@@ -128,43 +128,41 @@ def retrieval_figures(
     image_rank, text_rank = retrieval_ranks(image_features, text_features, image_of_text)
     owner = np.asarray(image_of_text, dtype=np.int64)
     images, texts = len(image_rank), len(text_rank)
-    captions = np.bincount(owner, minlength=images).astype(np.float64)
+    captions = np.bincount(owner, minlength=images)
+    by_caption = bootstrap.of(_caption_keys(bootstrap.keys, owner))
     figures = []
     for k in at:
-        hits_image = (image_rank <= k).astype(np.float64)
-        hits_text = (text_rank <= k).astype(np.float64)
-        by_image = np.bincount(owner, weights=hits_text, minlength=images)
-        sums = resampled_sums(np.stack([hits_image, by_image, captions], axis=1), bootstrap)
-        chance_image = 1.0 - np.mean([_all_miss(texts, int(c), k) for c in captions])
+        chance = 1.0 - float(np.mean([_all_miss(texts, int(c), k) for c in captions]))
         figures += [
-            bootstrap_figure(
-                f"image_to_text_recall_at_{k}",
-                float(hits_image.mean()),
-                sums[:, 0] / images,
-                images,
-                bootstrap,
-                bounds=(0.0, 1.0),
-                trials=images,
-                details={"chance": float(chance_image)},
+            proportion_figure(
+                f"image_to_text_recall_at_{k}", image_rank <= k, bootstrap, {"chance": chance}
             ),
-            bootstrap_figure(
+            proportion_figure(
                 f"text_to_image_recall_at_{k}",
-                float(hits_text.mean()),
-                ratio(sums[:, 1], sums[:, 2]),
-                texts,
-                bootstrap,
-                samples=images,
-                bounds=(0.0, 1.0),
-                trials=images,
-                details={"chance": min(1.0, k / images)},
+                text_rank <= k,
+                by_caption,
+                {"chance": min(1.0, k / images)},
             ),
         ]
-    alone = np.arange(images, dtype=np.int64)
     figures += [
-        _median_figure("image_to_text_median_rank", image_rank, alone, images, bootstrap),
-        _median_figure("text_to_image_median_rank", text_rank, owner, images, bootstrap),
+        _median_figure("image_to_text_median_rank", image_rank, bootstrap),
+        _median_figure("text_to_image_median_rank", text_rank, by_caption),
     ]
     return {figure.metric: figure for figure in figures}
+
+
+def _caption_keys(keys: SampleKeys | None, owner: Ints) -> SampleKeys:
+    """Return the keys of captions: each comes from its image's unit."""
+    seen: dict[int, int] = {}
+    names, units, digests = [], [], []
+    for image in owner.tolist():
+        number = seen[image] = seen.get(image, -1) + 1
+        names.append(f"{image if keys is None else keys.ids[image]}#{number}")
+        units.append(str(image) if keys is None else keys.units[image])
+        if keys is not None and keys.digests:
+            digests.append(keys.digests[image])
+    kind = "image" if keys is None or not keys.clustered else keys.kind
+    return SampleKeys(tuple(names), tuple(units), tuple(digests), kind)
 
 
 def _all_miss(candidates: int, right: int, k: int) -> float:
@@ -174,25 +172,17 @@ def _all_miss(candidates: int, right: int, k: int) -> float:
     return float(np.prod(left / (candidates - drawn)))
 
 
-def _median_figure(
-    metric: str, ranks: Ints, owner: Ints, images: int, bootstrap: Bootstrap
-) -> Figure:
+def _median_figure(metric: str, ranks: Ints, bootstrap: Bootstrap) -> Figure:
+    outcomes = Outcomes({"rank": ranks}, _median)
+    return bootstrap_figure(metric, float(np.median(ranks)), outcomes, bootstrap)
+
+
+def _median(weights: Floats, outcomes: Outcomes) -> Floats:
+    """Return the median rank of each replicate (R,): the mean of its two middle elements."""
+    ranks = outcomes["rank"]
     order = np.argsort(ranks, kind="stable")
     ordered: Floats = ranks[order].astype(np.float64)
-    who = owner[order]
-    drawn = []
-    for counts in resampled_counts(images, bootstrap):
-        total = np.cumsum(counts[:, who], axis=1)
-        # The median of the multiset: the mean of its two middle elements (one and the same if odd).
-        half = total[:, -1:] / 2.0
-        lower = (total >= half).argmax(axis=1)
-        upper = (total > half).argmax(axis=1)
-        drawn.append((ordered[lower] + ordered[upper]) / 2.0)
-    return bootstrap_figure(
-        metric,
-        float(np.median(ranks)),
-        np.concatenate(drawn),
-        len(ranks),
-        bootstrap,
-        samples=images,
-    )
+    total = np.cumsum(weights[:, order], axis=1)
+    half = total[:, -1:] / 2.0
+    lower, upper = (total >= half).argmax(axis=1), (total > half).argmax(axis=1)
+    return np.asarray((ordered[lower] + ordered[upper]) / 2.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 import numpy as np
@@ -19,6 +20,7 @@ from pytest_cliprobust.figures.arrays import Ints, as_labels, as_matrix, softmax
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, proportion_figure
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
+from pytest_cliprobust.figures.outcomes import Outcomes, quotient
 from pytest_cliprobust.figures.samples import Samples
 
 _NAME = re.compile(r"^(?P<shape>[a-z]+(?:_[a-z]+)*)\d+-(?P<texture>[a-z]+(?:_[a-z]+)*)\d+$")
@@ -201,6 +203,7 @@ def shape_bias_figures(
             f"none of the {count} images has a cue conflict: shape and texture are always of the "
             "same class."
         )
+    own = bootstrap.subset(np.flatnonzero(conflict).astype(np.int64))
     chosen, shape, texture = chosen[conflict], shape[conflict], texture[conflict]
     by_shape, by_texture = chosen == shape, chosen == texture
     decided = by_shape | by_texture
@@ -229,10 +232,14 @@ def shape_bias_figures(
         "per_class": per_class,
         "class_mean": float(np.mean(np.asarray(defined, np.float64))) if defined else None,
     }
-    # Which images are decided for a cue depends on the model, so runs cannot be paired over them.
+    among = own.subset(np.flatnonzero(decided).astype(np.int64))
     figures = [
-        proportion_figure("shape_bias", by_shape[decided], bootstrap.unpaired(), details),
-        proportion_figure("cue_accuracy", decided, bootstrap),
-        proportion_figure("other_decisions", ~decided, bootstrap),
+        # Which images are decided for a cue depends on the model: runs are compared over all of them.
+        replace(
+            proportion_figure("shape_bias", by_shape[decided], among, details),
+            outcomes=Outcomes({"hits": by_shape, "trials": decided}, quotient, keys=own.keys),
+        ),
+        proportion_figure("cue_accuracy", decided, own),
+        proportion_figure("other_decisions", ~decided, own),
     ]
     return {figure.metric: figure for figure in figures}

@@ -214,6 +214,7 @@ class ImageFolder:
 
         with ThreadPoolExecutor(_workers()) as pool:
             entries = list(pool.map(entry, self.ids))
+        self.sample_digests = tuple(str(value[2])[:16] for _, value, _ in entries)
         total = hashlib.sha256(f"{self._size}\0{chr(0).join(self.class_names)}".encode())
         for (path, value, _), label in zip(entries, self.labels, strict=True):
             total.update(f"\0{path}\0{label}\0{value[0]}\0{value[2]}".encode())

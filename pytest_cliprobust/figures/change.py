@@ -1,0 +1,320 @@
+"""What changed from an earlier run to this one, on the samples that both have.
+
+Two figures of the same samples differ by far less than either is uncertain: samples that both runs
+decide alike cancel. Whole units are resampled, and both runs at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
+from pytest_cliprobust.figures.auroc import area, placements, variance_of_area
+from pytest_cliprobust.figures.clusters import design_effect_of_mean
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.intervals import (
+    Interval,
+    check_confidence,
+    paired_score,
+    two_sided_z,
+)
+from pytest_cliprobust.figures.keys import SampleKeys, matched
+from pytest_cliprobust.figures.levels import interval_at
+from pytest_cliprobust.figures.outcomes import Column, Outcomes
+from pytest_cliprobust.figures.resampling import Resampling
+
+#: Replicates behind the standard error of a change.
+REPLICATES = 1000
+
+#: Numbers that differ by less are the same outcome: what float32 keeps of them, and no more.
+SAME = 1e-6
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one run has more, or less, than an earlier one.
+
+    Attributes:
+        difference: of the figures, on the samples that both have if it is paired.
+        standard_error: of the difference; infinite where it cannot be estimated.
+        paired: whether samples were compared one by one.
+        why_not: why they were not; empty if paired.
+        n: number of samples that were compared.
+        units: number of units that those were drawn from.
+        kind: what a unit is.
+        design_effect: of the difference.
+        changed: share of the samples whose outcome is another now; None if not paired.
+        lost, gained: samples right only before, and only now; empty unless answers were compared.
+        identical: whether every outcome is the same.
+        before, after: the two figures, on the samples compared.
+    """
+
+    difference: float
+    standard_error: float
+    paired: bool
+    n: int
+    units: int
+    before: float
+    after: float
+    why_not: str = ""
+    kind: str = "sample"
+    design_effect: float = 1.0
+    changed: float | None = None
+    lost: tuple[str, ...] = field(default=(), repr=False)
+    gained: tuple[str, ...] = field(default=(), repr=False)
+    identical: bool = False
+    _counts: tuple[float, float] | None = field(default=None, repr=False)
+    _figures: tuple[Figure, Figure] | None = field(default=None, repr=False)
+
+    def interval(self, confidence: float) -> Interval:
+        """Return the two-sided interval of the difference.
+
+        A share's is the score interval of the paired difference (Tango 1998) over as many pairs as the
+        samples are worth; other figures' is Student's t over units times the bootstrap's standard error;
+        runs that are not paired have MOVER's (Zou & Donner 2008).
+        """
+        check_confidence(confidence)
+        if self._figures is not None:
+            return _independent(*self._figures, confidence)
+        if self.identical:
+            return Interval(0.0, 0.0, confidence, "identical outcomes")
+        if self._counts is not None:
+            gained, lost = self._counts
+            worth = self.n / self.design_effect
+            ends = paired_score(
+                gained / self.design_effect, lost / self.design_effect, worth, confidence
+            )
+            return Interval(ends.low, ends.high, confidence, "paired, score")
+        half = _student(confidence, self.units) * self.standard_error
+        return Interval(
+            self.difference - half, self.difference + half, confidence, "paired bootstrap"
+        )
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, for "nothing changed"; of paired answers it is the score test's (McNemar 1947)."""
+        if self.identical:
+            return 1.0
+        if self._counts is not None:
+            gained, lost = (count / self.design_effect for count in self._counts)
+            if gained == lost:
+                return 1.0
+            return float(2.0 * special.ndtr(-abs(gained - lost) / math.sqrt(gained + lost)))
+        if self._figures is not None:
+            ends = self.interval(0.95)
+            half = (ends.high - ends.low) / 2.0
+            error = half / two_sided_z(0.95)
+            return (
+                float(2.0 * special.ndtr(-abs(self.difference) / error)) if error > 0 else math.nan
+            )
+        if not self.standard_error > 0.0:
+            return 1.0 if self.difference == 0.0 else 0.0
+        return float(
+            2.0 * special.stdtr(max(1, self.units - 1), -abs(self.difference) / self.standard_error)
+        )
+
+    def text(self) -> str:
+        """Return ``paired, n = 536 in 268 drawings``, or why it is not paired."""
+        count = f"n = {self.n:,}"
+        if self.units < self.n:
+            count += f" in {self.units:,} {self.kind}s"
+        return f"paired, {count}" if self.paired else f"not paired: {self.why_not}; {count}"
+
+
+def change_between(
+    figure: Figure, earlier: Figure, *, noise: float = 0.0, seed: int = 0, why_not: str = ""
+) -> Change:
+    """Return what changed from ``earlier`` to ``figure``.
+
+    Args:
+        figure: of this run, with its outcomes and their statistic.
+        earlier: of the earlier run; its outcomes need no statistic.
+        noise: outcomes that differ by no more are the same.
+        seed: of the resampling.
+        why_not: why the runs cannot be compared sample by sample, if that is known already.
+
+    Raises:
+        ClipRobustError: the figures are of different metrics.
+    """
+    if figure.metric != earlier.metric:
+        raise ClipRobustError(f"{figure.metric} cannot be compared with {earlier.metric}")
+    reason = why_not or _why_not(figure.outcomes, earlier.outcomes)
+    if reason:
+        return _unpaired(figure, earlier, reason)
+    assert figure.outcomes
+    assert earlier.outcomes
+    assert figure.outcomes.keys
+    assert earlier.outcomes.keys
+    mine, theirs = matched(figure.outcomes.keys, earlier.outcomes.keys)
+    if len(mine) < 2:
+        return _unpaired(figure, earlier, "the runs have no samples in common")
+    after = figure.outcomes.take(mine)
+    before = _completed(earlier.outcomes.take(theirs), after)
+    return _paired(figure, earlier, before, after, max(noise, SAME), seed)
+
+
+def _why_not(mine: Outcomes | None, theirs: Outcomes | None) -> str:
+    """Return why outcomes cannot be compared; empty if they can."""
+    if mine is None or mine.keys is None:
+        return "this figure has no outcomes by sample"
+    if theirs is None or theirs.keys is None:
+        return "the earlier run kept no outcomes by sample"
+    if set(mine.columns) != set(theirs.columns) or any(
+        column.shape[1:] != theirs.columns[name].shape[1:]
+        for name, column in mine.columns.items()
+        if not mine.parameters
+    ):
+        return "the earlier run measured something else"
+    return ""
+
+
+def _completed(before: Outcomes, after: Outcomes) -> Outcomes:
+    """Return an earlier run's outcomes with what is read from this run: statistic and attributes."""
+    return replace(before, statistic=after.statistic, attributes=after.attributes)
+
+
+def _paired(
+    figure: Figure, earlier: Figure, before: Outcomes, after: Outcomes, noise: float, seed: int
+) -> Change:
+    assert after.keys is not None
+    keys, n = after.keys, len(after)
+    everything = n == figure.n == earlier.n
+    now = figure.value if everything else after.value()
+    then = earlier.value if everything else before.value()
+    differs = _differs(before, after, noise)
+    change = Change(
+        difference=now - then,
+        standard_error=0.0,
+        paired=True,
+        n=n,
+        units=keys.unit_count,
+        kind=keys.kind,
+        before=then,
+        after=now,
+        changed=float(differs.mean()),
+        identical=not differs.any() and before.parameters == after.parameters,
+    )
+    if change.identical:
+        return change
+    if after.is_share and before.columns.keys() == after.columns.keys():
+        return _of_shares(change, before, after, keys)
+    return _of_statistics(change, before, after, keys, seed)
+
+
+def _differs(before: Outcomes, after: Outcomes, noise: float) -> Bools:
+    """Return which samples (N,) have another outcome."""
+    out = np.zeros(len(after), dtype=np.bool_)
+    for name, now in after.columns.items():
+        then = before.columns[name]
+        if now.shape != then.shape:
+            return np.ones(len(after), dtype=np.bool_)
+        if now.dtype == np.bool_ and then.dtype == np.bool_:
+            other = now != then
+        else:
+            other = np.abs(now.astype(np.float64) - then.astype(np.float64)) > noise
+        out |= other.reshape(len(out), -1).any(axis=1)
+    return out
+
+
+def _of_shares(change: Change, before: Outcomes, after: Outcomes, keys: SampleKeys) -> Change:
+    then, now = _only(before).astype(bool), _only(after).astype(bool)
+    gained, lost = now & ~then, then & ~now
+    step = now.astype(np.float64) - then
+    effect = design_effect_of_mean(step, keys.codes) if keys.clustered else 1.0
+    return replace(
+        change,
+        standard_error=math.sqrt(float(step.var()) * effect / change.n),
+        design_effect=effect,
+        lost=_ids(keys, lost),
+        gained=_ids(keys, gained),
+        _counts=(float(gained.sum()), float(lost.sum())),
+    )
+
+
+def _only(outcomes: Outcomes) -> Column:
+    return next(iter(outcomes.columns.values()))
+
+
+def _ids(keys: SampleKeys, rows: Bools) -> tuple[str, ...]:
+    return tuple(keys.ids[row] for row in np.flatnonzero(rows))
+
+
+def _of_statistics(
+    change: Change, before: Outcomes, after: Outcomes, keys: SampleKeys, seed: int
+) -> Change:
+    if after.statistic is area:
+        return _of_areas(change, before, after, keys)
+    strata = after.attributes.get("stratum")
+    drawn = _replicates(before, after, keys.codes if keys.clustered else None, strata, seed)
+    finite = drawn[np.isfinite(drawn)]
+    if len(finite) < 0.95 * len(drawn) or not math.isfinite(change.difference):
+        return replace(change, standard_error=math.inf)
+    variance = float(finite.var(ddof=1))
+    effect = 1.0
+    if keys.clustered:
+        alone = _replicates(before, after, None, strata, seed)
+        single = float(np.nanvar(alone, ddof=1))
+        effect = max(1.0, variance / single) if single > 0.0 else 1.0
+        variance = max(variance, single)
+    # Answers come in whole samples: half a changed pair on either side (Agresti & Min 2005) keeps the
+    # interval from collapsing where next to nothing changed.
+    if any(column.dtype == np.bool_ for column in after.columns.values()):
+        variance += (effect / change.n) ** 2
+    return replace(change, standard_error=math.sqrt(variance), design_effect=effect)
+
+
+def _of_areas(change: Change, before: Outcomes, after: Outcomes, keys: SampleKeys) -> Change:
+    """Return the change of an AUROC with DeLong's paired variance."""
+    inside = after["inside"].astype(bool)
+    order = np.argsort(~inside, kind="stable").astype(np.int64)
+    sides = [
+        placements(values[inside].astype(np.float64), values[~inside].astype(np.float64))
+        for values in (before["score"], after["score"])
+    ]
+    positive, negative = (now - then for then, now in zip(*sides, strict=True))
+    codes = keys.codes[order]
+    variance = variance_of_area(positive, negative, codes)
+    single = variance_of_area(positive, negative, np.arange(len(codes)))
+    effect = max(1.0, variance / single) if single > 0.0 else 1.0
+    return replace(change, standard_error=math.sqrt(max(variance, single)), design_effect=effect)
+
+
+def _replicates(
+    before: Outcomes, after: Outcomes, units: Ints | None, strata: Any, seed: int
+) -> Floats:
+    plan = Resampling(len(after), strata=strata, replicates=REPLICATES, seed=seed, units=units)
+    return np.concatenate([after.at(counts) - before.at(counts) for counts in plan.counts()])
+
+
+def _student(confidence: float, units: int) -> float:
+    return float(-special.stdtrit(max(1, units - 1), (1.0 - confidence) / 2.0))
+
+
+def _unpaired(figure: Figure, earlier: Figure, reason: str) -> Change:
+    ends = _independent(figure, earlier, 0.95)
+    return Change(
+        difference=figure.value - earlier.value,
+        standard_error=(ends.high - ends.low) / 2.0 / two_sided_z(0.95),
+        paired=False,
+        why_not=reason,
+        n=min(figure.n, earlier.n),
+        units=min(figure.units or figure.n, earlier.units or earlier.n),
+        before=earlier.value,
+        after=figure.value,
+        _figures=(figure, earlier),
+    )
+
+
+def _independent(figure: Figure, earlier: Figure, confidence: float) -> Interval:
+    """Return MOVER's interval of the change of independent runs (Zou & Donner 2008, eq. 2)."""
+    own, other = interval_at(figure, confidence), interval_at(earlier, confidence)
+    low = math.hypot(figure.value - own.low, other.high - earlier.value)
+    high = math.hypot(own.high - figure.value, earlier.value - other.low)
+    change = figure.value - earlier.value
+    return Interval(change - low, change + high, confidence, "MOVER, independent runs")
