@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Floats, Ints
-from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap
-from pytest_cliprobust.figures.clusters import variance_of_mean
+from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, figure_of_ends
+from pytest_cliprobust.figures.clusters import size_effect, variance_of_mean
+from pytest_cliprobust.figures.ends import Compared, EndsAt, hull, on_logits
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.intervals import two_sided_z, wilson
+from pytest_cliprobust.figures.intervals import student
+from pytest_cliprobust.figures.means import compared
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio
 
 
@@ -120,10 +122,10 @@ def auroc(
 ) -> Figure:
     """Return an AUROC as a figure, with DeLong's variance on the logit scale (Pepe 2003, 5.2).
 
-    With several samples a unit the variance is over units (Obuchowski 1997). Where it is zero (the
-    classes are perfectly apart) it says nothing; the interval is then Wilson's over as many disjoint
-    positive-negative pairs as there are units of the rarer class, which is valid and conservative.
-    Scores with NaN give a NaN figure.
+    With several samples a unit the variance is over units (Obuchowski 1997), and the quantile Student's
+    over those of the rarer class. Where the classes are nearly apart the variance is estimated from very
+    few pairs, and where they are apart it is zero; the interval is therefore the hull with Newcombe's
+    (2006, method 5), which takes the variance from the AUROC itself. Scores with NaN give a NaN figure.
 
     Args:
         metric: name of the metric.
@@ -139,44 +141,106 @@ def auroc(
     below = np.asarray(negative, dtype=np.float64).ravel()
     m, total = len(above), len(above) + len(below)
     extra = {**(details or {}), "positives": m, "negatives": len(below)}
-    confidence = bootstrap.confidence
     if np.isnan(above).any() or np.isnan(below).any():
         nan = math.nan
-        return Figure(metric, nan, nan, nan, total, confidence, "DeLong", details=extra)
+        return Figure(metric, nan, nan, nan, total, bootstrap.confidence, "DeLong", details=extra)
     value = float(delong(above, below)[0][0])
     keys = bootstrap.keys
     codes = np.arange(total) if keys is None else keys.codes
     parts = placements(above, below)
-    variance = variance_of_area(*parts, codes)
-    if variance > 0.0 and 0.0 < value < 1.0 and math.isfinite(variance):
-        centre = float(special.logit(value))
-        half = two_sided_z(confidence) * math.sqrt(variance) / (value * (1.0 - value))
-        low, high = float(special.expit(centre - half)), float(special.expit(centre + half))
-        method, kind = "DeLong", IntervalMethod.DELONG
-    else:
-        pairs = min(len(np.unique(codes[:m])), len(np.unique(codes[m:])))
-        ends = wilson(value * pairs, pairs, confidence)
-        low, high = ends.low, ends.high
-        method, kind = "Wilson over disjoint pairs (DeLong's variance is 0)", IntervalMethod.WILSON
-        extra["trials"] = pairs
-    single = variance_of_area(*parts, np.arange(total))
+    spread = _Spread.of(*parts, codes)
+    worth = (len(above) / spread.effect, len(below) / spread.effect)
+    at, method = _newcombe(value, worth, spread.degrees), "Newcombe (DeLong's variance is 0)"
+    if spread.error > 0.0 and 0.0 < value < 1.0:
+        error = spread.error / (value * (1.0 - value))
+        at, method = hull(on_logits(value, error, spread.degrees), at), "DeLong and Newcombe"
     inside = np.arange(total) < m
-    return Figure(
+    return figure_of_ends(
         metric,
         value,
-        low,
-        high,
-        total,
-        confidence,
-        method,
-        details=extra,
-        interval=kind,
-        units=bootstrap.units(total),
-        design_effect=variance / single if single > 0.0 and math.isfinite(variance) else 1.0,
-        outcomes=Outcomes(
+        at,
+        Outcomes(
             {"score": np.concatenate([above, below])},
             area,
             attributes={"inside": inside, "stratum": inside.astype(np.int64)},
-            keys=keys,
+            compare=_compare,
         ),
+        bootstrap,
+        IntervalMethod.DELONG,
+        method,
+        bounds=(0.0, 1.0),
+        details=extra,
+        effect=spread.effect,
     )
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """The standard error of a mean of placements, the design effect, and the degrees of freedom."""
+
+    error: float
+    effect: float
+    degrees: float
+
+    @classmethod
+    def of(cls, positive: Floats, negative: Floats, codes: Ints) -> _Spread:
+        """Return those of placements whose units (m + n,) were drawn."""
+        m = len(positive)
+        drawn = variance_of_area(positive, negative, codes)
+        single = variance_of_area(positive, negative, np.arange(len(codes)))
+        units = min(len(np.unique(codes[:m])), len(np.unique(codes[m:])))
+        if single > 0.0 and math.isfinite(drawn):
+            effect = max(1.0, drawn / single)
+        else:
+            effect = max(size_effect(codes[:m]), size_effect(codes[m:] - codes[m:].min()))
+        return cls(math.sqrt(max(drawn, single)), effect, units - 1.0)
+
+
+def _newcombe(value: float, worth: tuple[float, float], degrees: float) -> EndsAt:
+    """Return Newcombe's ends of an AUROC (2006, "Part 2", method 5), the classes being worth so many.
+
+    They are where the AUROC's distance is so many of the standard errors that Hanley & McNeil (1982) give
+    for it, and do not collapse where the classes are (nearly) apart.
+    """
+    positives, negatives = worth
+    extra = (positives + negatives) / 2.0 - 1.0
+
+    def error(area: Floats) -> Floats:
+        spread = 1.0 + extra * (1.0 - area) / (2.0 - area) + extra * area / (1.0 + area)
+        return np.sqrt(np.maximum(area * (1.0 - area) * spread, 0.0) / (positives * negatives))
+
+    def at(tails: Floats) -> tuple[Floats, Floats]:
+        t = student(tails, degrees)
+
+        def end(limit: float) -> Floats:
+            inside, outside = np.full(len(t), value), np.full(len(t), limit)
+            for _ in range(50):
+                middle = (inside + outside) / 2.0
+                far = np.abs(middle - value) > t * error(middle)
+                outside, inside = np.where(far, middle, outside), np.where(far, inside, middle)
+            return np.where(np.isnan(t), math.nan, outside)
+
+        return end(0.0), end(1.0)
+
+    return at
+
+
+def _compare(before: Outcomes, after: Outcomes) -> Compared:
+    """Return the change of an AUROC, with DeLong's paired variance over placements as what samples add."""
+    inside = after["inside"].astype(bool)
+    codes = np.arange(len(inside)) if after.keys is None else after.keys.codes
+    adds, values = [], []
+    for outcomes in (before, after):
+        scores = outcomes["score"].astype(np.float64)
+        own = np.empty(len(scores))
+        own[inside], own[~inside] = placements(scores[inside], scores[~inside])
+        values.append(float(own[inside].mean()))
+        for side in (inside, ~inside):
+            own[side] = (own[side] - values[-1]) * (len(own) / side.sum())
+        adds.append(own)
+    units = [len(np.unique(codes[side])) for side in (inside, ~inside)]
+    # A unit may come to lie behind one of the other side.
+    sides = zip((inside, ~inside), units[::-1], strict=True)
+    least = size_effect(codes) * max(len(inside) / side.sum() / other for side, other in sides)
+    degrees = min(units) - 1.0
+    return compared(adds[1] - adds[0], codes, values[1] - values[0], degrees, float(least))

@@ -1,25 +1,34 @@
 """From outcomes to figures with intervals.
 
-A bootstrap replicate is a row of resampling counts
-(:class:`pytest_cliprobust.figures.resampling.Resampling`), at which the outcomes' statistic is taken: one
-call for all replicates. Where samples come from units (several scenes of one drawing), whole units are
+Most figures have intervals in closed form; the others the bootstrap's. A replicate is a row of resampling
+counts (:class:`pytest_cliprobust.figures.resampling.Resampling`), at which the outcomes' statistic is taken:
+one call for all replicates. Where samples come from units (several scenes of one drawing), whole units are
 resampled, and closed forms count as many samples as the units are worth.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
-from pytest_cliprobust.figures.clusters import design_effect_of_mean
+from pytest_cliprobust.figures.clusters import degrees_of, design_effect_of_mean
+from pytest_cliprobust.figures.ends import Ends, EndsAt, at_level, wilson_ends, within
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.intervals import paired_score, wilson
 from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.means import (
+    SUPPOSED,
+    Linear,
+    codes_of,
+    compare_means,
+    means_of,
+    moved,
+)
 from pytest_cliprobust.figures.outcomes import Outcomes, drop, mean
 from pytest_cliprobust.figures.paired import mcnemar_p
 from pytest_cliprobust.figures.resampling import Method, Resampling, replicate_interval
@@ -82,33 +91,149 @@ class Bootstrap:
 
 DEFAULT = Bootstrap()
 
-# Counts of up to this many numbers (64 MB) are kept for the next figure on equally many samples.
+# Counts of up to this many numbers (64 MB) are kept for the next figures on equally many samples.
 _KEPT = 8_000_000
 _kept: dict[tuple[str, int], list[Floats]] = {}
 
 
-def _counts(plan: Resampling) -> Iterable[Floats]:
+def counts_of(plan: Resampling) -> Iterable[Floats]:
+    """Return the blocks of a plan; those of the latest plans are kept as long as there is room."""
     if plan.n * plan.replicates > _KEPT:
         return plan.counts()
     key = (plan.digest, plan.replicates)
-    if key not in _kept:
-        blocks = list(plan.counts())
-        _kept.clear()
-        _kept[key] = blocks
-    return _kept[key]
+    blocks = _kept.pop(key, None) or list(plan.counts())
+    _kept[key] = blocks
+    while sum(block.size for kept in _kept.values() for block in kept) > _KEPT:
+        del _kept[next(iter(_kept))]
+    return blocks
 
 
 def resampled_counts(
     count: int, bootstrap: Bootstrap, strata: Ints | None = None
 ) -> Iterable[Floats]:
     """Return blocks (r, ``count``) of how often each sample occurs in each replicate."""
-    return _counts(bootstrap.plan(count, strata))
+    return counts_of(bootstrap.plan(count, strata))
 
 
 def resampled(outcomes: Outcomes, bootstrap: Bootstrap, strata: Ints | None = None) -> Floats:
     """Return the outcomes' statistic (R,) in every replicate."""
     blocks = resampled_counts(len(outcomes), bootstrap, strata)
     return np.concatenate([outcomes.at(counts) for counts in blocks])
+
+
+def figure_of_ends(
+    metric: str,
+    value: float,
+    at: EndsAt,
+    outcomes: Outcomes,
+    bootstrap: Bootstrap,
+    kind: IntervalMethod,
+    method: str,
+    *,
+    n: int | None = None,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+    unit: str = "",
+    details: Mapping[str, Any] | None = None,
+    effect: float = 1.0,
+    comparable: bool = True,
+) -> Figure:
+    """Return a Figure with the interval whose ends at every level ``at`` gives.
+
+    Args:
+        metric: the metric's name.
+        value: point estimate; NaN gives a figure without an interval, on which nothing passes.
+        at: ends at chances left out; they are held inside ``bounds``, and so that they hold ``value``.
+        outcomes: what the figure is a function of.
+        bootstrap: the level, and the samples' keys.
+        kind: how the interval was made, for arithmetic.
+        method: the same, in words.
+        n: what the figure reports as its number of samples, if not that of the outcomes.
+        bounds: what the metric cannot leave.
+        unit: unit of the figure.
+        details: JSON-able details.
+        effect: design effect.
+        comparable: False where the outcomes are too large to be kept for a comparison.
+    """
+    low, high, ends = math.nan, math.nan, None
+    if math.isfinite(value):
+        inside = within(at, value, bounds)
+        low, high = at_level(inside, bootstrap.confidence)
+        ends = Ends.of(inside)
+    if bootstrap.clustered:
+        method += f", design effect {effect:.2f}"
+    count = len(outcomes)
+    return Figure(
+        metric=metric,
+        value=float(value),
+        low=low,
+        high=high,
+        n=count if n is None else n,
+        confidence=bootstrap.confidence,
+        method=method,
+        unit=unit,
+        ends=ends,
+        details=dict(details or {}),
+        interval=kind,
+        units=bootstrap.units(count),
+        design_effect=effect if math.isfinite(effect) else 1.0,
+        outcomes=outcomes.of(bootstrap.keys) if comparable else None,
+    )
+
+
+def mean_figure(
+    metric: str,
+    values: Floats,
+    bootstrap: Bootstrap,
+    *,
+    outcomes: Outcomes | None = None,
+    linear: Linear | None = None,
+    value: float | None = None,
+    supposed: Sequence[float] = (),
+    coarse: bool = False,
+    n: int | None = None,
+    unit: str = "",
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+    details: Mapping[str, Any] | None = None,
+) -> Figure:
+    """Return the mean of ``values`` (N,) with the interval of :mod:`~pytest_cliprobust.figures.means`.
+
+    Args:
+        metric: the metric's name.
+        values: (N,) a number for each sample.
+        bootstrap: the level, and the samples' keys.
+        outcomes: what the figure is a function of; the values themselves unless given.
+        linear: with ``outcomes``, what makes such values of them.
+        value: the point estimate, of which ``values`` are the linear part; their mean unless given.
+        supposed: what a sample that is right, and one that is wrong, would have.
+        coarse: whether the values are means of a few answers, without ``outcomes``.
+        n: what the figure reports as its number of samples, if not that of the outcomes.
+        unit: unit of the figure.
+        bounds: what the metric cannot leave.
+        details: JSON-able details.
+    """
+    own = outcomes or Outcomes({"value": values}, mean, coarse=coarse)
+    if supposed:
+        own = replace(own, parameters={**own.parameters, SUPPOSED: tuple(supposed)})
+    found = means_of(values, codes_of(bootstrap.keys), supposed)
+    estimate = float(found.values[0]) if value is None else value
+    return figure_of_ends(
+        metric,
+        estimate,
+        moved(found.column(), estimate - float(found.values[0])),
+        replace(own, compare=compare_means(linear or _only_column)),
+        bootstrap,
+        IntervalMethod.STUDENT,
+        "t, skewness corrected",
+        n=n,
+        bounds=bounds,
+        unit=unit,
+        details=details,
+        effect=float(found.effects[0]),
+    )
+
+
+def _only_column(outcomes: Outcomes) -> Floats:
+    return next(iter(outcomes.columns.values())).astype(np.float64)
 
 
 def bootstrap_figure(
@@ -162,7 +287,9 @@ def bootstrap_figure(
         kind += f" of {bootstrap.keys.kind}s"
     text = f"{kind}, {len(replicates)}" + (", basic" if method == "basic" else "")
     extra, how = dict(details or {}), IntervalMethod(method)
-    ends = replicate_interval(value, replicates, bootstrap.confidence, method)
+    ends = replicate_interval(
+        value, replicates, bootstrap.confidence, method, units=bootstrap.units(count)
+    )
     low, high = ends.low, ends.high
     if math.isfinite(low) and math.isfinite(high):
         low = min(max(low, bounds[0]), value)
@@ -216,8 +343,7 @@ def proportion_figure(
 ) -> Figure:
     """Return the share of True in ``hits`` (N,) with Wilson's interval; undefined where N is 0.
 
-    With several samples a unit Wilson's interval is over as many trials as they are worth (Korn &
-    Graubard 1998; Dean & Pagano 2015).
+    With several samples a unit Wilson's interval is over as many trials as they are worth.
     """
     count = len(hits)
     if count == 0:
@@ -231,7 +357,8 @@ def proportion_figure(
         extra["trials"] = count / effect
         text = f"Wilson, design effect {effect:.2f}"
     successes = int(shares.sum())
-    ends = wilson(successes / effect, count / effect, bootstrap.confidence)
+    degrees = degrees_of(count, bootstrap.units(count))
+    ends = wilson(successes / effect, count / effect, bootstrap.confidence, degrees)
     return Figure(
         metric=metric,
         value=successes / count,
@@ -245,6 +372,13 @@ def proportion_figure(
         units=bootstrap.units(count),
         design_effect=effect,
         outcomes=Outcomes({"value": shares}, mean, keys=bootstrap.keys),
+    )
+
+
+def ends_of_share(figure: Figure) -> EndsAt:
+    """Return the ends at every level of a share that :func:`proportion_figure` made."""
+    return wilson_ends(
+        figure.value, figure.n / figure.design_effect, degrees_of(figure.n, figure.units)
     )
 
 
@@ -269,7 +403,10 @@ def paired_drop_figure(
         change = before.astype(np.float64) - after
         effect = design_effect_of_mean(change, bootstrap.keys.codes)
         text += f", design effect {effect:.2f}"
-    ends = paired_score(losses / effect, gains / effect, count / effect, bootstrap.confidence)
+    degrees = degrees_of(count, bootstrap.units(count))
+    ends = paired_score(
+        losses / effect, gains / effect, count / effect, bootstrap.confidence, degrees
+    )
     extra = {
         **(details or {}),
         "lost": losses,
@@ -289,5 +426,14 @@ def paired_drop_figure(
         details=extra,
         units=bootstrap.units(count),
         design_effect=effect,
-        outcomes=Outcomes({"clean": before, "shifted": after}, drop, keys=bootstrap.keys),
+        outcomes=Outcomes(
+            {"clean": before, "shifted": after},
+            drop,
+            keys=bootstrap.keys,
+            compare=compare_means(_dropped),
+        ),
     )
+
+
+def _dropped(outcomes: Outcomes) -> Floats:
+    return outcomes["clean"].astype(np.float64) - outcomes["shifted"]

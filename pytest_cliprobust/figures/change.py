@@ -15,8 +15,9 @@ from scipy import special
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
-from pytest_cliprobust.figures.auroc import area, placements, variance_of_area
-from pytest_cliprobust.figures.clusters import design_effect_of_mean
+from pytest_cliprobust.figures.bootstrap import counts_of
+from pytest_cliprobust.figures.clusters import degrees_of, design_effect_of_mean
+from pytest_cliprobust.figures.ends import Ends
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.intervals import (
     Interval,
@@ -41,7 +42,8 @@ class Change:
     """What one run has more, or less, than an earlier one.
 
     Attributes:
-        difference: of the figures, on the samples that both have if it is paired.
+        difference: of the figures, on the samples that both have if it is paired; where those are biased
+            (ECE), the estimate of the change without the bias.
         standard_error: of the difference; infinite where it cannot be estimated.
         paired: whether samples were compared one by one.
         why_not: why they were not; empty if paired.
@@ -70,27 +72,34 @@ class Change:
     gained: tuple[str, ...] = field(default=(), repr=False)
     identical: bool = False
     _counts: tuple[float, float] | None = field(default=None, repr=False)
+    _ends: Ends | None = field(default=None, repr=False)
     _figures: tuple[Figure, Figure] | None = field(default=None, repr=False)
 
     def interval(self, confidence: float) -> Interval:
         """Return the two-sided interval of the difference.
 
         A share's is the score interval of the paired difference (Tango 1998) over as many pairs as the
-        samples are worth; other figures' is Student's t over units times the bootstrap's standard error;
-        runs that are not paired have MOVER's (Zou & Donner 2008).
+        samples are worth; a figure whose outcomes can compare themselves has its own (means:
+        :mod:`pytest_cliprobust.figures.means`); others' is Student's t over units times the bootstrap's
+        standard error; runs that are not paired have MOVER's (Zou & Donner 2008).
         """
         check_confidence(confidence)
         if self._figures is not None:
             return _independent(*self._figures, confidence)
-        if self.identical:
+        if self.identical and self._counts is None and self._ends is None:
             return Interval(0.0, 0.0, confidence, "identical outcomes")
         if self._counts is not None:
             gained, lost = self._counts
-            worth = self.n / self.design_effect
             ends = paired_score(
-                gained / self.design_effect, lost / self.design_effect, worth, confidence
+                gained / self.design_effect,
+                lost / self.design_effect,
+                self.n / self.design_effect,
+                confidence,
+                degrees_of(self.n, self.units),
             )
             return Interval(ends.low, ends.high, confidence, "paired, score")
+        if self._ends is not None:
+            return self._ends.at(confidence, "paired")
         half = _student(confidence, self.units) * self.standard_error
         return Interval(
             self.difference - half, self.difference + half, confidence, "paired bootstrap"
@@ -198,12 +207,22 @@ def _paired(
         before=then,
         after=now,
         changed=float(differs.mean()),
-        identical=not differs.any() and before.parameters == after.parameters,
+        identical=not differs.any() and _same_parameters(before, after, noise),
     )
-    if change.identical:
+    # Equal numbers are the same model's; equal answers may be those of another one, which differs elsewhere.
+    if change.identical and after.tells_models_apart:
         return change
     if after.is_share and before.columns.keys() == after.columns.keys():
         return _of_shares(change, before, after, keys)
+    if after.compare is not None:
+        compared = after.compare(before, after)
+        return replace(
+            change,
+            difference=compared.difference,
+            standard_error=compared.standard_error,
+            design_effect=compared.design_effect,
+            _ends=compared.ends,
+        )
     return _of_statistics(change, before, after, keys, seed)
 
 
@@ -220,6 +239,15 @@ def _differs(before: Outcomes, after: Outcomes, noise: float) -> Bools:
             other = np.abs(now.astype(np.float64) - then.astype(np.float64)) > noise
         out |= other.reshape(len(out), -1).any(axis=1)
     return out
+
+
+def _same_parameters(before: Outcomes, after: Outcomes, noise: float) -> bool:
+    """Return whether the runs' parameters are the same."""
+    return before.parameters.keys() == after.parameters.keys() and all(
+        len(before.parameters[name]) == len(row)
+        and np.allclose(before.parameters[name], row, rtol=0.0, atol=noise)
+        for name, row in after.parameters.items()
+    )
 
 
 def _of_shares(change: Change, before: Outcomes, after: Outcomes, keys: SampleKeys) -> Change:
@@ -248,8 +276,6 @@ def _ids(keys: SampleKeys, rows: Bools) -> tuple[str, ...]:
 def _of_statistics(
     change: Change, before: Outcomes, after: Outcomes, keys: SampleKeys, seed: int
 ) -> Change:
-    if after.statistic is area:
-        return _of_areas(change, before, after, keys)
     strata = after.attributes.get("stratum")
     drawn = _replicates(before, after, keys.codes if keys.clustered else None, strata, seed)
     finite = drawn[np.isfinite(drawn)]
@@ -269,27 +295,11 @@ def _of_statistics(
     return replace(change, standard_error=math.sqrt(variance), design_effect=effect)
 
 
-def _of_areas(change: Change, before: Outcomes, after: Outcomes, keys: SampleKeys) -> Change:
-    """Return the change of an AUROC with DeLong's paired variance."""
-    inside = after["inside"].astype(bool)
-    order = np.argsort(~inside, kind="stable").astype(np.int64)
-    sides = [
-        placements(values[inside].astype(np.float64), values[~inside].astype(np.float64))
-        for values in (before["score"], after["score"])
-    ]
-    positive, negative = (now - then for then, now in zip(*sides, strict=True))
-    codes = keys.codes[order]
-    variance = variance_of_area(positive, negative, codes)
-    single = variance_of_area(positive, negative, np.arange(len(codes)))
-    effect = max(1.0, variance / single) if single > 0.0 else 1.0
-    return replace(change, standard_error=math.sqrt(max(variance, single)), design_effect=effect)
-
-
 def _replicates(
     before: Outcomes, after: Outcomes, units: Ints | None, strata: Any, seed: int
 ) -> Floats:
     plan = Resampling(len(after), strata=strata, replicates=REPLICATES, seed=seed, units=units)
-    return np.concatenate([after.at(counts) - before.at(counts) for counts in plan.counts()])
+    return np.concatenate([after.at(counts) - before.at(counts) for counts in counts_of(plan)])
 
 
 def _student(confidence: float, units: int) -> float:

@@ -6,6 +6,8 @@ that over as many independent samples, by the *design effect* (Kish 1965).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pytest_cliprobust.figures.arrays import Floats, Ints
@@ -41,3 +43,13 @@ def design_effect_of_mean(values: Floats, units: Ints) -> float:
     if single == 0.0:
         return largest
     return max(1.0, min(variance_of_mean(values, units) / single, float(len(values))))
+
+
+def degrees_of(samples: int, units: int | None) -> float:
+    """Return the degrees of freedom that a design effect is estimated with; infinite without units.
+
+    A single unit leaves none to estimate it with; its samples then count as one, which needs no allowance.
+    """
+    if units is None or units >= samples or units < 2:
+        return math.inf
+    return units - 1.0

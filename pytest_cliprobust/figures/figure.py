@@ -13,6 +13,7 @@ from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.ends import Ends, packed, unpacked
 from pytest_cliprobust.figures.outcomes import Outcomes
 
 
@@ -27,6 +28,17 @@ class IntervalMethod(StrEnum):
     DELONG = "delong"
     PERCENTILE = "percentile"
     BASIC = "basic"
+    STUDENT = "student"
+    """Student's t, with Hall's correction for skewness (:mod:`~pytest_cliprobust.figures.means`)."""
+    LOGIT = "logit"
+    """Student's t on logits."""
+    BINNED = "binned"
+    """Of a sum of absolute values over bins (:mod:`~pytest_cliprobust.figures.binned`)."""
+    SIMULTANEOUS = "simultaneous"
+    """Of a least or largest of several, each with an interval of its own."""
+    ORDER = "order statistics"
+    CROSSING = "crossing"
+    """Of where a curve crosses a limit, from the intervals along the curve."""
     SCALED = "scaled"
     """None of the above: its half-widths are scaled by normal quantiles."""
 
@@ -71,6 +83,7 @@ class Figure:
         unit: ``""`` for plain fractions, else e.g. ``"nats"``.
         replicates: the bootstrap replicates, if any, so that a verdict can take the interval at
             another level; left out of reports.
+        ends: the ends at every level, where they follow from no few numbers; left out of reports.
         details: whatever a report shows beside it (bins of a reliability diagram, …); JSON-able.
         interval: how the interval was made, for arithmetic.
         units: number of units (drawings, objects, scenes) that the samples were drawn from; None where
@@ -91,6 +104,7 @@ class Figure:
     method: str = ""
     unit: str = ""
     replicates: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    ends: Ends | None = field(default=None, repr=False, compare=False)
     details: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     interval: IntervalMethod = IntervalMethod.SCALED
     units: int | None = None
@@ -119,7 +133,7 @@ class Figure:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]{unit}"
 
     def as_dict(self, *, replicates: bool = False) -> dict[str, Any]:
-        """Return the figure as JSON-able data; ``replicates`` only if asked for, they are long."""
+        """Return the figure as JSON-able data; ``replicates`` (and ends) only if asked for, they are long."""
         data: dict[str, Any] = {
             "metric": self.metric,
             "value": json_number(self.value),
@@ -138,6 +152,8 @@ class Figure:
             data["condition"] = self.condition.as_dict()
         if replicates and self.replicates:
             data["replicates"] = [json_number(value) for value in self.replicates]
+        if replicates and self.ends is not None:
+            data["ends"] = pack(packed(self.ends))
         return data
 
     @classmethod
@@ -162,6 +178,7 @@ class Figure:
                 if isinstance(replicates, str)
                 else tuple(float(value) for value in replicates)
             ),
+            ends=unpacked(unpack(str(data["ends"]))) if "ends" in data else None,
             details=dict(data.get("details", {})),
             interval=IntervalMethod(data["interval"]),
             units=None if data.get("units") is None else int(data["units"]),

@@ -4,8 +4,10 @@ Everything in this folder is numpy in float64, deterministic, and free of torch.
 
 * an accuracy, or another share: :func:`wilson`;
 * a paired change of a share: :func:`paired_score`;
+* another mean, or what is nearly one: :mod:`~.means`;
+* a sum of absolute values over bins: :mod:`~.binned`; the least or largest of several: :mod:`~.extremes`;
 * any other function of the samples: the bootstrap (:func:`~.bootstrap.bootstrap_figure`);
-* an AUROC: :func:`~.auroc.auroc` (DeLong's variance on the logit scale);
+* an AUROC: :func:`~.auroc.auroc` (DeLong's variance on the logit scale, and Newcombe's);
 * one run against another on the same samples: :func:`~.change.change_between`.
 """
 
@@ -67,6 +69,21 @@ def two_sided_z(confidence: float) -> float:
     return -normal_quantile((1.0 - confidence) / 2.0)
 
 
+def student(tails: Floats, degrees: float) -> Floats:
+    """Return Student's quantiles (L,) that leave out ``tails`` above; NaN without degrees of freedom."""
+    if not degrees > 0.0:
+        return np.full(len(tails), math.nan)
+    if math.isinf(degrees):
+        return np.asarray(-special.ndtri(tails))
+    return np.asarray(-special.stdtrit(degrees, tails))
+
+
+def two_sided_t(confidence: float, degrees: float) -> float:
+    """Return Student's quantile of a two-sided interval; the normal one for infinite degrees."""
+    check_confidence(confidence)
+    return float(student(np.array([(1.0 - confidence) / 2.0]), degrees)[0])
+
+
 def _check_count(successes: float, trials: float) -> None:
     if not trials > 0:
         raise ClipRobustError("an accuracy over no samples has no interval; check the data set")
@@ -74,17 +91,21 @@ def _check_count(successes: float, trials: float) -> None:
         raise ValueError(f"{successes} successes out of {trials} trials")
 
 
-def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interval:
+def wilson(
+    successes: float, trials: float, confidence: float = 0.95, degrees: float = math.inf
+) -> Interval:
     """Return the score interval for a proportion (Wilson 1927; Newcombe 1998, method 3).
 
-    Both may be fractions (an AUROC times its number of pairs; what clustered samples are worth).
+    Both may be fractions: what clustered samples are worth (Dean & Pagano 2015). That worth is estimated
+    from the units, so that Student's quantile with their ``degrees`` of freedom stands in the place of the
+    normal one, which is the allowance of Korn & Graubard (1998).
 
     Raises:
         ClipRobustError: no trials.
         ValueError: more successes than trials, or a confidence outside (0, 1).
     """
     _check_count(successes, trials)
-    z = two_sided_z(confidence)
+    z = two_sided_t(confidence, degrees)
     share = successes / trials
     scale = 1.0 + z * z / trials
     centre = (share + z * z / (2.0 * trials)) / scale
@@ -95,7 +116,11 @@ def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interva
 
 
 def paired_score(
-    first: ArrayLike, second: ArrayLike, n: ArrayLike, confidence: float = 0.95
+    first: ArrayLike,
+    second: ArrayLike,
+    n: ArrayLike,
+    confidence: float = 0.95,
+    degrees: float = math.inf,
 ) -> PairedInterval:
     """Return the score interval of a paired difference of shares, (first - second) / n (Tango 1998).
 
@@ -109,11 +134,12 @@ def paired_score(
         second: pairs that speak against it.
         n: number of pairs, above 0.
         confidence: of the two-sided interval.
+        degrees: of freedom, as for :func:`wilson`.
 
     Raises:
         ValueError: a confidence outside (0, 1).
     """
-    z = two_sided_z(confidence)
+    z = two_sided_t(confidence, degrees)
     b, c, pairs = np.broadcast_arrays(
         *(np.asarray(v, dtype=np.float64) for v in (first, second, n))
     )

@@ -7,6 +7,7 @@ the table imports that folder at the first look-up. A user's own are registered 
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -46,6 +47,14 @@ class Metric:
     low: float | None = 0.0
     high: float | None = 1.0
     chance: Chance | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The values that the metric cannot leave, infinite where there is no limit."""
+        return (
+            -math.inf if self.low is None else self.low,
+            math.inf if self.high is None else self.high,
+        )
 
     def inside(self, value: float) -> float:
         """Return ``value``, or the nearest that the metric can take."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Floats, Ints
+from pytest_cliprobust.figures.ends import Compared
 from pytest_cliprobust.figures.keys import SampleKeys
 
 #: One row a sample: (N,) or (N, K), of booleans or numbers.
@@ -36,9 +37,14 @@ class Outcomes:
         statistic: from weights (R, N) and the outcomes to (R,), see :data:`Statistic`.
         attributes: by name, (N,) or (N, K), what the samples are whatever the model (group, class,
             in- or out-of-distribution).
-        parameters: numbers that the statistic needs and that belong to the run (the strengths at which
-            a frontier was measured).
+        parameters: numbers that the statistic or the comparison needs and that belong to the run (the
+            strengths at which a frontier was measured).
         keys: who the samples are; None for bare arrays.
+        coarse: whether two models may well have the same columns: they are means of a few answers. Answers
+            themselves, booleans, always are.
+        compare: from an earlier run's outcomes and these to the change, with its interval; None: the
+            bootstrap's. Both hold the same samples, and the earlier ones this run's attributes and
+            statistic.
     """
 
     columns: Mapping[str, Column]
@@ -46,6 +52,8 @@ class Outcomes:
     attributes: Mapping[str, Column] = field(default_factory=dict, repr=False)
     parameters: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
     keys: SampleKeys | None = field(default=None, repr=False)
+    coarse: bool = False
+    compare: Compare | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check that all columns are of the same samples."""
@@ -91,9 +99,17 @@ class Outcomes:
         first = next(iter(self.columns.values()))
         return self.statistic is mean and len(self.columns) == 1 and first.dtype == np.bool_
 
+    @property
+    def tells_models_apart(self) -> bool:
+        """Whether two models with the same columns are the same, as far as anyone can tell."""
+        return not self.coarse and not all(c.dtype == np.bool_ for c in self.columns.values())
+
 
 #: From weights (R, N) and outcomes of N samples to (R,).
 Statistic: TypeAlias = Callable[[Floats, Outcomes], Floats]
+
+#: From an earlier run's outcomes and this run's, of the same samples, to the change.
+Compare: TypeAlias = Callable[[Outcomes, Outcomes], Compared]
 
 
 def exact(columns: Floats, count: int) -> Floats:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Floats, Ints
@@ -140,18 +141,17 @@ class Resampling:
 
 
 def _quantile(ordered: Floats, probability: float) -> float:
-    """Quantile of sorted replicates; beyond what they can show, stretched along the normal tail.
+    """Quantile, below 0.5, of sorted replicates; beyond what they can show, stretched along the normal tail.
 
     A family-wise error rate asks for far quantiles that 1,000 replicates cannot show. Past the last
     quantile with ``_TAIL`` replicates beyond it the distance from the median grows like the normal
     quantile, which keeps the skewness seen so far.
     """
     last = _TAIL / len(ordered)
-    if last < 0.25 and not last <= probability <= 1.0 - last:
-        end = last if probability < last else 1.0 - last
+    if last < 0.25 and probability < last:
         median = float(np.quantile(ordered, 0.5))
-        stretch = normal_quantile(probability) / normal_quantile(end)
-        return median + (float(np.quantile(ordered, end)) - median) * stretch
+        stretch = normal_quantile(max(probability, 1e-300)) / normal_quantile(last)
+        return median + (float(np.quantile(ordered, last)) - median) * stretch
     return float(np.quantile(ordered, probability))
 
 
@@ -160,10 +160,14 @@ def replicate_interval(
     replicates: ArrayLike,
     confidence: float = 0.95,
     method: Method = "percentile",
+    *,
+    units: int | None = None,
 ) -> Interval:
     """Return the interval that bootstrap ``replicates`` (R,) give at any level.
 
-    ``percentile``; ``basic`` (reflected at the estimate). Replicates
+    ``percentile``; ``basic`` (reflected at the estimate). Given the number of ``units`` that were drawn,
+    the quantiles lie as far out as Student's, for the replicates' variance is (units - 1) / units of what
+    it should be ("expanded percentile", Hesterberg 2015); one unit gives no interval. Replicates
     that are not finite (a resample in which the statistic is undefined) are left out if they are at
     most 5%; beyond that, or with an estimate that is not finite, the ends are NaN: no verdict can be
     green on them. Quantiles that too few replicates support are extrapolated along the normal tail.
@@ -174,7 +178,13 @@ def replicate_interval(
     if not math.isfinite(estimate) or len(finite) < max(1.0, 0.95 * len(values)):
         return Interval(math.nan, math.nan, confidence, method)
     tail = (1.0 - confidence) / 2.0
-    low, high = _quantile(finite, tail), _quantile(finite, 1.0 - tail)
+    if units is not None:
+        if units < 2:
+            return Interval(math.nan, math.nan, confidence, method)
+        far = special.stdtrit(units - 1.0, tail) * math.sqrt(units / (units - 1.0))
+        tail = float(special.ndtr(far))
+    # The upper quantile through the lower tail: 1 - tail would round to 1 for a very small one.
+    low, high = _quantile(finite, tail), -_quantile(-finite[::-1], tail)
     if method == "basic":
         low, high = 2.0 * estimate - high, 2.0 * estimate - low
     return Interval(low, high, confidence, method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,15 +21,19 @@ from pytest_cliprobust.figures.arrays import (
 from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
     Bootstrap,
-    bootstrap_figure,
+    ends_of_share,
+    figure_of_ends,
+    mean_figure,
     paired_drop_figure,
     proportion_figure,
 )
 from pytest_cliprobust.figures.condition import against
-from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.metrics import one_in, register_metric
+from pytest_cliprobust.figures.ends import Compared
+from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
+from pytest_cliprobust.figures.figure import Figure, IntervalMethod
+from pytest_cliprobust.figures.means import codes_of, group_values, ratio_values
+from pytest_cliprobust.figures.metrics import METRICS, one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio, relative_drop, sums
-from pytest_cliprobust.figures.outcomes import mean as mean_of
 from pytest_cliprobust.figures.samples import Samples, shared
 
 #: AlexNet's top-1 error on ImageNet-C, mean over the five severities, as published with the
@@ -153,8 +158,8 @@ def balanced_accuracy(
 ) -> Figure:
     """Return the mean over classes of per-class accuracy, each class weighing the same.
 
-    Classes without a sample do not count. The bootstrap keeps each class's size. The details hold
-    ``per_class``: ``{"class", "accuracy", "n"}`` for each class that has samples.
+    Classes without a sample do not count, and the numbers of samples of the others are taken as given. The
+    details hold ``per_class``: ``{"class", "accuracy", "n"}`` for each class that has samples.
 
     Raises:
         ClipRobustError: as for :func:`correct_top_k`.
@@ -164,23 +169,30 @@ def balanced_accuracy(
     present, index, sizes = np.unique(truth, return_inverse=True, return_counts=True)
     hits = np.bincount(index, weights=right)
     strata = index.astype(np.int64)
-    outcomes = Outcomes(
-        {"value": right > 0}, _mean_of_groups, attributes={"group": strata, "stratum": strata}
-    )
+    outcomes = Outcomes({"value": right > 0}, _mean_of_groups, attributes={"group": strata})
+    ones = np.ones(len(right))
     per_class = [
         {"class": int(c), "accuracy": float(h / s), "n": int(s)}
         for c, h, s in zip(present, hits, sizes, strict=True)
     ]
-    return bootstrap_figure(
+    return mean_figure(
         "balanced_accuracy",
-        float(np.mean(hits / sizes)),
-        outcomes,
+        group_values(right, ones, strata, codes_of(bootstrap.keys)),
         bootstrap,
-        strata=strata,
+        outcomes=outcomes,
+        linear=_weighted,
+        value=float(np.mean(hits / sizes)),
+        supposed=(1.0, 0.0),
         bounds=(0.0, 1.0),
-        trials=len(right),
         details={"per_class": per_class},
     )
+
+
+def _weighted(outcomes: Outcomes) -> Floats:
+    """Return values (N,) of which the mean over groups is the mean."""
+    _, index, sizes = np.unique(outcomes["group"], return_inverse=True, return_counts=True)
+    weights = len(index) / (len(sizes) * sizes[index])
+    return np.asarray(outcomes["value"] * weights, dtype=np.float64)
 
 
 def _group_means(weights: Floats, outcomes: Outcomes) -> Floats:
@@ -231,28 +243,34 @@ def worst_group_accuracy(
 ) -> Figure:
     """Return the accuracy of the group with the lowest one (Sagawa et al. 2020).
 
-    A minimum over noisy groups is biased downwards, and more so in the replicates: the interval is
-    the basic bootstrap's, stratified by group. The details hold every group's accuracy and n.
+    A minimum over noisy groups is biased downwards; the interval is simultaneous over the groups
+    (:mod:`pytest_cliprobust.figures.extremes`). The details hold every group's accuracy and n.
     """
     right = as_correct(correct, "worst_group_accuracy")
     rows = distinct_groups(groups, len(right), "worst_group_accuracy")
     strata = np.zeros(len(right), dtype=np.int64)
     for number, index in enumerate(rows.values()):
         strata[index] = number
-    sizes = np.array([len(index) for index in rows.values()])
-    means = np.array([right[index].sum() for index in rows.values()]) / sizes
+    means = np.array([right[index].mean() for index in rows.values()])
     worst = list(rows)[int(means.argmin())]
-    return bootstrap_figure(
+    parts = [
+        proportion_figure("accuracy", right[index], bootstrap.subset(index))
+        for index in rows.values()
+    ]
+    return figure_of_ends(
         "worst_group_accuracy",
         float(means.min()),
+        extreme_ends([ends_of_share(part) for part in parts]),
         Outcomes(
-            {"value": right}, _least_of_groups, attributes={"group": strata, "stratum": strata}
+            {"value": right},
+            _least_of_groups,
+            attributes={"group": strata},
+            compare=_compare_least,
         ),
         bootstrap,
-        strata=strata,
-        method="basic",
+        IntervalMethod.SIMULTANEOUS,
+        f"Wilson, simultaneous over {len(rows)} groups",
         bounds=(0.0, 1.0),
-        trials=int(sizes.min()),
         details={
             "worst": worst,
             "groups": {
@@ -260,7 +278,18 @@ def worst_group_accuracy(
                 for (value, index), mean in zip(rows.items(), means, strict=True)
             },
         },
+        effect=parts[int(means.argmin())].design_effect,
     )
+
+
+def _compare_least(before: Outcomes, after: Outcomes) -> Compared:
+    """Return the change of the least accuracy of a group."""
+    groups, codes = after["group"], codes_of(after.keys)
+    rows = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    then, now = (
+        [side["value"][index].astype(np.float64) for index in rows] for side in (before, after)
+    )
+    return compare_extremes(then, now, [None if codes is None else codes[i] for i in rows])
 
 
 @register_metric(
@@ -313,13 +342,44 @@ def relative_drop_figure(
     """
     before, after = as_correct(clean, "clean answers"), as_correct(shifted, "shifted answers")
     same_samples("relative_drop", before, after)
-    return bootstrap_figure(
+    return relative_drop_of(
         "relative_drop",
-        float(ratio(before.sum() - float(after.sum()), before.sum())),
-        Outcomes({"clean": before, "shifted": after}, relative_drop),
+        before,
+        after,
         bootstrap,
-        details={"clean_accuracy": float(before.mean()), "shifted_accuracy": float(after.mean())},
+        {"clean_accuracy": float(before.mean()), "shifted_accuracy": float(after.mean())},
     )
+
+
+def relative_drop_of(
+    metric: str,
+    clean: Bools,
+    shifted: Bools | Floats,
+    bootstrap: Bootstrap,
+    details: Mapping[str, object],
+) -> Figure:
+    """Return the drop from ``clean`` to ``shifted`` (N,) as a share of the former's mean."""
+    outcomes = Outcomes({"clean": clean, "shifted": shifted}, relative_drop, coarse=True)
+    value = outcomes.value()
+    share = float(clean.mean()) or math.nan
+    return mean_figure(
+        metric,
+        _relative(outcomes),
+        bootstrap,
+        outcomes=outcomes,
+        linear=_relative,
+        value=value,
+        # Lost and kept.
+        supposed=(value + (1.0 - value) / share, value - value / share),
+        details=details,
+        bounds=(-math.inf, 1.0),
+    )
+
+
+def _relative(outcomes: Outcomes) -> Floats:
+    """Return values (N,) of which the relative drop is the mean, nearly."""
+    clean = outcomes["clean"].astype(np.float64)
+    return ratio_values(clean - outcomes["shifted"], clean)
 
 
 def _severity_errors(correct: ArrayLike, what: str) -> Floats:
@@ -416,20 +476,27 @@ def mean_corruption_error(
         jobs.append(("relative_ce", "relative_mce", columns - clean_error[:, None], excess))
     figures: dict[tuple[str, str], Figure] = {}
     for single, mean, values, divisor in jobs:
+        least = 0.0 if single == "ce" else -1.0
         means = values.mean(axis=0) / divisor
         for number, name in enumerate(names):
-            figures[single, name] = bootstrap_figure(
+            figures[single, name] = mean_figure(
                 single,
-                float(means[number]),
-                Outcomes({"value": values[:, number] / divisor[number]}, mean_of),
+                values[:, number] / divisor[number],
                 bootstrap,
+                value=float(means[number]),
+                supposed=(1.0 / divisor[number], least / divisor[number]),
+                coarse=True,
+                bounds=METRICS.named(single).bounds,
                 details={"baseline": baseline, "baseline_error": float(scale[number])},
             )
-        figures[mean, ""] = bootstrap_figure(
+        figures[mean, ""] = mean_figure(
             mean,
-            float(means.mean()),
-            Outcomes({"value": (values / divisor).mean(axis=1)}, mean_of),
+            (values / divisor).mean(axis=1),
             bootstrap,
+            value=float(means.mean()),
+            supposed=(float((1.0 / divisor).mean()), float((least / divisor).mean())),
+            coarse=True,
+            bounds=METRICS.named(mean).bounds,
             details={
                 "baseline": baseline,
                 "corruptions": {name: float(m) for name, m in zip(names, means, strict=True)},

@@ -22,12 +22,9 @@ from numpy.typing import ArrayLike
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Floats, Ints, as_labels, as_vector, same_samples
-from pytest_cliprobust.figures.bootstrap import (
-    DEFAULT,
-    Bootstrap,
-    bootstrap_figure,
-)
+from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, mean_figure
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.means import codes_of, group_values, quotient_values, ratio_values
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, quotient, ratio, sums
 
@@ -243,7 +240,7 @@ def recall_figures(
 ) -> dict[str, Figure]:
     """Return ``correspondence_recall_at_<t>px``: the share of matches with an error below t pixels.
 
-    Pooled over all matches of all pairs; pairs of views are resampled, each with all its matches. n
+    Pooled over all matches of all pairs; pairs of views are the samples, each with all its matches. n
     is the number of pairs. With ``angles`` the details hold, per bin [low, high) of viewpoint change
     in degrees, the number of pairs and the mean of their recalls (None in an empty bin).
 
@@ -276,13 +273,15 @@ def recall_figures(
                 bins.append({"low": low, "high": high, "n": int(inside.sum()), "recall": mean})
             details["by_angle"] = bins
         figures.append(
-            bootstrap_figure(
+            mean_figure(
                 recall_metric(limit),
-                float(hits.sum() / sizes.sum()),
-                Outcomes({"hits": hits, "trials": sizes}, quotient),
+                ratio_values(hits, sizes),
                 bootstrap,
+                outcomes=Outcomes({"hits": hits, "trials": sizes}, quotient, coarse=True),
+                linear=quotient_values,
+                value=float(hits.sum() / sizes.sum()),
+                supposed=(1.0, 0.0),
                 bounds=(0.0, 1.0),
-                trials=len(pairs),
                 details=details,
             )
         )
@@ -309,8 +308,7 @@ def pck_figures(
     """Return ``pck_at_<alpha>``: the share of keypoints with an error below ``alpha``.
 
     Keypoints are pooled within a class, and classes weigh the same: the mean of their shares (Probe3D on
-    SPair-71k, 18 classes). Pairs are resampled, stratified by class; n is the number of pairs. The
-    details hold ``per_class``.
+    SPair-71k, 18 classes). n is the number of pairs. The details hold ``per_class``.
 
     Args:
         errors: per pair of images, (K,) errors of its keypoints over the box scale
@@ -331,18 +329,17 @@ def pck_figures(
     compact = compact.astype(np.int64)
     hits = np.array([(e < alpha).sum() for e in pairs], dtype=np.float64)
     sizes = np.array([len(e) for e in pairs], dtype=np.float64)
-    outcomes = Outcomes(
-        {"hits": hits, "trials": sizes}, _mean_of_classes, {"class": compact, "stratum": compact}
-    )
+    outcomes = Outcomes({"hits": hits, "trials": sizes}, _mean_of_classes, {"class": compact})
     per_class = _by_class(np.ones((1, len(pairs))), outcomes)[0]
-    figure = bootstrap_figure(
+    figure = mean_figure(
         f"pck_at_{alpha:g}",
-        float(per_class.mean()),
-        outcomes,
+        group_values(hits, sizes, compact, codes_of(bootstrap.keys)),
         bootstrap,
-        strata=compact,
+        outcomes=outcomes,
+        linear=_class_values,
+        value=float(per_class.mean()),
+        supposed=(1.0, 0.0),
         bounds=(0.0, 1.0),
-        trials=len(pairs),
         details={
             "alpha": alpha,
             "keypoints": int(sizes.sum()),
@@ -353,6 +350,12 @@ def pck_figures(
         },
     )
     return {figure.metric: figure}
+
+
+def _class_values(outcomes: Outcomes) -> Floats:
+    """Return values (N,) of which the mean over classes is the mean, nearly."""
+    classes = outcomes["class"].astype(np.int64)
+    return group_values(outcomes["hits"], outcomes["trials"], classes, codes_of(outcomes.keys))
 
 
 def _by_class(weights: Floats, outcomes: Outcomes) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,14 +11,23 @@ from numpy.typing import ArrayLike
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Bools, Floats, as_correct
-from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, bootstrap_figure
+from pytest_cliprobust.figures.bootstrap import (
+    DEFAULT,
+    Bootstrap,
+    bootstrap_figure,
+    figure_of_ends,
+    mean_figure,
+)
 from pytest_cliprobust.figures.condition import together
-from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.ends import Compared
+from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
+from pytest_cliprobust.figures.figure import Figure, IntervalMethod
+from pytest_cliprobust.figures.means import codes_of, means_of
 from pytest_cliprobust.figures.metrics import one_in, register_metric
-from pytest_cliprobust.figures.outcomes import Outcomes, drop, mean, ratio, relative_drop
+from pytest_cliprobust.figures.outcomes import Outcomes, drop
 from pytest_cliprobust.figures.outcomes import means as averages
-from pytest_cliprobust.figures.resampling import Method
 from pytest_cliprobust.figures.samples import Samples, shared
+from pytest_cliprobust.properties.accuracy import relative_drop_of
 
 #: The severities that figures of a corruption are over, unless their name says otherwise.
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -117,8 +125,8 @@ def corruption_figures(
     ``mean_corruption_drop``, ``relative_corruption_drop``
         clean accuracy minus that, and the same as a share of the clean accuracy;
     ``worst_corruption_drop``
-        the largest of the corruptions' drops, each a mean over severities (basic bootstrap, since a
-        maximum is biased upwards); its details name the corruption;
+        the largest of the corruptions' drops, each a mean over severities, with an interval that is
+        simultaneous over them, since a maximum is biased upwards; its details name the corruption;
     ``severity_monotonicity``
         share of the steps from one severity to the next at which accuracy does not rise, over all
         corruptions: 1 if each corruption gets harder throughout. Its details hold Kendall's tau of
@@ -146,74 +154,95 @@ def corruption_figures(
         for k, name in enumerate(corruptions)
     }
     # Per sample a mean over the cells says all that a mean figure needs, in one number.
-    means = {"clean": before, "shifted": answers["cells"].mean(axis=1)}
-
-    def figure(
-        metric: str,
-        value: float,
-        outcomes: Outcomes,
-        details: Mapping[str, object],
-        *,
-        least: float = -math.inf,
-        method: Method = "percentile",
-    ) -> Figure:
-        return bootstrap_figure(
-            metric,
-            value,
-            outcomes,
-            bootstrap,
-            method=method,
-            bounds=(least, 1.0),
-            trials=count if math.isfinite(least) and metric != "severity_monotonicity" else 0,
-            details=details,
-        )
-
+    shifted = answers["cells"].mean(axis=1)
     reference = {"clean_accuracy": clean_value}
+    drops = {name: float(d) for name, d in zip(corruptions, by_kind, strict=True)}
     figures = [
-        figure(
+        mean_figure(
             "mean_corruption_accuracy",
-            overall,
-            Outcomes({"value": means["shifted"]}, mean),
-            {"accuracies": shown, **reference},
-            least=0.0,
+            shifted,
+            bootstrap,
+            value=overall,
+            supposed=(1.0, 0.0),
+            coarse=True,
+            bounds=(0.0, 1.0),
+            details={"accuracies": shown, **reference},
         ),
-        figure(
+        mean_figure(
             "mean_corruption_drop",
-            clean_value - overall,
-            Outcomes(means, drop),
-            reference,
-            least=-1.0,
+            before - shifted,
+            bootstrap,
+            outcomes=Outcomes({"clean": before, "shifted": shifted}, drop, coarse=True),
+            linear=_dropped,
+            value=clean_value - overall,
+            supposed=(1.0, -1.0),
+            bounds=(-1.0, 1.0),
+            details=reference,
         ),
-        figure(
-            "relative_corruption_drop",
-            float(ratio(clean_value - overall, clean_value)),
-            Outcomes(means, relative_drop),
-            reference,
-        ),
-        figure(
-            "worst_corruption_drop",
-            float(by_kind.max()),
-            Outcomes(answers, partial(_largest_drop, steps=steps)),
-            {
-                "worst": corruptions[int(by_kind.argmax())],
-                "drops": {name: float(d) for name, d in zip(corruptions, by_kind, strict=True)},
-            },
-            least=-1.0,
-            method="basic",
-        ),
+        relative_drop_of("relative_corruption_drop", before, shifted, bootstrap, reference),
+        _worst(answers, steps, float(by_kind.max()), bootstrap, drops),
     ]
     if steps > 1:
         figures.append(
-            figure(
+            bootstrap_figure(
                 "severity_monotonicity",
                 float((np.diff(cells, axis=1) <= 0).mean()),
                 Outcomes(answers, partial(_monotonicity, steps=steps)),
-                {"kendall_tau": {name: _kendall(cells[k]) for k, name in enumerate(corruptions)}},
-                least=0.0,
+                bootstrap,
                 method="basic",
+                bounds=(0.0, 1.0),
+                details={
+                    "kendall_tau": {name: _kendall(cells[k]) for k, name in enumerate(corruptions)}
+                },
             )
         )
     return {made.metric: made for made in figures}
+
+
+def _worst(
+    answers: Mapping[str, Bools],
+    steps: int,
+    value: float,
+    bootstrap: Bootstrap,
+    drops: Mapping[str, float],
+) -> Figure:
+    """Return the largest of the corruptions' drops."""
+    outcomes = Outcomes(
+        answers,
+        partial(_largest_drop, steps=steps),
+        compare=partial(_compare_largest, steps=steps),
+    )
+    found = means_of(_by_kind(outcomes, steps), codes_of(bootstrap.keys), (1.0, -1.0))
+    return figure_of_ends(
+        "worst_corruption_drop",
+        value,
+        extreme_ends([found.column(k) for k in range(len(drops))], largest=True),
+        outcomes,
+        bootstrap,
+        IntervalMethod.SIMULTANEOUS,
+        f"t, skewness corrected, simultaneous over {len(drops)} corruptions",
+        bounds=(-1.0, 1.0),
+        details={"worst": max(drops, key=lambda name: drops[name]), "drops": dict(drops)},
+        effect=float(found.effects.max()),
+    )
+
+
+def _by_kind(outcomes: Outcomes, steps: int) -> Floats:
+    """Return each sample's drop by corruption (N, K), a mean over severities."""
+    cells = outcomes["cells"]
+    by_kind = cells.reshape(len(cells), -1, steps).mean(axis=2)
+    return np.asarray(outcomes["clean"][:, None] - by_kind, dtype=np.float64)
+
+
+def _compare_largest(before: Outcomes, after: Outcomes, *, steps: int) -> Compared:
+    """Return the change of the largest drop of a corruption."""
+    sides = [list(_by_kind(outcomes, steps).T) for outcomes in (before, after)]
+    codes = [codes_of(after.keys)] * len(sides[0])
+    return compare_extremes(sides[0], sides[1], codes, largest=True)
+
+
+def _dropped(outcomes: Outcomes) -> Floats:
+    return np.asarray(outcomes["clean"] - outcomes["shifted"], dtype=np.float64)
 
 
 def _cells(weights: Floats, outcomes: Outcomes, steps: int) -> Floats:

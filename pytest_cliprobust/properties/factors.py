@@ -9,6 +9,7 @@ left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
     Bootstrap,
     bootstrap_figure,
+    mean_figure,
     proportion_figure,
     resampled_counts,
 )
@@ -114,16 +116,20 @@ def factor_figures(
         member = np.zeros(len(right), dtype=np.bool_)
         member[index] = True
         outcomes = Outcomes({"wrong": ~right}, _error_ratio, attributes={"member": member})
+        value = float(ratio(wrong[index].mean(), overall_error))
         figures[factor] = {
             "factor_accuracy": proportion_figure(
                 "factor_accuracy", right[index], inner.subset(index)
             ),
-            "error_ratio": bootstrap_figure(
+            "error_ratio": mean_figure(
                 "error_ratio",
-                float(ratio(wrong[index].mean(), overall_error)),
-                outcomes,
+                _error_values(outcomes),
                 inner,
+                outcomes=outcomes,
+                linear=_error_values,
+                value=value,
                 n=len(index),
+                bounds=(0.0, math.inf),
                 details={
                     "overall_accuracy": 1.0 - overall_error,
                     "factor_accuracy": 1.0 - float(wrong[index].mean()),
@@ -139,6 +145,20 @@ def _error_ratio(weights: Floats, outcomes: Outcomes) -> Floats:
     wrong, member = outcomes["wrong"], outcomes["member"]
     own = ratio(sums(weights, wrong & member), sums(weights, member))
     return ratio(own, means(weights, wrong))
+
+
+def _error_values(outcomes: Outcomes) -> Floats:
+    """Return values (N,) of which the ratio of the members' error to everybody's is the mean, nearly."""
+    wrong, member = outcomes["wrong"].astype(np.float64), outcomes["member"].astype(np.float64)
+    share, every = member.mean(), wrong.mean()
+    if share == 0.0 or every == 0.0:
+        return np.full(len(wrong), math.nan)
+    own = (wrong * member).mean() / share
+    relative = own / every
+    return np.asarray(
+        relative + ((wrong - own) * member / share - relative * (wrong - every)) / every,
+        dtype=np.float64,
+    )
 
 
 @dataclass(frozen=True)

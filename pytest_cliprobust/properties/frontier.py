@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from pytest_cliprobust.figures.arrays import Bools, Floats
-from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, bootstrap_figure
-from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, figure_of_ends
+from pytest_cliprobust.figures.ends import Compared, Ends, EndsAt, within
+from pytest_cliprobust.figures.figure import Figure, IntervalMethod
+from pytest_cliprobust.figures.intervals import two_sided_z
+from pytest_cliprobust.figures.means import Means, codes_of, means_of
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.figures.outcomes import means as averages
@@ -36,7 +39,10 @@ def frontier_strength_figure(
 ) -> Figure:
     """Return the strength up to which the accuracy drop is allowed, from the answers at some strengths.
 
-    The bootstrap resamples the samples and reads the strength off each resampled curve.
+    The interval is read off the curve's: its ends are where the upper and the lower ends of the excess of
+    the drop over what is allowed first lie above 0. Each model is searched by itself, at strengths of its
+    own, so that the change between two has the interval of figures that are not paired (MOVER, Zou &
+    Donner 2008), which is conservative on the same samples.
 
     Args:
         strengths: (K,) ascending, from 0 to 1.
@@ -45,26 +51,76 @@ def frontier_strength_figure(
         details: of the search; the curve is added.
         bootstrap: interval settings.
     """
-    count, means = len(correct), correct.mean(axis=0)
+    means = correct.mean(axis=0)
     outcomes = Outcomes(
         {"clean": correct[:, 0], "answers": correct[:, 1:]},
         partial(_crossings, allowed=allowed),
-        # Each model is searched by itself, so the strengths are its own.
         parameters={"strengths": strengths.tolist()},
+        compare=partial(_compare, allowed=allowed),
+        keys=bootstrap.keys,
     )
-    return bootstrap_figure(
+    value, at = outcomes.value(), _ends(outcomes, allowed)
+    effect = _excess(outcomes, allowed).effects
+    return figure_of_ends(
         "frontier_strength",
-        outcomes.value(),
+        value,
+        at,
         outcomes,
         bootstrap,
+        IntervalMethod.CROSSING,
+        "from the curve's intervals",
         bounds=(0.0, 1.0),
-        trials=count,
         details={
             **details,
             "curve": np.stack((strengths, means[1:]), axis=1).tolist(),
             "clean_accuracy": float(means[0]),
         },
+        effect=float(effect[int(np.searchsorted(strengths, value).clip(0, len(effect) - 1))]),
     )
+
+
+def _excess(outcomes: Outcomes, allowed: float | None) -> Means:
+    """Return how far the drop exceeds what is allowed, at each strength."""
+    clean = outcomes["clean"].astype(np.float64)[:, None]
+    limit = ALLOWED_LOSS * clean if allowed is None else allowed
+    most = 1.0 - (ALLOWED_LOSS if allowed is None else allowed)
+    return means_of(clean - outcomes["answers"] - limit, codes_of(outcomes.keys), (most, -1.0))
+
+
+def _ends(outcomes: Outcomes, allowed: float | None) -> EndsAt:
+    """Return the ends of the strength at which the excess first lies above 0."""
+    strengths = np.asarray(outcomes.parameters["strengths"])
+    excess = _excess(outcomes, allowed)
+
+    def at(tails: Floats) -> tuple[Floats, Floats]:
+        lows, highs = excess.ends(tails)
+        known = np.isfinite(lows).all(axis=1)
+        nothing = np.zeros(len(tails))
+        return (
+            np.where(known, first_crossings(strengths, highs, nothing), np.nan),
+            np.where(known, first_crossings(strengths, lows, nothing), np.nan),
+        )
+
+    return at
+
+
+def _compare(before: Outcomes, after: Outcomes, *, allowed: float | None) -> Compared:
+    """Return the change of a frontier."""
+    then, now = before.value(), after.value()
+    sides = [
+        Ends.of(within(_ends(outcomes, allowed), value, (0.0, 1.0)))
+        for outcomes, value in ((before, then), (after, now))
+    ]
+    old_low, old_high, new_low, new_high = (
+        np.asarray(row) for side in sides for row in (side.lows, side.highs)
+    )
+    lows = now - then - np.hypot(now - new_low, old_high - then)
+    highs = now - then + np.hypot(new_high - now, then - old_low)
+    ends = Ends(tuple(lows.tolist()), tuple(highs.tolist()))
+    interval = ends.at(0.95)
+    error = (interval.high - interval.low) / 2.0 / two_sided_z(0.95)
+    effect = float(_excess(after, allowed).effects.max())
+    return Compared(now - then, ends, error, effect)
 
 
 def _crossings(weights: Floats, outcomes: Outcomes, *, allowed: float | None) -> Floats:
@@ -73,9 +129,7 @@ def _crossings(weights: Floats, outcomes: Outcomes, *, allowed: float | None) ->
     clean = averages(weights, outcomes["clean"])
     drops = clean[:, None] - averages(weights, outcomes["answers"])
     limits = ALLOWED_LOSS * clean if allowed is None else np.full(len(clean), allowed)
-    return np.array(
-        [first_crossing(strengths, drop, limit) for drop, limit in zip(drops, limits, strict=True)]
-    )
+    return first_crossings(strengths, drops, limits)
 
 
 def first_crossing(strengths: Floats, drops: Floats, allowed: float) -> float:
@@ -86,12 +140,16 @@ def first_crossing(strengths: Floats, drops: Floats, allowed: float) -> float:
         drops: (K,) the drop at each.
         allowed: the largest drop that holds.
     """
-    beyond = np.flatnonzero(drops > allowed)
-    if not len(beyond):
-        return 1.0
-    index = int(beyond[0])
-    if index == 0:
-        return 0.0
-    before, after = drops[index - 1], drops[index]
-    share = (allowed - before) / (after - before)
-    return float(strengths[index - 1] + share * (strengths[index] - strengths[index - 1]))
+    return float(first_crossings(strengths, drops[None], np.array([allowed]))[0])
+
+
+def first_crossings(strengths: Floats, drops: Floats, allowed: Floats) -> Floats:
+    """Return :func:`first_crossing` (R,) of each row of ``drops`` (R, K), with the limits (R,)."""
+    beyond = drops > allowed[:, None]
+    index = beyond.argmax(axis=1)
+    rows, last = np.arange(len(drops)), np.maximum(index - 1, 0)
+    before, after = drops[rows, last], drops[rows, index]
+    rise = np.where(after > before, after - before, 1.0)
+    step = (allowed - before) / rise * (strengths[index] - strengths[last])
+    inside = np.where(index == 0, 0.0, strengths[last] + step)
+    return np.asarray(np.where(beyond.any(axis=1), inside, 1.0), dtype=np.float64)

@@ -13,6 +13,7 @@ Near and far OOD sets are measured apart and never pooled (:func:`detection_by_s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.figures.arrays import (
@@ -33,9 +35,13 @@ from pytest_cliprobust.figures.arrays import (
     unit_rows,
 )
 from pytest_cliprobust.figures.auroc import auroc
-from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, bootstrap_figure
+from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, figure_of_ends, resampled
+from pytest_cliprobust.figures.clusters import design_effect_of_mean, size_effect
 from pytest_cliprobust.figures.condition import against
-from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.ends import Compared, Ends, EndsAt, hull, on_logits, wilson_ends
+from pytest_cliprobust.figures.figure import Figure, IntervalMethod
+from pytest_cliprobust.figures.intervals import student
+from pytest_cliprobust.figures.means import compared, unit_sums
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio
 from pytest_cliprobust.figures.samples import Samples
@@ -60,6 +66,9 @@ OOD_SCORES: Mapping[str, str] = MappingProxyType(
 
 #: True-positive rate at which the false-positive rate is read off.
 RECALL = 0.95
+
+# Replicates with which the design effect of a change is estimated.
+_FOR_EFFECT = 400
 
 # Replicates of a curve are computed in blocks of so many numbers, which fit a processor's cache.
 _CACHED = 1 << 16
@@ -417,11 +426,12 @@ def detection_figures(
 ) -> dict[str, Figure]:
     """Return ``auroc_<score>``, ``aupr_in_<score>``, ``aupr_out_<score>`` and ``fpr95_<score>``.
 
-    AUROC by scikit-learn's definition with DeLong's interval; average precision with ID
-    (``aupr_in``) or OOD (``aupr_out``, scores negated) as the positive class, and FPR at a TPR of at
-    least 95% with ID as the positive class, with bootstrap intervals that keep the numbers of ID and
-    OOD samples (the threshold is chosen anew in each replicate). AUPR depends on the ratio of those
-    numbers: ``details["id"]`` and ``details["ood"]`` state them.
+    AUROC by scikit-learn's definition (interval: :func:`~pytest_cliprobust.figures.auroc.auroc`); average
+    precision with ID (``aupr_in``) or OOD (``aupr_out``, scores negated) as the positive class, with the
+    jackknife's interval on logits; and FPR at a TPR of at least 95% with ID as the positive class, with an
+    interval on logits from the bootstrap, which keeps the numbers of ID and OOD samples and chooses the
+    threshold anew in each replicate. AUPR depends on the ratio of those numbers: ``details["id"]`` and
+    ``details["ood"]`` state them.
 
     Args:
         id_scores, ood_scores: (N,), (M,), higher = more in-distribution; N, M >= 2.
@@ -443,29 +453,185 @@ def detection_figures(
     aupr_out = float(average_precision_score(1 - is_id, -both))
     fpr = fpr_at_recall(inside, outside)
     figures = [area]
-    for number, (name, value, trials, positive) in enumerate(
-        (
-            ("aupr_in", aupr_in, 0, "id"),
-            ("aupr_out", aupr_out, 0, "ood"),
-            ("fpr95", fpr, len(outside), "id"),
-        )
+    for number, (name, value, positive) in enumerate(
+        (("aupr_in", aupr_in, "id"), ("aupr_out", aupr_out, "ood"), ("fpr95", fpr, "id"))
     ):
         outcomes = Outcomes(
-            {"score": both}, partial(_curve, number=number), {"inside": is_id, "stratum": is_id}
+            {"score": both},
+            partial(_curve, number=number),
+            {"inside": is_id, "stratum": is_id},
+            keys=bootstrap.keys,
+            compare=_compare_rate if number == 2 else partial(_compare_precision, number=number),
         )
+        spread = _spread_of_rate if number == 2 else _spread_of_precision
+        at, effect = spread(value, outcomes, bootstrap, number)
         figures.append(
-            bootstrap_figure(
+            figure_of_ends(
                 f"{name}_{score}",
                 value,
+                at,
                 outcomes,
                 bootstrap,
-                strata=is_id,
+                IntervalMethod.LOGIT,
+                "bootstrap t on logits, and Wilson" if number == 2 else "jackknife t on logits",
                 bounds=(0.0, 1.0),
-                trials=trials,
                 details={**details, "positive": positive},
+                effect=effect,
             )
         )
     return {figure.metric: figure for figure in figures}
+
+
+def _units(outcomes: Outcomes) -> tuple[Ints, Ints]:
+    """Return the units of ID and of OOD samples."""
+    inside = outcomes["inside"].astype(bool)
+    codes = np.arange(len(inside)) if outcomes.keys is None else outcomes.keys.codes
+    return codes[inside], codes[~inside]
+
+
+def _degrees(outcomes: Outcomes) -> float:
+    """Return the degrees of freedom that the side with fewer units leaves."""
+    return min(len(np.unique(codes)) for codes in _units(outcomes)) - 1.0
+
+
+def _spread_of_rate(
+    value: float, outcomes: Outcomes, bootstrap: Bootstrap, number: int
+) -> tuple[EndsAt, float]:
+    """Return the ends of FPR95 at every level, and its design effect.
+
+    The bootstrap moves the threshold as well, and its standard error is taken on logits, with half a sample
+    on either side (Zhou & Qin 2005 do likewise). Where no OOD sample lies near the threshold it is too
+    small; then Wilson's interval of the share at the threshold, as it is, is the wider one.
+    """
+    inside = outcomes["inside"].astype(bool)
+    accepted = (
+        outcomes["score"][~inside]
+        >= np.sort(outcomes["score"][inside])[::-1][_needed(int(inside.sum()), RECALL) - 1]
+    )
+    count = len(accepted)
+    _, codes = _units(outcomes)
+    effect = design_effect_of_mean(
+        accepted.astype(np.float64), np.unique(codes, return_inverse=True)[1]
+    )
+    degrees = _degrees(outcomes)
+    drawn = resampled(outcomes, bootstrap, outcomes["stratum"].astype(np.int64))
+    error = float(special.logit((drawn * count + 0.5) / (count + 1.0)).std(ddof=1))
+    near = on_logits((value * count + 0.5) / (count + 1.0), error, degrees)
+    return hull(near, wilson_ends(value, count / effect, degrees)), effect
+
+
+def _spread_of_precision(
+    value: float, outcomes: Outcomes, bootstrap: Bootstrap, number: int
+) -> tuple[EndsAt, float]:
+    """Return the ends of an average precision at every level, and its design effect.
+
+    The standard error is the jackknife's, on logits, and so is the bias, which an average precision of few
+    samples has upwards: the interval is the hull of those with and without it. Perfect precision has no
+    error; the interval is then Wilson's over as many disjoint pairs as there are units of the rarer class.
+    """
+    degrees = _degrees(outcomes)
+    error, bias, effect = _logit_jackknife(value, _influences(outcomes, number), outcomes)
+    if error > 0.0 and 0.0 < value < 1.0:
+        centre = float(special.expit(special.logit(value) - bias))
+        own = on_logits(value, error, degrees)
+        return hull(own, on_logits(centre, error, degrees)), effect
+    return wilson_ends(value, degrees + 1.0, degrees), effect
+
+
+def _logit_jackknife(
+    value: float, influences: Floats, outcomes: Outcomes
+) -> tuple[float, float, float]:
+    """Return the jackknife's standard error and bias of an average precision's logit, and a design effect."""
+    inside = outcomes["inside"].astype(bool)
+    drawn = single = bias = 0.0
+    centre = float(special.logit(np.clip(value, 1e-9, 1.0 - 1e-9)))
+    for side, codes in zip((inside, ~inside), _units(outcomes), strict=True):
+        each = _logits(value - influences[side])
+        units = _logits(value - unit_sums(influences[side][:, None], codes)[:, 0])
+        single += float((len(each) - 1.0) * each.var())
+        drawn += float((len(units) - 1.0) * units.var())
+        bias += (len(units) - 1.0) * (float(units.mean()) - centre)
+    effect = max(1.0, drawn / single) if single > 0.0 else size_effect(_units(outcomes)[0])
+    return math.sqrt(max(drawn, single)), bias, effect
+
+
+def _logits(shares: Floats) -> Floats:
+    return np.asarray(special.logit(np.clip(shares, 1e-9, 1.0 - 1e-9)), dtype=np.float64)
+
+
+def _influences(outcomes: Outcomes, number: int) -> Floats:
+    """Return what each sample adds to an average precision (N,): what leaving it out takes away.
+
+    Leaving out a positive sample takes away its own precision, and lowers those below it; leaving out a
+    negative one raises those below. All of them follow from running sums over the thresholds.
+    """
+    positive = outcomes["inside"].astype(bool)
+    scores = outcomes["score"].astype(np.float64)
+    if number == 1:
+        positive, scores = ~positive, -scores
+    _, place = np.unique(-scores, return_inverse=True)
+    thresholds = int(place.max()) + 1
+    gained = np.bincount(place, weights=positive, minlength=thresholds)
+    hits, accepted = np.cumsum(gained), np.cumsum(np.bincount(place, minlength=thresholds))
+    total = float(positive.sum())
+    whole = float((gained * hits / accepted).sum()) / total
+    fewer = np.maximum(accepted - 1.0, 1.0)
+    above = np.concatenate([[0.0], np.cumsum(gained * hits / accepted)])[:-1]
+
+    def below(values: Floats) -> Floats:
+        return np.cumsum((gained * values)[::-1])[::-1]
+
+    without_hit = above + below((hits - 1.0) / fewer) - (hits - 1.0) / fewer
+    without_miss = above + below(hits / fewer)
+    left = np.where(
+        positive, without_hit[place] / max(1.0, total - 1.0), without_miss[place] / total
+    )
+    return np.asarray(whole - left, dtype=np.float64)
+
+
+def _compare_precision(before: Outcomes, after: Outcomes, *, number: int) -> Compared:
+    """Return the change of an average precision."""
+    inside = after["inside"].astype(bool)
+    adds = []
+    for outcomes in (before, after):
+        own = _influences(outcomes, number) * len(outcomes)
+        for side in (inside, ~inside):
+            own[side] -= own[side].mean()
+        adds.append(own)
+    difference = after.value() - before.value()
+    degrees = _degrees(after)
+    codes = np.arange(len(inside)) if after.keys is None else after.keys.codes
+    # A unit may come to lie behind one of the other side.
+    few = min(inside.sum(), (~inside).sum())
+    least = size_effect(codes) * len(inside) / few / (degrees + 1.0)
+    return compared(adds[1] - adds[0], codes, difference, degrees, float(least))
+
+
+def _compare_rate(before: Outcomes, after: Outcomes) -> Compared:
+    """Return the change of FPR95: Student's t with the bootstrap's standard error, thresholds anew.
+
+    Half an OOD unit that changes sides, either way, is added to the variance (as Agresti & Min 2005 do for
+    shares), so that it does not collapse where none lies near the thresholds.
+    """
+    settings, strata = Bootstrap(keys=after.keys), after["stratum"].astype(np.int64)
+    drawn = resampled(after, settings, strata) - resampled(before, settings, strata)
+    variance, effect = float(drawn.var(ddof=1)), 1.0
+    if settings.clustered:
+        alone = settings.of(None).fewer(_FOR_EFFECT)
+        single = float((resampled(after, alone, strata) - resampled(before, alone, strata)).var())
+        effect = max(1.0, variance / single) if single > 0.0 else 1.0
+        variance = max(variance, single)
+    _, codes = _units(after)
+    whole = size_effect(np.unique(codes, return_inverse=True)[1]) / len(codes)
+    variance += 2.0 * (whole / 2.0) ** 2
+    error, degrees = math.sqrt(variance), _degrees(after)
+    difference = after.value() - before.value()
+
+    def at(tails: Floats) -> tuple[Floats, Floats]:
+        half = student(tails, degrees) * error
+        return difference - half, difference + half
+
+    return Compared(difference, Ends.of(at), error, effect)
 
 
 def _curve(weights: Floats, outcomes: Outcomes, *, number: int) -> Floats:

@@ -14,9 +14,14 @@ from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
     Bootstrap,
     bootstrap_figure,
+    figure_of_ends,
+    mean_figure,
     proportion_figure,
 )
-from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.ends import Compared
+from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
+from pytest_cliprobust.figures.figure import Figure, IntervalMethod
+from pytest_cliprobust.figures.means import codes_of, means_of
 from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.figures.outcomes import means as averages
@@ -82,8 +87,8 @@ def prompt_figures(
     ``prompt_ensemble_gain``
         ensemble minus mean.
 
-    Extremes and spreads over templates are biased by sampling noise, and more so in the replicates:
-    their intervals are the basic bootstrap's.
+    Extremes and spreads over templates are biased by sampling noise: the intervals of the extremes are
+    simultaneous over the templates, those of the spreads the basic bootstrap's.
 
     Args:
         correct: (T, N) bool, answers with each single template.
@@ -110,52 +115,83 @@ def prompt_figures(
     ]
     worst, best = int(means.argmin()), int(means.argmax())
 
-    def figure(
-        metric: str, value: float, of: Callable[[Floats, Floats], Floats], **extra: object
-    ) -> Figure:
-        extreme = metric.removeprefix("prompt_").startswith(("worst", "best", "accuracy"))
+    codes = codes_of(bootstrap.keys)
+    shares = means_of(single.T, codes, (1.0, 0.0))
+
+    def extreme(metric: str, template: int) -> Figure:
+        largest = metric == "prompt_best_accuracy"
+        return figure_of_ends(
+            metric,
+            float(means[template]),
+            extreme_ends([shares.column(t) for t in range(len(single))], largest=largest),
+            Outcomes(
+                columns,
+                partial(_of_templates, of=_highest if largest else _lowest),
+                compare=partial(_compare_extremes, largest=largest),
+            ),
+            bootstrap,
+            IntervalMethod.SIMULTANEOUS,
+            f"t, skewness corrected, simultaneous over {len(single)} templates",
+            bounds=(0.0, 1.0),
+            details={"template": templates[template]},
+            effect=float(shares.effects[template]),
+        )
+
+    def spread(metric: str, value: float, of: Callable[[Floats, Floats], Floats]) -> Figure:
         return bootstrap_figure(
             metric,
             value,
             Outcomes(columns, partial(_of_templates, of=of)),
             bootstrap,
-            method="basic" if extreme else "percentile",
-            bounds=(-1.0 if metric == "prompt_ensemble_gain" else 0.0, 1.0),
+            method="basic",
+            bounds=(0.0, 1.0),
             trials=count,
-            details=extra,
         )
 
     figures = [
-        figure(
+        mean_figure(
             "prompt_mean_accuracy",
-            float(means.mean()),
-            lambda each, whole: each.mean(axis=1),
-            templates=table,
+            single.mean(axis=0),
+            bootstrap,
+            value=float(means.mean()),
+            supposed=(1.0, 0.0),
+            coarse=True,
+            bounds=(0.0, 1.0),
+            details={"templates": table},
         ),
-        figure(
-            "prompt_worst_accuracy",
-            float(means[worst]),
-            lambda each, whole: each.min(axis=1),
-            template=templates[worst],
-        ),
-        figure(
-            "prompt_best_accuracy",
-            float(means[best]),
-            lambda each, whole: each.max(axis=1),
-            template=templates[best],
-        ),
-        figure(
+        extreme("prompt_worst_accuracy", worst),
+        extreme("prompt_best_accuracy", best),
+        spread(
             "prompt_accuracy_spread", float(np.ptp(means)), lambda each, whole: np.ptp(each, axis=1)
         ),
-        figure("prompt_accuracy_std", float(means.std()), lambda each, whole: each.std(axis=1)),
+        spread("prompt_accuracy_std", float(means.std()), lambda each, whole: each.std(axis=1)),
         proportion_figure("prompt_ensemble_accuracy", joint, bootstrap),
-        figure(
+        mean_figure(
             "prompt_ensemble_gain",
-            ensemble_value - float(means.mean()),
-            lambda each, whole: whole - each.mean(axis=1),
+            joint - single.mean(axis=0),
+            bootstrap,
+            value=ensemble_value - float(means.mean()),
+            supposed=(1.0, -1.0),
+            coarse=True,
+            bounds=(-1.0, 1.0),
         ),
     ]
     return {entry.metric: entry for entry in figures}
+
+
+def _lowest(each: Floats, whole: Floats) -> Floats:
+    return np.asarray(each.min(axis=1))
+
+
+def _highest(each: Floats, whole: Floats) -> Floats:
+    return np.asarray(each.max(axis=1))
+
+
+def _compare_extremes(before: Outcomes, after: Outcomes, *, largest: bool) -> Compared:
+    """Return the change of the accuracy with the worst or the best template."""
+    sides = [list(side["single"].T.astype(np.float64)) for side in (before, after)]
+    codes = [codes_of(after.keys)] * len(sides[0])
+    return compare_extremes(sides[0], sides[1], codes, largest=largest)
 
 
 def _of_templates(

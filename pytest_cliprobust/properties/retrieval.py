@@ -7,6 +7,7 @@ caption. Text→image: each caption is a query with one right image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,11 +18,14 @@ from pytest_cliprobust.figures.arrays import Floats, Ints, as_labels, unit_rows
 from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
     Bootstrap,
-    bootstrap_figure,
+    figure_of_ends,
     proportion_figure,
 )
-from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.clusters import degrees_of, design_effect_of_mean
+from pytest_cliprobust.figures.figure import Figure, IntervalMethod
+from pytest_cliprobust.figures.intervals import student
 from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.means import codes_of
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes
 
@@ -114,7 +118,7 @@ def retrieval_figures(
 ) -> dict[str, Figure]:
     """Return ``image_to_text_recall_at_<k>``, ``image_to_text_median_rank`` and the reverse.
 
-    Images are resampled, each with all its captions. n is the number of queries. Chance level is in
+    Images are the units, each with all its captions. n is the number of queries. Chance level is in
     the details.
 
     Args:
@@ -173,8 +177,39 @@ def _all_miss(candidates: int, right: int, k: int) -> float:
 
 
 def _median_figure(metric: str, ranks: Ints, bootstrap: Bootstrap) -> Figure:
-    outcomes = Outcomes({"rank": ranks}, _median)
-    return bootstrap_figure(metric, float(np.median(ranks)), outcomes, bootstrap)
+    """Return the median rank, with the order statistics' interval (David & Nagaraja 2003, 7.1).
+
+    The share of ranks below the true median is a half, so it is the ranks at the ends of a half's
+    interval between which it lies.
+    """
+    count, ordered = len(ranks), np.sort(ranks).astype(np.float64)
+    value = float(np.median(ranks))
+    above = (ranks > value).astype(np.float64)
+    codes = codes_of(bootstrap.keys)
+    effect = 1.0 if codes is None else design_effect_of_mean(above, codes)
+    degrees = degrees_of(count, bootstrap.units(count))
+
+    def at(tails: Floats) -> tuple[Floats, Floats]:
+        half = student(tails, degrees) / 2.0 / np.sqrt(count / effect)
+        # A rank at the very ends says nothing of what lies beyond it.
+        low = np.floor((0.5 - half) * count).astype(np.int64) - 1
+        high = np.ceil((0.5 + half) * count).astype(np.int64)
+        return (
+            np.where(low < 0, 1.0, ordered[low.clip(0)]),
+            np.where(high >= count, np.inf, ordered[high.clip(max=count - 1)]),
+        )
+
+    return figure_of_ends(
+        metric,
+        value,
+        at,
+        Outcomes({"rank": ranks}, _median, coarse=True),
+        bootstrap,
+        IntervalMethod.ORDER,
+        "order statistics",
+        bounds=(1.0, math.inf),
+        effect=effect,
+    )
 
 
 def _median(weights: Floats, outcomes: Outcomes) -> Floats:

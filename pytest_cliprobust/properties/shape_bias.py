@@ -19,6 +19,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Ints, as_labels, as_matrix, softmax
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, proportion_figure
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.means import compare_means, quotient_values
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, quotient
 from pytest_cliprobust.figures.samples import Samples
@@ -237,7 +238,12 @@ def shape_bias_figures(
         # Which images are decided for a cue depends on the model: runs are compared over all of them.
         replace(
             proportion_figure("shape_bias", by_shape[decided], among, details),
-            outcomes=Outcomes({"hits": by_shape, "trials": decided}, quotient, keys=own.keys),
+            outcomes=Outcomes(
+                {"hits": by_shape, "trials": decided},
+                quotient,
+                keys=own.keys,
+                compare=compare_means(quotient_values),
+            ),
         ),
         proportion_figure("cue_accuracy", decided, own),
         proportion_figure("other_decisions", ~decided, own),

@@ -1,0 +1,743 @@
+"""Measure how often intervals hold the truth: of every metric, and of its change between two models.
+
+``python benchmarks/coverage.py --draws 1000`` prints the table of docs/properties.md; ``--metric`` and
+``--world`` pick rows. A *world* draws samples whose true figures are known, at n = 100 and 1,000, one by one
+or as four scenes of a drawing with a random effect between drawings (the design effect of the accuracy is
+then about 2.4), and two models that answer them: a baseline, and a head that answers some 6% of the samples
+otherwise (1 to 2% where 98% are right), once equally good and once changed. The truth comes from samples
+of the same design, some hundred thousand of them.
+
+Columns are settings, ``n`` or ``n/units``; cells are the coverage in percent of the figure's own interval, of
+that of the change between equally good models, and of that of a true change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_cliprobust.figures.arrays import log_softmax, softmax
+from pytest_cliprobust.figures.bootstrap import Bootstrap, proportion_figure
+from pytest_cliprobust.figures.change import change_between
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.levels import interval_at
+from pytest_cliprobust.properties import accuracy, calibration, corruption, factors, ood, prompts
+from pytest_cliprobust.properties.correspondence import pck_figures, recall_figures
+from pytest_cliprobust.properties.frontier import first_crossing, frontier_strength_figure
+from pytest_cliprobust.properties.retrieval import retrieval_figures
+from pytest_cliprobust.properties.shape_bias import shape_bias_figures
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Figures = dict[str, Figure]
+Values = dict[str, float]
+
+CLASSES = 67
+UNIT = 4
+#: Share of the variance that a drawing explains, and of that of what two models see differently.
+ALIKE, ALIKE_CHANGE = 0.75, 0.4
+#: Share of the variance that two models see differently: 6% of answers change at 84% right.
+APART = 0.08
+SIZES = (100, 1000)
+
+
+@dataclass(frozen=True)
+class Design:
+    """How many samples, and whether four come from one drawing."""
+
+    n: int
+    clustered: bool
+
+    @property
+    def text(self) -> str:
+        """Return ``100`` or ``100/25``."""
+        return f"{self.n}/{self.n // UNIT}" if self.clustered else f"{self.n}"
+
+    def units(self, n: int) -> Ints:
+        """Return the unit (n,) of each of so many samples."""
+        return np.arange(n, dtype=np.int64) // (UNIT if self.clustered else 1)
+
+    def keys(self, n: int | None = None) -> SampleKeys:
+        """Return the keys of one draw."""
+        units = self.units(self.n if n is None else n)
+        names = tuple(map(str, range(len(units))))
+        return SampleKeys(names, tuple(map(str, units)), kind="drawing")
+
+    def bootstrap(self, n: int | None = None) -> Bootstrap:
+        """Return interval settings that know the samples of one draw."""
+        return Bootstrap(keys=self.keys(n))
+
+
+class Noise:
+    """Standard normal noise of samples, alike within units, of a baseline and of a head."""
+
+    def __init__(self, rng: np.random.Generator, units: Ints, apart: float = APART) -> None:
+        self.rng, self.units, self.apart = rng, units, apart
+        self.clustered = int(units[-1]) + 1 < len(units)
+
+    def one(self, *width: int, alike: float = ALIKE) -> Floats:
+        """Return noise (n, …)."""
+        own = self.rng.standard_normal((len(self.units), *width))
+        if not self.clustered:
+            return own
+        common = self.rng.standard_normal((int(self.units[-1]) + 1, *width))[self.units]
+        return np.asarray(math.sqrt(alike) * common + math.sqrt(1 - alike) * own)
+
+    def pair(self, *width: int) -> tuple[Floats, Floats]:
+        """Return noise (n, …) of the baseline and of the head."""
+        base, other = self.one(*width), self.one(*width, alike=ALIKE_CHANGE)
+        return base, np.asarray(math.sqrt(1 - self.apart) * base + math.sqrt(self.apart) * other)
+
+
+class World:
+    """Draws the figures of two models on the same samples, and knows the truth."""
+
+    name: str
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        raise NotImplementedError
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the true figures of the baseline and of the head."""
+        raise NotImplementedError
+
+
+# --- A classifier ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Model:
+    """A zero-shot classifier: the logit of the true class is normal, those of the others standard."""
+
+    skill: float = 4.0
+    spread: float = 1.6
+    scale: float = 2.72 * 1.25
+
+    def logits(self, margin: Floats, others: Floats, labels: Ints) -> Floats:
+        """Return logits (n, C)."""
+        rows = np.arange(len(labels))
+        out = np.empty((len(labels), CLASSES))
+        out[:, 1:] = others
+        out[:, 0] = out[rows, labels]
+        out[rows, labels] = self.skill + self.spread * margin
+        return out * self.scale
+
+
+@dataclass
+class Classifier(World):
+    """Calibration and accuracy."""
+
+    name: str
+    base: Model
+    head: Model
+
+    def sample(
+        self, rng: np.random.Generator, units: Ints, changed: bool
+    ) -> tuple[Ints, list[Floats]]:
+        """Return labels and the logits of both models."""
+        noise = Noise(rng, units)
+        labels = rng.integers(CLASSES, size=int(units[-1]) + 1)[units]
+        margins, others = noise.pair(), noise.pair(CLASSES - 1)
+        models = (self.base, self.head if changed else self.base)
+        return labels, [
+            model.logits(margin, other, labels)
+            for model, margin, other in zip(models, margins, others, strict=True)
+        ]
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        labels, both = self.sample(rng, design.units(design.n), changed)
+        bootstrap, out = design.bootstrap(), []
+        for logits in both:
+            figures = calibration.calibration_figures(logits, labels, bootstrap=bootstrap)
+            for k in (1, 5):
+                figure = accuracy.accuracy(logits, labels, k=k, bootstrap=bootstrap)
+                figures[figure.metric] = figure
+            if wanted("temperature"):
+                found = calibration.temperature_figure(logits, labels, bootstrap=bootstrap)
+                figures["temperature"] = found[1]
+            out.append(figures)
+        return out
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the true figures of the baseline and of the head."""
+        step, blocks = 20_000, 20
+        facts: list[list[Mapping[str, Floats]]] = [[], []]
+        cells = [np.zeros(CLASSES * calibration.BINS), np.zeros(CLASSES * calibration.BINS)]
+        temperatures: list[float] = []
+        for number in range(blocks):
+            labels, both = self.sample(rng, design.units(step), changed)
+            for side, logits in enumerate(both):
+                facts[side].append(_facts(logits, labels))
+                cells[side] += _cells(logits, labels)
+                if number == 0 and wanted("temperature"):
+                    temperatures.append(calibration.fit_temperature(logits, labels).value)
+        truths = []
+        for side in (0, 1):
+            of = {
+                key: np.concatenate([part[key] for part in facts[side]]) for key in facts[side][0]
+            }
+            conf, right = of["confidence"], of["right"]
+            values = {
+                "ece": calibration.expected_calibration_error(conf, right),
+                "adaptive_ece": calibration.adaptive_calibration_error(conf, right),
+                "classwise_ece": float(np.abs(cells[side]).sum() / (step * blocks * CLASSES)),
+                "nll": float(of["nll"].mean()),
+                "brier": float(of["brier"].mean()),
+                "signed_gap": float((conf - right).mean()),
+                "accuracy": float(right.mean()),
+                "top5_accuracy": float(of["five"].mean()),
+            }
+            if temperatures:
+                values["temperature"] = temperatures[side]
+            truths.append(values)
+        return truths
+
+
+def _facts(logits: Floats, labels: Ints) -> Mapping[str, Floats]:
+    rows = np.arange(len(labels))
+    log_p = log_softmax(logits)
+    p = np.exp(log_p)
+    own = logits[rows, labels][:, None]
+    return {
+        "confidence": p.max(axis=1),
+        "right": (logits.argmax(axis=1) == labels).astype(np.float64),
+        "five": ((logits > own).sum(axis=1) < 5).astype(np.float64),
+        "nll": -log_p[rows, labels],
+        "brier": (p**2).sum(axis=1) - 2 * p[rows, labels] + 1.0,
+    }
+
+
+def _cells(logits: Floats, labels: Ints) -> Floats:
+    index, gaps = calibration._classwise_cells(softmax(logits), labels, calibration.BINS)
+    return np.asarray(
+        np.bincount(index.ravel(), weights=gaps.ravel(), minlength=CLASSES * calibration.BINS)
+    )
+
+
+# --- Answers under corruptions, prompts, strengths ---------------------------------------------------
+
+KINDS = ("fog", "blur", "noise", "snow")
+SEVERITIES = (1, 2, 3, 4, 5)
+TEMPLATES = 7
+GROUPS = ("noto", "twemoji", "clipart", "photo")
+STRENGTHS = np.array([0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0])
+BASELINE = dict(zip(KINDS, (0.8, 0.7, 0.85, 0.75), strict=True))
+
+
+@dataclass
+class Answers(World):
+    """Right and wrong answers: drops, means over corruptions, groups, prompts, frontiers."""
+
+    name: str
+    skill: float = 1.6
+    worse: float = 0.2
+
+    def sample(
+        self, rng: np.random.Generator, design: Design, n: int, changed: bool
+    ) -> list[dict[str, Bools]]:
+        """Return the answers of both models; every ``design.n`` samples are one draw."""
+        units = design.units(n)
+        noise = Noise(rng, units)
+        labels, groups = _labels(design, n), _groups(design, n)
+        margins = noise.pair()
+        cells = noise.pair(len(KINDS), len(SEVERITIES))
+        wording = noise.pair(TEMPLATES + 1)
+        harder = 0.35 * np.arange(1, 6)[None, :] * np.array([0.6, 0.9, 1.1, 1.3])[:, None]
+        out = []
+        for side in (0, 1):
+            skill = self.skill - self.worse * (side == 1 and changed)
+            own = skill + 1.5 * margins[side] + 0.5 * np.sin(labels)
+            own += np.array([0.0, 0.2, -0.6, 0.1])[groups]
+            shifted = own[:, None, None] - harder * (1.0 + 0.15 * (side == 1 and changed))
+            prompt = np.linspace(-0.25, 0.25, TEMPLATES)
+            out.append(
+                {
+                    "clean": own > 0,
+                    "cells": shifted + 0.5 * cells[side] > 0,
+                    "single": own[:, None] + prompt + 0.4 * wording[side][:, 1:] > 0,
+                    "ensemble": own + 0.1 + 0.2 * wording[side][:, 0] > 0,
+                    "strengths": own[:, None] - 4.0 * STRENGTHS > 0,
+                }
+            )
+        return out
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        bootstrap = design.bootstrap()
+        labels, groups = _labels(design, design.n), _groups(design, design.n)
+        names = [GROUPS[g] for g in groups]
+        scores = np.zeros((design.n, CLASSES))
+        out = []
+        for own in self.sample(rng, design, design.n, changed):
+            clean, cells = own["clean"], np.moveaxis(own["cells"], 0, 2)
+            shifted = cells[2, 3]
+            scores[:] = 0.0
+            scores[np.arange(design.n), np.where(clean, labels, (labels + 1) % CLASSES)] = 1.0
+            made = [
+                accuracy.accuracy_drop_figure(clean, shifted, bootstrap=bootstrap),
+                accuracy.relative_drop_figure(clean, shifted, bootstrap=bootstrap),
+                accuracy.balanced_accuracy(scores, labels, bootstrap=bootstrap),
+                accuracy.worst_group_accuracy(clean, names, bootstrap=bootstrap),
+                *corruption.corruption_figures(
+                    clean, cells, KINDS, SEVERITIES, bootstrap=bootstrap
+                ).values(),
+                *prompts.prompt_figures(
+                    own["single"].T,
+                    list(map(str, range(TEMPLATES))),
+                    own["ensemble"],
+                    bootstrap=bootstrap,
+                ).values(),
+            ]
+            figures = {figure.metric: figure for figure in made}
+            errors = accuracy.mean_corruption_error(
+                dict(zip(KINDS, cells, strict=True)),
+                BASELINE,
+                baseline="b",
+                clean=clean,
+                baseline_clean_error=0.4,
+                bootstrap=bootstrap,
+            )
+            for metric in ("ce", "relative_ce"):
+                figures[metric] = errors[metric, "fog"]
+            for metric in ("mce", "relative_mce"):
+                figures[metric] = errors[metric, ""]
+            by_factor = factors.factor_figures(clean, names, bootstrap=bootstrap)["clipart"]
+            figures |= by_factor
+            answers = np.concatenate([clean[:, None], own["strengths"]], axis=1)
+            for allowed, word in ((None, ""), (0.1, " 0.1")):
+                figures["frontier_strength" + word] = frontier_strength_figure(
+                    STRENGTHS, answers, allowed, {}, bootstrap
+                )
+            out.append(figures)
+        return out
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the true figures of the baseline and of the head."""
+        draws, step = 400_000 // design.n, 20_000 // design.n
+        parts: list[list[dict[str, Floats]]] = [[], []]
+        for _ in range(draws // step):
+            # Means over the draws, kept by the sample's place in the design.
+            both = self.sample(rng, design, step * design.n, changed)
+            for side, own in enumerate(both):
+                parts[side].append(
+                    {
+                        key: value.reshape(step, design.n, *value.shape[1:]).mean(axis=0)
+                        for key, value in own.items()
+                    }
+                )
+        labels, groups = _labels(design, design.n), _groups(design, design.n)
+        return [
+            _true_answers(
+                {key: np.mean([part[key] for part in side], axis=0) for key in side[0]},
+                labels,
+                groups,
+            )
+            for side in parts
+        ]
+
+
+def _labels(design: Design, n: int) -> Ints:
+    return (design.units(n) % (design.n // (UNIT if design.clustered else 1))) % CLASSES
+
+
+def _groups(design: Design, n: int) -> Ints:
+    return (design.units(n) % (design.n // (UNIT if design.clustered else 1))) % len(GROUPS)
+
+
+def _true_answers(chance: Mapping[str, Floats], labels: Ints, groups: Ints) -> Values:
+    """Return the figures of the chances (n, …) of a right answer at each place of the design."""
+    clean, cells = chance["clean"], chance["cells"].mean(axis=0)
+    overall = float(clean.mean())
+    single = chance["single"].mean(axis=0)
+    drops = overall - cells.mean(axis=1)
+    by_group = np.array([clean[groups == g].mean() for g in range(len(GROUPS))])
+    curve = overall - chance["strengths"].mean(axis=0)
+    ensemble = float(chance["ensemble"].mean())
+    errors = (1 - cells).mean(axis=1)
+    scale = np.array(list(BASELINE.values()))
+    excess = (errors - (1 - overall)) / (scale - 0.4)
+    return {
+        "accuracy_drop": overall - float(cells[2, 3]),
+        "relative_drop": 1.0 - float(cells[2, 3]) / overall,
+        "balanced_accuracy": float(np.mean([clean[labels == c].mean() for c in np.unique(labels)])),
+        "worst_group_accuracy": float(by_group.min()),
+        "mean_corruption_accuracy": float(cells.mean()),
+        "mean_corruption_drop": overall - float(cells.mean()),
+        "relative_corruption_drop": 1.0 - float(cells.mean()) / overall,
+        "worst_corruption_drop": float(drops.max()),
+        "severity_monotonicity": float((np.diff(cells, axis=1) <= 0).mean()),
+        "prompt_mean_accuracy": float(single.mean()),
+        "prompt_worst_accuracy": float(single.min()),
+        "prompt_best_accuracy": float(single.max()),
+        "prompt_accuracy_spread": float(np.ptp(single)),
+        "prompt_accuracy_std": float(single.std()),
+        "prompt_ensemble_accuracy": ensemble,
+        "prompt_ensemble_gain": ensemble - float(single.mean()),
+        "ce": float(errors[0] / scale[0]),
+        "mce": float((errors / scale).mean()),
+        "relative_ce": float(excess[0]),
+        "relative_mce": float(excess.mean()),
+        "factor_accuracy": float(by_group[2]),
+        "error_ratio": float((1 - by_group[2]) / (1 - overall)),
+        "frontier_strength": first_crossing(STRENGTHS, curve, 0.5 * overall),
+        "frontier_strength 0.1": first_crossing(STRENGTHS, curve, 0.1),
+    }
+
+
+# --- Detection ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Detection(World):
+    """In- against out-of-distribution: n samples, half of them on either side."""
+
+    name: str
+    apart: float
+    worse: float = 0.25
+    ceiling: float = math.inf
+
+    def sample(
+        self, rng: np.random.Generator, units: Ints, changed: bool
+    ) -> list[tuple[Floats, Floats]]:
+        """Return the scores of ID and OOD samples of both models."""
+        inside, outside = (Noise(rng, units).pair() for _ in (0, 1))
+        out = []
+        for side in (0, 1):
+            apart = self.apart - self.worse * (side == 1 and changed)
+            scores = (apart + inside[side], 1.2 * outside[side])
+            out.append((np.minimum(scores[0], self.ceiling), np.minimum(scores[1], self.ceiling)))
+        return out
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        units = design.units(design.n // 2)
+        keys = design.keys(design.n // 2)
+        bootstrap = Bootstrap(keys=keys.beside(keys))
+        return [
+            {
+                metric.removesuffix("_mcm"): figure
+                for metric, figure in ood.detection_figures(
+                    inside, outside, "mcm", bootstrap=bootstrap
+                ).items()
+            }
+            for inside, outside in self.sample(rng, units, changed)
+        ]
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the true figures of the baseline and of the head."""
+        out = []
+        for inside, outside in self.sample(rng, design.units(400_000), changed):
+            figures = _curves(inside, outside)
+            out.append(figures)
+        return out
+
+
+def _curves(inside: Floats, outside: Floats) -> Values:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    both = np.concatenate([inside, outside])
+    is_id = np.repeat([1, 0], [len(inside), len(outside)])
+    return {
+        "auroc": float(roc_auc_score(is_id, both)),
+        "aupr_in": float(average_precision_score(is_id, both)),
+        "aupr_out": float(average_precision_score(1 - is_id, -both)),
+        "fpr95": ood.fpr_at_recall(inside, outside),
+    }
+
+
+# --- Cue conflicts, shares, retrieval, correspondence --------------------------------------------------
+
+
+@dataclass
+class Decisions(World):
+    """Cue conflicts and shares."""
+
+    name: str = "decisions"
+
+    def sample(self, rng: np.random.Generator, units: Ints, changed: bool) -> list[Floats]:
+        """Return a normal number for each sample and model, and one for each decision."""
+        noise = Noise(rng, units)
+        first, second = noise.pair(2)
+        second = second + (np.array([0.2, -0.2]) if changed else 0.0)
+        return [first, second]
+
+    @staticmethod
+    def decisions(latent: Floats) -> Ints:
+        """Return 0 (shape), 1 (texture) or 2 (neither)."""
+        neither = latent[:, 0] > 0.6
+        return np.where(neither, 2, (latent[:, 1] > -0.3).astype(np.int64)).astype(np.int64)
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        bootstrap, out = design.bootstrap(), []
+        shapes = np.zeros(design.n, dtype=np.int64)
+        for latent in self.sample(rng, design.units(design.n), changed):
+            chosen = self.decisions(latent)
+            figures = shape_bias_figures(
+                chosen, shapes, shapes + 1, ["a", "b", "c"], bootstrap=bootstrap
+            )
+            for metric, limit in (("attack_success", -0.5), ("attack_success rare", -2.0)):
+                figures[metric] = proportion_figure(metric, latent[:, 0] < limit, bootstrap)
+            out.append(figures)
+        return out
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the true figures of the baseline and of the head."""
+        out = []
+        for latent in self.sample(rng, design.units(1_000_000), changed):
+            chosen = self.decisions(latent)
+            decided = chosen < 2
+            out.append(
+                {
+                    "shape_bias": float((chosen == 0).sum() / decided.sum()),
+                    "cue_accuracy": float(decided.mean()),
+                    "other_decisions": float(1 - decided.mean()),
+                    "attack_success": float((latent[:, 0] < -0.5).mean()),
+                    "attack_success rare": float((latent[:, 0] < -2.0).mean()),
+                }
+            )
+        return out
+
+
+@dataclass
+class Pairs(World):
+    """Correspondence: pairs of views with many matches each; effective robustness."""
+
+    name: str = "pairs"
+
+    def sample(self, rng: np.random.Generator, units: Ints, changed: bool) -> list[Any]:
+        """Return the number of matches of each pair, and each model's errors."""
+        sizes = rng.integers(5, 40, size=len(units))
+        skill = Noise(rng, units).pair()
+        owner = np.repeat(np.arange(len(units)), sizes)
+        exact = rng.exponential(size=len(owner))
+        scale = [np.exp(2.5 + 0.7 * s + 0.1 * (k == 1 and changed)) for k, s in enumerate(skill)]
+        return [sizes, *(exact * each[owner] for each in scale)]
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        bootstrap, out = design.bootstrap(), []
+        units = design.units(design.n)
+        sizes, *models = self.sample(rng, units, changed)
+        for errors in models:
+            split = np.split(errors, np.cumsum(sizes)[:-1])
+            figures = recall_figures(split, pixels=(5.0, 25.0), bootstrap=bootstrap)
+            figures |= pck_figures(split, units % 18, alpha=10.0, bootstrap=bootstrap)
+            out.append(figures)
+        return out
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the true figures of the baseline and of the head."""
+        _, *models = self.sample(rng, design.units(100_000), changed)
+        return [
+            {
+                "correspondence_recall_at_5px": float((errors < 5).mean()),
+                "correspondence_recall_at_25px": float((errors < 25).mean()),
+                "pck_at_10": float((errors < 10).mean()),
+            }
+            for errors in models
+        ]
+
+
+@dataclass
+class Retrieval(World):
+    """Images and five captions each; the truth is the mean over draws, the gallery being part of it."""
+
+    name: str = "retrieval"
+    width: int = 24
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        units = design.units(design.n)
+        owner = np.repeat(np.arange(design.n), 5)
+        meaning = Noise(rng, units).one(self.width, alike=0.3)
+        pictures = Noise(rng, units).pair(self.width)
+        words = Noise(rng, np.arange(len(owner))).pair(self.width)
+        bootstrap = design.bootstrap()
+        out = []
+        for side in (0, 1):
+            blur = 1.0 + 0.1 * (side == 1 and changed)
+            images = meaning + 0.8 * blur * pictures[side]
+            texts = meaning[owner] + 0.8 * blur * words[side]
+            out.append(retrieval_figures(images, texts, owner, bootstrap=bootstrap))
+        return out
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the mean figures of the baseline and of the head."""
+        kept: list[dict[str, list[float]]] = [defaultdict(list), defaultdict(list)]
+        for _ in range(40_000 // design.n):
+            for side, figures in enumerate(self.draw(rng, design, changed)):
+                for metric, figure in figures.items():
+                    kept[side][metric].append(figure.value)
+        return [
+            {
+                # Medians are whole or half ranks: the nearest.
+                name: round(2 * float(np.mean(v))) / 2 if "rank" in name else float(np.mean(v))
+                for name, v in side.items()
+            }
+            for side in kept
+        ]
+
+
+WORLDS: tuple[World, ...] = (
+    Classifier("usual", Model(), Model(skill=3.8, scale=2.72 * 1.8)),
+    Classifier("calibrated", Model(scale=2.72), Model(scale=2.72 * 1.8)),
+    Classifier("saturated", Model(scale=2.72 * 8), Model(skill=3.8, scale=2.72 * 8)),
+    Classifier("accurate", Model(5.77, scale=3.57), Model(5.4, scale=3.57 * 1.3)),
+    Answers("answers"),
+    Answers("good answers", skill=3.7),
+    Detection("detection", 1.5),
+    Detection("strong", 3.2, worse=0.4),
+    Detection("ties", 1.5, ceiling=1.0),
+    Decisions(),
+    Pairs(),
+    Retrieval(),
+)
+
+
+# --- The table ---------------------------------------------------------------------------------------
+
+_wanted: list[str] = ["*"]
+
+
+def wanted(metric: str) -> bool:
+    """Return whether a metric was asked for."""
+    return any(fnmatchcase(metric, pattern) for pattern in _wanted)
+
+
+@dataclass
+class Count:
+    """How often one interval held the truth, and what it was like."""
+
+    held: int = 0
+    below: int = 0
+    draws: int = 0
+    width: float = 0.0
+    error: float = 0.0
+
+    def add(self, low: float, high: float, value: float, truth: float) -> None:
+        """Count one draw; an interval that is not finite decides nothing, and counts as holding."""
+        self.draws += 1
+        slack = 1e-9
+        undecided = not (math.isfinite(low) and math.isfinite(high))
+        self.held += undecided or low - slack <= truth <= high + slack
+        self.below += not undecided and truth < low - slack
+        self.width += 0.0 if undecided else high - low
+        self.error += 0.0 if math.isnan(value) else value - truth
+
+    @property
+    def share(self) -> float:
+        """Coverage."""
+        return self.held / self.draws
+
+
+#: By metric, world, design and kind (own, same, changed).
+Table = dict[tuple[str, str, str, str], Count]
+
+
+def measure(
+    world: World, design: Design, draws: int, *, confidence: float = 0.95, seed: int = 0
+) -> Table:
+    """Return how often the intervals of a world's figures, and of their changes, hold the truth."""
+    table: Table = defaultdict(Count)
+    for changed in (False, True):
+        kind = "changed" if changed else "same"
+        numbers = [seed, design.n, design.clustered, changed, *world.name.encode()]
+        truths = world.truth(np.random.default_rng([*numbers, 1]), design, changed)
+        if not changed:  # equally good: what differs is the truth's own noise
+            middle = {m: (truths[0][m] + truths[1][m]) / 2 for m in truths[0]}
+            truths = [middle, middle]
+        rng = np.random.default_rng([*numbers, 2])
+        for _ in range(draws):
+            base, head = world.draw(rng, design, changed)
+            for metric, figure in head.items():
+                if not wanted(metric) or metric not in truths[0]:
+                    continue
+                spot = (metric, world.name, design.text)
+                if not changed:
+                    own = base[metric]
+                    ends = interval_at(own, confidence)
+                    table[*spot, "own"].add(ends.low, ends.high, own.value, truths[0][metric])
+                else:
+                    ends = interval_at(figure, confidence)
+                    table[*spot, "own'"].add(ends.low, ends.high, figure.value, truths[1][metric])
+                change = change_between(figure, base[metric])
+                ends = change.interval(confidence)
+                difference = truths[1][metric] - truths[0][metric]
+                table[*spot, kind].add(ends.low, ends.high, change.difference, difference)
+    return table
+
+
+def rows(tables: Iterable[Table]) -> Table:
+    """Return one table of all."""
+    merged: Table = {}
+    for table in tables:
+        merged |= table
+    return merged
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--metric", action="append", help="a glob, several times; all by default")
+    parser.add_argument("--world", action="append", help="a glob, several times; all by default")
+    parser.add_argument("--size", type=int, action="append", help="numbers of samples")
+    parser.add_argument("--confidence", type=float, default=0.95)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--detail", action="store_true", help="also bias, width and misses by side")
+    options = parser.parse_args()
+    _wanted[:] = options.metric or ["*"]
+    start = time.perf_counter()
+    merged: Table = {}
+    designs = [Design(n, c) for n in options.size or SIZES for c in (False, True)]
+    for world in WORLDS:
+        if any(fnmatchcase(world.name, pattern) for pattern in options.world or ["*"]):
+            for design in designs:
+                merged |= measure(
+                    world, design, options.draws, confidence=options.confidence, seed=options.seed
+                )
+                print(
+                    world.name, design.text, f"{time.perf_counter() - start:.0f} s", file=sys.stderr
+                )
+    print(text(merged, designs, detail=options.detail))
+
+
+def text(table: Table, designs: list[Design], *, detail: bool) -> str:
+    """Return the table as Markdown: a line for each metric and world, a column for each setting."""
+    kinds = ("own", "own'", "same", "changed")
+    head = [f"{design.text} {kind}" for design in designs for kind in kinds]
+    lines = ["| metric | world | " + " | ".join(head) + " |", "| --- " * (len(head) + 2) + "|"]
+    for metric, world in dict.fromkeys((key[0], key[1]) for key in table):
+        cells = []
+        for design in designs:
+            for kind in kinds:
+                count = table.get((metric, world, design.text, kind))
+                if count is None:
+                    cells.append("")
+                    continue
+                cell = f"{100 * count.share:.1f}"
+                if detail:
+                    missed, bias = 100 * count.below / count.draws, count.error / count.draws
+                    cell += f" (<{missed:.1f}) b{bias:+.4f} w{count.width / count.draws:.4f}"
+                cells.append(cell)
+        lines.append(f"| {metric} | {world} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
