@@ -102,8 +102,6 @@ class Change:
             return 1.0
         if self._counts is not None:
             gained, lost = (count / self.design_effect for count in self._counts)
-            if gained == lost:
-                return 1.0
             return float(2.0 * special.ndtr(-abs(gained - lost) / math.sqrt(gained + lost)))
         if self._figures is not None:
             ends = self.interval(0.95)
