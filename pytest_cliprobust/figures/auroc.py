@@ -17,7 +17,7 @@ from pytest_cliprobust.figures.clusters import size_effect, variance_of_mean
 from pytest_cliprobust.figures.ends import Compared, EndsAt, hull, on_logits
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.intervals import student
-from pytest_cliprobust.figures.means import compared
+from pytest_cliprobust.figures.means import compared, unknown
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio
 
 
@@ -228,6 +228,8 @@ def _newcombe(value: float, worth: tuple[float, float], degrees: float) -> EndsA
 def _compare(before: Outcomes, after: Outcomes) -> Compared:
     """Return the change of an AUROC, with DeLong's paired variance over placements as what samples add."""
     inside = after["inside"].astype(bool)
+    if inside.all() or not inside.any():
+        return unknown()
     codes = np.arange(len(inside)) if after.keys is None else after.keys.codes
     adds, values = [], []
     for outcomes in (before, after):

@@ -112,8 +112,6 @@ class Change:
             return 1.0
         if self._counts is not None:
             gained, lost = (count / self.design_effect for count in self._counts)
-            if gained == lost:
-                return 1.0
             return float(2.0 * special.ndtr(-abs(gained - lost) / math.sqrt(gained + lost)))
         if self._figures is not None:
             ends = self.interval(0.95)
@@ -233,19 +231,24 @@ def _differs(before: Outcomes, after: Outcomes, noise: float) -> Bools:
         then = before.columns[name]
         if now.shape != then.shape:
             return np.ones(len(after), dtype=np.bool_)
-        if now.dtype == np.bool_ and then.dtype == np.bool_:
-            other = now != then
-        else:
-            other = np.abs(now.astype(np.float64) - then.astype(np.float64)) > noise
+        other = _apart(now.astype(np.float64), then.astype(np.float64), noise)
         out |= other.reshape(len(out), -1).any(axis=1)
     return out
+
+
+def _apart(now: Floats, then: Floats, noise: float) -> Bools:
+    """Return where numbers differ by more than ``noise``; infinite ones are the same if they are equal."""
+    with np.errstate(invalid="ignore"):
+        near = np.abs(now - then) <= noise
+    apart: Bools = ~(near | (now == then) | (np.isnan(now) & np.isnan(then)))
+    return apart
 
 
 def _same_parameters(before: Outcomes, after: Outcomes, noise: float) -> bool:
     """Return whether the runs' parameters are the same."""
     return before.parameters.keys() == after.parameters.keys() and all(
         len(before.parameters[name]) == len(row)
-        and np.allclose(before.parameters[name], row, rtol=0.0, atol=noise)
+        and not _apart(np.asarray(row), np.asarray(before.parameters[name]), noise).any()
         for name, row in after.parameters.items()
     )
 
@@ -308,6 +311,7 @@ def _student(confidence: float, units: int) -> float:
 
 def _unpaired(figure: Figure, earlier: Figure, reason: str) -> Change:
     ends = _independent(figure, earlier, 0.95)
+    keys = None if figure.outcomes is None else figure.outcomes.keys
     return Change(
         difference=figure.value - earlier.value,
         standard_error=(ends.high - ends.low) / 2.0 / two_sided_z(0.95),
@@ -315,6 +319,7 @@ def _unpaired(figure: Figure, earlier: Figure, reason: str) -> Change:
         why_not=reason,
         n=min(figure.n, earlier.n),
         units=min(figure.units or figure.n, earlier.units or earlier.n),
+        kind="unit" if keys is None else keys.kind,
         before=earlier.value,
         after=figure.value,
         _figures=(figure, earlier),

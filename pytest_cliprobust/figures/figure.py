@@ -83,7 +83,6 @@ class Figure:
         unit: ``""`` for plain fractions, else e.g. ``"nats"``.
         replicates: the bootstrap replicates, if any, so that a verdict can take the interval at
             another level; left out of reports.
-        ends: the ends at every level, where they follow from no few numbers; left out of reports.
         details: whatever a report shows beside it (bins of a reliability diagram, …); JSON-able.
         interval: how the interval was made, for arithmetic.
         units: number of units (drawings, objects, scenes) that the samples were drawn from; None where
@@ -91,6 +90,7 @@ class Figure:
         design_effect: how many times as large the variance is as with so many independent samples.
         outcomes: what the figure is a function of, by sample, for the comparison with another run; left
             out of reports. None where a figure cannot be compared sample by sample.
+        ends: the ends at every level, where they follow from no few numbers; left out of reports.
         condition: what was measured on what; None for a figure from bare arrays, which cannot be judged.
             Set once, by :meth:`measured_on`.
     """
@@ -104,12 +104,12 @@ class Figure:
     method: str = ""
     unit: str = ""
     replicates: tuple[float, ...] = field(default=(), repr=False, compare=False)
-    ends: Ends | None = field(default=None, repr=False, compare=False)
     details: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     interval: IntervalMethod = IntervalMethod.SCALED
     units: int | None = None
     design_effect: float = 1.0
     outcomes: Outcomes | None = field(default=None, repr=False, compare=False)
+    ends: Ends | None = field(default=None, repr=False, compare=False)
     condition: Condition | None = field(default=None, init=False)
 
     def measured_on(self, condition: Condition) -> Figure:

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 
 from pytest_cliprobust.figures.arrays import Floats, Ints
 from pytest_cliprobust.figures.clusters import size_effect
-from pytest_cliprobust.figures.ends import Compared, Ends, EndsAt, within
+from pytest_cliprobust.figures.ends import GRID, Compared, Ends, EndsAt, within
 from pytest_cliprobust.figures.intervals import student
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.outcomes import Outcomes
@@ -154,6 +154,12 @@ def compared(
     found = means_of(step, codes, (most, -most), IN_A_CHANGE)
     at = moved(replace(found, degrees=degrees).column(), difference - float(found.values[0]))
     return Compared(difference, Ends.of(at), float(found.errors[0]), float(found.effects[0]))
+
+
+def unknown() -> Compared:
+    """Return a change that cannot be estimated."""
+    nothing = (math.nan,) * len(GRID)
+    return Compared(math.nan, Ends(nothing, nothing), math.inf)
 
 
 def unit_sums(rows: Floats, codes: Ints) -> Floats:

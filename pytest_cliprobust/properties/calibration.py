@@ -634,7 +634,7 @@ def _classwise_figure(
         part = slice(first, min(first + step, classes))
         flat = cells[:, part].ravel() - first * bins
         size = (part.stop - first) * bins
-        added = exact(gaps[:, part], 2 * count).ravel()
+        added = exact(gaps[:, part], count).ravel()
         own: Floats = np.asarray(np.bincount(flat, weights=added, minlength=size) / count)
         value += float(np.abs(own).sum())
         errors = _cell_errors(flat, gaps[:, part], probs[:, part], own, codes)

@@ -41,7 +41,7 @@ from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.ends import Compared, Ends, EndsAt, hull, on_logits, wilson_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.intervals import student
-from pytest_cliprobust.figures.means import compared, unit_sums
+from pytest_cliprobust.figures.means import compared, unit_sums, unknown
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio
 from pytest_cliprobust.figures.samples import Samples
@@ -592,6 +592,8 @@ def _influences(outcomes: Outcomes, number: int) -> Floats:
 def _compare_precision(before: Outcomes, after: Outcomes, *, number: int) -> Compared:
     """Return the change of an average precision."""
     inside = after["inside"].astype(bool)
+    if inside.all() or not inside.any():
+        return unknown()
     adds = []
     for outcomes in (before, after):
         own = _influences(outcomes, number) * len(outcomes)
@@ -613,6 +615,9 @@ def _compare_rate(before: Outcomes, after: Outcomes) -> Compared:
     Half an OOD unit that changes sides, either way, is added to the variance (as Agresti & Min 2005 do for
     shares), so that it does not collapse where none lies near the thresholds.
     """
+    inside = after["inside"].astype(bool)
+    if inside.all() or not inside.any():
+        return unknown()
     settings, strata = Bootstrap(keys=after.keys), after["stratum"].astype(np.int64)
     drawn = resampled(after, settings, strata) - resampled(before, settings, strata)
     variance, effect = float(drawn.var(ddof=1)), 1.0
@@ -683,7 +688,7 @@ def detection_by_set(
         id_scores: (N,).
         ood_scores: (M,) by the name of the set (``"near_ood"``, ``"far_ood"``, ``"iNaturalist"`` …).
         score: name of the score.
-        bootstrap: interval settings.
+        bootstrap: interval settings; its keys are of one set, so they are left out.
 
     Raises:
         ClipRobustError: no OOD set.
@@ -691,6 +696,6 @@ def detection_by_set(
     if not ood_scores:
         raise ClipRobustError(f"{score}: no OOD data set to tell from in-distribution data.")
     return {
-        name: detection_figures(id_scores, values, score, bootstrap=bootstrap)
+        name: detection_figures(id_scores, values, score, bootstrap=bootstrap.of(None))
         for name, values in ood_scores.items()
     }
