@@ -9,7 +9,7 @@ The figure Σ|S_b| overestimates Σ|μ_b|: |S_b| has a bias of σ_b·(2φ(m) - 2
   one is that much, and the largest plausible bias, below it. Both hold wherever the truth lies, 0
   included; the interval is wide (and holds too often) where the bins' signs are open.
 * *the change between two runs*: the biases differ (a calibrated model has the largest), so the estimate of
-  the change uses |S_b| - 2σ_b·φ(S_b/σ_b), whose bias is at most 0.284σ_b: the mean of the plug-in correction
+  the change uses |S_b| - 2σ_b·φ(S_b/σ_b), whose bias is at most 0.28σ_b: the mean of the plug-in correction
   of the bias and of what cross-fitting the signs on halves of the sample gives on average. (No estimate of
   |μ| is without bias, Cai & Low 2011; debiased estimates as such: Bröcker 2012, Kumar et al. 2019, for
   squares.) What is left counts as an error of its own in each bin.
@@ -34,7 +34,7 @@ from pytest_cliprobust.figures.means import IN_A_CHANGE, Means, means_of, unit_s
 _NEARER = 1.645
 
 #: Largest bias of |S| - 2σφ(S/σ), in σ.
-_LEFT = 0.284
+_LEFT = 0.2815
 
 
 @dataclass(frozen=True)

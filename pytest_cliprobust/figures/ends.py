@@ -23,7 +23,7 @@ from pytest_cliprobust.figures.intervals import Interval, student, two_sided_z
 EndsAt: TypeAlias = Callable[[Floats], tuple[Floats, Floats]]
 
 #: Two-sided normal quantiles at which ends are kept; the last stands for all but 2e-9.
-GRID: Floats = np.linspace(0.125, 6.0, 48)
+GRID: Floats = np.linspace(0.0625, 6.0, 96)
 #: What is left out on either side there.
 TAILS: Floats = special.ndtr(-GRID)
 

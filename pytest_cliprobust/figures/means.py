@@ -172,7 +172,9 @@ def unit_sums(rows: Floats, codes: Ints) -> Floats:
 def ratio_values(hits: Floats, trials: Floats) -> Floats:
     """Return values (N,) of which a ratio of sums is the mean, up to what is quadratic in its error."""
     total = trials.mean()
-    rate = hits.mean() / total if total > 0.0 else math.nan
+    if not total > 0.0:
+        return np.full(len(hits), math.nan)
+    rate = hits.mean() / total
     return np.asarray(rate + (hits - rate * trials) / total, dtype=np.float64)
 
 

@@ -38,6 +38,10 @@ class Metric:
         unit: ``""`` for plain fractions and ratios.
         low, high: values that the metric cannot leave; None where there is no such limit.
         chance: what guessing reaches, None where that is not known.
+        gateable: whether a bound on the value can be held: its interval holds the truth as often as it
+            says (``benchmarks/coverage.py``, docs/properties.md).
+        change_gateable: the same of a bound on the change against a baseline.
+        why_not_gateable: why either is not; empty if both are.
     """
 
     name: str
@@ -47,6 +51,9 @@ class Metric:
     low: float | None = 0.0
     high: float | None = 1.0
     chance: Chance | None = None
+    gateable: bool = True
+    change_gateable: bool = True
+    why_not_gateable: str = ""
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -81,6 +88,9 @@ def register_metric(
     high: float | None = 1.0,
     chance: Chance | None = None,
     each: Mapping[str, str] | None = None,
+    gateable: bool = True,
+    change_gateable: bool | None = None,
+    why_not_gateable: str = "",
 ) -> Callable[[Function], Function]:
     """Register the metric that the decorated function computes; the function stays as it is.
 
@@ -100,10 +110,17 @@ def register_metric(
             weaker needs a ``because``.
         each: for a family of known members: the words that take the place of ``{}`` in ``name``, each
             with those that take it in ``meaning``.
+        gateable: whether thresholds may bound the value; False for a figure that is reported only.
+        change_gateable: whether they may bound its change against a baseline; as ``gateable`` unless given.
+        why_not_gateable: the reason that whoever tries is told; needed where either is False.
 
     Raises:
-        ClipRobustError: another module has registered that name, or ``low`` is not below ``high``.
+        ClipRobustError: another module has registered that name, ``low`` is not below ``high``, or a
+            metric that cannot be gated gives no reason.
     """
+    change = gateable if change_gateable is None else change_gateable
+    if not (gateable and change) and not why_not_gateable:
+        raise ClipRobustError(f"metric {name!r} cannot be gated: why_not_gateable must say why")
     if low is not None and high is not None and not low < high:
         raise ClipRobustError(f"metric {name!r}: low {low:g} is not below high {high:g}")
     words = {"": ""} if each is None else each
@@ -118,6 +135,9 @@ def register_metric(
                 low,
                 high,
                 chance,
+                gateable,
+                change,
+                why_not_gateable,
             )
             METRICS.add(made.name, made, module=function.__module__)
         return function

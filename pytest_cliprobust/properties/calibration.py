@@ -343,6 +343,9 @@ def temperature_of(samples: Samples) -> Figure:
     "classwise_ece{}",
     higher_is_better=False,
     meaning="mean calibration error of the classes{}",
+    change_gateable=False,
+    why_not_gateable="all probabilities of all samples would have to be kept to compare two runs in pairs; "
+    "bound the change of brier or nll",
     each=_SCALED,
 )
 @register_metric(
@@ -683,6 +686,9 @@ def _cell_errors(
     higher_is_better=None,
     meaning="fitted temperature, above 1 = the model was over-confident",
     high=None,
+    gateable=False,
+    why_not_gateable="where few answers are wrong its interval misses the truth in up to half of all draws; "
+    "bound nll_scaled or ece_scaled",
 )
 def temperature_figure(
     logits: ArrayLike,

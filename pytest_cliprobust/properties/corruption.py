@@ -109,6 +109,9 @@ def _severity(view: Samples) -> int:
     "severity_monotonicity",
     higher_is_better=True,
     meaning="share of severity steps at which accuracy does not rise",
+    gateable=False,
+    why_not_gateable="one answer makes a step rise or fall, so its interval misses up to a quarter "
+    "of draws; bound mean_corruption_drop",
 )
 def corruption_figures(
     clean: ArrayLike,

@@ -49,11 +49,15 @@ from pytest_cliprobust.figures.outcomes import means as averages
     "prompt_accuracy_spread",
     higher_is_better=False,
     meaning="best minus worst accuracy over templates",
+    gateable=False,
+    why_not_gateable="noise alone sets templates apart; bound prompt_worst_accuracy or prompt_ensemble_gain",
 )
 @register_metric(
     "prompt_accuracy_std",
     higher_is_better=False,
     meaning="standard deviation of accuracy over templates",
+    gateable=False,
+    why_not_gateable="noise alone sets templates apart; bound prompt_worst_accuracy or prompt_ensemble_gain",
 )
 @register_metric(
     "prompt_ensemble_accuracy",

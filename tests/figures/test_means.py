@@ -1,0 +1,173 @@
+"""Intervals of means: closed forms, units, supposed samples, and what cannot be known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pytest_cliprobust.figures.bootstrap import Bootstrap, mean_figure
+from pytest_cliprobust.figures.change import change_between
+from pytest_cliprobust.figures.clusters import design_effect_of_mean, variance_of_mean
+from pytest_cliprobust.figures.ends import at_level
+from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.means import (
+    group_values,
+    means_of,
+    quotient_values,
+    ratio_values,
+    unit_sums,
+)
+from pytest_cliprobust.figures.outcomes import Outcomes, quotient
+
+RNG = np.random.default_rng(8)
+
+
+def keys_of(count: int, each: int = 1) -> SampleKeys:
+    names = tuple(map(str, range(count)))
+    return SampleKeys(names, tuple(str(i // each) for i in range(count)))
+
+
+def test_without_skewness_it_is_students_interval() -> None:
+    half = RNG.normal(size=20)
+    values = np.concatenate([half, -half]) + 3.0
+    found = means_of(values, None)
+    low, high = at_level(found.column(), 0.9)
+    expected = stats.t.interval(0.9, 39, loc=3.0, scale=stats.sem(values))
+    assert (low, high) == pytest.approx(expected, rel=1e-9)
+    assert found.degrees == 39
+    assert found.skews[0] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_skewness_moves_the_long_side_out_as_halls_transformation_says() -> None:
+    values = RNG.exponential(size=50)
+    found = means_of(values, None)
+    skew = stats.skew(values) / math.sqrt(50) * (49 / 50) ** 1.5
+    assert found.skews[0] == pytest.approx(skew, rel=1e-9)
+    low, high = at_level(found.column(), 0.95)
+    t = stats.t.ppf(0.975, 49)
+
+    def transformed(end: float) -> float:
+        # Hall (1992): T + g T²/3 + g² T³/27 + g/6 is nearly normal.
+        z = (values.mean() - end) / stats.sem(values)
+        return float(z + skew * z**2 / 3 + skew**2 * z**3 / 27 + skew / 6)
+
+    assert transformed(high) == pytest.approx(-t, rel=1e-6)
+    assert high - values.mean() > values.mean() - low
+    assert low == pytest.approx(values.mean() - t * stats.sem(values))
+
+
+def test_units_are_what_was_drawn() -> None:
+    codes = np.arange(40) // 4
+    values = RNG.normal(size=10)[codes] + 0.1 * RNG.normal(size=40)
+    found = means_of(values, codes)
+    assert found.plain[0] ** 2 == pytest.approx(variance_of_mean(values, codes))
+    assert found.effects[0] == pytest.approx(
+        design_effect_of_mean(values, codes) * 39 / 40, rel=1e-9
+    )
+    assert found.degrees == 9
+    # Units that differ less than chance would have them are no reason for a narrower interval.
+    mixed = np.tile([0.0, 1.0, 2.0, 3.0], 10)
+    assert means_of(mixed, codes).errors[0] == pytest.approx(stats.sem(mixed))
+    # Codes need not run from 0.
+    other = means_of(values, codes * 7 + 3)
+    assert other.errors[0] == pytest.approx(found.errors[0])
+
+
+def test_columns_are_computed_together() -> None:
+    table, codes = RNG.normal(size=(30, 3)), np.arange(30) // 3
+    together = means_of(table, codes, (1.0, np.array([0.0, -1.0, 2.0])))
+    tails = np.array([0.025, 0.001])
+    for k, below in enumerate((0.0, -1.0, 2.0)):
+        alone = means_of(table[:, k], codes, (1.0, below))
+        for mine, theirs in zip(together.ends(tails), alone.ends(tails), strict=True):
+            np.testing.assert_allclose(mine[:, k], theirs[:, 0], rtol=1e-12)
+
+
+def test_supposed_samples_are_added_with_the_units_worth() -> None:
+    values = RNG.normal(size=24)
+    found = means_of(values, None, (5.0, -5.0), worth=2.0)
+    grown = np.concatenate([values, [5.0] * 2, [-5.0] * 2])
+    assert found.centres[0] == pytest.approx(grown.mean())
+    assert found.errors[0] == pytest.approx(grown.std() / math.sqrt(len(grown)), rel=0.05)
+    assert found.values[0] == pytest.approx(values.mean())
+    # Where nothing differs, whole units are supposed.
+    flat = means_of(np.zeros(24), np.arange(24) // 4, (1.0,), worth=1.0)
+    assert flat.effects[0] == 4.0
+    assert flat.errors[0] > means_of(np.zeros(24), None, (1.0,), worth=1.0).errors[0]
+
+
+@pytest.mark.parametrize("codes", [None, np.zeros(4, dtype=np.int64)])
+def test_one_unit_has_no_interval(codes: np.ndarray | None) -> None:
+    values = np.array([1.0]) if codes is None else np.array([1.0, 2.0, 3.0, 4.0])
+    low, high = at_level(means_of(values, codes, (0.0, 1.0)).column(), 0.95)
+    assert math.isnan(low)
+    assert math.isnan(high)
+    boot = Bootstrap(keys=keys_of(len(values), len(values)))
+    figure = mean_figure("m", values, boot, supposed=(0.0, 1.0))
+    assert math.isfinite(figure.value)
+    assert math.isnan(figure.low)
+    assert math.isnan(figure.high)
+
+
+def test_unit_sums_are_sums_over_units() -> None:
+    rows, codes = RNG.normal(size=(7, 2)), np.array([4, 1, 4, 4, 9, 1, 9])
+    expected = [rows[codes == code].sum(axis=0) for code in (1, 4, 9)]
+    np.testing.assert_allclose(unit_sums(rows, codes), expected)
+
+
+def test_ratios_are_means_of_their_linear_part() -> None:
+    trials = RNG.integers(3, 9, size=40).astype(np.float64)
+    hits = np.floor(trials * RNG.random(40))
+    values = ratio_values(hits, trials)
+    assert values.mean() == pytest.approx(hits.sum() / trials.sum())
+    # The jackknife agrees.
+    left = np.array([np.delete(hits, i).sum() / np.delete(trials, i).sum() for i in range(40)])
+    jackknife = math.sqrt(39 / 40 * ((left - left.mean()) ** 2).sum())
+    assert means_of(values, None).errors[0] == pytest.approx(jackknife, rel=0.02)
+    outcomes = Outcomes({"hits": hits, "trials": trials}, quotient)
+    np.testing.assert_allclose(quotient_values(outcomes), values)
+    assert np.isnan(ratio_values(np.zeros(3), np.zeros(3))).all()
+
+
+def test_groups_with_a_single_unit_have_the_spread_of_all() -> None:
+    groups = np.arange(60)
+    hits = (RNG.random(60) < 0.7).astype(np.float64)
+    values = group_values(hits, np.ones(60), groups, None)
+    assert values.mean() == pytest.approx(hits.mean())
+    # One sample a group: the variance of the mean of so many answers, as if they were alike.
+    assert values.var() == pytest.approx(hits.var(), rel=1e-9)
+    # Many samples a group: the variance within groups.
+    many = np.repeat(np.arange(2), 500)
+    answers = np.concatenate([np.ones(500), (np.arange(500) < 250)]).astype(np.float64)
+    spread = group_values(answers, np.ones(1000), many, None)
+    assert spread.mean() == pytest.approx(0.75)
+    assert spread.var() == pytest.approx(0.5 * 0.25, rel=0.02)
+    # Four scenes of one drawing are one unit of their group.
+    codes = np.arange(60) // 4
+    alike = np.repeat(hits[:15], 4)
+    assert means_of(group_values(alike, np.ones(60), codes, codes), codes).errors[
+        0
+    ] == pytest.approx(stats.sem(hits[:15]), rel=1e-6)
+
+
+def test_values_without_spread_claim_no_certainty_where_others_are_supposed() -> None:
+    boot = Bootstrap(keys=keys_of(50))
+    figure = mean_figure("m", np.ones(50), boot, supposed=(1.0, 0.0), bounds=(0.0, 1.0))
+    assert 0.9 < figure.low < 0.99
+    assert figure.high == 1.0
+
+
+def test_equal_answers_may_be_those_of_another_model() -> None:
+    boot = Bootstrap(keys=keys_of(50))
+    coarse = mean_figure("m", np.ones(50), boot, supposed=(1.0, 0.0), coarse=True)
+    change = change_between(coarse, coarse)
+    ends = change.interval(0.95)
+    assert change.identical
+    assert change.p_value == 1.0
+    assert ends.low < 0.0 < ends.high
+    fine = mean_figure("m", RNG.random(50), boot, supposed=(1.0, 0.0))
+    same = change_between(fine, fine).interval(0.95)
+    assert (same.low, same.high) == (0.0, 0.0)
