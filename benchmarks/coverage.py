@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from pytest_cliprobust.figures.arrays import log_softmax, softmax
 from pytest_cliprobust.figures.bootstrap import Bootstrap, proportion_figure
@@ -102,9 +103,13 @@ class Noise:
 
 
 class World:
-    """Draws the figures of two models on the same samples, and knows the truth."""
+    """Draws the figures of two models on the same samples, and knows the truth.
+
+    ``known`` is the number of samples that the truth comes from.
+    """
 
     name: str
+    known = 400_000
 
     def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
         """Return the figures of the baseline and of the head."""
@@ -143,6 +148,7 @@ class Classifier(World):
     name: str
     base: Model
     head: Model
+    honest: bool = False
 
     def sample(
         self, rng: np.random.Generator, units: Ints, changed: bool
@@ -152,10 +158,11 @@ class Classifier(World):
         labels = rng.integers(CLASSES, size=int(units[-1]) + 1)[units]
         margins, others = noise.pair(), noise.pair(CLASSES - 1)
         models = (self.base, self.head if changed else self.base)
-        return labels, [
+        both = [
             model.logits(margin, other, labels)
             for model, margin, other in zip(models, margins, others, strict=True)
         ]
+        return _drawn_from(both[0], noise) if self.honest else labels, both
 
     def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
         """Return the figures of the baseline and of the head."""
@@ -174,7 +181,7 @@ class Classifier(World):
 
     def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
         """Return the true figures of the baseline and of the head."""
-        step, blocks = 20_000, 20
+        step, blocks = 20_000, self.known // 20_000
         facts: list[list[Mapping[str, Floats]]] = [[], []]
         cells = [np.zeros(CLASSES * calibration.BINS), np.zeros(CLASSES * calibration.BINS)]
         temperatures: list[float] = []
@@ -205,6 +212,14 @@ class Classifier(World):
                 values["temperature"] = temperatures[side]
             truths.append(values)
         return truths
+
+
+def _drawn_from(logits: Floats, noise: Noise) -> Ints:
+    """Return labels (n,) drawn from a model's own probabilities, those of a unit alike."""
+    order = np.argsort(-logits, axis=1)
+    reached = np.cumsum(np.take_along_axis(softmax(logits), order, axis=1), axis=1)
+    rank = (reached < special.ndtr(noise.one())[:, None]).sum(axis=1).clip(max=CLASSES - 1)
+    return np.asarray(order[np.arange(len(rank)), rank], dtype=np.int64)
 
 
 def _facts(logits: Floats, labels: Ints) -> Mapping[str, Floats]:
@@ -327,7 +342,7 @@ class Answers(World):
 
     def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
         """Return the true figures of the baseline and of the head."""
-        draws, step = 400_000 // design.n, 20_000 // design.n
+        draws, step = self.known // design.n, 20_000 // design.n
         parts: list[list[dict[str, Floats]]] = [[], []]
         for _ in range(draws // step):
             # Means over the draws, kept by the sample's place in the design.
@@ -440,7 +455,7 @@ class Detection(World):
     def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
         """Return the true figures of the baseline and of the head."""
         out = []
-        for inside, outside in self.sample(rng, design.units(400_000), changed):
+        for inside, outside in self.sample(rng, design.units(self.known), changed):
             figures = _curves(inside, outside)
             out.append(figures)
         return out
@@ -498,7 +513,7 @@ class Decisions(World):
     def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
         """Return the true figures of the baseline and of the head."""
         out = []
-        for latent in self.sample(rng, design.units(1_000_000), changed):
+        for latent in self.sample(rng, design.units(2 * self.known), changed):
             chosen = self.decisions(latent)
             decided = chosen < 2
             out.append(
@@ -542,7 +557,7 @@ class Pairs(World):
 
     def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
         """Return the true figures of the baseline and of the head."""
-        _, *models = self.sample(rng, design.units(100_000), changed)
+        _, *models = self.sample(rng, design.units(self.known // 4), changed)
         return [
             {
                 "correspondence_recall_at_5px": float((errors < 5).mean()),
@@ -579,7 +594,7 @@ class Retrieval(World):
     def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
         """Return the mean figures of the baseline and of the head."""
         kept: list[dict[str, list[float]]] = [defaultdict(list), defaultdict(list)]
-        for _ in range(40_000 // design.n):
+        for _ in range(self.known // 10 // design.n):
             for side, figures in enumerate(self.draw(rng, design, changed)):
                 for metric, figure in figures.items():
                     kept[side][metric].append(figure.value)
@@ -596,6 +611,7 @@ class Retrieval(World):
 WORLDS: tuple[World, ...] = (
     Classifier("usual", Model(), Model(skill=3.8, scale=2.72 * 1.8)),
     Classifier("calibrated", Model(scale=2.72), Model(scale=2.72 * 1.8)),
+    Classifier("honest", Model(scale=2.72), Model(scale=2.72 * 1.8), honest=True),
     Classifier("saturated", Model(scale=2.72 * 8), Model(skill=3.8, scale=2.72 * 8)),
     Classifier("accurate", Model(5.77, scale=3.57), Model(5.4, scale=3.57 * 1.3)),
     Answers("answers"),

@@ -36,6 +36,11 @@ _NEARER = 1.645
 #: Largest bias of |S| - 2σφ(S/σ), in σ.
 _LEFT = 0.2815
 
+#: What is left of the bins' biases adds up as twice what unrelated ones would come to: a calibrated model's
+#: have all the same sign, others' both. (Simulated: 95% to 99% at n = 100 to 3,000, of which calibrated
+#: models against worse ones have the fewest; once as much would give 90%.)
+_RELATED = 2.0
+
 
 @dataclass(frozen=True)
 class Binned:
@@ -134,7 +139,7 @@ def compare_binned(before: Binned, after: Binned, codes: Ints | None) -> Compare
     """Return the change of a sum of absolute values between two runs."""
     supposed = [now - then for then in before.supposed for now in after.supposed]
     step = means_of(after.signed - before.signed, codes, supposed, IN_A_CHANGE)
-    left = _LEFT * math.sqrt(float((before.errors**2).sum() + (after.errors**2).sum()))
+    left = _RELATED * _LEFT * math.sqrt(float((before.errors**2).sum() + (after.errors**2).sum()))
     difference = after.debiased - before.debiased
     error, off = float(step.errors[0]), float(abs(step.centres[0] - step.values[0]))
 

@@ -161,7 +161,7 @@ def figure_of_ends(
     if math.isfinite(value):
         inside = within(at, value, bounds)
         low, high = at_level(inside, bootstrap.confidence)
-        ends = Ends.of(inside)
+        ends = Ends.of(inside, bounds)
     if bootstrap.clustered:
         method += f", design effect {effect:.2f}"
     count = len(outcomes)

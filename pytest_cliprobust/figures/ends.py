@@ -34,18 +34,21 @@ class Ends:
 
     Attributes:
         lows, highs: one for each level; they move apart as it rises.
+        bounds: what neither can leave.
     """
 
     lows: tuple[float, ...]
     highs: tuple[float, ...]
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @classmethod
-    def of(cls, at: EndsAt) -> Ends:
+    def of(cls, at: EndsAt, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Ends:
         """Return the ends that a function gives on the grid."""
         lows, highs = at(TAILS)
         return cls(
             tuple(np.minimum.accumulate(lows).tolist()),
             tuple(np.maximum.accumulate(highs).tolist()),
+            bounds,
         )
 
     def at(self, confidence: float, method: str = "") -> Interval:
@@ -54,15 +57,19 @@ class Ends:
         Beyond them the last step goes on. Ends that are not finite stay so.
         """
         z = two_sided_z(confidence)
-        low, high = (_read(np.asarray(side), z) for side in (self.lows, self.highs))
+        low = max(_read(self.lows, z), self.bounds[0])
+        high = min(_read(self.highs, z), self.bounds[1])
         return Interval(low, high, confidence, method)
 
 
-def _read(ends: Floats, z: float) -> float:
-    if z <= GRID[-1]:
-        return float(np.interp(z, GRID, ends))
-    step = (ends[-1] - ends[-2]) / (GRID[-1] - GRID[-2])
-    return float(ends[-1] + step * (z - GRID[-1]))
+def _read(ends: tuple[float, ...], z: float) -> float:
+    step = float(GRID[1] - GRID[0])
+    place = min(max(z / step - 1.0, 0.0), (GRID[-1] - GRID[0]) / step)
+    before = min(int(place), len(ends) - 2)
+    first, second = ends[before], ends[before + 1]
+    if not (math.isfinite(first) and math.isfinite(second)):
+        return first if place == before else second
+    return first + (second - first) * (max(z / step - 1.0, 0.0) - before)
 
 
 @dataclass(frozen=True)
@@ -144,11 +151,13 @@ def hull(*parts: EndsAt) -> EndsAt:
 
 def packed(ends: Ends | None) -> list[float]:
     """Return the numbers of a curve in one row; empty without one."""
-    return [] if ends is None else [*ends.lows, *ends.highs]
+    return [] if ends is None else [*ends.lows, *ends.highs, *ends.bounds]
 
 
 def unpacked(numbers: Any) -> Ends | None:
     """Return the curve that :func:`packed` made a row of; None for another number of them."""
     row = tuple(float(number) for number in numbers)
     count = len(GRID)
-    return Ends(row[:count], row[count:]) if len(row) == 2 * count else None
+    if len(row) != 2 * count + 2:
+        return None
+    return Ends(row[:count], row[count:-2], (row[-2], row[-1]))

@@ -29,10 +29,10 @@ def interval_at(figure: Figure, confidence: float) -> Interval:
     check_confidence(confidence)
     if math.isclose(confidence, figure.confidence, rel_tol=0.0, abs_tol=1e-12):
         return Interval(figure.low, figure.high, figure.confidence, figure.method)
-    if not all(math.isfinite(x) for x in (figure.value, figure.low, figure.high)):
-        return Interval(math.nan, math.nan, confidence, figure.method)
     if figure.ends is not None:
         return figure.ends.at(confidence, figure.method)
+    if not all(math.isfinite(x) for x in (figure.value, figure.low, figure.high)):
+        return Interval(math.nan, math.nan, confidence, figure.method)
     ends = _recomputed(figure, confidence)
     if ends is not None:
         return Interval(ends.low, ends.high, confidence, figure.method)

@@ -216,7 +216,7 @@ def compare_means(
 
     What might have been drawn is supposed: a sample right in both runs, wrong in both, and one that each
     run alone has right, if the outcomes' parameters say what such a sample's value is; else one that
-    changes as much as any did, either way (or, if none did, as much as any differs from the mean).
+    changes as much as any did, either way (or, if none did, as much as any differs from the mean, or by 1).
     """
 
     def compare(before: Outcomes, after: Outcomes) -> Compared:
@@ -242,7 +242,7 @@ def compare_values(
     if known[0] is not None and known[1] is not None:
         supposed = [new - old for old in known[0] for new in known[1]]
     else:
-        most = float(np.abs(step).max()) or float(np.abs(now - now.mean()).max())
+        most = float(np.abs(step).max()) or float(np.abs(now - now.mean()).max()) or 1.0
         supposed, worth = [-most, most], IN_A_MEAN
     found = means_of(step, codes_of(after.keys), supposed, worth)
     shift = difference - float(found.values[0])

@@ -644,7 +644,8 @@ def _classwise_figure(
         bias += largest_bias(own, errors)
         signs = np.where(own >= 0.0, 1.0, -1.0)[flat].reshape(count, -1)
         signed += (signs * gaps[:, part]).sum(axis=1)
-    found = means_of(signed / classes, codes, (float(signed.max()) / classes,))
+    # A sample adds nothing if it is right for sure, and 2 if it is wrong for sure.
+    found = means_of(signed / classes, codes, (0.0, 2.0 / classes))
     return figure_of_ends(
         name,
         value / classes,

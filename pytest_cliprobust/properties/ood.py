@@ -526,12 +526,16 @@ def _spread_of_precision(
     """Return the ends of an average precision at every level, and its design effect.
 
     The standard error is the jackknife's, on logits, and so is the bias, which an average precision of few
-    samples has upwards: the interval is the hull of those with and without it. Perfect precision has no
-    error; the interval is then Wilson's over as many disjoint pairs as there are units of the rarer class.
+    samples has upwards: the interval is the hull of those with and without it. Scores that are wholly apart
+    show no error; the interval is then Wilson's over as many disjoint pairs as there are units of the rarer
+    class.
     """
     degrees = _degrees(outcomes)
     error, bias, effect = _logit_jackknife(value, _influences(outcomes, number), outcomes)
-    if error > 0.0 and 0.0 < value < 1.0:
+    inside = outcomes["inside"].astype(bool)
+    first, second = outcomes["score"][inside], outcomes["score"][~inside]
+    apart = first.min() > second.max() or second.min() > first.max()
+    if error > 1e-9 and not apart:
         centre = float(special.expit(special.logit(value) - bias))
         own = on_logits(value, error, degrees)
         return hull(own, on_logits(centre, error, degrees)), effect
