@@ -1,6 +1,6 @@
 """Measure how often intervals hold the truth: of every metric, and of its change between two models.
 
-``python benchmarks/coverage.py --draws 1000 --lowest`` prints the table of docs/properties.md (some hours;
+``python benchmarks/coverage.py --draws 1000 --lowest`` prints the table of docs/properties.md (two hours;
 ``--save FILE`` goes on where it was stopped, and the slow tests have a small edition); ``--metric`` and
 ``--world`` pick rows. A *world* draws samples whose true figures are known, at n = 100 and 1,000, one by one
 or as four scenes of a drawing with a random effect between drawings (the design effect of the accuracy is
@@ -8,9 +8,10 @@ then about 2.4), and two models that answer them: a baseline, and a head that an
 otherwise (1 to 2% where 98% are right), once equally good and once changed. The truth comes from samples
 of the same design, some hundred thousand of them.
 
-Columns are settings, ``n`` or ``n/units``; cells are the coverage in percent of the interval of the baseline's
-figure (``own``), of the changed head's (``own'``), of that of the change between equally good models
-(``same``), and of that of a true change (``changed``). Draws without a finite interval are left out and told.
+Columns are settings, ``n`` or ``n/units``; cells are the coverage in percent of the interval of the
+baseline's figure (``own``), of the changed head's (``own'``), of that of the change between equally good
+models (``same``), and of that of a true change (``changed``). Draws without a finite interval are left out,
+and told.
 
 The classifiers have 67 classes; their logits are a noisy margin over 66 noisy others:
 
@@ -20,9 +21,9 @@ The classifiers have 67 classes; their logits are a noisy margin over 66 noisy o
 ``saturated``  84% right, half of the confidences 1 to the last bit; the changed head is worse
 ``accurate``   98% right
 
-The other worlds are answers under corruptions, prompts and strengths (76% right; ``good answers`` 98%),
-scores of in- and out-of-distribution samples, half of n on either side (AUROC 0.83; ``strong`` 0.98; ``ties``,
-half of the scores at a ceiling), cue conflicts, pairs of views with many matches, and retrieval.
+The other worlds are answers under corruptions, prompts and strengths (76% right; ``good answers`` 98%), scores
+of in- and out-of-distribution samples, half of n on either side (AUROC 0.83; ``strong`` 0.98; ``ties``, half
+of the scores at a ceiling), cue conflicts, pairs of views with many matches, and retrieval.
 """
 
 from __future__ import annotations
