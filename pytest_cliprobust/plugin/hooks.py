@@ -86,7 +86,12 @@ class Evaluator:
         if call.when == "call" and gate is not None:
             report.clip_missed = gate.missed
         if call.when == "teardown" and gate is not None:
-            report.clip_records = [record.as_dict(replicates=True) for record in gate.records]
+            # A worker's report travels as plain data.
+            report.clip_records = (
+                [record.as_dict(replicates=True) for record in gate.records]
+                if self.session.is_worker
+                else gate.records
+            )
         return report
 
     @pytest.hookimpl(tryfirst=True)
@@ -96,7 +101,10 @@ class Evaluator:
         if session.is_worker:
             return
         suite = getattr(report, "clip_suite", None)
-        records = [Record.from_dict(data) for data in getattr(report, "clip_records", ())]
+        records = [
+            data if isinstance(data, Record) else Record.from_dict(data)
+            for data in getattr(report, "clip_records", ())
+        ]
         session.add(records)
         mistake = getattr(report, "clip_mistake", None)
         if mistake:
