@@ -88,7 +88,7 @@ def record(
     an absolute bound, the margin takes its place; one that a person wrote stays beside it, and so does a
     margin of a person's own, which is told if it is smaller than the samples decide.
 
-    Of other figures a bound lies ``margin`` widths of the interval beyond the interval's bad end: ``min``
+    Of other figures a bound lies ``margin`` widths of the interval beyond its bad end: ``min``
     for metrics where higher is better, ``max`` where lower is, both where neither. The interval is taken at the
     policy's level, so that the run that was recorded passes. If the rule that wins the look-up is
     *exact* (it names every coordinate of the measurement and nothing more), its ``min``/``max`` is
