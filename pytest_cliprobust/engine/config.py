@@ -21,6 +21,8 @@ class RunConfig:
         cache_dir: folder of the feature cache, or None for the platform's.
         profile: ``quick``, ``standard`` or ``full``.
         seed: of perturbations and bootstrap.
+        plant: a known loss that is planted in a copy of each model
+            (:mod:`pytest_cliprobust.targets.planted`), to test the gate; None: none.
         depth: estimator or folder of depth maps for data without depth of its own, or None.
     """
 
@@ -36,3 +38,4 @@ class RunConfig:
     profile: str = "standard"
     seed: int = 0
     depth: str | None = None
+    plant: str | None = None

@@ -31,6 +31,7 @@ from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.properties import calibration
 from pytest_cliprobust.targets.base import Target, TargetInfo
 from pytest_cliprobust.targets.loading import load_target
+from pytest_cliprobust.targets.planted import SWAPPED, planted, swapped
 
 NOISE_SAMPLES = 64
 NOISE_CHUNK = 8
@@ -79,6 +80,8 @@ class Evaluation:
             precision=config.precision,
             activation=config.activation,
         )
+        if config.plant is not None:
+            self.target = planted(self.target, config.plant)
         self.encoder = Encoder(
             self.target,
             FeatureCache(config.cache_dir),
@@ -182,7 +185,8 @@ class Evaluation:
     def phrases(self) -> tuple[str, ...]:
         """What fills the templates, one phrase a class: "an ant" (embedded) or the class name."""
         clean = self.dataset("clean")
-        return tuple(getattr(clean, "phrases", clean.class_names))
+        phrases = tuple(getattr(clean, "phrases", clean.class_names))
+        return swapped(phrases) if self.config.plant == SWAPPED else phrases
 
     @cached_property
     def templates(self) -> tuple[Any, ...]:

@@ -69,6 +69,7 @@ OPTIONS = (
     Option("cache-dir", "folder of the feature cache"),
     Option("profile", "how many samples: quick, standard or full", "standard", PROFILES),
     Option("seed", "seed of perturbations and bootstrap", "0"),
+    Option("plant", "plant a known loss in a copy of the model (`cliprobust doctor` does)"),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 
@@ -186,6 +187,7 @@ def run_config(config: pytest.Config) -> RunConfig:
         cache_dir=Path(cache_dir) if cache_dir else None,
         profile=profile_of(config),
         seed=whole_number(config, "seed", 0) or 0,
+        plant=value_of(config, "plant"),
     )
 
 
