@@ -149,7 +149,8 @@ def other_preprocessing(target: Any) -> Target:
         pixels: Tensor = prepare(images)
         mean, std = target._mean, target._std
         plain = pixels * std + mean
-        return (plain.flip(1) - 0.5) / 0.5
+        moved: Tensor = (plain.flip(1) - 0.5) / 0.5
+        return moved
 
     target.preprocess = shifted
     made: Target = target
