@@ -35,7 +35,7 @@ BATCH = 32
 SEVERITY = 3
 ROUNDS = 15
 COMMON = registry.names("common")
-DEPTH = tuple(name for name in registry.names("depth") if registry.get(name).severities)
+DEPTH = (*registry.names("depth"), *registry.names("view"))
 #: What a 3D corruption's cost is held against.
 BLURS = ("gaussian_blur", "defocus_blur")
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "perturbation-speed.md"

@@ -19,6 +19,7 @@ from pytest_cliprobust.targets.base import TargetInfo
 from pytest_cliprobust.targets.checkpoint import check_fit
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import hub_folder
+from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.preprocessing import (
     OPENAI_MEAN,
     OPENAI_STD,
@@ -27,7 +28,7 @@ from pytest_cliprobust.targets.preprocessing import (
     triple,
 )
 from pytest_cliprobust.targets.registry import register_format, register_target
-from pytest_cliprobust.targets.runtime import Precision, TorchTarget
+from pytest_cliprobust.targets.runtime import TorchTarget
 
 PREFIX = "transformers:"
 
