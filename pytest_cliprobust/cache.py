@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.files import replace_file
 
 FORMAT = 1
 """Raise it whenever a change in this package alters features without altering any digest."""
@@ -115,18 +115,10 @@ class FeatureCache:
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
         payload = buffer.getvalue()
-        partial = ""
         try:
-            handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".part")
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(payload).digest() + payload)
-            os.replace(partial, path)
-        except BaseException as error:
-            if partial:
-                Path(partial).unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise self._unwritable(error) from None
-            raise
+            replace_file(path, hashlib.sha256(payload).digest() + payload)
+        except OSError as error:
+            raise self._unwritable(error) from None
 
 
 class Unfinished:

@@ -28,6 +28,9 @@ ROLES: Mapping[str, str] = MappingProxyType(
 
 EMBEDDED = "embedded"
 
+#: How many samples, in ascending order: what ``--clip-profile`` takes.
+PROFILES = ("quick", "standard", "full")
+
 
 @dataclass(frozen=True)
 class Provider:

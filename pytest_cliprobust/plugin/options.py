@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from pytest_cliprobust.datasets.roles import PROFILES as PROFILES
 from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.targets.precision import PRECISIONS
 
-PROFILES = ("quick", "standard", "full")
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 REPORTS = (".json", ".md")
 
 

@@ -20,9 +20,10 @@ from pytest_cliprobust.targets.base import TargetInfo
 from pytest_cliprobust.targets.checkpoint import Checkpoint, load_into, read_checkpoint
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import FOLDER_REMEDY, hub_file, require_hub
+from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 from pytest_cliprobust.targets.registry import register_format, register_target
-from pytest_cliprobust.targets.runtime import Precision, TorchTarget
+from pytest_cliprobust.targets.runtime import TorchTarget
 
 CONFIG_NAME = "open_clip_config.json"
 

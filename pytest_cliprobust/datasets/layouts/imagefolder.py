@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor
 from pytest_cliprobust.datasets.base import Batch, Frame
 from pytest_cliprobust.datasets.registry import register_layout
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.files import replace_file
 
 #: File name extensions that count as images, in lower case.
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -220,13 +222,8 @@ class ImageFolder:
             total.update(f"\0{path}\0{label}\0{value[0]}\0{value[2]}".encode())
         if any(fresh for _, _, fresh in entries):
             known.update({path: value for path, value, _ in entries})
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                partial = store.with_suffix(f".{os.getpid()}.part")
-                partial.write_text(json.dumps(known), encoding="utf-8")
-                partial.replace(store)
-            except OSError:
-                pass  # a read-only home: the digest is right, only slower next time
+            with suppress(OSError):  # a read-only home: the digest is right, only slower next time
+                replace_file(store, json.dumps(known))
         return total.hexdigest()
 
     def __len__(self) -> int:
