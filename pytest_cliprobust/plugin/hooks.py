@@ -86,7 +86,9 @@ class Evaluator:
         if call.when == "call" and gate is not None:
             report.clip_missed = gate.missed
         if call.when == "teardown" and gate is not None:
-            report.clip_records = [record.as_dict(replicates=True) for record in gate.records]
+            blobs: dict[str, bytes] = {}
+            report.clip_records = [r.as_dict(replicates=True, blobs=blobs) for r in gate.records]
+            report.clip_outcomes = blobs
         return report
 
     @pytest.hookimpl(tryfirst=True)
@@ -96,7 +98,8 @@ class Evaluator:
         if session.is_worker:
             return
         suite = getattr(report, "clip_suite", None)
-        records = [Record.from_dict(data) for data in getattr(report, "clip_records", ())]
+        blobs = getattr(report, "clip_outcomes", {})
+        records = [Record.from_dict(data, blobs) for data in getattr(report, "clip_records", ())]
         session.add(records)
         mistake = getattr(report, "clip_mistake", None)
         if mistake:
