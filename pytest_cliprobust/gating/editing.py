@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_cliprobust.gating import toml
@@ -33,11 +33,19 @@ Table = dict[str, Any]
 
 @dataclass(frozen=True)
 class Update:
-    """New values of bounds of a rule that the file has."""
+    """New values of bounds of a rule that the file has.
+
+    Attributes:
+        place: where it stands.
+        values: the bounds by kind.
+        measured: what they come from.
+        replaced: by kind, the bound that stands there so far under another name.
+    """
 
     place: Place
     values: Mapping[Kind, float]
     measured: Measured
+    replaced: Mapping[Kind, Kind] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,14 +162,26 @@ class _Editor:
         changed = [one for one in group if not _holds(table, one)]
         if not changed:
             return
+        names = {kind: old for one in changed for kind, old in one.replaced.items() if old in table}
+        for kind, name in names.items():
+            self._rename(place, name, kind)
+            del target[name]
         size = max((len(table[k]) for k in BOUNDS if isinstance(table.get(k), list)), default=0)
         for kind in BOUNDS:
             news = {one.place.element: one.values[kind] for one in changed if kind in one.values}
             if news:
-                target[kind] = self._set(place, kind, table.get(kind), news, size)
+                stands_as = names.get(kind, kind)
+                target[kind] = self._set(place, stands_as, table.get(stands_as), news, size)
         whole = {one.place.element or 0: one.measured for one in changed}
         every = {one.place.element or 0: one.measured for one in group}
         self._renew(place, table, target, whole, every, max(size, 1))
+
+    def _rename(self, place: Place, old: Kind, new: Kind) -> None:
+        """Give a bound the name of another kind."""
+        found = self.positions.at(*place.path, old)
+        assert found is not None
+        key = self.text[found.start : found.value_start]
+        self._edit(found.start, found.value_start, key.replace(old, new, 1))
 
     def _set(
         self,

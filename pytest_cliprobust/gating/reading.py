@@ -33,6 +33,7 @@ POLICY_KEYS = (
     "inconclusive",
     "confidence",
     "family_wise_error_rate",
+    "churn",
     "require_bound",
     "skipped",
     "unused",
@@ -157,12 +158,6 @@ def _policy(document: Document) -> Policy:
     table = document.table("policy")
     document.check_keys(table, POLICY_KEYS, "[policy]", "policy")
     values = {key: _policy_value(document, key, value) for key, value in table.items()}
-    if "confidence" in values and "family_wise_error_rate" in values:
-        raise document.error(
-            "confidence and family_wise_error_rate exclude each other; keep one",
-            "policy",
-            "family_wise_error_rate",
-        )
     return Policy(**values, where=f"{document.name}:{document.line('policy')}")
 
 
@@ -183,6 +178,11 @@ def _policy_value(document: Document, key: str, value: Any) -> Any:
         number = document.number(value, key, *path)
         if not 0.0 < number <= 0.5:
             raise document.error(f"{key} must be in (0, 0.5], not {shown(value)}", *path)
+        return number
+    if key == "churn":
+        number = document.number(value, key, *path)
+        if not 0.0 < number <= 0.5:
+            raise document.error(f"churn is a share in (0, 0.5], not {shown(value)}", *path)
         return number
     if key == "require_bound":
         if not isinstance(value, bool):

@@ -1,4 +1,9 @@
-"""Recording: bounds from what a run measured, written into the threshold file."""
+"""Recording: bounds from what a run measured, written into the threshold file.
+
+A figure that a later run can be compared with, sample by sample, gets a *margin*: the smallest loss
+against this run that its samples decide (:mod:`pytest_cliprobust.gating.margins`). Others get an absolute
+bound, away from the interval's bad end.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +21,14 @@ from pytest_cliprobust.files import replace_file, shown_path
 from pytest_cliprobust.gating.document import read_text
 from pytest_cliprobust.gating.editing import Addition, Update, written_with
 from pytest_cliprobust.gating.limits import weaker_than_chance, why_useless
-from pytest_cliprobust.gating.measured import Measured
+from pytest_cliprobust.gating.margins import decidable
+from pytest_cliprobust.gating.measured import RECORDED, Measured, find_comment
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.reading import SCHEMA, parse_thresholds
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, Kind, Rule, coordinates, literal
 from pytest_cliprobust.gating.suggestion import Side, suggest_bound
 from pytest_cliprobust.gating.thresholds import ThresholdFile
+from pytest_cliprobust.gating.words import rounded_up
 
 _SIDES: tuple[Side, ...] = ("max", "min")
 
@@ -32,12 +39,11 @@ class RecordChange:
 
     Attributes:
         key: the measurement (of several on one rule: the one that set the bound).
-        bound: ``"min"`` or ``"max"`` (of a new rule also a baseline bound taken over, "unchanged");
-            empty if skipped.
+        bound: the kind of the bound; empty if skipped.
         old, new: the bound before and after, None if there was none.
         action: ``"updated"``, ``"added"``, ``"unchanged"`` or ``"skipped"``.
         where: file and line after the change.
-        reason: why it was skipped.
+        reason: why it was skipped, or what is told beside it.
     """
 
     key: str
@@ -54,7 +60,8 @@ class RecordChange:
             return f"{self.where}: not recorded: {self.reason} ({self.key})"
         new = f"{self.new:.12g}"
         if self.action == "unchanged":
-            return f"{self.where}: {self.bound} {new} stays ({self.key})"
+            told = f", {self.reason}" if self.reason else ""
+            return f"{self.where}: {self.bound} {new} stays ({self.key}{told})"
         old = "none" if self.old is None else f"{self.old:.12g}"
         reason = f", {self.reason}" if self.reason else ""
         return f"{self.where}: {self.bound} {old} → {new} ({self.key}{reason})"
@@ -67,7 +74,6 @@ def record(
     margin: float = 0.5,
     generic: Sequence[str] = (),
     profile: str | None = None,
-    comparisons: int = 1,
     noise: Mapping[str, float] | None = None,
     classes: int | None = None,
     dry_run: bool = False,
@@ -76,7 +82,12 @@ def record(
 
     A bound that no model would miss, or that is weaker than chance, is left out and told.
 
-    A bound lies ``margin`` widths of the interval beyond the interval's bad end: ``min`` for metrics
+    Figures with outcomes by sample get the smallest margin that their samples decide, as
+    ``max_decrease`` (higher is better), ``max_increase`` (lower is) or both. Where recording once wrote
+    an absolute bound, the margin takes its place; one that a person wrote stays beside it, and so does a
+    margin of a person's own, which is told if it is smaller than the samples decide.
+
+    Of other figures a bound lies ``margin`` widths of the interval beyond the interval's bad end: ``min`` for metrics
     where higher is better, ``max`` where lower is, both where neither. The interval is taken at the
     policy's level, so that the run that was recorded passes. If the rule that wins the look-up is
     *exact* (it names every coordinate of the measurement and nothing more), its ``min``/``max`` is
@@ -94,7 +105,6 @@ def record(
         generic: fields that new rules leave open, e.g. ``("model",)`` so that the next release, under
             another name, is held to the same bounds.
         profile: the profile of the run, which new rules then name (unless it is generic).
-        comparisons: number of bounds checked in a run, for the family-wise error rate.
         noise: numerical noise of the figures by the measurements' keys, as verdicts know it.
         classes: number of classes, for the accuracy that guessing reaches.
         dry_run: say what would change and write nothing.
@@ -107,9 +117,7 @@ def record(
     shown = str(shown_path(path))
     text = read_text(path) if path.exists() else f"schema = {SCHEMA}\n"
     file = _parsed(text, shown, profile)
-    recording = _Recording(
-        file, tuple(generic), margin, file.policy.level(comparisons), noise or {}, classes
-    )
+    recording = _Recording(file, text, tuple(generic), margin, noise or {}, classes)
     for measurement in measurements:
         recording.take(measurement)
     recording.leave_out_the_useless()
@@ -150,7 +158,9 @@ class _Pending:
     Attributes:
         rule: the rule that exists, or None.
         measurements: all that it is recorded from.
-        bounds: by side, the bound and the key of the measurement that set it.
+        bounds: by kind, the bound and the key of the measurement that set it.
+        replaced: recorded absolute bounds whose place a margin takes, by the margin's kind.
+        told: what is told beside the bound.
         inherited: bounds on the change that a new rule takes over.
         instead: the broader rule that a new one wins over from now on.
         measured: what set a bound last.
@@ -159,17 +169,20 @@ class _Pending:
 
     rule: Rule | None
     measurements: list[Measurement] = field(default_factory=list)
-    bounds: dict[Side, tuple[float, str]] = field(default_factory=dict)
+    bounds: dict[Kind, tuple[float, str]] = field(default_factory=dict)
+    replaced: dict[Kind, Kind] = field(default_factory=dict)
+    told: str = ""
+    kept: dict[Kind, float] = field(default_factory=dict)
     inherited: dict[Kind, float] = field(default_factory=dict)
     instead: Rule | None = None
     measured: Measured | None = None
-    useless: set[Side] = field(default_factory=set)
+    useless: set[Kind] = field(default_factory=set)
 
-    def widen(self, side: Side, value: float, key: str, measured: Measured) -> None:
+    def widen(self, kind: Kind, value: float, key: str, measured: Measured) -> None:
         """Take a bound, if it is looser than the one known."""
-        known = self.bounds.get(side)
-        if known is None or (value > known[0] if side == "max" else value < known[0]):
-            self.bounds[side] = (value, key)
+        known = self.bounds.get(kind)
+        if known is None or (value < known[0] if kind == "min" else value > known[0]):
+            self.bounds[kind] = (value, key)
             self.measured = measured
 
     def inherit(self, winner: Rule) -> None:
@@ -183,8 +196,9 @@ class _Pending:
     @property
     def values(self) -> dict[Kind, float]:
         """The bounds to write, in the order in which they stand in a file."""
-        values: dict[Kind, float] = {side: value for side, (value, _) in self.bounds.items()}
-        return {kind: values[kind] for kind in BOUNDS if kind in values} | self.inherited
+        values = {kind: value for kind, (value, _) in self.bounds.items()}
+        values = self.inherited | values
+        return {kind: values[kind] for kind in BOUNDS if kind in values}
 
 
 class _Recording:
@@ -193,16 +207,17 @@ class _Recording:
     def __init__(
         self,
         file: ThresholdFile,
+        text: str,
         generic: tuple[str, ...],
         margin: float,
-        level: float,
         noise: Mapping[str, float],
         classes: int | None = None,
     ) -> None:
         self.file = file
+        self.lines = text.splitlines()
         self.generic = generic
         self.margin = margin
-        self.level = level
+        self.level = file.policy.confidence
         self.noise = noise
         self.classes = classes
         self.pending: dict[str, _Pending] = {}
@@ -227,6 +242,60 @@ class _Recording:
         measured = Measured(figure.value, low, high, figure.n, self.level)
         winner = self.file.lookup(measurement)
         entry = self._entry(measurement, winner)
+        if measurement.figure.outcomes is not None and measurement.figure.outcomes.keys is not None:
+            self._take_margin(measurement, metric, entry, measured)
+        else:
+            self._take_bounds(measurement, metric, winner, entry, measured)
+
+    def _take_margin(
+        self, measurement: Measurement, metric: Metric, entry: _Pending, measured: Measured
+    ) -> None:
+        """Note the smallest margin that the samples decide."""
+        margin = decidable(measurement.figure, metric, self.file.policy)
+        if margin is None:
+            self._skip(measurement.key, "its spread is not known, so no margin can be proposed")
+            return
+        # Where the bundled digits are all that differs, the noise of the machine must not decide.
+        size = max(margin.size, 2.0 * self.noise.get(measurement.key, 0.0))
+        usual = _usual(size)
+        entry.told = (
+            f"the smallest that {_basis(measurement)} decides; {usual:g} needs about "
+            f"{rounded_up(margin.samples_for(usual))}"
+        )
+        for kind, side in _change_kinds(metric):
+            why = why_useless(metric, kind, size)
+            if why:
+                self._skip(measurement.key, f"{kind} {size:.12g} would gate nothing: {why}")
+                entry.useless.add(kind)
+                continue
+            own = entry.rule.bounds if entry.rule is not None else {}
+            recorded = entry.rule is not None and self._was_recorded(entry.rule)
+            if kind in own and not recorded:
+                entry.kept[kind] = own[kind]
+                if own[kind] < size:
+                    entry.told = f"smaller than the {size:.12g} that {_basis(measurement)} decides"
+                continue
+            if side in own and recorded:
+                entry.replaced[kind] = side
+            entry.widen(kind, size, measurement.key, measured)
+
+    def _was_recorded(self, rule: Rule) -> bool:
+        """Return whether recording wrote a rule's bounds: their line says what was measured."""
+        numbers = {rule.lines.get(kind, rule.line) for kind in rule.bounds}
+        lines = [self.lines[number - 1] for number in numbers if 0 < number <= len(self.lines)]
+        found = any(find_comment(line, 0, len(line)) is not None for line in lines)
+        return found or rule.because.startswith(RECORDED)
+
+    def _take_bounds(
+        self,
+        measurement: Measurement,
+        metric: Metric,
+        winner: Rule | None,
+        entry: _Pending,
+        measured: Measured,
+    ) -> None:
+        """Note absolute bounds."""
+        low, high = measured.low, measured.high
         for side in _sides(metric, winner):
             end = low if side == "min" else high
             floor = self.noise.get(measurement.key, 0.0)
@@ -250,9 +319,9 @@ class _Recording:
         A rule that exists stays as it is then: one side of a band alone could pass the other.
         """
         for rule_id, entry in list(self.pending.items()):
-            for side in entry.useless:
-                entry.bounds.pop(side, None)
-            if not entry.bounds or (entry.rule is not None and entry.useless):
+            for kind in entry.useless:
+                entry.bounds.pop(kind, None)
+            if not (entry.bounds or entry.kept) or (entry.rule is not None and entry.useless):
                 del self.pending[rule_id]
 
     def _skip(self, key: str, reason: str, where: str = "") -> None:
@@ -317,17 +386,18 @@ class _Recording:
                 continue
             row = (rule.place.table, rule.place.row)
             for side in entry.bounds:
+                swapped = entry.replaced.get(side)
                 lacking = [
                     one.severities[0]
                     for one in self.file.rules
                     if (one.place.table, one.place.row) == row
-                    and side not in one.bounds
+                    and (side not in one.bounds or swapped in one.bounds)
                     and not (one.id in self.pending and side in self.pending[one.id].bounds)
                 ]
-                if side not in rule.bounds and lacking:
+                if (side not in rule.bounds or swapped) and lacking:
                     self._skip(
                         entry.measurements[0].key,
-                        f"its row has no {side} so far, and severity {lacking[0]} was not measured; "
+                        f"its row has no {side}, and severity {lacking[0]} was not measured; "
                         "record all of its severities, or give them rows of their own",
                         rule.where,
                     )
@@ -338,7 +408,7 @@ class _Recording:
         """Yield the new values of rules that exist."""
         for entry in self.pending.values():
             if entry.rule is not None and entry.measured is not None:
-                yield Update(entry.rule.place, entry.values, entry.measured)
+                yield Update(entry.rule.place, entry.values, entry.measured, entry.replaced)
 
     def additions(self) -> Iterator[Addition]:
         """Yield the rules that are to be added."""
@@ -368,29 +438,59 @@ class _Recording:
         for rule_id, entry in self.pending.items():
             rule = rules[rule_id]
             before = entry.rule.bounds if entry.rule else {}
-            for side in ("min", "max"):
-                if side in entry.bounds:
-                    new, key = entry.bounds[side]
-                    old = before.get(side)
+            for kind in BOUNDS:
+                if kind in entry.bounds:
+                    new, key = entry.bounds[kind]
+                    old = before.get(kind)
                     if old is None and entry.instead is not None:
-                        old = entry.instead.bounds.get(side)
+                        old = entry.instead.bounds.get(kind)
                     action: Literal["updated", "added", "unchanged"] = "added"
                     if entry.rule is not None:
                         action = "unchanged" if old == new else "updated"
-                    reason = ""
+                    reason = entry.told if kind in CHANGES else ""
+                    if kind in entry.replaced:
+                        side = entry.replaced[kind]
+                        reason = f"instead of {side} {before[side]:.12g}; {reason}"
                     if entry.rule is None and entry.instead is not None and old is not None:
-                        reason = f"instead of {entry.instead.where_of(side)}"
-                    yield RecordChange(key, side, old, new, action, rule.where_of(side), reason)
+                        reason = f"instead of {entry.instead.where_of(kind)}; {reason}".strip("; ")
+                    yield RecordChange(key, kind, old, new, action, rule.where_of(kind), reason)
+            key = entry.measurements[0].key
             for kind, size in entry.inherited.items():
-                key = entry.measurements[0].key
-                yield RecordChange(key, kind, size, size, "unchanged", rule.where_of(kind))
+                if kind not in entry.bounds:
+                    yield RecordChange(key, kind, size, size, "unchanged", rule.where_of(kind))
+            for kind, size in entry.kept.items():
+                where = rule.where_of(kind)
+                yield RecordChange(key, kind, size, size, "unchanged", where, entry.told)
+
+
+def _change_kinds(metric: Metric) -> list[tuple[Kind, Side]]:
+    """Return the kinds of margins that a metric needs, each with the absolute bound on that side."""
+    falls: tuple[Kind, Side] = ("max_decrease", "min")
+    rises: tuple[Kind, Side] = ("max_increase", "max")
+    if metric.higher_is_better is None:
+        return [falls, rises]
+    return [falls] if metric.higher_is_better else [rises]
+
+
+def _basis(measurement: Measurement) -> str:
+    """Return ``n = 1,072 in 268 drawings``."""
+    outcomes = measurement.figure.outcomes
+    assert outcomes is not None
+    assert outcomes.keys is not None
+    return outcomes.keys.text()
+
+
+def _usual(size: float) -> float:
+    """Return the round number, a third of the size or less, that people ask for next."""
+    step = 10.0 ** math.floor(math.log10(size)) if size > 0.0 else 0.01
+    return float(next((m * step for m in (5.0, 2.0, 1.0) if m * step < size / 1.5), step / 2.0))
 
 
 def _sides(metric: Metric, winner: Rule | None) -> list[Side]:
     """Return the sides to bound: a band stays a band, without a direction the side that stands."""
     better = metric.higher_is_better
     sides = {"min": better is not False, "max": better is not True}
-    have = {side for side in _SIDES if winner is not None and side in winner.bounds}
+    have: set[Side] = {side for side in _SIDES if winner is not None and side in winner.bounds}
     if have and better is None:
         sides = dict.fromkeys(_SIDES, False)
     return [side for side in _SIDES if sides[side] or side in have]

@@ -1,24 +1,27 @@
-"""Verdicts: an interval against a bound.
+"""Verdicts: a figure against a bound, or a change against a margin.
 
-The verdict looks at the interval, not at the point estimate: **pass** if all of it is on the good
-side of the bound (the bound itself counts as good), **fail** if all of it is on the bad side, else
-**inconclusive**, which the policy turns into a failure, a warning or a pass. A figure that is not
-finite, or missing, fails whatever the policy says.
+**fail**: the loss is real (the interval excludes none beyond an absolute bound, or none at all for a
+change) and the estimate lies beyond the bound; **pass**: the interval rules out a loss beyond it, or
+nothing changed at all; else **inconclusive**, which the policy turns into a failure, a warning or a pass.
+A figure that is not finite, or missing, fails whatever the policy says.
+
+That a loss is real is asked at the run's family-wise error rate
+(:mod:`pytest_cliprobust.gating.family`); that a bound is kept, at the policy's confidence.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.change import Change, change_between
 from pytest_cliprobust.figures.figure import Figure, json_number
-from pytest_cliprobust.figures.intervals import Interval, samples_needed
+from pytest_cliprobust.figures.intervals import Interval, samples_needed, two_sided_z
 from pytest_cliprobust.figures.levels import interval_at
-from pytest_cliprobust.figures.paired import difference_interval
-from pytest_cliprobust.gating.baseline import baseline_key
+from pytest_cliprobust.gating.baseline import Baseline
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, Kind, Rule
@@ -50,13 +53,18 @@ class Verdict:
         explanation: one sentence.
         value: what was held against the bound: the figure, or its change against the baseline.
         low, high: the interval of ``value`` at ``confidence``.
-        confidence: level of the interval.
-        n: number of samples.
+        confidence: level of the interval: that at which a failure's loss is real, else the policy's.
+        n: number of samples, of a change those compared.
         missed_by: how far ``value`` lies beyond the bound; 0 if on the good side, None if unbounded
             or not finite.
         samples_needed: for an inconclusive verdict the n that would decide it with probability
             ``POWER``; None if no n would.
         rule_id: id of the rule.
+        p_value: of a bound that the estimate misses, the two-sided level at which the loss is real.
+        compared: of a change, how it was compared (``paired, n = 536 in 268 drawings``).
+        decidable: of a change, the smallest margin that these samples decide.
+        changed: of a paired change, the share of samples whose outcome is another.
+        note: what is told beside the verdict, such as a real loss within the margin.
     """
 
     status: Status
@@ -75,6 +83,11 @@ class Verdict:
     missed_by: float | None = None
     samples_needed: int | None = None
     rule_id: str = ""
+    p_value: float | None = None
+    compared: str = ""
+    decidable: float | None = None
+    changed: float | None = None
+    note: str = ""
 
     @property
     def failed(self) -> bool:
@@ -129,7 +142,16 @@ class Verdict:
             missed_by=None if missed is None else float(missed),
             samples_needed=None if needed is None else int(needed),
             rule_id=str(data["rule_id"]),
+            p_value=_number(data.get("p_value")),
+            compared=str(data.get("compared", "")),
+            decidable=_number(data.get("decidable")),
+            changed=_number(data.get("changed")),
+            note=str(data.get("note", "")),
         )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 @dataclass(frozen=True)
@@ -141,9 +163,14 @@ class _Judged:
     status: Status
     interval: Interval
     value: float
+    n: int
     missed_by: float | None
-    needed: int | None
     explanation: str
+    needed: int | None = None
+    p_value: float | None = None
+    change: Change | None = None
+    decidable: float | None = None
+    note: str = ""
 
     @property
     def badness(self) -> tuple[int, float]:
@@ -152,13 +179,22 @@ class _Judged:
         return _ORDER.index(self.status), missed
 
 
+@dataclass(frozen=True)
+class _Levels:
+    """At what confidence a bound is kept, and at what error rate a loss is real; and the noise."""
+
+    kept: float
+    error_rate: float
+    noise: float
+
+
 def judge(
     measurement: Measurement | None,
     rule: Rule | None,
     policy: Policy,
     *,
-    baseline: Mapping[str, Figure] | None = None,
-    comparisons: int = 1,
+    baseline: Baseline | None = None,
+    error_rate: float | None = None,
     noise_floor: float = 0.0,
     key: str = "",
 ) -> Verdict:
@@ -171,9 +207,11 @@ def judge(
         measurement: None if the test measured nothing, which fails.
         rule: None if no rule matches: unbounded.
         policy: of the threshold file.
-        baseline: earlier figures by key, for ``max_increase`` and ``max_decrease``; a bound whose
-            baseline is missing fails.
-        comparisons: number of bounds checked in the run, for the family-wise error rate.
+        baseline: an earlier run, for ``max_increase`` and ``max_decrease``; a bound whose baseline is
+            missing fails.
+        error_rate: two-sided rate at which a loss is called real
+            (:meth:`~pytest_cliprobust.gating.family.Family.error_rate`); the policy's confidence leaves
+            as much if this is the only bound.
         noise_floor: known numerical noise of the figure (batch size, precision); intervals are
             widened by it at both ends, so that no verdict rests on less.
         key: name of what is missing, if ``measurement`` is None.
@@ -183,7 +221,7 @@ def judge(
     """
     if not (math.isfinite(noise_floor) and noise_floor >= 0.0):
         raise ClipRobustError(f"the noise floor must be 0 or more, not {noise_floor}")
-    level = policy.level(comparisons)
+    level = policy.confidence
     if measurement is None:
         reason = "nothing was measured, and what is missing never passes"
         return _without_statistics("fail", "fail", reason, None, rule, level, key)
@@ -196,13 +234,14 @@ def judge(
             reason += f", and {policy.where} requires one"
         outcome: Outcome = "fail" if policy.require_bound else "pass"
         return _without_statistics("unbounded", outcome, reason, measurement, None, level)
+    levels = _Levels(level, 1.0 - level if error_rate is None else error_rate, noise_floor)
     judged = [
-        _judge_absolute(measurement.figure, kind, limit, level, noise_floor)
+        _judge_absolute(measurement.figure, kind, limit, levels)
         if kind not in CHANGES
-        else _judge_change(measurement, kind, limit, policy, baseline or {}, level, noise_floor)
+        else _judge_change(measurement, kind, limit, policy, baseline, levels)
         for kind, limit in rule.bounds.items()
     ]
-    return _verdict(measurement, rule, max(judged, key=lambda one: one.badness), policy, level)
+    return _verdict(measurement, rule, max(judged, key=lambda one: one.badness), policy)
 
 
 def _not_judgeable(figure: Figure, level: float) -> str:
@@ -249,9 +288,7 @@ def _without_statistics(
     )
 
 
-def _verdict(
-    measurement: Measurement, rule: Rule, worst: _Judged, policy: Policy, level: float
-) -> Verdict:
+def _verdict(measurement: Measurement, rule: Rule, worst: _Judged, policy: Policy) -> Verdict:
     """Return the verdict of the bound that decides."""
     if worst.status == "inconclusive":
         outcome: Outcome = policy.inconclusive
@@ -269,20 +306,86 @@ def _verdict(
         value=worst.value,
         low=worst.interval.low,
         high=worst.interval.high,
-        confidence=level,
-        n=measurement.figure.n,
+        confidence=worst.interval.confidence,
+        n=worst.n,
         missed_by=worst.missed_by,
         samples_needed=worst.needed,
         rule_id=rule.id,
+        p_value=worst.p_value,
+        compared=worst.change.text() if worst.change else "",
+        decidable=worst.decidable,
+        changed=worst.change.changed if worst.change else None,
+        note=worst.note,
     )
 
 
-def _judge_absolute(
-    figure: Figure, kind: Kind, limit: float, level: float, floor: float
-) -> _Judged:
+# --- Absolute bounds ---------------------------------------------------------------------------------
+
+
+def _judge_absolute(figure: Figure, kind: Kind, limit: float, levels: _Levels) -> _Judged:
     """Judge a ``min`` or ``max``."""
-    interval = _widened(interval_at(figure, level), floor, figure.metric)
-    return _compare(kind, limit, figure.value, interval, figure.n, figure.metric)
+
+    def at(confidence: float) -> Interval:
+        own = _widened(interval_at(figure, confidence), levels.noise, figure.metric)
+        return _holding(own, figure.value)
+
+    missed = max(0.0, limit - figure.value if kind == "min" else figure.value - limit)
+
+    def beyond(confidence: float) -> bool:
+        ends = at(confidence)
+        return ends.high < limit if kind == "min" else ends.low > limit
+
+    kept, real = at(levels.kept), beyond(1.0 - levels.error_rate)
+    judged = _Judged(kind, limit, "inconclusive", kept, figure.value, figure.n, missed, "")
+    if missed > 0.0:
+        judged = replace(judged, p_value=_p_value(beyond))
+    what = figure.metric
+    if real:
+        shown = at(1.0 - levels.error_rate)
+        side, distance = (
+            ("below", limit - shown.high) if kind == "min" else ("above", shown.low - limit)
+        )
+        text = (
+            f"the whole interval of {what} lies {side} the bound, its nearer end by {distance:.2g}"
+        )
+        return replace(judged, status="fail", interval=shown, explanation=text)
+    if kept.low >= limit if kind == "min" else kept.high <= limit:
+        text = f"the whole interval of {what} keeps {kind} {limit:.12g}"
+        return replace(judged, status="pass", explanation=text)
+    return _undecided(judged, what, levels)
+
+
+def _undecided(judged: _Judged, what: str, levels: _Levels) -> _Judged:
+    """Return an absolute bound that is neither kept nor missed, and how many samples would tell."""
+    value, ends, limit = judged.value, judged.interval, judged.limit
+    missed = (judged.missed_by or 0.0) > 0.0
+    if missed:
+        # To call it missed the interval must be clear of the bound at the stricter level.
+        strict = two_sided_z(1.0 - levels.error_rate) / two_sided_z(levels.kept)
+        ends = Interval(
+            value - strict * (value - ends.low),
+            value + strict * (ends.high - value),
+            1.0 - levels.error_rate,
+            ends.method,
+        )
+    needed = samples_needed(
+        value, ends.low, ends.high, judged.n, limit, confidence=ends.confidence, power=POWER
+    )
+    inside = judged.interval.low <= limit <= judged.interval.high
+    start = (
+        f"the interval of {what} contains the bound"
+        if inside
+        else f"{what} lies beyond the bound, but not by enough among so many bounds"
+    )
+    text = f"{start}, so {judged.n:,} samples cannot tell; " + (
+        "the estimate sits on the bound, so no number of samples would"
+        if needed is None
+        else f"about {rounded_up(needed)} would ({POWER:.0%} chance, if the estimate holds)"
+    )
+    return replace(judged, explanation=text, needed=needed)
+
+
+# --- Changes -----------------------------------------------------------------------------------------
 
 
 def _judge_change(
@@ -290,35 +393,128 @@ def _judge_change(
     kind: Kind,
     limit: float,
     policy: Policy,
-    baseline: Mapping[str, Figure],
-    level: float,
-    floor: float,
+    baseline: Baseline | None,
+    levels: _Levels,
 ) -> _Judged:
     """Judge a ``max_increase`` or ``max_decrease``."""
     figure = measurement.figure
-    nothing = Interval(math.nan, math.nan, level, "")
-    before = baseline.get(baseline_key(measurement, policy))
+    nothing = Interval(math.nan, math.nan, levels.kept, "")
+    blank = _Judged(kind, limit, "fail", nothing, math.nan, figure.n, None, "")
+    if baseline is None:
+        reason = "there is no baseline; --clip-record writes one, or name one with --clip-baseline"
+        return replace(blank, explanation=reason)
+    before = baseline.find(measurement, policy.baseline_model)
     if before is None:
-        reason = _no_baseline(measurement, policy, bool(baseline))
-        return _Judged(kind, limit, "fail", nothing, math.nan, None, None, reason)
-    interval = difference_interval(figure, before, level)
-    change = figure.value - before.value
-    if not all(math.isfinite(x) for x in (change, interval.low, interval.high)):
-        reason = f"the baseline's {figure.metric} is {before.value}, or its interval is not finite"
-        return _Judged(kind, limit, "fail", nothing, change, None, None, reason)
-    if kind == "max_decrease":
-        change = -change
-        interval = Interval(-interval.high, -interval.low, level, interval.method)
-    verb = "decrease" if kind == "max_decrease" else "increase"
-    what = f"the {verb} from {format_value(before.value, figure.high - figure.low)}"
-    return _compare(kind, limit, change, _widened(interval, floor), figure.n, what)
+        return replace(blank, explanation=baseline.missing(measurement, policy.baseline_model))
+    change = change_between(
+        figure, before, noise=levels.noise, why_not=baseline.why_not(measurement)
+    )
+    sign = -1.0 if kind == "max_decrease" else 1.0
+    loss = sign * change.difference + 0.0
+
+    def at(confidence: float) -> Interval:
+        ends = change.interval(confidence)
+        low, high = (ends.low, ends.high) if sign > 0 else (-ends.high, -ends.low)
+        return Interval(low - noise, high + noise, confidence, ends.method)
+
+    noise = 0.0 if change.identical else levels.noise
+    kept, strict = at(levels.kept), at(1.0 - levels.error_rate)
+    if not all(math.isfinite(x) for x in (loss, kept.low, kept.high)):
+        reason = f"the baseline's {figure.metric} is {before.value}, or the change has no interval"
+        return replace(blank, value=loss, change=change, explanation=reason)
+    judged = _Judged(
+        kind,
+        limit,
+        "inconclusive",
+        kept,
+        loss,
+        change.n,
+        max(0.0, loss - limit),
+        "",
+        p_value=_p_value(lambda confidence: at(confidence).low > 0.0) if loss > limit else None,
+        change=change,
+        decidable=None if change.identical else _decidable(change, levels.kept, noise),
+    )
+    return _decided(judged, change, strict, measurement)
 
 
-def _no_baseline(measurement: Measurement, policy: Policy, given: bool) -> str:
-    if not given:
-        return "there is no baseline; name one in [policy] or on the command line"
-    source = f"baseline {policy.baseline}" if policy.baseline else "the baseline"
-    return f"{source} has no figure for {baseline_key(measurement, policy)}"
+def _decided(
+    judged: _Judged, change: Change, strict: Interval, measurement: Measurement
+) -> _Judged:
+    """Return the verdict on a change, in words."""
+    limit, kept, metric = judged.limit, judged.interval, measurement.metric
+    word = "decrease" if judged.kind == "max_decrease" else "increase"
+    start = f"the {word} from {format_value(change.before, kept.high - kept.low)}"
+    if change.identical:
+        text = "every outcome is the same as in the baseline"
+        return replace(judged, status="pass", explanation=text)
+    real = strict.low > 0.0
+    if real and judged.value > limit:
+        text = f"{start} is real, and beyond the margin"
+        return replace(judged, status="fail", interval=strict, explanation=text)
+    note = _real_loss(judged, change, metric) if kept.low > 0.0 else ""
+    if kept.high <= limit:
+        text = f"the interval of {start} rules out more than {limit:.12g}"
+        return replace(judged, status="pass", explanation=text, note=note)
+    text = f"the interval of {start} holds losses on both sides of the margin"
+    if judged.decidable is not None and judged.decidable > limit:
+        needed = _samples_for(judged, change)
+        text += (
+            f"; {change.n:,} samples decide a margin of {judged.decidable:.2g}, and {limit:.12g} needs "
+            f"about {rounded_up(needed)}"
+        )
+        return replace(judged, explanation=text, note=note, needed=needed)
+    return replace(judged, explanation=text, note=note)
+
+
+def _real_loss(judged: _Judged, change: Change, metric: str) -> str:
+    """Return what is told of a loss that is real, and does not fail."""
+    span = judged.interval.high - judged.interval.low
+    within = "within the margin" if judged.value <= judged.limit else "beyond the margin"
+    value, low, high = (
+        format_value(x, span) for x in (judged.value, judged.interval.low, judged.interval.high)
+    )
+    text = (
+        f"{metric} has lost {value} [{low}, {high}] ({change.text()}), margin {judged.limit:.12g}: a "
+        f"real loss, {within}"
+    )
+    if judged.value <= judged.limit and judged.value > 0.0:
+        needed = _samples_for(replace(judged, limit=judged.value), change)
+        text += f"; a margin of {value} needs about {rounded_up(needed)} samples"
+    return text
+
+
+def _decidable(change: Change, confidence: float, noise: float) -> float:
+    """Return the smallest margin that a change of no size keeps in most draws, as it was measured."""
+    reach = two_sided_z(confidence) + two_sided_z(2.0 * 0.95 - 1.0)
+    return reach * change.standard_error + noise
+
+
+def _samples_for(judged: _Judged, change: Change) -> int:
+    """Return about how many samples decide the margin."""
+    if judged.decidable is None or not judged.limit > 0.0:
+        return change.n
+    needed = change.n * (judged.decidable / judged.limit) ** 2
+    return math.ceil(needed) if math.isfinite(needed) else change.n
+
+
+# --- Both --------------------------------------------------------------------------------------------
+
+
+def _p_value(beyond: Callable[[float], bool]) -> float:
+    """Return the two-sided level at which a loss is real: where the interval just leaves it out."""
+    low, high = -16.0, 0.0  # of log10
+    if not beyond(1.0 - 10.0**high + 1e-12):
+        return 1.0
+    if beyond(1.0 - 1e-15):
+        return 1e-15
+    for _ in range(40):
+        middle = (low + high) / 2.0
+        if beyond(min(1.0 - 10.0**middle, 1.0 - 1e-15)):
+            high = middle
+        else:
+            low = middle
+    return float(10.0**high)
 
 
 def _widened(interval: Interval, floor: float, metric: str = "") -> Interval:
@@ -332,35 +528,8 @@ def _widened(interval: Interval, floor: float, metric: str = "") -> Interval:
     )
 
 
-def _compare(
-    kind: Kind, limit: float, value: float, interval: Interval, n: int, what: str
-) -> _Judged:
-    """Hold ``value`` and its interval against an upper (``max…``) or lower (``min``) bound."""
-    upper = kind != "min"
-    # Percentile intervals of biased statistics may leave out their own estimate; the verdict then
-    # takes in both.
-    low, high = min(interval.low, value), max(interval.high, value)
-    interval = Interval(low, high, interval.confidence, interval.method)
-    missed = max(0.0, value - limit if upper else limit - value)
-    needed: int | None = None
-    status: Status
-    if high <= limit if upper else low >= limit:
-        status = "pass"
-        text = f"the whole interval of {what} keeps {kind} {limit:.12g}"
-    elif low > limit if upper else high < limit:
-        status = "fail"
-        side, distance = ("above", low - limit) if upper else ("below", limit - high)
-        text = f"the whole interval of {what} lies {side} the bound, its nearer end by "
-        text += f"{distance:.2g}"
-    else:
-        status = "inconclusive"
-        needed = samples_needed(
-            value, low, high, n, limit, confidence=interval.confidence, power=POWER
-        )
-        text = f"the interval of {what} contains the bound, so {n:,} samples cannot tell; "
-        text += (
-            "the estimate sits on the bound, so no number of samples would"
-            if needed is None
-            else f"about {rounded_up(needed)} would ({POWER:.0%} chance, if the estimate holds)"
-        )
-    return _Judged(kind, limit, status, interval, value, missed, needed, text)
+def _holding(interval: Interval, value: float) -> Interval:
+    """Return the interval with the estimate in it: percentiles of biased statistics may leave it out."""
+    return Interval(
+        min(interval.low, value), max(interval.high, value), interval.confidence, interval.method
+    )

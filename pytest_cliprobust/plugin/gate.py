@@ -86,7 +86,7 @@ class Gate:
             rule,
             session.thresholds.policy,
             baseline=session.baseline,
-            comparisons=len(session.thresholds.rules),
+            error_rate=session.family.error_rate(measurement, session.thresholds.policy),
             noise_floor=floor,
         )
         evidence = None

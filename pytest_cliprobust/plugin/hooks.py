@@ -146,6 +146,9 @@ class Evaluator:
             nothing = own.unjudged(partial=True)
             self.run = own.run(nothing, complete=complete, exit_status=int(session.exitstatus))
             return
+        late = [] if own.recording else own.settle()
+        if late and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         found = own.unjudged(partial=not complete, by_id=named_by_id(config))
         run = own.run(found, complete=complete, exit_status=int(exitstatus))
         if run.unjudged_fail and session.exitstatus == pytest.ExitCode.OK:
@@ -153,7 +156,8 @@ class Evaluator:
         self.run = replace(run, exit_status=int(session.exitstatus))
         try:
             changes = own.record() if complete else ()
-            self.run = replace(self.run, changes=changes)
+            notes = (*self.run.notes, *own.recorded)
+            self.run = replace(self.run, changes=changes, notes=notes)
             own.write(self.run)
         except ClipRobustError as error:
             self.run = replace(self.run, mistakes=(*self.run.mistakes, str(error)))

@@ -61,6 +61,11 @@ OPTIONS = (
     Option("batch-size", "images loaded and perturbed at a time (default: auto)", "auto"),
     Option("limit", "at most so many samples of each data set"),
     Option("thresholds", "the threshold file (default: thresholds.toml, else the shipped one)"),
+    Option(
+        "baseline",
+        "the earlier run that changes are held against: a baseline file or a JSON report, or 'none' "
+        "(default: the policy's, else the one beside the threshold file)",
+    ),
     Option("cache-dir", "folder of the feature cache"),
     Option("profile", "how many samples: quick, standard or full", "standard", PROFILES),
     Option("seed", "seed of perturbations and bootstrap", "0"),

@@ -11,14 +11,21 @@ from typing import Any
 import pytest
 
 from pytest_cliprobust.engine.evaluation import Evaluation
-from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.files import shown_path
-from pytest_cliprobust.gating.baseline import load_baseline
+from pytest_cliprobust.gating.baseline import Baseline, Provenance, beside, write_baseline
+from pytest_cliprobust.gating.family import Family, settled
 from pytest_cliprobust.gating.reading import load_thresholds
 from pytest_cliprobust.gating.recording import RecordChange, record
 from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.gating.unjudged import Chosen, Unjudged, fails, find_unjudged
 from pytest_cliprobust.gating.vocabulary import known_metrics
+from pytest_cliprobust.plugin.comparing import (
+    check_compared,
+    chosen_baseline,
+    family_of,
+    provenance_of,
+    used,
+)
 from pytest_cliprobust.plugin.options import PROFILES, reports_of, run_config, value_of
 from pytest_cliprobust.plugin.progress import ProgressLine
 from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
@@ -44,6 +51,8 @@ class Session:
         collected: number of tests.
         needed: whether any of them evaluates a model.
         deselected: ids of the tests that were left out, by suite.
+        selected: suites of the tests that will run.
+        recorded: what recording wrote beside the threshold file, one line each.
         names: by suite, the perturbations that it measures in any profile.
     """
 
@@ -71,6 +80,8 @@ class Session:
         self._evaluations: dict[str, Evaluation] = {}
         self._noise: dict[str, tuple[float, float]] = {}
         self._told: list[Mapping[str, Any]] = []
+        self.selected: set[str] = set()
+        self.recorded: list[str] = []
 
     # --- At the start ------------------------------------------------------------------------------
 
@@ -91,7 +102,7 @@ class Session:
         if self.config.data != "embedded":
             self.evaluation(self.config.models[0]).dataset("clean")
         self.thresholds.register_perturbations()
-        _ = self.baseline
+        check_compared(self.baseline, self.thresholds, self.config.models)
         if not self._reports_for_workers:
             for model in self.config.models:
                 self.evaluation(model).check()
@@ -179,10 +190,46 @@ class Session:
         return {file.stem.removeprefix(PREFIX) for file in files}
 
     @cached_property
-    def baseline(self) -> dict[str, Figure] | None:
-        """The figures that the policy's baseline holds, by key."""
-        path = self.thresholds.policy.baseline
-        return None if path is None else load_baseline(path)
+    def baseline(self) -> Baseline | None:
+        """The earlier run that this one is compared with.
+
+        Raises:
+            ClipRobustError: it is missing or broken.
+        """
+        if self.recording:
+            return None
+        named = value_of(self.pytest_config, "baseline")
+        found = chosen_baseline(named, self.thresholds, self.threshold_path)
+        return None if found is None else replace(found, current=self.provenance)
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What decides the figures of this run beside the models."""
+        evaluations = {name: self.evaluation(name) for name in self.config.models}
+        return provenance_of(self.config, evaluations)
+
+    @cached_property
+    def family(self) -> Family:
+        """How many bounds the selected tests judge, as far as that is known beforehand."""
+        return family_of(
+            self.baseline, self.thresholds, self.config.models, self.selected or self.known_suites
+        )
+
+    def settle(self) -> list[str]:
+        """Judge all bounds together at the end of the run, and return the keys of those that fail now."""
+        policy = self.thresholds.policy
+        judged = [(record.measurement, record.verdict) for record in self.records]
+        after = settled(judged, policy)
+        changed = [
+            record.key
+            for record, verdict in zip(self.records, after, strict=True)
+            if verdict.failed and not record.verdict.failed
+        ]
+        self.records = [
+            replace(record, verdict=verdict)
+            for record, verdict in zip(self.records, after, strict=True)
+        ]
+        return changed
 
     def header(self) -> list[str]:
         """Return the lines that say what is under test, on what."""
@@ -340,14 +387,21 @@ class Session:
         """
         if not self.recording or self.threshold_path is None or not self.records:
             return ()
+        measurements = [record.measurement for record in self.records]
         changes = record(
             self.threshold_path,
-            [record.measurement for record in self.records],
+            measurements,
             profile=self.config.profile,
-            generic=("profile",),
-            comparisons=len(self.thresholds.rules) or 1,
+            # With one model its name is left out, so that the gate fits the next release.
+            generic=("profile", "model") if len(self.config.models) == 1 else ("profile",),
             noise={record.key: record.noise_floor for record in self.records},
             classes=self.classes(self.config.models[0]),
+        )
+        path = beside(self.threshold_path)
+        size = write_baseline(path, measurements, used(self.provenance, measurements))
+        self.recorded.append(
+            f"baseline written: {shown_path(path)}, {len(measurements)} figures by sample, "
+            f"{size / 1e6:.1f} MB; commit it beside the threshold file"
         )
         return tuple(changes)
 

@@ -94,6 +94,7 @@ class Waiting:
             evaluator.session.known_suites = tuple(sorted(self._suites))
             evaluator.session.collected, evaluator.session.needed = self._collected, True
             evaluator.session.deselected = self._deselected
+            evaluator.session.selected = {suite_of(item) for item in needs}
             evaluator.start(session.items)
 
     # --- Workers of pytest-xdist, where only the ini file names the model ---------------------------
