@@ -20,30 +20,16 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.change import SAME
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
-from pytest_cliprobust.figures.outcomes import Column, Outcomes
+from pytest_cliprobust.figures.outcomes import Column, Outcomes, not_known
 
 #: Ends of the names under which a column of booleans stands among arrays.
 _BITS, _SHAPE = ".bits", ".shape"
 
 #: Sample keys that were read, by digest: a run's figures are of few data sets.
 _known: WeakValueDictionary[str, SampleKeys] = WeakValueDictionary()
-
-
-def not_kept(weights: Floats, outcomes: Outcomes) -> Floats:
-    """Stand in for the statistic of outcomes that were read back.
-
-    Raises:
-        ClipRobustError: always.
-    """
-    raise ClipRobustError(
-        f"how a figure follows from {', '.join(outcomes.columns)} is not kept with its outcomes; compare "
-        "it with the figure of a running session"
-    )
 
 
 # --- Arrays ----------------------------------------------------------------------------------------
@@ -117,7 +103,7 @@ def outcomes_from_arrays(
         raise ValueError("no columns")
     return Outcomes(
         parts["columns"],
-        not_kept,
+        not_known,
         attributes=parts["attributes"],
         parameters=dict(parameters or {}),
         keys=keys,
@@ -247,7 +233,7 @@ def names_in(manifest: Mapping[str, Any] | None) -> list[str]:
 def from_manifest(
     manifest: Mapping[str, Any] | None, blobs: Mapping[str, bytes]
 ) -> Outcomes | None:
-    """Return the outcomes of a manifest, without their statistic (:func:`not_kept`).
+    """Return the outcomes of a manifest, without their statistic.
 
     Raises:
         KeyError, TypeError, ValueError: the manifest is something else, or a blob is missing or broken.
@@ -256,7 +242,7 @@ def from_manifest(
         return None
     return Outcomes(
         {name: array_from_bytes(blobs[blob]) for name, blob in manifest["columns"].items()},
-        not_kept,
+        not_known,
         attributes={n: array_from_bytes(blobs[b]) for n, b in manifest["attributes"].items()},
         parameters={k: tuple(v) for k, v in manifest.get("parameters", {}).items()},
         keys=None if manifest["keys"] is None else _keys(manifest["keys"], blobs),
@@ -291,6 +277,13 @@ def pseudonymous(keys: SampleKeys) -> SampleKeys:
         tuple(map(_pseudonym, keys.digests)),
         keys.kind,
     )
+
+
+def unnamed(figure: Figure) -> Figure:
+    """Return a figure whose samples go by :func:`pseudonymous` keys."""
+    if figure.outcomes is None or figure.outcomes.keys is None:
+        return figure
+    return with_outcomes(figure, figure.outcomes.of(pseudonymous(figure.outcomes.keys)))
 
 
 def _pseudonym(name: str) -> str:

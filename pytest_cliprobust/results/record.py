@@ -9,7 +9,7 @@ from typing import Any
 from pytest_cliprobust.figures.figure import Figure, pack
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.verdict import Verdict
-from pytest_cliprobust.results.outcomes import from_manifest, to_manifest, with_outcomes
+from pytest_cliprobust.results.outcomes import from_manifest, to_manifest, unnamed, with_outcomes
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,11 @@ class Record:
             noise_floor=float(data["noise_floor"]),
             evidence=None if evidence is None else Evidence.from_dict(evidence),
         )
+
+    def unnamed(self) -> Record:
+        """Return the same record with samples that go by digests of their names, and no picture."""
+        figure = unnamed(self.figure)
+        return replace(self, measurement=replace(self.measurement, figure=figure), evidence=None)
 
     def one_line(self) -> str:
         """Return ``value [low, high] n=…: status (bound)``, as JUnit properties show it."""

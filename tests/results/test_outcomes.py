@@ -77,7 +77,7 @@ def test_outcomes_survive_as_a_manifest_with_blobs() -> None:
     assert after is not None
     same(before, after)
     assert sorted(names_in(manifest)) == sorted(blobs)
-    with pytest.raises(ClipRobustError, match="is not kept with its outcomes"):
+    with pytest.raises(ClipRobustError, match="have no statistic of their own"):
         after.value()
 
 
