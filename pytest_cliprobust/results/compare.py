@@ -416,5 +416,5 @@ def _notes(
         if then.provenance is not None and head.provenance is not None:
             weights = then.provenance.weights.get(other), head.provenance.weights.get(model)
             if weights[0] is not None and weights[0] == weights[1]:
-                notes.append(f"{model} has the weights that {other} had")
+                notes.append(f"{model}: the same weights in both")
     return list(dict.fromkeys(notes))
