@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -471,7 +472,11 @@ class Session:
                 number = history.write(document(run), figures, tags_of(self.pytest_config))
         except ClipRobustError as error:
             return (f"this run is not in the history: {error}",)
-        return (f"this is run {number} in {shown_path(path)}: cliprobust show {number}",)
+        option = self.pytest_config.getoption
+        # What the ini file says of it, the command finds by itself.
+        given = option("--clip-history") or option("--clip-cache-dir")
+        where = f" --history={shlex.quote(str(shown_path(path)))}" if given else ""
+        return (f"kept as run {number}: cliprobust show {number}{where}",)
 
 
 def _noise_note(name: str, share: float, nats: float) -> str:

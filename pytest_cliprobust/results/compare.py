@@ -8,7 +8,7 @@ by the intervals of the two figures, as if their samples had nothing in common.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -183,6 +183,7 @@ def compare(
     confidence: float = 0.95,
     base_model: str | None = None,
     head_model: str | None = None,
+    only: Callable[[Measurement], bool] = lambda measurement: True,
 ) -> Comparison:
     """Compare two runs.
 
@@ -194,6 +195,7 @@ def compare(
         confidence: of intervals; 1 minus it is the error rate of all words together.
         base_model: the model of ``base`` that counts.
         head_model: the model of ``head`` that counts.
+        only: which figures are compared.
 
     Raises:
         ClipRobustError: no such model, or it is not clear which is compared with which.
@@ -204,7 +206,7 @@ def compare(
     models = _chosen(then, head, base_model, head_model)
     rows, only_head, met = [], [], set()
     for key, measurement in head.measurements.items():
-        if measurement.model not in models:
+        if measurement.model not in models or not only(measurement):
             continue
         figure = then.find(measurement, base_model)
         if figure is None:
@@ -217,11 +219,15 @@ def compare(
         row = Compared(earlier, measurement, better, then.why_not(measurement), noise=noise)
         rows.append(_compared(row, confidence, _seed(head)))
     wanted = set(models.values())
-    only_base = [k for k, m in base.measurements.items() if m.model in wanted and k not in met]
+    only_base = [
+        key
+        for key, measurement in base.measurements.items()
+        if measurement.model in wanted and key not in met and only(measurement)
+    ]
     return Comparison(
         base,
         head,
-        tuple(_judged(rows, confidence)),
+        tuple(judged(rows, confidence)),
         tuple(only_base),
         tuple(only_head),
         tuple(_notes(base, head, then, models, base_model)),
@@ -377,8 +383,8 @@ def changed_sides(before: Outcomes | None, after: Outcomes | None) -> dict[str, 
     return found
 
 
-def _judged(rows: Iterable[Compared], confidence: float) -> list[Compared]:
-    """Return the rows with adjusted p-values and words."""
+def judged(rows: Iterable[Compared], confidence: float = 0.95) -> list[Compared]:
+    """Return the rows with p-values adjusted for all of them, and with words."""
     rows = list(rows)
     tested = {row.key: row.p_value for row in rows if row.p_value is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())).tolist(), strict=True))

@@ -83,7 +83,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Point:
-    """One figure of one run."""
+    """One figure of one run; ``series``: see :func:`series_of`."""
 
     number: int
     written: str
@@ -96,6 +96,7 @@ class Point:
     n: int
     unit: str
     status: str
+    series: str
 
 
 def series_of(config: Mapping[str, Any]) -> str:
@@ -379,9 +380,10 @@ class History(Database):
                 n,
                 unit,
                 status,
+                series,
             )
-            for number, written, anchor, value, low, high, n, unit, status in self.rows(
-                "SELECT run, written, anchor, value, low, high, n, unit, status "
+            for number, written, anchor, value, low, high, n, unit, status, series in self.rows(
+                "SELECT run, written, anchor, value, low, high, n, unit, status, series "
                 "FROM figures JOIN runs ON id = run WHERE key = ? AND complete ORDER BY run",
                 key,
             )
