@@ -18,6 +18,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.files import replace_file, shown_path
+from pytest_cliprobust.gating import toml
 from pytest_cliprobust.gating.document import read_text
 from pytest_cliprobust.gating.editing import Addition, Update, written_with
 from pytest_cliprobust.gating.limits import weaker_than_chance, why_useless
@@ -87,8 +88,8 @@ def record(
     an absolute bound, the margin takes its place; one that a person wrote stays beside it, and so does a
     margin of a person's own, which is told if it is smaller than the samples decide.
 
-    Of other figures a bound lies ``margin`` widths of the interval beyond the interval's bad end: ``min`` for metrics
-    where higher is better, ``max`` where lower is, both where neither. The interval is taken at the
+    Of other figures a bound lies ``margin`` widths of the interval beyond its bad end: ``min``
+    for metrics where higher is better, ``max`` where lower is, both where neither. The interval is taken at the
     policy's level, so that the run that was recorded passes. If the rule that wins the look-up is
     *exact* (it names every coordinate of the measurement and nothing more), its ``min``/``max`` is
     replaced in place, whether that tightens or loosens it; else a new exact rule is added, as a row of
@@ -117,7 +118,10 @@ def record(
     shown = str(shown_path(path))
     text = read_text(path) if path.exists() else f"schema = {SCHEMA}\n"
     file = _parsed(text, shown, profile)
-    recording = _Recording(file, text, tuple(generic), margin, noise or {}, classes)
+    defaults = toml.loads(text).get("defaults", {})
+    # What the file's own defaults name, its rules name.
+    left_open = tuple(name for name in generic if name not in defaults)
+    recording = _Recording(file, text, left_open, margin, noise or {}, classes)
     for measurement in measurements:
         recording.take(measurement)
     recording.leave_out_the_useless()

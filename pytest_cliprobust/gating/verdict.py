@@ -431,7 +431,7 @@ def _judge_change(
         change.n,
         max(0.0, loss - limit),
         "",
-        p_value=_p_value(lambda confidence: at(confidence).low > 0.0) if loss > limit else None,
+        p_value=change.p_beyond(noise) if loss > limit else None,
         change=change,
         decidable=None if change.identical else _decidable(change, levels.kept, noise),
     )
