@@ -86,12 +86,13 @@ class Evaluator:
         if call.when == "call" and gate is not None:
             report.clip_missed = gate.missed
         if call.when == "teardown" and gate is not None:
-            # A worker's report travels as plain data.
-            report.clip_records = (
-                [record.as_dict(replicates=True) for record in gate.records]
-                if self.session.is_worker
-                else gate.records
-            )
+            report.clip_records = gate.records
+            if self.session.is_worker:  # its report travels as plain data
+                blobs: dict[str, bytes] = {}
+                report.clip_outcomes = blobs
+                report.clip_records = [
+                    record.as_dict(replicates=True, blobs=blobs) for record in gate.records
+                ]
         return report
 
     @pytest.hookimpl(tryfirst=True)
@@ -101,8 +102,9 @@ class Evaluator:
         if session.is_worker:
             return
         suite = getattr(report, "clip_suite", None)
+        blobs = getattr(report, "clip_outcomes", {})
         records = [
-            data if isinstance(data, Record) else Record.from_dict(data)
+            data if isinstance(data, Record) else Record.from_dict(data, blobs)
             for data in getattr(report, "clip_records", ())
         ]
         session.add(records)
@@ -155,7 +157,12 @@ class Evaluator:
         if late and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         found = own.unjudged(partial=not complete, by_id=named_by_id(config))
-        run = own.run(found, complete=complete, exit_status=int(exitstatus))
+        run = own.run(
+            found,
+            complete=complete,
+            exit_status=int(exitstatus),
+            partial=picked(config),
+        )
         if run.unjudged_fail and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self.run = replace(run, exit_status=int(session.exitstatus))
@@ -167,6 +174,8 @@ class Evaluator:
         except ClipRobustError as error:
             self.run = replace(self.run, mistakes=(*self.run.mistakes, str(error)))
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        self.run = replace(self.run, exit_status=int(session.exitstatus))
+        self.run = replace(self.run, notes=(*self.run.notes, *own.remember(self.run)))
 
     def pytest_terminal_summary(
         self, terminalreporter: Any, exitstatus: int, config: pytest.Config
@@ -183,3 +192,8 @@ class Evaluator:
 def named_by_id(config: pytest.Config) -> bool:
     """Return whether the command line names single tests: what it leaves out of a file is not known."""
     return any("::" in argument for argument in config.args)
+
+
+def picked(config: pytest.Config) -> bool:
+    """Return whether single tests were picked: by id, by ``-k``, or those that failed last."""
+    return bool(named_by_id(config) or config.option.keyword or getattr(config.option, "lf", False))

@@ -14,6 +14,8 @@ import pytest
 
 from pytest_cliprobust.datasets.roles import PROFILES as PROFILES
 from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.results.tags import checked_tag
 from pytest_cliprobust.targets.precision import PRECISIONS
 
 REPORTS = (".json", ".md")
@@ -67,6 +69,10 @@ OPTIONS = (
         "(default: the policy's, else the one beside the threshold file)",
     ),
     Option("cache-dir", "folder of the feature cache"),
+    Option(
+        "history",
+        "the file that runs are kept in, or 'none' (default: history.sqlite in the cache folder)",
+    ),
     Option("profile", "how many samples: quick, standard or full", "standard", PROFILES),
     Option("seed", "seed of perturbations and bootstrap", "0"),
     Option("plant", "plant a known loss in a copy of the model (`cliprobust doctor` does)"),
@@ -74,7 +80,7 @@ OPTIONS = (
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 #: Options that may be given several times.
-REPEATABLE = ("--clip-model", "--clip-report")
+REPEATABLE = ("--clip-model", "--clip-report", "--clip-tag")
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -101,6 +107,19 @@ def add_options(parser: pytest.Parser) -> None:
         help="write a report, FILE.json or FILE.md; repeatable, or separated by commas",
     )
     parser.addini("clip_report", "reports to write, see --clip-report", type="args")
+    group.addoption(
+        "--clip-tag",
+        action="append",
+        metavar="NAME",
+        help="a name for this run in the history; repeatable",
+    )
+    parser.addini("clip_tag", "names of runs in the history, see --clip-tag", type="args")
+    group.addoption(
+        "--clip-no-samples",
+        action="store_true",
+        help="leave names and pictures of samples out of reports and history",
+    )
+    parser.addini("clip_no_samples", "see --clip-no-samples", type="bool", default=False)
     group.addoption(
         "--clip-suites",
         action="store_true",
@@ -169,6 +188,19 @@ def reports_of(config: pytest.Config) -> list[Path]:
         if path.suffix not in REPORTS:
             raise pytest.UsageError(f"--clip-report {path}: end the name in {' or '.join(REPORTS)}")
     return list(dict.fromkeys(paths))
+
+
+def tags_of(config: pytest.Config) -> list[str]:
+    """Return the names that this run gets in the history.
+
+    Raises:
+        pytest.UsageError: a name that cannot be one.
+    """
+    given = config.getoption("--clip-tag") or config.getini("clip_tag") or []
+    try:
+        return [checked_tag(name) for name in dict.fromkeys(given)]
+    except ClipRobustError as error:
+        raise pytest.UsageError(f"--clip-tag: {error}") from None
 
 
 def run_config(config: pytest.Config) -> RunConfig:

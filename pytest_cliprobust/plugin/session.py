@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating.baseline import Baseline, Provenance, beside, write_baseline
 from pytest_cliprobust.gating.family import Family, settled
@@ -26,14 +29,16 @@ from pytest_cliprobust.plugin.comparing import (
     provenance_of,
     used,
 )
-from pytest_cliprobust.plugin.options import PROFILES, reports_of, run_config, value_of
+from pytest_cliprobust.plugin.options import PROFILES, reports_of, run_config, tags_of, value_of
 from pytest_cliprobust.plugin.progress import ProgressLine
 from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
 from pytest_cliprobust.reporting import files
 from pytest_cliprobust.reporting.header import header_lines
+from pytest_cliprobust.reporting.json import document
+from pytest_cliprobust.results.history import History, default_path
 from pytest_cliprobust.results.journal import Journal
 from pytest_cliprobust.results.record import Record
-from pytest_cliprobust.results.run import ModelSummary, NotMeasured, Run
+from pytest_cliprobust.results.run import ModelSummary, NotMeasured, Run, now
 
 SHOWN = 1e-4
 """Numerical noise of a share or probability that the summary mentions: more than last digits."""
@@ -64,6 +69,8 @@ class Session:
         # Listing tests measures nothing, and must not replace a report that did.
         self.reports = [] if config.option.collectonly else reports_of(config)
         self.threshold_path = self._threshold_path()
+        self.named = not (config.getoption("--clip-no-samples") or config.getini("clip_no_samples"))
+        self.began = now()
         self.progress = ProgressLine(config)
         self.records: list[Record] = []
         self._by_key: dict[str, Record] = {}
@@ -258,7 +265,7 @@ class Session:
         records = [record for record in records if not self._is_known(record)]
         self.records += records
         if self.journal is not None and records:
-            self.journal.add(records)
+            self.journal.add(records if self.named else [r.unnamed() for r in records])
 
     def _is_known(self, record: Record) -> bool:
         """Return whether a figure was recorded already; two of one name are a mistake."""
@@ -325,6 +332,7 @@ class Session:
             "models": [model.as_dict() for model in self.models().values()],
             "collected": self.collected,
             "deselected": self.deselected,
+            "provenance": None if (found := self.known_provenance()) is None else found.as_dict(),
         }
 
     def listen(self, told: Mapping[str, Any]) -> None:
@@ -405,7 +413,17 @@ class Session:
         )
         return tuple(changes)
 
-    def run(self, found: Unjudged, *, complete: bool, exit_status: int) -> Run:
+    def known_provenance(self) -> Provenance | None:
+        """Return what decides the figures, from the process that has the models; None if none told."""
+        if set(self._evaluations) >= set(self.config.models):
+            with contextlib.suppress(ClipRobustError):
+                return self.provenance
+        told = next((t["provenance"] for t in self._told if t.get("provenance")), None)
+        return None if told is None else Provenance.from_dict(told)
+
+    def run(
+        self, found: Unjudged, *, complete: bool, exit_status: int, partial: bool = False
+    ) -> Run:
         """Return the run as a value."""
         return Run(
             config=self.config,
@@ -419,7 +437,10 @@ class Session:
             mistakes=tuple(dict.fromkeys(self.mistakes)),
             thresholds=self._shown_thresholds,
             complete=complete,
+            partial=partial,
+            provenance=self.known_provenance() if self.records else None,
             exit_status=exit_status,
+            began=self.began,
         )
 
     def abandon(self) -> None:
@@ -434,9 +455,28 @@ class Session:
             ClipRobustError: a report cannot be written.
         """
         for path in self.reports:
-            files.write(path, run)
+            files.write(path, run if self.named else run.unnamed())
         if self.journal is not None:
             self.journal.close([record.key for record in run.records])
+
+    def remember(self, run: Run) -> tuple[str, ...]:
+        """Add the run to the history, and return what there is to say of it."""
+        chosen = value_of(self.pytest_config, "history")
+        if chosen == "none" or not run.records:
+            return ()
+        path = Path(chosen) if chosen else default_path(self.config.cache_dir)
+        run = run if self.named else run.unnamed()
+        figures = {record.key: record.figure for record in run.records}
+        try:
+            with History(path, create=True) as history:
+                number = history.write(document(run), figures, tags_of(self.pytest_config))
+        except ClipRobustError as error:
+            return (f"this run is not in the history: {error}",)
+        option = self.pytest_config.getoption
+        # What the ini file says of it, the command finds by itself.
+        given = option("--clip-history") or option("--clip-cache-dir")
+        where = f" --history={shlex.quote(str(shown_path(path)))}" if given else ""
+        return (f"kept as run {number}: cliprobust show {number}{where}",)
 
 
 def _noise_note(name: str, share: float, nats: float) -> str:

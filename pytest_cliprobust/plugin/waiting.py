@@ -15,7 +15,7 @@ from pytest_cliprobust.datasets.roles import Provider, provider_of
 from pytest_cliprobust.errors import NotRun
 from pytest_cliprobust.plugin.fixtures import needs_model, parametrized
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
-from pytest_cliprobust.plugin.options import reports_of, run_config
+from pytest_cliprobust.plugin.options import reports_of, run_config, tags_of
 from pytest_cliprobust.plugin.state import UNDER_TEST
 from pytest_cliprobust.plugin.suites import add_markers, shipped, suite_of
 
@@ -34,6 +34,7 @@ class Waiting:
         self._config = config
         self._run_config = run_config(config)
         reports_of(config)
+        tags_of(config)
         self._collected = 0
         self._suites = set(shipped())
         self._deselected: dict[str, list[str]] = {}

@@ -8,14 +8,20 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pytest_cliprobust import __version__
 from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.gating.baseline import Provenance
 from pytest_cliprobust.gating.recording import RecordChange
 from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.results.record import Record
+
+
+def now() -> str:
+    """Return the time as reports write it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 @dataclass(frozen=True)
@@ -118,9 +124,12 @@ class Run:
         mistakes: the user's, one line each.
         thresholds: the threshold file as messages show it; empty if there is none.
         complete: whether it came to its end.
+        partial: whether single tests were picked for it, so that most figures are missing.
+        named: whether samples go by their names; else by digests of these, and without pictures.
+        provenance: what decides the figures beside the models; None where that is not known.
         exit_status: pytest's.
         environment: where it took place.
-        written: when it ended.
+        began, written: when it began and ended.
         version: of this package.
     """
 
@@ -136,7 +145,16 @@ class Run:
     mistakes: tuple[str, ...] = ()
     thresholds: str = ""
     complete: bool = True
+    partial: bool = False
+    named: bool = True
+    provenance: Provenance | None = None
     exit_status: int = 0
     environment: Environment = field(default_factory=Environment.here)
-    written: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+    began: str = ""
+    written: str = field(default_factory=now)
     version: str = __version__
+
+    def unnamed(self) -> Run:
+        """Return the same run with samples that go by digests of their names, and no pictures."""
+        records = tuple(record.unnamed() for record in self.records)
+        return replace(self, records=records, named=False)
