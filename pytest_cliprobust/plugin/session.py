@@ -19,7 +19,13 @@ from pytest_cliprobust.gating.recording import RecordChange, record
 from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.gating.unjudged import Chosen, Unjudged, fails, find_unjudged
 from pytest_cliprobust.gating.vocabulary import known_metrics
-from pytest_cliprobust.plugin.options import PROFILES, reports_of, run_config, value_of
+from pytest_cliprobust.plugin.options import (
+    PROFILES,
+    given_models,
+    reports_of,
+    run_config,
+    value_of,
+)
 from pytest_cliprobust.plugin.progress import ProgressLine
 from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
 from pytest_cliprobust.reporting import files
@@ -37,6 +43,7 @@ class Session:
 
     Attributes:
         config: the run's options.
+        name_of: the names of the models under test, by what the user wrote.
         is_worker: whether this process is a worker of pytest-xdist, which reports to another.
         records: what was measured and judged, in the process that reports.
         mistakes: the user's, one line each.
@@ -50,6 +57,8 @@ class Session:
     def __init__(self, config: pytest.Config) -> None:
         self.pytest_config = config
         self.config = run_config(config)
+        # Once: what a path is called must not change when a test changes the working directory.
+        self.name_of = {text: name for name, text in given_models(config).items()}
         self.is_worker = hasattr(config, "workerinput")
         self.recording = bool(config.getoption("--clip-record"))
         # Listing tests measures nothing, and must not replace a report that did.
