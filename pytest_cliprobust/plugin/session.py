@@ -29,7 +29,14 @@ from pytest_cliprobust.plugin.comparing import (
     provenance_of,
     used,
 )
-from pytest_cliprobust.plugin.options import PROFILES, reports_of, run_config, tags_of, value_of
+from pytest_cliprobust.plugin.options import (
+    PROFILES,
+    given_models,
+    reports_of,
+    run_config,
+    tags_of,
+    value_of,
+)
 from pytest_cliprobust.plugin.progress import ProgressLine
 from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
 from pytest_cliprobust.reporting import files
@@ -49,6 +56,7 @@ class Session:
 
     Attributes:
         config: the run's options.
+        name_of: the names of the models under test, by what the user wrote.
         is_worker: whether this process is a worker of pytest-xdist, which reports to another.
         records: what was measured and judged, in the process that reports.
         mistakes: the user's, one line each.
@@ -64,6 +72,8 @@ class Session:
     def __init__(self, config: pytest.Config) -> None:
         self.pytest_config = config
         self.config = run_config(config)
+        # Once: what a path is called must not change when a test changes the working directory.
+        self.name_of = {text: name for name, text in given_models(config).items()}
         self.is_worker = hasattr(config, "workerinput")
         self.recording = bool(config.getoption("--clip-record"))
         # Listing tests measures nothing, and must not replace a report that did.

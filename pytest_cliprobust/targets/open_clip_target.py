@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, did_you_mean
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation, Choice
 from pytest_cliprobust.targets.base import TargetInfo
@@ -482,7 +482,7 @@ def _require_transformers(name: str) -> None:
     try:
         import transformers  # noqa: F401
     except ImportError:
-        raise ClipRobustError(
+        raise Unavailable(
             f"model {name!r} needs transformers; install it with "
             "`pip install pytest-cliprobust[transformers]`"
         ) from None

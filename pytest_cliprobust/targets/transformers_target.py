@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation
 from pytest_cliprobust.targets.base import TargetInfo
@@ -173,7 +173,7 @@ def _library(name: str) -> Any:
     try:
         import transformers
     except ImportError:
-        raise ClipRobustError(
+        raise Unavailable(
             f"model {name!r} needs transformers; install it with "
             "`pip install pytest-cliprobust[transformers]`"
         ) from None

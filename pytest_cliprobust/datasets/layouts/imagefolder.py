@@ -24,7 +24,7 @@ from torch import Tensor
 from pytest_cliprobust.datasets.base import Batch, Frame
 from pytest_cliprobust.datasets.registry import register_layout
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.files import replace_file
+from pytest_cliprobust.files import own_name, replace_file
 
 #: File name extensions that count as images, in lower case.
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -92,6 +92,7 @@ class ImageFolder:
         limit: use that many samples at most.
         frame: brings each image to the frame; :func:`shortest_side` unless given.
         size: side of the frame in pixels.
+        name: what figures and bounds call it, after ``imagefolder:``; the folder's own name unless given.
         cache: folder for digests of files, which are looked up by size and modification time; the
             user's cache folder unless given.
 
@@ -107,6 +108,7 @@ class ImageFolder:
         limit: int | None = None,
         frame: Frame | None = None,
         size: int = 224,
+        name: str | None = None,
         cache: Path | None = None,
     ) -> None:
         self.root = Path(root).expanduser()
@@ -145,7 +147,8 @@ class ImageFolder:
             if k < len(files[label])
         )
         chosen = [(files[label][k], label) for k, label in rounds][:limit]
-        self.name = f"imagefolder:{self.root}"
+        # Never the path: the same pictures are the same data wherever they lie.
+        self.name = f"imagefolder:{name or own_name(str(self.root))}"
         self.ids = tuple(path for path, _ in chosen)
         self.labels = tuple(label for _, label in chosen)
         self.class_names = tuple(named[folder] for folder in folders)
