@@ -23,6 +23,7 @@ class RunConfig:
         cache_dir: folder of the feature cache, or None for the platform's.
         profile: ``quick``, ``standard`` or ``full``.
         seed: of perturbations and bootstrap.
+        against: the model among ``models`` that the others are compared with; None: an earlier run.
         plant: a known loss that is planted in a copy of each model
             (:mod:`pytest_cliprobust.targets.planted`), to test the gate; None: none.
         depth: estimator or folder of depth maps for data without depth of its own, or None.
@@ -42,6 +43,7 @@ class RunConfig:
     seed: int = 0
     depth: str | None = None
     plant: str | None = None
+    against: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def source(self, model: str) -> str:

@@ -69,8 +69,12 @@ OPTIONS = (
     Option("thresholds", "the threshold file (default: thresholds.toml, else the shipped one)"),
     Option(
         "baseline",
-        "the earlier run that changes are held against: a baseline file or a JSON report, or 'none' "
-        "(default: the policy's, else the one beside the threshold file)",
+        "the earlier run that changes are held against: a file, or a run of the history (last, "
+        "tag:NAME, its number), or 'none' (default: the policy's, else the one beside the threshold "
+        "file)",
+    ),
+    Option(
+        "against", "a second model, measured in the same run, that the others are compared with"
     ),
     Option("cache-dir", "folder of the feature cache"),
     Option(
@@ -176,9 +180,14 @@ def whole_number(config: pytest.Config, name: str, least: int) -> int | None:
 
 
 def models_of(config: pytest.Config) -> list[str]:
-    """Return the models under test as the user wrote them, each once, in the order given."""
+    """Return the models under test as the user wrote them, each once, in the order given.
+
+    The one that the others are compared with comes first.
+    """
     given = config.getoption("--clip-model") or config.getini("clip_model") or []
-    return list(dict.fromkeys(given))
+    against = value_of(config, "against")
+    first = [against] if against is not None and given else []
+    return list(dict.fromkeys([*first, *given]))
 
 
 def given_models(config: pytest.Config) -> dict[str, str]:
@@ -224,6 +233,7 @@ def run_config(config: pytest.Config) -> RunConfig:
     """
     cache_dir, pretrained = value_of(config, "cache-dir"), value_of(config, "pretrained")
     data = value_of(config, "data") or EMBEDDED
+    against = value_of(config, "against") if models_of(config) else None
     try:
         models = named_models(models_of(config))
         check_pretrained(models, pretrained)
@@ -246,6 +256,7 @@ def run_config(config: pytest.Config) -> RunConfig:
         profile=profile_of(config),
         seed=whole_number(config, "seed", 0) or 0,
         plant=value_of(config, "plant"),
+        against=None if against is None else named(against)[0],
     )
 
 
