@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.gating.unjudged import Unjudged
+from pytest_cliprobust.reporting.comparison import comparison_lines
 from pytest_cliprobust.results.run import NotMeasured, Run
 
 
@@ -30,6 +31,7 @@ def remarks(run: Run, *, gravest_first: bool = False) -> list[Remark]:
     groups = [
         [Remark("not run", line) for line in _not_run_lines(run.not_run)],
         [Remark("note", note) for note in run.notes],
+        [Remark(level, text) for level, text in comparison_lines(run)],
         [Remark(level, line) for level, line in unjudged.lines(run.unjudged)],
         _skipped(run.unjudged, run.not_run),
         [Remark("ERROR", mistake) for mistake in run.mistakes],
