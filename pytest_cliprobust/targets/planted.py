@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.registry import Registry
 from pytest_cliprobust.targets.base import Target
 
 #: From a target to one with a loss in it; the argument is a copy.
 Plant = Callable[[Any], Target]
 
 #: Losses by name.
-PLANTS: Registry[Plant] = Registry("planted loss", __name__)
+PLANTS: dict[str, Plant] = {}
 
 
 #: The loss that the class texts have, not the model.
@@ -33,7 +32,7 @@ def plant(name: str) -> Callable[[Plant], Plant]:
     """Register a loss under a name."""
 
     def decorate(function: Plant) -> Plant:
-        PLANTS.add(name, function, module=function.__module__)
+        PLANTS[name] = function
         return function
 
     return decorate
