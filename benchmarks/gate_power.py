@@ -22,7 +22,6 @@ from pytest_cliprobust.figures.bootstrap import Bootstrap, proportion_figure
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
-from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.gating.baseline import Baseline
 from pytest_cliprobust.gating.family import Family
 from pytest_cliprobust.gating.margins import decidable
@@ -98,7 +97,7 @@ def measure(n: int, draws: int, seed: int, per_unit: int) -> Row:
     typical[: round(ACCURACY * n)] = True
     if per_unit > 1:
         typical = answers(generator, n, 0.0, units)[0]
-    margin = decidable(figure_of(typical, keys), METRICS.named("accuracy"), policy)
+    margin = decidable(figure_of(typical, keys), policy)
     assert margin is not None
     rule = Rule(0, 1, "thresholds.toml", {"metric": ("accuracy",)}, max_decrease=margin.size)
     seen = {loss: Counter[str]() for loss in LOSSES}
