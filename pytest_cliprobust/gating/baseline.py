@@ -399,8 +399,7 @@ def _from_tensors(content: bytes, shown: str) -> Baseline:
     if header["complete"] is not True:
         raise ClipRobustError(f"{shown}: the recorded run did not come to its end; record it anew")
     known: dict[str, SampleKeys] = {}
-<<<<<<< HEAD
-    measurements = (_measurement(entry, tensors, known) for entry in header["figures"])
+    measurements = (_checked(_measurement, e, tensors, known) for e in header["figures"])
     return Baseline(
         shown,
         _unique(measurements, shown),
@@ -408,10 +407,6 @@ def _from_tensors(content: bytes, shown: str) -> Baseline:
         anchors={str(k): Anchor(float(v), str(day)) for k, (v, day) in header["anchors"].items()},
         accepted={str(k): str(v) for k, v in header["accepted"].items()},
     )
-=======
-    measurements = (_checked(_measurement, e, tensors, known) for e in header["figures"])
-    return Baseline(shown, _unique(measurements, shown), Provenance.from_dict(header["provenance"]))
->>>>>>> s2_gating
 
 
 def _measurement(

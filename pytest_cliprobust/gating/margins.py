@@ -18,11 +18,7 @@ from scipy import special, stats
 from pytest_cliprobust.figures.auroc import area
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.intervals import paired_score, two_sided_z
-<<<<<<< HEAD
-from pytest_cliprobust.figures.metrics import Metric
 from pytest_cliprobust.figures.outcomes import mean
-=======
->>>>>>> s2_gating
 from pytest_cliprobust.gating.policy import Policy
 
 #: Chance with which an equally good model keeps a decidable margin.
@@ -61,10 +57,8 @@ def decidable(figure: Figure, policy: Policy, noise: float = 0.0) -> Margin | No
     where noise is all that differs, it must not decide.
     """
     outcomes = figure.outcomes
-    if outcomes is not None and outcomes.is_share and figure.n == len(outcomes):
-        found = _of_share(figure, policy)
-    else:
-        found = _of_other(figure, policy)
+    is_share = outcomes is not None and outcomes.is_share and figure.n == len(outcomes)
+    found = _of_share(figure, policy) if is_share else _of_other(figure, policy)
     if found is None:
         return None
     size, error = found
@@ -86,7 +80,9 @@ def _of_other(figure: Figure, policy: Policy) -> tuple[float, float] | None:
         return None
     units = max(2, figure.units or figure.n)
     # Student's quantile stands in the interval; with few units it is wider.
-    reach = float(stats.t.ppf((1.0 + policy.change_confidence) / 2.0, units - 1) + special.ndtri(POWER))
+    reach = float(
+        stats.t.ppf((1.0 + policy.change_confidence) / 2.0, units - 1) + special.ndtri(POWER)
+    )
     return reach * error, error
 
 

@@ -94,9 +94,5 @@ def _change(verdict: Verdict) -> str:
         f"{str(verdict.kind).removeprefix('max_')} of {format_value(verdict.value, span)}, "
         f"{level_text(verdict.confidence)} interval {format_value(verdict.low, span)} to "
         f"{format_value(verdict.high, span)}"
-<<<<<<< HEAD
-        + (f"; {verdict.compared}" if verdict.compared else "")
-=======
         + (f" ({verdict.compared})" if verdict.compared else "")
->>>>>>> s2_gating
     )
