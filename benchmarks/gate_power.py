@@ -6,8 +6,8 @@
 A model with an accuracy of 0.84 is recorded on n samples; the margin is the one that recording proposes.
 The next model changes 3% of the answers each way, and loses a share of the others on top: none, one and
 a half margins, or two. Each draw is judged by the gate, as the only bound or (``--bounds 20``) as one of
-several headlines. The table shows the margin, the share of draws without a loss that pass and that are red, and the share of draws with
-a loss that are red. docs/thresholds.md shows it.
+several headlines. The table shows the margin, the share of draws without a loss that pass and that are red,
+and the share of draws with a loss that are red. docs/thresholds.md shows it.
 """
 
 from __future__ import annotations
