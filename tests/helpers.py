@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from pytest_cliprobust.figures.arrays import Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.keys import SampleKeys
 
 ROOT = Path(__file__).parent.parent
 SUITES = ROOT / "suites"
@@ -79,6 +80,29 @@ class Watch(TorchDispatchMode):
 def drawn_rows(settings: Bootstrap, count: int, strata: Ints | None = None) -> Ints:
     """Return which samples (R, ``count``) each replicate draws, from one place for all loops."""
     return np.concatenate(list(settings.plan(count, strata).indices()))
+
+
+def drawn_samples(settings: Bootstrap, count: int, strata: Ints | None = None) -> list[Ints]:
+    """Return the samples of each replicate where whole units are drawn, so that it has no fixed size."""
+    counts = np.concatenate(list(settings.plan(count, strata).counts()))
+    return [np.repeat(np.arange(count), row.astype(np.int64)) for row in counts]
+
+
+def keys_of(
+    count: int, units: Iterable[object] | None = None, *, kind: str = "drawing"
+) -> SampleKeys:
+    """Return keys of ``count`` samples, ``image0`` and on, from ``units`` or each from one of its own."""
+    ids = tuple(f"image{i}" for i in range(count))
+    return SampleKeys(ids, ids if units is None else tuple(map(str, units)), kind=kind)
+
+
+def coverage(
+    make: Callable[[np.random.Generator], tuple[float, float]], truth: float, draws: int, seed: int
+) -> float:
+    """Return how often intervals, each made of data of its own, hold the truth."""
+    generator = np.random.default_rng(seed)
+    ends = [make(generator) for _ in range(draws)]
+    return sum(low <= truth <= high for low, high in ends) / draws
 
 
 def report(name: str = "report.json") -> dict[str, Any]:

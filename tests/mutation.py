@@ -46,11 +46,7 @@ PACKAGE = "pytest_cliprobust"
 
 #: Tests beside the mirrored file of a module. Without either it is the mirrored folder.
 ALSO = {
-    "figures/auroc.py": ["tests/figures/test_statistics.py"],
-    "figures/intervals.py": ["tests/figures/test_statistics.py"],
-    "figures/levels.py": ["tests/figures/test_statistics.py"],
-    "figures/paired.py": ["tests/figures/test_statistics.py"],
-    "figures/resampling.py": ["tests/figures/test_statistics.py"],
+    "figures/samples.py": ["tests/properties/test_views.py"],
     "figures/metrics.py": ["tests/properties/test_bridge.py", "tests/test_registry.py"],
     "properties/accuracy.py": ["tests/properties/test_views.py"],
     "properties/calibration.py": ["tests/properties/test_views.py"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -155,6 +156,17 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
     cache.path({"a": 1}).mkdir(parents=True)  # a folder in its place
     with pytest.raises(ClipRobustError, match=r"cannot read .*\.features .*--clip-cache-dir"):
         cache.get_or_compute({"a": 1}, refuse)
+
+
+def test_a_cache_may_be_shared(tmp_path: Path) -> None:
+    """Whoever may read what this user writes may read its cache, too."""
+    cache = FeatureCache(tmp_path)
+    old = os.umask(0o027)
+    try:
+        cache.get_or_compute({"a": 1}, lambda: np.ones((2, 2), np.float32))
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(cache.path({"a": 1}).stat().st_mode) == 0o640
 
 
 def test_rows_saved_on_the_way(tmp_path: Path) -> None:

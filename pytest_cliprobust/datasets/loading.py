@@ -8,7 +8,9 @@ from pathlib import Path
 from pytest_cliprobust.datasets.base import Dataset, Frame
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
 from pytest_cliprobust.datasets.registry import LAYOUTS
+from pytest_cliprobust.datasets.roles import FLAG
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.files import own_name, split_name
 
 
 def load_dataset(
@@ -22,7 +24,8 @@ def load_dataset(
     """Return the data set that ``name_or_path`` means.
 
     Args:
-        name_or_path: an embedded data set (``"clean"``, ``"factor-pose"``, or with its prefix,
+        name_or_path: what follows, or ``NAME=`` and what follows (the figures' data set is then
+            ``imagefolder:NAME``; without NAME it is called after its folder): an embedded data set (``"clean"``, ``"factor-pose"``, or with its prefix,
             ``"embedded:clean"``), a layout and its path (``"imagefolder:/data/imagenet-r"``), or the
             path of an image folder. An embedded name wins over a folder of that name: write
             ``./clean`` for the folder.
@@ -38,22 +41,34 @@ def load_dataset(
     """
     from pytest_cliprobust.datasets import embedded
 
-    text = os.fspath(name_or_path)
+    given, text = split_name(os.fspath(name_or_path), FLAG)
     prefix, colon, rest = text.partition(":")
-    if colon and prefix == "embedded":
-        return embedded.EmbeddedDataset(rest, profile=profile, limit=limit, size=size)
+    known = embedded.names()
+    if (colon and prefix == "embedded") or text in known:
+        if given is not None:
+            raise ClipRobustError(
+                f"data set {text!r} has a name of its own and cannot be called {given!r}; drop {given}="
+            )
+        name = rest if colon else text
+        return embedded.EmbeddedDataset(name, profile=profile, limit=limit, size=size)
     if colon and prefix in LAYOUTS:
         if not rest:
             raise ClipRobustError(f"data set {text!r} names no folder; write {prefix}:PATH")
-        return LAYOUTS[prefix](rest, limit=limit, frame=frame, size=size)
-    known = embedded.names()
-    if text in known:
-        return embedded.EmbeddedDataset(text, profile=profile, limit=limit, size=size)
+        data = LAYOUTS[prefix](rest, limit=limit, frame=frame, size=size)
+        return _called(data, prefix, given, rest)
     path = Path(text).expanduser()
     if path.is_dir() or path.is_absolute() or text.startswith((".", "~")) or os.sep in text:
-        return ImageFolder(path, limit=limit, frame=frame, size=size)
+        return ImageFolder(path, limit=limit, frame=frame, size=size, name=given)
     prefixes = [f"{layout}:PATH" for layout in LAYOUTS]
     raise ClipRobustError(
         f"unknown data set {text!r}.{did_you_mean(text, known)} Known are the embedded "
         f"{', '.join(known)}; {', '.join(prefixes)}; or the path of an image folder"
     )
+
+
+def _called(data: Dataset, layout: str, given: str | None, root: str) -> Dataset:
+    """Return a data set whose name holds no path: the same data has one name wherever it lies."""
+    name = getattr(data, "name", "")
+    if given is not None or str(Path(root).expanduser()) in name.partition(":")[2]:
+        data.name = f"{layout}:{given or own_name(root)}"
+    return data

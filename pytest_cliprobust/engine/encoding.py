@@ -27,7 +27,7 @@ from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras
 from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDepth
 from pytest_cliprobust.datasets.subset import Subset, whole_of
 from pytest_cliprobust.engine.probe import PICTURES, check_target, checked_rows
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.targets.base import Target
@@ -408,7 +408,7 @@ class Encoder:
 
     def _back_off(self) -> None:
         if self.chunk == 1:
-            raise ClipRobustError(
+            raise Unavailable(
                 f"out of memory on {self.target.device} with a single image; choose another device "
                 "with --clip-device, or --clip-precision bf16"
             )

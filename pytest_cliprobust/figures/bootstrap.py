@@ -82,19 +82,22 @@ class Bootstrap:
 
 DEFAULT = Bootstrap()
 
-# Counts of up to this many numbers (64 MB) are kept for the next figure on equally many samples.
+# Counts of up to this many numbers (64 MB) are kept for the next figures on the same samples.
 _KEPT = 8_000_000
 _kept: dict[tuple[str, int], list[Floats]] = {}
 
 
 def _counts(plan: Resampling) -> Iterable[Floats]:
-    if plan.n * plan.replicates > _KEPT:
+    size = plan.n * plan.replicates
+    if size > _KEPT:
         return plan.counts()
     key = (plan.digest, plan.replicates)
     if key not in _kept:
-        blocks = list(plan.counts())
-        _kept.clear()
-        _kept[key] = blocks
+        # Of clustered samples each figure needs two plans: its own, and that of single samples.
+        held = sum(block.size for blocks in _kept.values() for block in blocks)
+        while held + size > _KEPT:
+            held -= sum(block.size for block in _kept.pop(next(iter(_kept))))
+        _kept[key] = list(plan.counts())
     return _kept[key]
 
 
@@ -153,15 +156,16 @@ def bootstrap_figure(
 
     The interval is widened, if need be, to hold the estimate.
     """
-    count = len(outcomes)
+    count, own = len(outcomes), replicates is None
     if replicates is None:
         replicates = resampled(outcomes, bootstrap, strata)
-    kind = "bootstrap" if strata is None else "stratified bootstrap"
+    kind = "stratified bootstrap" if bootstrap.plan(count, strata).stratified else "bootstrap"
     if bootstrap.clustered:
         assert bootstrap.keys is not None
         kind += f" of {bootstrap.keys.kind}s"
     text = f"{kind}, {len(replicates)}" + (", basic" if method == "basic" else "")
     extra, how = dict(details or {}), IntervalMethod(method)
+    effect = _design_effect(replicates if own else None, outcomes, bootstrap, strata)
     ends = replicate_interval(value, replicates, bootstrap.confidence, method)
     low, high = ends.low, ends.high
     if math.isfinite(low) and math.isfinite(high):
@@ -169,7 +173,8 @@ def bootstrap_figure(
         high = max(min(high, bounds[1]), value)
     if trials and math.isfinite(value) and np.ptp(replicates) == 0.0:
         # What is alike throughout is worth as many trials as there are units.
-        worth = trials * bootstrap.units(count) / count
+        effect = count / bootstrap.units(count)
+        worth = trials / effect
         if bounds[0] >= 0.0:
             ends = wilson(value * worth, worth, bootstrap.confidence)
             low, high = ends.low, ends.high
@@ -193,18 +198,28 @@ def bootstrap_figure(
         details=extra,
         interval=how,
         units=bootstrap.units(count),
-        design_effect=_design_effect(replicates, outcomes, bootstrap, strata),
+        design_effect=effect,
         outcomes=outcomes.of(bootstrap.keys) if comparable else None,
     )
 
 
 def _design_effect(
-    replicates: Floats, outcomes: Outcomes, bootstrap: Bootstrap, strata: Ints | None
+    replicates: Floats | None, outcomes: Outcomes, bootstrap: Bootstrap, strata: Ints | None
 ) -> float:
-    """Return how many times as large the variance is as that of as many independent samples."""
-    if not bootstrap.clustered or not len(replicates):
+    """Return how many times as large the variance is as that of as many independent samples.
+
+    Args:
+        replicates: those of the outcomes, if they are there already.
+        outcomes: what is resampled.
+        bootstrap: interval settings.
+        strata: (N,) that the replicates keep.
+    """
+    if not bootstrap.clustered:
         return 1.0
-    alone = resampled(outcomes, bootstrap.of(None).fewer(_FOR_DESIGN_EFFECT), strata)
+    fewer = bootstrap.fewer(_FOR_DESIGN_EFFECT)
+    if replicates is None:
+        replicates = resampled(outcomes, fewer, strata)
+    alone = resampled(outcomes, fewer.of(None), strata)
     drawn, single = (values[np.isfinite(values)] for values in (replicates, alone))
     if len(drawn) < 2 or len(single) < 2 or not single.var() > 0.0:
         return 1.0

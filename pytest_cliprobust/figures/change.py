@@ -69,6 +69,7 @@ class Change:
     lost: tuple[str, ...] = field(default=(), repr=False)
     gained: tuple[str, ...] = field(default=(), repr=False)
     identical: bool = False
+    _method: str = field(default="paired bootstrap", repr=False)
     _counts: tuple[float, float] | None = field(default=None, repr=False)
     _figures: tuple[Figure, Figure] | None = field(default=None, repr=False)
 
@@ -76,8 +77,8 @@ class Change:
         """Return the two-sided interval of the difference.
 
         A share's is the score interval of the paired difference (Tango 1998) over as many pairs as the
-        samples are worth; other figures' is Student's t over units times the bootstrap's standard error;
-        runs that are not paired have MOVER's (Zou & Donner 2008).
+        samples are worth; other figures' is Student's t over units times the standard error, the
+        bootstrap's or (of an AUROC) DeLong's; runs that are not paired have MOVER's (Zou & Donner 2008).
         """
         check_confidence(confidence)
         if self._figures is not None:
@@ -92,9 +93,7 @@ class Change:
             )
             return Interval(ends.low, ends.high, confidence, "paired, score")
         half = _student(confidence, self.units) * self.standard_error
-        return Interval(
-            self.difference - half, self.difference + half, confidence, "paired bootstrap"
-        )
+        return Interval(self.difference - half, self.difference + half, confidence, self._method)
 
     @property
     def p_value(self) -> float:
@@ -211,12 +210,17 @@ def _differs(before: Outcomes, after: Outcomes, noise: float) -> Bools:
         then = before.columns[name]
         if now.shape != then.shape:
             return np.ones(len(after), dtype=np.bool_)
-        if now.dtype == np.bool_ and then.dtype == np.bool_:
-            other = now != then
-        else:
-            other = np.abs(now.astype(np.float64) - then.astype(np.float64)) > noise
+        other = _apart(now.astype(np.float64), then.astype(np.float64), noise)
         out |= other.reshape(len(out), -1).any(axis=1)
     return out
+
+
+def _apart(now: Floats, then: Floats, noise: float) -> Bools:
+    """Return where numbers differ by more than ``noise``; infinite ones are the same if they are equal."""
+    with np.errstate(invalid="ignore"):
+        near = np.abs(now - then) <= noise
+    apart: Bools = ~(near | (now == then) | (np.isnan(now) & np.isnan(then)))
+    return apart
 
 
 def _of_shares(change: Change, before: Outcomes, after: Outcomes, keys: SampleKeys) -> Change:
@@ -269,6 +273,9 @@ def _of_statistics(
 def _of_areas(change: Change, before: Outcomes, after: Outcomes, keys: SampleKeys) -> Change:
     """Return the change of an AUROC with DeLong's paired variance."""
     inside = after["inside"].astype(bool)
+    change = replace(change, _method="paired, DeLong")
+    if inside.all() or not inside.any():
+        return replace(change, standard_error=math.inf)
     order = np.argsort(~inside, kind="stable").astype(np.int64)
     sides = [
         placements(values[inside].astype(np.float64), values[~inside].astype(np.float64))
@@ -295,6 +302,7 @@ def _student(confidence: float, units: int) -> float:
 
 def _unpaired(figure: Figure, earlier: Figure, reason: str) -> Change:
     ends = _independent(figure, earlier, 0.95)
+    keys = None if figure.outcomes is None else figure.outcomes.keys
     return Change(
         difference=figure.value - earlier.value,
         standard_error=(ends.high - ends.low) / 2.0 / two_sided_z(0.95),
@@ -302,6 +310,7 @@ def _unpaired(figure: Figure, earlier: Figure, reason: str) -> Change:
         why_not=reason,
         n=min(figure.n, earlier.n),
         units=min(figure.units or figure.n, earlier.units or earlier.n),
+        kind="unit" if keys is None else keys.kind,
         before=earlier.value,
         after=figure.value,
         _figures=(figure, earlier),

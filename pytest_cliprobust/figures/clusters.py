@@ -36,8 +36,8 @@ def design_effect_of_mean(values: Floats, units: Ints) -> float:
     Where the values are all the same they say nothing of it, and samples of a unit count as alike. Units
     that differ less than chance would have them are no reason for an interval below the usual one.
     """
+    # Asked of the values themselves: a variance of equal ones need not round to zero.
+    if np.ptp(values) == 0.0:
+        return size_effect(units)
     single = float(values.var()) / len(values)
-    largest = size_effect(units)
-    if single == 0.0:
-        return largest
     return max(1.0, min(variance_of_mean(values, units) / single, float(len(values))))

@@ -110,11 +110,18 @@ def exact(columns: Floats, count: int) -> Floats:
     return np.asarray(np.ldexp(np.rint(np.ldexp(columns, exponent)), -exponent), dtype=np.float64)
 
 
+#: A resample of whole units may hold more samples than there are: with float64's spare bit up to eight
+#: times as many are added without rounding.
+ROOM = 4
+
+
 def sums(weights: Floats, column: Column) -> Floats:
     """Return the weighted sums of a column (N,) or (N, K), as (R,) or (R, K), without rounding."""
-    # A resample of whole units may hold more samples than there are: twice leaves room enough.
-    values = exact(np.asarray(column, dtype=np.float64), 2 * len(column))
-    return np.asarray(weights @ values, dtype=np.float64)
+    values = exact(np.asarray(column, dtype=np.float64), ROOM * len(column))
+    with np.errstate(
+        invalid="ignore"
+    ):  # infinite values that are not drawn give NaN, and no warning
+        return np.asarray(weights @ values, dtype=np.float64)
 
 
 def ratio(numerator: Any, denominator: Any) -> Floats:

@@ -91,11 +91,17 @@ class Resampling:
 
     @property
     def digest(self) -> str:
-        """Hex digest of (n, strata, seed): equal digests draw the same positions."""
+        """Hex digest of (n, strata, units, seed): equal digests draw the same samples."""
         hasher = hashlib.blake2b(f"{self.n}\0{self.seed}".encode(), digest_size=12)
         for codes in (self.codes, self._members):
-            hasher.update(b"" if codes is None else codes.tobytes())
+            hasher.update(b"\0" if codes is None else b"\1" + codes.tobytes())
         return hasher.hexdigest()
+
+    @property
+    def stratified(self) -> bool:
+        """Whether strata keep their sizes, in samples or in units."""
+        plan = self if self._of_units is None else self._of_units
+        return plan.codes is not None
 
     def indices(self) -> Iterator[Ints]:
         """Yield positions in chunks of shape (rows, n), ``replicates`` rows in all.

@@ -83,6 +83,7 @@ def _called_real(verdict: Verdict) -> Verdict:
         verdict,
         status="fail",
         outcome="fail",
+        late=True,
         explanation=(
             f"the loss is real, given the others that this run found (Holm's method): "
             f"{verdict.explanation}"

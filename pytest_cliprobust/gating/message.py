@@ -92,4 +92,5 @@ def _change(verdict: Verdict) -> str:
         f"{str(verdict.kind).removeprefix('max_')} of {format_value(verdict.value, span)}, "
         f"{level_text(verdict.confidence)} interval {format_value(verdict.low, span)} to "
         f"{format_value(verdict.high, span)}"
+        + (f"; {verdict.compared}" if verdict.compared else "")
     )

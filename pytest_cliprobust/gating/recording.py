@@ -89,8 +89,8 @@ def record(
     margin of a person's own, which is told if it is smaller than the samples decide.
 
     Of other figures a bound lies ``margin`` widths of the interval beyond its bad end: ``min``
-    for metrics where higher is better, ``max`` where lower is, both where neither. The interval is taken at the
-    policy's level, so that the run that was recorded passes. If the rule that wins the look-up is
+    for metrics where higher is better, ``max`` where lower is, both where neither. The interval is taken
+    at the policy's level, so that the run that was recorded passes. If the rule that wins the look-up is
     *exact* (it names every coordinate of the measurement and nothing more), its ``min``/``max`` is
     replaced in place, whether that tightens or loosens it; else a new exact rule is added, as a row of
     the table for its suite and metric or in a new table, which takes over the bounds on the change

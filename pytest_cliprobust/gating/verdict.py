@@ -64,6 +64,7 @@ class Verdict:
         compared: of a change, how it was compared (``paired, n = 536 in 268 drawings``).
         decidable: of a change, the smallest margin that these samples decide.
         changed: of a paired change, the share of samples whose outcome is another.
+        late: whether it is a failure only given all that the run found.
         note: what is told beside the verdict, such as a real loss within the margin.
     """
 
@@ -87,6 +88,7 @@ class Verdict:
     compared: str = ""
     decidable: float | None = None
     changed: float | None = None
+    late: bool = False
     note: str = ""
 
     @property
@@ -146,6 +148,7 @@ class Verdict:
             compared=str(data.get("compared", "")),
             decidable=_number(data.get("decidable")),
             changed=_number(data.get("changed")),
+            late=bool(data.get("late", False)),
             note=str(data.get("note", "")),
         )
 

@@ -20,17 +20,23 @@ from pytest_cliprobust.gating.baseline import (
 from pytest_cliprobust.gating.family import Family
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.thresholds import ThresholdFile
+from pytest_cliprobust.results.history import earlier_run, is_file
 
 
 def chosen_baseline(
-    named: str | None, thresholds: ThresholdFile, threshold_path: Path | None
+    named: str | None,
+    thresholds: ThresholdFile,
+    threshold_path: Path | None,
+    history: Path | None = None,
 ) -> Baseline | None:
     """Return the baseline of a run: from the command line, else the policy, else beside the file.
 
     Args:
-        named: what the command line names, None if nothing; ``none`` turns the comparison off.
+        named: what the command line names, None if nothing: a file, or a run of the history (``last``,
+            ``tag:NAME``, a number); ``none`` turns the comparison off.
         thresholds: the threshold file.
         threshold_path: where it lies.
+        history: the file that runs are kept in.
 
     Raises:
         ClipRobustError: a baseline that was named is missing or broken, or one beside the file is broken.
@@ -38,7 +44,9 @@ def chosen_baseline(
     if named == "none":
         return None
     if named is not None:
-        return load_baseline(named)
+        if is_file(named) or history is None:
+            return load_baseline(named)
+        return earlier_run(named, history).baseline()
     if thresholds.policy.baseline is not None:
         return load_baseline(thresholds.policy.baseline)
     if threshold_path is None:
@@ -126,3 +134,26 @@ def check_compared(
             f"{thresholds.policy.where}: baseline_model {asked!r} is not in {baseline.source}, which "
             f"has {', '.join(baseline.models) or 'no model'}"
         )
+
+
+def comparison_lines(baseline: Baseline, models: Iterable[str], asked: str | None) -> list[str]:
+    """Return the lines of the header that say what a run is compared with, and what differs."""
+    lines = []
+    for model in models:
+        source = baseline.model_for(model, asked)
+        if source is None:
+            names = ", ".join(baseline.models) or "no model"
+            lines.append(
+                f"clip baseline: {baseline.source} has {names}, none to compare {model} with"
+            )
+            continue
+        lines.append(f"clip baseline: {baseline.source}: {model} against {source}")
+        same = _weights(baseline.provenance, source) == _weights(baseline.current, model)
+        if same and baseline.provenance is not None:
+            lines.append("  note: these are the weights that were recorded")
+        lines += [f"  differs: {line}" for line in baseline.differences(model, asked)]
+    return lines
+
+
+def _weights(provenance: Provenance | None, model: str) -> str:
+    return "" if provenance is None else provenance.weights.get(model, "")

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from pytest_cliprobust.datasets.roles import EMBEDDED, label_of
+from pytest_cliprobust.datasets.roles import PROFILES as PROFILES
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.results.tags import checked_tag
+from pytest_cliprobust.targets.names import check_pretrained, named, named_models
+from pytest_cliprobust.targets.precision import PRECISIONS
 
-PROFILES = ("quick", "standard", "full")
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 REPORTS = (".json", ".md")
 
 
@@ -53,7 +55,9 @@ OPTIONS = (
     Option(
         "activation", "activation of a checkpoint that does not say", choices=("gelu", "quickgelu")
     ),
-    Option("data", "'embedded', or the path of an image folder that replaces the clean set"),
+    Option(
+        "data", "'embedded', or the image folder that replaces the clean set: PATH or NAME=PATH"
+    ),
     Option(
         "depth",
         "depth for data without: an estimator (folder or hub name) or a folder of depth maps",
@@ -65,8 +69,12 @@ OPTIONS = (
     Option("thresholds", "the threshold file (default: thresholds.toml, else the shipped one)"),
     Option(
         "baseline",
-        "the earlier run that changes are held against: a baseline file or a JSON report, or 'none' "
-        "(default: the policy's, else the one beside the threshold file)",
+        "the earlier run that changes are held against: a file, or a run of the history (last, "
+        "tag:NAME, its number), or 'none' (default: the policy's, else the one beside the threshold "
+        "file)",
+    ),
+    Option(
+        "against", "a second model, measured in the same run, that the others are compared with"
     ),
     Option("cache-dir", "folder of the feature cache"),
     Option(
@@ -75,6 +83,7 @@ OPTIONS = (
     ),
     Option("profile", "how many samples: quick, standard or full", "standard", PROFILES),
     Option("seed", "seed of perturbations and bootstrap", "0"),
+    Option("plant", "plant a known loss in a copy of the model (`cliprobust doctor` does)"),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 
@@ -88,9 +97,10 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--clip-model",
         action="append",
-        metavar="MODEL",
-        help="the model under test, e.g. ViT-B-32, ViT-B-32/laion2b_s34b_b79k, hf-hub:…, a folder, "
-        "or 'reference' (bundled, offline); repeatable",
+        metavar="[NAME=]MODEL",
+        help="the model under test, e.g. ViT-B-32, ViT-B-32/laion2b_s34b_b79k, hf-hub:…, a folder or "
+        "checkpoint, or 'reference' (bundled, offline); NAME is what bounds and reports call it; "
+        "repeatable",
     )
     parser.addini("clip_model", "models under test, see --clip-model", type="args")
     for option in OPTIONS:
@@ -170,9 +180,22 @@ def whole_number(config: pytest.Config, name: str, least: int) -> int | None:
 
 
 def models_of(config: pytest.Config) -> list[str]:
-    """Return the models under test, each once, in the order given."""
+    """Return the models under test as the user wrote them, each once, in the order given.
+
+    The one that the others are compared with comes first.
+    """
     given = config.getoption("--clip-model") or config.getini("clip_model") or []
-    return list(dict.fromkeys(given))
+    against = value_of(config, "against")
+    first = [against] if against is not None and given else []
+    return list(dict.fromkeys([*first, *given]))
+
+
+def given_models(config: pytest.Config) -> dict[str, str]:
+    """Return the models under test by name, as the user wrote them."""
+    given: dict[str, str] = {}
+    for text in models_of(config):
+        given.setdefault(named(text)[0], text)
+    return given
 
 
 def reports_of(config: pytest.Config) -> list[Path]:
@@ -203,13 +226,27 @@ def tags_of(config: pytest.Config) -> list[str]:
 
 
 def run_config(config: pytest.Config) -> RunConfig:
-    """Collect the options of this run."""
-    cache_dir = value_of(config, "cache-dir")
+    """Collect the options of this run.
+
+    Raises:
+        pytest.UsageError: a mistake in one of them, in one line.
+    """
+    cache_dir, pretrained = value_of(config, "cache-dir"), value_of(config, "pretrained")
+    data = value_of(config, "data") or EMBEDDED
+    against = value_of(config, "against") if models_of(config) else None
+    try:
+        models = named_models(models_of(config))
+        check_pretrained(models, pretrained)
+        if data != EMBEDDED:
+            label_of(data)
+    except ClipRobustError as error:
+        raise pytest.UsageError(str(error)) from None
     return RunConfig(
-        models=tuple(models_of(config)),
-        pretrained=value_of(config, "pretrained"),
+        models=tuple(models),
+        sources={name: source for name, source in models.items() if name != source},
+        pretrained=pretrained,
         activation=value_of(config, "activation"),
-        data=value_of(config, "data") or "embedded",
+        data=data,
         depth=value_of(config, "depth"),
         device=value_of(config, "device") or "auto",
         precision=value_of(config, "precision") or "auto",
@@ -218,6 +255,8 @@ def run_config(config: pytest.Config) -> RunConfig:
         cache_dir=Path(cache_dir) if cache_dir else None,
         profile=profile_of(config),
         seed=whole_number(config, "seed", 0) or 0,
+        plant=value_of(config, "plant"),
+        against=None if against is None else named(against)[0],
     )
 
 

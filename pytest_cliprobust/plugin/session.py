@@ -15,7 +15,13 @@ import pytest
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import shown_path
-from pytest_cliprobust.gating.baseline import Baseline, Provenance, beside, write_baseline
+from pytest_cliprobust.gating.baseline import (
+    Baseline,
+    Provenance,
+    bare_key,
+    beside,
+    write_baseline,
+)
 from pytest_cliprobust.gating.family import Family, settled
 from pytest_cliprobust.gating.reading import load_thresholds
 from pytest_cliprobust.gating.recording import RecordChange, record
@@ -25,11 +31,19 @@ from pytest_cliprobust.gating.vocabulary import known_metrics
 from pytest_cliprobust.plugin.comparing import (
     check_compared,
     chosen_baseline,
+    comparison_lines,
     family_of,
     provenance_of,
     used,
 )
-from pytest_cliprobust.plugin.options import PROFILES, reports_of, run_config, tags_of, value_of
+from pytest_cliprobust.plugin.options import (
+    PROFILES,
+    given_models,
+    reports_of,
+    run_config,
+    tags_of,
+    value_of,
+)
 from pytest_cliprobust.plugin.progress import ProgressLine
 from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
 from pytest_cliprobust.reporting import files
@@ -49,6 +63,7 @@ class Session:
 
     Attributes:
         config: the run's options.
+        name_of: the names of the models under test, by what the user wrote.
         is_worker: whether this process is a worker of pytest-xdist, which reports to another.
         records: what was measured and judged, in the process that reports.
         mistakes: the user's, one line each.
@@ -64,6 +79,8 @@ class Session:
     def __init__(self, config: pytest.Config) -> None:
         self.pytest_config = config
         self.config = run_config(config)
+        # Once: what a path is called must not change when a test changes the working directory.
+        self.name_of = {text: name for name, text in given_models(config).items()}
         self.is_worker = hasattr(config, "workerinput")
         self.recording = bool(config.getoption("--clip-record"))
         # Listing tests measures nothing, and must not replace a report that did.
@@ -108,6 +125,11 @@ class Session:
             self.evaluation(model)
         if self.config.data != "embedded":
             self.evaluation(self.config.models[0]).dataset("clean")
+        if self.config.against is not None and self._reports_for_workers:
+            raise ClipRobustError(
+                "--clip-against needs both models in one process; leave out -n, or compare two runs "
+                "with `cliprobust compare`"
+            )
         self.thresholds.register_perturbations()
         check_compared(self.baseline, self.thresholds, self.config.models)
         if not self._reports_for_workers:
@@ -203,11 +225,23 @@ class Session:
         Raises:
             ClipRobustError: it is missing or broken.
         """
-        if self.recording:
+        if self.recording or self.config.against is not None:
             return None
         named = value_of(self.pytest_config, "baseline")
-        found = chosen_baseline(named, self.thresholds, self.threshold_path)
+        found = chosen_baseline(named, self.thresholds, self.threshold_path, self.history_path)
         return None if found is None else replace(found, current=self.provenance)
+
+    def baseline_of(self, model: str) -> Baseline | None:
+        """Return what a model is compared with: the earlier run, or the other model of this one."""
+        other = self.config.against
+        if other is None or model == other:
+            return self.baseline
+        figures = {
+            (bare_key(record.measurement), other): record.figure
+            for record in self.records
+            if record.model == other
+        }
+        return Baseline(f"{other} in this run", figures)
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -241,7 +275,13 @@ class Session:
     def header(self) -> list[str]:
         """Return the lines that say what is under test, on what."""
         notes = self.journal.notes if self.journal else []
-        return header_lines(self.config, self.models(), self._shown_thresholds, notes)
+        lines = header_lines(self.config, self.models(), self._shown_thresholds, notes)
+        if self.config.against is not None:
+            return [*lines, f"clip baseline: {self.config.against}, measured in this run"]
+        if self._evaluations and not self._reports_for_workers and self.baseline is not None:
+            asked = self.thresholds.policy.baseline_model
+            lines += comparison_lines(self.baseline, self.config.models, asked)
+        return lines
 
     @property
     def _shown_thresholds(self) -> str:
@@ -459,12 +499,19 @@ class Session:
         if self.journal is not None:
             self.journal.close([record.key for record in run.records])
 
+    @property
+    def history_path(self) -> Path | None:
+        """The file that runs are kept in; None if they are not kept."""
+        chosen = value_of(self.pytest_config, "history")
+        if chosen == "none":
+            return None
+        return Path(chosen) if chosen else default_path(self.config.cache_dir)
+
     def remember(self, run: Run) -> tuple[str, ...]:
         """Add the run to the history, and return what there is to say of it."""
-        chosen = value_of(self.pytest_config, "history")
-        if chosen == "none" or not run.records:
+        path = self.history_path
+        if path is None or not run.records or self.config.plant is not None:
             return ()
-        path = Path(chosen) if chosen else default_path(self.config.cache_dir)
         run = run if self.named else run.unnamed()
         figures = {record.key: record.figure for record in run.records}
         try:

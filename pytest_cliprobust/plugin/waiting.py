@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_cliprobust.datasets.roles import Provider, provider_of
+from pytest_cliprobust.datasets.roles import EMBEDDED, Provider, label_of, provider_of
 from pytest_cliprobust.errors import NotRun
 from pytest_cliprobust.plugin.fixtures import needs_model, parametrized
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
-from pytest_cliprobust.plugin.options import reports_of, run_config, tags_of
+from pytest_cliprobust.plugin.options import given_models, reports_of, run_config, tags_of
 from pytest_cliprobust.plugin.state import UNDER_TEST
 from pytest_cliprobust.plugin.suites import add_markers, shipped, suite_of
 
@@ -65,13 +65,18 @@ class Waiting:
         """Parametrize tests over the models, and over the data sets of the roles that they ask for."""
         for name in parametrized(metafunc):
             if name == UNDER_TEST:
-                metafunc.parametrize(name, self._run_config.models, scope="session")
+                # The value is what the user wrote, for commands that run the test again.
+                given = given_models(self._config)
+                metafunc.parametrize(name, list(given.values()), ids=list(given), scope="session")
                 continue
+            own = self._run_config.data != EMBEDDED
             try:
                 sets: list[Any] = list(self._provider.require(name))
+                ids = [label_of(source) if own else source for source in sets]
             except NotRun as error:
                 sets = [pytest.param("none", marks=pytest.mark.skip(reason=str(error)))]
-            metafunc.parametrize(name, sets, scope="session")
+                ids = ["none"]
+            metafunc.parametrize(name, sets, ids=ids, scope="session")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:

@@ -41,7 +41,15 @@ from pytest_cliprobust.figures.arrays import (
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, bootstrap_figure
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
-from pytest_cliprobust.figures.outcomes import Column, Outcomes, exact, mean, ratio, sums
+from pytest_cliprobust.figures.outcomes import (
+    ROOM,
+    Column,
+    Outcomes,
+    exact,
+    mean,
+    ratio,
+    sums,
+)
 from pytest_cliprobust.figures.samples import Samples
 
 #: Number of bins of ECE and its relatives (Guo et al. 2017, section 4).
@@ -555,7 +563,7 @@ def _classwise(weights: Floats, outcomes: Outcomes, *, bins: int) -> Floats:
         used = np.bincount(flat) > 0
         column = np.cumsum(used) - 1
         rows = np.arange(0, len(flat) + 1, len(flat) // count)
-        values = exact(gaps[:, part].ravel(), 2 * count)
+        values = exact(gaps[:, part].ravel(), ROOM * count)
         columns = sparse.csr_array((values, column[flat], rows), shape=(count, int(used.sum())))
         drawn = np.asarray(columns.T.tocsr() @ weights.T)
         total += np.abs(drawn).sum(axis=0)

@@ -517,7 +517,7 @@ def detection_by_set(
         id_scores: (N,).
         ood_scores: (M,) by the name of the set (``"near_ood"``, ``"far_ood"``, ``"iNaturalist"`` …).
         score: name of the score.
-        bootstrap: interval settings.
+        bootstrap: interval settings; its keys are of one set, so they are left out.
 
     Raises:
         ClipRobustError: no OOD set.
@@ -525,6 +525,6 @@ def detection_by_set(
     if not ood_scores:
         raise ClipRobustError(f"{score}: no OOD data set to tell from in-distribution data.")
     return {
-        name: detection_figures(id_scores, values, score, bootstrap=bootstrap)
+        name: detection_figures(id_scores, values, score, bootstrap=bootstrap.of(None))
         for name, values in ood_scores.items()
     }

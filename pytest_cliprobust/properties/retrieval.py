@@ -8,6 +8,7 @@ caption. Text→image: each caption is a query with one right image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -148,6 +149,12 @@ def retrieval_figures(
         _median_figure("image_to_text_median_rank", image_rank, bootstrap),
         _median_figure("text_to_image_median_rank", text_rank, by_caption),
     ]
+    if bootstrap.keys is None:
+        # Captions of unknown images are resampled by image, but not known to another run.
+        figures = [
+            replace(figure, outcomes=None if figure.outcomes is None else figure.outcomes.of(None))
+            for figure in figures
+        ]
     return {figure.metric: figure for figure in figures}
 
 

@@ -14,9 +14,10 @@ from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.perturbations.random import uniform
 from pytest_cliprobust.targets.base import Target, TargetInfo
 from pytest_cliprobust.targets.digest import canonical, model_digest
+from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing, as_pair
 from pytest_cliprobust.targets.registry import arguments_for
-from pytest_cliprobust.targets.runtime import Precision, TorchTarget
+from pytest_cliprobust.targets.runtime import TorchTarget
 
 _PROBE_TEXTS = ("a photo of a cat.", "two red cars, seen from above")
 

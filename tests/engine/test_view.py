@@ -114,7 +114,7 @@ def test_parts_of_a_view_carry_the_parts_name(clip: Evaluation) -> None:
         assert np.array_equal(part.correct, view.correct[rows])
         assert part.units == tuple(view.units[row] for row in rows)
         assert key(part) == f"mine/accuracy/clean:{style}/contrast@3/reference"
-        assert part.bootstrap.samples != view.bootstrap.samples
+        assert part.bootstrap.keys == view.keys.take(rows)
     with pytest.raises(ClipRobustError, match=f"has no style 'notto'.*There are .*{styles[0]}"):
         view.where("style", "notto")
     with pytest.raises(ClipRobustError, match=r"has no column 'colour'.*There are .*style"):
@@ -166,7 +166,7 @@ def test_views_without_a_sample_in_common_cannot_be_paired(clip: Evaluation) -> 
         shared(clip.on("clean"), clip.on("near_ood"))
     few = shared(clip.on("clean"), clip.on("clean", "contrast", 3, limit=8))
     assert len(few.ids) == 8
-    assert few.bootstrap.samples == clip.on("clean", limit=8).bootstrap.samples
+    assert few.bootstrap.keys == clip.on("clean", limit=8).keys
 
 
 def test_an_image_folder_is_clean_and_nothing_else(tmp_path: Path, shared_cache: Path) -> None:

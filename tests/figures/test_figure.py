@@ -9,10 +9,13 @@ import math
 import struct
 import sys
 
+import numpy as np
 import pytest
+from helpers import keys_of
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures import figure as f
+from pytest_cliprobust.figures.bootstrap import Bootstrap, paired_drop_figure, proportion_figure
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 
@@ -57,11 +60,44 @@ def test_figures_survive_json() -> None:
     assert "replicates" not in dataclasses.replace(FIGURE, replicates=()).as_dict(replicates=True)
 
 
+def test_units_and_the_design_effect_survive_json() -> None:
+    hits = np.arange(40) % 5 > 0
+    keys = keys_of(40, np.arange(40) // 4)
+    for figure in (
+        proportion_figure("accuracy", hits, Bootstrap(keys=keys)),
+        proportion_figure("accuracy", hits, Bootstrap()),
+        paired_drop_figure("accuracy_drop", hits, hits[::-1], Bootstrap(keys=keys)),
+        dataclasses.replace(FIGURE, units=7, design_effect=2.5),
+    ):
+        data = json.loads(json.dumps(figure.as_dict(), allow_nan=False))
+        assert (data["units"], data["design_effect"]) == (figure.units, figure.design_effect)
+        back = Figure.from_dict(data)
+        assert back == figure
+        assert back.details == figure.details
+        # What each sample came to is no part of a report.
+        assert back.outcomes is None
+    assert proportion_figure("accuracy", hits, Bootstrap(keys=keys)).units == 10
+    assert (FIGURE.units, Figure.from_dict(FIGURE.as_dict()).units) == (None, None)
+
+
+def test_outcomes_are_no_part_of_what_a_figure_is() -> None:
+    hits = np.arange(40) % 5 > 0
+    known, bare = (
+        proportion_figure("accuracy", hits, Bootstrap(keys=keys)) for keys in (keys_of(40), None)
+    )
+    assert known == bare
+    assert "outcomes" not in repr(known)
+    filed = known.measured_on(Condition("clean"))
+    assert filed.outcomes is known.outcomes
+    assert filed.as_dict() == {**bare.as_dict(), "condition": {"dataset": "clean"}}
+
+
 def test_what_a_report_may_leave_out() -> None:
     short = {"metric": "nll", "value": 1.0, "low": 0.5, "high": 1.5, "n": 7, "interval": "basic"}
     figure = Figure.from_dict(short)
     assert (figure.confidence, figure.method, figure.unit) == (0.95, "", "")
     assert (figure.replicates, figure.details) == ((), {})
+    assert (figure.units, figure.design_effect) == (None, 1.0)
     with pytest.raises(KeyError):
         Figure.from_dict({"metric": "nll"})
 

@@ -441,7 +441,7 @@ def test_an_unknown_name_is_told_where_it_stands() -> None:
     assert complaint(text, **known).startswith("t.toml:8: unknown suite 'clalibration'.")
     text = ROWS.replace('= "snow"', '= "snowy"')
     assert complaint(text, **known).startswith("t.toml:15: unknown perturbation 'snowy'.")
-    assert complaint(ROWS, models=["v1"]).startswith("t.toml:4: unknown model 'reference'.")
+    assert complaint(ROWS, models=["refrence"]).startswith("t.toml:4: unknown model 'reference'.")
 
 
 NAMES = st.sampled_from(["a", "b", "a*", "*"])

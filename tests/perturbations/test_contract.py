@@ -20,7 +20,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.search.envelope import at_strength
 
-NAMES = [*registry.names("common"), *registry.names("depth")]
+NAMES = [name for family in ("common", "depth", "view") for name in registry.names(family)]
 #: What the tight loop takes where a test is expensive: one or two of each module.
 QUICK = {
     "gaussian_noise",

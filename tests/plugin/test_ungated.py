@@ -74,7 +74,7 @@ MET = (
 
 def told(result: pytest.RunResult) -> list[str]:
     """Return the lines that our summary tells after its table."""
-    levels = ("error: ", "warning: ", "note: ", "ERROR: ", "not measured")
+    levels = ("error: ", "warning: ", "note: ", "ERROR: ")
     return [line for line in result.outlines if line.startswith(levels)]
 
 
@@ -130,7 +130,7 @@ def test_what_was_selected_and_skipped_fails_a_run_of_chosen_tests(run: Sessions
     assert first.startswith(f"error: thresholds.toml:{FIRST}: ")
     assert (
         second
-        == "not measured, as tests were skipped: 1 of the bounds (no depth here): the run fails"
+        == "error: not measured, as tests were skipped: 1 of the bounds (no depth here): the run fails"
     )
     assert run.again("-k", "plain").ret == pytest.ExitCode.OK
     assert run.again("-m", "mine").ret == pytest.ExitCode.TESTS_FAILED

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers import drawn_rows
+from helpers import drawn_rows, drawn_samples, keys_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
@@ -14,9 +14,10 @@ from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap, bootstrap_figure
+from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.levels import interval_at
-from pytest_cliprobust.figures.paired import difference_interval
+from pytest_cliprobust.figures.outcomes import Outcomes, mean
 from pytest_cliprobust.properties import accuracy as acc
 
 RNG = np.random.default_rng(0)
@@ -135,14 +136,17 @@ def test_groups_are_measured_apart() -> None:
 def test_replicates_of_the_worst_group_keep_the_groups_sizes() -> None:
     rng = np.random.default_rng(2)
     correct, groups = rng.random(30) < 0.6, np.repeat(["x", "y", "z"], [5, 10, 15])
-    boot = Bootstrap(replicates=20, samples="clean")
+    boot = Bootstrap(replicates=20, keys=keys_of(30))
     figure = acc.worst_group_accuracy(correct, list(groups), bootstrap=boot)
     strata = np.repeat([0, 1, 2], [5, 10, 15])
     for number, drawn in enumerate(drawn_rows(boot, 30, strata)):
         shares = [correct[drawn][groups[drawn] == name].mean() for name in "xyz"]
         assert figure.replicates[number] == pytest.approx(min(shares))
     assert figure.method == "stratified bootstrap, 20, basic"
-    assert figure.details["resampling"] == f"clean:{boot.plan(30, strata).digest}"
+    assert figure.outcomes is not None
+    assert figure.outcomes.keys == boot.keys
+    assert figure.outcomes["stratum"].tolist() == strata.tolist()
+    assert figure.outcomes.value() == pytest.approx(figure.value)
     # All right: as certain as the smallest group allows.
     perfect = acc.worst_group_accuracy(np.ones(30, bool), list(groups), bootstrap=boot)
     assert (perfect.value, perfect.low) == (1.0, wilson(5, 5).low)
@@ -345,26 +349,69 @@ def test_two_runs_on_the_same_samples_are_compared_in_pairs() -> None:
     scores, labels = _case(400, 5, 6)
     later = scores.copy()
     later[:8] = np.roll(later[:8], 1, axis=1)
-    run = Bootstrap(samples="clean")
+    run = Bootstrap(keys=keys_of(400))
     one = acc.balanced_accuracy(scores, labels, bootstrap=run)
     two = acc.balanced_accuracy(later, labels, bootstrap=run)
-    paired = difference_interval(two, one)
-    assert paired.method == "paired bootstrap"
+    change = change_between(two, one)
+    paired = change.interval(0.95)
+    assert (change.paired, paired.method) == (True, "paired bootstrap")
     alone = acc.balanced_accuracy(later, labels)
-    apart = difference_interval(alone, acc.balanced_accuracy(scores, labels))
+    apart = change_between(alone, acc.balanced_accuracy(scores, labels)).interval(0.95)
     assert paired.high - paired.low < 0.5 * (apart.high - apart.low)
     # Groups pair as well, each with itself only, although they are of one size.
     groups = ["x", "y"] * 200
     before = acc.accuracy_by_group(acc.correct_top_k(scores, labels), groups, bootstrap=run)
     after = acc.accuracy_by_group(acc.correct_top_k(later, labels), groups, bootstrap=run)
-    assert before["x"].details["resampling"] == after["x"].details["resampling"]
-    assert before["x"].details["resampling"] != before["y"].details["resampling"]
-    assert difference_interval(after["x"], before["x"]).method == "paired bootstrap"
-    assert difference_interval(after["x"], before["y"]).method == "MOVER, independent runs"
+    assert after["x"].outcomes is not None
+    assert after["x"].outcomes.keys == keys_of(400).take(range(0, 400, 2))
+    assert change_between(after["x"], before["x"]).interval(0.95).method == "paired, score"
+    assert not change_between(after["x"], before["y"]).paired
+
+
+def test_every_figure_is_a_function_of_its_outcomes() -> None:
+    rng = np.random.default_rng(3)
+    clean, shifted = rng.random((2, 40)) < 0.7
+    scores, labels = _case(40, 4, 3)
+    boot = Bootstrap(replicates=25, keys=keys_of(40, np.arange(40) // 3))
+    grid = {"fog": rng.random((2, 40)) < 0.6}
+    figures = [
+        acc.accuracy_figure(clean, bootstrap=boot),
+        acc.accuracy_drop_figure(clean, shifted, bootstrap=boot),
+        acc.relative_drop_figure(clean, shifted, bootstrap=boot),
+        acc.balanced_accuracy(scores, labels, bootstrap=boot),
+        acc.worst_group_accuracy(clean, ["a", "b"] * 20, bootstrap=boot),
+        *acc.mean_corruption_error(grid, {"fog": 0.5}, baseline="B", bootstrap=boot).values(),
+    ]
+    drawn = drawn_samples(boot, 40)
+    for figure in figures:
+        assert (figure.n, figure.units) == (40, 14)
+        assert figure.outcomes is not None
+        assert figure.outcomes.keys == boot.keys
+        assert figure.outcomes.value() == pytest.approx(figure.value)
+        for rows in drawn:
+            counts = np.bincount(rows, minlength=40)[None].astype(float)
+            again = figure.outcomes.take(rows).value()
+            assert figure.outcomes.at(counts)[0] == pytest.approx(again, nan_ok=True)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_groups_in_units_are_resampled_by_whole_units(kept: bool) -> None:
+    rng = np.random.default_rng(12)
+    units = np.arange(36) // 3
+    groups = units % 2 if kept else np.arange(36) % 2
+    correct = rng.random(36) < 0.6
+    boot = Bootstrap(replicates=30, keys=keys_of(36, units))
+    figure = acc.worst_group_accuracy(correct, [f"g{g}" for g in groups], bootstrap=boot)
+    for value, rows in zip(figure.replicates, drawn_samples(boot, 36, groups), strict=True):
+        shares = [correct[rows][groups[rows] == g].mean() for g in (0, 1)]
+        assert value == pytest.approx(min(shares))
+    name = "stratified bootstrap" if kept else "bootstrap"
+    assert figure.method == f"{name} of drawings, 30, basic"
 
 
 def test_undefined_values_have_no_interval() -> None:
-    figure = bootstrap_figure("m", float("nan"), np.array([0.1, 0.2]), 5, Bootstrap(replicates=2))
+    outcomes = Outcomes({"value": np.array([0.1, 0.2])}, mean)
+    figure = bootstrap_figure("m", float("nan"), outcomes, Bootstrap(replicates=2))
     assert math.isnan(figure.low)
     assert math.isnan(figure.high)
 

@@ -45,7 +45,7 @@ def test_every_figure_is_plain_numbers_and_json() -> None:
     right = accuracy.correct_top_k(scores, labels)
     grid = rng.random((2, 3, 60)) < 0.5
     pictures, texts, owner = _pairs(10, 20, 0)
-    few = Bootstrap(replicates=20, samples="abc")
+    few = Bootstrap(replicates=20)
     names = [str(i) for i in range(6)]
     figures = [
         accuracy.accuracy(scores, labels, bootstrap=few),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
+from functools import partial
 
 import numpy as np
 import pytest
-from helpers import drawn_rows
+from helpers import drawn_rows, drawn_samples, keys_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
@@ -16,9 +17,10 @@ from sklearn.metrics import log_loss
 
 from pytest_cliprobust.engine.head import probabilities
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.bootstrap import Bootstrap, resampled_sums
+from pytest_cliprobust.figures.bootstrap import Bootstrap, resampled
 from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.properties import calibration as cal
 
 FEW = Bootstrap(replicates=200)
@@ -201,6 +203,34 @@ def test_replicates_are_the_metric_of_the_resampled_data() -> None:
         "adaptive_ece",
         "classwise_ece",
     }
+
+
+def test_figures_keep_what_they_are_functions_of() -> None:
+    logits, labels = _case(60, 4)
+    units = np.arange(60) // 4
+    boot = Bootstrap(replicates=12, keys=keys_of(60, units))
+    figures = cal.calibration_figures(logits, labels, probability="sigmoid", bootstrap=boot)
+    counts = np.concatenate(list(boot.plan(60).counts()))
+    drawn = drawn_samples(boot, 60)
+    for name, figure in figures.items():
+        assert (figure.n, figure.units) == (60, 15)
+        assert figure.method.startswith("bootstrap of drawings, 12")
+        if name == "classwise_ece":
+            # All probabilities of all samples would be too much to keep.
+            assert figure.outcomes is None
+            want = [
+                cal.classwise_calibration_error(probabilities(logits)[r], labels[r]) for r in drawn
+            ]
+        else:
+            assert figure.outcomes is not None
+            assert figure.outcomes.keys == boot.keys
+            assert figure.outcomes.value() == pytest.approx(figure.value, abs=1e-12)
+            np.testing.assert_array_equal(figure.outcomes.at(counts), figure.replicates)
+            if name == "adaptive_ece":
+                continue  # its bins are those of the data, not of the replicate
+            want = [figure.outcomes.take(rows).value() for rows in drawn]
+        np.testing.assert_allclose(figure.replicates, want, atol=1e-9)
+    assert cal.temperature_figure(logits, labels, bootstrap=boot)[1].outcomes is None
 
 
 def test_replicates_of_the_sigmoids_figures_are_those_of_the_resampled_data() -> None:
@@ -438,12 +468,13 @@ def test_sigmoid_models_get_the_softmax_headline_and_their_sigmoid_beside_it() -
 
 
 def test_a_thousand_replicates_of_a_thousand_samples_take_a_tenth_of_a_second() -> None:
-    confidence = np.random.default_rng(0).random(1000)
-    columns = cal._bin_columns(cal.equal_width_bins(confidence), confidence - 0.5, 15)
+    rng = np.random.default_rng(0)
+    columns = {"confidence": rng.random(1000), "correct": rng.random(1000) < 0.5}
+    outcomes = Outcomes(columns, partial(cal._binned_error, kind=cal._equal_width, bins=15))
     times = []
     for seed in range(5):  # another seed each time, so that no resampling is reused
         start = time.process_time()
-        replicates = np.abs(resampled_sums(columns, Bootstrap(seed=seed))).sum(axis=1) / 1000
+        replicates = resampled(outcomes, Bootstrap(seed=seed))
         times.append(time.process_time() - start)
         assert replicates.shape == (1000,)
     assert min(times) < 0.1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import drawn_rows
+from helpers import drawn_rows, drawn_samples, keys_of
 from numpy.typing import ArrayLike
 
 from pytest_cliprobust.errors import ClipRobustError
@@ -195,12 +195,14 @@ def test_replicates_resample_pairs_with_all_their_matches() -> None:
     rng = np.random.default_rng(3)
     errors = [rng.uniform(0, 10, size=rng.integers(1, 6)) for _ in range(12)]
     classes = np.array([7, 7, 2, 2, 2, 7, 5, 5, 5, 5, 7, 2])
-    boot = Bootstrap(replicates=10, samples="views")
+    boot = Bootstrap(replicates=10, keys=keys_of(12))
     recall = co.recall_figures(errors, pixels=(5.0,), bootstrap=boot)[co.recall_metric(5.0)]
     for number, drawn in enumerate(drawn_rows(boot, 12)):
         pool = np.concatenate([errors[i] for i in drawn])
         assert recall.replicates[number] == pytest.approx(np.mean(pool < 5.0))
-    assert recall.details["resampling"] == f"views:{boot.plan(12).digest}"
+    assert recall.outcomes is not None
+    assert recall.outcomes.keys == boot.keys
+    assert recall.outcomes.value() == pytest.approx(recall.value)
     pck = co.pck_figures(errors, classes, alpha=5.0, bootstrap=boot)["pck_at_5"]
     for number, drawn in enumerate(drawn_rows(boot, 12, classes)):
         shares = [
@@ -211,6 +213,31 @@ def test_replicates_resample_pairs_with_all_their_matches() -> None:
     assert [(e["class"], e["n"]) for e in pck.details["per_class"]] == [(2, 4), (5, 4), (7, 4)]
     assert (pck.details["alpha"], pck.details["keypoints"]) == (5.0, sum(map(len, errors)))
     assert pck.method.startswith("stratified")
+    assert pck.outcomes is not None
+    assert pck.outcomes.value() == pytest.approx(pck.value)
+    np.testing.assert_array_equal(pck.outcomes["stratum"], np.searchsorted([2, 5, 7], classes))
+
+
+def test_pairs_of_one_object_are_resampled_together() -> None:
+    rng = np.random.default_rng(4)
+    errors = [rng.uniform(0, 10, size=rng.integers(1, 6)) for _ in range(18)]
+    units = np.arange(18) // 3
+    boot = Bootstrap(replicates=15, keys=keys_of(18, units, kind="object"))
+    recall = co.recall_figures(errors, pixels=(5.0,), bootstrap=boot)[co.recall_metric(5.0)]
+    # Classes that are the objects' own are strata of objects, those of single pairs are none.
+    figures = [co.pck_figures(errors, c, alpha=5.0, bootstrap=boot) for c in (units % 2, units)]
+    pck = figures[0]["pck_at_5"]
+    for number, drawn in enumerate(drawn_samples(boot, 18)):
+        pool = np.concatenate([errors[i] for i in drawn])
+        assert recall.replicates[number] == pytest.approx(np.mean(pool < 5.0))
+    for number, drawn in enumerate(drawn_samples(boot, 18, units % 2)):
+        shares = [
+            np.mean(np.concatenate([errors[i] for i in drawn if units[i] % 2 == c]) < 5.0)
+            for c in (0, 1)
+        ]
+        assert pck.replicates[number] == pytest.approx(np.mean(shares))
+    assert pck.method == "stratified bootstrap of objects, 15"
+    assert (recall.n, recall.units) == (18, 6)
 
 
 def test_pairs_without_a_miss_claim_no_certainty_beyond_their_number() -> None:

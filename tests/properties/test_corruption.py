@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import drawn_rows
+from helpers import drawn_rows, drawn_samples, keys_of
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
@@ -63,6 +63,31 @@ def test_replicates_are_the_metrics_of_the_drawn_samples() -> None:
     basic = {name for name, figure in figures.items() if "basic" in figure.method}
     assert basic == {"worst_corruption_drop", "severity_monotonicity"}
     assert {figure.n for figure in figures.values()} == {30}
+
+
+def test_scenes_of_one_drawing_are_resampled_with_all_their_corruptions() -> None:
+    rng = np.random.default_rng(7)
+    units = np.arange(30) // 3
+    clean, correct = rng.random(30) < 0.8, rng.random((2, 3, 30)) < 0.5
+    boot = Bootstrap(replicates=15, keys=keys_of(30, units))
+    figures = corruption.corruption_figures(clean, correct, ["a", "b"], [1, 2, 3], bootstrap=boot)
+    for number, drawn in enumerate(drawn_samples(boot, 30)):
+        before, cells = clean[drawn].mean(), correct[:, :, drawn].mean(axis=2)
+        want = {
+            "mean_corruption_accuracy": cells.mean(),
+            "mean_corruption_drop": before - cells.mean(),
+            "relative_corruption_drop": 1.0 - cells.mean() / before,
+            "worst_corruption_drop": before - cells.mean(axis=1).min(),
+            "severity_monotonicity": np.mean(cells[:, 1:] <= cells[:, :-1]),
+        }
+        have = {name: figure.replicates[number] for name, figure in figures.items()}
+        assert have == pytest.approx(want)
+    for figure in figures.values():
+        assert (figure.n, figure.units) == (30, 10)
+        assert figure.method.startswith("bootstrap of drawings, 15")
+        assert figure.outcomes is not None
+        assert figure.outcomes.keys == boot.keys
+        assert figure.outcomes.value() == pytest.approx(figure.value)
 
 
 def test_no_change_is_no_certainty_and_a_gain_is_a_negative_drop() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from helpers import drawn_rows
+from helpers import drawn_rows, drawn_samples, keys_of
 from scipy.special import expit, logit
 
 from pytest_cliprobust.errors import ClipRobustError
@@ -50,12 +52,13 @@ def test_replicates_of_error_ratios_are_those_of_the_annotated_images() -> None:
     correct = rng.random(40) < 0.5
     names = np.array(["pose", "style", "", "pose"])[rng.integers(4, size=40)]
     kept = np.flatnonzero(names != "")
-    boot = Bootstrap(replicates=12, samples="net")
+    boot = Bootstrap(replicates=12, keys=keys_of(40))
     figures = factors.factor_figures(correct, list(names), bootstrap=boot)
     wrong, annotated = ~correct[kept], names[kept]
+    inner = boot.subset(kept)
     for factor, entry in figures.items():
         want = []
-        for drawn in drawn_rows(boot, len(kept)):
+        for drawn in drawn_rows(inner, len(kept)):
             mine = annotated[drawn] == factor
             want.append(wrong[drawn][mine].mean() / wrong[drawn].mean())
         np.testing.assert_allclose(entry["error_ratio"].replicates, want)
@@ -64,14 +67,16 @@ def test_replicates_of_error_ratios_are_those_of_the_annotated_images() -> None:
         assert entry["error_ratio"].details["factor_accuracy"] == pytest.approx(
             1.0 - wrong[rows].mean()
         )
-        inner = boot.subset(kept)
-        resampling = f"{inner.samples}:{boot.plan(len(kept)).digest}"
-        assert entry["error_ratio"].details["resampling"] == resampling
-        own = f"{inner.subset(rows).samples}:{boot.plan(len(rows)).digest}"
-        assert entry["factor_accuracy"].details["resampling"] == own
+        outcomes, own = entry["error_ratio"].outcomes, entry["factor_accuracy"].outcomes
+        assert outcomes is not None
+        assert own is not None
+        assert outcomes.keys == inner.keys
+        assert own.keys == inner.subset(rows).keys
+        assert outcomes.value() == pytest.approx(entry["error_ratio"].value)
     # All annotated: the samples are the data set's own.
     every = factors.factor_figures(correct, ["pose"] * 40, bootstrap=boot)["pose"]
-    assert every["error_ratio"].details["resampling"] == f"net:{boot.plan(40).digest}"
+    assert every["error_ratio"].outcomes is not None
+    assert every["error_ratio"].outcomes.keys == boot.keys
     assert every["error_ratio"].value == 1.0
     with pytest.raises(ClipRobustError, match="3 samples but 2 factor values"):
         factors.factor_figures(np.ones(3, bool), ["a", "b"])
@@ -124,7 +129,7 @@ def test_replicates_resample_images_and_fleet(paired: bool) -> None:
     rng = np.random.default_rng(8)
     inside, shifted = rng.random(30) < 0.7, rng.random(30 if paired else 20) < 0.5
     fleet, under = rng.uniform(0.3, 0.9, 6), rng.uniform(0.2, 0.8, 6)
-    boot = Bootstrap(replicates=12, seed=3, samples="net")
+    boot = Bootstrap(replicates=12, seed=3, keys=keys_of(30 if paired else 50))
     figure = factors.effective_robustness(
         inside, shifted, fleet, under, paired=paired, bootstrap=boot
     )
@@ -147,8 +152,45 @@ def test_replicates_resample_images_and_fleet(paired: bool) -> None:
     assert figure.value == pytest.approx(
         shifted.mean() - expit(slope * logit(inside.mean()) + intercept)
     )
-    # The fleet is drawn anew by every run, so that runs are no pairs.
-    assert "resampling" not in figure.details
+    # The fleet is drawn by every run alike, but a comparison of runs takes its line as it is.
+    assert figure.outcomes is not None
+    assert figure.outcomes.keys == boot.keys
+    assert figure.outcomes.value() == pytest.approx(figure.value)
+    line = factors.fit_accuracy_line(fleet, under)
+    counts = np.concatenate(list(boot.plan(30 if paired else 50, strata).counts()))
+    held = []
+    for drawn in drawn_rows(boot, 30 if paired else 50, strata):
+        first = inside[drawn] if paired else inside[drawn[:30]]
+        second = shifted[drawn] if paired else shifted[drawn[30:] - 30]
+        held.append(second.mean() - float(line.predict(first.mean())))
+    np.testing.assert_allclose(figure.outcomes.at(counts), held, atol=1e-9)
+
+
+def test_scenes_of_one_drawing_are_resampled_together() -> None:
+    rng = np.random.default_rng(6)
+    units = np.arange(48) // 4
+    correct = np.where(rng.random(48) < 0.8, (rng.random(12) < 0.5)[units], rng.random(48) < 0.5)
+    names = np.array(["pose", "style"])[rng.integers(2, size=48)]
+    boot = Bootstrap(replicates=40, keys=keys_of(48, units))
+    entry = factors.factor_figures(correct, list(names), bootstrap=boot)["pose"]
+    want = []
+    for drawn in drawn_samples(boot, 48):
+        mine = names[drawn] == "pose"
+        want.append((~correct[drawn][mine]).mean() / (~correct[drawn]).mean())
+    np.testing.assert_allclose(entry["error_ratio"].replicates, want)
+    share = entry["factor_accuracy"]
+    assert share.units == len(set(units[names == "pose"]))
+    assert share.design_effect > 1.0
+    # A fleet that varies more than the images do is no part of the design effect.
+    fleet = np.array([0.2, 0.5, 0.8, 0.9])
+    calm, wild = (
+        factors.effective_robustness(
+            correct, ~correct, fleet, under, paired=True, bootstrap=replace(boot, replicates=300)
+        )
+        for under in (fleet, np.array([0.1, 0.9, 0.1, 0.9]))
+    )
+    assert np.nanvar(wild.replicates) > 1.5 * np.nanvar(calm.replicates)
+    assert wild.design_effect == pytest.approx(calm.design_effect, rel=0.25)
 
 
 def test_replicates_without_an_id_error_count_half_a_sample() -> None:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers import drawn_rows
+from helpers import drawn_rows, drawn_samples, keys_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
@@ -18,6 +18,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures import bootstrap, resampling
 from pytest_cliprobust.figures.arrays import unit_rows
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
@@ -339,6 +340,63 @@ def test_replicates_are_the_metrics_of_the_resampled_scores(
         )
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 30), st.integers(2, 30), st.booleans())
+def test_weighted_curves_match_scikit_learn(seed: int, m: int, n: int, ties: bool) -> None:
+    rng = np.random.default_rng(seed)
+    scores = np.concatenate([rng.normal(0.7, 1, m), rng.normal(0, 1, n)])
+    scores = scores.round() if ties else scores
+    order = rng.permutation(m + n)
+    figures = ood.detection_figures(scores[:m], scores[m:], "x", bootstrap=Bootstrap(replicates=2))
+    weights = rng.integers(0, 4, size=(5, m + n)).astype(float)
+    weights[:, [0, m]] += 1.0
+    truth = np.repeat([1, 0], [m, n])
+    have = {}
+    for name in ("aupr_in_x", "aupr_out_x", "fpr95_x"):
+        outcomes = figures[name].outcomes
+        assert outcomes is not None
+        assert outcomes.value() == pytest.approx(figures[name].value, abs=1e-12)
+        have[name] = outcomes.at(weights)
+        # The order of the samples is nothing to a curve.
+        np.testing.assert_allclose(
+            outcomes.take(order).at(weights[:, order]), have[name], atol=1e-12
+        )
+    for number, row in enumerate(weights):
+        curve = roc_curve(truth, scores, sample_weight=row, drop_intermediate=False)
+        want = {
+            "aupr_in_x": average_precision_score(truth, scores, sample_weight=row),
+            "aupr_out_x": average_precision_score(1 - truth, -scores, sample_weight=row),
+            "fpr95_x": curve[0][np.argmax(curve[1] >= 0.95 - 1e-12)],
+        }
+        got = {name: values[number] for name, values in have.items()}
+        assert got == pytest.approx(want, abs=1e-12)
+
+
+def test_scenes_of_one_drawing_are_resampled_together_on_either_side() -> None:
+    rng = np.random.default_rng(4)
+    units = np.repeat(np.arange(20), 3)
+    scores = (rng.normal(size=20)[units] + 0.5 * rng.normal(size=60)).round(1)
+    scores[:36] += 1.0
+    boot = Bootstrap(replicates=25, keys=keys_of(60, units))
+    figures = ood.detection_figures(scores[:36], scores[36:], "x", bootstrap=boot)
+    truth = np.repeat([1, 0], [36, 24])
+    for number, rows in enumerate(drawn_samples(boot, 60, truth)):
+        s, t = scores[rows], truth[rows]
+        # Twelve drawings of one kind and eight of the other, three scenes each.
+        assert (t.sum(), len(t)) == (36, 60)
+        want = {
+            "aupr_in_x": average_precision_score(t, s),
+            "aupr_out_x": average_precision_score(1 - t, -s),
+            "fpr95_x": ood.fpr_at_recall(s[t == 1], s[t == 0]),
+        }
+        got = {name: figures[name].replicates[number] for name in want}
+        assert got == pytest.approx(want)
+    for figure in figures.values():
+        assert (figure.n, figure.units) == (60, 20)
+    assert figures["fpr95_x"].method == "stratified bootstrap of drawings, 25"
+    assert figures["auroc_x"].design_effect > 1.3
+
+
 def test_id_is_the_positive_class_and_the_operating_point_exists() -> None:
     # 20 ID samples: 95% are 19, so the threshold is the 19th largest, 2.0.
     inside = np.append(np.arange(2.0, 21.0), 1.0)[::-1]
@@ -392,13 +450,18 @@ def test_near_and_far_are_never_pooled() -> None:
     assert list(figures) == ["near_ood", "far_ood"]
     assert figures["far_ood"]["auroc_mcm"].value > figures["near_ood"]["auroc_mcm"].value
     assert figures["near_ood"]["auroc_mcm"].n == 40
-    # The OOD samples are not those that the settings name.
-    known = Bootstrap(replicates=5, samples="clean")
-    by_set = ood.detection_by_set(inside, sets, "mcm", bootstrap=known)
-    assert "resampling" not in by_set["near_ood"]["fpr95_mcm"].details
-    one = ood.detection_figures(inside, sets["near_ood"], "mcm", bootstrap=known)["fpr95_mcm"]
-    strata = np.repeat([1, 0], 20)
-    assert one.details["resampling"] == f"clean:{known.plan(40, strata).digest}"
+    # The OOD samples of each set are not those that the settings name, be there as many or not.
+    for known in (keys_of(20), keys_of(40)):
+        boot = Bootstrap(replicates=5, keys=known)
+        for by_set in ood.detection_by_set(inside, sets, "mcm", bootstrap=boot).values():
+            for figure in by_set.values():
+                assert figure.outcomes is not None
+                assert figure.outcomes.keys is None
+    one = ood.detection_figures(inside, sets["near_ood"], "mcm", bootstrap=boot)["fpr95_mcm"]
+    assert one.outcomes is not None
+    assert one.outcomes.keys == keys_of(40)
+    assert one.outcomes["stratum"].tolist() == [1] * 20 + [0] * 20
+    assert change_between(one, one).paired
     with pytest.raises(ClipRobustError, match="no OOD data set"):
         ood.detection_by_set(inside, {}, "mcm")
 

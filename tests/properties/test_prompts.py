@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import drawn_rows
+from helpers import drawn_rows, keys_of
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.properties import prompts
 
@@ -65,7 +66,7 @@ def test_equal_templates_have_no_spread_but_no_certainty_either() -> None:
 def test_replicates_are_the_metrics_of_the_drawn_samples() -> None:
     rng = np.random.default_rng(4)
     correct, joint = rng.random((3, 40)) < 0.6, rng.random(40) < 0.7
-    boot = Bootstrap(replicates=15)
+    boot = Bootstrap(replicates=15, keys=keys_of(40))
     figures = prompts.prompt_figures(correct, ["a", "b", "c"], joint, bootstrap=boot)
     for number, drawn in enumerate(drawn_rows(boot, 40)):
         means, whole = correct[:, drawn].mean(axis=1), joint[drawn].mean()
@@ -75,12 +76,23 @@ def test_replicates_are_the_metrics_of_the_drawn_samples() -> None:
             "prompt_best_accuracy": means.max(),
             "prompt_accuracy_spread": means.max() - means.min(),
             "prompt_accuracy_std": means.std(),
-            "prompt_ensemble_accuracy": whole,
             "prompt_ensemble_gain": whole - means.mean(),
         }
-        have = {name: figure.replicates[number] for name, figure in figures.items()}
+        have = {name: figures[name].replicates[number] for name in want}
         assert have == pytest.approx(want)
     assert {figure.n for figure in figures.values()} == {40}
+    for figure in figures.values():
+        assert figure.outcomes is not None
+        assert figure.outcomes.keys == boot.keys
+        assert figure.outcomes.value() == pytest.approx(figure.value)
+
+
+def test_the_ensemble_is_a_share() -> None:
+    correct, joint = np.ones((2, 40), bool), np.arange(40) < 30
+    figure = prompts.prompt_figures(correct, ["a", "b"], joint)["prompt_ensemble_accuracy"]
+    assert (figure.low, figure.high) == (wilson(30, 40).low, wilson(30, 40).high)
+    assert figure.outcomes is not None
+    assert figure.outcomes.is_share
 
 
 def test_a_gain_can_be_a_loss() -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import drawn_rows
+from helpers import drawn_rows, keys_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures import resampling
+from pytest_cliprobust.figures import bootstrap, resampling
 from pytest_cliprobust.figures.arrays import unit_rows
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.change import change_between
+from pytest_cliprobust.figures.clusters import design_effect_of_mean
 from pytest_cliprobust.figures.intervals import wilson
+from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.properties import retrieval
 
 FEW = Bootstrap(replicates=200)
@@ -87,32 +91,92 @@ def test_replicates_are_the_metrics_of_the_drawn_images(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resampling, "_CHUNK", 9 * block)
+    monkeypatch.setattr(bootstrap, "_kept", {})
     pictures, texts, owner = _pairs(9, 20, 2)
     image_rank, text_rank = retrieval.retrieval_ranks(pictures, texts, owner)
     boot = Bootstrap(replicates=12, seed=block)
     got = retrieval.retrieval_figures(pictures, texts, owner, at=(2,), bootstrap=boot)
     assert {name.split("_", 3)[-1] for name in got} == {"recall_at_2", "median_rank"}
     for number, drawn in enumerate(drawn_rows(boot, 9)):
+        # The first nine captions are of the nine images in order, so that images are drawn alike.
         pool = np.concatenate([text_rank[owner == i] for i in drawn])
         want = {
-            "image_to_text_recall_at_2": np.mean(image_rank[drawn] <= 2),
-            "text_to_image_recall_at_2": np.mean(pool <= 2),
             "image_to_text_median_rank": np.median(image_rank[drawn]),
             "text_to_image_median_rank": np.median(pool),
         }
-        have = {name: figure.replicates[number] for name, figure in got.items()}
+        have = {name: got[name].replicates[number] for name in want}
         assert have == pytest.approx(want)
-    assert all(len(figure.replicates) == 12 for figure in got.values())
+    assert all(len(got[name].replicates) == 12 for name in want)
 
 
-def test_images_are_resampled_whatever_n_is() -> None:
+def test_recalls_are_shares_of_queries_in_images() -> None:
+    pictures, texts, owner = _pairs(30, 90, 1)
+    image_rank, text_rank = retrieval.retrieval_ranks(pictures, texts, owner)
+    figures = retrieval.retrieval_figures(pictures, texts, owner)
+    images, texts_ = (figures[f"{way}_recall_at_5"] for way in ("image_to_text", "text_to_image"))
+    want = wilson(int((image_rank <= 5).sum()), 30)
+    assert (images.low, images.high) == (want.low, want.high)
+    effect = design_effect_of_mean((text_rank <= 5).astype(float), owner)
+    want = wilson((text_rank <= 5).sum() / effect, 90 / effect)
+    assert (texts_.low, texts_.high) == pytest.approx((want.low, want.high))
+    assert texts_.design_effect == pytest.approx(effect)
+    assert (texts_.n, texts_.units, images.n, images.units) == (90, 30, 30, 30)
+
+
+def test_captions_come_from_their_images_units() -> None:
     pictures, texts, owner = _pairs(9, 20, 2)
-    boot = Bootstrap(replicates=5, samples="pictures")
-    figures = retrieval.retrieval_figures(pictures, texts, owner, bootstrap=boot)
-    names = {figure.details["resampling"] for figure in figures.values()}
-    assert names == {f"pictures:{boot.plan(9).digest}"}
-    assert {figure.n for name, figure in figures.items() if name.startswith("image")} == {9}
-    assert {figure.n for name, figure in figures.items() if name.startswith("text")} == {20}
+    keys = SampleKeys(
+        tuple(f"p{i}" for i in range(9)),
+        tuple(f"scene{i // 2}" for i in range(9)),
+        tuple(f"d{i}" for i in range(9)),
+        "scene",
+    )
+    for known in (keys, keys_of(9, kind="photo")):
+        boot = Bootstrap(replicates=5, keys=known)
+        figures = retrieval.retrieval_figures(pictures, texts, owner, bootstrap=boot)
+        for name, figure in figures.items():
+            assert figure.outcomes is not None
+            own = figure.outcomes.keys
+            assert own is not None
+            assert figure.units == known.unit_count
+            if name.startswith("image"):
+                assert (figure.n, own) == (9, known)
+                continue
+            assert (figure.n, len(set(own.ids))) == (20, 20)
+            assert own.units == tuple(known.units[i] for i in owner)
+            assert own.kind == ("scene" if known is keys else "image")
+            assert own.digests == (tuple(keys.digests[i] for i in owner) if known is keys else ())
+            # The captions of an image are numbered, in their order.
+            numbers = [int(np.sum(owner[:row] == i)) for row, i in enumerate(owner)]
+            assert own.ids == tuple(
+                f"{known.ids[i]}#{number}" for i, number in zip(owner, numbers, strict=True)
+            )
+
+
+def test_captions_of_unknown_images_are_no_pair_for_another_run() -> None:
+    pictures, texts, owner = _pairs(9, 20, 2)
+    figures = retrieval.retrieval_figures(pictures, texts, owner, bootstrap=FEW)
+    for figure in figures.values():
+        assert figure.outcomes is not None
+        assert figure.outcomes.keys is None
+    assert figures["text_to_image_median_rank"].units == 9
+    boot = Bootstrap(replicates=200, keys=keys_of(9))
+    known = retrieval.retrieval_figures(pictures, texts, owner, bootstrap=boot)
+    assert known == figures
+    assert change_between(
+        known["text_to_image_recall_at_5"], known["text_to_image_recall_at_5"]
+    ).paired
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 20))
+def test_weighted_medians_are_those_of_the_repeated_ranks(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    ranks, weights = rng.integers(1, 8, n), rng.integers(0, 4, size=(6, n)).astype(float)
+    weights[:, 0] += 1.0
+    outcomes = Outcomes({"rank": ranks}, retrieval._median)
+    want = [np.median(np.repeat(ranks, row.astype(int))) for row in weights]
+    assert outcomes.at(weights).tolist() == want
 
 
 def test_ranks_in_blocks_of_images_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

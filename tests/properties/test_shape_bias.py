@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from helpers import keys_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.properties import shape_bias as sb
@@ -135,16 +137,31 @@ def test_shape_bias_by_hand() -> None:
     assert set(figures) <= set(METRICS)
 
 
-def test_only_figures_over_all_conflicts_can_be_paired() -> None:
-    shapes, textures = np.arange(12) % 3, (np.arange(12) + 1) % 3
-    figures = sb.shape_bias_figures(
-        shapes, shapes, textures, NAMES, bootstrap=Bootstrap(replicates=5, samples="cues")
+def test_runs_are_compared_over_all_conflicts() -> None:
+    rng = np.random.default_rng(1)
+    shapes, textures = np.arange(60) % 3, (np.arange(60) + 1) % 3
+    textures[:6] = shapes[:6]  # no conflict
+    decided, later = rng.integers(3, size=(2, 60))
+    keys = keys_of(60, np.arange(60) // 2)
+    boot = Bootstrap(keys=keys)
+    before, after = (
+        sb.shape_bias_figures(own, shapes, textures, NAMES, bootstrap=boot)
+        for own in (decided, later)
     )
-    # Which images are decided for a cue depends on the model.
-    assert "resampling" not in figures["shape_bias"].details
-    for name in ("cue_accuracy", "other_decisions"):
-        assert figures[name].details["resampling"].startswith("cues:")
-        assert len(figures[name].replicates) == 5
+    # Which images are decided for a cue depends on the model, so that runs differ in their number.
+    assert before["shape_bias"].n != after["shape_bias"].n
+    for name, figure in after.items():
+        assert figure.outcomes is not None
+        assert figure.outcomes.keys == keys.take(range(6, 60))
+        assert figure.outcomes.value() == pytest.approx(figure.value)
+        change = change_between(figure, before[name])
+        assert (change.paired, change.n, change.units) == (True, 54, 27)
+        assert change.difference == pytest.approx(figure.value - before[name].value)
+    # The figure's own units are those of the images decided for a cue.
+    rows = np.flatnonzero((later == shapes) | (later == textures))
+    rows = rows[rows >= 6]
+    assert after["shape_bias"].n == len(rows)
+    assert after["shape_bias"].units == len(set(rows // 2))
 
 
 def test_a_class_without_decisions_has_no_bias_of_its_own() -> None:

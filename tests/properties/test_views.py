@@ -9,15 +9,19 @@ import pytest
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.resampling import samples_digest
-from pytest_cliprobust.figures.samples import SampleArrays
+from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.samples import SampleArrays, shared
 from pytest_cliprobust.perturbations.typographic import distractors
 from pytest_cliprobust.properties import accuracy, calibration, corruption, labels, ood, shape_bias
 from pytest_cliprobust.properties.typographic import attack_success
 
 IDS = tuple(f"image{i}" for i in range(30))
+# Two scenes of each drawing, so that whole drawings are resampled.
+UNITS = tuple(f"drawing{i // 2}" for i in range(30))
+KEYS = SampleKeys(IDS, UNITS)
 
 
 def view(
@@ -29,14 +33,16 @@ def view(
     logits = rng.normal(size=(30, 4)) + 1.5 * np.eye(4)[truth]
     steps = (Step(perturbation, severity),) if perturbation else ()
     condition = Condition(dataset, steps)
-    return SampleArrays(condition, IDS, truth, logits, cosines=np.tanh(logits / 9), seed=7)
+    return SampleArrays(
+        condition, IDS, truth, logits, cosines=np.tanh(logits / 9), units=UNITS, seed=7
+    )
 
 
 def part(samples: SampleArrays, rows: list[int]) -> SampleArrays:
     return replace(
         samples,
         ids=tuple(samples.ids[row] for row in rows),
-        units=(),
+        units=tuple(samples.units[row] for row in rows),
         labels=samples.labels[rows],
         logits=samples.logits[rows],
         cosines=samples.cosines[rows],
@@ -49,11 +55,16 @@ def same(figure: Figure, want: Figure, condition: Condition) -> None:
     assert figure == want.measured_on(condition)
     assert figure.replicates == want.replicates
     assert figure.details == want.details
+    assert (figure.outcomes is None) == (want.outcomes is None)
+    if figure.outcomes is not None and want.outcomes is not None:
+        assert figure.outcomes.keys == want.outcomes.keys
+        assert figure.outcomes.value() == want.outcomes.value()
 
 
 def test_figures_of_one_view() -> None:
     one = view(0, "fog", 3)
-    boot = Bootstrap(seed=7, samples=samples_digest(IDS))
+    boot = Bootstrap(seed=7, keys=KEYS)
+    assert one.bootstrap == boot
     want = accuracy.accuracy_figure(one.correct, bootstrap=boot)
     same(accuracy.accuracy_of(one), want, one.condition)
     want = calibration.temperature_figure(one.logits, one.labels, IDS, bootstrap=boot)[1]
@@ -87,9 +98,11 @@ def test_drops_are_over_the_samples_that_both_views_have() -> None:
     # In another order, and with some missing on either side.
     first, second = part(clean, [4, 3, 2, 1]), part(fog, [5, 1, 3, 4])
     rows = [4, 3, 1]
-    boot = Bootstrap(seed=7, samples=samples_digest([IDS[row] for row in rows]))
+    boot = Bootstrap(seed=7, keys=KEYS.take(rows))
     want = accuracy.accuracy_drop_figure(clean.correct[rows], fog.correct[rows], bootstrap=boot)
-    same(accuracy.accuracy_drop(first, second), want, fog.condition)
+    got = accuracy.accuracy_drop(first, second)
+    same(got, want, fog.condition)
+    assert (got.n, got.units) == (3, 3)
     with pytest.raises(ClipRobustError, match="no sample in common"):
         accuracy.accuracy_drop(part(clean, [0]), part(fog, [1]))
 
@@ -128,8 +141,14 @@ def test_grids_are_sorted_by_severity_and_complete() -> None:
 
 def test_detection_is_over_both_data_sets() -> None:
     inside, outside = view(0), view(1, dataset="far")
-    boot = Bootstrap(seed=7, samples=samples_digest([*IDS, "", *IDS]))
+    # Samples and drawings of the same names are others in another data set.
+    keys = SampleKeys(
+        tuple(f"{side}/{name}" for side in ("in", "out") for name in IDS),
+        tuple(f"{side}/{name}" for side in ("in", "out") for name in UNITS),
+    )
+    boot = Bootstrap(seed=7, keys=keys)
     got = ood.detection(inside, outside)
+    assert {(figure.n, figure.units) for figure in got.values()} == {(60, 30)}
     condition = replace(outside.condition, over=(inside.condition, outside.condition))
     scores = {
         "mcm": (ood.mcm(inside.cosines), ood.mcm(outside.cosines)),
@@ -189,7 +208,9 @@ def test_an_attack_succeeds_where_the_written_class_is_chosen() -> None:
     without = np.mean(clean.logits.argmax(axis=1)[rows] == words[rows])
     assert figure.details["without_writing"] == without
     assert (figure.n, figure.condition) == (25, written.condition)
-    assert figure.details["resampling"].startswith(samples_digest([IDS[row] for row in rows]))
+    assert figure.outcomes is not None
+    assert figure.outcomes.keys == KEYS.take(rows)
+    assert figure.units == 13
 
 
 def test_a_perturbed_reference_is_named() -> None:
@@ -203,3 +224,53 @@ def test_a_perturbed_reference_is_named() -> None:
     swapped = accuracy.accuracy_drop(strong, clean).condition
     assert swapped is not None
     assert swapped.perturbation == "clean-from-fog@5"
+
+
+def test_samples_in_common_keep_their_units() -> None:
+    clean, fog = view(0), view(1, "fog", 3)
+    every = shared(clean, fog)
+    assert (every.ids, every.bootstrap) == (IDS, clean.bootstrap)
+    assert [rows.tolist() for rows in every.rows] == [list(range(30))] * 2
+    few = shared(part(clean, [5, 4, 0, 9]), part(fog, [0, 9, 5]))
+    assert few.ids == ("image5", "image0", "image9")
+    assert [rows.tolist() for rows in few.rows] == [[0, 2, 3], [2, 0, 1]]
+    assert few.bootstrap == Bootstrap(seed=7, keys=KEYS.take([5, 0, 9]))
+    # In another order they are the same samples, in the order of the first.
+    turned = shared(part(fog, list(range(29, -1, -1))), clean)
+    assert turned.ids == IDS[::-1]
+    assert turned.bootstrap.keys == KEYS.take(range(29, -1, -1))
+    alone = replace(clean, units=())
+    assert alone.units == alone.ids
+    assert not alone.bootstrap.clustered
+
+
+def test_figures_of_views_of_two_runs_are_paired() -> None:
+    """Two models on the same samples, of which the later run has fewer and in another order."""
+    rows = [*range(29, 3, -1)]
+    runs = [(view(0), view(1, "fog", 3)), (part(view(2), rows), part(view(3, "fog", 3), rows))]
+    made = []
+    for clean, fog in runs:
+        outside = view(9, dataset="far")
+        made.append(
+            {
+                "accuracy": accuracy.accuracy_of(clean),
+                "accuracy_drop": accuracy.accuracy_drop(clean, fog),
+                **calibration.calibration_of(clean),
+                **ood.detection(clean, outside, ["mcm"]),
+                **corruption.corruption_of(clean, [fog], name="some"),
+            }
+        )
+    for name, figure in made[1].items():
+        change = change_between(figure, made[0][name])
+        if name == "classwise_ece":
+            assert change.why_not == "this figure has no outcomes by sample"
+            continue
+        # Of the OOD samples both have all thirty.
+        more, units = (30, 15) if name.endswith("_mcm") else (0, 0)
+        assert (change.n, change.units) == (26 + more, 13 + units)
+        assert change.paired
+        assert change.after == pytest.approx(figure.value)
+        low, high = change.interval(0.95).low, change.interval(0.95).high
+        assert low <= change.difference <= high
+    own = accuracy.accuracy_of(part(view(0), rows))
+    assert change_between(made[1]["accuracy"], made[0]["accuracy"]).before == own.value

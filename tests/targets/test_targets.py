@@ -236,7 +236,8 @@ def test_folder_and_file_mistakes(tmp_path: Path) -> None:
     assert "holds none of open_clip_config.json, config.json" in error(str(tmp_path))
     file = tmp_path / "weights.pt"
     file.write_bytes(b"x")
-    assert "is a file; name the architecture" in error(str(file))
+    assert "weights.pt is truncated or damaged" in error(str(file))
+    assert "weights.pt is truncated or damaged" in error(str(tmp_path))
     (tmp_path / "open_clip_config.json").write_text("{")
     assert f"{tmp_path / 'open_clip_config.json'} cannot be read" in error(str(tmp_path))
     (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 3}}')
@@ -589,6 +590,43 @@ def test_a_local_checkpoint_replaces_a_folders_weights(vit: Path, tmp_path: Path
     replaced = load_target(str(vit), pretrained=str(path), device="cpu")
     assert replaced.info.digest == load_target(str(other), device="cpu").info.digest
     assert replaced.info.pretrained == str(path)
+
+
+def test_a_checkpoint_tells_its_architecture(architectures: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "weights.pt"
+    path.parent.mkdir()
+    torch.manual_seed(1)
+    model, _ = build_model(json.loads((architectures / "Tiny-ResNet.json").read_text()), "test")
+    torch.save({"state_dict": model.state_dict()}, path)
+    named = load_target("Tiny-ResNet", pretrained=str(path), device="cpu")
+    for source in (str(path), str(path.parent), f"Tiny-ResNet@{path}"):
+        found = load_target(source, device="cpu")
+        assert found.info.architecture == "Tiny-ResNet", source
+        assert found.info.digest == named.info.digest
+    # Two that are alike, one that nobody knows, and a second checkpoint.
+    alike = str(architectures / "weights.pt")
+    told = error(alike)
+    assert "(its tensors fit Tiny-ViT and Tiny-ViT-alone)" in told
+    assert f"write --clip-model weights.pt=ARCHITECTURE@{alike}" in told
+    torch.save({"weight": torch.zeros(3)}, path)
+    assert "(its tensors fit none of open_clip's)" in error(str(path))
+    for source in (str(path), f"Tiny-ResNet@{path}"):
+        assert "drop one" in error(source, pretrained="other.pt")
+    (path.parent / "more.pt").write_bytes(b"")
+    assert "nor one checkpoint" in error(str(path.parent))
+
+
+def test_an_unknown_model_says_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = error("v1")
+    assert f"No folder or checkpoint is called so in {tmp_path}" in told
+    assert "write --clip-model v1=PATH" in told
+    assert (
+        f"--clip-model ./v1: there is no such folder or checkpoint; check the path (the working "
+        f"folder is {tmp_path})" == error("./v1")
+    )
 
 
 def test_the_preprocessing_of_a_bare_state_dict(architectures: Path) -> None:

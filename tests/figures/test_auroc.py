@@ -1,0 +1,276 @@
+"""AUROC: DeLong's and Obuchowski's variances by definition, weighted areas against scikit-learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from helpers import coverage, drawn_samples, keys_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+from sklearn.metrics import roc_auc_score
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures import auroc, intervals, resampling
+from pytest_cliprobust.figures.arrays import Floats, Ints
+from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.figure import IntervalMethod
+from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.outcomes import Outcomes
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def wins(positive: Floats, negative: Floats) -> Floats:
+    """Return ψ (m, n): 1 where a positive is above a negative, a half where they tie."""
+    above: Floats = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+    return above
+
+
+def obuchowski(positive: Floats, negative: Floats, above: Ints, below: Ints) -> float:
+    """Return the variance of the area with clusters ``above`` and ``below``, as the paper writes it."""
+    psi = wins(positive, negative)
+    area, m, n = psi.mean(), len(positive), len(negative)
+    total = 0.0
+    for components, clusters, size in ((psi.mean(axis=1), above, m), (psi.mean(axis=0), below, n)):
+        names = set(clusters.tolist())
+        sums = [
+            components[clusters == name].sum() - (clusters == name).sum() * area for name in names
+        ]
+        s = len(names) / ((len(names) - 1) * size) * sum(value**2 for value in sums)
+        total += s / size
+    return float(total)
+
+
+# --- DeLong
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    positive=st.lists(st.integers(-4, 6), min_size=2, max_size=12),
+    negative=st.lists(st.integers(-6, 4), min_size=2, max_size=12),
+)
+def test_delong_matches_its_definition(positive: list[int], negative: list[int]) -> None:
+    areas, covariance = auroc.delong(positive, negative)
+    psi = wins(np.array(positive, float), np.array(negative, float))
+    labels = [1] * len(positive) + [0] * len(negative)
+    assert areas[0] == pytest.approx(roc_auc_score(labels, positive + negative))
+    variance = psi.mean(axis=1).var(ddof=1) / len(positive)
+    variance += psi.mean(axis=0).var(ddof=1) / len(negative)
+    assert covariance[0, 0] == pytest.approx(variance, abs=1e-12)
+    first, second = auroc.placements(np.array(positive, float), np.array(negative, float))
+    np.testing.assert_allclose(first, psi.mean(axis=1), atol=1e-12)
+    np.testing.assert_allclose(second, psi.mean(axis=0), atol=1e-12)
+    alone = auroc.variance_of_area(first, second, np.arange(len(labels)))
+    assert alone == pytest.approx(variance, abs=1e-12)
+
+
+def test_delong_covariance_of_two_scores() -> None:
+    generator = rng(21)
+    shared = generator.normal(size=(1, 90))
+    scores = shared + 0.5 * generator.normal(size=(2, 90))
+    scores[:, :40] += 1.0
+    areas, covariance = auroc.delong(scores[:, :40], scores[:, 40:])
+    # Reference: bootstrap of both AUROCs, stratified by class.
+    plan = resampling.Resampling(90, strata=np.arange(90) < 40, replicates=4000)
+    weights = np.concatenate(list(plan.counts()))
+    above = scores[:, :40, None] > scores[:, None, 40:]
+    drawn = np.einsum("rp,kpn,rn->rk", weights[:, :40], above, weights[:, 40:]) / (40 * 50)
+    assert np.cov(drawn.T)[0, 1] > 0
+    np.testing.assert_allclose(covariance, np.cov(drawn.T), rtol=0.1)
+    np.testing.assert_allclose(areas, drawn.mean(axis=0), atol=0.01)
+
+
+def test_broken_scores_are_refused() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        auroc.delong([1.0, 2.0], [math.nan, 0.0])
+    for one, two in ((np.ones((1, 2, 2)), np.ones((1, 2))), (np.ones((2, 3)), np.ones((1, 3)))):
+        with pytest.raises(ValueError, match=r"\(.*\) and \(.*\)"):
+            auroc.delong(one, two)
+    for positive, negative in (([1.0], [0.0, 1.0]), ([0.0, 1.0], [1.0])):
+        with pytest.raises(ClipRobustError, match="two samples of each class"):
+            auroc.auroc("auroc", positive, negative)
+
+
+# --- Weighted areas
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 30), st.integers(2, 30), st.booleans())
+def test_weighted_areas_match_scikit_learn(seed: int, m: int, n: int, ties: bool) -> None:
+    generator = rng(seed)
+    scores = np.concatenate([generator.normal(0.7, 1, m), generator.normal(0, 1, n)])
+    scores = scores.round() if ties else scores
+    order = generator.permutation(m + n)
+    scores, inside = scores[order], (np.arange(m + n) < m)[order]
+    outcomes = Outcomes({"score": scores}, auroc.area, attributes={"inside": inside})
+    weights = generator.integers(0, 4, size=(6, m + n)).astype(float)
+    weights[:, np.flatnonzero(inside)[0]] += 1.0
+    weights[:, np.flatnonzero(~inside)[0]] += 1.0
+    want = [roc_auc_score(inside, scores, sample_weight=row) for row in weights]
+    np.testing.assert_allclose(outcomes.at(weights), want, atol=1e-12)
+    assert outcomes.value() == pytest.approx(roc_auc_score(inside, scores), abs=1e-12)
+
+
+def test_an_area_needs_both_classes() -> None:
+    outcomes = Outcomes(
+        {"score": np.array([1.0, 2.0, 0.0])},
+        auroc.area,
+        attributes={"inside": np.array([True, True, False])},
+    )
+    values = outcomes.at(np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 3.0], [0.0, 1.0, 2.0]]))
+    assert np.isnan(values[:2]).all()
+    assert values[2] == 1.0
+    endless = Outcomes(
+        {"score": np.array([np.inf, 1.0, -np.inf, 1.0])},
+        auroc.area,
+        attributes={"inside": np.array([True, True, False, False])},
+    )
+    assert endless.value() == 1.0 - 0.5 / 4
+
+
+# --- Units
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.integers(4, 30), st.integers(4, 30))
+def test_clustered_variance_is_obuchowskis(seed: int, m: int, n: int) -> None:
+    generator = rng(seed)
+    above, below = generator.integers(3, size=m), 3 + generator.integers(4, size=n)
+    above[:2], below[:2] = [0, 1], [3, 4]
+    positive = (generator.normal(size=3)[above] + generator.normal(0.5, 1, m)).round(1)
+    negative = (generator.normal(size=4)[below - 3] + generator.normal(size=n)).round(1)
+    parts = auroc.placements(positive, negative)
+    got = auroc.variance_of_area(*parts, np.concatenate([above, below]))
+    assert got == pytest.approx(obuchowski(positive, negative, above, below), abs=1e-12)
+
+
+def clustered(
+    generator: np.random.Generator, drawings: int = 40, each: int = 4, gap: float = 1.2
+) -> tuple[Floats, Floats, SampleKeys]:
+    """Return scores of both classes, alike in each drawing by a half, and their keys."""
+    units = np.repeat(np.arange(2 * drawings), each)
+    scores = generator.normal(size=2 * drawings)[units] + generator.normal(size=len(units))
+    scores[: drawings * each] += gap
+    keys = keys_of(len(units), units)
+    return scores[: drawings * each], scores[drawings * each :], keys
+
+
+def test_clustered_variance_is_that_of_drawing_whole_units() -> None:
+    positive, negative, keys = clustered(rng(31))
+    figure = auroc.auroc("auroc", positive, negative, bootstrap=Bootstrap(keys=keys))
+    assert figure.outcomes is not None
+    boot = Bootstrap(replicates=3000, keys=keys)
+    inside = (np.arange(len(keys)) < len(positive)).astype(np.int64)
+    plan = boot.plan(len(keys), inside)
+    assert plan.stratified
+    drawn = np.concatenate([figure.outcomes.at(counts) for counts in plan.counts()])
+    variance = auroc.variance_of_area(*auroc.placements(positive, negative), keys.codes)
+    assert variance == pytest.approx(drawn.var(), rel=0.1)
+    # And those are the areas of the drawn samples.
+    scores = np.concatenate([positive, negative])
+    for value, rows in zip(drawn, drawn_samples(boot.fewer(20), len(keys), inside), strict=False):
+        assert value == pytest.approx(roc_auc_score(inside[rows], scores[rows]))
+
+
+def test_units_widen_the_interval_by_their_design_effect() -> None:
+    positive, negative, keys = clustered(rng(32))
+    plain = auroc.auroc("auroc", positive, negative)
+    figure = auroc.auroc("auroc", positive, negative, bootstrap=Bootstrap(keys=keys))
+    assert (plain.units, plain.design_effect, plain.n) == (320, 1.0, 320)
+    assert (figure.units, figure.n, figure.value) == (80, 320, plain.value)
+    assert 1.5 < figure.design_effect < 4.0
+    widths = [
+        math.log(f.high / (1 - f.high)) - math.log(f.low / (1 - f.low)) for f in (figure, plain)
+    ]
+    assert (widths[0] / widths[1]) ** 2 == pytest.approx(figure.design_effect)
+    # Samples of one unit each are single samples.
+    single = auroc.auroc("auroc", positive, negative, bootstrap=Bootstrap(keys=keys_of(320)))
+    assert (single.low, single.high, single.units) == (plain.low, plain.high, 320)
+
+
+def test_what_is_apart_counts_as_many_pairs_as_there_are_units() -> None:
+    keys = keys_of(12, [0, 0, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4])
+    figure = auroc.auroc("auroc", np.arange(6) + 50.0, np.arange(6), bootstrap=Bootstrap(keys=keys))
+    assert (figure.value, figure.low) == (1.0, intervals.wilson(2, 2).low)
+    assert figure.details["trials"] == 2
+    # A single unit on a side says nothing of how units differ.
+    one = keys_of(8, [0, 0, 0, 0, 1, 2, 3, 4])
+    scores = rng(1).normal(size=8)
+    figure = auroc.auroc("auroc", scores[:4], scores[4:], bootstrap=Bootstrap(keys=one))
+    assert figure.interval is IntervalMethod.WILSON
+    assert figure.details["trials"] == 1
+    assert figure.design_effect == 1.0
+
+
+# --- Figures
+
+
+def test_auroc_figures() -> None:
+    figure = auroc.auroc("auroc", [1.0, 2.0, 2.5, 0.4], [0.0, 0.3, 1.5])
+    assert figure.low < figure.value < figure.high <= 1.0
+    assert (figure.n, figure.details["positives"], figure.details["negatives"]) == (7, 4, 3)
+    perfect = auroc.auroc("auroc", np.arange(100) + 1000.0, np.arange(50))
+    assert (perfect.value, perfect.high) == (1.0, 1.0)
+    assert perfect.low == intervals.wilson(50, 50).low
+    assert math.isnan(auroc.auroc("auroc", [1.0, math.nan], [0.0, 1.0]).value)
+    # Infinite energies have ranks like any other.
+    assert auroc.auroc("auroc", [1.0, math.inf], [0.0, -math.inf]).value == 1.0
+    level = auroc.auroc(
+        "auroc", [1.0, 2.0, 2.5, 0.4], [0.0, 0.3, 1.5], bootstrap=Bootstrap(confidence=0.8)
+    )
+    assert (level.confidence, level.method) == (0.8, "DeLong")
+    assert figure.low < level.low < level.high < figure.high
+    area, variance = (float(x.item()) for x in auroc.delong([1.0, 2.0, 2.5, 0.4], [0.0, 0.3, 1.5]))
+    half = scipy_stats.norm.ppf(0.9) * math.sqrt(variance) / (area * (1 - area))
+    logit = math.log(area / (1 - area))
+    assert level.low == pytest.approx(1 / (1 + math.exp(half - logit)))
+    assert level.high == pytest.approx(1 / (1 + math.exp(-half - logit)))
+    # No wins at all: the interval of that many losses.
+    worst = auroc.auroc("auroc", [0.0, 1.0], [2.0, 3.0, 4.0], details={"a": 1})
+    assert (worst.value, worst.low, worst.high) == (0.0, 0.0, intervals.wilson(0, 2).high)
+    assert worst.details == {"a": 1, "positives": 2, "negatives": 3, "trials": 2}
+
+
+def test_a_figure_keeps_its_scores_by_sample() -> None:
+    scores, keys = rng(2).normal(size=9), keys_of(9, kind="photo")
+    figure = auroc.auroc("auroc", scores[:5], scores[5:], bootstrap=Bootstrap(keys=keys))
+    assert figure.outcomes is not None
+    assert figure.outcomes.keys == keys
+    np.testing.assert_array_equal(figure.outcomes["score"], scores)
+    assert figure.outcomes["inside"].tolist() == [True] * 5 + [False] * 4
+    assert figure.outcomes["stratum"].tolist() == [1] * 5 + [0] * 4
+    assert figure.outcomes.value() == pytest.approx(figure.value)
+    bare = auroc.auroc("auroc", scores[:5], scores[5:])
+    assert bare.outcomes is not None
+    assert bare.outcomes.keys is None
+
+
+TRUTH = float(scipy_stats.norm.cdf(1.5 / math.sqrt(2)))
+
+
+def test_delongs_interval_covers() -> None:
+    def area(generator: np.random.Generator) -> tuple[float, float]:
+        figure = auroc.auroc("auroc", generator.normal(1.5, size=50), generator.normal(size=40))
+        return figure.low, figure.high
+
+    assert 0.92 < coverage(area, TRUTH, 800, 14) < 0.98
+
+
+def test_the_interval_over_units_covers_where_that_over_samples_does_not() -> None:
+    # Scores of variance 2 in each class, and of variance 1 between drawings.
+    def area(known: bool) -> float:
+        def make(generator: np.random.Generator) -> tuple[float, float]:
+            positive, negative, keys = clustered(generator, gap=1.5 * math.sqrt(2))
+            boot = Bootstrap(keys=keys if known else None)
+            figure = auroc.auroc("auroc", positive, negative, bootstrap=boot)
+            return figure.low, figure.high
+
+        return coverage(make, TRUTH, 400, 16)
+
+    assert 0.91 < area(known=True) < 0.985
+    assert area(known=False) < 0.85
