@@ -80,6 +80,19 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Anchor:
+    """A figure as it was when it was first recorded: drift is told against it.
+
+    Attributes:
+        value: the figure.
+        written: the day, ``2026-11-26``.
+    """
+
+    value: float
+    written: str
+
+
+@dataclass(frozen=True)
 class Baseline:
     """An earlier run.
 
@@ -88,12 +101,16 @@ class Baseline:
         figures: by (key without the model, model).
         provenance: what else decided them; None if the file does not say.
         current: of this run, for :meth:`why_not`.
+        anchors: by key without the model, the figure as it was first recorded.
+        accepted: by key without the model, when and why it was recorded anew.
     """
 
     source: str
     figures: Mapping[tuple[str, str], Figure]
     provenance: Provenance | None = None
     current: Provenance | None = None
+    anchors: Mapping[str, Anchor] = field(default_factory=dict)
+    accepted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -199,7 +216,14 @@ def beside(thresholds: Path) -> Path:
 # --- Writing -----------------------------------------------------------------------------------------
 
 
-def write_baseline(path: Path, measurements: Iterable[Measurement], provenance: Provenance) -> int:
+def write_baseline(
+    path: Path,
+    measurements: Iterable[Measurement],
+    provenance: Provenance,
+    *,
+    anchors: Mapping[str, Anchor] | None = None,
+    accepted: Mapping[str, str] | None = None,
+) -> int:
     """Write what a run measured, with all outcomes by sample, and return the size in bytes.
 
     Columns and samples that several figures share are written once.
@@ -231,6 +255,8 @@ def write_baseline(path: Path, measurements: Iterable[Measurement], provenance: 
         "complete": True,
         "provenance": provenance.as_dict(),
         "figures": entries,
+        "anchors": {key: [one.value, one.written] for key, one in (anchors or {}).items()},
+        "accepted": dict(accepted or {}),
     }
     text = json.dumps(header, allow_nan=False, separators=(",", ":"))
     content = save(tensors, metadata={"pytest-cliprobust baseline": text})
@@ -343,7 +369,13 @@ def _from_tensors(content: bytes, shown: str) -> Baseline:
         raise ClipRobustError(f"{shown}: the recorded run did not come to its end; record it anew")
     known: dict[str, SampleKeys] = {}
     measurements = (_measurement(entry, tensors, known) for entry in header["figures"])
-    return Baseline(shown, _unique(measurements, shown), Provenance.from_dict(header["provenance"]))
+    return Baseline(
+        shown,
+        _unique(measurements, shown),
+        Provenance.from_dict(header["provenance"]),
+        anchors={str(k): Anchor(float(v), str(day)) for k, (v, day) in header["anchors"].items()},
+        accepted={str(k): str(v) for k, v in header["accepted"].items()},
+    )
 
 
 def _measurement(

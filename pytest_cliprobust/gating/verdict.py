@@ -21,7 +21,7 @@ from pytest_cliprobust.figures.change import Change, change_between
 from pytest_cliprobust.figures.figure import Figure, json_number
 from pytest_cliprobust.figures.intervals import Interval, samples_needed, two_sided_z
 from pytest_cliprobust.figures.levels import interval_at
-from pytest_cliprobust.gating.baseline import Baseline
+from pytest_cliprobust.gating.baseline import Baseline, bare_key
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, Kind, Rule
@@ -438,7 +438,9 @@ def _judge_change(
         change=change,
         decidable=None if change.identical else _decidable(change, levels.kept, noise),
     )
-    return _decided(judged, change, strict, measurement)
+    decided = _decided(judged, change, strict, measurement)
+    drifted = _drift(decided, figure, sign, baseline, bare_key(measurement))
+    return replace(decided, note="; ".join(filter(None, (decided.note, drifted))))
 
 
 def _decided(
@@ -468,6 +470,23 @@ def _decided(
         )
         return replace(judged, explanation=text, note=note, needed=needed)
     return replace(judged, explanation=text, note=note)
+
+
+def _drift(judged: _Judged, figure: Figure, sign: float, baseline: Baseline, key: str) -> str:
+    """Return what is told of losses that add up to more than the margin since the first recording."""
+    anchor = baseline.anchors.get(key)
+    if anchor is None or judged.status == "fail":
+        return ""
+    loss = sign * (figure.value - anchor.value)
+    if loss <= judged.limit or math.isclose(loss, judged.value):
+        return ""
+    accepted = baseline.accepted.get(key)
+    reason = f" (recorded anew {accepted})" if accepted else ""
+    return (
+        f"{figure.metric} was {format_value(anchor.value, figure.high - figure.low)} when it was first "
+        f"recorded, {anchor.written}: since then it has lost {loss:.2g}, more than the margin of "
+        f"{judged.limit:.12g}{reason}"
+    )
 
 
 def _real_loss(judged: _Judged, change: Change, metric: str) -> str:

@@ -165,10 +165,13 @@ class Evaluator:
         )
         if run.unjudged_fail and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        lost = own.lost_while_recording if own.recording else []
+        if lost and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self.run = replace(run, exit_status=int(session.exitstatus))
         try:
             changes = own.record() if complete else ()
-            notes = (*self.run.notes, *own.recorded)
+            notes = (*self.run.notes, *own.recorded, *_told_of(lost))
             self.run = replace(self.run, changes=changes, notes=notes)
             own.write(self.run)
         except ClipRobustError as error:
@@ -187,6 +190,16 @@ class Evaluator:
         if not self.session.evaluated:
             count = self.session.collected
             say_nothing_evaluated(terminalreporter, config, count, int(exitstatus))
+
+
+def _told_of(lost: list[str]) -> list[str]:
+    """Return what is said where a run was recorded that missed the bounds of before."""
+    if not lost:
+        return []
+    shown = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+    return [
+        f"recorded although it missed {len(lost)} of the bounds of before ({shown}): exit code 1"
+    ]
 
 
 def named_by_id(config: pytest.Config) -> bool:

@@ -76,6 +76,10 @@ OPTIONS = (
     Option(
         "against", "a second model, measured in the same run, that the others are compared with"
     ),
+    Option(
+        "figures", "which figures --clip-record records: globs of their names, separated by commas"
+    ),
+    Option("because", "why --clip-record accepts the change of these figures"),
     Option("cache-dir", "folder of the feature cache"),
     Option(
         "history",

@@ -20,11 +20,11 @@ from pytest_cliprobust.gating.baseline import (
     Provenance,
     bare_key,
     beside,
-    write_baseline,
+    load_baseline,
 )
 from pytest_cliprobust.gating.family import Family, settled
 from pytest_cliprobust.gating.reading import load_thresholds
-from pytest_cliprobust.gating.recording import RecordChange, record
+from pytest_cliprobust.gating.recording import RecordChange
 from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.gating.unjudged import Chosen, Unjudged, fails, find_unjudged
 from pytest_cliprobust.gating.vocabulary import known_metrics
@@ -34,7 +34,6 @@ from pytest_cliprobust.plugin.comparing import (
     comparison_lines,
     family_of,
     provenance_of,
-    used,
 )
 from pytest_cliprobust.plugin.options import (
     PROFILES,
@@ -45,6 +44,7 @@ from pytest_cliprobust.plugin.options import (
     value_of,
 )
 from pytest_cliprobust.plugin.progress import ProgressLine
+from pytest_cliprobust.plugin.recorder import Recorder
 from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
 from pytest_cliprobust.reporting import files
 from pytest_cliprobust.reporting.header import header_lines
@@ -225,8 +225,11 @@ class Session:
         Raises:
             ClipRobustError: it is missing or broken.
         """
-        if self.recording or self.config.against is not None:
+        if self.config.against is not None:
             return None
+        if self.recording:
+            path = None if self.threshold_path is None else beside(self.threshold_path)
+            return load_baseline(path) if path is not None and path.exists() else None
         named = value_of(self.pytest_config, "baseline")
         found = chosen_baseline(named, self.thresholds, self.threshold_path, self.history_path)
         return None if found is None else replace(found, current=self.provenance)
@@ -435,23 +438,29 @@ class Session:
         """
         if not self.recording or self.threshold_path is None or not self.records:
             return ()
-        measurements = [record.measurement for record in self.records]
-        changes = record(
+        changes, self.recorded = self._recorder.write(self.records, self.provenance, self.classes)
+        return changes
+
+    @property
+    def _recorder(self) -> Recorder:
+        assert self.threshold_path is not None
+        patterns = value_of(self.pytest_config, "figures") or ""
+        return Recorder(
             self.threshold_path,
-            measurements,
-            profile=self.config.profile,
-            # With one model its name is left out, so that the gate fits the next release.
-            generic=("profile", "model") if len(self.config.models) == 1 else ("profile",),
-            noise={record.key: record.noise_floor for record in self.records},
-            classes=self.classes(self.config.models[0]),
+            self.config,
+            self.baseline,
+            tuple(filter(None, map(str.strip, patterns.split(",")))),
+            value_of(self.pytest_config, "because") or "",
         )
-        path = beside(self.threshold_path)
-        size = write_baseline(path, measurements, used(self.provenance, measurements))
-        self.recorded.append(
-            f"baseline written: {shown_path(path)}, {len(measurements)} figures by sample, "
-            f"{size / 1e6:.1f} MB; commit it beside the threshold file"
-        )
-        return tuple(changes)
+
+    @property
+    def lost_while_recording(self) -> list[str]:
+        """Keys of figures that missed the bounds that they had before a recording replaced these."""
+        return [
+            record.key
+            for record in self.records
+            if record.verdict.status == "fail" and record.verdict.missed_by is not None
+        ]
 
     def known_provenance(self) -> Provenance | None:
         """Return what decides the figures, from the process that has the models; None if none told."""
