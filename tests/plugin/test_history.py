@@ -103,6 +103,17 @@ def test_workers_hand_over_what_the_controller_keeps(run: Sessions) -> None:
         assert {row.word for row in paired} == {Word.IDENTICAL}
 
 
+def test_the_first_run_that_others_are_held_against_stays_as_the_anchor(run: Sessions) -> None:
+    options = ("--clip-history=own/history.sqlite", "-k", "test_drop")
+    run(*options, "--clip-tag=a", suite=SUITE).assert_outcomes(passed=1)
+    run.again(*options, "--clip-baseline=tag:a", "--clip-tag=b").assert_outcomes(passed=1)
+    result = run.again(*options, "--clip-baseline=tag:b")
+    result.stdout.fnmatch_lines(["clip baseline: run 2: reference against reference"])
+    with history_of(run) as history:
+        assert [entry.anchor for entry in history.entries()] == [True, False, False]
+    one_line(run.again(*options, "--clip-baseline=tag:c"), "no run has the tag 'c'")
+
+
 def test_by_default_it_lies_in_the_cache_folder(
     run: Sessions,
     tmp_path: Path,
