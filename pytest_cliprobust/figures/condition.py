@@ -184,4 +184,5 @@ def together(conditions: Sequence[Condition], label: str = "") -> Condition:
         limit=min((n for n in limits if n is not None), default=None),
         over=tuple(conditions),
         label=label or next(iter(names)),
+        part_of=conditions[0].part_of,
     )

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.figures.compact import compact, unpacked, widened
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
@@ -27,6 +28,9 @@ from pytest_cliprobust.gating.measurement import Measurement
 
 #: Version of the recorded form.
 SCHEMA = 1
+
+#: Where the header stands among the metadata of the file.
+_MARK = "pytest-cliprobust baseline"
 
 #: What follows the stem of a threshold file.
 SUFFIX = ".baseline.safetensors"
@@ -259,7 +263,7 @@ def write_baseline(
         "accepted": dict(accepted or {}),
     }
     text = json.dumps(header, allow_nan=False, separators=(",", ":"))
-    content = save(tensors, metadata={"pytest-cliprobust baseline": text})
+    content = save(tensors, metadata={_MARK: text})
     try:
         replace_file(path, content, durable=True)
     except OSError as error:
@@ -273,29 +277,34 @@ def _entry(measurement: Measurement, put: Callable[[NDArray[Any]], str]) -> dict
     data["details"] = {k: v for k, v in figure.details.items() if k in _NEEDED}
     entry = {"suite": measurement.suite, "model": measurement.model, "figure": data}
     outcomes = figure.outcomes
-    if outcomes is not None and outcomes.keys is not None:
-        keys = outcomes.keys
-        entry["outcomes"] = {
-            "columns": {name: _column(column, put) for name, column in outcomes.columns.items()},
-            "parameters": {name: list(v) for name, v in outcomes.parameters.items()},
-            "keys": {
-                "ids": put(_texts(keys.ids)),
-                "units": put(_texts(keys.units)),
-                "digests": put(_texts(keys.digests)) if keys.digests else None,
-                "kind": keys.kind,
-            },
-        }
+    if outcomes is None or outcomes.keys is None:
+        return entry
+    try:
+        columns = {name: _column(column, put) for name, column in outcomes.columns.items()}
+    except TypeError:
+        return entry  # texts, say: such outcomes are not compared
+    keys = outcomes.keys
+    entry["outcomes"] = {
+        "columns": columns,
+        "parameters": {name: [float(x) for x in v] for name, v in outcomes.parameters.items()},
+        "keys": {
+            "ids": put(_texts(keys.ids)),
+            "units": put(_texts(keys.units)),
+            "digests": put(_texts(keys.digests)) if keys.digests else None,
+            "kind": keys.kind,
+        },
+    }
     return entry
 
 
 def _column(column: Column, put: Callable[[NDArray[Any]], str]) -> dict[str, Any]:
-    """Return where a column is stored: booleans as bits, numbers as float32 (whole ones as int32)."""
-    shape = list(column.shape)
-    if column.dtype == np.bool_:
-        return {"bits": put(np.packbits(column.ravel())), "shape": shape}
-    if np.issubdtype(column.dtype, np.integer):
-        return {"numbers": put(column.astype(np.int32)), "shape": shape}
-    return {"numbers": put(column.astype(np.float32)), "shape": shape}
+    """Return where a column is stored: booleans as bits, numbers as short as they can be."""
+    short = compact(column)
+    name = "bits" if short.dtype == np.bool_ else "numbers"
+    return {
+        name: put(np.packbits(short) if name == "bits" else np.ascontiguousarray(short)),
+        "shape": list(short.shape),
+    }
 
 
 def _texts(texts: tuple[str, ...]) -> NDArray[np.uint8]:
@@ -323,27 +332,51 @@ def load_baseline(path: str | Path) -> Baseline:
         ) from None
     except OSError as error:
         raise ClipRobustError(f"{shown}: cannot be read: {error.strerror}") from None
-    reader = _from_report if content.lstrip()[:1] == b"{" else _from_tensors
+    reader = _from_tensors if _is_tensors(content) else _from_report
     try:
         return reader(content, shown)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+    except _NOT_OURS as error:
         raise ClipRobustError(
-            f"{shown}: not a baseline as this version writes it ({type(error).__name__}: "
-            f"{str(error)[:200]}); record it anew"
+            f"{shown}: not a baseline as this version writes it ({brief(error)}); record it anew"
         ) from None
+
+
+#: What reading a file raises that holds something else.
+_NOT_OURS = (
+    *(KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError),
+    *(RecursionError, MemoryError),
+)
+
+
+def _is_tensors(content: bytes) -> bool:
+    """Return whether a file is safetensors: the length of a JSON header, then the header."""
+    return content[8:9] == b"{" and _header_size(content) <= len(content) - 8
+
+
+def _header_size(content: bytes) -> int:
+    return int.from_bytes(content[:8], "little")
 
 
 def _from_report(content: bytes, shown: str) -> Baseline:
     """Read a JSON report, whose figures have no outcomes."""
     data = json.loads(content)
-    entries = data.get("measurements")
+    entries = data.get("measurements") if isinstance(data, dict) else None
     if not isinstance(entries, list):
         raise ClipRobustError(f"{shown}: not a JSON report of a run: it has no 'measurements' list")
     if data.get("complete") is False:
         raise ClipRobustError(
             f"{shown}: that run did not come to its end, so it is no baseline; run it again"
         )
-    return Baseline(shown, _unique((Measurement.from_dict(entry) for entry in entries), shown))
+    measurements = (_checked(Measurement.from_dict, entry) for entry in entries)
+    return Baseline(shown, _unique(measurements, shown))
+
+
+def _checked(reader: Callable[..., Measurement], *data: Any) -> Measurement:
+    """Return what a reader makes of data; parts that do not fit together are a mistake of the file."""
+    try:
+        return reader(*data)
+    except ClipRobustError as error:
+        raise ValueError(str(error)) from None
 
 
 def _from_tensors(content: bytes, shown: str) -> Baseline:
@@ -352,14 +385,12 @@ def _from_tensors(content: bytes, shown: str) -> Baseline:
 
     try:
         tensors = load(content)
-        size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
     except SafetensorError as error:
         raise ValueError(str(error)) from None
-    text = metadata.get("pytest-cliprobust baseline")
-    if text is None:
+    metadata = json.loads(content[8 : 8 + _header_size(content)]).get("__metadata__", {})
+    if _MARK not in metadata:
         raise ValueError("it is safetensors of something else")
-    header = json.loads(text)
+    header = json.loads(metadata[_MARK])
     if header["schema"] != SCHEMA:
         raise ClipRobustError(
             f"{shown}: a baseline of schema {header['schema']}, and this version reads {SCHEMA}; record "
@@ -368,7 +399,7 @@ def _from_tensors(content: bytes, shown: str) -> Baseline:
     if header["complete"] is not True:
         raise ClipRobustError(f"{shown}: the recorded run did not come to its end; record it anew")
     known: dict[str, SampleKeys] = {}
-    measurements = (_measurement(entry, tensors, known) for entry in header["figures"])
+    measurements = (_checked(_measurement, e, tensors, known) for e in header["figures"])
     return Baseline(
         shown,
         _unique(measurements, shown),
@@ -383,28 +414,25 @@ def _measurement(
     tensors: Mapping[str, NDArray[Any]],
     known: dict[str, SampleKeys],
 ) -> Measurement:
-    figure = Figure.from_dict(entry["figure"])
+    measurement = Measurement.from_dict(entry)
     stored = entry.get("outcomes")
-    if stored is not None:
-        outcomes = Outcomes(
-            {name: _loaded(place, tensors) for name, place in stored["columns"].items()},
-            not_known,
-            parameters={k: [float(x) for x in v] for k, v in stored["parameters"].items()},
-            keys=_keys(stored["keys"], tensors, known),
-        )
-        condition = figure.condition
-        figure = replace(figure, outcomes=outcomes)
-        assert condition is not None
-        figure = figure.measured_on(condition)
-    return Measurement(str(entry["suite"]), str(entry["model"]), figure)
+    if stored is None:
+        return measurement
+    outcomes = Outcomes(
+        {name: _loaded(place, tensors) for name, place in stored["columns"].items()},
+        not_known,
+        parameters={k: [float(x) for x in v] for k, v in stored["parameters"].items()},
+        keys=_keys(stored["keys"], tensors, known),
+    )
+    figure = replace(measurement.figure, outcomes=outcomes).measured_on(measurement.condition)
+    return replace(measurement, figure=figure)
 
 
 def _loaded(place: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Column:
     shape = tuple(int(size) for size in place["shape"])
     if "bits" in place:
-        count = int(np.prod(shape))
-        return np.unpackbits(tensors[place["bits"]], count=count).reshape(shape).astype(np.bool_)
-    return tensors[place["numbers"]].reshape(shape)
+        return unpacked(tensors[place["bits"]], shape)
+    return widened(tensors[place["numbers"]].reshape(shape))
 
 
 def _keys(

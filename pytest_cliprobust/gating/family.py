@@ -1,7 +1,7 @@
 """Many bounds in one run: how unlikely a loss must be before it is called real.
 
 The bounds of a run are two families. *Headlines* are the figures that sum up: of a whole data set as it
-is, or over several conditions. *Details* are single conditions and parts of data sets. Each family has
+is, or over several conditions. *Details* are single perturbations and parts of data sets. Each family has
 half of the run's error rate, so that a hundred details do not cost a headline its power, and a large loss
 in one cell is still seen. Within a family Holm's method (1979) holds the rate whatever the figures'
 dependence. Only "the loss is real" is adjusted for their number: that a bound is kept is claimed for each
@@ -27,11 +27,11 @@ UNKNOWN = 1000
 
 @dataclass(frozen=True)
 class Family:
-    """How many bounds the tests of a run judge; None while that is not known.
+    """How many figures the tests of a run judge; None while that is not known.
 
     Attributes:
-        headlines: bounds on figures that sum up.
-        details: bounds on single conditions and parts of data sets.
+        headlines: figures that sum up.
+        details: figures of single perturbations and of parts of data sets.
     """
 
     headlines: int | None = None
@@ -46,12 +46,16 @@ class Family:
     def error_rate(self, measurement: Measurement, policy: Policy) -> float:
         """Return the two-sided error rate at which a loss of this figure alone is called real."""
         count = self.headlines if is_headline(measurement) else self.details
-        return policy.family_wise_error_rate / 2.0 / max(1, UNKNOWN if count is None else count)
+        # Half of the rate for each family; only one side is a loss, so both sides have it twice.
+        return policy.family_wise_error_rate / max(1, UNKNOWN if count is None else count)
 
 
 def is_headline(measurement: Measurement) -> bool:
-    """Return whether a figure sums up: no single severity, no part of a data set."""
-    return measurement.severity is None and not measurement.condition.part_of
+    """Return whether a figure sums up: no single perturbation, no part of a data set."""
+    condition = measurement.condition
+    if condition.part_of or condition.severity is not None:
+        return False
+    return bool(condition.over or not condition.steps)
 
 
 def settled(judged: Sequence[tuple[Measurement, Verdict]], policy: Policy) -> list[Verdict]:
@@ -70,7 +74,7 @@ def settled(judged: Sequence[tuple[Measurement, Verdict]], policy: Policy) -> li
         p_values = (verdicts[row].p_value for row in rows)
         adjusted = holm([1.0 if value is None else value for value in p_values])
         for row, value in zip(rows, adjusted, strict=True):
-            if value <= policy.family_wise_error_rate / 2.0:
+            if value <= policy.family_wise_error_rate:
                 verdicts[row] = _called_real(verdicts[row])
     return verdicts
 

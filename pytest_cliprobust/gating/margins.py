@@ -18,15 +18,14 @@ from scipy import special, stats
 from pytest_cliprobust.figures.auroc import area
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.intervals import paired_score, two_sided_z
-from pytest_cliprobust.figures.metrics import Metric
 from pytest_cliprobust.figures.outcomes import mean
 from pytest_cliprobust.gating.policy import Policy
 
 #: Chance with which an equally good model keeps a decidable margin.
 POWER = 0.95
 
-#: Above so many pairs the score interval's quantile is the normal one.
-_LARGE = 3000
+#: Above so many changed answers the score interval's quantile is the normal one.
+_LARGE = 200
 
 #: At this accuracy p the answers of models with churn c correlate by 1 - c / (2 p (1 - p)).
 _USUAL_ACCURACY = 0.84
@@ -51,29 +50,40 @@ class Margin:
         return math.ceil(self.n * (self.size / margin) ** 2) if margin > 0.0 else 0
 
 
-def decidable(figure: Figure, metric: Metric, policy: Policy) -> Margin | None:
-    """Return the smallest decidable margin of a figure; None if its spread is not known."""
+def decidable(figure: Figure, policy: Policy, noise: float = 0.0) -> Margin | None:
+    """Return the smallest decidable margin of a figure; None if its spread is not known.
+
+    Verdicts widen intervals by the numerical ``noise`` of the figure, so the margin has room for it; and
+    where noise is all that differs, it must not decide.
+    """
     outcomes = figure.outcomes
-    if outcomes is not None and outcomes.is_share and figure.n == len(outcomes):
-        return _of_share(figure, policy)
+    is_share = outcomes is not None and outcomes.is_share and figure.n == len(outcomes)
+    found = _of_share(figure, policy) if is_share else _of_other(figure, policy)
+    if found is None:
+        return None
+    size, error = found
+    return Margin(_rounded(max(size + noise, 2.0 * noise)), error, figure.n)
+
+
+def _of_share(figure: Figure, policy: Policy) -> tuple[float, float]:
+    """Return the margin of a share, from the distribution of its score interval, and the error."""
+    churn = expected_churn(figure.value, policy)
+    worth = figure.n / change_effect(figure.design_effect)
+    size = _share_margin(round(worth, 1), round(churn, 6), policy.change_confidence)
+    return size, math.sqrt(churn / worth)
+
+
+def _of_other(figure: Figure, policy: Policy) -> tuple[float, float] | None:
+    """Return the margin of any other figure, and the standard error of its change."""
     error = _error_of_change(figure, policy)
     if error is None:
         return None
-    reach = two_sided_z(policy.confidence) + float(special.ndtri(POWER))
     units = max(2, figure.units or figure.n)
     # Student's quantile stands in the interval; with few units it is wider.
-    widened = float(stats.t.ppf((1.0 + policy.confidence) / 2.0, units - 1)) + (
-        reach - two_sided_z(policy.confidence)
+    reach = float(
+        stats.t.ppf((1.0 + policy.change_confidence) / 2.0, units - 1) + special.ndtri(POWER)
     )
-    return Margin(_rounded(widened * error, metric), error, figure.n)
-
-
-def _of_share(figure: Figure, policy: Policy) -> Margin:
-    """Return the margin of a share, from the distribution of its score interval."""
-    churn = expected_churn(figure.value, policy)
-    worth = figure.n / change_effect(figure.design_effect)
-    size = _share_margin(round(worth, 1), round(churn, 6), policy.confidence)
-    return Margin(_rounded(size), math.sqrt(churn / worth), figure.n)
+    return reach * error, error
 
 
 def expected_churn(share: float, policy: Policy) -> float:
@@ -111,7 +121,7 @@ def _share_margin(worth: float, churn: float, confidence: float) -> float:
 
     The number of changed answers is binomial, half of them losses; both are enumerated.
     """
-    if worth > _LARGE:
+    if worth * churn > _LARGE:
         reach = two_sided_z(confidence) + float(special.ndtri(POWER))
         return reach * math.sqrt(churn / worth)
     pairs = max(1, round(worth))
@@ -168,10 +178,11 @@ def standard_error(figure: Figure) -> float | None:
     return half / two_sided_z(figure.confidence) if math.isfinite(half) and half > 0.0 else None
 
 
-def _rounded(size: float, metric: Metric | None = None) -> float:
-    """Return a margin rounded up to two significant digits, three below 0.1 of a share."""
+def _rounded(size: float) -> float:
+    """Return a margin rounded up to two significant digits, and no finer than a ten-thousandth."""
     if not size > 0.0:
         return 0.0
     step = Decimal(1).scaleb(max(math.floor(math.log10(size)) - 1, -4))
+    # A billionth of a step is float noise, not a reason for another one.
     steps = (Decimal(repr(size)) / step - Decimal("1e-9")).to_integral_value(rounding=ROUND_CEILING)
     return float(steps * step)

@@ -17,7 +17,8 @@ class Policy:
 
     Attributes:
         inconclusive: what an undecided verdict counts as.
-        confidence: level of the two-sided intervals at which a bound is kept, and which are shown.
+        confidence: level of the two-sided intervals that are shown, and at which an absolute bound is
+            kept; that a change keeps its margin must be as sure on the side of the loss alone.
         family_wise_error_rate: the chance that a run without any loss calls one real, whatever the
             number of its bounds: half of it is shared by the headlines, half by the details.
         churn: share of the answers that an equally good model is expected to change (half to right,
@@ -41,3 +42,12 @@ class Policy:
     baseline: Path | None = None
     baseline_model: str | None = None
     where: str = ""
+
+    @property
+    def change_confidence(self) -> float:
+        """Two-sided level of a change's interval whose far end is as sure as ``confidence``.
+
+        A margin is kept if a loss beyond it is ruled out: a one-sided question, as in tests of
+        non-inferiority (Schuirmann 1987, two one-sided tests).
+        """
+        return 2.0 * self.confidence - 1.0

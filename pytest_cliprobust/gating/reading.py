@@ -171,8 +171,8 @@ def _policy_value(document: Document, key: str, value: Any) -> Any:
         return document.choice(value, get_args(Unused), *path)
     if key == "confidence":
         number = document.number(value, key, *path)
-        if not 0.5 <= number < 1.0:
-            raise document.error(f"confidence must be in [0.5, 1), not {shown(value)}", *path)
+        if not 0.5 < number < 1.0:
+            raise document.error(f"confidence must be in (0.5, 1), not {shown(value)}", *path)
         return number
     if key == "family_wise_error_rate":
         number = document.number(value, key, *path)

@@ -255,12 +255,12 @@ class _Recording:
         self, measurement: Measurement, metric: Metric, entry: _Pending, measured: Measured
     ) -> None:
         """Note the smallest margin that the samples decide."""
-        margin = decidable(measurement.figure, metric, self.file.policy)
+        noise = self.noise.get(measurement.key, 0.0)
+        margin = decidable(measurement.figure, self.file.policy, noise)
         if margin is None:
             self._skip(measurement.key, "its spread is not known, so no margin can be proposed")
             return
-        # Where the bundled digits are all that differs, the noise of the machine must not decide.
-        size = max(margin.size, 2.0 * self.noise.get(measurement.key, 0.0))
+        size = margin.size
         usual = _usual(size)
         entry.told = (
             f"the smallest that {_basis(measurement)} decides; {usual:g} needs about "

@@ -36,6 +36,7 @@ _ORDER: tuple[Status, ...] = ("pass", "inconclusive", "fail")
 
 #: Probability with which the n that an inconclusive verdict names is to decide it.
 POWER = 0.8
+_CHANCE = f"{POWER:.0%} chance, if the estimate holds"
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,10 @@ def judge(
         else _judge_change(measurement, kind, limit, policy, baseline, levels)
         for kind, limit in rule.bounds.items()
     ]
-    return _verdict(measurement, rule, max(judged, key=lambda one: one.badness), policy)
+    worst = max(judged, key=lambda one: one.badness)
+    # What one bound tells stays told where another one decides.
+    notes = "; ".join(one.note for one in judged if one.note)
+    return _verdict(measurement, rule, replace(worst, note=notes), policy)
 
 
 def _not_judgeable(figure: Figure, level: float) -> str:
@@ -383,7 +387,7 @@ def _undecided(judged: _Judged, what: str, levels: _Levels) -> _Judged:
     text = f"{start}, so {judged.n:,} samples cannot tell; " + (
         "the estimate sits on the bound, so no number of samples would"
         if needed is None
-        else f"about {rounded_up(needed)} would ({POWER:.0%} chance, if the estimate holds)"
+        else f"about {rounded_up(needed)} would ({_CHANCE})"
     )
     return replace(judged, explanation=text, needed=needed)
 
@@ -401,7 +405,7 @@ def _judge_change(
 ) -> _Judged:
     """Judge a ``max_increase`` or ``max_decrease``."""
     figure = measurement.figure
-    nothing = Interval(math.nan, math.nan, levels.kept, "")
+    nothing = Interval(math.nan, math.nan, policy.change_confidence, "")
     blank = _Judged(kind, limit, "fail", nothing, math.nan, figure.n, None, "")
     if baseline is None:
         reason = "there is no baseline; --clip-record writes one, or name one with --clip-baseline"
@@ -409,75 +413,98 @@ def _judge_change(
     before = baseline.find(measurement, policy.baseline_model)
     if before is None:
         return replace(blank, explanation=baseline.missing(measurement, policy.baseline_model))
-    change = change_between(
-        figure, before, noise=levels.noise, why_not=baseline.why_not(measurement)
-    )
-    sign = -1.0 if kind == "max_decrease" else 1.0
-    loss = sign * change.difference + 0.0
-
-    def at(confidence: float) -> Interval:
-        ends = change.interval(confidence)
-        low, high = (ends.low, ends.high) if sign > 0 else (-ends.high, -ends.low)
-        return Interval(low - noise, high + noise, confidence, ends.method)
-
+    why_not = baseline.why_not(measurement)
+    change = change_between(figure, before, noise=levels.noise, why_not=why_not)
+    loss = _loss(change, kind)
     noise = 0.0 if change.identical else levels.noise
-    kept, strict = at(levels.kept), at(1.0 - levels.error_rate)
+    kept = _of_loss(change, kind, policy.change_confidence, noise)
     if not all(math.isfinite(x) for x in (loss, kept.low, kept.high)):
         reason = f"the baseline's {figure.metric} is {before.value}, or the change has no interval"
         return replace(blank, value=loss, change=change, explanation=reason)
-    judged = _Judged(
-        kind,
-        limit,
-        "inconclusive",
-        kept,
-        loss,
-        change.n,
-        max(0.0, loss - limit),
-        "",
+    judged = replace(
+        blank,
+        status="inconclusive",
+        interval=kept,
+        value=loss,
+        n=change.n,
+        missed_by=max(0.0, loss - limit),
         p_value=change.p_beyond(noise) if loss > limit else None,
         change=change,
-        decidable=None if change.identical else _decidable(change, levels.kept, noise),
     )
-    decided = _decided(judged, change, strict, measurement)
-    drifted = _drift(decided, figure, sign, baseline, bare_key(measurement))
-    return replace(decided, note="; ".join(filter(None, (decided.note, drifted))))
-
-
-def _decided(
-    judged: _Judged, change: Change, strict: Interval, measurement: Measurement
-) -> _Judged:
-    """Return the verdict on a change, in words."""
-    limit, kept, metric = judged.limit, judged.interval, measurement.metric
-    word = "decrease" if judged.kind == "max_decrease" else "increase"
-    start = f"the {word} from {format_value(change.before, kept.high - kept.low)}"
     if change.identical:
         text = "every outcome is the same as in the baseline"
         return replace(judged, status="pass", explanation=text)
+    judged = replace(judged, decidable=_decidable(change, policy.change_confidence, noise))
+    strict = _of_loss(change, kind, 1.0 - levels.error_rate, noise)
+    decided = _decided(judged, change, strict)
+    own = _of_loss(change, kind, policy.confidence, noise)
+    if own.low > 0.0 and decided.status != "fail":
+        word = "decrease" if kind == "max_decrease" else "increase"
+        told = _told_loss(replace(decided, interval=own), change, word)
+        decided = replace(decided, note=f"{figure.metric}: {told}")
+    drifted = _drift(decided, figure, baseline, bare_key(measurement))
+    return replace(decided, note="; ".join(filter(None, (decided.note, drifted))))
+
+
+def _loss(change: Change, kind: Kind) -> float:
+    """Return how much worse a figure has become, in the sense of the bound."""
+    if change.identical:
+        return 0.0
+    return 0.0 + (-change.difference if kind == "max_decrease" else change.difference)
+
+
+def _of_loss(change: Change, kind: Kind, confidence: float, noise: float) -> Interval:
+    """Return the interval of the loss, with numerical noise at both ends."""
+    ends = change.interval(confidence)
+    low, high = (-ends.high, -ends.low) if kind == "max_decrease" else (ends.low, ends.high)
+    return Interval(low - noise, high + noise, confidence, ends.method)
+
+
+def _decided(judged: _Judged, change: Change, strict: Interval) -> _Judged:
+    """Return the verdict on a change, in words; ``strict``: the interval at the run's error rate."""
+    limit, kept = judged.limit, judged.interval
+    word = "decrease" if judged.kind == "max_decrease" else "increase"
+    start = f"the {word} from {format_value(change.before, kept.high - kept.low)}"
     real = strict.low > 0.0
     if real and judged.value > limit:
         text = f"{start} is real, and beyond the margin"
         return replace(judged, status="fail", interval=strict, explanation=text)
-    note = _real_loss(judged, change, metric) if kept.low > 0.0 else ""
     if kept.high <= limit:
         text = f"the interval of {start} rules out more than {limit:.12g}"
-        return replace(judged, status="pass", explanation=text, note=note)
+        return replace(judged, status="pass", explanation=text)
+    text, needed = _undecided_change(judged, strict, start)
+    return replace(judged, explanation=text, needed=needed)
+
+
+def _undecided_change(judged: _Judged, strict: Interval, start: str) -> tuple[str, int | None]:
+    """Return why a change is neither kept nor a failure, and how many samples would tell."""
+    limit, kept, n = judged.limit, judged.interval, judged.n
     text = f"the interval of {start} holds losses on both sides of the margin"
-    if judged.decidable is not None and judged.decidable > limit:
-        needed = _samples_for(judged, change)
-        text += (
-            f"; {change.n:,} samples decide a margin of {judged.decidable:.2g}, and {limit:.12g} needs "
-            f"about {rounded_up(needed)}"
-        )
-        return replace(judged, explanation=text, note=note, needed=needed)
-    return replace(judged, explanation=text, note=note)
+    if kept.low > limit:
+        text = f"{start} lies beyond the margin, but is not sure enough among so many bounds"
+    least = judged.decidable
+    if least is not None and least > limit:
+        needed = _samples_for(limit, least, n)
+        asked = "no number of them" if needed is None else f"about {rounded_up(needed)}"
+        text += f"; {n:,} samples decide a margin of {least:.2g}; one of {limit:.12g} needs {asked}"
+        return text, needed
+    # A loss beyond the margin must be told from none, one within it from one beyond.
+    ends, bound = (strict, 0.0) if judged.value > limit else (kept, limit)
+    needed = samples_needed(
+        judged.value, ends.low, ends.high, n, bound, confidence=ends.confidence, power=POWER
+    )
+    if needed is None:
+        return text, None
+    return f"{text}; about {rounded_up(needed)} samples would tell ({_CHANCE})", needed
 
 
-def _drift(judged: _Judged, figure: Figure, sign: float, baseline: Baseline, key: str) -> str:
+def _drift(judged: _Judged, figure: Figure, baseline: Baseline, key: str) -> str:
     """Return what is told of losses that add up to more than the margin since the first recording."""
     anchor = baseline.anchors.get(key)
     if anchor is None or judged.status == "fail":
         return ""
-    loss = sign * (figure.value - anchor.value)
+    loss = figure.value - anchor.value
+    loss = -loss if judged.kind == "max_decrease" else loss
     if loss <= judged.limit or math.isclose(loss, judged.value):
         return ""
     accepted = baseline.accepted.get(key)
@@ -489,21 +516,21 @@ def _drift(judged: _Judged, figure: Figure, sign: float, baseline: Baseline, key
     )
 
 
-def _real_loss(judged: _Judged, change: Change, metric: str) -> str:
-    """Return what is told of a loss that is real, and does not fail."""
-    span = judged.interval.high - judged.interval.low
-    within = "within the margin" if judged.value <= judged.limit else "beyond the margin"
+def _told_loss(judged: _Judged, change: Change, word: str) -> str:
+    """Return what is told of a loss that is real by itself, and does not fail."""
+    ends = judged.interval
     value, low, high = (
-        format_value(x, span) for x in (judged.value, judged.interval.low, judged.interval.high)
+        format_value(x, ends.high - ends.low) for x in (judged.value, ends.low, ends.high)
     )
+    place = "within" if judged.value <= judged.limit else "beyond"
     text = (
-        f"{metric} has lost {value} [{low}, {high}] ({change.text()}), margin {judged.limit:.12g}: a "
-        f"real loss, {within}"
+        f"the {word} of {value} [{low}, {high}] ({change.text()}) is real, and {place} the margin of "
+        f"{judged.limit:.12g}"
     )
-    if judged.value <= judged.limit and judged.value > 0.0:
-        needed = _samples_for(replace(judged, limit=judged.value), change)
-        text += f"; a margin of {value} needs about {rounded_up(needed)} samples"
-    return text
+    needed = _samples_for(judged.value, judged.decidable or 0.0, judged.n)
+    if needed is None or place == "beyond":
+        return text
+    return f"{text}; a margin of {value} needs about {rounded_up(needed)} samples"
 
 
 def _decidable(change: Change, confidence: float, noise: float) -> float:
@@ -512,12 +539,12 @@ def _decidable(change: Change, confidence: float, noise: float) -> float:
     return reach * change.standard_error + noise
 
 
-def _samples_for(judged: _Judged, change: Change) -> int:
-    """Return about how many samples decide the margin."""
-    if judged.decidable is None or not judged.limit > 0.0:
-        return change.n
-    needed = change.n * (judged.decidable / judged.limit) ** 2
-    return math.ceil(needed) if math.isfinite(needed) else change.n
+def _samples_for(margin: float, least: float, n: int) -> int | None:
+    """Return about how many samples decide a margin if ``n`` decide ``least``; None if none do."""
+    if not margin > 0.0:
+        return None
+    needed = n * (least / margin) ** 2
+    return math.ceil(needed) if math.isfinite(needed) else None
 
 
 # --- Both --------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_cliprobust.figures.change import SAME
+from pytest_cliprobust.figures.compact import compact, unpacked, widened
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, not_known
@@ -33,29 +33,6 @@ _known: WeakValueDictionary[str, SampleKeys] = WeakValueDictionary()
 
 
 # --- Arrays ----------------------------------------------------------------------------------------
-
-
-def compact(column: Column) -> NDArray[Any]:
-    """Return a column in the smallest type that keeps what a comparison looks at.
-
-    Floats become float32 where that moves none of them by more than half of what counts as the same
-    outcome; integers the smallest that hold them; booleans stay.
-
-    Raises:
-        TypeError: neither booleans nor numbers.
-    """
-    values = np.asarray(column)
-    if values.dtype == np.bool_:
-        return values
-    if values.dtype.kind in "iu":
-        ends = (int(values.min(initial=0)), int(values.max(initial=0)))
-        return values.astype(np.result_type(*map(np.min_scalar_type, ends)))
-    if values.dtype.kind == "f":
-        with np.errstate(over="ignore", invalid="ignore"):
-            short = values.astype(np.float32)
-            moved = np.abs(short.astype(np.float64) - values) > SAME / 2.0
-        return values.astype(np.float64) if moved.any() else short
-    raise TypeError(f"a column of outcomes holds booleans or numbers, not {values.dtype}")
 
 
 def columns_to_arrays(outcomes: Outcomes) -> dict[str, NDArray[Any]]:
@@ -96,9 +73,9 @@ def outcomes_from_arrays(
             continue
         if name.endswith(_BITS):
             shape = tuple(arrays[path.removesuffix(_BITS) + _SHAPE].tolist())
-            parts[part][name.removesuffix(_BITS)] = _unpacked(array, shape)
+            parts[part][name.removesuffix(_BITS)] = unpacked(array, shape)
         else:
-            parts[part][name] = _widened(array)
+            parts[part][name] = widened(array)
     if not parts["columns"]:
         raise ValueError("no columns")
     return Outcomes(
@@ -108,18 +85,6 @@ def outcomes_from_arrays(
         parameters=dict(parameters or {}),
         keys=keys,
     )
-
-
-def _unpacked(bits: NDArray[Any], shape: tuple[int, ...]) -> Column:
-    count = int(np.prod(shape))
-    if len(bits) != -(-count // 8):
-        raise ValueError(f"{len(bits)} bytes are not the bits of an array of shape {shape}")
-    return np.unpackbits(bits, count=count).astype(np.bool_).reshape(shape)
-
-
-def _widened(values: NDArray[Any]) -> Column:
-    """Return integers as int64, so that arithmetic does not overflow; floats stay, they are many."""
-    return values.astype(np.int64) if values.dtype.kind in "iu" else values
 
 
 # --- Bytes -----------------------------------------------------------------------------------------
@@ -152,9 +117,9 @@ def array_from_bytes(raw: bytes) -> Column:
         raise ValueError("a column without its head")
     kind, shape = json.loads(head)
     if kind == "bits":
-        return _unpacked(np.frombuffer(body, dtype=np.uint8), tuple(shape))
+        return unpacked(np.frombuffer(body, dtype=np.uint8), tuple(shape))
     values = np.frombuffer(body, dtype=np.dtype(kind)).reshape(shape)
-    return _widened(values.astype(values.dtype.newbyteorder("=")))
+    return widened(values.astype(values.dtype.newbyteorder("=")))
 
 
 @lru_cache(maxsize=64)

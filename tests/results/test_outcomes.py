@@ -15,6 +15,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.auroc import auroc
 from pytest_cliprobust.figures.bootstrap import Bootstrap, paired_drop_figure, proportion_figure
 from pytest_cliprobust.figures.change import SAME, change_between
+from pytest_cliprobust.figures.compact import compact
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, mean
@@ -22,7 +23,6 @@ from pytest_cliprobust.results.outcomes import (
     array_from_bytes,
     array_to_bytes,
     columns_to_arrays,
-    compact,
     from_manifest,
     keys_from_bytes,
     keys_to_bytes,
