@@ -133,7 +133,8 @@ class Database:
         if self._version() != len(MIGRATIONS):
             # Readers do not wait for the writer, nor it for them. Some network folders know no WAL:
             # then the file is as safe, and slower.
-            connection.execute("PRAGMA journal_mode = WAL")
+            with contextlib.suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA journal_mode = WAL")
             with self.transaction():
                 self._migrate(connection)
 
@@ -143,9 +144,10 @@ class Database:
         Raises:
             ClipRobustError: a newer one, or a database of something else.
         """
-        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
-        (application,) = self.connection.execute("PRAGMA application_id").fetchone()
-        (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        with self._moment():
+            (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+            (application,) = self.connection.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION and (tables or version):
             raise ClipRobustError(
                 f"{self.shown}: a database of something else, not a history; name another file"
@@ -156,6 +158,18 @@ class Database:
                 f"{version}, this one knows {len(MIGRATIONS)}); update it, or name another file"
             )
         return int(version)
+
+    @contextlib.contextmanager
+    def _moment(self) -> Iterator[None]:
+        """Read several things of one moment, whoever writes meanwhile."""
+        if self.connection.in_transaction:
+            yield
+            return
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         # Asked again, now that nobody else writes: another process may have been faster.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.files import shown_path
-from pytest_cliprobust.gating.baseline import Baseline, Provenance, bare_key
+from pytest_cliprobust.gating.baseline import Anchor, Baseline, Provenance, bare_key
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.results.outcomes import from_manifest, unnamed, with_outcomes
 from pytest_cliprobust.results.plain import SCHEMA
@@ -32,6 +32,7 @@ class Earlier:
         noise: numerical noise by key.
         number: its number in the history; None for a file.
         tags: in the history.
+        anchors: by key without the model, the figures of the anchor of its series.
     """
 
     source: str
@@ -42,6 +43,7 @@ class Earlier:
     noise: Mapping[str, float]
     number: int | None = None
     tags: tuple[str, ...] = ()
+    anchors: Mapping[str, Anchor] = field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, Figure]:
@@ -89,7 +91,7 @@ class Earlier:
                 f"{self.source}: that run did not come to its end, so it is no baseline; run it again"
             )
         figures = {(bare_key(m), m.model): m.figure for m in self.measurements.values()}
-        return Baseline(self.source, figures, self.provenance)
+        return Baseline(self.source, figures, self.provenance, anchors=self.anchors)
 
 
 def of_document(

@@ -15,7 +15,7 @@ import re
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from platformdirs import user_cache_path
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.gating.baseline import Anchor
 from pytest_cliprobust.results.database import Database
 from pytest_cliprobust.results.earlier import Earlier, of_document, of_file
 from pytest_cliprobust.results.outcomes import names_in, to_manifest
@@ -32,6 +33,9 @@ from pytest_cliprobust.results.tags import checked_tag
 
 #: Name of the file in the cache folder.
 NAME = "history.sqlite"
+
+#: What messages call a run of the history.
+RUN = re.compile(r"run (\d+)")
 
 #: What a run can be called beside its number and its tags.
 LAST = re.compile(r"last(?:~(\d+))?")
@@ -342,9 +346,27 @@ class History(Database):
             ClipRobustError: no such run, or it is damaged.
         """
         tags = self._tags().get(number, ())
-        return of_document(
+        found = of_document(
             self._document(number), self._blobs(number), f"run {number}", number, tags
         )
+        return replace(found, anchors=self._anchors(number))
+
+    def _anchors(self, number: int) -> dict[str, Anchor]:
+        """Return the figures of the anchor of a run's series, by key without the model.
+
+        None if they are of several models: the keys do not tell these apart.
+        """
+        rows = self.rows(
+            "SELECT key, model, value, written FROM figures JOIN runs ON id = run WHERE anchor "
+            "AND value IS NOT NULL AND series = (SELECT series FROM runs WHERE id = ?)",
+            number,
+        )
+        if len({model for _, model, _, _ in rows}) > 1:
+            return {}
+        return {
+            key.removesuffix(f"/{model}"): Anchor(value, written[:10])
+            for key, model, value, written in rows
+        }
 
     def outcomes_of(self, number: int, key: str) -> Earlier:
         """Return a run with one of its figures only, which is quicker.

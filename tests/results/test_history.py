@@ -19,6 +19,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS, Metric
+from pytest_cliprobust.gating.baseline import Anchor
 from pytest_cliprobust.reporting.json import document
 from pytest_cliprobust.results import database
 from pytest_cliprobust.results.history import (
@@ -219,6 +220,27 @@ def test_a_run_as_a_baseline(history: History) -> None:
     cut = history.run(keep(history, replace(run, complete=False)))
     with pytest.raises(ClipRobustError, match="run 2: that run did not come to its end"):
         cut.baseline()
+
+
+def test_a_baseline_has_the_anchor_of_its_series(history: History) -> None:
+    keep(history, a_run(figures(answers())[:1]))
+    keep(history, a_run(figures(answers(flipped=range(9)))[:1], written="2026-12-01T12:00:00+0000"))
+    keep(history, a_run(figures(answers())[:1], "other"))
+    assert history.run(2).baseline().anchors == {}
+    history.set_anchor(1)
+    (anchor,) = history.run(2).baseline().anchors.items()
+    value = history.run(1).figures["mine/accuracy/clean/clean/reference"].value
+    assert anchor == ("mine/accuracy/clean/clean", Anchor(value, "2026-11-26"))
+    assert history.run(3).baseline().anchors == {}
+    one, two = (a_run(figures(answers())[:1], name) for name in ("one", "two"))
+    both = replace(
+        one,
+        config=replace(one.config, models=("one", "two")),
+        records=(*one.records, *two.records),
+        models={**one.models, **two.models},
+    )
+    history.set_anchor(keep(history, both))
+    assert history.run(4).baseline().anchors == {}
 
 
 def test_without_names_runs_pair_and_tell_nothing(history: History, path: Path) -> None:
