@@ -102,6 +102,8 @@ class Change:
 
     def p_beyond(self, noise: float) -> float:
         """Return the two-sided p-value for "nothing but ``noise`` changed"."""
+        if math.isnan(self.difference) or math.isnan(self.standard_error):
+            return math.nan
         away = max(0.0, abs(self.difference) - noise)
         if self.identical or away == 0.0:
             return 1.0
