@@ -25,6 +25,10 @@ from pytest_cliprobust.plugin.comparing import used
 from pytest_cliprobust.results.record import Record
 
 
+#: In place of globs: the figures that a bound is for already.
+GATED = "gated"
+
+
 @dataclass(frozen=True)
 class Recorder:
     """What recording needs to know.
@@ -33,7 +37,8 @@ class Recorder:
         path: the threshold file.
         config: the run's options.
         earlier: the baseline beside the file so far, None if there is none.
-        figures: globs of the keys, without the model, that are recorded; empty: all.
+        figures: globs of the keys, without the model, that are recorded; empty: all; ``gated``: those
+            that a bound is for already.
         because: why a change of these figures is accepted; empty if that was not said.
     """
 
@@ -49,6 +54,8 @@ class Recorder:
         Raises:
             ClipRobustError: a glob that no figure of the run has.
         """
+        if self.figures == (GATED,):
+            return [one for one in records if one.rule is not None]
         for pattern in self.figures:
             if not any(fnmatch.fnmatchcase(bare_key(r.measurement), pattern) for r in records):
                 keys = sorted({bare_key(r.measurement) for r in records})
