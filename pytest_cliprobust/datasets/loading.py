@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.datasets.base import Dataset, Frame
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
 from pytest_cliprobust.datasets.registry import LAYOUTS
@@ -35,6 +36,7 @@ def load_dataset(
 
     Raises:
         ClipRobustError: no such data set, profile or folder; the message names the nearest.
+        UserCodeError: a layout raises anything else.
     """
     from pytest_cliprobust.datasets import embedded
 
@@ -45,7 +47,8 @@ def load_dataset(
     if colon and prefix in LAYOUTS:
         if not rest:
             raise ClipRobustError(f"data set {text!r} names no folder; write {prefix}:PATH")
-        return LAYOUTS[prefix](rest, limit=limit, frame=frame, size=size)
+        with users_code(f"layout {prefix!r} on {rest!r}"):
+            return LAYOUTS[prefix](rest, limit=limit, frame=frame, size=size)
     known = embedded.names()
     if text in known:
         return embedded.EmbeddedDataset(text, profile=profile, limit=limit, size=size)

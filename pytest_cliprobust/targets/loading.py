@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
+from pytest_cliprobust.blame import told
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.targets import folder
 from pytest_cliprobust.targets.activation import parse_activation
 from pytest_cliprobust.targets.base import Target
@@ -113,7 +114,7 @@ def _imported(name: str, load: Callable[[], Any]) -> Any:
     except ClipRobustError:
         raise
     except Exception as error:  # the user's module may raise anything while it is imported
-        raise ClipRobustError(f"model {name!r} cannot be imported ({brief(error)})") from error
+        raise ClipRobustError(f"model {name!r} cannot be imported ({told(error)})") from error
 
 
 def _attribute(module: str, attribute: str) -> Any:
