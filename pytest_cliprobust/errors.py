@@ -30,6 +30,13 @@ class Unavailable(ClipRobustError):  # noqa: N818
     """
 
 
+class UserCodeError(ClipRobustError):
+    """Code of the user's own (a perturbation, a layout) raised an error, which is the cause of this one.
+
+    In a test that is a failure of this test; before any test it ends the session as other mistakes do.
+    """
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest of ``known``, or an empty string."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

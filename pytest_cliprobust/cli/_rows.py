@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pytest_cliprobust.blame import told
 from pytest_cliprobust.cli._subjects import Subject
-from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.perturbations.contact_sheet import Row, caption
 from pytest_cliprobust.perturbations.registry import (
     KNOWN_INPUTS,
@@ -169,7 +170,7 @@ def _apply(
     except ClipRobustError:
         raise
     except Exception as error:  # arithmetic, codecs, memory, a mistake in a user's own function
-        raise ClipRobustError(f"{what} fails ({brief(error)}); {remedy}") from None
+        raise ClipRobustError(f"{what} fails ({told(error, origin)}); {remedy}") from None
     if not isinstance(result, Tensor) or result.shape != image.shape:
         kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise ClipRobustError(

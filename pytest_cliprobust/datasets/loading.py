@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.datasets.base import Dataset, Frame
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
 from pytest_cliprobust.datasets.registry import LAYOUTS
@@ -38,6 +39,7 @@ def load_dataset(
 
     Raises:
         ClipRobustError: no such data set, profile or folder; the message names the nearest.
+        UserCodeError: a layout raises anything else.
     """
     from pytest_cliprobust.datasets import embedded
 
@@ -54,7 +56,8 @@ def load_dataset(
     if colon and prefix in LAYOUTS:
         if not rest:
             raise ClipRobustError(f"data set {text!r} names no folder; write {prefix}:PATH")
-        data = LAYOUTS[prefix](rest, limit=limit, frame=frame, size=size)
+        with users_code(f"layout {prefix!r} on {rest!r}"):
+            data = LAYOUTS[prefix](rest, limit=limit, frame=frame, size=size)
         return _called(data, prefix, given, rest)
     path = Path(text).expanduser()
     if path.is_dir() or path.is_absolute() or text.startswith((".", "~")) or os.sep in text:

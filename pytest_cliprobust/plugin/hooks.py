@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
+from types import TracebackType
 from typing import Any
 
 import pytest
+from _pytest._code.code import ReprEntryNative, ReprExceptionInfo, ReprFileLocation, ReprTraceback
 
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.blame import is_ours, is_users, shown_frames
+from pytest_cliprobust.errors import ClipRobustError, NotRun, UserCodeError
 from pytest_cliprobust.plugin.fixtures import needs_model
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.session import Session
@@ -69,11 +72,16 @@ class Evaluator:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, Any, Any]:
         """Tell a mistake in one line, and hand over what the test measured, as plain data."""
-        report = yield
         error = call.excinfo.value if call.excinfo is not None else None
+        options = item.config.option
+        if call.excinfo and needs_model(item) and not (options.fulltrace or options.usepdb):
+            call.excinfo = without_our_frames(call.excinfo)
+        report = yield
         if isinstance(error, NotRun):
             report.outcome = "skipped"
             report.longrepr = (str(item.path), 0, f"Skipped: {error}")
+        elif isinstance(error, UserCodeError):
+            report.longrepr = told_failure(item, error)
         elif isinstance(error, ClipRobustError):
             report.longrepr = str(error)
             report.clip_mistake = str(error)
@@ -187,7 +195,7 @@ class Evaluator:
         if self.run is None:
             return
         terminal.summarise(terminalreporter, self.run, verbose=config.option.verbose > 0)
-        if not self.session.evaluated:
+        if not (self.session.evaluated or self.session.mistakes):
             count = self.session.collected
             say_nothing_evaluated(terminalreporter, config, count, int(exitstatus))
 
@@ -200,6 +208,43 @@ def _told_of(lost: list[str]) -> list[str]:
     return [
         f"recorded although it missed {len(lost)} of the bounds of before ({shown}): exit code 1"
     ]
+
+
+def without_our_frames(
+    info: pytest.ExceptionInfo[BaseException],
+) -> pytest.ExceptionInfo[BaseException]:
+    """Return an error without the way through this package to the user's own code that it comes from.
+
+    A metric of the user's is called from deep within; ``--full-trace`` shows the whole way. An error of
+    this package's stays as it is.
+    """
+    way = list(_steps(info.tb))
+    files = [step.tb_frame.f_code.co_filename for step in way]
+    last = max((i for i, file in enumerate(files) if is_users(file)), default=0)
+    if any(map(is_ours, files[last:])):
+        return info
+    kept: TracebackType | None = None
+    for i, step in reversed(list(enumerate(way))):
+        if i >= last or is_users(files[i]):
+            kept = TracebackType(kept, step.tb_frame, step.tb_lasti, step.tb_lineno)
+    return pytest.ExceptionInfo.from_exc_info((info.type, info.value, kept or info.tb))
+
+
+def _steps(way: TracebackType | None) -> Iterator[TracebackType]:
+    while way is not None:
+        yield way
+        way = way.tb_next
+
+
+def told_failure(item: pytest.Item, error: UserCodeError) -> Any:
+    """Return what a report shows of an error in the user's code: one line, then the lines of theirs."""
+    path, line, _ = item.location
+    return ReprExceptionInfo(
+        reprtraceback=ReprTraceback(
+            [ReprEntryNative([f"{error}\n\n{shown_frames(error)}\n"])], None, style="native"
+        ),
+        reprcrash=ReprFileLocation(path, (line or 0) + 1, str(error)),
+    )
 
 
 def named_by_id(config: pytest.Config) -> bool:

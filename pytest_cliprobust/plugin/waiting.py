@@ -16,7 +16,7 @@ from pytest_cliprobust.errors import NotRun
 from pytest_cliprobust.plugin.fixtures import needs_model, parametrized
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.options import given_models, reports_of, run_config, tags_of
-from pytest_cliprobust.plugin.state import UNDER_TEST
+from pytest_cliprobust.plugin.state import IMPORTS, UNDER_TEST
 from pytest_cliprobust.plugin.suites import add_markers, shipped, suite_of
 
 if TYPE_CHECKING:
@@ -125,9 +125,10 @@ class Waiting:
     # --- The end -----------------------------------------------------------------------------------
 
     def pytest_sessionfinish(self) -> None:
-        """Tell the controller of pytest-xdist that nothing was evaluated here."""
+        """Tell the controller of pytest-xdist that nothing was evaluated here, and why."""
         if hasattr(self._config, "workerinput"):
-            told = {"models": [], "mistakes": [], "notes": [], "collected": self._collected}
+            mistakes = self._config.stash[IMPORTS].lines
+            told = {"models": [], "mistakes": mistakes, "notes": [], "collected": self._collected}
             self._config.workeroutput["cliprobust"] = told  # type: ignore[attr-defined]
 
     def pytest_terminal_summary(

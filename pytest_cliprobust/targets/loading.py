@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from pytest_cliprobust.blame import told
 from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
 from pytest_cliprobust.files import is_path, own_name
 from pytest_cliprobust.targets import folder
@@ -123,7 +124,7 @@ def _imported(name: str, load: Callable[[], Any]) -> Any:
     except ClipRobustError:
         raise
     except Exception as error:  # the user's module may raise anything while it is imported
-        raise ClipRobustError(f"model {name!r} cannot be imported ({brief(error)})") from error
+        raise ClipRobustError(f"model {name!r} cannot be imported ({told(error)})") from error
 
 
 def _attribute(module: str, attribute: str) -> Any:
