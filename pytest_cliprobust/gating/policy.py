@@ -17,6 +17,8 @@ class Policy:
 
     Attributes:
         inconclusive: what an undecided verdict counts as.
+        inconclusive_share: the largest share of a run's judged figures that may be undecided; beyond
+            it the run as a whole has not decided anything, whatever each of them counts as.
         confidence: level of the two-sided intervals that verdicts look at.
         family_wise_error_rate: if set, replaces ``confidence``: the chance of any wrong decision
             among all the bounds of a run.
@@ -29,6 +31,7 @@ class Policy:
     """
 
     inconclusive: Inconclusive = "warn"
+    inconclusive_share: float = 0.15
     confidence: float = 0.95
     family_wise_error_rate: float | None = None
     require_bound: bool = False
@@ -37,6 +40,10 @@ class Policy:
     baseline: Path | None = None
     baseline_model: str | None = None
     where: str = ""
+
+    def too_many(self, undecided: int, judged: int) -> bool:
+        """Return whether a run with so many undecided figures, of those judged, decides too little."""
+        return judged > 0 and undecided / judged > self.inconclusive_share
 
     def level(self, comparisons: int = 1) -> float:
         """Return the confidence of each interval when ``comparisons`` bounds are checked in a run."""

@@ -8,11 +8,15 @@ the ini key) names a model, :mod:`.waiting` looks for tests that need it; what e
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Generator
 
 import pytest
 
 from pytest_cliprobust.plugin import fixtures
+from pytest_cliprobust.plugin.exits import Exit
 from pytest_cliprobust.plugin.options import add_options, models_of, require_own_root
+from pytest_cliprobust.plugin.state import LACKING
 from pytest_cliprobust.plugin.suites import add_markers, find_suites, shipped
 from pytest_cliprobust.plugin.waiting import Waiting, mark_suites
 
@@ -20,6 +24,18 @@ from pytest_cliprobust.plugin.waiting import Waiting, mark_suites
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ``--clip-*`` options and their ini keys."""
     add_options(parser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, int, int]:
+    """End a session that could not begin for want of something in one line, with a code of its own."""
+    try:
+        return (yield)
+    except pytest.UsageError as error:
+        if not config.stash.get(LACKING, False):
+            raise
+        print(f"ERROR: {error}\n", file=sys.stderr)
+        return int(Exit.ENVIRONMENT)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -16,5 +16,8 @@ UNDER_TEST = "clip_under_test"
 #: In the configuration: the run.
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 
+#: In the configuration: the environment kept the session from beginning.
+LACKING: pytest.StashKey[bool] = pytest.StashKey()
+
 #: In a test: its gate.
 GATE: pytest.StashKey[Gate] = pytest.StashKey()

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from pytest_cliprobust.gating import unjudged
+from pytest_cliprobust.reporting.ending import ending_text, last_words, missing_lines
 from pytest_cliprobust.reporting.header import header_lines, not_run_lines
 from pytest_cliprobust.results.record import Evidence, Record
 from pytest_cliprobust.results.run import Run
@@ -14,7 +15,8 @@ from pytest_cliprobust.results.run import Run
 def text(run: Run, folder: Path = Path()) -> str:
     """Return the report as Markdown; ``folder`` is where it will lie."""
     header = header_lines(run.config, run.models, run.thresholds)
-    lines = ["# CLIP robustness", "", *(f"- {line.strip()}" for line in header), ""]
+    lines = ["# CLIP robustness", "", f"- ending: **{ending_text(run)}**"]
+    lines += [*(f"- {line.strip()}" for line in header), ""]
     told = said_of(run)
     lines += [*(f"- **{level}**: {line}" for level, line in told), *([""] if told else [])]
     lines += [
@@ -30,13 +32,20 @@ def text(run: Run, folder: Path = Path()) -> str:
     for record in run.records:
         if record.evidence is not None:
             lines += ["", *_evidence_section(record, record.evidence, folder)]
+    missing = missing_lines(run)
+    if missing:
+        lines += ["", "## Not run to the end", "", *(f"- {line}" for line in missing)]
+    for line in last_words(run):
+        lines += ["", f"**{line}**"]
     return "\n".join(lines) + "\n"
 
 
 def said_of(run: Run) -> list[tuple[str, str]]:
     """Return (level, text) lines of what is missing, wrong or to be known beside the figures."""
-    told = [] if run.complete else [("error", "the run did not end by itself: the figures so far")]
-    told += [("error", mistake) for mistake in run.mistakes]
+    told = (
+        [] if run.complete else [("error", "partial: the figures so far, what is missing is below")]
+    )
+    told += [("error", line) for line in (*run.mistakes, *run.troubles)]
     told += unjudged.lines(run.unjudged)
     told += [("not run", line) for line in not_run_lines(run.not_run)]
     return [*told, *(("note", note) for note in run.notes)]

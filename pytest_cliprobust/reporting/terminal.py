@@ -15,6 +15,7 @@ from rich.text import Text
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.gating.words import format_value
+from pytest_cliprobust.reporting.ending import LISTED, last_words, missing_lines
 from pytest_cliprobust.reporting.header import not_run_lines
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import Run
@@ -58,8 +59,6 @@ class Row:
 def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
     """Print what was measured, then which bounds were not, notes and the user's mistakes.
 
-    That nothing was gated comes last.
-
     Args:
         reporter: pytest's terminal reporter.
         run: what to tell of.
@@ -76,7 +75,9 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
         reporter.write_line(f"not run: {line}")
     for note in run.notes:
         reporter.write_line(f"note: {note}")
-    for level, line in unjudged.lines(run.unjudged):
+    for line in missing_lines(run, LISTED):
+        reporter.write_line(f"not run to its end: {line}")
+    for level, line in unjudged.lines(run.unjudged, LISTED):
         reporter.write_line(f"{level}: {line}", red=level == "error", yellow=level == "warning")
     if run.unjudged.skipped:
         reason = "; ".join(sorted({entry.reason for entry in run.not_run}))
@@ -89,14 +90,12 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
         )
     for mistake in run.mistakes:
         reporter.write_line(f"ERROR: {mistake}", red=True)
-    gated = any(record.verdict.status != "unbounded" for record in run.records)
-    if run.records and not gated and not run.recording:
-        reporter.write_line(
-            "warning: no bound is for any of these figures, so THIS RUN GATES NOTHING; --clip-record "
-            "writes bounds for them",
-            red=True,
-            bold=True,
-        )
+
+
+def say_last(reporter: Any, run: Run) -> None:
+    """Print what keeps a run from being whole, or green, below all else and in red."""
+    for line in last_words(run):
+        reporter.write_line(line, red=True, bold=True)
 
 
 def _print_tables(reporter: Any, run: Run, verbose: bool) -> None:

@@ -6,6 +6,7 @@ Many benchmarks are distributed so (ImageNet-V2, -R, -A, -Sketch, ObjectNet …)
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -223,10 +224,8 @@ class ImageFolder:
             total.update(f"\0{path}\0{label}\0{value[0]}\0{value[2]}".encode())
         if any(fresh for _, _, fresh in entries):
             known.update({path: value for path, value, _ in entries})
-            try:
+            with contextlib.suppress(OSError):  # a read-only home: only slower next time
                 replace_file(store, json.dumps(known))
-            except OSError:
-                pass  # a read-only home: the digest is right, only slower next time
         return total.hexdigest()
 
     def __len__(self) -> int:
