@@ -17,8 +17,6 @@ class Policy:
 
     Attributes:
         inconclusive: what an undecided verdict counts as.
-        inconclusive_share: the largest share of a run's judged figures that may be undecided; beyond
-            it the run as a whole has not decided anything, whatever each of them counts as.
         confidence: level of the two-sided intervals that verdicts look at.
         family_wise_error_rate: if set, replaces ``confidence``: the chance of any wrong decision
             among all the bounds of a run.
@@ -27,11 +25,12 @@ class Policy:
         unused: what a bound counts as that could have judged in the run, and judged nothing.
         baseline: path of an earlier run's JSON report, resolved against the file's folder.
         baseline_model: the model whose figures are the baseline, if not the measured model's own.
+        inconclusive_share: the largest share of a run's judged figures that may be undecided; beyond
+            it the run as a whole has not decided enough, whatever each of them counts as.
         where: file and line of the table, for messages.
     """
 
     inconclusive: Inconclusive = "warn"
-    inconclusive_share: float = 0.15
     confidence: float = 0.95
     family_wise_error_rate: float | None = None
     require_bound: bool = False
@@ -39,6 +38,7 @@ class Policy:
     unused: Unused = "fail"
     baseline: Path | None = None
     baseline_model: str | None = None
+    inconclusive_share: float = 0.15
     where: str = ""
 
     def too_many(self, undecided: int, judged: int) -> bool:
