@@ -92,6 +92,8 @@ def try_writing(path: Path) -> None:
     while not os.path.lexists(folder):
         made.append(folder)
         folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file", str(path))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}."):

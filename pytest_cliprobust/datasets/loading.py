@@ -25,11 +25,11 @@ def load_dataset(
     """Return the data set that ``name_or_path`` means.
 
     Args:
-        name_or_path: what follows, or ``NAME=`` and what follows (the figures' data set is then
-            ``imagefolder:NAME``; without NAME it is called after its folder): an embedded data set (``"clean"``, ``"factor-pose"``, or with its prefix,
+        name_or_path: an embedded data set (``"clean"``, ``"factor-pose"``, or with its prefix,
             ``"embedded:clean"``), a layout and its path (``"imagefolder:/data/imagenet-r"``), or the
             path of an image folder. An embedded name wins over a folder of that name: write
-            ``./clean`` for the folder.
+            ``./clean`` for the folder. With ``NAME=`` before it, data of the user's own is called so
+            (``imagefolder:NAME``), and else after its folder: its name is never a path.
         profile: ``"quick"``, ``"standard"`` or ``"full"``: how many embedded samples.
         limit: use that many samples at most, a prefix that is balanced over the classes.
         frame: how the model under test brings an image of any size to its frame (see

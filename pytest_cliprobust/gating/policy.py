@@ -29,6 +29,8 @@ class Policy:
         baseline: path of a recorded baseline or of an earlier run's JSON report, resolved against the
             file's folder.
         baseline_model: the model whose figures are the baseline, if not the measured model's own.
+        inconclusive_share: the largest share of a run's judged figures that may be undecided; beyond
+            it the run as a whole has not decided enough, whatever each of them counts as.
         where: file and line of the table, for messages.
     """
 
@@ -41,7 +43,12 @@ class Policy:
     unused: Unused = "fail"
     baseline: Path | None = None
     baseline_model: str | None = None
+    inconclusive_share: float = 0.15
     where: str = ""
+
+    def too_many(self, undecided: int, judged: int) -> bool:
+        """Return whether a run with so many undecided figures, of those judged, decides too little."""
+        return judged > 0 and undecided / judged > self.inconclusive_share
 
     @property
     def change_confidence(self) -> float:

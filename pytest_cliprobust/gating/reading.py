@@ -31,6 +31,7 @@ DEFAULT_KEYS = tuple(name for name in FIELDS if name != "metric")
 PERTURBATION_KEYS = ("name", "kornia", "parameters", "severities", "envelope")
 POLICY_KEYS = (
     "inconclusive",
+    "inconclusive_share",
     "confidence",
     "family_wise_error_rate",
     "churn",
@@ -169,6 +170,11 @@ def _policy_value(document: Document, key: str, value: Any) -> Any:
         return document.choice(value, get_args(Skipped), *path)
     if key == "unused":
         return document.choice(value, get_args(Unused), *path)
+    if key == "inconclusive_share":
+        number = document.number(value, key, *path)
+        if not 0.0 <= number <= 1.0:
+            raise document.error(f"{key} must be in [0, 1], not {shown(value)}", *path)
+        return number
     if key == "confidence":
         number = document.number(value, key, *path)
         if not 0.5 < number < 1.0:

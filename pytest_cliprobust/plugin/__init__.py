@@ -8,6 +8,7 @@ the ini key) names a model, :mod:`.waiting` looks for tests that need it; what e
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -15,9 +16,10 @@ import pytest
 from _pytest.config import ConftestImportFailure
 
 from pytest_cliprobust.plugin import fixtures
+from pytest_cliprobust.plugin.exits import Exit
 from pytest_cliprobust.plugin.imports import ImportMistakes, conftest_mistake
 from pytest_cliprobust.plugin.options import add_options, models_of, require_own_root
-from pytest_cliprobust.plugin.state import IMPORTS
+from pytest_cliprobust.plugin.state import IMPORTS, LACKING
 from pytest_cliprobust.plugin.suites import add_markers, find_suites, shipped
 from pytest_cliprobust.plugin.waiting import Waiting, mark_suites
 
@@ -41,6 +43,18 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         if line is None:
             raise
         raise pytest.UsageError(line) from None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, int, int]:
+    """End a session that could not begin for want of something in one line, with a code of its own."""
+    try:
+        return (yield)
+    except pytest.UsageError as error:
+        if not config.stash.get(LACKING, False):
+            raise
+        print(f"ERROR: {error}\n", file=sys.stderr)
+        return int(Exit.ENVIRONMENT)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -26,10 +26,16 @@ class Exit(IntEnum):
     ENVIRONMENT = 7
 
 
+#: What reports call an exit code that pytest, or another plugin, chose after us. pytest 9.1 and later have
+#: a 6 of their own, for ``--max-warnings``.
+OTHER = "other"
+TOO_MANY_WARNINGS = "too many warnings"
+
+
 def word(status: int) -> str:
     """Return what reports call an exit code: ``inconclusive``; ``other`` for one of another plugin's."""
     known = {exit.value: exit.name.lower().replace("_", " ") for exit in Exit}
-    return known.get(status, "other")
+    return known.get(status, OTHER)
 
 
 @dataclass(frozen=True)

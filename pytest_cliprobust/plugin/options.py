@@ -77,7 +77,8 @@ OPTIONS = (
         "against", "a second model, measured in the same run, that the others are compared with"
     ),
     Option(
-        "figures", "which figures --clip-record records: globs of their names, separated by commas, or 'gated'"
+        "figures",
+        "which figures --clip-record records: globs of their names, separated by commas, or 'gated'",
     ),
     Option("because", "why --clip-record accepts the change of these figures"),
     Option("cache-dir", "folder of the feature cache"),

@@ -24,7 +24,6 @@ from pytest_cliprobust.gating.recording import RecordChange, record
 from pytest_cliprobust.plugin.comparing import used
 from pytest_cliprobust.results.record import Record
 
-
 #: In place of globs: the figures that a bound is for already.
 GATED = "gated"
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_cliprobust.engine.evaluation import Evaluation
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating.baseline import (
     Baseline,
@@ -25,6 +25,7 @@ from pytest_cliprobust.gating.baseline import (
 from pytest_cliprobust.gating.family import Family, settled
 from pytest_cliprobust.gating.reading import load_thresholds
 from pytest_cliprobust.gating.recording import RecordChange
+from pytest_cliprobust.gating.rules import matches
 from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.gating.unjudged import Chosen, Unjudged, fails, find_unjudged
 from pytest_cliprobust.gating.vocabulary import known_metrics
@@ -35,6 +36,7 @@ from pytest_cliprobust.plugin.comparing import (
     family_of,
     provenance_of,
 )
+from pytest_cliprobust.plugin.ledger import Ledger, suite_of_file
 from pytest_cliprobust.plugin.options import (
     PROFILES,
     given_models,
@@ -65,15 +67,16 @@ class Session:
         config: the run's options.
         name_of: the names of the models under test, by what the user wrote.
         is_worker: whether this process is a worker of pytest-xdist, which reports to another.
-        records: what was measured and judged, in the process that reports.
-        mistakes: the user's, one line each.
+        ledger: what became of each test, in the process that reports.
+        mistakes: the user's, one line each, beside those of tests.
+        troubles: what the environment lacks, one line each, beside what tests lacked.
+        died: workers of pytest-xdist that ended without a word.
         known_suites: names of the shipped suites and of those collected.
         collected: number of tests.
         needed: whether any of them evaluates a model.
         deselected: ids of the tests that were left out, by suite.
         selected: suites of the tests that will run.
         recorded: what recording wrote beside the threshold file, one line each.
-        names: by suite, the perturbations that it measures in any profile.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -89,17 +92,14 @@ class Session:
         self.named = not (config.getoption("--clip-no-samples") or config.getini("clip_no_samples"))
         self.began = now()
         self.progress = ProgressLine(config)
-        self.records: list[Record] = []
-        self._by_key: dict[str, Record] = {}
-        self.not_run: list[NotMeasured] = []
+        self.ledger = Ledger()
         self.mistakes: list[str] = []
-        self.suites: set[str] = set()
-        self.broken: set[str] = set()
+        self.troubles: list[str] = []
+        self.died: list[str] = []
         self.known_suites: tuple[str, ...] = shipped()
         self.collected = 0
         self.needed = False
         self.deselected: dict[str, list[str]] = {}
-        self.names: dict[str, set[str]] = {}
         self.journal: Journal | None = None
         self._evaluations: dict[str, Evaluation] = {}
         self._noise: dict[str, tuple[float, float]] = {}
@@ -119,8 +119,11 @@ class Session:
         """Load the models and the threshold file, so that mistakes show before any test runs.
 
         Raises:
+            Unavailable: the environment lacks something that they need.
             ClipRobustError: a mistake in an option, a model, the data or the threshold file.
         """
+        for path in self.reports:
+            files.check(path)
         for model in self.config.models:
             self.evaluation(model)
         if self.config.data != "embedded":
@@ -269,10 +272,7 @@ class Session:
             for record, verdict in zip(self.records, after, strict=True)
             if verdict.failed and not record.verdict.failed
         ]
-        self.records = [
-            replace(record, verdict=verdict)
-            for record, verdict in zip(self.records, after, strict=True)
-        ]
+        self.ledger.rejudge({record.key: v for record, v in zip(self.records, after, strict=True)})
         return changed
 
     def header(self) -> list[str]:
@@ -303,26 +303,32 @@ class Session:
         """Return the number of classes that a model chooses from."""
         return len(self.evaluation(model).phrases)
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Keep what a test measured."""
-        records = [record for record in records if not self._is_known(record)]
-        self.records += records
-        if self.journal is not None and records:
-            self.journal.add(records if self.named else [r.unnamed() for r in records])
+    @property
+    def records(self) -> list[Record]:
+        """What was measured and judged, in the process that reports."""
+        return self.ledger.records
 
-    def _is_known(self, record: Record) -> bool:
-        """Return whether a figure was recorded already; two of one name are a mistake."""
-        first = self._by_key.setdefault(record.key, record)
-        if first is record:
-            return False
-        one, two = first.figure, record.figure
-        if (one.value, one.low, one.high, one.n) != (two.value, two.low, two.high, two.n):
-            self.mistakes.append(
-                f"{record.key} is the name of two figures: {one.interval_text()} on {one.n} samples "
-                f"in {first.test}, {two.interval_text()} on {two.n} in {record.test}; gate one of "
-                'them, or mark a test with @pytest.mark.clip_suite("other")'
-            )
-        return True
+    def take(self, report: pytest.TestReport) -> None:
+        """Keep what became of a test, and write down what it measured."""
+        planned = getattr(report, "clip_plan", None)
+        if planned:
+            self.ledger.plan(planned["tests"])
+            self.deselected.update(planned["deselected"])
+        records = self.ledger.take(report)
+        if self.journal is not None and records:
+            try:
+                self.journal.add(records if self.named else [r.unnamed() for r in records])
+            except ClipRobustError as error:
+                self.note(error)  # once; the report at the end may find room again
+
+    def note(self, error: ClipRobustError) -> None:
+        """Keep an error that did not end the run at once."""
+        told = self.troubles if isinstance(error, Unavailable) else self.mistakes
+        told.append(str(error))
+
+    def planned(self) -> dict[str, Any]:
+        """Return which tests a worker was given and which not, as plain data: it may die at any of them."""
+        return {"tests": self.ledger.planned, "deselected": self.deselected}
 
     def models(self) -> dict[str, ModelSummary]:
         """Return the models under test: those loaded here, and what the workers did with theirs."""
@@ -354,13 +360,22 @@ class Session:
     @property
     def evaluated(self) -> bool:
         """Whether any test of this run evaluates a model."""
-        return self.needed or bool(self.records or self.suites)
+        return self.needed or bool(self.ledger.suites)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything that a report would tell."""
+        told = self.mistakes or self.troubles or self.died or self.ledger.not_collected
+        return self.evaluated or bool(told)
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the summary must know beside the figures."""
         own = [note for e in self._evaluations.values() for note in e.encoder.notes]
         own += [
             _noise_note(name, *noise) for name, noise in self._noise.items() if noise[0] > SHOWN
+        ]
+        own += [
+            f"worker {name} died: how many images it encoded is not known" for name in self.died
         ]
         theirs = [str(note) for told in self._told for note in told["notes"]]
         return tuple(dict.fromkeys([*own, *theirs]))
@@ -371,6 +386,7 @@ class Session:
         """Return what a worker has to say at its end, as plain data."""
         return {
             "mistakes": self.mistakes,
+            "troubles": self.troubles,
             "notes": list(self.notes()),
             "models": [model.as_dict() for model in self.models().values()],
             "collected": self.collected,
@@ -382,44 +398,53 @@ class Session:
         """Take over what a worker has said."""
         self._told.append(told)
         self.mistakes += map(str, told["mistakes"])
+        self.troubles += map(str, told["troubles"])
         self.collected = max(self.collected, int(told["collected"]))
         self.deselected.update(told.get("deselected", {}))
 
     # --- At the end --------------------------------------------------------------------------------
 
-    def unjudged(self, *, partial: bool, by_id: bool = False) -> Unjudged:
-        """Return the bounds that this run did not judge; none for one that did not come to its end.
+    def unjudged(self, *, by_id: bool = False, loaded: bool = True) -> Unjudged:
+        """Return the bounds that this run did not judge.
 
         ``by_id``: single tests were named, and those of the same files that were not are unknown.
+        ``loaded``: whether model and data are there to be asked.
+
+        Raises:
+            ClipRobustError: the threshold file changed during the run, or cannot be read.
         """
-        if partial or not (self.records or self.suites):
-            return Unjudged()
-        rules = (record.rule for record in self.records)
-        used = [name for name in rules if name]
-        used += [name for record in self.records for name in record.also_used]
-        skipped: dict[str, list[str]] = {}
-        for entry in self.not_run:
-            skipped.setdefault(entry.suite, []).append(entry.test)
+        records, ledger = self.records, self.ledger
+        cut = by_suite(ledger.missing())
+        for file in ledger.not_collected:
+            cut.setdefault(suite_of_file(file), []).append(file)
+        suites = ledger.suites | set(cut)
+        if not suites:
+            return Unjudged(policy=self.thresholds.policy)
+        used = [record.rule for record in records if record.rule]
+        used += [name for record in records for name in record.also_used]
         return find_unjudged(
             self.thresholds,
             used=used,
-            suites_run=self.suites,
-            suites_broken=self.broken,
+            suites_run=suites,
+            suites_broken=ledger.broken,
             models=self.config.models,
-            measured=[record.measurement for record in self.records],
-            chosen=Chosen(skipped, self.deselected, self.suites if by_id else ()),
-            of_other_profiles=self.names,
-            **self._known_names(),
+            measured=[record.measurement for record in records],
+            chosen=Chosen(
+                by_suite(ledger.not_run()), self.deselected, suites if by_id else (), cut
+            ),
+            of_other_profiles=ledger.names,
+            **self._known_names(loaded),
         )
 
-    def _known_names(self) -> dict[str, Any]:
+    def _known_names(self, loaded: bool) -> dict[str, Any]:
         """Return what tells a slip from another model's or data set's name, for ``find_unjudged``."""
         import open_clip
 
         from pytest_cliprobust.datasets import embedded
 
         replaced = self.config.data != "embedded"
-        clean = self.evaluation(self.config.models[0]).dataset("clean") if replaced else None
+        ask = replaced and loaded
+        clean = self.evaluation(self.config.models[0]).dataset("clean") if ask else None
         models = {
             name for pair in open_clip.list_pretrained() for name in (pair[0], "/".join(pair))
         }
@@ -470,43 +495,65 @@ class Session:
         told = next((t["provenance"] for t in self._told if t.get("provenance")), None)
         return None if told is None else Provenance.from_dict(told)
 
-    def run(
-        self, found: Unjudged, *, complete: bool, exit_status: int, partial: bool = False
-    ) -> Run:
-        """Return the run as a value."""
+    def run(self, found: Unjudged, *, ended: bool, partial: bool = False) -> Run:
+        """Return the run as a value; ``ended``: whether it came to its end, as far as pytest knows."""
+        ledger, missing = self.ledger, tuple(self.ledger.missing())
         return Run(
             config=self.config,
             records=tuple(sorted(self.records, key=lambda record: record.key)),
             models=self.models(),
-            not_run=tuple(self.not_run),
+            not_run=tuple(ledger.not_run()),
+            missing=missing,
+            not_collected=tuple(ledger.not_collected),
+            planned=len(ledger.planned),
             unjudged=found,
             unjudged_fail=fails(found, found.policy),
             recording=self.recording,
             notes=self.notes(),
-            mistakes=tuple(dict.fromkeys(self.mistakes)),
+            mistakes=tuple(dict.fromkeys([*self.mistakes, *ledger.mistakes()])),
+            troubles=tuple(
+                dict.fromkeys([*self.troubles, *ledger.troubles(), *self._lacked(found)])
+            ),
             thresholds=self._shown_thresholds,
-            complete=complete,
+            complete=ended and not (missing or ledger.not_collected),
             partial=partial,
+            named=True,
             provenance=self.known_provenance() if self.records else None,
-            exit_status=exit_status,
             began=self.began,
         )
 
+    def _lacked(self, found: Unjudged) -> list[str]:
+        """Return what the environment lacked for tests that bounds wait for."""
+        if not found.skipped or found.policy.skipped != "fail":
+            return []
+        waiting = [
+            suite
+            for suite in self.ledger.suites
+            if any(matches(rule.selectors.get("suite", ()), suite) for rule in found.skipped)
+        ]
+        return self.ledger.lacking(waiting)
+
     def abandon(self) -> None:
-        """Close the journal of a run that measured nothing; figures of an earlier one stay in it."""
-        if self.journal is not None and not self.records:
-            self.journal.close(())
-
-    def write(self, run: Run) -> None:
-        """Write the reports, and close the journal.
-
-        Raises:
-            ClipRobustError: a report cannot be written.
-        """
-        for path in self.reports:
-            files.write(path, run if self.named else run.unnamed())
+        """Leave the journal: that of a run that measured nothing goes, but for an earlier one's figures."""
         if self.journal is not None:
+            self.journal.leave()
+            if not self.records:
+                self.journal.close(())
+
+    def write(self, run: Run) -> list[ClipRobustError]:
+        """Write the reports, and return what keeps any of them from being written.
+
+        The journal goes once all are, as its figures are in them.
+        """
+        errors = []
+        for path in self.reports:
+            try:
+                files.write(path, run if self.named else run.unnamed())
+            except ClipRobustError as error:
+                errors.append(error)
+        if self.journal is not None and not errors:
             self.journal.close([record.key for record in run.records])
+        return errors
 
     @property
     def history_path(self) -> Path | None:
@@ -553,6 +600,14 @@ def _noise_note(name: str, share: float, nats: float) -> str:
         f"numerical noise of {name}: {share:.2g} of a share or probability, {nats:.2g} nats (the size "
         "of a forward pass changes as much); intervals are widened by it before they are judged"
     )
+
+
+def by_suite(entries: Iterable[NotMeasured]) -> dict[str, list[str]]:
+    """Return the ids of tests by suite."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        found.setdefault(entry.suite, []).append(entry.test)
+    return found
 
 
 def _joined(mine: ModelSummary, theirs: ModelSummary) -> ModelSummary:

@@ -20,5 +20,8 @@ SESSION: pytest.StashKey[Session] = pytest.StashKey()
 #: In the configuration: what the collection could not import.
 IMPORTS: pytest.StashKey[ImportMistakes] = pytest.StashKey()
 
+#: In the configuration: the environment kept the session from beginning.
+LACKING: pytest.StashKey[bool] = pytest.StashKey()
+
 #: In a test: its gate.
 GATE: pytest.StashKey[Gate] = pytest.StashKey()

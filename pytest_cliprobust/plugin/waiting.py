@@ -38,6 +38,7 @@ class Waiting:
         self._collected = 0
         self._suites = set(shipped())
         self._deselected: dict[str, list[str]] = {}
+        self._not_collected: list[str] = []
 
     def _evaluator(self) -> Evaluator:
         """Load what evaluates models, and hand the session over to it."""
@@ -78,6 +79,11 @@ class Waiting:
                 ids = ["none"]
             metafunc.parametrize(name, sets, ids=ids, scope="session")
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note what could not be collected."""
+        if report.failed:
+            self._not_collected.append(report.nodeid)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Mark the tests that evaluate a model with their suite."""
@@ -101,6 +107,7 @@ class Waiting:
             evaluator.session.collected, evaluator.session.needed = self._collected, True
             evaluator.session.deselected = self._deselected
             evaluator.session.selected = {suite_of(item) for item in needs}
+            evaluator.session.ledger.not_collected += self._not_collected
             evaluator.start(session.items)
 
     # --- Workers of pytest-xdist, where only the ini file names the model ---------------------------
@@ -108,9 +115,9 @@ class Waiting:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take up the first report of a worker whose test evaluates a model."""
-        if hasattr(report, "clip_suite"):
+        if hasattr(report, "clip_suite") or hasattr(report, "clip_plan"):
             evaluator = self._evaluator()
-            evaluator.session.open_journal()
+            evaluator.take_up(self._not_collected)
             evaluator.pytest_runtest_logreport(report)
 
     @pytest.hookimpl(optionalhook=True)
@@ -119,17 +126,24 @@ class Waiting:
         told = getattr(node, "workeroutput", {}).get("cliprobust")
         if told:
             self._collected = max(self._collected, int(told["collected"]))
-        if told and (told["models"] or told["mistakes"]):
+        if told and (told["models"] or told["mistakes"] or told["troubles"]):
             self._evaluator().session.listen(told)
 
     # --- The end -----------------------------------------------------------------------------------
 
-    def pytest_sessionfinish(self) -> None:
-        """Tell the controller of pytest-xdist that nothing was evaluated here, and why."""
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Tell the controller of pytest-xdist, or a report, that nothing was evaluated here."""
+        asked = self._config.getoption("--clip-model") and reports_of(self._config)
         if hasattr(self._config, "workerinput"):
             mistakes = self._config.stash[IMPORTS].lines
-            told = {"models": [], "mistakes": mistakes, "notes": [], "collected": self._collected}
+            told: dict[str, Any] = {"models": [], "mistakes": mistakes, "troubles": [], "notes": []}
+            told["collected"] = self._collected
             self._config.workeroutput["cliprobust"] = told  # type: ignore[attr-defined]
+        elif asked and self._not_collected and not self._config.option.collectonly:
+            # Tests that evaluate the model may be among those: no report of an earlier run is theirs.
+            evaluator = self._evaluator()
+            evaluator.take_up(self._not_collected)
+            evaluator.pytest_sessionfinish(session, exitstatus)
 
     def pytest_terminal_summary(
         self, terminalreporter: Any, exitstatus: int, config: pytest.Config

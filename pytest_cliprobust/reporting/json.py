@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pytest_cliprobust.gating import unjudged
+from pytest_cliprobust.reporting.ending import last_words
 from pytest_cliprobust.results.plain import SCHEMA, finite, plain
 from pytest_cliprobust.results.run import Run
 
@@ -20,6 +21,8 @@ def document(run: Run) -> dict[str, Any]:
         "complete": run.complete,
         "partial": run.partial,
         "exit_status": run.exit_status,
+        "ending": run.ending,
+        "because": last_words(run),
         "pytest_cliprobust": run.version,
         "began": run.began or run.written,
         "written": run.written,
@@ -32,8 +35,11 @@ def document(run: Run) -> dict[str, Any]:
         "notes": list(run.notes),
         "measurements": [plain(record) for record in run.records],
         "not_run": [asdict(entry) for entry in run.not_run],
+        "missing": [asdict(entry) for entry in run.missing],
+        "not_collected": list(run.not_collected),
         "bounds_not_judged": [line for _, line in unjudged.lines(run.unjudged)],
         "mistakes": list(run.mistakes),
+        "troubles": list(run.troubles),
     }
 
 

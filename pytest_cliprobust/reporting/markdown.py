@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pytest_cliprobust.reporting.ending import ending_text, last_words, missing_lines
 from pytest_cliprobust.reporting.header import header_lines
 from pytest_cliprobust.reporting.remarks import remarks
 from pytest_cliprobust.results.record import Evidence, Record
@@ -14,7 +15,8 @@ from pytest_cliprobust.results.run import Run
 def text(run: Run, folder: Path = Path()) -> str:
     """Return the report as Markdown; ``folder`` is where it will lie."""
     header = header_lines(run.config, run.models, run.thresholds)
-    lines = ["# CLIP robustness", "", *(f"- {line.strip()}" for line in header), ""]
+    lines = ["# CLIP robustness", "", f"- ending: **{ending_text(run)}**"]
+    lines += [*(f"- {line.strip()}" for line in header), ""]
     told = [f"- **{r.level.lower()}**: {r.text}" for r in remarks(run, gravest_first=True)]
     lines += [*told, *([""] if told else [])]
     lines += [
@@ -30,6 +32,11 @@ def text(run: Run, folder: Path = Path()) -> str:
     for record in run.records:
         if record.evidence is not None:
             lines += ["", *_evidence_section(record, record.evidence, folder)]
+    missing = missing_lines(run)
+    if missing:
+        lines += ["", "## Not run to the end", "", *(f"- {line}" for line in missing)]
+    for line in last_words(run):
+        lines += ["", f"**{line}**"]
     return "\n".join(lines) + "\n"
 
 

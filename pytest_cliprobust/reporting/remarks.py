@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.reporting.comparison import comparison_lines
+from pytest_cliprobust.reporting.ending import missing_lines
 from pytest_cliprobust.results.run import NotMeasured, Run
 
 
@@ -26,17 +27,19 @@ class Remark:
     grave: bool = False
 
 
-def remarks(run: Run, *, gravest_first: bool = False) -> list[Remark]:
-    """Return all remarks on a run, those that matter most at the end, or first."""
+def remarks(run: Run, *, gravest_first: bool = False, most: int | None = None) -> list[Remark]:
+    """Return all remarks on a run, those that matter most at the end, or first.
+
+    ``most``: so many lines of one kind are listed; beyond that they are counted.
+    """
     groups = [
         [Remark("not run", line) for line in _not_run_lines(run.not_run)],
         [Remark("note", note) for note in run.notes],
         [Remark(level, text) for level, text in comparison_lines(run)],
-        [Remark(level, line) for level, line in unjudged.lines(run.unjudged)],
+        [Remark("not run to its end", line) for line in missing_lines(run, most)],
+        [Remark(level, line) for level, line in unjudged.lines(run.unjudged, most)],
         _skipped(run.unjudged, run.not_run),
         [Remark("ERROR", mistake) for mistake in run.mistakes],
-        _unfinished(run),
-        _gates_nothing(run),
     ]
     if gravest_first:
         groups.reverse()
@@ -64,22 +67,3 @@ def _skipped(found: Unjudged, not_run: Iterable[NotMeasured]) -> list[Remark]:
     outcome = "the run fails" if fails else "a warning, as the policy says"
     text = f"not measured, as tests were skipped: {len(found.skipped)} of the bounds ({reason}): {outcome}"
     return [Remark("error" if fails else "warning", text)]
-
-
-def _unfinished(run: Run) -> list[Remark]:
-    """Say that there may be more to come, unless a mistake left nothing."""
-    if run.complete or (run.mistakes and not run.records):
-        return []
-    return [Remark("error", "the run did not end by itself: the figures so far")]
-
-
-def _gates_nothing(run: Run) -> list[Remark]:
-    """Say that a run has figures and no bound for any of them."""
-    gated = any(record.verdict.status != "unbounded" for record in run.records)
-    if gated or not run.records or run.recording:
-        return []
-    text = (
-        "no bound is for any of these figures, so THIS RUN GATES NOTHING; --clip-record writes bounds "
-        "for them"
-    )
-    return [Remark("warning", text, grave=True)]

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating.words import format_value
+from pytest_cliprobust.reporting.ending import LISTED, last_words
 from pytest_cliprobust.reporting.remarks import remarks
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import Run
@@ -69,13 +70,19 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
             reporter.write_line(f"picture of {record.key}: {record.evidence.picture}")
     for change in run.changes:
         reporter.write_line(str(change))
-    for remark in remarks(run):
+    for remark in remarks(run, most=LISTED):
         reporter.write_line(
             f"{remark.level}: {remark.text}",
             red=remark.grave or remark.level in ("error", "ERROR"),
             yellow=remark.level == "warning" and not remark.grave,
             bold=remark.grave,
         )
+
+
+def say_last(reporter: Any, run: Run) -> None:
+    """Print what keeps a run from being whole, or green, below all else and in red."""
+    for line in last_words(run):
+        reporter.write_line(line, red=True, bold=True)
 
 
 def _print_tables(reporter: Any, run: Run, verbose: bool) -> None:

@@ -37,5 +37,6 @@ def load_any_folder(name: str, source: str, **options: Any) -> Any:
     if checkpoint is not None:
         return load_checkpoint_file(name, str(checkpoint), **options)
     raise ClipRobustError(
-        f"--clip-model {name}: folder {folder} holds none of {', '.join(files)}, which tell its format, nor one checkpoint"
+        f"--clip-model {name}: folder {folder} holds none of {', '.join(files)}, which tell its "
+        "format, nor one checkpoint"
     )

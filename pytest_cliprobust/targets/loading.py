@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pytest_cliprobust.blame import told
-from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.files import is_path, own_name
 from pytest_cliprobust.targets import folder
 from pytest_cliprobust.targets.activation import parse_activation

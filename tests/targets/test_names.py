@@ -87,7 +87,7 @@ def test_a_name_that_is_none_is_told(text: str, words: str) -> None:
 
 def test_two_models_of_one_name_are_told(here: Path) -> None:
     with pytest.raises(
-        ClipRobustError, match="two models are called 'v1', ./v1 and runs/v1: write"
+        ClipRobustError, match=r"two models are called 'v1', \./v1 and runs/v1: write"
     ):
         named_models(["./v1", "runs/v1"])
     with pytest.raises(ClipRobustError, match="two models are called 'a'"):
