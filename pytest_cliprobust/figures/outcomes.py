@@ -118,9 +118,8 @@ ROOM = 4
 def sums(weights: Floats, column: Column) -> Floats:
     """Return the weighted sums of a column (N,) or (N, K), as (R,) or (R, K), without rounding."""
     values = exact(np.asarray(column, dtype=np.float64), ROOM * len(column))
-    with np.errstate(
-        invalid="ignore"
-    ):  # infinite values that are not drawn give NaN, and no warning
+    # Infinite values that are not drawn give NaN, and no warning.
+    with np.errstate(invalid="ignore"):
         return np.asarray(weights @ values, dtype=np.float64)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,11 +19,12 @@ from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.files import replace_file, shown_path
 from pytest_cliprobust.gating import toml
+from pytest_cliprobust.gating.authors import Authors
 from pytest_cliprobust.gating.document import read_text
 from pytest_cliprobust.gating.editing import Addition, Update, written_with
 from pytest_cliprobust.gating.limits import weaker_than_chance, why_useless
-from pytest_cliprobust.gating.margins import decidable
-from pytest_cliprobust.gating.measured import RECORDED, Measured, find_comment
+from pytest_cliprobust.gating.margins import Margin, decidable
+from pytest_cliprobust.gating.measured import Measured
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.reading import SCHEMA, parse_thresholds
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, Kind, Rule, coordinates, literal
@@ -85,19 +86,21 @@ def record(
 
     Figures with outcomes by sample get the smallest margin that their samples decide, as
     ``max_decrease`` (higher is better), ``max_increase`` (lower is) or both. Where recording once wrote
-    an absolute bound, the margin takes its place; one that a person wrote stays beside it, and so does a
-    margin of a person's own, which is told if it is smaller than the samples decide.
+    an absolute bound, the margin takes its place. What a person wrote stays
+    (:mod:`pytest_cliprobust.gating.authors`): an absolute bound beside the margin, a margin in its place,
+    which is told if it is smaller than the samples decide.
 
-    Of other figures a bound lies ``margin`` widths of the interval beyond its bad end: ``min``
-    for metrics where higher is better, ``max`` where lower is, both where neither. The interval is taken
-    at the policy's level, so that the run that was recorded passes. If the rule that wins the look-up is
+    Of other figures a bound lies ``margin`` widths of the interval beyond its bad end: ``min`` for
+    metrics where higher is better, ``max`` where lower is, both where neither. The interval is taken at
+    the policy's level, so that the run that was recorded passes. If the rule that wins the look-up is
     *exact* (it names every coordinate of the measurement and nothing more), its ``min``/``max`` is
     replaced in place, whether that tightens or loosens it; else a new exact rule is added, as a row of
-    the table for its suite and metric or in a new table, which takes over the bounds on the change
-    against a baseline from the rule that won so far. Such bounds are never changed; other rules,
-    comments, blank lines and order stay byte by byte; a comment is replaced only if recording wrote
-    it. A rule that several measurements share gets the loosest of their bounds. The file is replaced
-    in one step, or not at all; one that does not exist is created.
+    the table for its suite and metric or in a new table, which takes over from the rule that won so far
+    the bounds on the change and, beside a margin, a person's absolute ones.
+
+    Other rules, comments, blank lines and order stay byte by byte; a comment is replaced only if
+    recording wrote it. A rule that several measurements share gets the loosest of their bounds. The file
+    is replaced in one step, or not at all; one that does not exist is created.
 
     Args:
         path: the threshold file; a link is followed.
@@ -139,7 +142,7 @@ def record(
             replace_file(path, updated, durable=True)
         except OSError as error:
             raise ClipRobustError(f"{shown}: cannot be written: {error.strerror}") from None
-    return [*recording.skipped, *recording.changes(after)]
+    return [*recording.told, *recording.changes(after)]
 
 
 def _check_arguments(margin: float, generic: Sequence[str]) -> None:
@@ -155,6 +158,23 @@ def _parsed(text: str, shown: str, profile: str | None) -> ThresholdFile:
     return parse_thresholds(text, shown, profile=profile, known_metrics=("*",))
 
 
+@dataclass(frozen=True)
+class _Bound:
+    """A bound that is to be written, or to stay.
+
+    Attributes:
+        value: the bound.
+        key: the measurement that set it.
+        told: what is told beside it.
+        rule: where it stands so far; None if it is new.
+    """
+
+    value: float
+    key: str
+    told: str = ""
+    rule: Rule | None = None
+
+
 @dataclass
 class _Pending:
     """What one rule, existing or to be added, is to hold.
@@ -162,10 +182,10 @@ class _Pending:
     Attributes:
         rule: the rule that exists, or None.
         measurements: all that it is recorded from.
-        bounds: by kind, the bound and the key of the measurement that set it.
+        bounds: by kind, the bounds to write.
         replaced: recorded absolute bounds whose place a margin takes, by the margin's kind.
-        told: what is told beside the bound.
-        inherited: bounds on the change that a new rule takes over.
+        kept: margins of a person's in the rule itself.
+        inherited: bounds that a new rule takes over from a broader one.
         instead: the broader rule that a new one wins over from now on.
         measured: what set a bound last.
         useless: sides on which a bound would gate nothing.
@@ -173,36 +193,36 @@ class _Pending:
 
     rule: Rule | None
     measurements: list[Measurement] = field(default_factory=list)
-    bounds: dict[Kind, tuple[float, str]] = field(default_factory=dict)
+    bounds: dict[Kind, _Bound] = field(default_factory=dict)
     replaced: dict[Kind, Kind] = field(default_factory=dict)
-    told: str = ""
-    kept: dict[Kind, float] = field(default_factory=dict)
-    inherited: dict[Kind, float] = field(default_factory=dict)
+    kept: dict[Kind, _Bound] = field(default_factory=dict)
+    inherited: dict[Kind, _Bound] = field(default_factory=dict)
     instead: Rule | None = None
     measured: Measured | None = None
     useless: set[Kind] = field(default_factory=set)
 
-    def widen(self, kind: Kind, value: float, key: str, measured: Measured) -> None:
+    def widen(self, kind: Kind, bound: _Bound, measured: Measured) -> None:
         """Take a bound, if it is looser than the one known."""
         known = self.bounds.get(kind)
-        if known is None or (value < known[0] if kind == "min" else value > known[0]):
-            self.bounds[kind] = (value, key)
+        if known is None or _stricter(kind, known.value, bound.value):
+            self.bounds[kind] = bound
             self.measured = measured
 
-    def inherit(self, winner: Rule) -> None:
-        """Take over the bounds on the change, of several the strictest."""
-        self.instead = self.instead or winner
-        for kind in CHANGES:
-            if kind in winner.bounds:
-                size = winner.bounds[kind]
-                self.inherited[kind] = min(size, self.inherited.get(kind, size))
+    def inherit(self, kind: Kind, bound: _Bound) -> None:
+        """Take over a bound of a broader rule, of several the strictest."""
+        known = self.inherited.get(kind)
+        if known is None or _stricter(kind, bound.value, known.value):
+            self.inherited[kind] = bound
 
     @property
     def values(self) -> dict[Kind, float]:
         """The bounds to write, in the order in which they stand in a file."""
-        values = {kind: value for kind, (value, _) in self.bounds.items()}
-        values = self.inherited | values
-        return {kind: values[kind] for kind in BOUNDS if kind in values}
+        all_of_them = self.bounds | self.inherited
+        return {kind: all_of_them[kind].value for kind in BOUNDS if kind in all_of_them}
+
+
+def _stricter(kind: Kind, one: float, other: float) -> bool:
+    return one > other if kind == "min" else one < other
 
 
 class _Recording:
@@ -218,14 +238,14 @@ class _Recording:
         classes: int | None = None,
     ) -> None:
         self.file = file
-        self.lines = text.splitlines()
+        self.authors = Authors(text, file.rules, margin)
         self.generic = generic
         self.margin = margin
         self.level = file.policy.confidence
         self.noise = noise
         self.classes = classes
         self.pending: dict[str, _Pending] = {}
-        self.skipped: list[RecordChange] = []
+        self.told: list[RecordChange] = []
 
     def take(self, measurement: Measurement) -> None:
         """Note the bounds that a measurement proposes."""
@@ -246,49 +266,64 @@ class _Recording:
         measured = Measured(figure.value, low, high, figure.n, self.level)
         winner = self.file.lookup(measurement)
         entry = self._entry(measurement, winner)
-        if measurement.figure.outcomes is not None and measurement.figure.outcomes.keys is not None:
-            self._take_margin(measurement, metric, entry, measured)
+        if figure.outcomes is not None and figure.outcomes.keys is not None:
+            self._take_margin(measurement, metric, winner, entry, measured)
         else:
             self._take_bounds(measurement, metric, winner, entry, measured)
 
     def _take_margin(
-        self, measurement: Measurement, metric: Metric, entry: _Pending, measured: Measured
+        self,
+        measurement: Measurement,
+        metric: Metric,
+        winner: Rule | None,
+        entry: _Pending,
+        measured: Measured,
     ) -> None:
-        """Note the smallest margin that the samples decide."""
-        noise = self.noise.get(measurement.key, 0.0)
-        margin = decidable(measurement.figure, self.file.policy, noise)
+        """Note the smallest margin that the samples decide, unless a person has written one."""
+        key = measurement.key
+        margin = decidable(measurement.figure, self.file.policy, self.noise.get(key, 0.0))
         if margin is None:
-            self._skip(measurement.key, "its spread is not known, so no margin can be proposed")
+            self._skip(key, "its spread is not known, so no margin can be proposed")
             return
-        size = margin.size
-        usual = _usual(size)
-        entry.told = (
-            f"the smallest that {_basis(measurement)} decides; {usual:g} needs about "
-            f"{rounded_up(margin.samples_for(usual))}"
-        )
+        if winner is not None and entry.rule is None:
+            self._inherit_bounds(winner, entry, key)
         for kind, side in _change_kinds(metric):
-            why = why_useless(metric, kind, size)
+            if winner is not None and self.authors.wrote_margin(winner, kind, side):
+                self._keep_margin(winner, kind, entry, measurement, margin)
+                continue
+            why = why_useless(metric, kind, margin.size)
             if why:
-                self._skip(measurement.key, f"{kind} {size:.12g} would gate nothing: {why}")
+                self._skip(key, f"{kind} {margin.size:.12g} would gate nothing: {why}")
                 entry.useless.add(kind)
                 continue
-            own = entry.rule.bounds if entry.rule is not None else {}
-            recorded = entry.rule is not None and self._was_recorded(entry.rule)
-            if kind in own and not recorded:
-                entry.kept[kind] = own[kind]
-                if own[kind] < size:
-                    entry.told = f"smaller than the {size:.12g} that {_basis(measurement)} decides"
-                continue
-            if side in own and recorded:
+            if self._takes_the_place(entry.rule, kind, side):
                 entry.replaced[kind] = side
-            entry.widen(kind, size, measurement.key, measured)
+            entry.widen(kind, _Bound(margin.size, key, _told_of(margin, measurement)), measured)
 
-    def _was_recorded(self, rule: Rule) -> bool:
-        """Return whether recording wrote a rule's bounds: their line says what was measured."""
-        numbers = {rule.lines.get(kind, rule.line) for kind in rule.bounds}
-        lines = [self.lines[number - 1] for number in numbers if 0 < number <= len(self.lines)]
-        found = any(find_comment(line, 0, len(line)) is not None for line in lines)
-        return found or rule.because.startswith(RECORDED)
+    def _inherit_bounds(self, winner: Rule, entry: _Pending, key: str) -> None:
+        """Take over a person's absolute bounds: the broader rule judges the figure no more."""
+        for side in _SIDES:
+            if self.authors.wrote_bound(winner, side):
+                entry.inherit(side, _Bound(winner.bounds[side], key, rule=winner))
+
+    def _keep_margin(
+        self, winner: Rule, kind: Kind, entry: _Pending, measurement: Measurement, margin: Margin
+    ) -> None:
+        """Keep a person's margin, and tell if the samples do not decide it."""
+        own, told = winner.bounds[kind], ""
+        if own < margin.size:
+            told = f"smaller than the {margin.size:.12g} that {_basis(measurement)} decides"
+        bound = _Bound(own, measurement.key, told, winner)
+        if entry.rule is None:
+            entry.inherit(kind, bound)
+        else:
+            entry.kept[kind] = bound
+
+    def _takes_the_place(self, rule: Rule | None, kind: Kind, side: Side) -> bool:
+        """Return whether a margin takes the place of an absolute bound that recording wrote."""
+        if rule is None or kind in rule.bounds or side not in rule.bounds:
+            return False
+        return not self.authors.wrote_bound(rule, side)
 
     def _take_bounds(
         self,
@@ -300,6 +335,12 @@ class _Recording:
     ) -> None:
         """Note absolute bounds."""
         low, high = measured.low, measured.high
+        if winner is not None and entry.rule is None:
+            # The new rule wins from now on: what the old one asked for must not be lost with it.
+            for kind in CHANGES:
+                if kind in winner.bounds:
+                    size = winner.bounds[kind]
+                    entry.inherit(kind, _Bound(size, measurement.key, rule=winner))
         for side in _sides(metric, winner):
             end = low if side == "min" else high
             floor = self.noise.get(measurement.key, 0.0)
@@ -309,7 +350,7 @@ class _Recording:
                 self._skip(measurement.key, f"{side} {bound:.12g} would gate nothing: {why}")
                 entry.useless.add(side)
                 continue
-            entry.widen(side, bound, measurement.key, measured)
+            entry.widen(side, _Bound(bound, measurement.key), measured)
 
     def _why_not(self, metric: Metric, side: Side, bound: float) -> str:
         """Return why a bound would not be worth its line; empty if it is."""
@@ -327,10 +368,12 @@ class _Recording:
                 entry.bounds.pop(kind, None)
             if not (entry.bounds or entry.kept) or (entry.rule is not None and entry.useless):
                 del self.pending[rule_id]
+                # Nothing is new: the broader rule goes on judging.
+                self.told += [_stays(kind, bound) for kind, bound in entry.inherited.items()]
 
     def _skip(self, key: str, reason: str, where: str = "") -> None:
         where = where or self.file.name
-        self.skipped.append(RecordChange(key, "", None, None, "skipped", where, reason))
+        self.told.append(RecordChange(key, "", None, None, "skipped", where, reason))
 
     def _entry(self, measurement: Measurement, winner: Rule | None) -> _Pending:
         """Return what is pending for the rule that will hold the measurement."""
@@ -338,9 +381,8 @@ class _Recording:
         rule_id = self._new_rule(measurement).id if rule is None else rule.id
         entry = self.pending.setdefault(rule_id, _Pending(rule))
         entry.measurements.append(measurement)
-        if winner is not None and rule is None:
-            # The new rule wins from now on: what the old one asked for must not be lost with it.
-            entry.inherit(winner)
+        if rule is None:
+            entry.instead = entry.instead or winner
         return entry
 
     def _is_exact(self, rule: Rule, measurement: Measurement) -> bool:
@@ -441,30 +483,46 @@ class _Recording:
         rules = {rule.id: rule for rule in after.rules}
         for rule_id, entry in self.pending.items():
             rule = rules[rule_id]
-            before = entry.rule.bounds if entry.rule else {}
             for kind in BOUNDS:
-                if kind in entry.bounds:
-                    new, key = entry.bounds[kind]
-                    old = before.get(kind)
-                    if old is None and entry.instead is not None:
-                        old = entry.instead.bounds.get(kind)
-                    action: Literal["updated", "added", "unchanged"] = "added"
-                    if entry.rule is not None:
-                        action = "unchanged" if old == new else "updated"
-                    reason = entry.told if kind in CHANGES else ""
-                    if kind in entry.replaced:
-                        side = entry.replaced[kind]
-                        reason = f"instead of {side} {before[side]:.12g}; {reason}"
-                    if entry.rule is None and entry.instead is not None and old is not None:
-                        reason = f"instead of {entry.instead.where_of(kind)}; {reason}".strip("; ")
-                    yield RecordChange(key, kind, old, new, action, rule.where_of(kind), reason)
-            key = entry.measurements[0].key
-            for kind, size in entry.inherited.items():
-                if kind not in entry.bounds:
-                    yield RecordChange(key, kind, size, size, "unchanged", rule.where_of(kind))
-            for kind, size in entry.kept.items():
-                where = rule.where_of(kind)
-                yield RecordChange(key, kind, size, size, "unchanged", where, entry.told)
+                if kind in entry.bounds and kind not in entry.inherited:
+                    yield _change(kind, entry, rule)
+            for kind, bound in (entry.inherited | entry.kept).items():
+                yield _stays(kind, replace(bound, rule=rule))
+
+
+def _change(kind: Kind, entry: _Pending, rule: Rule) -> RecordChange:
+    """Return what is told of a bound that was written; ``rule`` is the one that holds it now."""
+    bound, where = entry.bounds[kind], rule.where_of(kind)
+    if entry.rule is None:
+        old = entry.instead.bounds.get(kind) if entry.instead is not None else None
+        reasons = [bound.told]
+        if entry.instead is not None and old is not None:
+            reasons.insert(0, f"instead of {entry.instead.where_of(kind)}")
+        return RecordChange(bound.key, kind, old, bound.value, "added", where, _joined(reasons))
+    old, reasons = entry.rule.bounds.get(kind), [bound.told]
+    if kind in entry.replaced:
+        side = entry.replaced[kind]
+        reasons.insert(0, f"instead of {side} {entry.rule.bounds[side]:.12g}")
+    action: Literal["unchanged", "updated"] = "unchanged" if old == bound.value else "updated"
+    return RecordChange(bound.key, kind, old, bound.value, action, where, _joined(reasons))
+
+
+def _stays(kind: Kind, bound: _Bound) -> RecordChange:
+    where = "" if bound.rule is None else bound.rule.where_of(kind)
+    return RecordChange(bound.key, kind, bound.value, bound.value, "unchanged", where, bound.told)
+
+
+def _joined(reasons: Iterable[str]) -> str:
+    return "; ".join(reason for reason in reasons if reason)
+
+
+def _told_of(margin: Margin, measurement: Measurement) -> str:
+    """Return what is told beside a proposed margin."""
+    usual = _usual(margin.size)
+    return (
+        f"the smallest that {_basis(measurement)} decides; {usual:g} needs about "
+        f"{rounded_up(margin.samples_for(usual))}"
+    )
 
 
 def _change_kinds(metric: Metric) -> list[tuple[Kind, Side]]:
@@ -485,8 +543,8 @@ def _basis(measurement: Measurement) -> str:
 
 
 def _usual(size: float) -> float:
-    """Return the round number, a third of the size or less, that people ask for next."""
-    step = 10.0 ** math.floor(math.log10(size)) if size > 0.0 else 0.01
+    """Return the round number below two thirds of the size that people ask for next."""
+    step = 10.0 ** math.floor(math.log10(size))
     return float(next((m * step for m in (5.0, 2.0, 1.0) if m * step < size / 1.5), step / 2.0))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures import auroc, intervals
+from pytest_cliprobust.figures import auroc, intervals, resampling
 from pytest_cliprobust.figures.arrays import Bools, Floats
 from pytest_cliprobust.figures.bootstrap import (
     Bootstrap,
@@ -324,6 +324,17 @@ def test_the_standard_error_is_that_of_resampling_both_runs_at_once(
     assert again.standard_error == pytest.approx(change.standard_error, rel=0.15)
 
 
+def test_blocks_of_replicates_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = rng(15).exponential(size=40)
+    after = before + rng(16).normal(size=40)
+    for keys in (keys_of(40), keys_of(40, np.arange(40) // 4)):
+        figures = average(after, keys), average(before, keys)
+        whole = change_between(*figures)
+        with monkeypatch.context() as patched:
+            patched.setattr(resampling, "_CHUNK", 40 * 7)
+            assert change_between(*figures) == whole
+
+
 def test_strata_are_kept_and_answers_count_half_a_pair_more() -> None:
     generator = rng(11)
     labels = np.repeat([0, 1, 2], [10, 20, 40])
@@ -340,6 +351,14 @@ def test_strata_are_kept_and_answers_count_half_a_pair_more() -> None:
         differences.append(np.mean(shares[0]) - np.mean(shares[1]))
     want = math.sqrt(np.var(differences, ddof=1) + (1 / 70) ** 2)
     assert change.standard_error == pytest.approx(want)
+    # Answers may stand beside numbers, as in a calibration error.
+    logits = 2.0 * generator.normal(size=(2, 70, 3))
+    eces = [calibration.calibration_figures(s, labels, bootstrap=boot)["ece"] for s in logits]
+    outcomes = [figure.outcomes for figure in eces]
+    counts = np.concatenate(list(Bootstrap(seed=2, replicates=REPLICATES).plan(70).counts()))
+    differences = [own.at(counts) for own in outcomes if own is not None]
+    want = math.sqrt(np.var(differences[1] - differences[0], ddof=1) + (1 / 70) ** 2)
+    assert change_between(eces[1], eces[0], seed=2).standard_error == pytest.approx(want)
 
 
 def test_units_that_differ_less_than_chance_do_not_sharpen_a_change() -> None:
@@ -444,35 +463,43 @@ def test_areas_are_compared_by_delongs_paired_variance() -> None:
 
 
 def test_areas_over_units_are_compared_by_whole_units() -> None:
-    units = np.arange(120) // 4
-    keys = keys_of(120, units)
+    # Units of one to seven samples, positive and negative ones in any order.
+    units = np.repeat(np.arange(42), np.tile(np.arange(1, 8), 6))
+    inside = units % 3 > 0
     generator = rng(22)
-    scores = generator.normal(size=(2, 30))[:, units] + 0.5 * generator.normal(size=(2, 120))
-    scores[:, :60] += 1.0
-    earlier, figure = (
-        auroc.auroc("auroc", s[:60], s[60:], bootstrap=Bootstrap(keys=keys)) for s in scores
-    )
+    units = units[order := generator.permutation(len(units))]
+    inside, n = inside[order], len(units)
+    scores = generator.normal(size=(2, 42))[:, units] + 0.5 * generator.normal(size=(2, n))
+    scores[:, inside] += 1.0
+    keys = keys_of(n, units)
+    made = []
+    for own in scores:
+        outcomes = Outcomes({"score": own}, auroc.area, {"inside": inside}, keys=keys)
+        made.append(Figure("auroc", outcomes.value(), 0.0, 1.0, n, outcomes=outcomes))
+    earlier, figure = made
     change = change_between(figure, earlier)
-    wins = scores[:, :60, None] > scores[:, None, 60:]
+    wins = scores[:, inside][:, :, None] > scores[:, ~inside][:, None, :]
     step = wins[1].astype(float) - wins[0]
     variance = 0.0
-    for parts in (step.mean(axis=1), step.mean(axis=0)):
-        sums = (parts - parts.mean()).reshape(15, 4).sum(axis=1)
-        variance += 15 / 14 * (sums**2).sum() / 60**2
+    for parts, own in ((step.mean(axis=1), units[inside]), (step.mean(axis=0), units[~inside])):
+        names = set(own.tolist())
+        sums = [(parts - parts.mean())[own == name].sum() for name in names]
+        variance += len(names) / (len(names) - 1) * np.square(sums).sum() / len(parts) ** 2
+    assert change.difference == pytest.approx(step.mean())
     assert change.standard_error == pytest.approx(math.sqrt(variance))
-    assert change.units == 30
+    assert change.units == 42
     assert change.design_effect > 2.0
     # As drawing whole drawings has it.
-    outcomes = [f.outcomes for f in (figure, earlier)]
-    plan = Bootstrap(replicates=3000, keys=keys).plan(120, (np.arange(120) < 60).astype(np.int64))
+    plan = Bootstrap(replicates=3000, keys=keys).plan(n, inside.astype(np.int64))
+    assert plan.stratified
     drawn = np.concatenate(
         [
-            outcomes[0].at(w) - outcomes[1].at(w)
+            figure.outcomes.at(w) - earlier.outcomes.at(w)
             for w in plan.counts()
-            if outcomes[0] and outcomes[1]
+            if figure.outcomes and earlier.outcomes
         ]
     )
-    assert change.standard_error == pytest.approx(drawn.std(), rel=0.08)
+    assert change.standard_error == pytest.approx(drawn.std(), rel=0.1)
 
 
 def test_a_part_of_the_samples_without_a_class_has_no_area() -> None:
@@ -557,6 +584,7 @@ def test_mover_matches_newcombes_difference() -> None:
     assert interval.method == "MOVER, independent runs"
     back = change_between(second, first).interval(0.95)
     assert ends(back) == pytest.approx((-interval.high, -interval.low))
+    assert (change_between(second, first).n, change_between(second, first).units) == (70, 70)
     wide = change.interval(0.99)
     assert wide.low < interval.low < interval.high < wide.high
     assert (change.n, change.units, change.changed, change.paired) == (70, 70, None, False)
@@ -578,6 +606,10 @@ def test_why_runs_are_no_pair() -> None:
     table = replace(
         known, outcomes=Outcomes({"value": np.stack([hits] * 2, 1)}, mean, keys=keys_of(200))
     )
+    columns = {"clean": hits, "cells": np.stack([hits] * 3, 1)}
+    grid = replace(known, outcomes=Outcomes(columns, mean, keys=keys_of(200)))
+    columns = {"clean": hits, "cells": np.stack([hits] * 2, 1)}
+    fewer = replace(known, outcomes=Outcomes(columns, mean, keys=keys_of(200)))
     gone = replace(known, outcomes=None)
     for figure, earlier, reason in (
         (bare, known, "this figure has no outcomes by sample"),
@@ -586,6 +618,8 @@ def test_why_runs_are_no_pair() -> None:
         (known, gone, "the earlier run kept no outcomes by sample"),
         (known, other_columns, "the earlier run measured something else"),
         (known, table, "the earlier run measured something else"),
+        (grid, fewer, "the earlier run measured something else"),
+        (fewer, grid, "the earlier run measured something else"),
         (known, share(other, elsewhere), "the runs have no samples in common"),
         (known, share(other, single), "the runs have no samples in common"),
     ):

@@ -29,7 +29,7 @@ def case(n: int = 12) -> Outcomes:
     return Outcomes(
         {"value": RNG.normal(size=n)},
         spread,
-        attributes={"group": np.arange(n) % 3},
+        attributes={"group": np.arange(n) % 3, "stratum": np.arange(n) % 2},
         parameters={"strengths": [0.0, 0.5]},
         keys=keys_of(n),
     )
@@ -57,6 +57,7 @@ def test_taking_rows_takes_everything_with_them() -> None:
     assert len(part) == 3
     np.testing.assert_array_equal(part["value"], whole["value"][[7, 3, 0]])
     assert part["group"].tolist() == [1, 0, 0]
+    assert part["stratum"].tolist() == [1, 1, 0]
     assert part.keys is not None
     assert part.keys.ids == ("image7", "image3", "image0")
     assert (part.parameters, part.statistic) == (whole.parameters, whole.statistic)
