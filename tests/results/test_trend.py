@@ -21,11 +21,11 @@ DROP = "mine/accuracy_drop/clean/fog_3d@3/reference"
 def history(tmp_path: Path) -> History:
     """Five runs: three of a series, each a little worse than the one before, and two of others."""
     made = History(tmp_path / "history.sqlite", create=True)
-    right = [row for row, yes in enumerate(answers()) if yes]
+    right = [row for row, yes in enumerate(answers()) if yes][::5]
     for lost in (0, 3, 6):
         keep(made, a_run(figures(answers(flipped=right[:lost]))))
     keep(made, a_run(figures(answers())[:1], "other"))
-    run = a_run(figures(answers(flipped=right[:40]))[:1])
+    run = a_run(figures(answers(flipped=range(40)))[:1])
     made_full = replace(run, config=replace(run.config, profile="full"))
     number = keep(made, made_full)
     assert number == 5
