@@ -51,7 +51,7 @@ from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_f
 from pytest_cliprobust.reporting import files
 from pytest_cliprobust.reporting.header import header_lines
 from pytest_cliprobust.reporting.json import document
-from pytest_cliprobust.results.history import RUN, History, default_path, is_file
+from pytest_cliprobust.results.history import History, default_path, is_file
 from pytest_cliprobust.results.journal import Journal
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import ModelSummary, NotMeasured, Run, now
@@ -563,14 +563,14 @@ class Session:
             return None
         return Path(chosen) if chosen else default_path(self.config.cache_dir)
 
-    @property
-    def _earlier_number(self) -> int | None:
-        """The run of the history that this one is held against; None if that is a file."""
+    def _held_against(self, history: History) -> int | None:
+        """Return the run of the history that this one is held against; None if that is a file."""
         named = value_of(self.pytest_config, "baseline")
-        if named is None or is_file(named) or self.baseline is None:
+        if named is None or named == "none" or is_file(named):
             return None
-        found = RUN.fullmatch(self.baseline.source)
-        return int(found[1]) if found else None
+        with contextlib.suppress(ClipRobustError):  # it was pruned meanwhile
+            return history.find(named)
+        return None
 
     def remember(self, run: Run) -> tuple[str, ...]:
         """Add the run to the history, and return what there is to say of it."""
@@ -581,11 +581,11 @@ class Session:
         figures = {record.key: record.figure for record in run.records}
         try:
             with History(path, create=True) as history:
+                first = self._held_against(history)
                 number = history.write(document(run), figures, tags_of(self.pytest_config))
-                held_against = self._earlier_number
-                if held_against is not None:
+                if first is not None:
                     # Later baselines come and go; drift is told against the first.
-                    history.set_anchor(held_against, only_first=True)
+                    history.set_anchor(first, only_first=True)
         except ClipRobustError as error:
             return (f"this run is not in the history: {error}",)
         option = self.pytest_config.getoption

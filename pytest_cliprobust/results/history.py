@@ -34,9 +34,6 @@ from pytest_cliprobust.results.tags import checked_tag
 #: Name of the file in the cache folder.
 NAME = "history.sqlite"
 
-#: What messages call a run of the history.
-RUN = re.compile(r"run (\d+)")
-
 #: What a run can be called beside its number and its tags.
 LAST = re.compile(r"last(?:~(\d+))?")
 

@@ -18,73 +18,14 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pytest_cliprobust.figures.compact import compact, unpacked, widened
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, not_known
 
-#: Ends of the names under which a column of booleans stands among arrays.
-_BITS, _SHAPE = ".bits", ".shape"
-
 #: Sample keys that were read, by digest: a run's figures are of few data sets.
 _known: WeakValueDictionary[str, SampleKeys] = WeakValueDictionary()
-
-
-# --- Arrays ----------------------------------------------------------------------------------------
-
-
-def columns_to_arrays(outcomes: Outcomes) -> dict[str, NDArray[Any]]:
-    """Return columns and attributes as arrays that any array format holds, safetensors for one.
-
-    ``columns/value`` and ``attributes/group`` are numbers (:func:`compact`). Booleans are packed:
-    ``columns/value.bits`` are the bytes, ``columns/value.shape`` the shape.
-
-    Raises:
-        TypeError: a column of neither booleans nor numbers.
-    """
-    arrays: dict[str, NDArray[Any]] = {}
-    for part in ("columns", "attributes"):
-        for name, column in getattr(outcomes, part).items():
-            values = compact(column)
-            if values.dtype == np.bool_:
-                arrays[f"{part}/{name}{_BITS}"] = np.packbits(values)
-                arrays[f"{part}/{name}{_SHAPE}"] = np.array(values.shape, dtype=np.int64)
-            else:
-                arrays[f"{part}/{name}"] = np.ascontiguousarray(values)
-    return arrays
-
-
-def outcomes_from_arrays(
-    arrays: Mapping[str, NDArray[Any]],
-    keys: SampleKeys | None = None,
-    parameters: Mapping[str, Any] | None = None,
-) -> Outcomes:
-    """Return the outcomes whose arrays :func:`columns_to_arrays` made, without their statistic.
-
-    Raises:
-        KeyError, ValueError: ``arrays`` are something else.
-    """
-    parts: dict[str, dict[str, Column]] = {"columns": {}, "attributes": {}}
-    for path, array in arrays.items():
-        part, _, name = path.partition("/")
-        if name.endswith(_SHAPE):
-            continue
-        if name.endswith(_BITS):
-            shape = tuple(arrays[path.removesuffix(_BITS) + _SHAPE].tolist())
-            parts[part][name.removesuffix(_BITS)] = unpacked(array, shape)
-        else:
-            parts[part][name] = widened(array)
-    if not parts["columns"]:
-        raise ValueError("no columns")
-    return Outcomes(
-        parts["columns"],
-        not_known,
-        attributes=parts["attributes"],
-        parameters=dict(parameters or {}),
-        keys=keys,
-    )
 
 
 # --- Bytes -----------------------------------------------------------------------------------------

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
-import os
-import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +18,6 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.gating.baseline import Anchor
 from pytest_cliprobust.reporting.json import document
-from pytest_cliprobust.results import database
 from pytest_cliprobust.results.history import (
     History,
     default_path,
@@ -29,7 +25,6 @@ from pytest_cliprobust.results.history import (
     is_file,
     series_of,
 )
-from pytest_cliprobust.results.outcomes import pseudonymous
 
 
 @pytest.fixture
@@ -177,51 +172,6 @@ def test_a_run_goes_through_a_file(history: History, path: Path, tmp_path: Path)
     assert all(f.outcomes is None for f in earlier_run(str(out), path).figures.values())
 
 
-def test_a_report_is_a_run_without_outcomes(tmp_path: Path) -> None:
-    run = a_run(figures(answers()))
-    out = tmp_path / "report.json"
-    out.write_text(json.dumps(document(run)), encoding="utf-8")
-    earlier = earlier_run(str(out), tmp_path / "none")
-    assert list(earlier.measurements) == [record.key for record in run.records]
-    assert earlier.provenance == run.provenance
-    assert all(figure.outcomes is None for figure in earlier.figures.values())
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("{", "not a JSON report"),
-        ("[]", "not a JSON report of a run"),
-        ("{}", "not a JSON report of a run"),
-        ('{"schema": 99, "measurements": []}', "a report of schema 99, and this version reads 2"),
-        ('{"schema": 2, "measurements": [{}]}', "measurement 0 is not as this version writes it"),
-        ('{"schema": 2, "measurements": [], "blobs": {"a": "?"}}', "its outcomes are broken"),
-        ('{"schema": 2, "measurements": [], "blobs": []}', "its outcomes are broken"),
-    ],
-)
-def test_something_else_is_no_report(tmp_path: Path, content: str, words: str) -> None:
-    out = tmp_path / "report.json"
-    out.write_text(content, encoding="utf-8")
-    with pytest.raises(ClipRobustError) as caught:
-        earlier_run(str(out), tmp_path / "none")
-    assert words in str(caught.value)
-    with pytest.raises(ClipRobustError, match="cannot be read"):
-        earlier_run(str(tmp_path / "missing.json"), tmp_path / "none")
-
-
-def test_a_run_as_a_baseline(history: History) -> None:
-    run = a_run(figures(answers()))
-    baseline = history.run(keep(history, run)).baseline()
-    assert baseline.models == ("reference",)
-    assert baseline.provenance == run.provenance
-    found = baseline.find(run.records[0].measurement)
-    assert found is not None
-    assert found.value == run.records[0].figure.value
-    cut = history.run(keep(history, replace(run, complete=False)))
-    with pytest.raises(ClipRobustError, match="run 2: that run did not come to its end"):
-        cut.baseline()
-
-
 def test_a_baseline_has_the_anchor_of_its_series(history: History) -> None:
     keep(history, a_run(figures(answers())[:1]))
     keep(history, a_run(figures(answers(flipped=range(9)))[:1], written="2026-12-01T12:00:00+0000"))
@@ -241,21 +191,6 @@ def test_a_baseline_has_the_anchor_of_its_series(history: History) -> None:
     )
     history.set_anchor(keep(history, both))
     assert history.run(4).baseline().anchors == {}
-
-
-def test_without_names_runs_pair_and_tell_nothing(history: History, path: Path) -> None:
-    run = a_run(figures(answers()))
-    keep(history, run)
-    bare = history.run(keep(history, run.unnamed()))
-    assert not bare.named
-    figure = bare.figures["mine/accuracy/clean/clean/reference"]
-    assert figure.outcomes is not None
-    assert figure.outcomes.keys == pseudonymous(KEYS)
-    named = history.run(1).unnamed().figures["mine/accuracy/clean/clean/reference"]
-    assert named.outcomes is not None
-    assert named.outcomes.keys == figure.outcomes.keys
-    assert named.condition == figure.condition
-    assert bare.unnamed() is bare
 
 
 def test_a_metric_of_ones_own_keeps_its_direction(history: History, path: Path) -> None:
@@ -340,56 +275,6 @@ def test_a_figure_over_runs(history: History) -> None:
     assert single.figures[key].outcomes is not None
 
 
-# --- The file --------------------------------------------------------------------------------------
-
-
-def test_a_file_of_layout_0_becomes_one_of_today(path: Path) -> None:
-    path.parent.mkdir()
-    sqlite3.connect(path).close()
-    path.touch()
-    with History(path) as history:
-        assert history.rows("PRAGMA user_version") == [(len(database.MIGRATIONS),)]
-        assert history.rows("PRAGMA journal_mode") == [("wal",)]
-        assert keep(history, a_run(figures(answers()))) == 1
-
-
-def test_an_older_file_goes_on_with_all_that_is_in_it(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with History(path, create=True) as history:
-        keep(history, a_run(figures(answers())), "old")
-
-    def further(connection: sqlite3.Connection) -> None:
-        connection.execute("ALTER TABLE runs ADD COLUMN weather TEXT")
-        connection.execute("UPDATE runs SET weather = 'fog'")
-
-    monkeypatch.setattr(database, "MIGRATIONS", [*database.MIGRATIONS, further])
-    with History(path) as history:
-        assert history.rows("SELECT id, weather FROM runs") == [(1, "fog")]
-        assert history.run(history.find("tag:old")).figures
-    monkeypatch.undo()
-    with pytest.raises(ClipRobustError, match=r"layout 2, this one knows 1\); update it"):
-        History(path)
-
-
-def test_a_step_that_fails_leaves_the_file_as_it_was(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with History(path, create=True) as history:
-        keep(history, a_run([]))
-
-    def broken(connection: sqlite3.Connection) -> None:
-        connection.execute("DELETE FROM runs")
-        connection.execute("DROP TABLE weather")
-
-    monkeypatch.setattr(database, "MIGRATIONS", [*database.MIGRATIONS, broken])
-    with pytest.raises(ClipRobustError, match="no such table: weather"):
-        History(path)
-    monkeypatch.undo()
-    with History(path) as history:
-        assert len(history.entries()) == 1
-
-
 def test_a_run_is_there_as_a_whole_or_not_at_all(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,38 +288,6 @@ def test_a_run_is_there_as_a_whole_or_not_at_all(
     keep(history, run)
 
 
-def test_something_else_is_told_in_one_line(tmp_path: Path) -> None:
-    text = tmp_path / "text"
-    text.write_text("no database at all, but long enough to be looked at " * 40)
-    foreign = tmp_path / "foreign.sqlite"
-    connection = sqlite3.connect(foreign)
-    connection.execute("CREATE TABLE mine (x)")
-    connection.commit()
-    connection.close()
-    cut = tmp_path / "cut.sqlite"
-    with History(cut, create=True) as history:
-        keep(history, a_run(figures(answers())))
-    raw = cut.read_bytes()
-    cut.write_bytes(raw[: len(raw) // 2])
-    for path, words in (
-        (tmp_path / "missing", "no history there; a run with a model writes one"),
-        (text, "not a history, or a damaged one"),
-        (foreign, "a database of something else"),
-        (tmp_path, "the history is a file, and this is a folder"),
-        (text / "below", "no history there"),
-        (cut, "damaged"),
-    ):
-        with pytest.raises(ClipRobustError) as caught, History(path) as history:
-            history.run(1)
-        assert words in str(caught.value)
-        assert "\n" not in str(caught.value)
-        assert str(path.name) in str(caught.value)
-    for path in (text / "below", Path("/proc/self/nowhere/history.sqlite")):
-        with pytest.raises(ClipRobustError, match="the history cannot be used"):
-            History(path, create=True)
-    assert foreign.read_bytes()[:15] == b"SQLite format 3"
-
-
 def test_a_damaged_run_is_told_by_its_number(history: History) -> None:
     keep(history, a_run(figures(answers())))
     with history.transaction() as connection:
@@ -443,39 +296,6 @@ def test_a_damaged_run_is_told_by_its_number(history: History) -> None:
         history.run(1)
     with pytest.raises(ClipRobustError, match="no run 2"):
         history.run(2)
-
-
-def test_a_folder_that_cannot_be_written_can_be_read(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with History(path, create=True) as history:
-        keep(history, a_run(figures(answers())))
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with History(path) as history:
-        assert history.run(1).figures
-        with pytest.raises(ClipRobustError, match="cannot be used"):
-            keep(history, a_run([]))
-
-
-def _write(path: Path, count: int) -> None:
-    for number in range(count):
-        with History(path, create=True) as history:
-            keep(history, a_run(figures(answers(flipped=[number]))[:1]), f"by-{os.getpid()}")
-
-
-def test_several_processes_write_one_file(path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_write, args=(path, 5)) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-        assert worker.exitcode == 0
-    with History(path) as history:
-        entries = history.entries()
-        assert [entry.number for entry in entries] == list(range(1, 21))
-        assert len({entry.tags for entry in entries}) == 4
-        assert history.rows("PRAGMA integrity_check") == [("ok",)]
 
 
 def test_the_history_lies_in_the_cache_folder(tmp_path: Path) -> None:

@@ -22,12 +22,10 @@ from pytest_cliprobust.figures.outcomes import Column, Outcomes, mean
 from pytest_cliprobust.results.outcomes import (
     array_from_bytes,
     array_to_bytes,
-    columns_to_arrays,
     from_manifest,
     keys_from_bytes,
     keys_to_bytes,
     names_in,
-    outcomes_from_arrays,
     pseudonymous,
     to_manifest,
     with_outcomes,
@@ -79,17 +77,6 @@ def test_outcomes_survive_as_a_manifest_with_blobs() -> None:
     assert sorted(names_in(manifest)) == sorted(blobs)
     with pytest.raises(ClipRobustError, match="have no statistic of their own"):
         after.value()
-
-
-def test_outcomes_survive_as_arrays() -> None:
-    before = outcomes()
-    flat = columns_to_arrays(before)
-    assert flat["columns/value.bits"].dtype == np.uint8
-    assert len(flat["columns/value.bits"]) == 5
-    assert flat["columns/score"].dtype == np.float32
-    same(before, outcomes_from_arrays(flat, before.keys, before.parameters))
-    with pytest.raises(ValueError, match="no columns"):
-        outcomes_from_arrays({})
 
 
 def test_outcomes_without_keys_survive() -> None:
