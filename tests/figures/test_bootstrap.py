@@ -358,6 +358,11 @@ def test_independent_samples_in_units_have_a_design_effect_of_about_one() -> Non
         "nll", 0.0, Outcomes({"value": values}, mean), Bootstrap(keys=keys_of(400))
     )
     assert alone.design_effect == 1.0
+    # A single replicate has no spread that could be compared.
+    one = b.bootstrap_figure(
+        "nll", 0.0, Outcomes({"value": values}, mean), Bootstrap(replicates=1, keys=keys)
+    )
+    assert one.design_effect == 1.0
 
 
 def test_the_design_effect_is_of_the_samples_whatever_else_is_resampled() -> None:

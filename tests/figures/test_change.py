@@ -711,3 +711,4 @@ def test_a_change_says_what_it_is() -> None:
     # A single unit has the widest of Student's distributions.
     alone = replace(change, units=1).interval(0.95)
     assert alone.high - 0.1 == pytest.approx(t(0.95, 2) * 0.05)
+    assert replace(change, units=1).p_value == pytest.approx(2.0 * scipy_stats.t.sf(2.0, 1))
