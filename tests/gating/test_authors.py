@@ -114,6 +114,12 @@ def test_a_margin_is_recordings_where_its_line_says_what_was_measured() -> None:
     assert not persons_margin(row("min = 0.5", MEASURED))
     # Beside a bound that recording wrote it is a person's: recording writes the one or the other.
     assert persons_margin(row("min = 0.76, max_decrease = 0.03", MEASURED))
+    # In both directions recording writes them alike.
+    mark = "measured 0.1 [0.08, 0.12], n = 1000"
+    for sizes, person in (((0.03, 0.03), False), ((0.03, 0.02), True)):
+        text = row("max_increase = {}, max_decrease = {}".format(*sizes), mark, "signed_gap")
+        assert persons_margin(text) is person
+        assert persons_margin(text, "max_increase", "max") is person
     # Beside a person's it is recording's.
     assert not persons_margin(row("min = 0.7, max_decrease = 0.03", MEASURED))
 
