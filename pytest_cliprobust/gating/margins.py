@@ -55,10 +55,8 @@ def decidable(figure: Figure, policy: Policy, noise: float = 0.0) -> Margin | No
     where noise is all that differs, it must not decide.
     """
     outcomes = figure.outcomes
-    if outcomes is not None and outcomes.is_share and figure.n == len(outcomes):
-        found = _of_share(figure, policy)
-    else:
-        found = _of_other(figure, policy)
+    plain = outcomes is not None and outcomes.is_share and figure.n == len(outcomes)
+    found = _of_share(figure, policy) if plain else _of_other(figure, policy)
     if found is None:
         return None
     size, error = found

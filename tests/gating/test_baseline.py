@@ -311,7 +311,8 @@ def header_of(content: bytes) -> dict[str, Any]:
 
 
 def with_header(content: bytes, header: str) -> bytes:
-    return save(load(content), metadata={"pytest-cliprobust baseline": header})
+    made: bytes = save(load(content), metadata={"pytest-cliprobust baseline": header})
+    return made
 
 
 Edit = Callable[[dict[str, Any]], object]
