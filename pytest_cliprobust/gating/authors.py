@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.gating.measured import RECORDED, find_comment, measured_in
-from pytest_cliprobust.gating.rules import Kind, Rule, literal
+from pytest_cliprobust.gating.rules import CHANGES, Kind, Rule
 from pytest_cliprobust.gating.suggestion import Side
 
 #: Recording rounds outwards by up to a tenth of the interval's width, and comments have four digits.
@@ -35,12 +34,14 @@ class Authors:
     def wrote_margin(self, rule: Rule, kind: Kind, side: Side) -> bool:
         """Return whether a rule's bound on the change is a person's.
 
-        Beside an absolute bound that recording wrote it is: recording writes the one or the other.
+        Beside an absolute bound that recording wrote it is: recording writes the one or the other. So is
+        one of two in both directions that differ: recording writes them alike.
         """
         if kind not in rule.bounds:
             return False
         beside = side in rule.bounds and not self.wrote_bound(rule, side)
-        return beside or not self._was_recorded(rule, kind)
+        apart = len({rule.bounds[each] for each in CHANGES if each in rule.bounds}) > 1
+        return beside or apart or not self._was_recorded(rule, kind)
 
     def wrote_bound(self, rule: Rule, side: Side) -> bool:
         """Return whether a rule's absolute bound is a person's; of a list, whether any is."""
@@ -69,16 +70,6 @@ class Authors:
             return False
         _, low, high = item
         away = self._margin * (high - low)
-        expected = _inside(low - away if side == "min" else high + away, rule)
+        expected = low - away if side == "min" else high + away
         tolerance = _OF_WIDTH * (high - low) + _OF_VALUE * max(abs(low), abs(high))
         return abs(rule.bounds[side] - expected) <= tolerance
-
-
-def _inside(bound: float, rule: Rule) -> float:
-    """Return a bound inside the range of the rule's metric."""
-    names = [literal(pattern) for pattern in rule.selectors["metric"]]
-    metric = METRICS.find(names[0]) if len(names) == 1 and names[0] is not None else None
-    if metric is None:
-        return bound
-    low = bound if metric.low is None else max(bound, metric.low)
-    return low if metric.high is None else min(low, metric.high)

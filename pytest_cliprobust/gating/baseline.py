@@ -418,6 +418,8 @@ def _measurement(
     stored = entry.get("outcomes")
     if stored is None:
         return measurement
+    if not stored["columns"]:
+        raise ValueError("outcomes without columns")
     outcomes = Outcomes(
         {name: _loaded(place, tensors) for name, place in stored["columns"].items()},
         not_known,

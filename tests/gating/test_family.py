@@ -172,7 +172,8 @@ def test_the_adjusted_level_is_that_of_the_failure() -> None:
     z = 3.090232
     run = judged([missed(z * 1.001), missed(z * 0.999)], family, policy)
     (_, real), (_, open_) = run
-    assert (real.status, real.confidence) == ("fail", pytest.approx(0.998))
+    assert real.status == "fail"
+    assert real.confidence == pytest.approx(0.998)
     assert real.low == pytest.approx(0.001 * z, rel=0.01)
     assert (open_.status, open_.confidence) == ("inconclusive", 0.95)
     assert open_.p_value == pytest.approx(0.002, rel=0.02)

@@ -327,6 +327,7 @@ def test_a_margin_too_small_to_be_decided_says_what_it_needs() -> None:
     assert verdict.status == "inconclusive"
     error = math.sqrt(8) / 134
     assert verdict.decidable == pytest.approx((1.959964 + 1.644854) * error)
+    assert verdict.decidable is not None
     needed = math.ceil(134 * (verdict.decidable / 0.01) ** 2)
     assert verdict.samples_needed == needed
     assert verdict.explanation.endswith(
