@@ -93,9 +93,9 @@ RULE = '[[threshold]]\nmetric = "accuracy"\nmin = 0.8\n'
         (HEAD + RULE.replace("[[threshold]]", "[threshold]"), "rules are written as tables under"),
         (HEAD + RULE.replace("[[threshold]]", "[[thresholds]]"), "Did you mean 'threshold'?"),
         ('schema = 1\ninconclusive = "fail"\n', "t.toml:2: unknown key 'inconclusive' in the file"),
-        (HEAD + "[policy]\nconfidence = 95\n", "confidence must be in [0.5, 1), not 95"),
-        (HEAD + "[policy]\nconfidence = 1.0\n", "confidence must be in [0.5, 1), not 1.0"),
-        (HEAD + "[policy]\nconfidence = 0.4\n", "confidence must be in [0.5, 1), not 0.4"),
+        (HEAD + "[policy]\nconfidence = 95\n", "confidence must be in (0.5, 1), not 95"),
+        (HEAD + "[policy]\nconfidence = 1.0\n", "confidence must be in (0.5, 1), not 1.0"),
+        (HEAD + "[policy]\nconfidence = 0.4\n", "confidence must be in (0.5, 1), not 0.4"),
         (HEAD + "[policy]\nfamily_wise_error_rate = 5\n", "must be in (0, 0.5], not 5"),
         (
             HEAD + "[policy]\ninconclusive_share = 15\n",

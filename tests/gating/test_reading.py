@@ -93,7 +93,7 @@ def test_a_file_is_read_with_its_lines() -> None:
         (HEAD + "policy = {confidenc = 1}\n", "t.toml:2: unknown key 'confidenc' in [policy]."),
         (HEAD + "policy.confidenc = 1\n", "t.toml:2: unknown key 'confidenc' in [policy]."),
         (HEAD + "[policy]\ninconclusive = 'no'\n", "t.toml:3: inconclusive must be 'fail', 'warn'"),
-        (HEAD + "[policy]\nconfidence = 95\n", "t.toml:3: confidence must be in [0.5, 1), not 95"),
+        (HEAD + "[policy]\nconfidence = 95\n", "t.toml:3: confidence must be in (0.5, 1), not 95"),
         (HEAD + "[policy]\nrequire_bound = 1\n", "t.toml:3: require_bound must be true or false"),
         (HEAD + "[policy]\nfamily_wise_error_rate = 0\n", "t.toml:3: family_wise_error_rate must"),
         (HEAD + "[policy]\nbaseline = 3\n", "t.toml:3: baseline must be a text, not 3"),
