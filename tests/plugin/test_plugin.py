@@ -144,6 +144,7 @@ def test_a_wrong_option_is_one_line(run: Sessions, args: list[str], message: str
     result.stderr.fnmatch_lines([message])
 
 
+@pytest.mark.smoke
 def test_a_users_suite_of_six_lines(run: Sessions) -> None:
     result = run(
         "--junitxml=junit.xml",
@@ -173,6 +174,7 @@ def test_a_users_suite_of_six_lines(run: Sessions) -> None:
     assert 'name="mine/accuracy/clean/fog_3d@3/reference"' in Path("junit.xml").read_text()
 
 
+@pytest.mark.smoke
 def test_a_missed_bound_says_all_that_a_stranger_needs(run: Sessions) -> None:
     result = run(suite=USER_SUITE, thresholds=TOO_STRICT)
     result.assert_outcomes(failed=1)
@@ -185,6 +187,7 @@ def test_a_missed_bound_says_all_that_a_stranger_needs(run: Sessions) -> None:
     assert "Traceback" not in text
 
 
+@pytest.mark.smoke
 def test_a_misspelt_metric_is_an_error_with_its_line(run: Sessions) -> None:
     wrong = LOOSE.replace('"accuracy"', '"acuracy"')
     result = run(suite=USER_SUITE, thresholds=wrong)
@@ -198,6 +201,7 @@ def test_an_unused_bound_is_reported(run: Sessions) -> None:
     result.stdout.fnmatch_lines(["error: thresholds.toml:*ece*not used by any test: suite mine *"])
 
 
+@pytest.mark.smoke
 def test_recording_keeps_comments(run: Sessions) -> None:
     result = run("--clip-record", suite=USER_SUITE, thresholds=TOO_STRICT)
     result.assert_outcomes(passed=1)
@@ -213,6 +217,7 @@ def test_recording_in_a_folder_of_ones_own_leaves_the_shipped_file_alone(run: Se
     assert 'suite = "mine"' in (run.path / "thresholds.toml").read_text()
 
 
+@pytest.mark.smoke
 def test_an_unknown_model_is_one_line(run: Sessions) -> None:
     one_line(run("--clip-model=ViT-B-23", suite=USER_SUITE), "ViT-B-23")
 
