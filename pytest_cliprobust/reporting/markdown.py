@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from pytest_cliprobust.gating import unjudged
-from pytest_cliprobust.reporting.ending import ending_text, last_words, missing_lines
+from pytest_cliprobust.reporting.ending import LISTED, ending_text, last_words, missing_lines
 from pytest_cliprobust.reporting.header import header_lines, not_run_lines
 from pytest_cliprobust.results.record import Evidence, Record
 from pytest_cliprobust.results.run import Run
@@ -35,6 +35,9 @@ def text(run: Run, folder: Path = Path()) -> str:
     missing = missing_lines(run)
     if missing:
         lines += ["", "## Not run to the end", "", *(f"- {line}" for line in missing)]
+    if len(run.unjudged.cut) > LISTED:  # else they are at the top
+        waiting = unjudged.cut_lines(run.unjudged)
+        lines += ["", "## Bounds that wait for it", "", *(f"- {line}" for line in waiting)]
     for line in last_words(run):
         lines += ["", f"**{line}**"]
     return "\n".join(lines) + "\n"
@@ -46,7 +49,7 @@ def said_of(run: Run) -> list[tuple[str, str]]:
         [] if run.complete else [("error", "partial: the figures so far, what is missing is below")]
     )
     told += [("error", line) for line in (*run.mistakes, *run.troubles)]
-    told += unjudged.lines(run.unjudged)
+    told += unjudged.lines(run.unjudged, LISTED)
     told += [("not run", line) for line in not_run_lines(run.not_run)]
     return [*told, *(("note", note) for note in run.notes)]
 

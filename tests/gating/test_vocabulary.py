@@ -190,7 +190,7 @@ def test_names_of_models_that_are_nearly_one(one: str, two: str, slip: bool) -> 
 
 def test_a_rule_for_another_model_of_the_users_is_no_error() -> None:
     text = RULE + 'max = 0.9\nmodel = ["{}", "last"]\n'
-    models = {"models": ["candidate", "reference", "ViT-B-32"]}
+    models: dict[str, Any] = {"models": ["candidate", "reference", "ViT-B-32"]}
     assert len(parse_thresholds(text.format("run7"), **models).rules) == 1
     assert len(parse_thresholds(text.format("run*"), **models).rules) == 1
     assert "unknown model 'candiate'. Did you mean 'candidate'?" in complaint(
