@@ -190,7 +190,7 @@ def lines(found: Unjudged, most: int | None = None) -> list[tuple[str, str]]:
         ("error", f"{_bound(rule)} was not measured: a test broke off") for rule in found.broken
     ]
     if most is None or len(found.cut) <= most:
-        told += [("error", f"{_bound(rule)} was not judged: {CUT}") for rule in found.cut]
+        told += [("error", line) for line in cut_lines(found)]
     else:
         told.append(("error", f"{len(found.cut)} bounds were not judged: {CUT}"))
     told += [
@@ -216,6 +216,11 @@ def lines(found: Unjudged, most: int | None = None) -> list[tuple[str, str]]:
         outcome = "the run fails" if level == "error" else "a warning, as the policy says"
         told.append((level, f"{len(found.unused)} of the bounds judged nothing: {outcome}"))
     return told
+
+
+def cut_lines(found: Unjudged) -> list[str]:
+    """Return one line for each bound of a run that was cut short."""
+    return [f"{_bound(rule)} was not judged: {CUT}" for rule in found.cut]
 
 
 def counted(number: int) -> str:

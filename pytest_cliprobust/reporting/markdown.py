@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pytest_cliprobust.reporting.ending import ending_text, last_words, missing_lines
+from pytest_cliprobust.reporting.ending import LISTED, ending_text, last_words, missing_lines
 from pytest_cliprobust.reporting.header import header_lines
 from pytest_cliprobust.reporting.remarks import remarks
 from pytest_cliprobust.results.record import Evidence, Record
@@ -35,6 +35,9 @@ def text(run: Run, folder: Path = Path()) -> str:
     missing = missing_lines(run)
     if missing:
         lines += ["", "## Not run to the end", "", *(f"- {line}" for line in missing)]
+    if len(run.unjudged.cut) > LISTED:  # else they are at the top
+        waiting = unjudged.cut_lines(run.unjudged)
+        lines += ["", "## Bounds that wait for it", "", *(f"- {line}" for line in waiting)]
     for line in last_words(run):
         lines += ["", f"**{line}**"]
     return "\n".join(lines) + "\n"
