@@ -155,6 +155,9 @@ def test_only_the_samples_that_both_have_are_compared(tmp_path: Path) -> None:
     assert row.change is not None
     assert row.change.before == pytest.approx(RIGHT[:120].mean())
     assert sum(len(s.lost) + len(s.gained) for s in row.sides.values()) == 2
+    told = row.as_dict()
+    assert told["before"] == pytest.approx(RIGHT[:120].mean())
+    assert told["after"] != pytest.approx(row.head.figure.value)
 
 
 def test_a_report_is_compared_by_its_intervals(tmp_path: Path) -> None:
@@ -211,6 +214,17 @@ def test_a_metric_without_a_good_end_is_higher_or_lower(tmp_path: Path) -> None:
     base, head = runs(tmp_path, [before], [after])
     assert compare(base, head).rows[0].word is Word.HIGHER
     assert compare(head, base).rows[0].word is Word.LOWER
+
+
+def test_a_metric_that_nobody_knows_here_is_higher_or_lower() -> None:
+    told = [
+        document(
+            a_run([Figure("my_own", value, value - 0.01, value + 0.01, 200).measured_on(CLEAN)])
+        )
+        for value in (0.0, 0.2)
+    ]
+    base, head = (of_document(one, {}, "report.json") for one in told)
+    assert compare(base, head).rows[0].word is Word.HIGHER
 
 
 def test_numerical_noise_is_no_change(tmp_path: Path) -> None:
@@ -343,6 +357,9 @@ def test_the_comparison_as_data(tmp_path: Path) -> None:
     lost = figure["samples"]["value"]["lost"]
     assert lost
     assert set(lost) <= set(KEYS.ids[:30])
+    drop = next(f for f in told["figures"] if "/accuracy_drop/" in f["key"])
+    assert drop["samples"].keys() == {"clean", "shifted"}
+    assert all(drop["samples"].values())
 
 
 def test_keys_alone_make_no_pair(tmp_path: Path) -> None:
