@@ -49,7 +49,10 @@ ALSO = {
     "figures/compact.py": ["tests/results/test_outcomes.py"],
     "figures/samples.py": ["tests/properties/test_views.py"],
     "figures/metrics.py": ["tests/properties/test_bridge.py", "tests/test_registry.py"],
-    "gating/editing.py": ["tests/gating/test_recording.py", "tests/gating/test_recording_margins.py"],
+    "gating/editing.py": [
+        "tests/gating/test_recording.py",
+        "tests/gating/test_recording_margins.py",
+    ],
     "gating/recording.py": ["tests/gating/test_recording_margins.py"],
     "properties/accuracy.py": ["tests/properties/test_views.py"],
     "properties/calibration.py": ["tests/properties/test_views.py"],
