@@ -97,7 +97,8 @@ def expected_churn(share: float, policy: Policy) -> float:
 def change_effect(effect: float) -> float:
     """Return the design effect of a change of answers, given that of the figure.
 
-    What two models answer differently hangs less on the drawing than what one of them answers.
+    What two models answer differently hangs less on the drawing than what one of them answers. How much less
+    was measured; verdicts use the effect of the change itself.
     """
     return 1.0 + CHANGE_SHARE * (max(1.0, effect) - 1.0)
 

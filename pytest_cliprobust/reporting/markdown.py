@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.reporting.ending import LISTED, ending_text, last_words, missing_lines
 from pytest_cliprobust.reporting.header import header_lines
 from pytest_cliprobust.reporting.remarks import remarks
@@ -17,7 +18,8 @@ def text(run: Run, folder: Path = Path()) -> str:
     header = header_lines(run.config, run.models, run.thresholds)
     lines = ["# CLIP robustness", "", f"- ending: **{ending_text(run)}**"]
     lines += [*(f"- {line.strip()}" for line in header), ""]
-    told = [f"- **{r.level.lower()}**: {r.text}" for r in remarks(run, gravest_first=True)]
+    found = remarks(run, gravest_first=True, most=LISTED)
+    told = [f"- **{r.level.lower()}**: {r.text}" for r in found]
     lines += [*told, *([""] if told else [])]
     lines += [
         "| property | measured (95% interval) | n | bound | verdict |",
