@@ -37,7 +37,7 @@ def close(own: Session, session: pytest.Session, status: int) -> Run:
         except ClipRobustError as error:
             run = _with_ending(_blamed(run, error), status, failures)
     run = _written(own, run, status, failures)
-    return replace(run, notes=(*run.notes, *own.remember(run)))
+    return own.remember(run)
 
 
 def refuse(own: Session, error: ClipRobustError) -> Run:

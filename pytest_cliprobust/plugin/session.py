@@ -572,27 +572,27 @@ class Session:
             return history.find(named)
         return None
 
-    def remember(self, run: Run) -> tuple[str, ...]:
-        """Add the run to the history, and return what there is to say of it."""
+    def remember(self, run: Run) -> Run:
+        """Add the run to the history, and return it with where it is, or why it is not there."""
         path = self.history_path
         if path is None or not run.records or self.config.plant is not None:
-            return ()
-        run = run if self.named else run.unnamed()
-        figures = {record.key: record.figure for record in run.records}
+            return run
+        told = run if self.named else run.unnamed()
+        figures = {record.key: record.figure for record in told.records}
         try:
             with History(path, create=True) as history:
                 first = self._held_against(history)
-                number = history.write(document(run), figures, tags_of(self.pytest_config))
+                number = history.write(document(told), figures, tags_of(self.pytest_config))
                 if first is not None:
                     # Later baselines come and go; drift is told against the first.
                     history.set_anchor(first, only_first=True)
         except ClipRobustError as error:
-            return (f"this run is not in the history: {error}",)
+            return replace(run, notes=(*run.notes, f"this run is not in the history: {error}"))
         option = self.pytest_config.getoption
         # What the ini file says of it, the command finds by itself.
         given = option("--clip-history") or option("--clip-cache-dir")
         where = f" --history={shlex.quote(str(shown_path(path)))}" if given else ""
-        return (f"kept as run {number}: cliprobust show {number}{where}",)
+        return replace(run, kept=f"run {number} (cliprobust show {number}{where})")
 
 
 def _noise_note(name: str, share: float, nats: float) -> str:

@@ -70,6 +70,8 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
             reporter.write_line(f"picture of {record.key}: {record.evidence.picture}")
     for change in run.changes:
         reporter.write_line(str(change))
+    if run.kept:
+        reporter.write_line(f"history: {run.kept}")
     for remark in remarks(run, most=LISTED):
         reporter.write_line(
             f"{remark.level}: {remark.text}",

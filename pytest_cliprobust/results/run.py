@@ -134,6 +134,7 @@ class Run:
         exit_status: the exit code.
         ending: the same in a word.
         environment: where it took place.
+        kept: where the history has it, as the summary says; empty if it has not.
         began, written: when it began and ended.
         version: of this package.
     """
@@ -160,6 +161,7 @@ class Run:
     exit_status: int = 0
     ending: str = "passed"
     environment: Environment = field(default_factory=Environment.here)
+    kept: str = ""
     began: str = ""
     written: str = field(default_factory=now)
     version: str = __version__

@@ -50,9 +50,7 @@ def test_a_run_is_kept_with_what_its_figures_are_made_of(run: Sessions) -> None:
         thresholds=FAILS,
     )
     result.assert_outcomes(passed=3, failed=1)
-    result.stdout.fnmatch_lines(
-        ["note: kept as run 1: cliprobust show 1 --history=own/history.sqlite"]
-    )
+    result.stdout.fnmatch_lines(["history: run 1 (cliprobust show 1 --history=own/history.sqlite)"])
     with history_of(run) as history:
         (entry,) = history.entries()
         kept = history.run(1)
@@ -129,7 +127,7 @@ def test_by_default_it_lies_in_the_cache_folder(
         "clip_profile = quick\nclip_limit = 40\n",
         encoding="utf-8",
     )
-    run.plain("-p", "no:randomly").stdout.fnmatch_lines(["note: kept as run 2: cliprobust show 2"])
+    run.plain("-p", "no:randomly").stdout.fnmatch_lines(["history: run 2 (cliprobust show 2)"])
     monkeypatch.chdir(run.path)
     capsys.readouterr()
     assert cli.main(["show", "tag:nightly"]) == 0
@@ -142,7 +140,7 @@ def test_none_keeps_nothing(run: Sessions, tmp_path: Path) -> None:
     )
     result.assert_outcomes(passed=1)
     assert not (tmp_path / "cache" / "history.sqlite").exists()
-    assert "kept as" not in result.stdout.str()
+    assert "history: " not in result.stdout.str()
 
 
 def test_a_history_that_cannot_be_written_is_a_note(run: Sessions) -> None:
