@@ -187,9 +187,11 @@ class Baseline:
         if then.templates.get(source) != now.templates.get(model):
             lines.append("other prompts or class texts than those recorded")
         lines += [
-            f"data set {name} is not the recorded one"
+            f"data set {name} is another than the recorded one, or another part of it; samples that both "
+            "have are compared"
             for name, digest in now.data.items()
-            if then.data.get(name, digest) != digest
+            # Another profile has another number of samples, and is told already.
+            if then.profile == now.profile and then.data.get(name, digest) != digest
         ]
         lines += [
             f"{name} is version {version}, recorded with {then.perturbations[name]}"

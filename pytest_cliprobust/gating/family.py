@@ -21,8 +21,8 @@ from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.verdict import Verdict
 
-#: Bounds that a family is taken to have while their number is not known.
-UNKNOWN = 1000
+#: Figures that a test is taken to judge while that is not known; the shipped suites' have seven on average.
+FIGURES_A_TEST = 8
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,12 @@ class Family:
     Attributes:
         headlines: figures that sum up.
         details: figures of single perturbations and of parts of data sets.
+        tests: number of tests, from which figures are estimated where their number is not known.
     """
 
     headlines: int | None = None
     details: int | None = None
+    tests: int = 1
 
     @classmethod
     def of(cls, measurements: Iterable[Measurement]) -> Family:
@@ -43,11 +45,18 @@ class Family:
         kinds = [is_headline(measurement) for measurement in measurements]
         return cls(sum(kinds), len(kinds) - sum(kinds))
 
-    def error_rate(self, measurement: Measurement, policy: Policy) -> float:
-        """Return the two-sided error rate at which a loss of this figure alone is called real."""
+    def error_rate(self, measurement: Measurement, policy: Policy, seen: int = 0) -> float:
+        """Return the two-sided error rate at which a loss of this figure alone is called real.
+
+        Args:
+            measurement: the figure.
+            policy: of the threshold file.
+            seen: figures that its test has judged so far, which may be more than were expected.
+        """
         count = self.headlines if is_headline(measurement) else self.details
+        expected = FIGURES_A_TEST * self.tests if count is None else count
         # Half of the rate for each family; only one side is a loss, so both sides have it twice.
-        return policy.family_wise_error_rate / max(1, UNKNOWN if count is None else count)
+        return policy.family_wise_error_rate / max(1, expected, seen)
 
 
 def is_headline(measurement: Measurement) -> bool:

@@ -115,10 +115,11 @@ def _with_ending(run: Run, status: int, failures: int) -> Run:
 
 
 def _blamed(run: Run, error: ClipRobustError) -> Run:
-    """Return the run with one more mistake, or trouble."""
+    """Return the run with one more mistake, or trouble, unless that is told already."""
+    text = str(error)
     if isinstance(error, Unavailable):
-        return replace(run, troubles=(*run.troubles, str(error)))
-    return replace(run, mistakes=(*run.mistakes, str(error)))
+        return replace(run, troubles=tuple(dict.fromkeys([*run.troubles, text])))
+    return replace(run, mistakes=tuple(dict.fromkeys([*run.mistakes, text])))
 
 
 def _written(own: Session, run: Run, status: int, failures: int) -> Run:

@@ -104,10 +104,11 @@ def family_of(
     thresholds: ThresholdFile,
     models: Iterable[str],
     suites: Iterable[str],
+    tests: int = 1,
 ) -> Family:
     """Return how many bounds the selected suites judge, as far as the baseline says."""
     if baseline is None or not baseline.figures:
-        return Family()
+        return Family(tests=tests)
     chosen = set(suites)
     found = [
         measurement
@@ -115,7 +116,7 @@ def family_of(
         for measurement in baseline.measurements(model, thresholds.policy.baseline_model)
         if measurement.suite in chosen and thresholds.applies(measurement)
     ]
-    return Family.of(found) if found else Family()
+    return Family.of(found) if found else Family(tests=tests)
 
 
 def check_compared(

@@ -88,7 +88,9 @@ class Gate:
             rule,
             session.thresholds.policy,
             baseline=session.baseline_of(self._model),
-            error_rate=session.family.error_rate(measurement, session.thresholds.policy),
+            error_rate=session.family.error_rate(
+                measurement, session.thresholds.policy, len(self.records) + 1
+            ),
             noise_floor=floor,
         )
         evidence = None

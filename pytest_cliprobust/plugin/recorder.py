@@ -101,7 +101,7 @@ class Recorder:
         )
         told = [
             f"baseline written: {shown_path(path)}, {len(measurements)} figures by sample, "
-            f"{size / 1e6:.1f} MB; commit it beside the threshold file"
+            f"{_shown_size(size)}; commit it beside the threshold file"
         ]
         if kept:
             told.append(
@@ -136,3 +136,7 @@ class Recorder:
             return before
         reason = f"{time.strftime('%Y-%m-%d')}: {self.because}"
         return before | {bare_key(one): reason for one in measurements}
+
+
+def _shown_size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.0f} kB"

@@ -259,7 +259,11 @@ class Session:
     def family(self) -> Family:
         """How many bounds the selected tests judge, as far as that is known beforehand."""
         return family_of(
-            self.baseline, self.thresholds, self.config.models, self.selected or self.known_suites
+            self.baseline,
+            self.thresholds,
+            self.config.models,
+            self.selected or self.known_suites,
+            max(1, self.collected),
         )
 
     def settle(self) -> list[str]:

@@ -20,7 +20,7 @@ from gating_helpers import (
 
 from pytest_cliprobust.figures.condition import Condition, Step, against, together
 from pytest_cliprobust.gating.baseline import Baseline
-from pytest_cliprobust.gating.family import UNKNOWN, Family, is_headline, settled
+from pytest_cliprobust.gating.family import FIGURES_A_TEST, Family, is_headline, settled
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import Rule
@@ -77,10 +77,14 @@ def test_each_family_has_half_of_the_error_rate() -> None:
     assert Family(headlines=0, details=0).error_rate(on(CLEAN), policy) == pytest.approx(0.1)
 
 
-def test_of_an_unknown_family_many_are_expected() -> None:
+def test_of_an_unknown_family_some_for_each_test_are_expected() -> None:
     policy = Policy()
-    assert Family().error_rate(on(CLEAN), policy) == pytest.approx(0.05 / UNKNOWN)
-    assert Family(headlines=5).error_rate(on(FOG[0]), policy) == pytest.approx(0.05 / UNKNOWN)
+    each = pytest.approx(0.05 / FIGURES_A_TEST)
+    assert Family().error_rate(on(CLEAN), policy) == each
+    assert Family(headlines=5).error_rate(on(FOG[0]), policy) == each
+    assert Family(tests=10).error_rate(on(CLEAN), policy) == pytest.approx(0.005 / FIGURES_A_TEST)
+    # A test that judges more than anybody expected counts as many.
+    assert Family().error_rate(on(CLEAN), policy, seen=300) == pytest.approx(0.05 / 300)
 
 
 LOOSE = temperature_rule(max=0.0)

@@ -302,6 +302,18 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_runs(
     assert "cannot be written" in (run.path / "new" / "good.md").read_text()
 
 
+def test_workers_tell_it_once_where_only_the_ini_file_asks_for_it(
+    run: Sessions, shared_cache: Path
+) -> None:
+    run.pytester.makeini(
+        "[pytest]\nclip_model = reference\nclip_limit = 40\nclip_profile = quick\n"
+        f"clip_report = file/report.json\nclip_cache_dir = {shared_cache}"
+    )
+    run.pytester.makepyfile(test_mine="def test_mine(clip, gate):\n    raise AssertionError\n")
+    (run.path / "file").touch()
+    one_line(run.plain("-n2", process=True), "--clip-report file/report.json: cannot be written")
+
+
 def test_a_folder_for_the_report_is_made_at_the_end(run: Sessions, end: Any) -> None:
     suite = """
         from pathlib import Path

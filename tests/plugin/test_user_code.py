@@ -219,7 +219,7 @@ from pytest_cliprobust import measure, register_metric
 
 @register_metric("mine", higher_is_better=True, meaning="mine")
 def mine(view):
-    return measure("mine", view, view.correct, statistic=share)
+    return measure("mine", view, lambda own: own.correct, statistic=share)
 
 def share(values):
     return values.sum() / nothing
