@@ -87,7 +87,8 @@ _KEPT = 8_000_000
 _kept: dict[tuple[str, int], list[Floats]] = {}
 
 
-def _counts(plan: Resampling) -> Iterable[Floats]:
+def counts_of(plan: Resampling) -> Iterable[Floats]:
+    """Yield the counts of a plan in blocks; those of the latest plans are kept."""
     size = plan.n * plan.replicates
     if size > _KEPT:
         return plan.counts()
@@ -105,7 +106,7 @@ def resampled_counts(
     count: int, bootstrap: Bootstrap, strata: Ints | None = None
 ) -> Iterable[Floats]:
     """Return blocks (r, ``count``) of how often each sample occurs in each replicate."""
-    return _counts(bootstrap.plan(count, strata))
+    return counts_of(bootstrap.plan(count, strata))
 
 
 def resampled(outcomes: Outcomes, bootstrap: Bootstrap, strata: Ints | None = None) -> Floats:

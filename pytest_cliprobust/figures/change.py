@@ -16,6 +16,7 @@ from scipy import special
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
 from pytest_cliprobust.figures.auroc import area, placements, variance_of_area
+from pytest_cliprobust.figures.bootstrap import counts_of
 from pytest_cliprobust.figures.clusters import design_effect_of_mean
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.intervals import (
@@ -295,7 +296,7 @@ def _replicates(
     before: Outcomes, after: Outcomes, units: Ints | None, strata: Any, seed: int
 ) -> Floats:
     plan = Resampling(len(after), strata=strata, replicates=REPLICATES, seed=seed, units=units)
-    return np.concatenate([after.at(counts) - before.at(counts) for counts in plan.counts()])
+    return np.concatenate([after.at(counts) - before.at(counts) for counts in counts_of(plan)])
 
 
 def _student(confidence: float, units: int) -> float:

@@ -397,7 +397,9 @@ def test_numbers_of_another_shape_are_one_line(tmp_path: Path) -> None:
 def test_a_truncated_file_is_one_line(tmp_path: Path, kept: int) -> None:
     path = written(tmp_path)
     path.write_bytes(path.read_bytes()[:kept])
-    assert "not a baseline as this version writes it (" in complaint(path)
+    # A single byte may be a number, which is JSON, too.
+    expected = ("not a baseline as this version writes it (", "not a JSON report of a run")
+    assert any(words in complaint(path) for words in expected)
 
 
 def test_a_damaged_file_is_one_line_or_read(tmp_path: Path) -> None:
@@ -572,6 +574,11 @@ def test_what_is_missing_is_told() -> None:
     )
 
 
+OTHER_DATA = (
+    "data set clean is another than the recorded one, or another part of it; samples that both have are "
+    "compared"
+)
+
 NOW = dataclasses.replace(
     PROVENANCE,
     precision={"v2": "float32"},
@@ -594,7 +601,7 @@ def against(**changes: Any) -> Baseline:
         ({"seed": 4}, ["seed 4, recorded with 3"]),
         ({"precision": {"v2": "bfloat16"}}, ["precision bfloat16, recorded with float32"]),
         ({"templates": {"v2": "x"}}, ["other prompts or class texts than those recorded"]),
-        ({"data": {"clean": "x"}}, ["data set clean is not the recorded one"]),
+        ({"data": {"clean": "x"}}, [OTHER_DATA]),
         ({"data": {"photos": "x"}}, []),
         ({"perturbations": {"fog_3d": "3"}}, ["fog_3d is version 3, recorded with 2"]),
         ({"perturbations": {"snow": "3"}}, []),
