@@ -433,7 +433,8 @@ def _judge_change(
     )
     if change.identical:
         text = "every outcome is the same as in the baseline"
-        return replace(judged, status="pass", explanation=text)
+        same = replace(judged, status="pass", explanation=text)
+        return replace(same, note=_drift(same, figure, baseline, bare_key(measurement)))
     judged = replace(judged, decidable=_decidable(change, policy.change_confidence, noise))
     strict = _of_loss(change, kind, 1.0 - levels.error_rate, noise)
     decided = _decided(judged, change, strict)

@@ -81,22 +81,6 @@ def test_a_policy_makes_a_warning_of_it() -> None:
     assert (line.partition(":")[0], colours) == ("warning", {"yellow"})
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"complete": False}, True),
-        ({"complete": False, "mistakes": ("no such model",)}, False),
-        ({}, False),
-    ],
-)
-def test_a_run_cut_short_says_so_unless_a_mistake_stopped_it(
-    options: dict[str, Any], said: bool
-) -> None:
-    line = "the run did not end by itself: the figures so far"
-    assert (("error: " + line, {"red"}) in shown(run(**options))) == said
-    assert (f"- **error**: {line}" in told(run(**options))) == said
-
-
 def test_a_report_without_remarks_has_none() -> None:
     assert shown(run()) == []
     assert told(run()) == []
