@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import parse_thresholds
