@@ -142,6 +142,7 @@ class Session:
     def open_journal(self) -> None:
         """Start to write down what is measured, where a report was asked for."""
         if self.reports and not self.is_worker and self.journal is None:
+            files.check(self.reports[0])
             self.journal = Journal(self.reports[0])
 
     def _threshold_path(self) -> Path | None:
@@ -285,9 +286,13 @@ class Session:
         lines = header_lines(self.config, self.models(), self._shown_thresholds, notes)
         if self.config.against is not None:
             return [*lines, f"clip baseline: {self.config.against}, measured in this run"]
-        if self._evaluations and not self._reports_for_workers and self.baseline is not None:
-            asked = self.thresholds.policy.baseline_model
-            lines += comparison_lines(self.baseline, self.config.models, asked)
+        if not self._evaluations or self._reports_for_workers:
+            return lines
+        # A worker whose threshold file is wrong has told so, and runs nothing.
+        with contextlib.suppress(ClipRobustError):
+            if self.baseline is not None:
+                asked = self.thresholds.policy.baseline_model
+                lines += comparison_lines(self.baseline, self.config.models, asked)
         return lines
 
     @property

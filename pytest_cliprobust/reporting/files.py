@@ -43,4 +43,5 @@ def write(path: Path, run: Run) -> None:
     try:
         replace_file(path, form(run, path.parent))
     except OSError as error:
+        check(path)  # says the same thing in the words of before the run, so that it is told once
         raise not_written(f"--clip-report {path}: cannot be written", error) from None
