@@ -434,7 +434,7 @@ def _judge_change(
     if change.identical:
         text = "every outcome is the same as in the baseline"
         same = replace(judged, status="pass", explanation=text)
-        return replace(same, note=_drift(same, figure, baseline, bare_key(measurement)))
+        return replace(same, note=_drift(same, before, baseline, bare_key(measurement)))
     judged = replace(judged, decidable=_decidable(change, policy.change_confidence, noise))
     strict = _of_loss(change, kind, 1.0 - levels.error_rate, noise)
     decided = _decided(judged, change, strict)
@@ -443,7 +443,7 @@ def _judge_change(
         word = "decrease" if kind == "max_decrease" else "increase"
         told = _told_loss(replace(decided, interval=own), change, word)
         decided = replace(decided, note=f"{figure.metric}: {told}")
-    drifted = _drift(decided, figure, baseline, bare_key(measurement))
+    drifted = _drift(decided, before, baseline, bare_key(measurement))
     return replace(decided, note="; ".join(filter(None, (decided.note, drifted))))
 
 
@@ -499,19 +499,23 @@ def _undecided_change(judged: _Judged, strict: Interval, start: str) -> tuple[st
     return f"{text}; about {rounded_up(needed)} samples would tell ({_CHANCE})", needed
 
 
-def _drift(judged: _Judged, figure: Figure, baseline: Baseline, key: str) -> str:
-    """Return what is told of losses that add up to more than the margin since the first recording."""
+def _drift(judged: _Judged, recorded: Figure, baseline: Baseline, key: str) -> str:
+    """Return what is told of losses that add up to more than the margin since the first recording.
+
+    What the recorded figure had lost by then, on all of its samples, and what is lost since, on those that
+    this run has: it may be a smaller profile's.
+    """
     anchor = baseline.anchors.get(key)
-    if anchor is None or judged.status == "fail":
+    if anchor is None or judged.status == "fail" or recorded.value == anchor.value:
         return ""
-    loss = figure.value - anchor.value
-    loss = -loss if judged.kind == "max_decrease" else loss
-    if loss <= judged.limit or math.isclose(loss, judged.value):
+    lost = recorded.value - anchor.value
+    loss = judged.value + (-lost if judged.kind == "max_decrease" else lost)
+    if loss <= judged.limit:
         return ""
     accepted = baseline.accepted.get(key)
     reason = f" (recorded anew {accepted})" if accepted else ""
     return (
-        f"{figure.metric} was {format_value(anchor.value, figure.high - figure.low)} when it was first "
+        f"{recorded.metric} was {format_value(anchor.value, recorded.high - recorded.low)} when it was first "
         f"recorded, {anchor.written}: since then it has lost {loss:.2g}, more than the margin of "
         f"{judged.limit:.12g}{reason}"
     )
