@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from pytest_cliprobust.datasets.base import Batch, LazyExtras
-from pytest_cliprobust.datasets.roles import PROFILES
+from pytest_cliprobust.datasets.profiles import PROFILES
 from pytest_cliprobust.embedded import composer, sprites
 from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES, caption, phrase
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean

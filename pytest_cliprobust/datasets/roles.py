@@ -30,9 +30,6 @@ ROLES: Mapping[str, str] = MappingProxyType(
 EMBEDDED = "embedded"
 FLAG = "--clip-data"
 
-#: How many samples, in ascending order: what ``--clip-profile`` takes.
-PROFILES = ("quick", "standard", "full")
-
 
 @dataclass(frozen=True)
 class Provider:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from pytest_cliprobust.datasets.profiles import PROFILES as PROFILES
 from pytest_cliprobust.datasets.roles import EMBEDDED, label_of
-from pytest_cliprobust.datasets.roles import PROFILES as PROFILES
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.results.tags import checked_tag
