@@ -265,7 +265,9 @@ def write_baseline(
         "accepted": dict(accepted or {}),
     }
     text = json.dumps(header, allow_nan=False, separators=(",", ":"))
-    content = save(tensors, metadata={_MARK: text})
+    # safetensors 0.4 cannot read what it writes of no tensors at all.
+    kept = tensors or {"nothing": np.zeros(1, dtype=np.uint8)}
+    content = save(kept, metadata={_MARK: text})
     try:
         replace_file(path, content, durable=True)
     except OSError as error:
