@@ -1,6 +1,7 @@
-"""Repository-wide pytest configuration: in CI, property tests draw the same examples every time.
+"""Repository-wide pytest configuration.
 
-On a developer's machine Hypothesis goes on looking for new ones.
+In CI, property tests draw the same examples every time; on a developer's machine Hypothesis goes on looking
+for new ones.
 """
 
 from __future__ import annotations
@@ -12,3 +13,7 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True, print_blob=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+# Before torch is loaded: threads that wait for others sleep instead of spinning. Two workers on two cores
+# need a third of the time so.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -21,9 +21,9 @@ The classifiers have 67 classes; their logits are a noisy margin over 66 noisy o
 ``saturated``  84% right, half of the confidences 1 to the last bit; the changed head is worse
 ``accurate``   98% right
 
-The other worlds are answers under corruptions, prompts and strengths (76% right; ``good answers`` 98%), scores
-of in- and out-of-distribution samples, half of n on either side (AUROC 0.83; ``strong`` 0.98; ``ties``, half
-of the scores at a ceiling), cue conflicts, pairs of views with many matches, and retrieval.
+The other worlds are answers under corruptions, prompts and strengths (76% right; ``good answers`` 98%),
+scores of in- and out-of-distribution samples, half of n on either side (AUROC 0.83; ``strong`` 0.98;
+``ties``, half of the scores at a ceiling), cue conflicts, pairs of views with many matches, and retrieval.
 """
 
 from __future__ import annotations

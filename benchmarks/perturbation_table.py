@@ -13,7 +13,6 @@ import platform
 import statistics
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,20 +24,22 @@ import open_clip
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.perturbations import registry
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from helpers import Watch  # noqa: E402
 
 BATCH = 32
 SEVERITY = 3
 ROUNDS = 15
 COMMON = registry.names("common")
-DEPTH = tuple(name for name in registry.names("depth") if registry.get(name).severities)
+DEPTH = (*registry.names("depth"), *registry.names("view"))
 #: What a 3D corruption's cost is held against.
 BLURS = ("gaussian_blur", "defocus_blur")
-TABLE = Path(__file__).resolve().parents[1] / "docs" / "perturbation-speed.md"
+TABLE = ROOT / "docs" / "perturbation-speed.md"
 
 
 def batch() -> tuple[Tensor, dict[str, Tensor]]:
@@ -93,33 +94,6 @@ def fastest(calls: dict[Any, Callable[[], Any]], rounds: int = ROUNDS) -> dict[A
     return least
 
 
-class Live(TorchDispatchMode):
-    """Counts the bytes of the tensors that are alive: ``peak`` is the largest sum."""
-
-    def __init__(self) -> None:
-        """Start with nothing."""
-        super().__init__()
-        self.live = self.peak = 0
-        self._known: dict[int, int] = {}
-
-    def _freed(self, key: int) -> None:
-        self.live -= self._known.pop(key)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and note its results."""
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                key = storage._cdata
-                if key not in self._known:
-                    self._known[key] = storage.nbytes()
-                    self.live += storage.nbytes()
-                    self.peak = max(self.peak, self.live)
-                    weakref.finalize(storage, self._freed, key)
-        return out
-
-
 def memory(name: str) -> float:
     """Return the peak of extra memory on an accelerator, in batches; the result counts too."""
     with FakeTensorMode():
@@ -128,7 +102,7 @@ def memory(name: str) -> float:
             "depth": torch.empty(BATCH, 1, 224, 224, device="cuda"),
             "seeds": torch.empty(BATCH, dtype=torch.int64, device="cuda"),
         }
-        with Live() as watch:
+        with Watch() as watch:
             registry.get(name)(images, SEVERITY, **inputs)
     return watch.peak / (images.numel() * images.element_size())
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,7 +21,8 @@ import numpy.typing as npt
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
+from pytest_cliprobust.files import FULL, replace_file
 
 FORMAT = 1
 """Raise it whenever a change in this package alters features without altering any digest."""
@@ -37,6 +37,7 @@ class FeatureCache:
         root: folder; made when missing. Default: the platform's cache folder.
 
     Raises:
+        Unavailable: the disk is full.
         ClipRobustError: the folder cannot be made or written.
     """
 
@@ -68,6 +69,7 @@ class FeatureCache:
         with self._lock(path):
             stored = self._read(path)
             if stored is None:
+                self._sweep(path)
                 stored = np.ascontiguousarray(compute(), dtype=np.float32)
                 self._write(path, stored)
                 self.unfinished(key).remove()
@@ -85,7 +87,8 @@ class FeatureCache:
         return FileLock(f"{path}.lock")
 
     def _unwritable(self, error: OSError) -> ClipRobustError:
-        return ClipRobustError(
+        kind = Unavailable if error.errno in FULL else ClipRobustError
+        return kind(
             f"cannot write to the cache folder {self.root} ({error.strerror or error}); make room, or "
             "choose another with --clip-cache-dir DIR"
         )
@@ -111,22 +114,20 @@ class FeatureCache:
         array: Array = np.load(io.BytesIO(payload), allow_pickle=False)
         return array
 
+    @staticmethod
+    def _sweep(path: Path) -> None:
+        """Remove what a killed process was writing for a key; the caller holds its lock."""
+        for partial in path.parent.glob(f"{path.stem}.*.part"):
+            partial.unlink(missing_ok=True)
+
     def _write(self, path: Path, array: Array) -> None:
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
         payload = buffer.getvalue()
-        partial = ""
         try:
-            handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".part")
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(payload).digest() + payload)
-            os.replace(partial, path)
-        except BaseException as error:
-            if partial:
-                Path(partial).unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise self._unwritable(error) from None
-            raise
+            replace_file(path, hashlib.sha256(payload).digest() + payload)
+        except OSError as error:
+            raise self._unwritable(error) from None
 
 
 class Unfinished:

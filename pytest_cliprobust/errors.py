@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend."""
+"""The exceptions that are told in one line: a user's mistake, and what the environment lacks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,21 @@ class NotRun(ClipRobustError):  # noqa: N818
 
     The plugin reports the test as not run, in one line, and never as passed; if a bound of the threshold
     file waits for its figure, the test fails.
+    """
+
+
+class Unavailable(ClipRobustError):  # noqa: N818
+    """The environment lacks something: memory, room on the disk, the model hub, an encoder.
+
+    No mistake in what the user wrote, and no regression: the plugin ends such a run with a code of its
+    own.
+    """
+
+
+class UserCodeError(ClipRobustError):
+    """Code of the user's own (a perturbation, a layout) raised an error, which is the cause of this one.
+
+    In a test that is a failure of this test; before any test it ends the session as other mistakes do.
     """
 
 

@@ -1,11 +1,21 @@
-"""Paths as messages show them, and files that are replaced in one step or not at all."""
+"""Paths as messages show them, what is called after them, and files that are replaced in one step."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import tempfile
 from pathlib import Path
+
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
+
+#: What the system says where there is no more room: on the disk, or for one user or file.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+#: A name of the user's own, as in ``NAME=PATH``.
+_NAME = re.compile(r"\w[\w.+-]*")
 
 
 def shown_path(path: Path) -> Path:
@@ -14,6 +24,84 @@ def shown_path(path: Path) -> Path:
         return path.resolve().relative_to(Path.cwd())
     except ValueError:
         return path
+
+
+# --- Names -----------------------------------------------------------------------------------------
+
+
+def is_path(text: str) -> bool:
+    """Return whether a text is written as a path, whether or not anything lies there."""
+    return text in (".", "..", "~") or text.startswith(("/", "./", "../", "~"))
+
+
+def own_name(path: str) -> str:
+    """Return the last component of a path, which is the same on every machine; a link keeps its own."""
+    return Path(os.path.abspath(os.path.expanduser(path))).name
+
+
+def split_name(text: str, flag: str) -> tuple[str | None, str]:
+    """Return the NAME and the rest of ``NAME=PATH``; None and the whole text where no name is given.
+
+    A text that is a path itself is one, whatever it holds: ``./lr=0.1``.
+
+    Args:
+        text: as the user wrote it.
+        flag: the option that it stands behind, for the message.
+
+    Raises:
+        ClipRobustError: nothing on either side of the sign, or a name that is none.
+    """
+    name, equals, rest = text.partition("=")
+    if not equals or "/" in name or ":" in name or is_path(text) or Path(text).exists():
+        return None, text
+    if not rest or not name:
+        raise ClipRobustError(f"{flag} {text}: something is missing; write NAME=PATH")
+    if not _NAME.fullmatch(name):
+        raise ClipRobustError(
+            f"{flag} {text}: a name may hold letters, digits, '_', '.', '+' and '-', and {name!r} is "
+            "none; write NAME=PATH"
+        )
+    return name, rest
+
+
+# --- Files -----------------------------------------------------------------------------------------
+
+
+def not_written(text: str, error: OSError) -> ClipRobustError:
+    """Return the error for a file that cannot be written, in one line that ``text`` begins.
+
+    It is :class:`Unavailable` where the disk is full, which is no mistake of the user's.
+    """
+    full = error.errno in FULL
+    kind = Unavailable if full else ClipRobustError
+    return kind(f"{text}: {error.strerror or error}" + ("; make room" if full else ""))
+
+
+def try_writing(path: Path) -> None:
+    """Find out whether a file can be written to ``path``, and leave nothing behind.
+
+    Raises:
+        OSError: it cannot: there is a folder of that name, or a file where its folder should be made,
+            or the folder is not for writing.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    folder = target.parent
+    made: list[Path] = []
+    while not os.path.lexists(folder):
+        made.append(folder)
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file", str(path))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}."):
+            pass
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def replace_file(path: Path, content: str | bytes, *, durable: bool = False) -> None:

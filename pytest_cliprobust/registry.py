@@ -11,14 +11,17 @@ The registries: perturbations (:mod:`.perturbations.registry`), metrics (:mod:`.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
-from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
+from pytest_cliprobust.blame import place_of, told
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -170,9 +173,18 @@ def _import_all(package: str, first: Sequence[str] = ()) -> None:
 def _imported(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except ClipRobustError:
-        raise
+    except ClipRobustError as error:
+        place = place_of(error, _file_of(module))
+        if error.__cause__ is not None or not place:
+            raise  # it says where
+        raise ClipRobustError(f"{place}: {error}") from error
     except Exception as error:  # whoever added the file may have made any mistake in it
         raise ClipRobustError(
-            f"{module} cannot be imported ({brief(error)}); mend or remove its file"
+            f"{module} cannot be imported ({told(error, _file_of(module))}); mend or remove its file"
         ) from error
+
+
+def _file_of(module: str) -> Path | None:
+    """Return the file of a module of a package that is imported."""
+    spec = importlib.util.find_spec(module)
+    return Path(spec.origin) if spec is not None and spec.origin else None

@@ -9,29 +9,17 @@ import pytest
 
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.engine.view import View
+from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy, corruption
 
 pytestmark = pytest.mark.corruption
 
-CORRUPTIONS = [
-    "near_focus",
-    "far_focus",
-    "fog_3d",
-    "flash",
-    "low_light",
-    "xy_motion_blur",
-    "z_motion_blur",
-    "iso_noise",
-    "color_quant",
-    "h265_crf",
-    "h265_abr",
-    "bit_error",
-]
+CODECS = registry.names("codec")
+CORRUPTIONS = (*registry.names("depth"), *CODECS)
 SEVERITIES = [1, 2, 3, 4, 5]
 SAMPLES = {"quick": 50, "standard": 134, "full": None}
 # The encoder takes longer than the model under test.
-CODECS = ("h265_crf", "h265_abr", "bit_error")
 CODEC_SAMPLES = {"quick": 50, "standard": 67, "full": None}
 
 

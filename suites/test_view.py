@@ -9,7 +9,7 @@ from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy
 
-CHANGES = [name for name in registry.names("depth") if name.startswith("view_")]
+CHANGES = registry.names("view")
 SEVERITIES = [1, 3, 5]
 SAMPLES = {"quick": 50, "standard": 100, "full": None}
 

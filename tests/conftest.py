@@ -1,4 +1,4 @@
-"""Fixtures that several folders of tests share."""
+"""Fixtures that several folders of tests share, and which tests the tight loop leaves out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from pathlib import Path
 
 import pytest
 from helpers import Sessions
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whatever starts whole pytest sessions as slow: it takes most of the time of all tests.
+
+    Those marked as ``smoke`` stay in the tight loop.
+    """
+    for item in items:
+        starts = "pytester" in getattr(item, "fixturenames", ())
+        if starts and item.get_closest_marker("smoke") is None:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

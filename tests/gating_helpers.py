@@ -7,11 +7,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
+from helpers import keys_of
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Bools, Floats
+from pytest_cliprobust.figures.bootstrap import Bootstrap, bootstrap_figure, proportion_figure
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.outcomes import Outcomes, mean
+from pytest_cliprobust.gating.baseline import Baseline, Provenance, bare_key
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.rules import Rule
@@ -98,3 +105,63 @@ def temperature(value: float, low: float, high: float, n: int = 400) -> Measurem
     """Return a measurement with this interval, of that metric."""
     figure = Figure("temperature", value, low, high, n, method="stratified bootstrap, 1000")
     return Measurement("calibration", "reference", figure.measured_on(condition()))
+
+
+def answered(
+    hits: Bools,
+    keys: SampleKeys | None = None,
+    *,
+    metric: str = "accuracy",
+    suite: str = "accuracy",
+    model: str = "reference",
+    on: Condition | None = None,
+) -> Measurement:
+    """Return a share of answers (N,) with its outcomes; without keys each sample is its own unit."""
+    settings = Bootstrap(replicates=100, keys=keys or keys_of(len(hits)))
+    figure = proportion_figure(metric, hits, settings)
+    return Measurement(suite, model, figure.measured_on(on or condition()))
+
+
+def averaged(
+    values: Floats,
+    keys: SampleKeys | None = None,
+    *,
+    metric: str = "nll",
+    model: str = "reference",
+    replicates: int = 200,
+) -> Measurement:
+    """Return the mean of numbers (N,) with its outcomes."""
+    settings = Bootstrap(replicates=replicates, keys=keys or keys_of(len(values)))
+    figure = bootstrap_figure(
+        metric, float(values.mean()), Outcomes({"value": values}, mean), settings
+    )
+    return Measurement("calibration", model, figure.measured_on(condition()))
+
+
+def answers(n: int = 1000, share: float = 0.84) -> Bools:
+    """Return answers (N,), the first ones right."""
+    return np.arange(n) < round(share * n)
+
+
+def changed(before: Bools, lost: int, gained: int = 0) -> Bools:
+    """Return answers of which so many are right no more, and so many are right now."""
+    after = before.copy()
+    after[np.flatnonzero(before)[:lost]] = False
+    after[np.flatnonzero(~before)[:gained]] = True
+    return after
+
+
+def baseline_of(
+    *measurements: Measurement,
+    provenance: Provenance | None = None,
+    current: Provenance | None = None,
+) -> Baseline:
+    """Return an earlier run that measured this."""
+    figures = {(bare_key(one), one.model): one.figure for one in measurements}
+    return Baseline("t.baseline.safetensors", figures, provenance, current)
+
+
+def accuracy_rule(bounds: str) -> Rule:
+    """Return a rule with these lines of bounds, for accuracies."""
+    text = f'{HEAD}[[threshold]]\nmetric = "accuracy"\n{bounds}\n'
+    return parse_thresholds(text, "t.toml").rules[0]

@@ -46,8 +46,14 @@ PACKAGE = "pytest_cliprobust"
 
 #: Tests beside the mirrored file of a module. Without either it is the mirrored folder.
 ALSO = {
+    "figures/compact.py": ["tests/results/test_outcomes.py"],
     "figures/samples.py": ["tests/properties/test_views.py"],
     "figures/metrics.py": ["tests/properties/test_bridge.py", "tests/test_registry.py"],
+    "gating/editing.py": [
+        "tests/gating/test_recording.py",
+        "tests/gating/test_recording_margins.py",
+    ],
+    "gating/recording.py": ["tests/gating/test_recording_margins.py"],
     "properties/accuracy.py": ["tests/properties/test_views.py"],
     "properties/calibration.py": ["tests/properties/test_views.py"],
     "properties/corruption.py": ["tests/properties/test_views.py"],

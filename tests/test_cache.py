@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from pytest_cliprobust.cache import Array, FeatureCache
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
 
 
 def refuse() -> Array:
@@ -157,6 +158,17 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
         cache.get_or_compute({"a": 1}, refuse)
 
 
+def test_a_cache_may_be_shared(tmp_path: Path) -> None:
+    """Whoever may read what this user writes may read its cache, too."""
+    cache = FeatureCache(tmp_path)
+    old = os.umask(0o027)
+    try:
+        cache.get_or_compute({"a": 1}, lambda: np.ones((2, 2), np.float32))
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(cache.path({"a": 1}).stat().st_mode) == 0o640
+
+
 def test_rows_saved_on_the_way(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     cache.path({"a": 1}).parent.mkdir()
@@ -227,3 +239,27 @@ def test_the_platforms_cache_folder_is_the_default(
     monkeypatch.setattr("pytest_cliprobust.cache.user_cache_path", lambda name: tmp_path / name)
     assert FeatureCache().root == tmp_path / "pytest-cliprobust" / "features"
     assert FeatureCache().root.is_dir()
+
+
+def test_what_a_killed_process_was_writing_goes_with_the_next_run(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    array = np.ones((2, 2), np.float32)
+    path = cache.path({"a": 1})
+    path.parent.mkdir()
+    for name in (f"{path.stem}.abc.part", "other.abc.part"):
+        (path.parent / name).touch()
+    cache.get_or_compute({"a": 1}, lambda: array)
+    assert left_behind(tmp_path) == sorted([path.name, "other.abc.part"])
+
+
+def test_a_full_disk_is_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = FeatureCache(tmp_path)
+    for number, kind in ((errno.ENOSPC, Unavailable), (errno.EACCES, ClipRobustError)):
+
+        def fail(*_: Any, number: int = number, **__: Any) -> NoReturn:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(tempfile, "mkstemp", fail)
+        with pytest.raises(ClipRobustError) as caught:
+            cache.get_or_compute({"a": number}, lambda: np.ones((1, 1), np.float32))
+        assert type(caught.value) is kind

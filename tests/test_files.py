@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from pytest_cliprobust.files import replace_file, shown_path
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
+from pytest_cliprobust.files import (
+    not_written,
+    own_name,
+    replace_file,
+    shown_path,
+    split_name,
+    try_writing,
+)
 
 
 def test_paths_are_shown_as_the_reader_can_type_them(
@@ -73,3 +83,93 @@ def test_only_what_must_last_waits_for_the_disk(
     assert calls == []
     replace_file(tmp_path / "t", "x", durable=True)
     assert len(calls) == 1
+
+
+# --- Names and writability -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("v2=./v1", ("v2", "./v1")),
+        ("a.b-c+1=x=y", ("a.b-c+1", "x=y")),
+        ("plain", (None, "plain")),
+        ("./lr=1", (None, "./lr=1")),
+        ("/a=b", (None, "/a=b")),
+        ("~/a=x", (None, "~/a=x")),
+        ("sub/lr=1", (None, "sub/lr=1")),
+        ("hf-hub:o=x", (None, "hf-hub:o=x")),
+        ("here=1", (None, "here=1")),
+    ],
+)
+def test_a_name_stands_before_the_first_sign(
+    text: str, expected: tuple[str | None, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here=1").touch()
+    monkeypatch.chdir(tmp_path)
+    assert split_name(text, "--flag") == expected
+
+
+@pytest.mark.parametrize("text", ["=x", "x=", "a b=x", "é!=x", "-a=x"])
+def test_a_name_that_is_none_names_its_option(text: str) -> None:
+    with pytest.raises(ClipRobustError, match=rf"^--flag {text}: .*write NAME=PATH$"):
+        split_name(text, "--flag")
+
+
+def test_the_own_name_of_a_path_is_its_last_component(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to("target")
+    given = ["a/b", "a/b/", "/x/b", "./b", "a/../b", "~/b", "link", ".", "~", "/"]
+    wanted = ["b"] * 6 + ["link", tmp_path.name, "me", ""]
+    assert [own_name(path) for path in given] == wanted
+
+
+def test_a_full_disk_is_no_mistake() -> None:
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        told = not_written("x: cannot be written", OSError(number, "no room"))
+        assert isinstance(told, Unavailable)
+        assert str(told) == "x: cannot be written: no room; make room"
+    told = not_written("x", OSError(errno.EACCES, "Permission denied"))
+    assert not isinstance(told, Unavailable)
+    assert str(told) == "x: Permission denied"
+    assert str(not_written("x", OSError("odd"))) == "x: odd"
+
+
+def test_writing_is_tried_and_nothing_stays(tmp_path: Path) -> None:
+    try_writing(tmp_path / "a" / "b" / "r.json")
+    assert os.listdir(tmp_path) == []
+    old = tmp_path / "r.json"
+    old.write_text("old")
+    try_writing(old)
+    assert old.read_text() == "old"
+    (tmp_path / "folder").mkdir()
+    for path, words in (
+        (old / "r.json", "is a file"),
+        (old / "a" / "r.json", "is a file"),
+        (tmp_path / "folder", "it is a folder"),
+        (tmp_path / "new" / f"{'x' * 300}.json", "too long"),
+    ):
+        with pytest.raises(OSError, match=words):
+            try_writing(path)
+    assert sorted(os.listdir(tmp_path)) == ["folder", "r.json"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to the administrator")
+def test_a_folder_that_is_not_for_writing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    with pytest.raises(PermissionError):
+        try_writing(tmp_path / "r.json")
+
+
+def test_a_folder_that_takes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
+    with pytest.raises(PermissionError):
+        try_writing(tmp_path / "new" / "r.json")
+    assert os.listdir(tmp_path) == []

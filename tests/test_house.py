@@ -14,7 +14,7 @@ PACKAGE = ROOT / "pytest_cliprobust"
 ROOMS = [
     *("plugin", "cli", "study", "training", "reporting", "search", "results", "gating", "engine"),
     *("properties", "datasets", "targets", "embedded", "perturbations", "figures"),
-    *("cache", "files", "registry", "errors"),
+    *("cache", "registry", "blame", "files", "errors"),
 ]
 
 

@@ -108,6 +108,7 @@ def lines(package: Path, code: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_perturbation(package: Path) -> None:
     names, family, inside, pixel = lines(
         package,
@@ -123,6 +124,7 @@ def test_a_perturbation(package: Path) -> None:
     assert (family, inside, pixel) == ("sepia", "common", "0.5")
 
 
+@pytest.mark.slow
 def test_a_metric(package: Path) -> None:
     printed = lines(
         package,
@@ -142,6 +144,7 @@ def test_a_metric(package: Path) -> None:
     assert printed == ["1 higher", "None False", "0.1 0.2 0.0"]
 
 
+@pytest.mark.slow
 def test_a_layout(package: Path) -> None:
     asked, unknown = lines(
         package,
@@ -158,6 +161,7 @@ def test_a_layout(package: Path) -> None:
     assert "imagefolder:PATH" in unknown
 
 
+@pytest.mark.slow
 def test_a_kind_of_model(package: Path, tmp_path: Path) -> None:
     (tmp_path / "echo.json").touch()
     light, prefixed, recognised, folder, plain, empty, names = lines(

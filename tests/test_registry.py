@@ -99,11 +99,18 @@ def test_everything_is_put_back(fruit: Registry[int]) -> None:
     assert fruit.find("anything") is None
 
 
-def test_a_broken_file_is_named(fruit: Registry[int], tmp_path: Path) -> None:
-    (tmp_path / "orchard" / "plum.py").write_text("import no_such_library\n")
-    with pytest.raises(
-        ClipRobustError, match=r"orchard\.plum cannot be imported .*no_such_library"
-    ):
-        fruit.named("pear")
-    (tmp_path / "orchard" / "plum.py").unlink()
+def test_a_broken_file_is_named_with_the_line(fruit: Registry[int], tmp_path: Path) -> None:
+    plum = tmp_path / "orchard" / "plum.py"
+    for text, words in {
+        "\nimport no_such_library\n": r"^orchard\.plum cannot be imported \(ModuleNotFoundError: .*, at "
+        r".*plum\.py:2\); mend or remove its file$",
+        "x =\n": r"^orchard\.plum cannot be imported \(SyntaxError: invalid syntax, at .*plum\.py:1\)",
+        "from pytest_cliprobust import ClipRobustError\nraise ClipRobustError('too ripe')\n": (
+            r"plum\.py:2: too ripe$"
+        ),
+    }.items():
+        plum.write_text(text)
+        with pytest.raises(ClipRobustError, match=words):
+            fruit.named("pear")
+    plum.unlink()
     assert fruit.named("pear") == 3

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pytest_cliprobust.blame import place_of
 from pytest_cliprobust.cli._subjects import Subject
 from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
 from pytest_cliprobust.perturbations.contact_sheet import Row, caption
@@ -162,20 +163,26 @@ def _apply(
     """
     given = ", ".join(f"{name}={value}" for name, value in parameters.items()) or "its defaults"
     what = f"perturbation {perturbation.name!r} with {given}"
-    origin = perturbation.origin
-    remedy = f"give other values, or {'another --size' if origin is None else f'mend {origin}'}"
     try:
         result: object = perturbation(image, **parameters, **inputs)
     except ClipRobustError:
         raise
     except Exception as error:  # arithmetic, codecs, memory, a mistake in a user's own function
+        place = place_of(error, perturbation.origin)
+        remedy = _remedy(perturbation, place)
         raise ClipRobustError(f"{what} fails ({brief(error)}); {remedy}") from None
     if not isinstance(result, Tensor) or result.shape != image.shape:
         kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise ClipRobustError(
             f"{what} makes {kind} of {tuple(image.shape)}, but a perturbation keeps the shape; "
-            f"{remedy}"
+            f"{_remedy(perturbation)}"
         )
     if not result.isfinite().all():
-        raise ClipRobustError(f"{what} gives NaN or infinite pixels; {remedy}")
+        raise ClipRobustError(f"{what} gives NaN or infinite pixels; {_remedy(perturbation)}")
     return result
+
+
+def _remedy(perturbation: Perturbation, place: str = "") -> str:
+    """Return what helps against a failure, which may have a ``place`` in the user's file."""
+    file = perturbation.origin
+    return f"give other values, or {'another --size' if file is None else f'mend {place or file}'}"

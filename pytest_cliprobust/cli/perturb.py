@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_cliprobust.blame import import_mistake, told
 from pytest_cliprobust.cli._perturb_options import Options, add_options, check_options
 from pytest_cliprobust.errors import ClipRobustError, brief
 
@@ -86,10 +87,10 @@ def _import_file(path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except ClipRobustError:
-        raise
+    except ClipRobustError as error:
+        raise ClipRobustError(f"--load {import_mistake(error)}") from None
     except Exception as error:  # whatever the file does
-        raise ClipRobustError(f"--load {path}: its import fails with {brief(error)}") from None
+        raise ClipRobustError(f"--load {path}: its import fails with {told(error)}") from None
 
 
 def _chosen(names: Sequence[str] | None) -> list[Perturbation]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_cliprobust.cli._tables import print_table
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 
 if TYPE_CHECKING:
@@ -31,10 +30,10 @@ def run(options: argparse.Namespace) -> int:
         ClipRobustError: no family has that name.
     """
     if options.kornia:
-        _print_table(("name", "parameters"), _kornia_rows())
+        print_table(("name", "parameters"), _kornia_rows())
         return 0
     head = ("name", "family", "severities", "inputs", "source", "envelope")
-    _print_table(head, [_row(perturbation) for perturbation in _listed(options.family)])
+    print_table(head, [_row(perturbation) for perturbation in _listed(options.family)])
     return 0
 
 
@@ -82,22 +81,3 @@ def _row(perturbation: Perturbation) -> tuple[str, ...]:
         perturbation.source,
         ", ".join(ranges) or "–",
     )
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: drawn with rich on a terminal, else tab-separated, one row per line."""
-    if not sys.stdout.isatty():
-        print("\t".join(head))
-        for row in rows:
-            print("\t".join(" ".join(cell.split()) for cell in row))
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for number, column in enumerate(head):
-        table.add_column(column, no_wrap=number == 0, style="cyan" if number == 0 else None)
-    for row in rows:
-        table.add_row(*[escape(cell) for cell in row])
-    Console().print(table)

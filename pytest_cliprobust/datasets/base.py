@@ -70,7 +70,7 @@ class Dataset(Protocol):
     """A finite, ordered, deterministic data set.
 
     Attributes:
-        name: e.g. ``"clean"``, ``"near_ood"``, ``"imagefolder:/data/x"``.
+        name: e.g. ``"clean"``, ``"near_ood"``, ``"imagefolder:photos"``; never a path.
         digest: hex sha256 that changes whenever any sample would change.
         ids: one stable id per sample.
         labels: class index per sample; -1 where the sample has no class of the label set (OOD).

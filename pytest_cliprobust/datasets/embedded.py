@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from pytest_cliprobust.datasets.base import Batch, LazyExtras
+from pytest_cliprobust.datasets.profiles import PROFILES
 from pytest_cliprobust.embedded import composer, sprites
 from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES, caption, phrase
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
@@ -40,13 +41,10 @@ from pytest_cliprobust.perturbations.cue_conflict import texture_fill
 __all__ = [
     "CUE_CONFLICT_CLASSES",
     "EMBEDDED_TEMPLATES",
-    "PROFILES",
     "SIZES",
     "EmbeddedDataset",
     "names",
 ]
-
-PROFILES = ("quick", "standard", "full")
 
 #: Number of samples by data set (or family) and profile, in the order of :data:`PROFILES`: whole rounds
 #: of the 134 label classes and the 58 near-OOD things, of the 15 x 16 conflicts. ``clipart`` and

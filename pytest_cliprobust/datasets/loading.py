@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.datasets.base import Dataset, Frame
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
 from pytest_cliprobust.datasets.registry import LAYOUTS
+from pytest_cliprobust.datasets.roles import FLAG
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.files import own_name, split_name
 
 
 def load_dataset(
@@ -25,7 +28,8 @@ def load_dataset(
         name_or_path: an embedded data set (``"clean"``, ``"factor-pose"``, or with its prefix,
             ``"embedded:clean"``), a layout and its path (``"imagefolder:/data/imagenet-r"``), or the
             path of an image folder. An embedded name wins over a folder of that name: write
-            ``./clean`` for the folder.
+            ``./clean`` for the folder. With ``NAME=`` before it, data of the user's own is called so
+            (``imagefolder:NAME``), and else after its folder: its name is never a path.
         profile: ``"quick"``, ``"standard"`` or ``"full"``: how many embedded samples.
         limit: use that many samples at most, a prefix that is balanced over the classes.
         frame: how the model under test brings an image of any size to its frame (see
@@ -35,25 +39,39 @@ def load_dataset(
 
     Raises:
         ClipRobustError: no such data set, profile or folder; the message names the nearest.
+        UserCodeError: a layout raises anything else.
     """
     from pytest_cliprobust.datasets import embedded
 
-    text = os.fspath(name_or_path)
+    given, text = split_name(os.fspath(name_or_path), FLAG)
     prefix, colon, rest = text.partition(":")
-    if colon and prefix == "embedded":
-        return embedded.EmbeddedDataset(rest, profile=profile, limit=limit, size=size)
+    known = embedded.names()
+    if (colon and prefix == "embedded") or text in known:
+        if given is not None:
+            raise ClipRobustError(
+                f"data set {text!r} has a name of its own and cannot be called {given!r}; drop {given}="
+            )
+        name = rest if colon else text
+        return embedded.EmbeddedDataset(name, profile=profile, limit=limit, size=size)
     if colon and prefix in LAYOUTS:
         if not rest:
             raise ClipRobustError(f"data set {text!r} names no folder; write {prefix}:PATH")
-        return LAYOUTS[prefix](rest, limit=limit, frame=frame, size=size)
-    known = embedded.names()
-    if text in known:
-        return embedded.EmbeddedDataset(text, profile=profile, limit=limit, size=size)
+        with users_code(f"layout {prefix!r} on {rest!r}"):
+            data = LAYOUTS[prefix](rest, limit=limit, frame=frame, size=size)
+        return _called(data, prefix, given, rest)
     path = Path(text).expanduser()
     if path.is_dir() or path.is_absolute() or text.startswith((".", "~")) or os.sep in text:
-        return ImageFolder(path, limit=limit, frame=frame, size=size)
+        return ImageFolder(path, limit=limit, frame=frame, size=size, name=given)
     prefixes = [f"{layout}:PATH" for layout in LAYOUTS]
     raise ClipRobustError(
         f"unknown data set {text!r}.{did_you_mean(text, known)} Known are the embedded "
         f"{', '.join(known)}; {', '.join(prefixes)}; or the path of an image folder"
     )
+
+
+def _called(data: Dataset, layout: str, given: str | None, root: str) -> Dataset:
+    """Return a data set whose name holds no path: the same data has one name wherever it lies."""
+    name = getattr(data, "name", "")
+    if given is not None or str(Path(root).expanduser()) in name.partition(":")[2]:
+        data.name = f"{layout}:{given or own_name(root)}"
+    return data

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.files import own_name, split_name
 
 #: What each role is, in the words of a message.
 ROLES: Mapping[str, str] = MappingProxyType(
@@ -27,6 +28,7 @@ ROLES: Mapping[str, str] = MappingProxyType(
 )
 
 EMBEDDED = "embedded"
+FLAG = "--clip-data"
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,23 @@ class Provider:
         return found[0]
 
 
+def label_of(source: str) -> str:
+    """Return what the ids of tests call a source: for data of the user's its name, and never a path.
+
+    Raises:
+        ClipRobustError: the ``NAME`` of ``NAME=PATH`` is none.
+    """
+    given, rest = split_name(source, FLAG)
+    layout, colon, path = rest.partition(":")
+    return (
+        f"{layout}:{given or own_name(path)}" if colon else f"imagefolder:{given or own_name(rest)}"
+    )
+
+
 def provider_of(source: str) -> Provider:
     """Return what ``--clip-data`` provides: ``embedded``, or a layout and path, or a path."""
     if source != EMBEDDED:
-        return Provider(f"--clip-data {source}", {"clean": (source,)})
+        return Provider(f"{FLAG} {source}", {"clean": (source,)})
     from pytest_cliprobust.datasets.embedded import names
 
     return Provider(

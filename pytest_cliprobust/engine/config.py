@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -11,17 +12,22 @@ class RunConfig:
     """The options of a run, as the command line and the ini file gave them.
 
     Attributes:
-        models: names as given to ``--clip-model``.
+        models: their names: NAME of ``--clip-model NAME=MODEL``, or what follows from the model.
         pretrained: tag or path for every model, or None for each model's default.
         activation: ``gelu`` or ``quickgelu`` for checkpoints that do not say.
-        data: ``embedded`` or the path of the user's own ImageFolder, which replaces ``clean``.
+        data: ``embedded``, or the user's own image folder, which replaces ``clean``: its path, or
+            ``NAME=PATH``.
         device, precision: as for :func:`~pytest_cliprobust.targets.loading.load_target`.
         batch_size: images loaded and perturbed at a time; None: 32.
         limit: at most so many samples of each data set, or None.
         cache_dir: folder of the feature cache, or None for the platform's.
         profile: ``quick``, ``standard`` or ``full``.
         seed: of perturbations and bootstrap.
+        against: the model among ``models`` that the others are compared with; None: an earlier run.
+        plant: a known loss that is planted in a copy of each model
+            (:mod:`pytest_cliprobust.targets.planted`), to test the gate; None: none.
         depth: estimator or folder of depth maps for data without depth of its own, or None.
+        sources: what to load for a model, by name, where it is not the name itself.
     """
 
     models: tuple[str, ...]
@@ -36,3 +42,10 @@ class RunConfig:
     profile: str = "standard"
     seed: int = 0
     depth: str | None = None
+    plant: str | None = None
+    against: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def source(self, model: str) -> str:
+        """Return what to load for a model under test."""
+        return self.sources.get(model, model)

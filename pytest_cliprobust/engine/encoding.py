@@ -22,12 +22,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.cache import FeatureCache, Unfinished
 from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras
 from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDepth
 from pytest_cliprobust.datasets.subset import Subset, whole_of
 from pytest_cliprobust.engine.probe import PICTURES, check_target, checked_rows
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.targets.base import Target
@@ -385,7 +386,8 @@ class Encoder:
             else tuple(keys[i] for i in indices)
         )
         if key not in self._batches:
-            batch = dataset.load(indices)
+            with users_code(f"loading samples of data set {dataset.name!r}"):
+                batch = dataset.load(indices)
             extras = batch.extras
             ready = extras.ready if isinstance(extras, LazyExtras) else extras
             tensors = (batch.images, batch.depth, batch.mask, *ready.values())
@@ -408,7 +410,7 @@ class Encoder:
 
     def _back_off(self) -> None:
         if self.chunk == 1:
-            raise ClipRobustError(
+            raise Unavailable(
                 f"out of memory on {self.target.device} with a single image; choose another device "
                 "with --clip-device, or --clip-precision bf16"
             )
@@ -482,6 +484,9 @@ def apply_perturbation(
     """Apply ``perturbation`` to images (B, 3, H, W) in [0, 1], with the inputs that ``batch`` offers.
 
     Everything runs on the device of ``images``; the per-sample seeds depend on the sample ids alone.
+
+    Raises:
+        UserCodeError: the perturbation's function raises anything but an error of ours.
     """
     inputs: dict[str, Any] = {}
     wanted = perturbation.inputs | perturbation.optional
@@ -494,4 +499,8 @@ def apply_perturbation(
         inputs["seeds"] = registry.sample_seeds(batch.ids, perturbation.name, seed).to(
             images.device
         )
-    return perturbation(images, severity, **inputs, **(parameters or {}))
+    at = "" if severity is None else f" at severity {severity}"
+    what = f"perturbation {perturbation.name!r}{at}"
+    # Out of memory is told by whoever can do something about it.
+    with users_code(what, perturbation.origin, passing=(torch.OutOfMemoryError,)):
+        return perturbation(images, severity, **inputs, **(parameters or {}))

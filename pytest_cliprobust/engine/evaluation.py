@@ -7,7 +7,10 @@ or computed at the first request, kept for the session, and features are cached 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -31,6 +34,7 @@ from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.properties import calibration
 from pytest_cliprobust.targets.base import Target, TargetInfo
 from pytest_cliprobust.targets.loading import load_target
+from pytest_cliprobust.targets.planted import SWAPPED, planted, swapped
 
 NOISE_SAMPLES = 64
 NOISE_CHUNK = 8
@@ -62,7 +66,7 @@ class Evaluation:
     """Everything that suites ask of one model.
 
     Attributes:
-        model: the name given to ``--clip-model``; measurements carry it.
+        model: its name; measurements carry it.
         target: the loaded model.
         encoder: the engine that runs it.
         config: the run's options.
@@ -73,12 +77,17 @@ class Evaluation:
         self.config = config
         self.model = model
         self.target: Target = load_target(
-            model,
+            config.source(model),
             pretrained=config.pretrained,
             device=config.device,
             precision=config.precision,
             activation=config.activation,
         )
+        if config.plant is not None:
+            self.target = planted(self.target, config.plant)
+        if config.source(model) != model:
+            with suppress(AttributeError):  # a finished target of the user's may be frozen
+                self.target.info = replace(self.target.info, name=model)
         self.encoder = Encoder(
             self.target,
             FeatureCache(config.cache_dir),
@@ -94,6 +103,7 @@ class Evaluation:
         self.provider = provider_of(config.data)
         self._checked = False
         self._datasets: dict[tuple[str, int | None], Dataset] = {}
+        self._roots: dict[str, Path] = {}
         self._views: WeakValueDictionary[tuple[str, Condition], View] = WeakValueDictionary()
 
     def on(
@@ -114,7 +124,8 @@ class Evaluation:
             >>> clip.on("clean", "gaussian_noise", deviation=0.1)
 
         Args:
-            dataset: a role (``"clean"``), a data set by name (``"clipart"``, ``"imagefolder:DIR"``), or
+            dataset: a role (``"clean"``), a data set by name (``"clipart"``, ``"imagefolder:DIR"``,
+                ``"NAME=imagefolder:DIR"``), or
                 a data set.
             perturbation: a registered name; or several, applied in this order, each a name or a
                 (name, severity) pair.
@@ -159,10 +170,27 @@ class Evaluation:
         source = self.provider.one(name) if name in ROLES else name
         key = (source, smallest)
         if key not in self._datasets:
-            self._datasets[key] = load_dataset(
+            data = load_dataset(
                 source, profile=self.config.profile, limit=smallest, frame=self.target.frame
             )
+            self._check_name(data)
+            self._datasets[key] = data
         return self._datasets[key]
+
+    def _check_name(self, data: Dataset) -> None:
+        """Raise if another folder's data has that name already: their figures would be one.
+
+        Raises:
+            ClipRobustError: it has.
+        """
+        if hasattr(data, "root"):
+            root = Path(data.root).resolve()
+            other = self._roots.setdefault(data.name, root)
+            if other != root:
+                raise ClipRobustError(
+                    f"two data sets are called {data.name!r}, {other} and {root}: write NAME=PATH for "
+                    "one of them"
+                )
 
     def check(self) -> None:
         """Raise, before any figure, if the model's features cannot be trusted; looks once.
@@ -182,7 +210,8 @@ class Evaluation:
     def phrases(self) -> tuple[str, ...]:
         """What fills the templates, one phrase a class: "an ant" (embedded) or the class name."""
         clean = self.dataset("clean")
-        return tuple(getattr(clean, "phrases", clean.class_names))
+        phrases = tuple(getattr(clean, "phrases", clean.class_names))
+        return swapped(phrases) if self.config.plant == SWAPPED else phrases
 
     @cached_property
     def templates(self) -> tuple[Any, ...]:

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pytest_cliprobust.blame import told
 from pytest_cliprobust.engine.texts import TOKENIZER
-from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets.base import Target
 
 PICTURES = 8
@@ -138,7 +139,7 @@ class _Probe:
         except Exception as error:  # the user's code may raise anything
             raise ClipRobustError(
                 f"model {self.target.info.name!r}: {method} fails on {count} {what}"
-                f"{'s' if count > 1 else ''} ({brief(error)}){_in_training(self.target)}"
+                f"{'s' if count > 1 else ''} ({told(error)}){_in_training(self.target)}"
             ) from error
         self.pictures += count if method == "encode_image" else 0
         rows = checked_rows(self.target, method, features, count).float().cpu()

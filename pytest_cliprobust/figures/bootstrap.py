@@ -97,7 +97,7 @@ _kept: dict[tuple[str, int], list[Floats]] = {}
 
 
 def counts_of(plan: Resampling) -> Iterable[Floats]:
-    """Return the blocks of a plan; those of the latest plans are kept as long as there is room."""
+    """Yield the counts of a plan in blocks; those of the latest plans are kept."""
     size = plan.n * plan.replicates
     if size > _KEPT:
         return plan.counts()

@@ -109,23 +109,38 @@ class Change:
     @property
     def p_value(self) -> float:
         """Two-sided, for "nothing changed"; of paired answers it is the score test's (McNemar 1947)."""
-        if self.identical:
+        return self.p_beyond(0.0)
+
+    def p_beyond(self, noise: float) -> float:
+        """Return the two-sided p-value for "nothing but ``noise`` changed"."""
+        if math.isnan(self.difference) or math.isnan(self.standard_error):
+            return math.nan
+        away = max(0.0, abs(self.difference) - noise)
+        if self.identical or away == 0.0:
             return 1.0
+        if self._ends is not None:
+            return self._left_out(noise)
+        error = self.standard_error
         if self._counts is not None:
-            gained, lost = (count / self.design_effect for count in self._counts)
-            return float(2.0 * special.ndtr(-abs(gained - lost) / math.sqrt(gained + lost)))
-        if self._figures is not None:
-            ends = self.interval(0.95)
-            half = (ends.high - ends.low) / 2.0
-            error = half / two_sided_z(0.95)
-            return (
-                float(2.0 * special.ndtr(-abs(self.difference) / error)) if error > 0 else math.nan
-            )
-        if not self.standard_error > 0.0:
-            return 1.0 if self.difference == 0.0 else 0.0
-        return float(
-            2.0 * special.stdtr(max(1, self.units - 1), -abs(self.difference) / self.standard_error)
-        )
+            changed = sum(self._counts) / self.design_effect
+            error = math.sqrt(changed) * self.design_effect / self.n
+        if not error > 0.0:
+            return 0.0
+        if self.paired and self._counts is None:
+            return float(2.0 * special.stdtr(max(1, self.units - 1), -away / error))
+        return float(2.0 * special.ndtr(-away / error))
+
+    def _left_out(self, noise: float) -> float:
+        """Return the level at which the interval just leaves out changes within ``noise``."""
+        inside, outside = 0.0, 12.0
+        for _ in range(50):
+            middle = (inside + outside) / 2.0
+            ends = self.interval(1.0 - 2.0 * float(special.ndtr(-middle)))
+            if ends.low > noise or ends.high < -noise:
+                inside = middle
+            else:
+                outside = middle
+        return float(2.0 * special.ndtr(-inside))
 
     def text(self) -> str:
         """Return ``paired, n = 536 in 268 drawings``, or why it is not paired."""

@@ -54,6 +54,7 @@ class Condition:
         limit: at most so many samples were asked for; None: all that the profile has.
         over: the conditions that a figure is over, if it is over several (a mean over severities, ID
             against OOD).
+        part_of: the data set of which ``dataset`` is a part; empty if it is a whole one.
         label: the name in place of the perturbation's where the steps are not the whole story: a mean
             over several (``all_2d``), a search (``apgd``).
     """
@@ -63,6 +64,7 @@ class Condition:
     limit: int | None = None
     over: tuple[Condition, ...] = field(default=(), repr=False)
     label: str = ""
+    part_of: str = ""
 
     @property
     def perturbation(self) -> str:
@@ -84,7 +86,7 @@ class Condition:
 
     def part(self, name: str) -> Condition:
         """Return the condition of a named part of the samples: ``clean`` becomes ``clean:noto``."""
-        return replace(self, dataset=f"{self.dataset}:{name}")
+        return replace(self, dataset=f"{self.dataset}:{name}", part_of=self.dataset)
 
     def __str__(self) -> str:
         """``clean``, ``clean, fog_3d at severity 3``, as messages say it."""
@@ -109,6 +111,8 @@ class Condition:
             data["limit"] = self.limit
         if self.label:
             data["label"] = self.label
+        if self.part_of:
+            data["part_of"] = self.part_of
         if self.over:
             data["over"] = [condition.as_dict() for condition in self.over]
         return data
@@ -134,6 +138,7 @@ class Condition:
             limit=None if limit is None else int(limit),
             over=tuple(cls.from_dict(inner) for inner in data.get("over", ())),
             label=str(data.get("label", "")),
+            part_of=str(data.get("part_of", "")),
         )
 
 
@@ -179,4 +184,5 @@ def together(conditions: Sequence[Condition], label: str = "") -> Condition:
         limit=min((n for n in limits if n is not None), default=None),
         over=tuple(conditions),
         label=label or next(iter(names)),
+        part_of=conditions[0].part_of,
     )

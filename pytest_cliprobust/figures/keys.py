@@ -99,6 +99,9 @@ def matched(first: SampleKeys, second: SampleKeys) -> tuple[Ints, Ints]:
 
     Samples are the same if their ids are, and their digests where both sides know them.
     """
+    if first.ids == second.ids and (first.digests == second.digests or not second.digests):
+        every = np.arange(len(first), dtype=np.int64)
+        return every, every
     place = {name: row for row, name in enumerate(second.ids)}
     known = bool(first.digests and second.digests)
     pairs = [

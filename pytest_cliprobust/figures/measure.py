@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,30 +19,45 @@ from pytest_cliprobust.figures.outcomes import Statistic as Weighted
 from pytest_cliprobust.figures.samples import Samples
 
 Statistic = Callable[[NDArray[Any]], float]
+S = TypeVar("S", bound=Samples)
 
 
 def measure(
-    metric: str, samples: Samples, values: ArrayLike, statistic: Statistic | None = None
+    metric: str,
+    samples: S,
+    values: Callable[[S], ArrayLike],
+    statistic: Statistic | None = None,
 ) -> Figure:
     """Return a figure of ``samples`` from one value (or row of values) a sample.
 
+    The values are asked of the samples, so that those of one condition are not filed under another.
+
     Example:
-        >>> measure("margin", view, top - second)
-        >>> measure("median_margin", view, top - second, statistic=np.median)
+        >>> def margins(view):
+        ...     logits = np.sort(view.logits, axis=1)
+        ...     return logits[:, -1] - logits[:, -2]
+        >>> measure("margin", clip.on("clean"), margins)
+        >>> measure("median_margin", clip.on("clean", "fog_3d", 3), margins, statistic=np.median)
 
     Args:
         metric: its registered name; its range bounds the interval.
         samples: N samples, such as ``clip.on("clean")``; they say what the figure was measured on.
-        values: (N,) or (N, K), row i of sample i. Booleans are shares, with Wilson's interval; of
-            numbers the mean is taken, with a bootstrap interval.
+        values: from ``samples`` to (N,) or (N, K), row i of sample i. Booleans are shares, with
+            Wilson's interval; of numbers the mean is taken, with a bootstrap interval.
         statistic: from the values of some samples, (n,) or (n, K), to a number; resampled for the
             interval.
 
     Raises:
-        ClipRobustError: an unknown metric, or not one row of values for each sample.
+        ClipRobustError: an unknown metric, values that are no function, or not one row of values for
+            each sample.
     """
     known = METRICS.named(metric)
-    rows = np.asarray(values)
+    if not callable(values):
+        raise ClipRobustError(
+            f"metric {metric!r}: give a function of the samples, such as lambda view: view.correct, not "
+            "an array: whose it is, an array does not say"
+        )
+    rows = np.asarray(values(samples))
     if len(rows) != len(samples.ids):
         raise ClipRobustError(
             f"metric {metric!r}: {len(rows)} values for the {len(samples.ids)} samples of "

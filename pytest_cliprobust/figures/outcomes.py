@@ -156,6 +156,15 @@ def means(weights: Floats, column: Column) -> Floats:
     return ratio(added, totals if added.ndim == 1 else totals[:, None])
 
 
+def not_known(weights: Floats, outcomes: Outcomes) -> Floats:
+    """Stand for the statistic of outcomes that were read from a file, which holds none.
+
+    Raises:
+        ClipRobustError: always; the run that compares brings its own.
+    """
+    raise ClipRobustError("outcomes that were read from a file have no statistic of their own")
+
+
 def mean(weights: Floats, outcomes: Outcomes) -> Floats:
     """Return the weighted mean of the only column."""
     return means(weights, next(iter(outcomes.columns.values())))

@@ -1,58 +1,468 @@
-"""Baselines: the figures of an earlier run, for bounds on the change."""
+"""Baselines: an earlier run, for bounds on the change.
+
+A recorded baseline (``thresholds.baseline.safetensors``, beside the threshold file) holds the figures of
+the run that was recorded and what they are functions of, by sample, so that a later run is compared sample
+by sample. It is safetensors with a JSON header: numbers and texts, nothing that is ever executed. The JSON
+report of an earlier run serves, too; it has no outcomes by sample, so the comparison is unpaired.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from pytest_cliprobust.errors import ClipRobustError
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.figures.compact import compact, unpacked, widened
+from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.outcomes import Column, Outcomes, not_known
+from pytest_cliprobust.files import replace_file, shown_path
 from pytest_cliprobust.gating.measurement import Measurement
-from pytest_cliprobust.gating.policy import Policy
+
+#: Version of the recorded form.
+SCHEMA = 1
+
+#: Where the header stands among the metadata of the file.
+_MARK = "pytest-cliprobust baseline"
+
+#: What follows the stem of a threshold file.
+SUFFIX = ".baseline.safetensors"
+
+#: Details of a figure without which its interval cannot be made at another level.
+_NEEDED = ("trials", "lost", "gained", "positives", "negatives")
 
 
-def load_baseline(path: str | Path) -> dict[str, Figure]:
-    """Read the figures of an earlier JSON report, by :attr:`Measurement.key`.
+@dataclass(frozen=True)
+class Provenance:
+    """What else decides a figure, beside the model: told in words where it differs.
 
-    The report is an object whose ``measurements`` is a list of :meth:`Measurement.as_dict` objects
-    (or of objects that have one under ``measurement``). With ``replicates`` in the figures the
-    comparison is paired.
+    Attributes:
+        profile: of the run.
+        seed: of the run.
+        precision: of the forward passes, by model.
+        weights: digest, by model.
+        templates: digest of prompts and class texts, by model.
+        data: digest, by data set.
+        perturbations: version, by perturbation.
+    """
+
+    profile: str = ""
+    seed: int = 0
+    precision: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    perturbations: Mapping[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON-able data."""
+        return {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in vars(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Provenance:
+        """Return what :meth:`as_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: ``data`` is something else.
+        """
+        tables = ("precision", "weights", "templates", "data", "perturbations")
+        return cls(
+            profile=str(data["profile"]),
+            seed=int(data["seed"]),
+            **{name: {str(k): str(v) for k, v in data[name].items()} for name in tables},
+        )
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A figure as it was when it was first recorded: drift is told against it.
+
+    Attributes:
+        value: the figure.
+        written: the day, ``2026-11-26``.
+    """
+
+    value: float
+    written: str
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An earlier run.
+
+    Attributes:
+        source: the file, as messages show it.
+        figures: by (key without the model, model).
+        provenance: what else decided them; None if the file does not say.
+        current: of this run, for :meth:`why_not`.
+        anchors: by key without the model, the figure as it was first recorded.
+        accepted: by key without the model, when and why it was recorded anew.
+    """
+
+    source: str
+    figures: Mapping[tuple[str, str], Figure]
+    provenance: Provenance | None = None
+    current: Provenance | None = None
+    anchors: Mapping[str, Anchor] = field(default_factory=dict)
+    accepted: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that were recorded."""
+        return tuple(dict.fromkeys(model for _, model in self.figures))
+
+    def model_for(self, model: str, asked: str | None = None) -> str | None:
+        """Return the model that ``model`` is compared with; None if that is not clear.
+
+        The one that was asked for, else the model itself, else the only one that was recorded.
+        """
+        models = self.models
+        if asked is not None:
+            return asked if asked in models else None
+        if model in models:
+            return model
+        return models[0] if len(models) == 1 else None
+
+    def find(self, measurement: Measurement, asked: str | None = None) -> Figure | None:
+        """Return the earlier figure of a measurement; ``asked``: the policy's model for it."""
+        model = self.model_for(measurement.model, asked)
+        return None if model is None else self.figures.get((bare_key(measurement), model))
+
+    def missing(self, measurement: Measurement, asked: str | None = None) -> str:
+        """Return why there is no earlier figure of a measurement."""
+        if self.model_for(measurement.model, asked) is None:
+            names = ", ".join(self.models) or "no model"
+            wanted = asked or measurement.model
+            return (
+                f"baseline {self.source} is of {names}, not of {wanted}; name one of them as "
+                "baseline_model in [policy]"
+            )
+        return f"baseline {self.source} has no figure for {bare_key(measurement)}; record it anew"
+
+    def measurements(self, model: str, asked: str | None = None) -> list[Measurement]:
+        """Return what was recorded, as measurements of ``model``."""
+        source = self.model_for(model, asked)
+        return [
+            Measurement(key.split("/", 1)[0], model, figure)
+            for (key, name), figure in self.figures.items()
+            if name == source
+        ]
+
+    def why_not(self, measurement: Measurement) -> str:
+        """Return why a figure cannot be compared sample by sample: a perturbation has changed."""
+        if self.provenance is None or self.current is None:
+            return ""
+        for name in perturbations_of(measurement.condition):
+            then = self.provenance.perturbations.get(name)
+            now = self.current.perturbations.get(name)
+            if then is not None and now is not None and then != now:
+                return f"{name} has changed since (version {then} then, {now} now)"
+        return ""
+
+    def differences(self, model: str, asked: str | None = None) -> list[str]:
+        """Return what differs from the recorded run beside the model, one line each."""
+        then, now = self.provenance, self.current
+        source = self.model_for(model, asked)
+        if then is None or now is None or source is None:
+            return []
+        lines = []
+        if then.profile != now.profile:
+            lines.append(f"profile {now.profile}, recorded with {then.profile}")
+        if then.seed != now.seed:
+            lines.append(f"seed {now.seed}, recorded with {then.seed}")
+        if then.precision.get(source) != now.precision.get(model):
+            lines.append(
+                f"precision {now.precision.get(model)}, recorded with {then.precision.get(source)}"
+            )
+        if then.templates.get(source) != now.templates.get(model):
+            lines.append("other prompts or class texts than those recorded")
+        lines += [
+            f"data set {name} is another than the recorded one, or another part of it; samples that both "
+            "have are compared"
+            for name, digest in now.data.items()
+            # Another profile has another number of samples, and is told already.
+            if then.profile == now.profile and then.data.get(name, digest) != digest
+        ]
+        lines += [
+            f"{name} is version {version}, recorded with {then.perturbations[name]}"
+            for name, version in now.perturbations.items()
+            if then.perturbations.get(name, version) != version
+        ]
+        return lines
+
+
+def perturbations_of(condition: Condition) -> list[str]:
+    """Return the perturbations that a condition is made of, also those that it is over."""
+    names = [step.perturbation for step in condition.steps]
+    for inner in condition.over:
+        names += perturbations_of(inner)
+    return list(dict.fromkeys(names))
+
+
+def bare_key(measurement: Measurement) -> str:
+    """Return the key without the model."""
+    return measurement.key.removesuffix(f"/{measurement.model}")
+
+
+def beside(thresholds: Path) -> Path:
+    """Return where the baseline of a threshold file lies."""
+    return thresholds.with_name(thresholds.stem + SUFFIX)
+
+
+# --- Writing -----------------------------------------------------------------------------------------
+
+
+def write_baseline(
+    path: Path,
+    measurements: Iterable[Measurement],
+    provenance: Provenance,
+    *,
+    anchors: Mapping[str, Anchor] | None = None,
+    accepted: Mapping[str, str] | None = None,
+) -> int:
+    """Write what a run measured, with all outcomes by sample, and return the size in bytes.
+
+    Columns and samples that several figures share are written once.
 
     Raises:
-        ClipRobustError: the file is missing or something else.
+        ClipRobustError: the file cannot be written, or two figures have one key.
+    """
+    from safetensors.numpy import save
+
+    tensors: dict[str, NDArray[Any]] = {}
+    names: dict[tuple[str, bytes], str] = {}
+
+    def put(array: NDArray[Any]) -> str:
+        """Store an array under the name that equal ones share."""
+        mark = (f"{array.dtype}{array.shape}", array.tobytes())
+        if mark not in names:
+            names[mark] = str(len(names))
+            tensors[names[mark]] = array
+        return names[mark]
+
+    entries, seen = [], set()
+    for measurement in measurements:
+        if measurement.key in seen:
+            raise ClipRobustError(f"{measurement.key} was measured twice; nothing was recorded")
+        seen.add(measurement.key)
+        entries.append(_entry(measurement, put))
+    header = {
+        "schema": SCHEMA,
+        "complete": True,
+        "provenance": provenance.as_dict(),
+        "figures": entries,
+        "anchors": {key: [one.value, one.written] for key, one in (anchors or {}).items()},
+        "accepted": dict(accepted or {}),
+    }
+    text = json.dumps(header, allow_nan=False, separators=(",", ":"))
+    # safetensors 0.4 cannot read what it writes of no tensors at all.
+    kept = tensors or {"nothing": np.zeros(1, dtype=np.uint8)}
+    content = save(kept, metadata={_MARK: text})
+    try:
+        replace_file(path, content, durable=True)
+    except OSError as error:
+        raise ClipRobustError(f"{shown_path(path)}: cannot be written: {error.strerror}") from None
+    return len(content)
+
+
+def _entry(measurement: Measurement, put: Callable[[NDArray[Any]], str]) -> dict[str, Any]:
+    figure = measurement.figure
+    data = figure.as_dict()
+    data["details"] = {k: v for k, v in figure.details.items() if k in _NEEDED}
+    entry = {"suite": measurement.suite, "model": measurement.model, "figure": data}
+    outcomes = figure.outcomes
+    if outcomes is None or outcomes.keys is None:
+        return entry
+    try:
+        columns = {name: _column(column, put) for name, column in outcomes.columns.items()}
+    except TypeError:
+        return entry  # texts, say: such outcomes are not compared
+    keys = outcomes.keys
+    entry["outcomes"] = {
+        "columns": columns,
+        "parameters": {name: [float(x) for x in v] for name, v in outcomes.parameters.items()},
+        "keys": {
+            "ids": put(_texts(keys.ids)),
+            "units": put(_texts(keys.units)),
+            "digests": put(_texts(keys.digests)) if keys.digests else None,
+            "kind": keys.kind,
+        },
+    }
+    return entry
+
+
+def _column(column: Column, put: Callable[[NDArray[Any]], str]) -> dict[str, Any]:
+    """Return where a column is stored: booleans as bits, numbers as short as they can be."""
+    short = compact(column)
+    name = "bits" if short.dtype == np.bool_ else "numbers"
+    return {
+        name: put(np.packbits(short) if name == "bits" else np.ascontiguousarray(short)),
+        "shape": list(short.shape),
+    }
+
+
+def _texts(texts: tuple[str, ...]) -> NDArray[np.uint8]:
+    """Return texts as the bytes of a JSON list."""
+    return np.frombuffer(json.dumps(texts, ensure_ascii=False).encode(), dtype=np.uint8)
+
+
+# --- Reading -----------------------------------------------------------------------------------------
+
+
+def load_baseline(path: str | Path) -> Baseline:
+    """Read a recorded baseline, or the JSON report of an earlier run.
+
+    Raises:
+        ClipRobustError: the file is missing, incomplete, of another schema, holds a key twice, or is
+            something else.
     """
     path = Path(path)
-    shown = shown_path(path)
+    shown = str(shown_path(path))
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ClipRobustError(
-            f"{shown}: no such baseline; it is the JSON report of an earlier run"
+            f"{shown}: no such baseline; --clip-record writes one beside the threshold file"
         ) from None
     except OSError as error:
         raise ClipRobustError(f"{shown}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ClipRobustError(f"{shown}: not a JSON report: {error}") from None
+    reader = _from_tensors if _is_tensors(content) else _from_report
+    try:
+        return reader(content, shown)
+    except _NOT_OURS as error:
+        raise ClipRobustError(
+            f"{shown}: not a baseline as this version writes it ({brief(error)}); record it anew"
+        ) from None
+
+
+#: What reading a file raises that holds something else.
+_NOT_OURS = (
+    *(KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError),
+    *(RecursionError, MemoryError),
+)
+
+
+def _is_tensors(content: bytes) -> bool:
+    """Return whether a file is safetensors: the length of a JSON header, then the header."""
+    return content[8:9] == b"{" and _header_size(content) <= len(content) - 8
+
+
+def _header_size(content: bytes) -> int:
+    return int.from_bytes(content[:8], "little")
+
+
+def _from_report(content: bytes, shown: str) -> Baseline:
+    """Read a JSON report, whose figures have no outcomes."""
+    data = json.loads(content)
     entries = data.get("measurements") if isinstance(data, dict) else None
     if not isinstance(entries, list):
         raise ClipRobustError(f"{shown}: not a JSON report of a run: it has no 'measurements' list")
-    figures: dict[str, Figure] = {}
-    for position, entry in enumerate(entries):
-        try:
-            measurement = Measurement.from_dict(entry.get("measurement", entry))
-        except (KeyError, TypeError, ValueError, AttributeError, ClipRobustError) as error:
-            raise ClipRobustError(
-                f"{shown}: measurement {position} is not as this version writes it "
-                f"({type(error).__name__}: {error}); record the baseline anew"
-            ) from None
-        figures[measurement.key] = measurement.figure
+    if data.get("complete") is False:
+        raise ClipRobustError(
+            f"{shown}: that run did not come to its end, so it is no baseline; run it again"
+        )
+    measurements = (_checked(Measurement.from_dict, entry) for entry in entries)
+    return Baseline(shown, _unique(measurements, shown))
+
+
+def _checked(reader: Callable[..., Measurement], *data: Any) -> Measurement:
+    """Return what a reader makes of data; parts that do not fit together are a mistake of the file."""
+    try:
+        return reader(*data)
+    except ClipRobustError as error:
+        raise ValueError(str(error)) from None
+
+
+def _from_tensors(content: bytes, shown: str) -> Baseline:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    metadata = json.loads(content[8 : 8 + _header_size(content)]).get("__metadata__", {})
+    if _MARK not in metadata:
+        raise ValueError("it is safetensors of something else")
+    header = json.loads(metadata[_MARK])
+    if header["schema"] != SCHEMA:
+        raise ClipRobustError(
+            f"{shown}: a baseline of schema {header['schema']}, and this version reads {SCHEMA}; record "
+            "it anew"
+        )
+    if header["complete"] is not True:
+        raise ClipRobustError(f"{shown}: the recorded run did not come to its end; record it anew")
+    known: dict[str, SampleKeys] = {}
+    measurements = (_checked(_measurement, e, tensors, known) for e in header["figures"])
+    return Baseline(
+        shown,
+        _unique(measurements, shown),
+        Provenance.from_dict(header["provenance"]),
+        anchors={str(k): Anchor(float(v), str(day)) for k, (v, day) in header["anchors"].items()},
+        accepted={str(k): str(v) for k, v in header["accepted"].items()},
+    )
+
+
+def _measurement(
+    entry: Mapping[str, Any],
+    tensors: Mapping[str, NDArray[Any]],
+    known: dict[str, SampleKeys],
+) -> Measurement:
+    measurement = Measurement.from_dict(entry)
+    stored = entry.get("outcomes")
+    if stored is None:
+        return measurement
+    if not stored["columns"]:
+        raise ValueError("outcomes without columns")
+    outcomes = Outcomes(
+        {name: _loaded(place, tensors) for name, place in stored["columns"].items()},
+        not_known,
+        parameters={k: [float(x) for x in v] for k, v in stored["parameters"].items()},
+        keys=_keys(stored["keys"], tensors, known),
+    )
+    figure = replace(measurement.figure, outcomes=outcomes).measured_on(measurement.condition)
+    return replace(measurement, figure=figure)
+
+
+def _loaded(place: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Column:
+    shape = tuple(int(size) for size in place["shape"])
+    if "bits" in place:
+        return unpacked(tensors[place["bits"]], shape)
+    return widened(tensors[place["numbers"]].reshape(shape))
+
+
+def _keys(
+    place: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], known: dict[str, SampleKeys]
+) -> SampleKeys:
+    mark = json.dumps(place, sort_keys=True)
+    if mark not in known:
+        ids, units, digests = (
+            () if place[name] is None else _read_texts(tensors[place[name]])
+            for name in ("ids", "units", "digests")
+        )
+        known[mark] = SampleKeys(ids, units, digests, str(place["kind"]))
+    return known[mark]
+
+
+def _read_texts(array: NDArray[Any]) -> tuple[str, ...]:
+    return tuple(str(text) for text in json.loads(array.tobytes()))
+
+
+def _unique(measurements: Iterable[Measurement], shown: str) -> dict[tuple[str, str], Figure]:
+    figures: dict[tuple[str, str], Figure] = {}
+    for measurement in measurements:
+        key = (bare_key(measurement), measurement.model)
+        if key in figures:
+            raise ClipRobustError(f"{shown}: holds {measurement.key} twice; record it anew")
+        figures[key] = measurement.figure
     return figures
-
-
-def baseline_key(measurement: Measurement, policy: Policy) -> str:
-    """Return the key under which the baseline of ``measurement`` is looked up."""
-    if policy.baseline_model is None:
-        return measurement.key
-    return replace(measurement, model=policy.baseline_model).key

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_cliprobust.gating import toml
@@ -20,7 +20,7 @@ from pytest_cliprobust.gating.measured import (
     renewed,
 )
 from pytest_cliprobust.gating.positions import Positions
-from pytest_cliprobust.gating.rules import BOUNDS, Kind, Place, literal
+from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, Kind, Place, literal
 
 #: The order in which a row names what it selects.
 _ORDER = ("suite", "metric", "dataset", "perturbation", "severity", "model", "profile")
@@ -33,11 +33,19 @@ Table = dict[str, Any]
 
 @dataclass(frozen=True)
 class Update:
-    """New values of bounds of a rule that the file has."""
+    """New values of bounds of a rule that the file has.
+
+    Attributes:
+        place: where it stands.
+        values: the bounds by kind.
+        measured: what they come from.
+        replaced: by kind, the bound that stands there so far under another name.
+    """
 
     place: Place
     values: Mapping[Kind, float]
     measured: Measured
+    replaced: Mapping[Kind, Kind] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,14 +162,27 @@ class _Editor:
         changed = [one for one in group if not _holds(table, one)]
         if not changed:
             return
+        names = {kind: old for one in changed for kind, old in one.replaced.items() if old in table}
+        for kind, name in names.items():
+            self._rename(place, name, kind)
+            del target[name]
         size = max((len(table[k]) for k in BOUNDS if isinstance(table.get(k), list)), default=0)
+        whole = {one.place.element or 0: one.measured for one in changed}
+        every = {one.place.element or 0: one.measured for one in group}
+        comment = str(comment_on([every.get(element) for element in range(max(size, 1))]))
         for kind in BOUNDS:
             news = {one.place.element: one.values[kind] for one in changed if kind in one.values}
             if news:
-                target[kind] = self._set(place, kind, table.get(kind), news, size)
-        whole = {one.place.element or 0: one.measured for one in changed}
-        every = {one.place.element or 0: one.measured for one in group}
-        self._renew(place, table, target, whole, every, max(size, 1))
+                old = names.get(kind, kind)
+                target[kind] = self._set(place, old, table.get(old), news, size, comment)
+        self._renew(place, table, target, whole, comment, max(size, 1))
+
+    def _rename(self, place: Place, old: Kind, new: Kind) -> None:
+        """Give a bound the name of another kind."""
+        found = self.positions.at(*place.path, old)
+        assert found is not None
+        key = self.text[found.start : found.value_start]
+        self._edit(found.start, found.value_start, key.replace(old, new, 1))
 
     def _set(
         self,
@@ -170,6 +191,7 @@ class _Editor:
         old: Any,
         news: Mapping[int | None, float],
         size: int,
+        comment: str,
     ) -> Any:
         """Write one bound, of one severity or of several, and return its value then."""
         if not size:
@@ -182,7 +204,7 @@ class _Editor:
             # One number for all severities, or none so far.
             value = [news.get(element, old) for element in range(size)]
         if old is None:
-            self._insert(place, kind, value)
+            self._insert(place, kind, value, comment)
         else:
             self._put((*place.path, kind), value)
         return value
@@ -193,14 +215,19 @@ class _Editor:
         if self.text[found.value_start : found.value_end] != toml.written(value):
             self._edit(found.value_start, found.value_end, toml.written(value))
 
-    def _insert(self, place: Place, kind: Kind, value: Any) -> None:
-        """Write a key that a table or a row does not have yet, behind its last one."""
+    def _insert(self, place: Place, kind: Kind, value: Any, comment: str) -> None:
+        """Write a key that a table or a row does not have yet, behind its last one.
+
+        A margin in a table says what it comes from: only so recording knows it again.
+        """
         last = max(self.positions.inside(*place.path), key=lambda statement: statement.start)
         pair = f"{kind} = {toml.written(value)}"
         if place.row is not None:
             self._edit(last.value_end, last.value_end, f", {pair}")
             return
         line = self.text[self.positions.line_start(last.start) : last.start] + pair
+        recorded = str(self.tables[place.table].get("because", "")).startswith(RECORDED)
+        line += f"  {comment}" if kind in CHANGES and not recorded else ""
         ended = self.text[last.value_end : last.end].endswith("\n")
         self._edit(last.end, last.end, line + self.newline if ended else self.newline + line, 2)
 
@@ -210,7 +237,7 @@ class _Editor:
         table: Table,
         target: Table,
         changed: Mapping[int, Measured],
-        every: Mapping[int, Measured],
+        comment: str,
         size: int,
     ) -> None:
         """Renew what recording once wrote of where the bounds come from, and nothing else."""
@@ -230,7 +257,6 @@ class _Editor:
         if not self._renew_comment(end, changed, size) and because is None:
             rest = self.text[end : self.positions.line_end(end)]
             if not rest.strip():
-                comment = comment_on([every.get(element) for element in range(size)])
                 self._edit(end, end, f"  {comment}", 1)
 
     def _renew_comment(self, end: int, changed: Mapping[int, Measured], size: int) -> bool:

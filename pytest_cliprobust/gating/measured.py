@@ -22,6 +22,8 @@ _COMMENT = re.compile(
     r"(?:, at (?P<level>[\d.]+%))?"
 )
 _USUAL = "95%"
+_NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+_PARTS = re.compile(rf"({_NUMBER})(?: \[({_NUMBER}), ({_NUMBER})\])?|\?")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,19 @@ def find_comment(text: str, start: int, end: int) -> tuple[int, int] | None:
     """Return where a comment that recording wrote stands in this part of a line, or None."""
     match = _COMMENT.search(text, start, end)
     return None if match is None else match.span()
+
+
+def measured_in(line: str) -> list[tuple[float, float, float] | None]:
+    """Return (value, low, high) of each item of a line's comment; None for what is not known."""
+    comment = line.rpartition("# measured ")[2] if "# measured " in line else ""
+    found: list[tuple[float, float, float] | None] = []
+    for match in _PARTS.finditer(comment.partition(", n =")[0]):
+        if match[1] is None:
+            found.append(None)
+            continue
+        value = float(match[1])
+        found.append((value, float(match[2] or value), float(match[3] or value)))
+    return found
 
 
 def renewed(text: str, changes: Mapping[int, Measured], size: int) -> Comment:

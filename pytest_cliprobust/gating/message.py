@@ -48,6 +48,8 @@ def failure_message(
     if verdict.status == "inconclusive":
         why += f"; the policy counts this as {_COUNTS[verdict.outcome]}"
     lines.append(f"  why       {why}")
+    if verdict.note:
+        lines.append(f"  note      {verdict.note}")
     if rerun_command:
         command = rerun_command if isinstance(rerun_command, str) else shlex.join(rerun_command)
         lines.append(f"  run again {command}")
@@ -92,4 +94,5 @@ def _change(verdict: Verdict) -> str:
         f"{str(verdict.kind).removeprefix('max_')} of {format_value(verdict.value, span)}, "
         f"{level_text(verdict.confidence)} interval {format_value(verdict.low, span)} to "
         f"{format_value(verdict.high, span)}"
+        + (f" ({verdict.compared})" if verdict.compared else "")
     )

@@ -31,8 +31,10 @@ DEFAULT_KEYS = tuple(name for name in FIELDS if name != "metric")
 PERTURBATION_KEYS = ("name", "kornia", "parameters", "severities", "envelope")
 POLICY_KEYS = (
     "inconclusive",
+    "inconclusive_share",
     "confidence",
     "family_wise_error_rate",
+    "churn",
     "require_bound",
     "skipped",
     "unused",
@@ -157,12 +159,6 @@ def _policy(document: Document) -> Policy:
     table = document.table("policy")
     document.check_keys(table, POLICY_KEYS, "[policy]", "policy")
     values = {key: _policy_value(document, key, value) for key, value in table.items()}
-    if "confidence" in values and "family_wise_error_rate" in values:
-        raise document.error(
-            "confidence and family_wise_error_rate exclude each other; keep one",
-            "policy",
-            "family_wise_error_rate",
-        )
     return Policy(**values, where=f"{document.name}:{document.line('policy')}")
 
 
@@ -174,15 +170,25 @@ def _policy_value(document: Document, key: str, value: Any) -> Any:
         return document.choice(value, get_args(Skipped), *path)
     if key == "unused":
         return document.choice(value, get_args(Unused), *path)
+    if key == "inconclusive_share":
+        number = document.number(value, key, *path)
+        if not 0.0 <= number <= 1.0:
+            raise document.error(f"{key} must be in [0, 1], not {shown(value)}", *path)
+        return number
     if key == "confidence":
         number = document.number(value, key, *path)
-        if not 0.5 <= number < 1.0:
-            raise document.error(f"confidence must be in [0.5, 1), not {shown(value)}", *path)
+        if not 0.5 < number < 1.0:
+            raise document.error(f"confidence must be in (0.5, 1), not {shown(value)}", *path)
         return number
     if key == "family_wise_error_rate":
         number = document.number(value, key, *path)
         if not 0.0 < number <= 0.5:
             raise document.error(f"{key} must be in (0, 0.5], not {shown(value)}", *path)
+        return number
+    if key == "churn":
+        number = document.number(value, key, *path)
+        if not 0.0 < number <= 0.5:
+            raise document.error(f"churn is a share in (0, 0.5], not {shown(value)}", *path)
         return number
     if key == "require_bound":
         if not isinstance(value, bool):

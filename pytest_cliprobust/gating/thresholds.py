@@ -122,6 +122,10 @@ class ThresholdFile:
         self._used.add(found[0].id)
         return found[0]
 
+    def applies(self, measurement: Measurement) -> bool:
+        """Return whether any rule would judge a measurement; it does not count as used."""
+        return bool(self._matching(measurement))
+
     def uses(self) -> list[str]:
         """Return the ids of the rules used so far, to hand over from an xdist worker."""
         return sorted(self._used)

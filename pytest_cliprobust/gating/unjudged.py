@@ -11,6 +11,9 @@ from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import Rule, matches_any
 from pytest_cliprobust.gating.thresholds import ThresholdFile
 
+#: Why a bound was not judged in a run that was cut short.
+CUT = "a test of its suite did not come to its end"
+
 
 @dataclass
 class Unjudged:
@@ -21,6 +24,8 @@ class Unjudged:
             the bound: what is not measured is never green, so these fail the run (or warn, as the
             policy says).
         broken: a test of the bound's suite broke off, which fails the run anyway.
+        cut: the run ended before all tests of the bound's suite did: whether they would have met it is
+            not known. These are not judged, and never green.
         unused: every test of the suite ran, and none met the bound: its selector is wrong, or it is
             out of date. These fail the run (or warn).
         shadowed: all figures that the bound is for were judged by narrower rules.
@@ -35,6 +40,7 @@ class Unjudged:
 
     skipped: list[Rule] = field(default_factory=list)
     broken: list[Rule] = field(default_factory=list)
+    cut: list[Rule] = field(default_factory=list)
     unused: list[Rule] = field(default_factory=list)
     shadowed: list[Rule] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -54,11 +60,13 @@ class Chosen:
         skipped: ids of skipped tests, by suite.
         deselected: ids of the tests that were left out, by suite.
         by_id: suites of which tests were named one by one; those left out are not known.
+        cut: ids of the tests that did not come to their end, or did not begin, by suite.
     """
 
     skipped: Mapping[str, Collection[str]] = field(default_factory=dict)
     deselected: Mapping[str, Collection[str]] = field(default_factory=dict)
     by_id: Collection[str] = ()
+    cut: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def partly(self) -> set[str]:
@@ -67,14 +75,20 @@ class Chosen:
 
     def was_selected(self, rule: Rule, suite: str) -> bool:
         """Whether the skipped tests of a suite may be those that the rule waits for."""
-        skipped = self.skipped.get(suite, ())
+        return self._may_be_among(self.skipped.get(suite, ()), rule, suite)
+
+    def was_cut(self, rule: Rule, suite: str) -> bool:
+        """Whether those that did not come to their end may be."""
+        return self._may_be_among(self.cut.get(suite, ()), rule, suite)
+
+    def _may_be_among(self, tests: Collection[str], rule: Rule, suite: str) -> bool:
         left_out = self.deselected.get(suite, ())
         for name in unmet.names_of(rule):
-            if unmet.mentions(skipped, name):
+            if unmet.mentions(tests, name):
                 continue
             if unmet.mentions(left_out, name) or suite in self.by_id:
                 return False
-        return bool(skipped)
+        return bool(tests)
 
 
 def find_unjudged(
@@ -95,8 +109,8 @@ def find_unjudged(
     """Return the bounds that a run did not judge.
 
     A bound is counted under the first of these that holds: its profile or model is another, its data
-    was not part of the run, its suite was not run, was not run whole, broke off, was skipped; else it is
-    unused. A near miss of a tested model or data set is unused, too.
+    was not part of the run, its suite was not run, was not run whole, broke off, was cut short, was skipped;
+    else it is unused. A near miss of a tested model or data set is unused, too.
 
     Args:
         thresholds: the file; the uses of other processes are added to its own.
@@ -140,6 +154,8 @@ def find_unjudged(
             result.other_suites[name] = result.other_suites.get(name, 0) + 1
         elif mine & broken and not partly:
             result.broken.append(rule)
+        elif any(chosen.was_cut(rule, suite) for suite in mine):
+            result.cut.append(rule)
         elif any(chosen.was_selected(rule, suite) for suite in mine):
             result.skipped.append(rule)
         elif partly:
@@ -157,17 +173,26 @@ def find_unjudged(
 def fails(found: Unjudged, policy: Policy) -> bool:
     """Return whether bounds that were not judged fail the run."""
     return bool(
-        (found.skipped and policy.skipped == "fail") or (found.unused and policy.unused == "fail")
+        found.cut
+        or (found.skipped and policy.skipped == "fail")
+        or (found.unused and policy.unused == "fail")
     )
 
 
-def lines(found: Unjudged) -> list[tuple[str, str]]:
-    """Return (level, text) lines: what a reader of the summary must know of bounds not judged."""
+def lines(found: Unjudged, most: int | None = None) -> list[tuple[str, str]]:
+    """Return (level, text) lines: what a reader of the summary must know of bounds not judged.
+
+    ``most``: of a run that was cut short so many bounds are listed; more of them are counted.
+    """
     told = [("warning", text) for text in found.warnings]
     told += [("error", f"{_bound(rule)} was not measured: skipped") for rule in found.skipped]
     told += [
         ("error", f"{_bound(rule)} was not measured: a test broke off") for rule in found.broken
     ]
+    if most is None or len(found.cut) <= most:
+        told += [("error", line) for line in cut_lines(found)]
+    else:
+        told.append(("error", f"{len(found.cut)} bounds were not judged: {CUT}"))
     told += [
         ("note", f"{_bound(rule)} judges nothing: narrower rules judge all that it is for")
         for rule in found.shadowed
@@ -191,6 +216,11 @@ def lines(found: Unjudged) -> list[tuple[str, str]]:
         outcome = "the run fails" if level == "error" else "a warning, as the policy says"
         told.append((level, f"{len(found.unused)} of the bounds judged nothing: {outcome}"))
     return told
+
+
+def cut_lines(found: Unjudged) -> list[str]:
+    """Return one line for each bound of a run that was cut short."""
+    return [f"{_bound(rule)} was not judged: {CUT}" for rule in found.cut]
 
 
 def counted(number: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pytest_cliprobust.errors import did_you_mean
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.rules import Rule, literal, matches
-from pytest_cliprobust.gating.vocabulary import folded, letters_apart, slip_of
+from pytest_cliprobust.gating.vocabulary import folded, is_slip, slip_of
 
 #: So many names are listed in a line.
 _LISTED = 12
@@ -68,24 +68,7 @@ def _nearly_a_model(pattern: str, name: str, known: Collection[str]) -> bool:
     # ViT-B-32 for ViT-B-32/laion2b_s34b_b79k: the same architecture with its default weights.
     if folded(name).startswith(f"{folded(exact)}/"):
         return True
-    return exact not in known and _slip(exact, name)
-
-
-def _slip(one: str, two: str, most: int = 2) -> bool:
-    """Whether two names differ by a letter or two, but not as versions or sizes of a thing do."""
-    mine, theirs = (re.findall(r"[a-z]+|\d+", folded(name)) for name in (one, two))
-    if len(mine) == len(theirs):
-        pairs = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
-        if pairs and all(_variants(a, b) for a, b in pairs):
-            return False
-    return letters_apart(folded(one), folded(two)) <= most
-
-
-def _variants(one: str, two: str) -> bool:
-    """Whether two words are a size or a version each: ``b`` and ``l``, ``16`` and ``32``."""
-    return sorted(one) != sorted(two) and (
-        len(one) == len(two) == 1 or (one.isdigit() and two.isdigit())
-    )
+    return exact not in known and is_slip(exact, name)
 
 
 def is_for_other_data(
@@ -103,7 +86,7 @@ def is_for_other_data(
             return False
         # Another folder of the user's is other data; one that differs in a letter is a slip.
         ends = (name.partition(":")[2] for name in measured)
-        if any(end and _slip(tail, end, max(1, len(end) // 3)) for end in ends):
+        if any(end and is_slip(tail, end, max(1, len(end) // 3)) for end in ends):
             return False
     return True
 

@@ -1,24 +1,27 @@
-"""Verdicts: an interval against a bound.
+"""Verdicts: a figure against a bound, or a change against a margin.
 
-The verdict looks at the interval, not at the point estimate: **pass** if all of it is on the good
-side of the bound (the bound itself counts as good), **fail** if all of it is on the bad side, else
-**inconclusive**, which the policy turns into a failure, a warning or a pass. A figure that is not
-finite, or missing, fails whatever the policy says.
+**fail**: the loss is real (the interval excludes none beyond an absolute bound, or none at all for a
+change) and the estimate lies beyond the bound; **pass**: the interval rules out a loss beyond it, or
+nothing changed at all; else **inconclusive**, which the policy turns into a failure, a warning or a pass.
+A figure that is not finite, or missing, fails whatever the policy says.
+
+That a loss is real is asked at the run's family-wise error rate
+(:mod:`pytest_cliprobust.gating.family`); that a bound is kept, at the policy's confidence.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.change import Change, change_between
 from pytest_cliprobust.figures.figure import Figure, json_number
-from pytest_cliprobust.figures.intervals import Interval, samples_needed
+from pytest_cliprobust.figures.intervals import Interval, samples_needed, two_sided_z
 from pytest_cliprobust.figures.levels import interval_at
-from pytest_cliprobust.figures.paired import difference_interval
-from pytest_cliprobust.gating.baseline import baseline_key
+from pytest_cliprobust.gating.baseline import Baseline, bare_key
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, Kind, Rule
@@ -33,6 +36,7 @@ _ORDER: tuple[Status, ...] = ("pass", "inconclusive", "fail")
 
 #: Probability with which the n that an inconclusive verdict names is to decide it.
 POWER = 0.8
+_CHANCE = f"{POWER:.0%} chance, if the estimate holds"
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,19 @@ class Verdict:
         explanation: one sentence.
         value: what was held against the bound: the figure, or its change against the baseline.
         low, high: the interval of ``value`` at ``confidence``.
-        confidence: level of the interval.
-        n: number of samples.
+        confidence: level of the interval: that at which a failure's loss is real, else the policy's.
+        n: number of samples, of a change those compared.
         missed_by: how far ``value`` lies beyond the bound; 0 if on the good side, None if unbounded
             or not finite.
         samples_needed: for an inconclusive verdict the n that would decide it with probability
             ``POWER``; None if no n would.
         rule_id: id of the rule.
+        p_value: of a bound that the estimate misses, the two-sided level at which the loss is real.
+        compared: of a change, how it was compared (``paired, n = 536 in 268 drawings``).
+        decidable: of a change, the smallest margin that these samples decide.
+        changed: of a paired change, the share of samples whose outcome is another.
+        late: whether it is a failure only given all that the run found.
+        note: what is told beside the verdict, such as a real loss within the margin.
     """
 
     status: Status
@@ -75,6 +85,12 @@ class Verdict:
     missed_by: float | None = None
     samples_needed: int | None = None
     rule_id: str = ""
+    p_value: float | None = None
+    compared: str = ""
+    decidable: float | None = None
+    changed: float | None = None
+    late: bool = False
+    note: str = ""
 
     @property
     def failed(self) -> bool:
@@ -129,7 +145,17 @@ class Verdict:
             missed_by=None if missed is None else float(missed),
             samples_needed=None if needed is None else int(needed),
             rule_id=str(data["rule_id"]),
+            p_value=_number(data.get("p_value")),
+            compared=str(data.get("compared", "")),
+            decidable=_number(data.get("decidable")),
+            changed=_number(data.get("changed")),
+            late=bool(data.get("late", False)),
+            note=str(data.get("note", "")),
         )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 @dataclass(frozen=True)
@@ -141,9 +167,14 @@ class _Judged:
     status: Status
     interval: Interval
     value: float
+    n: int
     missed_by: float | None
-    needed: int | None
     explanation: str
+    needed: int | None = None
+    p_value: float | None = None
+    change: Change | None = None
+    decidable: float | None = None
+    note: str = ""
 
     @property
     def badness(self) -> tuple[int, float]:
@@ -152,13 +183,22 @@ class _Judged:
         return _ORDER.index(self.status), missed
 
 
+@dataclass(frozen=True)
+class _Levels:
+    """At what confidence a bound is kept, and at what error rate a loss is real; and the noise."""
+
+    kept: float
+    error_rate: float
+    noise: float
+
+
 def judge(
     measurement: Measurement | None,
     rule: Rule | None,
     policy: Policy,
     *,
-    baseline: Mapping[str, Figure] | None = None,
-    comparisons: int = 1,
+    baseline: Baseline | None = None,
+    error_rate: float | None = None,
     noise_floor: float = 0.0,
     key: str = "",
 ) -> Verdict:
@@ -171,9 +211,11 @@ def judge(
         measurement: None if the test measured nothing, which fails.
         rule: None if no rule matches: unbounded.
         policy: of the threshold file.
-        baseline: earlier figures by key, for ``max_increase`` and ``max_decrease``; a bound whose
-            baseline is missing fails.
-        comparisons: number of bounds checked in the run, for the family-wise error rate.
+        baseline: an earlier run, for ``max_increase`` and ``max_decrease``; a bound whose baseline is
+            missing fails.
+        error_rate: two-sided rate at which a loss is called real
+            (:meth:`~pytest_cliprobust.gating.family.Family.error_rate`); the policy's confidence leaves
+            as much if this is the only bound.
         noise_floor: known numerical noise of the figure (batch size, precision); intervals are
             widened by it at both ends, so that no verdict rests on less.
         key: name of what is missing, if ``measurement`` is None.
@@ -183,7 +225,7 @@ def judge(
     """
     if not (math.isfinite(noise_floor) and noise_floor >= 0.0):
         raise ClipRobustError(f"the noise floor must be 0 or more, not {noise_floor}")
-    level = policy.level(comparisons)
+    level = policy.confidence
     if measurement is None:
         reason = "nothing was measured, and what is missing never passes"
         return _without_statistics("fail", "fail", reason, None, rule, level, key)
@@ -196,13 +238,17 @@ def judge(
             reason += f", and {policy.where} requires one"
         outcome: Outcome = "fail" if policy.require_bound else "pass"
         return _without_statistics("unbounded", outcome, reason, measurement, None, level)
+    levels = _Levels(level, 1.0 - level if error_rate is None else error_rate, noise_floor)
     judged = [
-        _judge_absolute(measurement.figure, kind, limit, level, noise_floor)
+        _judge_absolute(measurement.figure, kind, limit, levels)
         if kind not in CHANGES
-        else _judge_change(measurement, kind, limit, policy, baseline or {}, level, noise_floor)
+        else _judge_change(measurement, kind, limit, policy, baseline, levels)
         for kind, limit in rule.bounds.items()
     ]
-    return _verdict(measurement, rule, max(judged, key=lambda one: one.badness), policy, level)
+    worst = max(judged, key=lambda one: one.badness)
+    # What one bound tells stays told where another one decides.
+    notes = "; ".join(one.note for one in judged if one.note)
+    return _verdict(measurement, rule, replace(worst, note=notes), policy)
 
 
 def _not_judgeable(figure: Figure, level: float) -> str:
@@ -249,9 +295,7 @@ def _without_statistics(
     )
 
 
-def _verdict(
-    measurement: Measurement, rule: Rule, worst: _Judged, policy: Policy, level: float
-) -> Verdict:
+def _verdict(measurement: Measurement, rule: Rule, worst: _Judged, policy: Policy) -> Verdict:
     """Return the verdict of the bound that decides."""
     if worst.status == "inconclusive":
         outcome: Outcome = policy.inconclusive
@@ -269,20 +313,86 @@ def _verdict(
         value=worst.value,
         low=worst.interval.low,
         high=worst.interval.high,
-        confidence=level,
-        n=measurement.figure.n,
+        confidence=worst.interval.confidence,
+        n=worst.n,
         missed_by=worst.missed_by,
         samples_needed=worst.needed,
         rule_id=rule.id,
+        p_value=worst.p_value,
+        compared=worst.change.text() if worst.change else "",
+        decidable=worst.decidable,
+        changed=worst.change.changed if worst.change else None,
+        note=worst.note,
     )
 
 
-def _judge_absolute(
-    figure: Figure, kind: Kind, limit: float, level: float, floor: float
-) -> _Judged:
+# --- Absolute bounds ---------------------------------------------------------------------------------
+
+
+def _judge_absolute(figure: Figure, kind: Kind, limit: float, levels: _Levels) -> _Judged:
     """Judge a ``min`` or ``max``."""
-    interval = _widened(interval_at(figure, level), floor, figure.metric)
-    return _compare(kind, limit, figure.value, interval, figure.n, figure.metric)
+
+    def at(confidence: float) -> Interval:
+        own = _widened(interval_at(figure, confidence), levels.noise, figure.metric)
+        return _holding(own, figure.value)
+
+    missed = max(0.0, limit - figure.value if kind == "min" else figure.value - limit)
+
+    def beyond(confidence: float) -> bool:
+        ends = at(confidence)
+        return ends.high < limit if kind == "min" else ends.low > limit
+
+    kept, real = at(levels.kept), beyond(1.0 - levels.error_rate)
+    judged = _Judged(kind, limit, "inconclusive", kept, figure.value, figure.n, missed, "")
+    if missed > 0.0:
+        judged = replace(judged, p_value=_p_value(beyond))
+    what = figure.metric
+    if real:
+        shown = at(1.0 - levels.error_rate)
+        side, distance = (
+            ("below", limit - shown.high) if kind == "min" else ("above", shown.low - limit)
+        )
+        text = (
+            f"the whole interval of {what} lies {side} the bound, its nearer end by {distance:.2g}"
+        )
+        return replace(judged, status="fail", interval=shown, explanation=text)
+    if kept.low >= limit if kind == "min" else kept.high <= limit:
+        text = f"the whole interval of {what} keeps {kind} {limit:.12g}"
+        return replace(judged, status="pass", explanation=text)
+    return _undecided(judged, what, levels)
+
+
+def _undecided(judged: _Judged, what: str, levels: _Levels) -> _Judged:
+    """Return an absolute bound that is neither kept nor missed, and how many samples would tell."""
+    value, ends, limit = judged.value, judged.interval, judged.limit
+    missed = (judged.missed_by or 0.0) > 0.0
+    if missed:
+        # To call it missed the interval must be clear of the bound at the stricter level.
+        strict = two_sided_z(1.0 - levels.error_rate) / two_sided_z(levels.kept)
+        ends = Interval(
+            value - strict * (value - ends.low),
+            value + strict * (ends.high - value),
+            1.0 - levels.error_rate,
+            ends.method,
+        )
+    needed = samples_needed(
+        value, ends.low, ends.high, judged.n, limit, confidence=ends.confidence, power=POWER
+    )
+    inside = judged.interval.low <= limit <= judged.interval.high
+    start = (
+        f"the interval of {what} contains the bound"
+        if inside
+        else f"{what} lies beyond the bound, but not by enough among so many bounds"
+    )
+    text = f"{start}, so {judged.n:,} samples cannot tell; " + (
+        "the estimate sits on the bound, so no number of samples would"
+        if needed is None
+        else f"about {rounded_up(needed)} would ({_CHANCE})"
+    )
+    return replace(judged, explanation=text, needed=needed)
+
+
+# --- Changes -----------------------------------------------------------------------------------------
 
 
 def _judge_change(
@@ -290,35 +400,175 @@ def _judge_change(
     kind: Kind,
     limit: float,
     policy: Policy,
-    baseline: Mapping[str, Figure],
-    level: float,
-    floor: float,
+    baseline: Baseline | None,
+    levels: _Levels,
 ) -> _Judged:
     """Judge a ``max_increase`` or ``max_decrease``."""
     figure = measurement.figure
-    nothing = Interval(math.nan, math.nan, level, "")
-    before = baseline.get(baseline_key(measurement, policy))
+    nothing = Interval(math.nan, math.nan, policy.change_confidence, "")
+    blank = _Judged(kind, limit, "fail", nothing, math.nan, figure.n, None, "")
+    if baseline is None:
+        reason = "there is no baseline; --clip-record writes one, or name one with --clip-baseline"
+        return replace(blank, explanation=reason)
+    before = baseline.find(measurement, policy.baseline_model)
     if before is None:
-        reason = _no_baseline(measurement, policy, bool(baseline))
-        return _Judged(kind, limit, "fail", nothing, math.nan, None, None, reason)
-    interval = difference_interval(figure, before, level)
-    change = figure.value - before.value
-    if not all(math.isfinite(x) for x in (change, interval.low, interval.high)):
-        reason = f"the baseline's {figure.metric} is {before.value}, or its interval is not finite"
-        return _Judged(kind, limit, "fail", nothing, change, None, None, reason)
-    if kind == "max_decrease":
-        change = -change
-        interval = Interval(-interval.high, -interval.low, level, interval.method)
-    verb = "decrease" if kind == "max_decrease" else "increase"
-    what = f"the {verb} from {format_value(before.value, figure.high - figure.low)}"
-    return _compare(kind, limit, change, _widened(interval, floor), figure.n, what)
+        return replace(blank, explanation=baseline.missing(measurement, policy.baseline_model))
+    why_not = baseline.why_not(measurement)
+    change = change_between(figure, before, noise=levels.noise, why_not=why_not)
+    loss = _loss(change, kind)
+    noise = 0.0 if change.identical else levels.noise
+    kept = _of_loss(change, kind, policy.change_confidence, noise)
+    if not all(math.isfinite(x) for x in (loss, kept.low, kept.high)):
+        reason = f"the baseline's {figure.metric} is {before.value}, or the change has no interval"
+        return replace(blank, value=loss, change=change, explanation=reason)
+    judged = replace(
+        blank,
+        status="inconclusive",
+        interval=kept,
+        value=loss,
+        n=change.n,
+        missed_by=max(0.0, loss - limit),
+        p_value=change.p_beyond(noise) if loss > limit else None,
+        change=change,
+    )
+    if change.identical:
+        text = "every outcome is the same as in the baseline"
+        same = replace(judged, status="pass", explanation=text)
+        return replace(same, note=_drift(same, before, baseline, bare_key(measurement)))
+    judged = replace(judged, decidable=_decidable(change, policy.change_confidence, noise))
+    strict = _of_loss(change, kind, 1.0 - levels.error_rate, noise)
+    decided = _decided(judged, change, strict)
+    own = _of_loss(change, kind, policy.confidence, noise)
+    if own.low > 0.0 and decided.status != "fail":
+        word = "decrease" if kind == "max_decrease" else "increase"
+        told = _told_loss(replace(decided, interval=own), change, word)
+        decided = replace(decided, note=f"{figure.metric}: {told}")
+    drifted = _drift(decided, before, baseline, bare_key(measurement))
+    return replace(decided, note="; ".join(filter(None, (decided.note, drifted))))
 
 
-def _no_baseline(measurement: Measurement, policy: Policy, given: bool) -> str:
-    if not given:
-        return "there is no baseline; name one in [policy] or on the command line"
-    source = f"baseline {policy.baseline}" if policy.baseline else "the baseline"
-    return f"{source} has no figure for {baseline_key(measurement, policy)}"
+def _loss(change: Change, kind: Kind) -> float:
+    """Return how much worse a figure has become, in the sense of the bound."""
+    if change.identical:
+        return 0.0
+    return 0.0 + (-change.difference if kind == "max_decrease" else change.difference)
+
+
+def _of_loss(change: Change, kind: Kind, confidence: float, noise: float) -> Interval:
+    """Return the interval of the loss, with numerical noise at both ends."""
+    ends = change.interval(confidence)
+    low, high = (-ends.high, -ends.low) if kind == "max_decrease" else (ends.low, ends.high)
+    return Interval(low - noise, high + noise, confidence, ends.method)
+
+
+def _decided(judged: _Judged, change: Change, strict: Interval) -> _Judged:
+    """Return the verdict on a change, in words; ``strict``: the interval at the run's error rate."""
+    limit, kept = judged.limit, judged.interval
+    word = "decrease" if judged.kind == "max_decrease" else "increase"
+    start = f"the {word} from {format_value(change.before, kept.high - kept.low)}"
+    real = strict.low > 0.0
+    if real and judged.value > limit:
+        text = f"{start} is real, and beyond the margin"
+        return replace(judged, status="fail", interval=strict, explanation=text)
+    if kept.high <= limit:
+        text = f"the interval of {start} rules out more than {limit:.12g}"
+        return replace(judged, status="pass", explanation=text)
+    text, needed = _undecided_change(judged, strict, start)
+    return replace(judged, explanation=text, needed=needed)
+
+
+def _undecided_change(judged: _Judged, strict: Interval, start: str) -> tuple[str, int | None]:
+    """Return why a change is neither kept nor a failure, and how many samples would tell."""
+    limit, kept, n = judged.limit, judged.interval, judged.n
+    text = f"the interval of {start} holds losses on both sides of the margin"
+    if kept.low > limit:
+        text = f"{start} lies beyond the margin, but is not sure enough among so many bounds"
+    least = judged.decidable
+    if least is not None and least > limit:
+        needed = _samples_for(limit, least, n)
+        asked = "no number of them" if needed is None else f"about {rounded_up(needed)}"
+        text += f"; {n:,} samples decide a margin of {least:.2g}; one of {limit:.12g} needs {asked}"
+        return text, needed
+    # A loss beyond the margin must be told from none, one within it from one beyond.
+    ends, bound = (strict, 0.0) if judged.value > limit else (kept, limit)
+    needed = samples_needed(
+        judged.value, ends.low, ends.high, n, bound, confidence=ends.confidence, power=POWER
+    )
+    if needed is None:
+        return text, None
+    return f"{text}; about {rounded_up(needed)} samples would tell ({_CHANCE})", needed
+
+
+def _drift(judged: _Judged, recorded: Figure, baseline: Baseline, key: str) -> str:
+    """Return what is told of losses that add up to more than the margin since the first recording.
+
+    What the recorded figure had lost by then, on all of its samples, and what is lost since, on those that
+    this run has: it may be a smaller profile's.
+    """
+    anchor = baseline.anchors.get(key)
+    if anchor is None or judged.status == "fail" or recorded.value == anchor.value:
+        return ""
+    lost = recorded.value - anchor.value
+    loss = judged.value + (-lost if judged.kind == "max_decrease" else lost)
+    if loss <= judged.limit:
+        return ""
+    accepted = baseline.accepted.get(key)
+    reason = f" (recorded anew {accepted})" if accepted else ""
+    return (
+        f"{recorded.metric} was {format_value(anchor.value, recorded.high - recorded.low)} when it was first "
+        f"recorded, {anchor.written}: since then it has lost {loss:.2g}, more than the margin of "
+        f"{judged.limit:.12g}{reason}"
+    )
+
+
+def _told_loss(judged: _Judged, change: Change, word: str) -> str:
+    """Return what is told of a loss that is real by itself, and does not fail."""
+    ends = judged.interval
+    value, low, high = (
+        format_value(x, ends.high - ends.low) for x in (judged.value, ends.low, ends.high)
+    )
+    place = "within" if judged.value <= judged.limit else "beyond"
+    text = (
+        f"the {word} of {value} [{low}, {high}] ({change.text()}) is real, and {place} the margin of "
+        f"{judged.limit:.12g}"
+    )
+    needed = _samples_for(judged.value, judged.decidable or 0.0, judged.n)
+    if needed is None or place == "beyond":
+        return text
+    return f"{text}; a margin of {value} needs about {rounded_up(needed)} samples"
+
+
+def _decidable(change: Change, confidence: float, noise: float) -> float:
+    """Return the smallest margin that a change of no size keeps in most draws, as it was measured."""
+    reach = two_sided_z(confidence) + two_sided_z(2.0 * 0.95 - 1.0)
+    return reach * change.standard_error + noise
+
+
+def _samples_for(margin: float, least: float, n: int) -> int | None:
+    """Return about how many samples decide a margin if ``n`` decide ``least``; None if none do."""
+    if not margin > 0.0:
+        return None
+    needed = n * (least / margin) ** 2
+    return math.ceil(needed) if math.isfinite(needed) else None
+
+
+# --- Both --------------------------------------------------------------------------------------------
+
+
+def _p_value(beyond: Callable[[float], bool]) -> float:
+    """Return the two-sided level at which a loss is real: where the interval just leaves it out."""
+    low, high = -16.0, 0.0  # of log10
+    if not beyond(1.0 - 10.0**high + 1e-12):
+        return 1.0
+    if beyond(1.0 - 1e-15):
+        return 1e-15
+    for _ in range(40):
+        middle = (low + high) / 2.0
+        if beyond(min(1.0 - 10.0**middle, 1.0 - 1e-15)):
+            high = middle
+        else:
+            low = middle
+    return float(10.0**high)
 
 
 def _widened(interval: Interval, floor: float, metric: str = "") -> Interval:
@@ -332,35 +582,8 @@ def _widened(interval: Interval, floor: float, metric: str = "") -> Interval:
     )
 
 
-def _compare(
-    kind: Kind, limit: float, value: float, interval: Interval, n: int, what: str
-) -> _Judged:
-    """Hold ``value`` and its interval against an upper (``max…``) or lower (``min``) bound."""
-    upper = kind != "min"
-    # Percentile intervals of biased statistics may leave out their own estimate; the verdict then
-    # takes in both.
-    low, high = min(interval.low, value), max(interval.high, value)
-    interval = Interval(low, high, interval.confidence, interval.method)
-    missed = max(0.0, value - limit if upper else limit - value)
-    needed: int | None = None
-    status: Status
-    if high <= limit if upper else low >= limit:
-        status = "pass"
-        text = f"the whole interval of {what} keeps {kind} {limit:.12g}"
-    elif low > limit if upper else high < limit:
-        status = "fail"
-        side, distance = ("above", low - limit) if upper else ("below", limit - high)
-        text = f"the whole interval of {what} lies {side} the bound, its nearer end by "
-        text += f"{distance:.2g}"
-    else:
-        status = "inconclusive"
-        needed = samples_needed(
-            value, low, high, n, limit, confidence=interval.confidence, power=POWER
-        )
-        text = f"the interval of {what} contains the bound, so {n:,} samples cannot tell; "
-        text += (
-            "the estimate sits on the bound, so no number of samples would"
-            if needed is None
-            else f"about {rounded_up(needed)} would ({POWER:.0%} chance, if the estimate holds)"
-        )
-    return _Judged(kind, limit, status, interval, value, missed, needed, text)
+def _holding(interval: Interval, value: float) -> Interval:
+    """Return the interval with the estimate in it: percentiles of biased statistics may leave it out."""
+    return Interval(
+        min(interval.low, value), max(interval.high, value), interval.confidence, interval.method
+    )

@@ -141,8 +141,17 @@ def _check_names(rule: Rule, known: Known) -> None:
         for pattern in patterns:
             if _knows(vocabulary, pattern) or (name == "suite" and pattern in known.elsewhere):
                 continue
+            if name == "model" and not _nearly_a_model(pattern, vocabulary):
+                continue  # another model of the user's, who calls it what they like
             if name != "suite" or slip_of(pattern, vocabulary):
                 raise _unknown(rule, name, pattern, vocabulary)
+
+
+def _nearly_a_model(pattern: str, known: tuple[str, ...]) -> bool:
+    exact = literal(pattern)
+    if exact is None:
+        return slip_of(pattern, known) is not None
+    return any(is_slip(exact, name) for name in known)
 
 
 def _unknown(rule: Rule, name: str, pattern: str, known: tuple[str, ...]) -> ClipRobustError:
@@ -208,6 +217,30 @@ def slip_of(pattern: str, names: Iterable[str]) -> str | None:
         if len(head) > 2 and _near(head, known[: len(head)]):
             return name
     return None
+
+
+def is_slip(one: str, two: str, most: int = 2) -> bool:
+    """Return whether names of models or data differ by a letter or two, but not as two things' would.
+
+    Versions and sizes (``v1`` and ``v2``, ``ViT-B`` and ``ViT-L``) are two things, and so is a name with
+    a word more (``dev``, ``dev2`` and ``dev-b``). Of short names one letter counts.
+    """
+    short, long = sorted((folded(one), folded(two)), key=len)
+    mine, theirs = (re.findall(r"[a-z]+|\d+", name) for name in (short, long))
+    if len(mine) == len(theirs):
+        pairs = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
+        if pairs and all(_variants(a, b) for a, b in pairs):
+            return False
+    if long.startswith(short) and re.fullmatch(r"[_.]\w+|\d+", long.removeprefix(short)):
+        return False
+    return letters_apart(short, long) <= (most if len(short) > 4 else min(most, 1))
+
+
+def _variants(one: str, two: str) -> bool:
+    """Whether two words are a size or a version each: ``b`` and ``l``, ``16`` and ``32``."""
+    return sorted(one) != sorted(two) and (
+        len(one) == len(two) == 1 or (one.isdigit() and two.isdigit())
+    )
 
 
 def _near(one: str, two: str) -> bool:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.gating.limits import chance_of
+from pytest_cliprobust.gating.measured import measured_in
 from pytest_cliprobust.gating.rules import Kind, Rule, literal
 
 #: What is left of the way from the figure to the worst must be at least this share.
 _SHARE = 0.5
-
-_NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-_ITEM = re.compile(rf"({_NUMBER})(?: \[({_NUMBER}), ({_NUMBER})\])?|\?")
 
 
 def weak_bounds(text: str, rules: Sequence[Rule]) -> list[str]:
@@ -38,7 +35,7 @@ def weak_bounds(text: str, rules: Sequence[Rule]) -> list[str]:
 def _far_from(rule: Rule, kind: Kind, limit: float, row: str) -> float | None:
     """Return the figure that the row's comment names, if the bound is far weaker."""
     metric = _metric_of(rule)
-    items = list(_items(row))
+    items = measured_in(row)
     position = rule.place.element or 0
     item = items[position if position < len(items) else 0] if items else None
     if metric is None or item is None or kind != ("min" if metric.higher_is_better else "max"):
@@ -68,14 +65,3 @@ def _worst(metric: Metric, kind: Kind, value: float) -> float:
     if end is None:
         return value - 2 * abs(value) if kind == "min" else value + 2 * abs(value)
     return max(end, 0.0) if kind == "min" else end
-
-
-def _items(row: str) -> Iterator[tuple[float, float, float] | None]:
-    """Yield (value, low, high) of each item of a comment; None for what is not known."""
-    comment = row.rpartition("# measured ")[2] if "# measured " in row else ""
-    for match in _ITEM.finditer(comment.partition(", n =")[0]):
-        if match[1] is None:
-            yield None
-            continue
-        value = float(match[1])
-        yield (value, float(match[2] or value), float(match[3] or value))

@@ -40,7 +40,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pytest_cliprobust.errors import NotRun
+from pytest_cliprobust.errors import NotRun, Unavailable
 from pytest_cliprobust.perturbations import random
 from pytest_cliprobust.perturbations.registry import register
 
@@ -68,7 +68,7 @@ KEPT_BYTES = 2**26
 """Memory for encoded source clips; the severities of a picture share theirs."""
 
 
-class MissingEncoder(NotRun):
+class MissingEncoder(NotRun, Unavailable):
     """PyAV, or the encoder that a corruption needs, is not installed."""
 
 

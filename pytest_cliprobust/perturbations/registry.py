@@ -176,7 +176,7 @@ PERTURBATIONS: Registry[Perturbation] = Registry(
     "perturbation",
     "pytest_cliprobust.perturbations",
     # The papers' corruptions lead every list; the others come as their files are found.
-    first=("common", "depth", "codec", "occlusion", "typographic"),
+    first=("common", "depth", "view", "codec", "occlusion", "typographic"),
     remedy="`cliprobust perturbations` lists them all",
 )
 

@@ -8,11 +8,18 @@ the ini key) names a model, :mod:`.waiting` looks for tests that need it; what e
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Generator
+from typing import Any
 
 import pytest
+from _pytest.config import ConftestImportFailure
 
 from pytest_cliprobust.plugin import fixtures
+from pytest_cliprobust.plugin.exits import Exit
+from pytest_cliprobust.plugin.imports import ImportMistakes, conftest_mistake
 from pytest_cliprobust.plugin.options import add_options, models_of, require_own_root
+from pytest_cliprobust.plugin.state import IMPORTS, LACKING
 from pytest_cliprobust.plugin.suites import add_markers, find_suites, shipped
 from pytest_cliprobust.plugin.waiting import Waiting, mark_suites
 
@@ -20,6 +27,34 @@ from pytest_cliprobust.plugin.waiting import Waiting, mark_suites
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ``--clip-*`` options and their ini keys."""
     add_options(parser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, Any]:
+    """Tell in one line what is wrong with a conftest.py that registers something of the user's own.
+
+    Raises:
+        pytest.UsageError: something is.
+    """
+    try:
+        return (yield)
+    except ConftestImportFailure as failure:
+        line = conftest_mistake(early_config, failure)
+        if line is None:
+            raise
+        raise pytest.UsageError(line) from None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, int, int]:
+    """End a session that could not begin for want of something in one line, with a code of its own."""
+    try:
+        return (yield)
+    except pytest.UsageError as error:
+        if not config.stash.get(LACKING, False):
+            raise
+        print(f"ERROR: {error}\n", file=sys.stderr)
+        return int(Exit.ENVIRONMENT)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,6 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
     add_markers(config, shipped())
     find_suites(config)
     require_own_root(config)
+    config.stash[IMPORTS] = ImportMistakes(config, evaluates=bool(models_of(config)))
+    config.pluginmanager.register(config.stash[IMPORTS], "cliprobust-imports")
     if not models_of(config):
         config.pluginmanager.register(NoModel(), "cliprobust-no-model")
         return

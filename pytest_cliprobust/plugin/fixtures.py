@@ -21,20 +21,21 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def clip_under_test() -> str:
-    """Name of the model under test; parametrized over all ``--clip-model``."""
+    """The model under test as ``--clip-model`` has it; parametrized over all of them."""
     raise pytest.UsageError("no model under test: add --clip-model MODEL")  # pragma: no cover
 
 
 @pytest.fixture(scope="session")
-def clip_model(clip_under_test: str) -> str:
-    """Name of the model under test, as the command line gave it."""
-    return clip_under_test
+def clip_model(request: pytest.FixtureRequest, clip_under_test: str) -> str:
+    """Name of the model under test: NAME of ``--clip-model NAME=MODEL``, or the model's own."""
+    return request.config.stash[SESSION].name_of[clip_under_test]
 
 
 @pytest.fixture
 def clip(request: pytest.FixtureRequest, clip_under_test: str) -> Evaluation:
     """The model under test: ``clip.on("clean", "fog_3d", 3)`` gives samples as it sees them."""
-    return request.config.stash[SESSION].evaluation(clip_under_test)
+    session = request.config.stash[SESSION]
+    return session.evaluation(session.name_of[clip_under_test])
 
 
 @pytest.fixture
@@ -42,7 +43,8 @@ def gate(request: pytest.FixtureRequest, clip_under_test: str) -> Gate:
     """Compares figures with the threshold file; the test fails at its end if any bound is missed."""
     from pytest_cliprobust.plugin.gate import Gate
 
-    judge = Gate(request.node, request.config.stash[SESSION], clip_under_test)
+    session = request.config.stash[SESSION]
+    judge = Gate(request.node, session, session.name_of[clip_under_test])
     request.node.stash[GATE] = judge
     return judge
 

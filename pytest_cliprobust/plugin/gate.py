@@ -76,6 +76,8 @@ class Gate:
     def _judge(self, measurement: Measurement, explain: Callable[[Verdict], Found] | None) -> None:
         session = self._session
         rule = session.thresholds.lookup(measurement)
+        if self._model == session.config.against:
+            rule = None  # What others are held against is measured, not judged.
         floor = 0.0
         if rule is not None and not session.recording:
             check_chance(rule, measurement, lambda: session.classes(self._model))
@@ -85,8 +87,10 @@ class Gate:
             measurement,
             rule,
             session.thresholds.policy,
-            baseline=session.baseline,
-            comparisons=len(session.thresholds.rules),
+            baseline=session.baseline_of(self._model),
+            error_rate=session.family.error_rate(
+                measurement, session.thresholds.policy, len(self.records) + 1
+            ),
             noise_floor=floor,
         )
         evidence = None

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Iterator
+from types import TracebackType
 from typing import Any
 
 import pytest
+from _pytest._code.code import ReprEntryNative, ReprExceptionInfo, ReprFileLocation, ReprTraceback
 
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.blame import is_ours, is_users, shown_frames
+from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable, UserCodeError
+from pytest_cliprobust.plugin.closing import abandon, close, overruled, refuse
+from pytest_cliprobust.plugin.exits import Exit, trouble_of
 from pytest_cliprobust.plugin.fixtures import needs_model
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.session import Session
-from pytest_cliprobust.plugin.state import GATE, SESSION
+from pytest_cliprobust.plugin.state import GATE, LACKING, SESSION
 from pytest_cliprobust.plugin.suites import suite_of
 from pytest_cliprobust.reporting import terminal
-from pytest_cliprobust.results.record import Record
-from pytest_cliprobust.results.run import NotMeasured, Run
+from pytest_cliprobust.results.run import Run
 
 
 class Evaluator:
     """The plugin object of a session with a model under test."""
 
     def __init__(self, config: pytest.Config) -> None:
+        self._config = config
         self.session = Session(config)
         self.run: Run | None = None
+        self._planned = False
+        self._refused = False
         config.stash[SESSION] = self.session
+        config.pluginmanager.register(LastWords(self), "cliprobust-last-words")
 
     def start(self, items: list[pytest.Item]) -> None:
         """Load models and thresholds, so that a mistake ends the session before any test runs.
@@ -34,16 +41,32 @@ class Evaluator:
         mistake is told by the process that reports.
 
         Raises:
-            pytest.UsageError: the mistake, in one line.
+            pytest.UsageError: the mistake, or what the environment lacks, in one line.
         """
+        own = self.session
+        own.ledger.plan({item.nodeid: suite_of(item) for item in items if needs_model(item)})
         try:
-            self.session.start()
+            own.start()
+            own.open_journal()
+        except Exception as error:
+            told = _in_one_line(error)
+            if told is None:
+                raise
+            if own.is_worker:
+                own.note(told)
+                items.clear()
+                return
+            self.run, self._refused = refuse(own, told), True
+            self._config.stash[LACKING] = isinstance(told, Unavailable)
+            raise pytest.UsageError(str(told)) from None
+
+    def take_up(self, not_collected: Iterable[str]) -> None:
+        """Go on with a session whose workers evaluate a model, of which this process knew nothing."""
+        self.session.ledger.not_collected += not_collected
+        try:
             self.session.open_journal()
         except ClipRobustError as error:
-            if not self.session.is_worker:
-                raise pytest.UsageError(str(error)) from None
-            self.session.mistakes.append(str(error))
-            items.clear()
+            self.session.note(error)
 
     def pytest_report_header(self) -> list[str]:
         """Say what is under test where it is known before the collection."""
@@ -54,6 +77,19 @@ class Evaluator:
         return self.session.header() if self.session.models() else []
 
     # --- Tests -------------------------------------------------------------------------------------
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note what could not be collected."""
+        self.session.ledger.take_collection(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Forget what an earlier attempt of the test measured: a plugin may run it again."""
+        gate = item.stash.get(GATE, None)
+        if gate is not None:
+            told = {(record.key, record.one_line()) for record in gate.records}
+            item.user_properties[:] = [one for one in item.user_properties if one not in told]
+            del item.stash[GATE]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -69,14 +105,26 @@ class Evaluator:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, Any, Any]:
         """Tell a mistake in one line, and hand over what the test measured, as plain data."""
-        report = yield
         error = call.excinfo.value if call.excinfo is not None else None
+        options = item.config.option
+        if call.excinfo and needs_model(item) and not (options.fulltrace or options.usepdb):
+            call.excinfo = without_our_frames(call.excinfo)
+        report = yield
+        trouble = trouble_of(error)
         if isinstance(error, NotRun):
             report.outcome = "skipped"
             report.longrepr = (str(item.path), 0, f"Skipped: {error}")
+            report.clip_lacking = trouble is not None
+        elif isinstance(error, UserCodeError):
+            report.longrepr = told_failure(item, error)
+        elif trouble is not None:
+            report.clip_trouble = trouble
         elif isinstance(error, ClipRobustError):
-            report.longrepr = str(error)
             report.clip_mistake = str(error)
+        if isinstance(error, ClipRobustError) and not isinstance(error, NotRun | UserCodeError):
+            report.longrepr = str(error)
+        if self.session.is_worker and not self._planned:
+            report.clip_plan, self._planned = self.session.planned(), True
         if needs_model(item):
             report.clip_suite = suite_of(item)
             names = getattr(getattr(item, "module", None), "NAMES", None)
@@ -86,31 +134,21 @@ class Evaluator:
         if call.when == "call" and gate is not None:
             report.clip_missed = gate.missed
         if call.when == "teardown" and gate is not None:
-            report.clip_records = [record.as_dict(replicates=True) for record in gate.records]
+            report.clip_records = gate.records
+            if self.session.is_worker:  # its report travels as plain data
+                blobs: dict[str, bytes] = {}
+                report.clip_outcomes = blobs
+                report.clip_records = [
+                    record.as_dict(replicates=True, blobs=blobs) for record in gate.records
+                ]
         return report
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Collect what the tests measured, in the process that reports."""
-        session = self.session
-        if session.is_worker:
-            return
-        suite = getattr(report, "clip_suite", None)
-        records = [Record.from_dict(data) for data in getattr(report, "clip_records", ())]
-        session.add(records)
-        mistake = getattr(report, "clip_mistake", None)
-        if mistake:
-            session.mistakes.append(mistake)
-        if suite is None:
-            return
-        session.suites.add(suite)
-        session.names.setdefault(suite, set()).update(getattr(report, "clip_names", ()))
-        if report.failed and not getattr(report, "clip_missed", False):
-            session.broken.add(suite)
-        if report.skipped and not hasattr(report, "wasxfail"):
-            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-            text = str(reason).removeprefix("Skipped: ")
-            session.not_run.append(NotMeasured(report.nodeid, suite, text))
+        if not self.session.is_worker:
+            self.session.take(report)
+            self.session.ledger.forget_properties(report)
 
     # --- The end -----------------------------------------------------------------------------------
 
@@ -120,54 +158,108 @@ class Evaluator:
         told = getattr(node, "workeroutput", {}).get("cliprobust")
         if told:
             self.session.listen(told)
+        elif error:
+            self.session.died.append(str(node.gateway.id))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(
         self, session: pytest.Session, exitstatus: int | pytest.ExitCode
     ) -> None:
-        """Write the reports, whatever ended the session.
-
-        The exit code is 4 after a user's mistake, and 1 where a bound was not judged, as its test was
-        skipped or its selector met nothing: neither is green.
-        """
-        own, config = self.session, session.config
+        """Write the reports, whatever ended the session, and choose its exit code."""
+        own, status = self.session, int(exitstatus)
         if own.is_worker:
-            config.workeroutput["cliprobust"] = own.tell()  # type: ignore[attr-defined]
+            session.config.workeroutput["cliprobust"] = own.tell()  # type: ignore[attr-defined]
             return
-        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        complete = ended and not (session.shouldstop or session.shouldfail)
-        if own.mistakes:
-            session.exitstatus = pytest.ExitCode.USAGE_ERROR
-        if not own.evaluated or exitstatus == pytest.ExitCode.USAGE_ERROR:
-            own.abandon()
-            nothing = own.unjudged(partial=True)
-            self.run = own.run(nothing, complete=complete, exit_status=int(session.exitstatus))
+        if self._refused:
             return
-        found = own.unjudged(partial=not complete, by_id=named_by_id(config))
-        run = own.run(found, complete=complete, exit_status=int(exitstatus))
-        if run.unjudged_fail and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        self.run = replace(run, exit_status=int(session.exitstatus))
-        try:
-            changes = own.record() if complete else ()
-            self.run = replace(self.run, changes=changes)
-            own.write(self.run)
-        except ClipRobustError as error:
-            self.run = replace(self.run, mistakes=(*self.run.mistakes, str(error)))
-            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        if status == Exit.MISTAKE or not own.has_news:
+            self.run = abandon(own, status)
+            return
+        self.run = close(own, session, status)
+        session.exitstatus = self.run.exit_status
 
     def pytest_terminal_summary(
         self, terminalreporter: Any, exitstatus: int, config: pytest.Config
     ) -> None:
         """Print the table of all that was measured."""
-        if self.run is None:
+        if self.run is None or self._refused:
             return
         terminal.summarise(terminalreporter, self.run, verbose=config.option.verbose > 0)
-        if not self.session.evaluated:
+        if not (self.session.evaluated or self.session.mistakes):
             count = self.session.collected
             say_nothing_evaluated(terminalreporter, config, count, int(exitstatus))
 
+    def pytest_unconfigure(self) -> None:
+        """Leave no empty journal beside the report where the session ended before it began."""
+        self.session.abandon()
 
-def named_by_id(config: pytest.Config) -> bool:
-    """Return whether the command line names single tests: what it leaves out of a file is not known."""
-    return any("::" in argument for argument in config.args)
+    @property
+    def last_words(self) -> Run | None:
+        """The run to say them of; None if there is nothing to say."""
+        return self.run if self.session.evaluated and not self._refused else None
+
+
+class LastWords:
+    """Says last, below pytest's own last line, what keeps a run from being whole, or green."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        """Say it when everybody else is finished."""
+        result = yield
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        run = self._evaluator.last_words
+        if run is None:
+            return result
+        if run.exit_status != session.exitstatus:
+            run = overruled(self._evaluator.session, run, int(session.exitstatus))
+        if reporter is not None:
+            terminal.say_last(reporter, run)
+        return result
+
+
+def _in_one_line(error: Exception) -> ClipRobustError | None:
+    """Return what ended a start as an error of one line; None for what nobody has foreseen."""
+    if isinstance(error, ClipRobustError):
+        return error
+    trouble = trouble_of(error)
+    return None if trouble is None else Unavailable(trouble)
+
+
+def without_our_frames(
+    info: pytest.ExceptionInfo[BaseException],
+) -> pytest.ExceptionInfo[BaseException]:
+    """Return an error without the way through this package to the user's own code that it comes from.
+
+    A metric of the user's is called from deep within; ``--full-trace`` shows the whole way. An error of
+    this package's stays as it is.
+    """
+    way = list(_steps(info.tb))
+    files = [step.tb_frame.f_code.co_filename for step in way]
+    last = max((i for i, file in enumerate(files) if is_users(file)), default=0)
+    if any(map(is_ours, files[last:])):
+        return info
+    kept: TracebackType | None = None
+    for i, step in reversed(list(enumerate(way))):
+        if i >= last or is_users(files[i]):
+            kept = TracebackType(kept, step.tb_frame, step.tb_lasti, step.tb_lineno)
+    return pytest.ExceptionInfo.from_exc_info((info.type, info.value, kept or info.tb))
+
+
+def _steps(way: TracebackType | None) -> Iterator[TracebackType]:
+    while way is not None:
+        yield way
+        way = way.tb_next
+
+
+def told_failure(item: pytest.Item, error: UserCodeError) -> Any:
+    """Return what a report shows of an error in the user's code: one line, then the lines of theirs."""
+    path, line, _ = item.location
+    return ReprExceptionInfo(
+        reprtraceback=ReprTraceback(
+            [ReprEntryNative([f"{error}\n\n{shown_frames(error)}\n"])], None, style="native"
+        ),
+        reprcrash=ReprFileLocation(path, (line or 0) + 1, str(error)),
+    )

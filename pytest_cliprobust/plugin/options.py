@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 
+from pytest_cliprobust.datasets.profiles import PROFILES as PROFILES
+from pytest_cliprobust.datasets.roles import EMBEDDED, label_of
 from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.results.tags import checked_tag
+from pytest_cliprobust.targets.names import check_pretrained, named, named_models
+from pytest_cliprobust.targets.precision import PRECISIONS
 
-PROFILES = ("quick", "standard", "full")
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 REPORTS = (".json", ".md")
 
 
@@ -51,7 +55,9 @@ OPTIONS = (
     Option(
         "activation", "activation of a checkpoint that does not say", choices=("gelu", "quickgelu")
     ),
-    Option("data", "'embedded', or the path of an image folder that replaces the clean set"),
+    Option(
+        "data", "'embedded', or the image folder that replaces the clean set: PATH or NAME=PATH"
+    ),
     Option(
         "depth",
         "depth for data without: an estimator (folder or hub name) or a folder of depth maps",
@@ -61,14 +67,33 @@ OPTIONS = (
     Option("batch-size", "images loaded and perturbed at a time (default: auto)", "auto"),
     Option("limit", "at most so many samples of each data set"),
     Option("thresholds", "the threshold file (default: thresholds.toml, else the shipped one)"),
+    Option(
+        "baseline",
+        "the earlier run that changes are held against: a file, or a run of the history (last, "
+        "tag:NAME, its number), or 'none' (default: the policy's, else the one beside the threshold "
+        "file)",
+    ),
+    Option(
+        "against", "a second model, measured in the same run, that the others are compared with"
+    ),
+    Option(
+        "figures",
+        "which figures --clip-record records: globs of their names, separated by commas, or 'gated'",
+    ),
+    Option("because", "why --clip-record accepts the change of these figures"),
     Option("cache-dir", "folder of the feature cache"),
+    Option(
+        "history",
+        "the file that runs are kept in, or 'none' (default: history.sqlite in the cache folder)",
+    ),
     Option("profile", "how many samples: quick, standard or full", "standard", PROFILES),
     Option("seed", "seed of perturbations and bootstrap", "0"),
+    Option("plant", "plant a known loss in a copy of the model (`cliprobust doctor` does)"),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 #: Options that may be given several times.
-REPEATABLE = ("--clip-model", "--clip-report")
+REPEATABLE = ("--clip-model", "--clip-report", "--clip-tag")
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -77,9 +102,10 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--clip-model",
         action="append",
-        metavar="MODEL",
-        help="the model under test, e.g. ViT-B-32, ViT-B-32/laion2b_s34b_b79k, hf-hub:…, a folder, "
-        "or 'reference' (bundled, offline); repeatable",
+        metavar="[NAME=]MODEL",
+        help="the model under test, e.g. ViT-B-32, ViT-B-32/laion2b_s34b_b79k, hf-hub:…, a folder or "
+        "checkpoint, or 'reference' (bundled, offline); NAME is what bounds and reports call it; "
+        "repeatable",
     )
     parser.addini("clip_model", "models under test, see --clip-model", type="args")
     for option in OPTIONS:
@@ -95,6 +121,19 @@ def add_options(parser: pytest.Parser) -> None:
         help="write a report, FILE.json or FILE.md; repeatable, or separated by commas",
     )
     parser.addini("clip_report", "reports to write, see --clip-report", type="args")
+    group.addoption(
+        "--clip-tag",
+        action="append",
+        metavar="NAME",
+        help="a name for this run in the history; repeatable",
+    )
+    parser.addini("clip_tag", "names of runs in the history, see --clip-tag", type="args")
+    group.addoption(
+        "--clip-no-samples",
+        action="store_true",
+        help="leave names and pictures of samples out of reports and history",
+    )
+    parser.addini("clip_no_samples", "see --clip-no-samples", type="bool", default=False)
     group.addoption(
         "--clip-suites",
         action="store_true",
@@ -146,9 +185,22 @@ def whole_number(config: pytest.Config, name: str, least: int) -> int | None:
 
 
 def models_of(config: pytest.Config) -> list[str]:
-    """Return the models under test, each once, in the order given."""
+    """Return the models under test as the user wrote them, each once, in the order given.
+
+    The one that the others are compared with comes first.
+    """
     given = config.getoption("--clip-model") or config.getini("clip_model") or []
-    return list(dict.fromkeys(given))
+    against = value_of(config, "against")
+    first = [against] if against is not None and given else []
+    return list(dict.fromkeys([*first, *given]))
+
+
+def given_models(config: pytest.Config) -> dict[str, str]:
+    """Return the models under test by name, as the user wrote them."""
+    given: dict[str, str] = {}
+    for text in models_of(config):
+        given.setdefault(named(text)[0], text)
+    return given
 
 
 def reports_of(config: pytest.Config) -> list[Path]:
@@ -165,14 +217,41 @@ def reports_of(config: pytest.Config) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
+def tags_of(config: pytest.Config) -> list[str]:
+    """Return the names that this run gets in the history.
+
+    Raises:
+        pytest.UsageError: a name that cannot be one.
+    """
+    given = config.getoption("--clip-tag") or config.getini("clip_tag") or []
+    try:
+        return [checked_tag(name) for name in dict.fromkeys(given)]
+    except ClipRobustError as error:
+        raise pytest.UsageError(f"--clip-tag: {error}") from None
+
+
 def run_config(config: pytest.Config) -> RunConfig:
-    """Collect the options of this run."""
-    cache_dir = value_of(config, "cache-dir")
+    """Collect the options of this run.
+
+    Raises:
+        pytest.UsageError: a mistake in one of them, in one line.
+    """
+    cache_dir, pretrained = value_of(config, "cache-dir"), value_of(config, "pretrained")
+    data = value_of(config, "data") or EMBEDDED
+    against = value_of(config, "against") if models_of(config) else None
+    try:
+        models = named_models(models_of(config))
+        check_pretrained(models, pretrained)
+        if data != EMBEDDED:
+            label_of(data)
+    except ClipRobustError as error:
+        raise pytest.UsageError(str(error)) from None
     return RunConfig(
-        models=tuple(models_of(config)),
-        pretrained=value_of(config, "pretrained"),
+        models=tuple(models),
+        sources={name: source for name, source in models.items() if name != source},
+        pretrained=pretrained,
         activation=value_of(config, "activation"),
-        data=value_of(config, "data") or "embedded",
+        data=data,
         depth=value_of(config, "depth"),
         device=value_of(config, "device") or "auto",
         precision=value_of(config, "precision") or "auto",
@@ -181,6 +260,8 @@ def run_config(config: pytest.Config) -> RunConfig:
         cache_dir=Path(cache_dir) if cache_dir else None,
         profile=profile_of(config),
         seed=whole_number(config, "seed", 0) or 0,
+        plant=value_of(config, "plant"),
+        against=None if against is None else named(against)[0],
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -11,22 +13,48 @@ from typing import Any
 import pytest
 
 from pytest_cliprobust.engine.evaluation import Evaluation
-from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.files import shown_path
-from pytest_cliprobust.gating.baseline import load_baseline
+from pytest_cliprobust.gating.baseline import (
+    Baseline,
+    Provenance,
+    bare_key,
+    beside,
+    load_baseline,
+)
+from pytest_cliprobust.gating.family import Family, settled
 from pytest_cliprobust.gating.reading import load_thresholds
-from pytest_cliprobust.gating.recording import RecordChange, record
+from pytest_cliprobust.gating.recording import RecordChange
+from pytest_cliprobust.gating.rules import matches
 from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.gating.unjudged import Chosen, Unjudged, fails, find_unjudged
 from pytest_cliprobust.gating.vocabulary import known_metrics
-from pytest_cliprobust.plugin.options import PROFILES, reports_of, run_config, value_of
+from pytest_cliprobust.plugin.comparing import (
+    check_compared,
+    chosen_baseline,
+    comparison_lines,
+    family_of,
+    provenance_of,
+)
+from pytest_cliprobust.plugin.ledger import Ledger, suite_of_file
+from pytest_cliprobust.plugin.options import (
+    PROFILES,
+    given_models,
+    reports_of,
+    run_config,
+    tags_of,
+    value_of,
+)
 from pytest_cliprobust.plugin.progress import ProgressLine
+from pytest_cliprobust.plugin.recorder import Recorder
 from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
 from pytest_cliprobust.reporting import files
 from pytest_cliprobust.reporting.header import header_lines
+from pytest_cliprobust.reporting.json import document
+from pytest_cliprobust.results.history import History, default_path, is_file
 from pytest_cliprobust.results.journal import Journal
 from pytest_cliprobust.results.record import Record
-from pytest_cliprobust.results.run import ModelSummary, NotMeasured, Run
+from pytest_cliprobust.results.run import ModelSummary, NotMeasured, Run, now
 
 SHOWN = 1e-4
 """Numerical noise of a share or probability that the summary mentions: more than last digits."""
@@ -37,40 +65,47 @@ class Session:
 
     Attributes:
         config: the run's options.
+        name_of: the names of the models under test, by what the user wrote.
         is_worker: whether this process is a worker of pytest-xdist, which reports to another.
-        records: what was measured and judged, in the process that reports.
-        mistakes: the user's, one line each.
+        ledger: what became of each test, in the process that reports.
+        mistakes: the user's, one line each, beside those of tests.
+        troubles: what the environment lacks, one line each, beside what tests lacked.
+        died: workers of pytest-xdist that ended without a word.
         known_suites: names of the shipped suites and of those collected.
         collected: number of tests.
         needed: whether any of them evaluates a model.
         deselected: ids of the tests that were left out, by suite.
-        names: by suite, the perturbations that it measures in any profile.
+        selected: suites of the tests that will run.
+        recorded: what recording wrote beside the threshold file, one line each.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self.pytest_config = config
         self.config = run_config(config)
+        # Once: what a path is called must not change when a test changes the working directory.
+        self.name_of = {text: name for name, text in given_models(config).items()}
         self.is_worker = hasattr(config, "workerinput")
         self.recording = bool(config.getoption("--clip-record"))
         # Listing tests measures nothing, and must not replace a report that did.
         self.reports = [] if config.option.collectonly else reports_of(config)
         self.threshold_path = self._threshold_path()
+        self.named = not (config.getoption("--clip-no-samples") or config.getini("clip_no_samples"))
+        self.began = now()
         self.progress = ProgressLine(config)
-        self.records: list[Record] = []
-        self._by_key: dict[str, Record] = {}
-        self.not_run: list[NotMeasured] = []
+        self.ledger = Ledger()
         self.mistakes: list[str] = []
-        self.suites: set[str] = set()
-        self.broken: set[str] = set()
+        self.troubles: list[str] = []
+        self.died: list[str] = []
         self.known_suites: tuple[str, ...] = shipped()
         self.collected = 0
         self.needed = False
         self.deselected: dict[str, list[str]] = {}
-        self.names: dict[str, set[str]] = {}
         self.journal: Journal | None = None
         self._evaluations: dict[str, Evaluation] = {}
         self._noise: dict[str, tuple[float, float]] = {}
         self._told: list[Mapping[str, Any]] = []
+        self.selected: set[str] = set()
+        self.recorded: list[str] = []
 
     # --- At the start ------------------------------------------------------------------------------
 
@@ -84,14 +119,22 @@ class Session:
         """Load the models and the threshold file, so that mistakes show before any test runs.
 
         Raises:
+            Unavailable: the environment lacks something that they need.
             ClipRobustError: a mistake in an option, a model, the data or the threshold file.
         """
+        for path in self.reports:
+            files.check(path)
         for model in self.config.models:
             self.evaluation(model)
         if self.config.data != "embedded":
             self.evaluation(self.config.models[0]).dataset("clean")
+        if self.config.against is not None and self._reports_for_workers:
+            raise ClipRobustError(
+                "--clip-against needs both models in one process; leave out -n, or compare two runs "
+                "with `cliprobust compare`"
+            )
         self.thresholds.register_perturbations()
-        _ = self.baseline
+        check_compared(self.baseline, self.thresholds, self.config.models)
         if not self._reports_for_workers:
             for model in self.config.models:
                 self.evaluation(model).check()
@@ -99,6 +142,7 @@ class Session:
     def open_journal(self) -> None:
         """Start to write down what is measured, where a report was asked for."""
         if self.reports and not self.is_worker and self.journal is None:
+            files.check(self.reports[0])
             self.journal = Journal(self.reports[0])
 
     def _threshold_path(self) -> Path | None:
@@ -179,15 +223,77 @@ class Session:
         return {file.stem.removeprefix(PREFIX) for file in files}
 
     @cached_property
-    def baseline(self) -> dict[str, Figure] | None:
-        """The figures that the policy's baseline holds, by key."""
-        path = self.thresholds.policy.baseline
-        return None if path is None else load_baseline(path)
+    def baseline(self) -> Baseline | None:
+        """The earlier run that this one is compared with.
+
+        Raises:
+            ClipRobustError: it is missing or broken.
+        """
+        if self.config.against is not None:
+            return None
+        if self.recording:
+            path = None if self.threshold_path is None else beside(self.threshold_path)
+            return load_baseline(path) if path is not None and path.exists() else None
+        named = value_of(self.pytest_config, "baseline")
+        found = chosen_baseline(named, self.thresholds, self.threshold_path, self.history_path)
+        return None if found is None else replace(found, current=self.provenance)
+
+    def baseline_of(self, model: str) -> Baseline | None:
+        """Return what a model is compared with: the earlier run, or the other model of this one."""
+        other = self.config.against
+        if other is None or model == other:
+            return self.baseline
+        figures = {
+            (bare_key(record.measurement), other): record.figure
+            for record in self.records
+            if record.model == other
+        }
+        return Baseline(f"{other} in this run", figures)
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What decides the figures of this run beside the models."""
+        evaluations = {name: self.evaluation(name) for name in self.config.models}
+        return provenance_of(self.config, evaluations)
+
+    @cached_property
+    def family(self) -> Family:
+        """How many bounds the selected tests judge, as far as that is known beforehand."""
+        return family_of(
+            self.baseline,
+            self.thresholds,
+            self.config.models,
+            self.selected or self.known_suites,
+            max(1, self.collected),
+        )
+
+    def settle(self) -> list[str]:
+        """Judge all bounds together at the end of the run, and return the keys of those that fail now."""
+        policy = self.thresholds.policy
+        judged = [(record.measurement, record.verdict) for record in self.records]
+        after = settled(judged, policy)
+        changed = [
+            record.key
+            for record, verdict in zip(self.records, after, strict=True)
+            if verdict.failed and not record.verdict.failed
+        ]
+        self.ledger.rejudge({record.key: v for record, v in zip(self.records, after, strict=True)})
+        return changed
 
     def header(self) -> list[str]:
         """Return the lines that say what is under test, on what."""
         notes = self.journal.notes if self.journal else []
-        return header_lines(self.config, self.models(), self._shown_thresholds, notes)
+        lines = header_lines(self.config, self.models(), self._shown_thresholds, notes)
+        if self.config.against is not None:
+            return [*lines, f"clip baseline: {self.config.against}, measured in this run"]
+        if not self._evaluations or self._reports_for_workers:
+            return lines
+        # A worker whose threshold file is wrong has told so, and runs nothing.
+        with contextlib.suppress(ClipRobustError):
+            if self.baseline is not None:
+                asked = self.thresholds.policy.baseline_model
+                lines += comparison_lines(self.baseline, self.config.models, asked)
+        return lines
 
     @property
     def _shown_thresholds(self) -> str:
@@ -206,26 +312,32 @@ class Session:
         """Return the number of classes that a model chooses from."""
         return len(self.evaluation(model).phrases)
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Keep what a test measured."""
-        records = [record for record in records if not self._is_known(record)]
-        self.records += records
-        if self.journal is not None and records:
-            self.journal.add(records)
+    @property
+    def records(self) -> list[Record]:
+        """What was measured and judged, in the process that reports."""
+        return self.ledger.records
 
-    def _is_known(self, record: Record) -> bool:
-        """Return whether a figure was recorded already; two of one name are a mistake."""
-        first = self._by_key.setdefault(record.key, record)
-        if first is record:
-            return False
-        one, two = first.figure, record.figure
-        if (one.value, one.low, one.high, one.n) != (two.value, two.low, two.high, two.n):
-            self.mistakes.append(
-                f"{record.key} is the name of two figures: {one.interval_text()} on {one.n} samples "
-                f"in {first.test}, {two.interval_text()} on {two.n} in {record.test}; gate one of "
-                'them, or mark a test with @pytest.mark.clip_suite("other")'
-            )
-        return True
+    def take(self, report: pytest.TestReport) -> None:
+        """Keep what became of a test, and write down what it measured."""
+        planned = getattr(report, "clip_plan", None)
+        if planned:
+            self.ledger.plan(planned["tests"])
+            self.deselected.update(planned["deselected"])
+        records = self.ledger.take(report)
+        if self.journal is not None and records:
+            try:
+                self.journal.add(records if self.named else [r.unnamed() for r in records])
+            except ClipRobustError as error:
+                self.note(error)  # once; the report at the end may find room again
+
+    def note(self, error: ClipRobustError) -> None:
+        """Keep an error that did not end the run at once."""
+        told = self.troubles if isinstance(error, Unavailable) else self.mistakes
+        told.append(str(error))
+
+    def planned(self) -> dict[str, Any]:
+        """Return which tests a worker was given and which not, as plain data: it may die at any of them."""
+        return {"tests": self.ledger.planned, "deselected": self.deselected}
 
     def models(self) -> dict[str, ModelSummary]:
         """Return the models under test: those loaded here, and what the workers did with theirs."""
@@ -257,13 +369,22 @@ class Session:
     @property
     def evaluated(self) -> bool:
         """Whether any test of this run evaluates a model."""
-        return self.needed or bool(self.records or self.suites)
+        return self.needed or bool(self.ledger.suites)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything that a report would tell."""
+        told = self.mistakes or self.troubles or self.died or self.ledger.not_collected
+        return self.evaluated or bool(told)
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the summary must know beside the figures."""
         own = [note for e in self._evaluations.values() for note in e.encoder.notes]
         own += [
             _noise_note(name, *noise) for name, noise in self._noise.items() if noise[0] > SHOWN
+        ]
+        own += [
+            f"worker {name} died: how many images it encoded is not known" for name in self.died
         ]
         theirs = [str(note) for told in self._told for note in told["notes"]]
         return tuple(dict.fromkeys([*own, *theirs]))
@@ -274,54 +395,65 @@ class Session:
         """Return what a worker has to say at its end, as plain data."""
         return {
             "mistakes": self.mistakes,
+            "troubles": self.troubles,
             "notes": list(self.notes()),
             "models": [model.as_dict() for model in self.models().values()],
             "collected": self.collected,
             "deselected": self.deselected,
+            "provenance": None if (found := self.known_provenance()) is None else found.as_dict(),
         }
 
     def listen(self, told: Mapping[str, Any]) -> None:
         """Take over what a worker has said."""
         self._told.append(told)
         self.mistakes += map(str, told["mistakes"])
+        self.troubles += map(str, told["troubles"])
         self.collected = max(self.collected, int(told["collected"]))
         self.deselected.update(told.get("deselected", {}))
 
     # --- At the end --------------------------------------------------------------------------------
 
-    def unjudged(self, *, partial: bool, by_id: bool = False) -> Unjudged:
-        """Return the bounds that this run did not judge; none for one that did not come to its end.
+    def unjudged(self, *, by_id: bool = False, loaded: bool = True) -> Unjudged:
+        """Return the bounds that this run did not judge.
 
         ``by_id``: single tests were named, and those of the same files that were not are unknown.
+        ``loaded``: whether model and data are there to be asked.
+
+        Raises:
+            ClipRobustError: the threshold file changed during the run, or cannot be read.
         """
-        if partial or not (self.records or self.suites):
-            return Unjudged()
-        rules = (record.rule for record in self.records)
-        used = [name for name in rules if name]
-        used += [name for record in self.records for name in record.also_used]
-        skipped: dict[str, list[str]] = {}
-        for entry in self.not_run:
-            skipped.setdefault(entry.suite, []).append(entry.test)
+        records, ledger = self.records, self.ledger
+        cut = by_suite(ledger.missing())
+        for file in ledger.not_collected:
+            cut.setdefault(suite_of_file(file), []).append(file)
+        suites = ledger.suites | set(cut)
+        if not suites:
+            return Unjudged(policy=self.thresholds.policy)
+        used = [record.rule for record in records if record.rule]
+        used += [name for record in records for name in record.also_used]
         return find_unjudged(
             self.thresholds,
             used=used,
-            suites_run=self.suites,
-            suites_broken=self.broken,
+            suites_run=suites,
+            suites_broken=ledger.broken,
             models=self.config.models,
-            measured=[record.measurement for record in self.records],
-            chosen=Chosen(skipped, self.deselected, self.suites if by_id else ()),
-            of_other_profiles=self.names,
-            **self._known_names(),
+            measured=[record.measurement for record in records],
+            chosen=Chosen(
+                by_suite(ledger.not_run()), self.deselected, suites if by_id else (), cut
+            ),
+            of_other_profiles=ledger.names,
+            **self._known_names(loaded),
         )
 
-    def _known_names(self) -> dict[str, Any]:
+    def _known_names(self, loaded: bool) -> dict[str, Any]:
         """Return what tells a slip from another model's or data set's name, for ``find_unjudged``."""
         import open_clip
 
         from pytest_cliprobust.datasets import embedded
 
         replaced = self.config.data != "embedded"
-        clean = self.evaluation(self.config.models[0]).dataset("clean") if replaced else None
+        ask = replaced and loaded
+        clean = self.evaluation(self.config.models[0]).dataset("clean") if ask else None
         models = {
             name for pair in open_clip.list_pretrained() for name in (pair[0], "/".join(pair))
         }
@@ -340,49 +472,136 @@ class Session:
         """
         if not self.recording or self.threshold_path is None or not self.records:
             return ()
-        changes = record(
-            self.threshold_path,
-            [record.measurement for record in self.records],
-            profile=self.config.profile,
-            generic=("profile",),
-            comparisons=len(self.thresholds.rules) or 1,
-            noise={record.key: record.noise_floor for record in self.records},
-            classes=self.classes(self.config.models[0]),
-        )
-        return tuple(changes)
+        changes, self.recorded = self._recorder.write(self.records, self.provenance, self.classes)
+        return changes
 
-    def run(self, found: Unjudged, *, complete: bool, exit_status: int) -> Run:
-        """Return the run as a value."""
+    @property
+    def _recorder(self) -> Recorder:
+        assert self.threshold_path is not None
+        patterns = value_of(self.pytest_config, "figures") or ""
+        return Recorder(
+            self.threshold_path,
+            self.config,
+            self.baseline,
+            tuple(filter(None, map(str.strip, patterns.split(",")))),
+            value_of(self.pytest_config, "because") or "",
+        )
+
+    @property
+    def lost_while_recording(self) -> list[str]:
+        """Keys of figures that missed the bounds that they had before a recording replaced these."""
+        return [
+            record.key
+            for record in self.records
+            if record.verdict.status == "fail" and record.verdict.missed_by is not None
+        ]
+
+    def known_provenance(self) -> Provenance | None:
+        """Return what decides the figures, from the process that has the models; None if none told."""
+        if set(self._evaluations) >= set(self.config.models):
+            with contextlib.suppress(ClipRobustError):
+                return self.provenance
+        told = next((t["provenance"] for t in self._told if t.get("provenance")), None)
+        return None if told is None else Provenance.from_dict(told)
+
+    def run(self, found: Unjudged, *, ended: bool, partial: bool = False) -> Run:
+        """Return the run as a value; ``ended``: whether it came to its end, as far as pytest knows."""
+        ledger, missing = self.ledger, tuple(self.ledger.missing())
         return Run(
             config=self.config,
             records=tuple(sorted(self.records, key=lambda record: record.key)),
             models=self.models(),
-            not_run=tuple(self.not_run),
+            not_run=tuple(ledger.not_run()),
+            missing=missing,
+            not_collected=tuple(ledger.not_collected),
+            planned=len(ledger.planned),
             unjudged=found,
             unjudged_fail=fails(found, found.policy),
             recording=self.recording,
             notes=self.notes(),
-            mistakes=tuple(dict.fromkeys(self.mistakes)),
+            mistakes=tuple(dict.fromkeys([*self.mistakes, *ledger.mistakes()])),
+            troubles=tuple(
+                dict.fromkeys([*self.troubles, *ledger.troubles(), *self._lacked(found)])
+            ),
             thresholds=self._shown_thresholds,
-            complete=complete,
-            exit_status=exit_status,
+            complete=ended and not (missing or ledger.not_collected),
+            partial=partial,
+            named=True,
+            provenance=self.known_provenance() if self.records else None,
+            began=self.began,
         )
 
+    def _lacked(self, found: Unjudged) -> list[str]:
+        """Return what the environment lacked for tests that bounds wait for."""
+        if not found.skipped or found.policy.skipped != "fail":
+            return []
+        waiting = [
+            suite
+            for suite in self.ledger.suites
+            if any(matches(rule.selectors.get("suite", ()), suite) for rule in found.skipped)
+        ]
+        return self.ledger.lacking(waiting)
+
     def abandon(self) -> None:
-        """Close the journal of a run that measured nothing; figures of an earlier one stay in it."""
-        if self.journal is not None and not self.records:
-            self.journal.close(())
-
-    def write(self, run: Run) -> None:
-        """Write the reports, and close the journal.
-
-        Raises:
-            ClipRobustError: a report cannot be written.
-        """
-        for path in self.reports:
-            files.write(path, run)
+        """Leave the journal: that of a run that measured nothing goes, but for an earlier one's figures."""
         if self.journal is not None:
+            self.journal.leave()
+            if not self.records:
+                self.journal.close(())
+
+    def write(self, run: Run) -> list[ClipRobustError]:
+        """Write the reports, and return what keeps any of them from being written.
+
+        The journal goes once all are, as its figures are in them.
+        """
+        errors = []
+        for path in self.reports:
+            try:
+                files.write(path, run if self.named else run.unnamed())
+            except ClipRobustError as error:
+                errors.append(error)
+        if self.journal is not None and not errors:
             self.journal.close([record.key for record in run.records])
+        return errors
+
+    @property
+    def history_path(self) -> Path | None:
+        """The file that runs are kept in; None if they are not kept."""
+        chosen = value_of(self.pytest_config, "history")
+        if chosen == "none":
+            return None
+        return Path(chosen) if chosen else default_path(self.config.cache_dir)
+
+    def _held_against(self, history: History) -> int | None:
+        """Return the run of the history that this one is held against; None if that is a file."""
+        named = value_of(self.pytest_config, "baseline")
+        if named is None or named == "none" or is_file(named):
+            return None
+        with contextlib.suppress(ClipRobustError):  # it was pruned meanwhile
+            return history.find(named)
+        return None
+
+    def remember(self, run: Run) -> Run:
+        """Add the run to the history, and return it with where it is, or why it is not there."""
+        path = self.history_path
+        if path is None or not run.records or self.config.plant is not None:
+            return run
+        told = run if self.named else run.unnamed()
+        figures = {record.key: record.figure for record in told.records}
+        try:
+            with History(path, create=True) as history:
+                first = self._held_against(history)
+                number = history.write(document(told), figures, tags_of(self.pytest_config))
+                if first is not None:
+                    # Later baselines come and go; drift is told against the first.
+                    history.set_anchor(first, only_first=True)
+        except ClipRobustError as error:
+            return replace(run, notes=(*run.notes, f"this run is not in the history: {error}"))
+        option = self.pytest_config.getoption
+        # What the ini file says of it, the command finds by itself.
+        given = option("--clip-history") or option("--clip-cache-dir")
+        where = f" --history={shlex.quote(str(shown_path(path)))}" if given else ""
+        return replace(run, kept=f"run {number} (cliprobust show {number}{where})")
 
 
 def _noise_note(name: str, share: float, nats: float) -> str:
@@ -390,6 +609,14 @@ def _noise_note(name: str, share: float, nats: float) -> str:
         f"numerical noise of {name}: {share:.2g} of a share or probability, {nats:.2g} nats (the size "
         "of a forward pass changes as much); intervals are widened by it before they are judged"
     )
+
+
+def by_suite(entries: Iterable[NotMeasured]) -> dict[str, list[str]]:
+    """Return the ids of tests by suite."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        found.setdefault(entry.suite, []).append(entry.test)
+    return found
 
 
 def _joined(mine: ModelSummary, theirs: ModelSummary) -> ModelSummary:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_cliprobust.datasets.roles import Provider, provider_of
+from pytest_cliprobust.datasets.roles import EMBEDDED, Provider, label_of, provider_of
 from pytest_cliprobust.errors import NotRun
 from pytest_cliprobust.plugin.fixtures import needs_model, parametrized
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
-from pytest_cliprobust.plugin.options import reports_of, run_config
-from pytest_cliprobust.plugin.state import UNDER_TEST
+from pytest_cliprobust.plugin.options import given_models, reports_of, run_config, tags_of
+from pytest_cliprobust.plugin.state import IMPORTS, UNDER_TEST
 from pytest_cliprobust.plugin.suites import add_markers, shipped, suite_of
 
 if TYPE_CHECKING:
@@ -34,9 +34,11 @@ class Waiting:
         self._config = config
         self._run_config = run_config(config)
         reports_of(config)
+        tags_of(config)
         self._collected = 0
         self._suites = set(shipped())
         self._deselected: dict[str, list[str]] = {}
+        self._not_collected: list[str] = []
 
     def _evaluator(self) -> Evaluator:
         """Load what evaluates models, and hand the session over to it."""
@@ -64,13 +66,23 @@ class Waiting:
         """Parametrize tests over the models, and over the data sets of the roles that they ask for."""
         for name in parametrized(metafunc):
             if name == UNDER_TEST:
-                metafunc.parametrize(name, self._run_config.models, scope="session")
+                # The value is what the user wrote, for commands that run the test again.
+                given = given_models(self._config)
+                metafunc.parametrize(name, list(given.values()), ids=list(given), scope="session")
                 continue
+            own = self._run_config.data != EMBEDDED
             try:
                 sets: list[Any] = list(self._provider.require(name))
+                ids = [label_of(source) if own else source for source in sets]
             except NotRun as error:
                 sets = [pytest.param("none", marks=pytest.mark.skip(reason=str(error)))]
-            metafunc.parametrize(name, sets, scope="session")
+                ids = ["none"]
+            metafunc.parametrize(name, sets, ids=ids, scope="session")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note what could not be collected."""
+        if report.failed:
+            self._not_collected.append(report.nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -94,6 +106,8 @@ class Waiting:
             evaluator.session.known_suites = tuple(sorted(self._suites))
             evaluator.session.collected, evaluator.session.needed = self._collected, True
             evaluator.session.deselected = self._deselected
+            evaluator.session.selected = {suite_of(item) for item in needs}
+            evaluator.session.ledger.not_collected += self._not_collected
             evaluator.start(session.items)
 
     # --- Workers of pytest-xdist, where only the ini file names the model ---------------------------
@@ -101,9 +115,9 @@ class Waiting:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take up the first report of a worker whose test evaluates a model."""
-        if hasattr(report, "clip_suite"):
+        if hasattr(report, "clip_suite") or hasattr(report, "clip_plan"):
             evaluator = self._evaluator()
-            evaluator.session.open_journal()
+            evaluator.take_up(self._not_collected)
             evaluator.pytest_runtest_logreport(report)
 
     @pytest.hookimpl(optionalhook=True)
@@ -112,16 +126,24 @@ class Waiting:
         told = getattr(node, "workeroutput", {}).get("cliprobust")
         if told:
             self._collected = max(self._collected, int(told["collected"]))
-        if told and (told["models"] or told["mistakes"]):
+        if told and (told["models"] or told["mistakes"] or told["troubles"]):
             self._evaluator().session.listen(told)
 
     # --- The end -----------------------------------------------------------------------------------
 
-    def pytest_sessionfinish(self) -> None:
-        """Tell the controller of pytest-xdist that nothing was evaluated here."""
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Tell the controller of pytest-xdist, or a report, that nothing was evaluated here."""
+        asked = self._config.getoption("--clip-model") and reports_of(self._config)
         if hasattr(self._config, "workerinput"):
-            told = {"models": [], "mistakes": [], "notes": [], "collected": self._collected}
+            mistakes = self._config.stash[IMPORTS].lines
+            told: dict[str, Any] = {"models": [], "mistakes": mistakes, "troubles": [], "notes": []}
+            told["collected"] = self._collected
             self._config.workeroutput["cliprobust"] = told  # type: ignore[attr-defined]
+        elif asked and self._not_collected and not self._config.option.collectonly:
+            # Tests that evaluate the model may be among those: no report of an earlier run is theirs.
+            evaluator = self._evaluator()
+            evaluator.take_up(self._not_collected)
+            evaluator.pytest_sessionfinish(session, exitstatus)
 
     def pytest_terminal_summary(
         self, terminalreporter: Any, exitstatus: int, config: pytest.Config

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.files import replace_file
+from pytest_cliprobust.files import not_written, replace_file, try_writing
 from pytest_cliprobust.reporting import json, markdown
 from pytest_cliprobust.results.run import Run
 
@@ -17,10 +17,24 @@ FORMS: Mapping[str, Callable[[Run, Path], str]] = {
 }
 
 
+def check(path: Path) -> None:
+    """Find out before a run whether its report can be written, and leave nothing behind.
+
+    Raises:
+        Unavailable: the disk is full.
+        ClipRobustError: it cannot be written.
+    """
+    try:
+        try_writing(path)
+    except OSError as error:
+        raise not_written(f"--clip-report {path}: cannot be written", error) from None
+
+
 def write(path: Path, run: Run) -> None:
     """Write the report to ``path`` in one step.
 
     Raises:
+        Unavailable: the disk is full.
         ClipRobustError: an ending that stands for no form, or a path that cannot be written.
     """
     form = FORMS.get(path.suffix)
@@ -29,6 +43,5 @@ def write(path: Path, run: Run) -> None:
     try:
         replace_file(path, form(run, path.parent))
     except OSError as error:
-        raise ClipRobustError(
-            f"--clip-report {path}: cannot be written: {error.strerror}"
-        ) from None
+        check(path)  # says the same thing in the words of before the run, so that it is told once
+        raise not_written(f"--clip-report {path}: cannot be written", error) from None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from pytest_cliprobust.datasets.roles import EMBEDDED
 from pytest_cliprobust.engine.config import RunConfig
-from pytest_cliprobust.results.run import ModelSummary, NotMeasured
+from pytest_cliprobust.results.run import ModelSummary
 
 
 def header_lines(
@@ -39,15 +39,3 @@ def header_lines(
         used = " (not needed: embedded data has its own)" if config.data == EMBEDDED else ""
         lines.append(f"clip depth: {config.depth}{used}")
     return [*lines, *(f"  note: {note}" for note in notes)]
-
-
-def not_run_lines(entries: Iterable[NotMeasured]) -> list[str]:
-    """Return one line for each reason why tests measured nothing: how many, of which suites."""
-    by_reason: dict[str, list[str]] = {}
-    for entry in entries:
-        by_reason.setdefault(entry.reason, []).append(entry.suite)
-    return [
-        f"{len(suites)} {'test' if len(suites) == 1 else 'tests'} of "
-        f"{', '.join(dict.fromkeys(suites))}: {reason}"
-        for reason, suites in by_reason.items()
-    ]

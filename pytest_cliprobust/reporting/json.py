@@ -7,11 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from pytest_cliprobust.gating import unjudged
-from pytest_cliprobust.results.plain import finite, plain
+from pytest_cliprobust.reporting.ending import last_words
+from pytest_cliprobust.results.plain import SCHEMA, finite, plain
 from pytest_cliprobust.results.run import Run
-
-SCHEMA = 2
-"""Version of the report; raised when a field changes its meaning or goes away."""
 
 
 def document(run: Run) -> dict[str, Any]:
@@ -21,18 +19,27 @@ def document(run: Run) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "complete": run.complete,
+        "partial": run.partial,
         "exit_status": run.exit_status,
+        "ending": run.ending,
+        "because": last_words(run),
         "pytest_cliprobust": run.version,
+        "began": run.began or run.written,
         "written": run.written,
         "config": config,
         "environment": asdict(run.environment),
         "models": {name: finite(model.as_dict()) for name, model in run.models.items()},
         "thresholds": run.thresholds or None,
+        "provenance": None if run.provenance is None else run.provenance.as_dict(),
+        "samples": run.named,
         "notes": list(run.notes),
         "measurements": [plain(record) for record in run.records],
         "not_run": [asdict(entry) for entry in run.not_run],
+        "missing": [asdict(entry) for entry in run.missing],
+        "not_collected": list(run.not_collected),
         "bounds_not_judged": [line for _, line in unjudged.lines(run.unjudged)],
         "mistakes": list(run.mistakes),
+        "troubles": list(run.troubles),
     }
 
 

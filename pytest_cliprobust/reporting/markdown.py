@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from pytest_cliprobust.gating import unjudged
-from pytest_cliprobust.reporting.header import header_lines, not_run_lines
+from pytest_cliprobust.reporting.ending import LISTED, ending_text, last_words, missing_lines
+from pytest_cliprobust.reporting.header import header_lines
+from pytest_cliprobust.reporting.remarks import remarks
 from pytest_cliprobust.results.record import Evidence, Record
 from pytest_cliprobust.results.run import Run
 
@@ -14,9 +16,11 @@ from pytest_cliprobust.results.run import Run
 def text(run: Run, folder: Path = Path()) -> str:
     """Return the report as Markdown; ``folder`` is where it will lie."""
     header = header_lines(run.config, run.models, run.thresholds)
-    lines = ["# CLIP robustness", "", *(f"- {line.strip()}" for line in header), ""]
-    told = said_of(run)
-    lines += [*(f"- **{level}**: {line}" for level, line in told), *([""] if told else [])]
+    lines = ["# CLIP robustness", "", f"- ending: **{ending_text(run)}**"]
+    lines += [*(f"- {line.strip()}" for line in header), ""]
+    found = remarks(run, gravest_first=True, most=LISTED)
+    told = [f"- **{r.level.lower()}**: {r.text}" for r in found]
+    lines += [*told, *([""] if told else [])]
     lines += [
         "| property | measured (95% interval) | n | bound | verdict |",
         "|---|---|---|---|---|",
@@ -30,16 +34,15 @@ def text(run: Run, folder: Path = Path()) -> str:
     for record in run.records:
         if record.evidence is not None:
             lines += ["", *_evidence_section(record, record.evidence, folder)]
+    missing = missing_lines(run)
+    if missing:
+        lines += ["", "## Not run to the end", "", *(f"- {line}" for line in missing)]
+    if len(run.unjudged.cut) > LISTED:  # else they are at the top
+        waiting = unjudged.cut_lines(run.unjudged)
+        lines += ["", "## Bounds that wait for it", "", *(f"- {line}" for line in waiting)]
+    for line in last_words(run):
+        lines += ["", f"**{line}**"]
     return "\n".join(lines) + "\n"
-
-
-def said_of(run: Run) -> list[tuple[str, str]]:
-    """Return (level, text) lines of what is missing, wrong or to be known beside the figures."""
-    told = [] if run.complete else [("error", "the run did not end by itself: the figures so far")]
-    told += [("error", mistake) for mistake in run.mistakes]
-    told += unjudged.lines(run.unjudged)
-    told += [("not run", line) for line in not_run_lines(run.not_run)]
-    return [*told, *(("note", note) for note in run.notes)]
 
 
 def _evidence_section(record: Record, evidence: Evidence, folder: Path) -> list[str]:

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.gating.words import format_value
-from pytest_cliprobust.reporting.header import not_run_lines
+from pytest_cliprobust.reporting.ending import LISTED, last_words
+from pytest_cliprobust.reporting.remarks import remarks
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import Run
 
@@ -56,9 +56,7 @@ class Row:
 
 
 def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
-    """Print what was measured, then which bounds were not, notes and the user's mistakes.
-
-    That nothing was gated comes last.
+    """Print what was measured, then what else a reader must know, the gravest last.
 
     Args:
         reporter: pytest's terminal reporter.
@@ -72,31 +70,21 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
             reporter.write_line(f"picture of {record.key}: {record.evidence.picture}")
     for change in run.changes:
         reporter.write_line(str(change))
-    for line in not_run_lines(run.not_run):
-        reporter.write_line(f"not run: {line}")
-    for note in run.notes:
-        reporter.write_line(f"note: {note}")
-    for level, line in unjudged.lines(run.unjudged):
-        reporter.write_line(f"{level}: {line}", red=level == "error", yellow=level == "warning")
-    if run.unjudged.skipped:
-        reason = "; ".join(sorted({entry.reason for entry in run.not_run}))
-        fails = run.unjudged.policy.skipped == "fail"
-        outcome = "the run fails" if fails else "a warning, as the policy says"
+    if run.kept:
+        reporter.write_line(f"history: {run.kept}")
+    for remark in remarks(run, most=LISTED):
         reporter.write_line(
-            f"not measured, as tests were skipped: {len(run.unjudged.skipped)} of the bounds "
-            f"({reason}): {outcome}",
-            red=True,
+            f"{remark.level}: {remark.text}",
+            red=remark.grave or remark.level in ("error", "ERROR"),
+            yellow=remark.level == "warning" and not remark.grave,
+            bold=remark.grave,
         )
-    for mistake in run.mistakes:
-        reporter.write_line(f"ERROR: {mistake}", red=True)
-    gated = any(record.verdict.status != "unbounded" for record in run.records)
-    if run.records and not gated and not run.recording:
-        reporter.write_line(
-            "warning: no bound is for any of these figures, so THIS RUN GATES NOTHING; --clip-record "
-            "writes bounds for them",
-            red=True,
-            bold=True,
-        )
+
+
+def say_last(reporter: Any, run: Run) -> None:
+    """Print what keeps a run from being whole, or green, below all else and in red."""
+    for line in last_words(run):
+        reporter.write_line(line, red=True, bold=True)
 
 
 def _print_tables(reporter: Any, run: Run, verbose: bool) -> None:

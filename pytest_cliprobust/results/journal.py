@@ -6,14 +6,15 @@ itself, the report has all figures and the file goes; if the run is killed, the 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.files import not_written, shown_path
 from pytest_cliprobust.results.plain import plain
 from pytest_cliprobust.results.record import Record
 
@@ -28,6 +29,7 @@ class Journal:
         report: the first report of the run, beside which the file lies.
 
     Raises:
+        Unavailable: the disk is full.
         ClipRobustError: the file cannot be written.
     """
 
@@ -46,40 +48,56 @@ class Journal:
             # One write per line and no buffer: what is written survives the process.
             self._file = self.path.open("ab", buffering=0)
         except OSError as error:
-            raise ClipRobustError(
-                f"--clip-report {report}: cannot be written: {error.strerror}"
-            ) from None
+            raise not_written(f"--clip-report {report}: cannot be written", error) from None
+        self._failed = False
         if earlier:
-            self._file.write(b"\n")  # the last line may have been cut short
-        self._write({"run": {"began": time.strftime("%Y-%m-%dT%H:%M:%S%z")}})
+            self._write("")  # the last line may have been cut short
+        self._write(json.dumps({"run": {"began": time.strftime("%Y-%m-%dT%H:%M:%S%z")}}))
 
-    def _write(self, entry: dict[str, Any]) -> None:
-        self._file.write((json.dumps(entry) + "\n").encode())
+    def _write(self, line: str) -> None:
+        try:
+            data = f"{line}\n".encode()
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._failed = True
+            raise not_written(
+                f"{shown_path(self.path)}: figures cannot be kept while the run lasts", error
+            ) from None
 
     def add(self, records: Iterable[Record]) -> None:
-        """Append the records of one test."""
-        for record in records:
-            self._write(plain(record))
+        """Append the records of one test; of one that ran again the last ones count.
+
+        Raises:
+            ClipRobustError: they cannot be written; once, as nothing is tried again.
+        """
+        if not self._failed:
+            for record in records:
+                self._write(json.dumps(plain(record)))
+
+    def leave(self) -> None:
+        """Write no more; the file stays."""
+        self._file.close()
 
     def close(self, written: Sequence[str]) -> None:
         """Remove the file if the report holds all of its figures (``written`` are their keys)."""
-        self._file.close()
+        self.leave()
         if self._left <= set(written):
             self.path.unlink(missing_ok=True)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a journal as plain data; a last line cut short is left out."""
+    """Return the records of a journal as plain data, the last of each key; lines cut short are left out."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    records = []
+    records: dict[str, dict[str, Any]] = {}
     for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:
             continue
         if isinstance(entry, dict) and "key" in entry:
-            records.append(entry)
-    return records
+            records[str(entry["key"])] = entry
+    return list(records.values())

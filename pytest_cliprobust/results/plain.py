@@ -7,6 +7,9 @@ from typing import Any
 from pytest_cliprobust.figures.figure import json_number
 from pytest_cliprobust.results.record import Record
 
+SCHEMA = 2
+"""Version of the JSON report; raised when a field changes its meaning or goes away."""
+
 
 def plain(record: Record) -> dict[str, Any]:
     """Return a record as JSON-able data.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_cliprobust.figures.figure import Figure, pack
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.verdict import Verdict
+from pytest_cliprobust.results.outcomes import from_manifest, to_manifest, unnamed, with_outcomes
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,20 @@ class Record:
         """The model as the command line named it."""
         return self.measurement.model
 
-    def as_dict(self, *, replicates: bool = False) -> dict[str, Any]:
-        """Return JSON-able data; the figure's replicates only if asked for, packed."""
+    def as_dict(
+        self, *, replicates: bool = False, blobs: MutableMapping[str, bytes] | None = None
+    ) -> dict[str, Any]:
+        """Return JSON-able data.
+
+        Args:
+            replicates: whether the figure's replicates are in it, packed.
+            blobs: takes up the arrays of the figure's outcomes, which are in it then; None: they are not.
+        """
         data = self.measurement.as_dict()
         if replicates and self.figure.replicates:
             data["figure"]["replicates"] = pack(self.figure.replicates)
+        if blobs is not None:
+            data["figure"]["outcomes"] = to_manifest(self.figure.outcomes, blobs)
         data |= {
             "test": self.test,
             "verdict": self.verdict.as_dict(),
@@ -110,16 +120,21 @@ class Record:
         return data
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Record:
-        """Return the record that :meth:`as_dict` wrote.
+    def from_dict(cls, data: Mapping[str, Any], blobs: Mapping[str, bytes] | None = None) -> Record:
+        """Return the record that :meth:`as_dict` wrote; without ``blobs`` its figure has no outcomes.
 
         Raises:
             KeyError, TypeError, ValueError: ``data`` is something else.
         """
         rule = data["rule"]
         evidence = data.get("evidence")
+        measurement = Measurement.from_dict(data)
+        if blobs is not None:
+            outcomes = from_manifest(data["figure"].get("outcomes"), blobs)
+            figure = with_outcomes(measurement.figure, outcomes)
+            measurement = replace(measurement, figure=figure)
         return cls(
-            measurement=Measurement.from_dict(data),
+            measurement=measurement,
             verdict=Verdict.from_dict(data["verdict"]),
             test=str(data["test"]),
             rule=None if rule is None else str(rule),
@@ -127,6 +142,11 @@ class Record:
             noise_floor=float(data["noise_floor"]),
             evidence=None if evidence is None else Evidence.from_dict(evidence),
         )
+
+    def unnamed(self) -> Record:
+        """Return the same record with samples that go by digests of their names, and no picture."""
+        figure = unnamed(self.figure)
+        return replace(self, measurement=replace(self.measurement, figure=figure), evidence=None)
 
     def one_line(self) -> str:
         """Return ``value [low, high] n=…: status (bound)``, as JUnit properties show it."""

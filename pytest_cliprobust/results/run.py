@@ -8,14 +8,20 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pytest_cliprobust import __version__
 from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.gating.baseline import Provenance
 from pytest_cliprobust.gating.recording import RecordChange
 from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.results.record import Record
+
+
+def now() -> str:
+    """Return the time as reports write it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class ModelSummary:
 
 @dataclass(frozen=True)
 class NotMeasured:
-    """A test that measured nothing, and why."""
+    """A test that measured nothing, or not all, and why."""
 
     test: str
     suite: str
@@ -110,17 +116,26 @@ class Run:
         records: what was measured and judged, by key.
         models: by name.
         not_run: tests that were skipped.
+        missing: tests that did not begin, or did not come to their end.
+        not_collected: files whose tests are not known, as they could not be collected.
+        planned: number of tests that evaluate a model and were selected.
         unjudged: bounds that no figure met.
-        unjudged_fail: whether those of skipped tests fail the run.
+        unjudged_fail: whether any of those was asked for, so that the run is not green.
         changes: bounds that recording wrote.
         recording: whether the run recorded.
         notes: what a reader must know beside the figures.
         mistakes: the user's, one line each.
+        troubles: what the environment lacked, one line each.
         thresholds: the threshold file as messages show it; empty if there is none.
-        complete: whether it came to its end.
-        exit_status: pytest's.
+        complete: whether it came to its end, with all its tests.
+        partial: whether single tests were picked for it, so that most figures are missing.
+        named: whether samples go by their names; else by digests of these, and without pictures.
+        provenance: what decides the figures beside the models; None where that is not known.
+        exit_status: the exit code.
+        ending: the same in a word.
         environment: where it took place.
-        written: when it ended.
+        kept: where the history has it, as the summary says; empty if it has not.
+        began, written: when it began and ended.
         version: of this package.
     """
 
@@ -128,15 +143,56 @@ class Run:
     records: tuple[Record, ...]
     models: Mapping[str, ModelSummary]
     not_run: tuple[NotMeasured, ...] = ()
+    missing: tuple[NotMeasured, ...] = ()
+    not_collected: tuple[str, ...] = ()
+    planned: int = 0
     unjudged: Unjudged = field(default_factory=Unjudged)
     unjudged_fail: bool = False
     changes: tuple[RecordChange, ...] = ()
     recording: bool = False
     notes: tuple[str, ...] = ()
     mistakes: tuple[str, ...] = ()
+    troubles: tuple[str, ...] = ()
     thresholds: str = ""
     complete: bool = True
+    partial: bool = False
+    named: bool = True
+    provenance: Provenance | None = None
     exit_status: int = 0
+    ending: str = "passed"
     environment: Environment = field(default_factory=Environment.here)
-    written: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+    kept: str = ""
+    began: str = ""
+    written: str = field(default_factory=now)
     version: str = __version__
+
+    def unnamed(self) -> Run:
+        """Return the same run with samples that go by digests of their names, and no pictures."""
+        records = tuple(record.unnamed() for record in self.records)
+        return replace(self, records=records, named=False)
+
+    @property
+    def judged(self) -> int:
+        """How many figures were held against a bound."""
+        return sum(record.verdict.status != "unbounded" for record in self.records)
+
+    @property
+    def undecided(self) -> int:
+        """How many of those a bound could not decide on."""
+        return sum(record.verdict.status == "inconclusive" for record in self.records)
+
+    @property
+    def too_many_undecided(self) -> bool:
+        """Whether so many are undecided that the policy does not call the run green."""
+        policy = self.unjudged.policy
+        return not self.recording and policy.too_many(self.undecided, self.judged)
+
+    @property
+    def gates_nothing(self) -> bool:
+        """Whether no bound judged anything."""
+        return not self.judged and not self.recording
+
+    @property
+    def lacks_a_bound(self) -> bool:
+        """Whether it gates nothing although the policy requires bounds."""
+        return self.gates_nothing and self.unjudged.policy.require_bound

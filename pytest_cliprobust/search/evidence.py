@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,8 @@ from pytest_cliprobust.datasets.embedded import EmbeddedDataset
 from pytest_cliprobust.datasets.subset import whole_of
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.engine.view import View
-from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.files import not_written, replace_file, shown_path
 from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.search.envelope import Drops, Parameters, reproduction, settings_text
 
@@ -122,6 +122,7 @@ def draw_before_after(
     """Write a picture of some samples before and after a perturbation, with what the model sees.
 
     Raises:
+        Unavailable: the disk is full.
         ClipRobustError: the picture cannot be written.
     """
     from pytest_cliprobust.perturbations.contact_sheet import Row, contact_sheet
@@ -140,13 +141,12 @@ def draw_before_after(
         title=f"{perturbation.name}, {settings}",
         cell=_CELL,
     )
+    content = io.BytesIO()
+    sheet.save(content, format="PNG", optimize=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path, optimize=True)
+        replace_file(path, content.getvalue())
     except OSError as error:
-        raise ClipRobustError(
-            f"cannot write the picture {str(path)!r}: {error.strerror or error}"
-        ) from None
+        raise not_written(f"cannot write the picture {str(path)!r}", error) from None
     return path
 
 

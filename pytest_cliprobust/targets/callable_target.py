@@ -10,13 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pytest_cliprobust.blame import told
 from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.perturbations.random import uniform
 from pytest_cliprobust.targets.base import Target, TargetInfo
 from pytest_cliprobust.targets.digest import canonical, model_digest
+from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing, as_pair
 from pytest_cliprobust.targets.registry import arguments_for
-from pytest_cliprobust.targets.runtime import Precision, TorchTarget
+from pytest_cliprobust.targets.runtime import TorchTarget
 
 _PROBE_TEXTS = ("a photo of a cat.", "two red cars, seen from above")
 
@@ -128,7 +130,7 @@ def adapt(
         except ClipRobustError:
             raise
         except Exception as error:
-            raise ClipRobustError(f"model {name!r} could not be made ({brief(error)})") from error
+            raise ClipRobustError(f"model {name!r} could not be made ({told(error)})") from error
     elif pretrained or activation:
         option = "pretrained" if pretrained else "activation"
         raise ClipRobustError(f"model {name!r} is an object, not a factory; drop --clip-{option}")
@@ -236,7 +238,7 @@ def _probe(target: CallableTarget) -> tuple[Tensor, Tensor]:
                 else "a list of two strings"
             )
             raise ClipRobustError(
-                f"model {name!r}: {method} fails on {what} ({brief(error)})"
+                f"model {name!r}: {method} fails on {what} ({told(error)})"
             ) from error
         if (
             not isinstance(features, Tensor)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.targets.checkpoint_file import checkpoint_in, load_checkpoint_file
 from pytest_cliprobust.targets.registry import FORMATS, arguments_for, register_target
 
 PREFIX = "local-dir:"
@@ -13,7 +14,7 @@ PREFIX = "local-dir:"
 
 @register_target(PREFIX)
 def load_any_folder(name: str, source: str, **options: Any) -> Any:
-    """Load a folder by the format whose file it holds.
+    """Load a folder by the format whose file it holds, or by its only checkpoint.
 
     Args:
         name: as the user wrote it.
@@ -32,6 +33,10 @@ def load_any_folder(name: str, source: str, **options: Any) -> Any:
         if (folder / file).is_file():
             load = FORMATS[file]
             return load(**arguments_for(name, load, {"name": name, "source": source, **options}))
+    checkpoint = checkpoint_in(folder)
+    if checkpoint is not None:
+        return load_checkpoint_file(name, str(checkpoint), **options)
     raise ClipRobustError(
-        f"--clip-model {name}: folder {folder} holds none of {', '.join(files)}, which tell its format"
+        f"--clip-model {name}: folder {folder} holds none of {', '.join(files)}, which tell its "
+        "format, nor one checkpoint"
     )

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
 
 #: Seconds; the second bounds name resolution too, which no HTTP time-out does.
 REQUEST_TIMEOUT = 5.0
@@ -30,7 +30,7 @@ def require_hub(wanted: str, remedy: str = CHECKPOINT_REMEDY) -> None:
         remedy: what the user can do instead, for the message.
 
     Raises:
-        ClipRobustError: no hub in reach, or HF_HUB_OFFLINE is set.
+        Unavailable: no hub in reach, or HF_HUB_OFFLINE is set.
     """
     from huggingface_hub import constants, get_session
 
@@ -50,7 +50,7 @@ def require_hub(wanted: str, remedy: str = CHECKPOINT_REMEDY) -> None:
         thread.start()
         thread.join(PROBE_TIMEOUT)
     if failure:
-        raise ClipRobustError(
+        raise Unavailable(
             f"{wanted} is not in the local cache and the model hub cannot be reached "
             f"({failure[0]}); {remedy}"
         )
@@ -64,7 +64,8 @@ def hub_file(
     A file in the cache is taken as it is, without asking the hub for a newer one.
 
     Raises:
-        ClipRobustError: not cached and no hub in reach, no such repository, or none of the files.
+        Unavailable: not cached, and no hub in reach or the download failed.
+        ClipRobustError: no such repository, or none of the files.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -100,7 +101,8 @@ def hub_folder(repository: str, wanted: str, remedy: str = FOLDER_REMEDY) -> Pat
         wanted, remedy: as for :func:`require_hub`.
 
     Raises:
-        ClipRobustError: not cached and no hub in reach, or no such repository.
+        Unavailable: not cached, and no hub in reach or the download failed.
+        ClipRobustError: no such repository.
     """
     from huggingface_hub import snapshot_download
 
@@ -131,6 +133,6 @@ def _failed(repository: str, wanted: str, error: Exception, remedy: str) -> Clip
             f"{wanted}: the model hub has no repository {repository!r} that you may read; check the "
             "name and, if it is private or gated, your hub token"
         )
-    return ClipRobustError(
+    return Unavailable(
         f"{wanted}: download from hub repository {repository!r} failed ({brief(error, 120)}); {remedy}"
     )

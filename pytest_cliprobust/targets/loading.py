@@ -12,10 +12,14 @@ from typing import Any
 
 import torch
 
-from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
+from pytest_cliprobust.blame import told
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.files import is_path, own_name
 from pytest_cliprobust.targets import folder
 from pytest_cliprobust.targets.activation import parse_activation
 from pytest_cliprobust.targets.base import Target
+from pytest_cliprobust.targets.checkpoint_file import load_checkpoint_file
+from pytest_cliprobust.targets.names import split_checkpoint
 from pytest_cliprobust.targets.registry import TARGETS, kind_of, listed_names
 from pytest_cliprobust.targets.runtime import resolve_device, resolve_precision
 
@@ -36,9 +40,11 @@ def load_target(
         name: one of
 
             * a name, or a prefix and what follows it, given to :func:`.registry.register_target`;
+            * one of those below with a checkpoint of its own, ``MODEL@CHECKPOINT``;
             * ``reference``, or a sibling ``reference-…``: bundled, offline;
             * ``local-dir:PATH`` or the path of a folder: in open_clip's format
               (``open_clip_config.json``) or in transformers' (``config.json``);
+            * a checkpoint, or a folder that holds one, of an architecture that its tensors tell;
             * ``hf-hub:owner/name``: a hub repository in open_clip's format;
             * ``transformers:owner/name`` or ``transformers:PATH``;
             * an open_clip architecture, ``ViT-B-32`` or ``ViT-B-32/laion2b_s34b_b79k``;
@@ -84,6 +90,14 @@ def _load(
             **options,
         )
 
+    model, checkpoint = split_checkpoint(name)
+    if checkpoint is not None:
+        if pretrained:
+            raise ClipRobustError(
+                f"--clip-model {name} names a checkpoint, and --clip-pretrained names {pretrained!r}; "
+                "drop one"
+            )
+        return _load(model, checkpoint, options, explicit_precision=explicit_precision)
     found = kind_of(name)
     if found is not None:
         kind, source = found
@@ -92,10 +106,7 @@ def _load(
     if path.is_dir():
         return adapted(TARGETS[folder.PREFIX].factory, name)
     if path.is_file():
-        raise ClipRobustError(
-            f"--clip-model {name} is a file; name the architecture with --clip-model and the file with "
-            "--clip-pretrained"
-        )
+        return adapted(load_checkpoint_file, name)
     for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == name:
             return adapted(_imported(name, entry.load))
@@ -113,7 +124,7 @@ def _imported(name: str, load: Callable[[], Any]) -> Any:
     except ClipRobustError:
         raise
     except Exception as error:  # the user's module may raise anything while it is imported
-        raise ClipRobustError(f"model {name!r} cannot be imported ({brief(error)})") from error
+        raise ClipRobustError(f"model {name!r} cannot be imported ({told(error)})") from error
 
 
 def _attribute(module: str, attribute: str) -> Any:
@@ -141,9 +152,16 @@ def _unknown(name: str) -> ClipRobustError:
     if slash and not name.startswith((".", "/", "~")):
         nearest = did_you_mean(head, list_models())
         hint = nearest.replace("'?", f"/{tag}'?") if nearest else hint
+    if is_path(name):
+        return ClipRobustError(
+            f"--clip-model {name}: there is no such folder or checkpoint; check the path (the working "
+            f"folder is {Path.cwd()})"
+        )
+    elsewhere = f"{own_name(name)}=PATH" if own_name(name) else "NAME=PATH"
     return ClipRobustError(
-        f"unknown model {name!r}.{hint} Give an open_clip architecture (ViT-B-32, ViT-B-32/TAG), "
-        "hf-hub:OWNER/NAME, transformers:OWNER/NAME, a folder, module:attribute, or reference"
+        f"unknown model {name!r}.{hint} No folder or checkpoint is called so in {Path.cwd()}; for one "
+        f"elsewhere write --clip-model {elsewhere}. Else give an open_clip architecture (ViT-B-32, "
+        "ViT-B-32/TAG), hf-hub:OWNER/NAME, transformers:OWNER/NAME, module:attribute, or reference"
     )
 
 

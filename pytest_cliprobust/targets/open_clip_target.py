@@ -13,16 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, did_you_mean
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation, Choice
 from pytest_cliprobust.targets.base import TargetInfo
 from pytest_cliprobust.targets.checkpoint import Checkpoint, load_into, read_checkpoint
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import FOLDER_REMEDY, hub_file, require_hub
+from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 from pytest_cliprobust.targets.registry import register_format, register_target
-from pytest_cliprobust.targets.runtime import Precision, TorchTarget
+from pytest_cliprobust.targets.runtime import TorchTarget
 
 CONFIG_NAME = "open_clip_config.json"
 
@@ -481,7 +482,7 @@ def _require_transformers(name: str) -> None:
     try:
         import transformers  # noqa: F401
     except ImportError:
-        raise ClipRobustError(
+        raise Unavailable(
             f"model {name!r} needs transformers; install it with "
             "`pip install pytest-cliprobust[transformers]`"
         ) from None

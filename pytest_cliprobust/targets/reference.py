@@ -15,8 +15,8 @@ import pytest_cliprobust.embedded
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.targets.activation import Activation
 from pytest_cliprobust.targets.open_clip_target import CONFIG_NAME, OpenClipTarget, load_folder
+from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.registry import register_target
-from pytest_cliprobust.targets.runtime import Precision
 
 NAME = "reference"
 

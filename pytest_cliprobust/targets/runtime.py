@@ -15,10 +15,8 @@ from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.targets.base import TargetInfo
+from pytest_cliprobust.targets.precision import PRECISIONS, Precision
 from pytest_cliprobust.targets.preprocessing import Preprocessing
-
-Precision = Literal["fp32", "fp16", "bf16"]
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 #: Devices whose autocast is known to handle float16; "auto" stays at float32 on others.
 _HALF_PRECISION_DEVICES = ("cuda", "xpu", "mps")

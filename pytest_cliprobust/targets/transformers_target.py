@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation
 from pytest_cliprobust.targets.base import TargetInfo
 from pytest_cliprobust.targets.checkpoint import check_fit
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import hub_folder
+from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.preprocessing import (
     OPENAI_MEAN,
     OPENAI_STD,
@@ -27,7 +28,7 @@ from pytest_cliprobust.targets.preprocessing import (
     triple,
 )
 from pytest_cliprobust.targets.registry import register_format, register_target
-from pytest_cliprobust.targets.runtime import Precision, TorchTarget
+from pytest_cliprobust.targets.runtime import TorchTarget
 
 PREFIX = "transformers:"
 
@@ -138,102 +139,157 @@ def load_transformers(
         raise ClipRobustError(
             f"transformers model {name!r} takes no --clip-pretrained: its folder holds the weights"
         )
-    try:
-        import transformers
-    except ImportError:
-        raise ClipRobustError(
-            f"model {name!r} needs transformers; install it with "
-            "`pip install pytest-cliprobust[transformers]`"
-        ) from None
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        if source.startswith((".", "/", "~")) or source.count("/") > 1:
-            raise ClipRobustError(f"model {name!r}: there is no folder {folder}")
-        folder = hub_folder(source, f"model {name!r}")
+    transformers = _library(name)
+    folder = _folder(name, source)
     raw = _json(folder / "config.json")
-    model_type = raw.get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise ClipRobustError(
-            f"model {name!r}: config.json has model_type {model_type!r}; supported are "
-            f"{', '.join(MODEL_TYPES)}"
-        )
-    model_class: Any = getattr(transformers, MODEL_TYPES[model_type], None)
-    if model_class is None:
-        raise ClipRobustError(
-            f"model {name!r} needs a newer transformers than {transformers.__version__} "
-            f"({MODEL_TYPES[model_type]})"
-        )
-    try:
-        config = model_class.config_class.from_pretrained(folder, local_files_only=True)
-    except Exception as error:
-        raise ClipRobustError(
-            f"model {name!r}: {folder / 'config.json'} cannot be used ({brief(error)})"
-        ) from None
-    notes = []
-    if model_type == "clip":
-        wanted, note = activations.for_transformers(
-            (source, str(raw.get("_name_or_path", ""))),
-            config.vision_config.hidden_act,
-            config.text_config.hidden_act,
-            activation,
-        )
-        if wanted:
-            config.vision_config.hidden_act = config.text_config.hidden_act = wanted
-        notes += [note] if note else []
-    elif activation is not None:
-        raise ClipRobustError(
-            f"--clip-activation has no meaning for SigLIP model {name!r}; leave it out"
-        )
-    model = _load_weights(model_class, config, folder, name)
-    preprocessing, note = _preprocessing(folder, config, model_type)
-    notes += [note] if note else []
+    model_class = _model_class(transformers, raw.get("model_type"), name)
+    config = _config(model_class, folder, name)
+    named = (source, str(raw.get("_name_or_path", "")))
+    notes = [_set_activation(config, named, activation, name)]
+    model = _load_weights(model_class, config, folder, name).eval().requires_grad_(False)
+    preprocessing, note = _preprocessing(folder, config, config.model_type)
+    notes.append(note)
     tokenizer = _load_tokenizer(transformers, folder, name)
-    context = int(config.text_config.max_position_embeddings)
-    if len(tokenizer) > config.text_config.vocab_size:
-        raise ClipRobustError(
-            f"tokenizer of model {name!r} has {len(tokenizer)} tokens, its text tower "
-            f"{config.text_config.vocab_size}; the tokenizer files belong to another model"
-        )
-    model = model.eval().requires_grad_(False)
-    architecture = {
-        "class": MODEL_TYPES[model_type],
-        "vision": _settings(config.vision_config),
-        "text": _settings(config.text_config),
-    }
+    _check_vocabulary(tokenizer, config, name)
+    info = _info(name, source, model, config, tokenizer, preprocessing, notes)
     bias = getattr(model, "logit_bias", None)
-    logit_bias = None if bias is None else float(bias.detach().float())
-    info = TargetInfo(
-        name=name,
-        architecture=MODEL_TYPES[model_type],
-        pretrained=source,
-        digest=model_digest(
-            model.state_dict(),
-            architecture,
-            preprocessing.identity(),
-            tokenizer_identity(
-                tokenizer, {"context_length": context, "canonical": model_type != "clip"}
-            ),
-        ),
-        notes=tuple(notes),
-        tags={
-            "architecture": "ViT",
-            "loss": "softmax" if logit_bias is None else "sigmoid",
-            "image_size": "x".join(map(str, dict.fromkeys(preprocessing.size))),
-            "parameters": str(sum(p.numel() for p in model.parameters())),
-        },
-    )
-    clip = model_type == "clip"
+    clip = config.model_type == "clip"
     return TransformersTarget(
         model.to(device),
         tokenizer,
-        context,
+        int(config.text_config.max_position_embeddings),
         info=info,
         preprocessing=preprocessing,
         device=device,
         precision=precision,
         embed_dim=int(config.projection_dim if clip else config.vision_config.hidden_size),
         logit_scale=float(model.logit_scale.detach().float().exp()),
-        logit_bias=logit_bias,
+        logit_bias=None if bias is None else float(bias.detach().float()),
+    )
+
+
+def _library(name: str) -> Any:
+    """Return the module ``transformers``, or raise with what installs it."""
+    try:
+        import transformers
+    except ImportError:
+        raise Unavailable(
+            f"model {name!r} needs transformers; install it with "
+            "`pip install pytest-cliprobust[transformers]`"
+        ) from None
+    return transformers
+
+
+def _folder(name: str, source: str) -> Path:
+    """Return the folder that ``source`` is, or that the hub repository of that name is loaded into."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if source.startswith((".", "/", "~")) or source.count("/") > 1:
+        raise ClipRobustError(f"model {name!r}: there is no folder {folder}")
+    return hub_folder(source, f"model {name!r}")
+
+
+def _model_class(transformers: Any, model_type: Any, name: str) -> Any:
+    """Return the class of transformers for the ``model_type`` of a configuration."""
+    if model_type not in MODEL_TYPES:
+        raise ClipRobustError(
+            f"model {name!r}: config.json has model_type {model_type!r}; supported are "
+            f"{', '.join(MODEL_TYPES)}"
+        )
+    model_class = getattr(transformers, MODEL_TYPES[model_type], None)
+    if model_class is None:
+        raise ClipRobustError(
+            f"model {name!r} needs a newer transformers than {transformers.__version__} "
+            f"({MODEL_TYPES[model_type]})"
+        )
+    return model_class
+
+
+def _config(model_class: Any, folder: Path, name: str) -> Any:
+    """Return the configuration in ``folder``."""
+    try:
+        return model_class.config_class.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise ClipRobustError(
+            f"model {name!r}: {folder / 'config.json'} cannot be used ({brief(error)})"
+        ) from None
+
+
+def _set_activation(
+    config: Any, named: tuple[str, str], asked: Activation | None, name: str
+) -> str:
+    """Put the right activation into ``config``, and return what a reader must know of it, or "".
+
+    Args:
+        config: the model's; it is changed where it names the wrong one.
+        named: what the weights are called: as the user wrote it, and in ``config.json``.
+        asked: ``--clip-activation``.
+        name: of the model.
+
+    Raises:
+        ClipRobustError: ``asked`` contradicts what is known, or the model is no CLIP.
+    """
+    if config.model_type != "clip":
+        if asked is None:
+            return ""
+        raise ClipRobustError(
+            f"--clip-activation has no meaning for SigLIP model {name!r}; leave it out"
+        )
+    wanted, note = activations.for_transformers(
+        named, config.vision_config.hidden_act, config.text_config.hidden_act, asked
+    )
+    if wanted:
+        config.vision_config.hidden_act = config.text_config.hidden_act = wanted
+    return note
+
+
+def _check_vocabulary(tokenizer: Any, config: Any, name: str) -> None:
+    """Raise if the tokenizer knows tokens that the text tower has no row for."""
+    if len(tokenizer) > config.text_config.vocab_size:
+        raise ClipRobustError(
+            f"tokenizer of model {name!r} has {len(tokenizer)} tokens, its text tower "
+            f"{config.text_config.vocab_size}; the tokenizer files belong to another model"
+        )
+
+
+def _info(
+    name: str,
+    source: str,
+    model: Any,
+    config: Any,
+    tokenizer: Any,
+    preprocessing: Preprocessing,
+    notes: Iterable[str],
+) -> TargetInfo:
+    """Return what is known of a loaded model; empty ``notes`` are left out."""
+    architecture = MODEL_TYPES[config.model_type]
+    towers = {
+        "class": architecture,
+        "vision": _settings(config.vision_config),
+        "text": _settings(config.text_config),
+    }
+    texts = {
+        "context_length": int(config.text_config.max_position_embeddings),
+        "canonical": config.model_type != "clip",
+    }
+    return TargetInfo(
+        name=name,
+        architecture=architecture,
+        pretrained=source,
+        digest=model_digest(
+            model.state_dict(),
+            towers,
+            preprocessing.identity(),
+            tokenizer_identity(tokenizer, texts),
+        ),
+        notes=tuple(note for note in notes if note),
+        tags={
+            "architecture": "ViT",
+            "loss": "softmax" if getattr(model, "logit_bias", None) is None else "sigmoid",
+            "image_size": "x".join(map(str, dict.fromkeys(preprocessing.size))),
+            "parameters": str(sum(p.numel() for p in model.parameters())),
+        },
     )
 
 

@@ -19,7 +19,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -473,125 +473,212 @@ def normalise(images: Tensor) -> Tensor:
     return (images - 0.5) / 0.25
 
 
+@dataclass(frozen=True)
+class Material:
+    """What a run learns from and is looked at with.
+
+    Attributes:
+        archive: the sprites for training.
+        heldout: those for validation.
+        names: everything that is trained, in order; its position is its number.
+        rows: which sprites of the archive are used (N,).
+        weights: how often each of them is drawn (N,).
+        backgrounds: pictures to stand before (M, 3, s, s).
+        tokenizer: of the captions.
+    """
+
+    archive: Archive
+    heldout: Archive
+    names: list[str]
+    rows: Tensor
+    weights: Tensor
+    backgrounds: Tensor
+    tokenizer: SimpleTokenizer
+
+    @classmethod
+    def load(cls, config: TrainingConfig, work: Path, merges: Path) -> Material:
+        """Return the material in the folder ``work``; ``merges`` is the vocabulary's file."""
+        archive = Archive(work / "training_sprites.npz")
+        heldout = Archive(work / "heldout_sprites.npz")
+        rows = used_rows(len(archive.names), config)
+        return cls(
+            archive=archive,
+            heldout=heldout,
+            names=sorted(set(archive.names)),
+            rows=rows,
+            weights=draw_weights([archive.names[i] for i in rows.tolist()], heldout.names, config),
+            backgrounds=backgrounds(config.image_size),
+            tokenizer=SimpleTokenizer(bpe_path=str(merges), context_length=24),
+        )
+
+    def batches(self, config: TrainingConfig, start: int) -> Batches:
+        """Return the training batches from step ``start`` on."""
+        position = {name: number for number, name in enumerate(self.names)}
+        phrases = self.archive.phrases
+        tokens = torch.stack(
+            [
+                self.tokenizer([template.format(phrases[name]) for name in self.names])
+                for template in TRAINING_TEMPLATES
+            ]
+        )  # (templates, names, context)
+        return Batches(
+            config,
+            start,
+            self.rows,
+            self.weights,
+            torch.tensor([position[name] for name in self.archive.names]),
+            tokens,
+            SpriteAugmentation(self.archive.images, self.backgrounds, config.image_size),
+        )
+
+
+def used_rows(count: int, config: TrainingConfig) -> Tensor:
+    """Return which of ``count`` sprites are used, in order: all, or the ``fraction`` of ``config``."""
+    if config.fraction >= 1:
+        return torch.arange(count)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(config.seed))
+    return order[: int(count * config.fraction)].sort().values
+
+
+def draw_weights(names: Sequence[str], labels: Iterable[str], config: TrainingConfig) -> Tensor:
+    """Return how often each sprite is drawn (N,): ``label_share`` of a batch has a name of ``labels``."""
+    known = set(labels)
+    is_label = torch.tensor([name in known for name in names]).double()
+    share = config.label_share if bool((is_label == 0).any()) else 1.0
+    others = (1 - is_label) * ((1 - share) / (1 - is_label).sum().clamp(min=1))
+    return is_label * (share / is_label.sum()) + others
+
+
+def backgrounds(size: int) -> Tensor:
+    """Return :data:`BACKGROUNDS` procedural pictures (M, 3, size, size)."""
+    starts = range(10**6, 10**6 + BACKGROUNDS, 64)
+    return torch.cat([procedural.backgrounds(torch.arange(i, i + 64), size, size) for i in starts])
+
+
+class Course:
+    """What changes in the course of a training: the towers, their running average, the optimiser.
+
+    Args:
+        config: of the run.
+        names: number of names that are trained.
+    """
+
+    def __init__(self, config: TrainingConfig, names: int) -> None:
+        self.config = config
+        bias = {"init_logit_bias": -6.0} if config.loss == "sigmoid" else {}
+        clip = CLIP(**copy.deepcopy(model_config(config)), init_logit_scale=math.log(15), **bias)
+        clip.visual.to(memory_format=torch.channels_last)
+        self.device = torch.device("cpu")
+        if torch.accelerator.is_available():
+            self.device = torch.accelerator.current_accelerator() or self.device
+        self.training = Training(clip, names, mix_style=config.mix_style).to(self.device)
+        self.averaged = copy.deepcopy(self.training).eval().requires_grad_(False)
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.training.parameters() if p.ndim > 1]},
+            {"params": [p for p in self.training.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(
+            groups,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.98),
+        )
+
+    def advance(self, step: int, batch: Iterable[Tensor]) -> float:
+        """Take a step on a batch of :class:`Batches`, and return the loss before it."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, step)
+        pixels, captions, present, positions = (part.to(self.device) for part in batch)
+        torch.manual_seed(self.config.seed * 10**9 + step)  # mixed styles
+        self.training.train()
+        loss = self.training.loss(
+            pixels.to(memory_format=torch.channels_last), captions, present, positions
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.training.parameters(), 1.0)
+        self.optimiser.step()
+        with torch.no_grad():
+            self.training.clip.logit_scale.clamp_(0, math.log(100))
+            self._average(min(self.config.ema, (1 + step) / (10 + step)))
+        return loss.item()
+
+    def _average(self, decay: float) -> None:
+        """Move the running average towards the towers; what counts is copied."""
+        now = self.training.state_dict().values()
+        for mean, value in zip(self.averaged.state_dict().values(), now, strict=True):
+            if mean.dtype.is_floating_point:
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+    def save(self, path: Path, steps_done: int) -> None:
+        """Write a checkpoint, in one step."""
+        state = {
+            "model": self.training.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": steps_done,
+        }
+        partial = path.with_suffix(".part")
+        torch.save(state, partial)
+        partial.replace(path)
+
+    def resume(self, path: Path) -> int:
+        """Take up a checkpoint if there is one, and return the number of steps done."""
+        if not path.is_file():
+            return 0
+        state = torch.load(path, weights_only=True)
+        self.training.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        return int(state["step"])
+
+
 def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
     """Train, write the open_clip folder ``out`` and return the model card."""
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
     write_merges(out / "merges.txt.gz")
-    tokenizer = SimpleTokenizer(bpe_path=str(out / "merges.txt.gz"), context_length=24)
-    archive, heldout = Archive(work / "training_sprites.npz"), Archive(work / "heldout_sprites.npz")
-    names = sorted(set(archive.names))
-    targets = torch.tensor([names.index(name) for name in archive.names])
-    keep = torch.arange(len(targets))
-    if config.fraction < 1:
-        order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(config.seed))
-        keep = order[: int(len(targets) * config.fraction)].sort().values
-    labels = set(heldout.names)
-    is_label = torch.tensor([archive.names[i] in labels for i in keep.tolist()]).double()
-    share = config.label_share if bool((is_label == 0).any()) else 1.0
-    weights = is_label * (share / is_label.sum())
-    weights += (1 - is_label) * ((1 - share) / (1 - is_label).sum().clamp(min=1))
-    size = config.image_size
-    bank = torch.cat(
-        [
-            procedural.backgrounds(torch.arange(i, i + 64) + 10**6, size, size)
-            for i in range(0, BACKGROUNDS, 64)
-        ]
-    )
-    augmentation = SpriteAugmentation(archive.images, bank, size)
-    tokens = torch.stack(
-        [tokenizer([t.format(archive.phrases[n]) for n in names]) for t in TRAINING_TEMPLATES]
-    )  # (templates, names, context)
-
-    cfg = copy.deepcopy(model_config(config))
-    bias = {"init_logit_bias": -6.0} if config.loss == "sigmoid" else {}
-    model = CLIP(**cfg, init_logit_scale=math.log(15), **bias)
-    model.visual.to(memory_format=torch.channels_last)
-    training = Training(model, len(names), mix_style=config.mix_style)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    device = device or torch.device("cpu")
-    training.to(device)
-    averaged = copy.deepcopy(training).eval().requires_grad_(False)
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in training.parameters() if p.ndim > 1]},
-        {"params": [p for p in training.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(
-        groups, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
-    )
+    material = Material.load(config, work, out / "merges.txt.gz")
+    course = Course(config, len(material.names))
     checkpoint = work / f"checkpoint-{digest_of(config)}.pt"
-    start = 0
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
-        training.load_state_dict(state["model"])
-        averaged.load_state_dict(state["averaged"])
-        optimiser.load_state_dict(state["optimiser"])
-        start = state["step"]
-    batches = Batches(config, start, keep, weights, targets, tokens, augmentation)
+    start = course.resume(checkpoint)
+    batches = material.batches(config, start)
     loader = iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=8))
-
-    def write(steps_done: int) -> dict[str, Any]:
-        folded = averaged.folded()
-        figures = validate(folded, tokenizer, heldout, bank, size)
-        return write_folder(folded, config, archive, figures, steps_done, out)
-
     began = time.monotonic()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("training", total=config.steps, completed=start)
         for step in range(start, config.steps):
-            rate = learning_rate(config, step)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            pixels, captions, present, positions = (part.to(device) for part in next(loader))
-            torch.manual_seed(config.seed * 10**9 + step)  # mixed styles
-            training.train()
-            loss = training.loss(
-                pixels.to(memory_format=torch.channels_last), captions, present, positions
-            )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(training.parameters(), 1.0)
-            optimiser.step()
-            with torch.no_grad():
-                model.logit_scale.clamp_(0, math.log(100))
-                decay = min(config.ema, (1 + step) / (10 + step))
-                for mean, value in zip(
-                    averaged.state_dict().values(), training.state_dict().values(), strict=True
-                ):
-                    if mean.dtype.is_floating_point:
-                        mean.lerp_(value, 1 - decay)
-                    else:
-                        mean.copy_(value)
-            if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
-                partial = checkpoint.with_suffix(".part")
-                torch.save(
-                    {
-                        "model": training.state_dict(),
-                        "averaged": averaged.state_dict(),
-                        "optimiser": optimiser.state_dict(),
-                        "step": step + 1,
-                    },
-                    partial,
-                )
-                partial.replace(checkpoint)
+            loss = course.advance(step, next(loader))
+            done = step + 1
+            if done % CHECKPOINT_STEPS == 0 or done == config.steps:
+                course.save(checkpoint, done)
                 minutes = (time.monotonic() - began) / 60
-                figures = write(step + 1)["top1_heldout_sprites"]
+                figures = written(course, material, done, out)["top1_heldout_sprites"]
                 shown = ", ".join(f"{k} {v['value']:.3f}" for k, v in figures.items())
                 progress.console.print(
-                    f"step {step + 1}: loss {loss.item():.3f}, held-out {shown} ({minutes:.1f} min)"
+                    f"step {done}: loss {loss:.3f}, held-out {shown} ({minutes:.1f} min)"
                 )
-            if (step + 1) % 50 == 0:
-                progress.console.print(f"step {step + 1}: loss {loss.item():.3f}")
-            progress.update(
-                bar, completed=step + 1, description=f"training, loss {loss.item():.2f}"
-            )
-    return write(max(start, config.steps))
+            if done % 50 == 0:
+                progress.console.print(f"step {done}: loss {loss:.3f}")
+            progress.update(bar, completed=done, description=f"training, loss {loss:.2f}")
+    return written(course, material, max(start, config.steps), out)
+
+
+def written(course: Course, material: Material, steps_done: int, out: Path) -> dict[str, Any]:
+    """Write the averaged model to ``out``, with its figures on the held-out sprites; return its card."""
+    folded = course.averaged.folded()
+    size = course.config.image_size
+    figures = validate(folded, material.tokenizer, material.heldout, material.backgrounds, size)
+    return write_folder(folded, course.config, material.archive, figures, steps_done, out)
+
+
+def progress_bar() -> Progress:
+    """Return the bar that a training draws."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:

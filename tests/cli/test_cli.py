@@ -31,6 +31,8 @@ def run(options):
     return 3
 """
 
+COMMANDS = sorted(file.stem for file in Path(cli.__file__).parent.glob("[!_]*.py"))
+
 
 def test_a_command_is_one_file(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
@@ -38,7 +40,8 @@ def test_a_command_is_one_file(
     (tmp_path / "greet_all.py").write_text(GREET)
     (tmp_path / "_part.py").write_text("raise AssertionError('no command, and yet imported')")
     monkeypatch.setattr(cli, "__path__", [*cli.__path__, str(tmp_path)])
-    assert list(cli.commands()) == ["greet-all", "perturb", "perturbations"]
+    names = list(cli.commands())
+    assert names == sorted([*COMMANDS, "greet-all"])
     assert cli.main(["greet-all", "you"]) == 3
     assert capsys.readouterr().out == "hello you\n"
     assert cli.main(["greet-all", "nobody"]) == cli.USAGE_ERROR == 4
@@ -51,7 +54,7 @@ def test_a_command_is_one_file(
     ("words", "message"),
     [
         (["pertub"], "unknown command 'pertub'. Did you mean 'perturb'?"),
-        (["pertub"], "Commands: perturb, perturbations"),
+        (["pertub"], f"Commands: {', '.join(COMMANDS)}"),
         (["--verson"], "cliprobust: unrecognized arguments: --verson. See `cliprobust --help`"),
         (["perturbations", "--famly", "x"], "unrecognized arguments: --famly x"),
         (["perturbations", "--family"], "See `cliprobust perturbations --help`"),

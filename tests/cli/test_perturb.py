@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -241,6 +242,7 @@ def test_depth_that_is_disparity(picture: Path) -> None:
     assert perturb(picture, *files, "--depth-scale", "0") == 4
 
 
+@pytest.mark.slow
 def test_an_embedded_scene_brings_everything_along(tmp_path: Path, capsys: Capture) -> None:
     words = ["--out", str(tmp_path), "--size", "48", "--cell", "48", "--severity", "3"]
     assert cli.main(["perturb", "--embedded", "4", "clean-00007", *words]) == 0
@@ -297,7 +299,10 @@ def test_files_that_define_perturbations_are_loaded(picture: Path, capsys: Captu
     mine.write_text("import nowhere_to_be_found\n")
     for path, message in (
         (table, "thresholds.toml:2: kornia"),
-        (mine, "its import fails with ModuleNotFoundError"),
+        (
+            mine,
+            "its import fails with ModuleNotFoundError: No module named 'nowhere_to_be_found', at ",
+        ),
         (picture.parent / "none.py", "give a .py or .toml file that exists"),
     ):
         assert perturb(picture, "--load", str(path), "--perturbation", "haze") == 4
@@ -452,7 +457,8 @@ def test_an_interrupt_ends_the_command_and_a_failure_leaves_the_other_rows(
 
     assert perturb(picture) == 0
     (told,) = (line for line in capsys.readouterr().err.splitlines() if "broken" in line)
-    assert "'broken' with amount=1.0 fails (RuntimeError: no way)" in told
+    assert "'broken' with amount=1.0 fails (RuntimeError: no way); give other values" in told
+    assert re.search(r"or mend .*test_perturb\.py:\d+$", told)
     assert perturb(picture, "--perturbation", "broken", "--severity", "2") == 4
     assert "has severities 1 to 1, not 2" in capsys.readouterr().err
 

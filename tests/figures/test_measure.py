@@ -35,7 +35,7 @@ def samples(count: int, each: int = 1) -> SampleArrays:
 @pytest.mark.parametrize("each", [1, 4])
 def test_booleans_are_shares(each: int) -> None:
     hits, view = rng(1).random(40) < 0.7, samples(40, each)
-    figure = measure("accuracy", view, hits)
+    figure = measure("accuracy", view, lambda _: hits)
     want = proportion_figure("accuracy", hits, view.bootstrap)
     assert figure == want.measured_on(Condition("mine"))
     assert figure.units == 40 // each
@@ -46,8 +46,8 @@ def test_booleans_are_shares(each: int) -> None:
 @pytest.mark.parametrize("each", [1, 4])
 def test_statistics_are_of_the_drawn_values(each: int) -> None:
     values, view = rng(2).exponential(size=40), samples(40, each)
-    plain = measure("nll", view, values)
-    median = measure("nll", view, values, statistic=lambda v: float(np.median(v)))
+    plain = measure("nll", view, lambda _: values)
+    median = measure("nll", view, lambda _: values, statistic=lambda v: float(np.median(v)))
     assert (plain.value, median.value) == (values.mean(), np.median(values))
     for figure in (plain, median):
         assert (figure.unit, figure.n, figure.units) == ("nats", 40, 40 // each)
@@ -61,21 +61,23 @@ def test_statistics_are_of_the_drawn_values(each: int) -> None:
 
 def test_rows_of_values_need_a_statistic() -> None:
     table, view = rng(3).random((20, 3)), samples(20)
-    figure = measure("accuracy", view, table, statistic=lambda rows: float(rows.max(axis=1).min()))
+    figure = measure(
+        "accuracy", view, lambda _: table, statistic=lambda rows: float(rows.max(axis=1).min())
+    )
     assert figure.value == table.max(axis=1).min()
     want = [table[rows].max(axis=1).min() for rows in drawn_samples(view.bootstrap, 20)]
     np.testing.assert_array_equal(figure.replicates, want)
     with pytest.raises(ClipRobustError, match=r"values of shape \(20, 3\) need a statistic"):
-        measure("accuracy", view, table)
+        measure("accuracy", view, lambda _: table)
     with pytest.raises(ClipRobustError, match="'accuracy': 19 values for the 20 samples of mine"):
-        measure("accuracy", view, table[1:], statistic=np.mean)
+        measure("accuracy", view, lambda _: table[1:], statistic=np.mean)
 
 
 def test_values_that_are_not_finite_have_no_interval() -> None:
     values = rng(4).random(20)
     for wrong in (math.nan, math.inf):
         values[3] = wrong
-        figure = measure("nll", samples(20), values)
+        figure = measure("nll", samples(20), lambda _: values)
         assert math.isnan(figure.low)
         assert math.isnan(figure.high)
 
@@ -84,7 +86,8 @@ def test_figures_of_ones_own_are_compared_in_pairs() -> None:
     first = rng(5).exponential(size=60)
     second, view = first + 0.1 * rng(6).normal(size=60), samples(60, 2)
     for statistic in (None, lambda v: float(np.quantile(v, 0.8))):
-        before, after = (measure("nll", view, v, statistic=statistic) for v in (first, second))
+        before = measure("nll", view, lambda _: first, statistic=statistic)
+        after = measure("nll", view, lambda _: second, statistic=statistic)
         change = change_between(after, before)
         assert (change.paired, change.n, change.units) == (True, 60, 30)
         assert change.difference == after.value - before.value

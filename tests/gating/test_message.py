@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from gating_helpers import condition
+import pytest
+from gating_helpers import accuracy_rule, answered, answers, baseline_of, changed, condition
 from gating_helpers import temperature as measure
 from gating_helpers import temperature_rule as rule
 
@@ -68,13 +69,37 @@ def test_the_interval_shown_is_the_one_that_was_judged() -> None:
     assert "measured  0.50, 95% interval 0.35 to 0.65," in message
     assert "may break max 0.62" in message
     # The noise of a change is shown beside the change; the figure stays as it was measured.
-    before = {measurement.key: Figure("temperature", 0.2, 0.15, 0.25, 400)}
-    changed = judge(
+    before = baseline_of(measure(0.2, 0.15, 0.25))
+    grown = judge(
         measurement, rule(max_increase=0.1), Policy("fail"), baseline=before, noise_floor=0.05
     )
-    message = failure_message(changed, measurement)
+    assert grown.failed
+    message = failure_message(grown, measurement)
     assert "measured  0.50, 95% interval 0.40 to 0.60," in message
-    assert f"interval {format_value(changed.low, 0.4)} to" in message
+    assert f"interval {format_value(grown.low, 0.4)} to" in message
+    away = math.hypot(0.1, 0.05)
+    assert grown.low == pytest.approx(0.3 - away - 0.05)
+    assert grown.high == pytest.approx(0.3 + away + 0.05)
+
+
+def test_a_change_says_how_it_was_compared() -> None:
+    """And what another bound has to tell stands below."""
+    before = answers(1000)
+    lost = answered(changed(before, 60, 10))
+    bound = accuracy_rule("max_decrease = 0.01")
+    verdict = judge(lost, bound, WARN, baseline=baseline_of(answered(before)))
+    assert failure_message(verdict, lost) == (
+        "accuracy: accuracy of reference on clean breaks max_decrease 0.01\n"
+        "  measured  0.790, 95% interval 0.764 to 0.814, n = 1,000 (Wilson)\n"
+        "  change    decrease of 0.050, 95% interval 0.035 to 0.067 (paired, n = 1,000)\n"
+        "  bound     max_decrease 0.01 (t.toml:4)\n"
+        "  missed    by 0.04\n"
+        "  why       the decrease from 0.840 is real, and beyond the margin"
+    )
+    both = accuracy_rule("min = 0.83\nmax_decrease = 0.1")
+    verdict = judge(lost, both, WARN, baseline=baseline_of(answered(before)))
+    assert verdict.bound == "min 0.83"
+    assert "\n  note      accuracy: the decrease of 0.050 " in failure_message(verdict, lost)
 
 
 def test_numbers() -> None:

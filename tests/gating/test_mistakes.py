@@ -93,10 +93,17 @@ RULE = '[[threshold]]\nmetric = "accuracy"\nmin = 0.8\n'
         (HEAD + RULE.replace("[[threshold]]", "[threshold]"), "rules are written as tables under"),
         (HEAD + RULE.replace("[[threshold]]", "[[thresholds]]"), "Did you mean 'threshold'?"),
         ('schema = 1\ninconclusive = "fail"\n', "t.toml:2: unknown key 'inconclusive' in the file"),
-        (HEAD + "[policy]\nconfidence = 95\n", "confidence must be in [0.5, 1), not 95"),
-        (HEAD + "[policy]\nconfidence = 1.0\n", "confidence must be in [0.5, 1), not 1.0"),
-        (HEAD + "[policy]\nconfidence = 0.4\n", "confidence must be in [0.5, 1), not 0.4"),
+        (HEAD + "[policy]\nconfidence = 95\n", "confidence must be in (0.5, 1), not 95"),
+        (HEAD + "[policy]\nconfidence = 1.0\n", "confidence must be in (0.5, 1), not 1.0"),
+        (HEAD + "[policy]\nconfidence = 0.4\n", "confidence must be in (0.5, 1), not 0.4"),
         (HEAD + "[policy]\nfamily_wise_error_rate = 5\n", "must be in (0, 0.5], not 5"),
+        (
+            HEAD + "[policy]\ninconclusive_share = 15\n",
+            "inconclusive_share must be in [0, 1], not 15",
+        ),
+        (HEAD + "[policy]\ninconclusive_share = -0.1\n", "must be in [0, 1], not -0.1"),
+        (HEAD + "[policy]\ninconclusive_share = nan\n", "inconclusive_share must be finite"),
+        (HEAD + '[policy]\ninconclusive_share = "all"\n', "inconclusive_share must be a number"),
         (HEAD + '[policy]\nrequire_bound = "true"\n', "require_bound must be true or false"),
         (HEAD + "[policy]\nunused = 'pass'\n", "unused must be 'fail' or 'warn', not 'pass'"),
         (HEAD + '[policy]\nbaseline = "a\\u001bb"\n', "baseline holds control characters"),
@@ -250,3 +257,13 @@ def test_what_another_profile_measures_is_no_mistake() -> None:
     never = parse_thresholds(text.replace("snow", "fog_3d") + "severity = 2\n")
     (_, told), *_ = lines(find_unjudged(never, **given))
     assert told.endswith("was not used by any test: measured were severities 1")
+
+
+def test_the_share_that_may_be_undecided() -> None:
+    policy = parse_thresholds(HEAD + "[policy]\ninconclusive_share = 0.29\n").policy
+    assert policy.inconclusive_share == 0.29
+    assert (policy.too_many(29, 100), policy.too_many(30, 100)) == (False, True)
+    assert Policy().inconclusive_share == 0.15
+    assert not Policy(inconclusive_share=0.0).too_many(0, 5)
+    assert not Policy().too_many(0, 0)
+    assert not Policy(inconclusive_share=1.0).too_many(5, 5)

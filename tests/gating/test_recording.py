@@ -310,7 +310,7 @@ def test_a_row_names_what_its_table_has_otherwise(tmp_path: Path) -> None:
     done = after(path, [measure("nll")], text, generic=("profile", "model"))
     assert done.endswith(
         'metric = "nll"\ndataset = "clean"\nbounds = [\n    { perturbation = "clean", '
-        'model = "*", profile = "*", max = 0.19 },  # measured 0.15 [0.13, 0.17], n = 1000\n]\n'
+        'profile = "*", max = 0.19 },  # measured 0.15 [0.13, 0.17], n = 1000\n]\n'
     )
     done = after(path, [measure("nll")], text, profile="quick")
     assert (
@@ -359,7 +359,7 @@ def test_a_list_gets_a_side_for_all_severities_or_for_none(tmp_path: Path) -> No
     path.write_text(text.replace("{}", ""))
     (change,) = record(path, [fog(1, 0.1)])
     assert str(change).endswith(
-        "t.toml:8: not recorded: its row has no max so far, and severity 3 was not measured; record "
+        "t.toml:8: not recorded: its row has no max, and severity 3 was not measured; record "
         "all of its severities, or give them rows of their own "
         "(calibration/ece/clean/fog_3d@1/reference)"
     )
@@ -691,18 +691,16 @@ def test_a_figure_outside_of_its_own_interval_passes(tmp_path: Path) -> None:
         assert judge(measurement, file.lookup(measurement), file.policy).status == "pass"
 
 
-def test_bounds_are_recorded_at_the_level_of_the_verdicts(tmp_path: Path) -> None:
+def test_bounds_are_recorded_at_the_level_at_which_they_are_kept(tmp_path: Path) -> None:
+    """However many bounds there are: the run's error rate is for losses."""
     path = tmp_path / "t.toml"
-    text = HEAD + "[policy]\nfamily_wise_error_rate = 0.05\n"
-    path.write_text(text)
-    record(path, [measure()], margin=0.0, comparisons=50)
-    file = load_thresholds(path)
-    assert judge(measure(), file.rules[0], file.policy, comparisons=50).status == "pass"
-    assert "n = 1000, at 99.8975%\n" in path.read_text()
-    path.write_text(text)
+    path.write_text(HEAD + "[policy]\nconfidence = 0.99\nfamily_wise_error_rate = 0.001\n")
     record(path, [measure()], margin=0.0)
+    assert "n = 1000, at 99%\n" in path.read_text()
     file = load_thresholds(path)
-    assert judge(measure(), file.rules[0], file.policy, comparisons=50).status == "inconclusive"
+    assert judge(measure(), file.rules[0], file.policy, error_rate=1e-6).status == "pass"
+    stricter = dataclasses.replace(file.policy, confidence=0.995)
+    assert judge(measure(), file.rules[0], stricter).status == "inconclusive"
 
 
 @pytest.mark.parametrize("margin", [-0.1, math.nan, math.inf])

@@ -92,6 +92,31 @@ def test_bounds_of_skipped_tests_fail_the_run_if_the_policy_says_so() -> None:
     assert not fails(found(suites_broken=["accuracy", "calibration", "ood"]), Policy())
 
 
+def test_bounds_of_a_run_that_was_cut_short_are_neither_unused_nor_green() -> None:
+    tests = {"ood": ["test_ood.py::test[reference-near_ood]"], "accuracy": ["test_accuracy.py"]}
+    result = found(chosen=Chosen(cut=tests))
+    assert (where(result.cut), where(result.unused)) == ([7, 11], [6])
+    assert fails(result, Policy(unused="warn", skipped="warn"))
+    told = (
+        "t.toml:7: bound max 0.5 [suite=ood metric=ece dataset=near_ood] was not judged: a test of its "
+        "suite did not come to its end"
+    )
+    assert ("error", told) in lines(result)
+    assert ("error", told) in lines(result, 2)
+    short = lines(result, 1)
+    assert (
+        "error",
+        "2 bounds were not judged: a test of its suite did not come to its end",
+    ) in short
+    assert ("error", told) not in short
+    # What was chosen of a suite tells which bounds waited for it.
+    chosen = {"deselected": {"ood": ["test_ood.py::test[reference-far_ood]"]}, "cut": tests}
+    assert where(found(chosen=Chosen(**chosen)).cut) == [7, 11]
+    other = {**chosen, "cut": {"ood": ["test_ood.py::test[reference-far_ood]"]}}
+    other["deselected"] = {"ood": ["test_ood.py::test[reference-near_ood]"]}
+    assert where(found(chosen=Chosen(**other)).cut) == []
+
+
 def test_what_is_told() -> None:
     told = lines(found(suites_broken=["ood"], chosen=skipped("calibration")))
     assert told == [

@@ -8,21 +8,32 @@ import math
 
 import numpy as np
 import pytest
-from gating_helpers import condition
+from gating_helpers import (
+    HEAD,
+    accuracy_rule,
+    answered,
+    answers,
+    averaged,
+    baseline_of,
+    changed,
+    condition,
+)
 from gating_helpers import temperature as measure
 from gating_helpers import temperature_rule as rule
+from helpers import keys_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures import intervals, levels, resampling
+from pytest_cliprobust.figures import intervals
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.message import failure_message
 from pytest_cliprobust.gating.policy import Inconclusive, Policy
 from pytest_cliprobust.gating.reading import parse_thresholds
-from pytest_cliprobust.gating.rules import Rule
 from pytest_cliprobust.gating.verdict import Verdict, judge
+from pytest_cliprobust.gating.words import rounded_up
 
 WARN = Policy()
 
@@ -101,7 +112,7 @@ def test_what_is_not_finite_is_never_green(
     figure: tuple[float, float, float, int], bounds: dict[str, float] | None, policy: Inconclusive
 ) -> None:
     measurement = measure(*figure)
-    baseline = {measurement.key: measure(0.5, 0.4, 0.6).figure}
+    baseline = baseline_of(measure(0.5, 0.4, 0.6))
     found = rule(**bounds) if bounds else None
     verdict = judge(measurement, found, Policy(policy), baseline=baseline)
     assert (verdict.status, verdict.outcome) == ("fail", "fail")
@@ -131,36 +142,54 @@ def test_without_a_bound() -> None:
     assert "no bound applies, and t.toml:3 requires one" in failure_message(strict, measurement)
 
 
-def test_the_level_of_the_policy_is_used() -> None:
-    hits = np.arange(400) < 300
-    figure = resampling.proportion("accuracy", hits, replicates=0)
-    measurement = Measurement("corruption", "reference", figure.measured_on(condition()))
-    text = 'schema = 1\n[[threshold]]\nmetric = "accuracy"\nmin = 0.70\n'
-    bound = parse_thresholds(text).rules[0]
+def test_a_bound_is_kept_at_the_level_of_the_policy() -> None:
+    """However many bounds a run has: the error rate is for losses."""
+    measurement = answered(np.arange(400) < 300)
+    bound = accuracy_rule("min = 0.70")
     assert judge(measurement, bound, Policy(confidence=0.95)).status == "pass"
+    assert judge(measurement, bound, WARN, error_rate=1e-5).status == "pass"
     wide = judge(measurement, bound, Policy(confidence=0.999))
     assert wide.status == "inconclusive"
     assert wide.low == intervals.wilson(300, 400, 0.999).low
-    family = Policy(family_wise_error_rate=0.05)
-    assert judge(measurement, bound, family).status == "pass"
-    many = judge(measurement, bound, family, comparisons=50)
-    assert many.status == "inconclusive"
-    assert many.confidence == pytest.approx(levels.comparison_confidence(0.05, 50))
-    assert "99.8975% interval" in failure_message(many, measurement)
+    assert "99.9% interval" in failure_message(wide, measurement)
 
 
-def test_a_family_of_true_nulls_is_rarely_wrong() -> None:
-    """With an error rate of 0.1 over 20 bounds, a run decides wrongly at most that often."""
-    generator = np.random.default_rng(3)
-    policy = Policy(family_wise_error_rate=0.1)
-    bound = rule(max=0.0)
-    wrong = 0
-    for row in generator.normal(size=(150, 20)):
-        z = 1.959964
-        verdicts = [judge(measure(v, v - z, v + z), bound, policy, comparisons=20) for v in row]
-        wrong += any(verdict.status != "inconclusive" for verdict in verdicts)
-    assert wrong / 150 < 0.1 + 3 * math.sqrt(0.09 / 150)
-    assert wrong > 0
+def test_a_bound_is_missed_at_the_error_rate_of_the_run() -> None:
+    measurement = answered(np.arange(400) < 300)
+    bound = accuracy_rule("min = 0.80")
+    one = judge(measurement, bound, WARN)
+    assert (one.status, one.confidence) == ("fail", 0.95)
+    assert one.high == intervals.wilson(300, 400, 0.95).high
+    some = judge(measurement, bound, WARN, error_rate=0.03)
+    assert (some.status, some.confidence) == ("fail", 0.97)
+    assert some.high == intervals.wilson(300, 400, 0.97).high < 0.80
+    many = judge(measurement, bound, WARN, error_rate=0.001)
+    assert (many.status, many.confidence) == ("inconclusive", 0.95)
+    assert many.high == one.high
+    assert many.missed_by == one.missed_by == pytest.approx(0.05)
+    assert "lies beyond the bound, but not by enough among so many bounds" in many.explanation
+    assert many.samples_needed is not None
+    # It takes more samples to be as sure as that.
+    strict = judge(measurement, bound, WARN, error_rate=1e-6).samples_needed
+    assert strict is not None
+    assert 400 < many.samples_needed < strict
+
+
+def test_the_p_value_is_the_rate_at_which_a_miss_is_real() -> None:
+    measurement = answered(np.arange(400) < 300)
+    bound = accuracy_rule("min = 0.80")
+    p = judge(measurement, bound, WARN).p_value
+    assert p is not None
+    z = (0.80 - 0.75) / math.sqrt(
+        0.80 * 0.20 / 400
+    )  # the score test, which Wilson's interval inverts
+    assert p == pytest.approx(math.erfc(z / math.sqrt(2.0)), rel=1e-6)
+    assert judge(measurement, bound, WARN, error_rate=p * 1.001).failed
+    assert not judge(measurement, bound, WARN, error_rate=p * 0.999).failed
+    assert judge(measurement, accuracy_rule("min = 0.75"), WARN).p_value is None
+    assert judge(measurement, accuracy_rule("min = 0.9999999999"), WARN).p_value == 1e-15
+    near = judge(measure(0.5, 0.4, 0.6), rule(max=0.5 - 1e-14), WARN).p_value
+    assert near == pytest.approx(1.0)
 
 
 def test_the_noise_floor_widens_both_ends() -> None:
@@ -178,77 +207,321 @@ def runs() -> tuple[Measurement, Measurement]:
     generator = np.random.default_rng(7)
     before = generator.uniform(size=2000) < 0.7
     after = before & (generator.uniform(size=2000) < 0.97)
-    first, second = (
-        resampling.proportion("accuracy", hits, samples="ids") for hits in (before, after)
-    )
-    return (
-        Measurement("corruption", "v1", first.measured_on(condition())),
-        Measurement("corruption", "v2", second.measured_on(condition())),
-    )
-
-
-def accuracy_rule(bounds: str) -> Rule:
-    text = f'schema = 1\n[[threshold]]\nmetric = "accuracy"\n{bounds}\n'
-    return parse_thresholds(text, "t.toml").rules[0]
+    return answered(before, model="v1"), answered(after, model="v2")
 
 
 def test_a_drop_against_the_baseline_is_judged_in_pairs() -> None:
     before, after = runs()
     policy = Policy(baseline_model="v1")
-    baseline = {before.key: before.figure}
+    baseline = baseline_of(before)
     small = accuracy_rule("max_decrease = 0.01")
     verdict = judge(after, small, policy, baseline=baseline)
     drop = before.figure.value - after.figure.value
+    lost = round(2000 * drop)
+    score = intervals.paired_score(lost, 0, 2000)
     assert verdict.status == "fail"
     assert verdict.value == pytest.approx(drop)
     assert verdict.missed_by == pytest.approx(drop - 0.01)
-    assert verdict.low < drop < verdict.high < drop + 0.01
+    assert (verdict.low, verdict.high) == pytest.approx((score.low, score.high))
+    assert verdict.compared == "paired, n = 2,000"
+    assert verdict.changed == lost / 2000
+    assert verdict.p_value == pytest.approx(math.erfc(math.sqrt(lost / 2.0)))
     assert verdict.where == "t.toml:4"
     message = failure_message(verdict, after)
     assert f"decrease of {drop:.3f}" in message
     assert judge(after, accuracy_rule("max_decrease = 0.05"), policy, baseline=baseline).status == (
         "pass"
     )
-    # As independent runs, which they are not, the same samples could not tell.
-    stranger = dataclasses.replace(before.figure, details={}, replicates=())
-    unpaired = judge(after, small, policy, baseline={before.key: stranger})
-    assert unpaired.status == "inconclusive"
     # A better model never breaks it, nor does the same model again.
-    back = judge(before, small, Policy(baseline_model="v2"), baseline={after.key: after.figure})
-    assert back.status == "pass"
-    same = judge(before, accuracy_rule("max_decrease = 0"), Policy(), baseline=baseline)
-    assert same.status == "pass"
+    back = judge(before, small, Policy(baseline_model="v2"), baseline=baseline_of(after))
+    assert (back.status, back.missed_by) == ("pass", 0.0)
+
+
+def test_as_independent_runs_the_same_samples_cannot_tell() -> None:
+    """And the verdict says why they are none."""
+    before, after = runs()
+    report = dataclasses.replace(before.figure, outcomes=None).measured_on(before.condition)
+    baseline = baseline_of(dataclasses.replace(before, figure=report))
+    bound = accuracy_rule("max_decrease = 0.01")
+    unpaired = judge(after, bound, Policy(baseline_model="v1"), baseline=baseline)
+    assert unpaired.status == "inconclusive"
+    assert unpaired.compared == (
+        "not paired: the earlier run kept no outcomes by sample; n = 2,000"
+    )
+    assert unpaired.changed is None
+    assert unpaired.compared in failure_message(unpaired, after)
+    # That a margin is kept is asked on one side: 95% sure is a two-sided 90%.
+    own, other = (
+        intervals.wilson(round(2000 * m.figure.value), 2000, 0.9) for m in (after, before)
+    )
+    reach = math.hypot(own.high - after.figure.value, before.figure.value - other.low)
+    drop = before.figure.value - after.figure.value
+    assert unpaired.low == pytest.approx(drop - reach)
+
+
+def test_identical_outcomes_keep_any_margin() -> None:
+    before, _ = runs()
+    bound = accuracy_rule("max_decrease = 0")
+    again = judge(before, bound, WARN, baseline=baseline_of(before), noise_floor=0.001)
+    assert (again.status, again.value, again.low, again.high) == ("pass", 0.0, 0.0, 0.0)
+    assert again.explanation == "every outcome is the same as in the baseline"
+    assert (again.changed, again.decidable, again.note, again.p_value) == (0.0, None, "", None)
+    # What a machine's last digits do to numbers is no other outcome.
+    values = np.linspace(0.5, 3.0, 50)
+    first, second = averaged(values), averaged(values + 1e-5)
+    still = parse_thresholds(f'{HEAD}[[threshold]]\nmetric = "nll"\nmax_increase = 0\n').rules[0]
+    baseline = baseline_of(first)
+    assert judge(second, still, WARN, baseline=baseline, noise_floor=2e-5).status == "pass"
+    assert judge(second, still, WARN, baseline=baseline, noise_floor=2e-5).value == 0.0
+    assert judge(second, still, WARN, baseline=baseline).status != "pass"
+
+
+def test_one_answer_more_or_less_is_no_identity() -> None:
+    before = answers(1000)
+    bound = accuracy_rule("max_decrease = 0")
+    for after in (changed(before, 1), changed(before, 1, 1)):
+        verdict = judge(answered(after), bound, WARN, baseline=baseline_of(answered(before)))
+        assert verdict.status == "inconclusive"
+        assert verdict.low < 0.0 < verdict.high
+        # No number of samples decides that there is not the least loss.
+        assert verdict.samples_needed is None
+        assert "; one of 0 needs no number of them" in verdict.explanation
+
+
+def test_a_real_loss_within_the_margin_is_told() -> None:
+    before = answers(4000)
+    lost = answered(changed(before, 60, 20))
+    bound = accuracy_rule("max_decrease = 0.03")
+    baseline = baseline_of(answered(before))
+    verdict = judge(lost, bound, WARN, baseline=baseline, error_rate=0.001)
+    assert (verdict.status, verdict.missed_by) == ("pass", 0.0)
+    assert (
+        verdict.explanation == "the interval of the decrease from 0.8400 rules out more than 0.03"
+    )
+    start = (
+        "accuracy: the decrease of 0.0100 [0.0058, 0.0147] (paired, n = 4,000) is real, and within "
+        "the margin of 0.03; a margin of 0.0100 needs about "
+    )
+    assert verdict.note.startswith(start)
+    # As many samples as decide a margin of that size, at the churn that was measured.
+    error = math.sqrt((80 / 4000 - 0.01**2) / 4000)
+    needed = 4000 * ((1.644854 + 1.644854) * error / 0.01) ** 2
+    told = int(verdict.note.removeprefix(start).removesuffix(" samples").replace(",", ""))
+    assert needed <= told < 1.1 * needed
+    # It is told of the figure by itself, however many bounds there are.
+    assert judge(lost, bound, WARN, baseline=baseline, error_rate=1e-6).note.startswith(start)
+    # Nor is a gain a loss.
+    better = answered(changed(before, 20, 60))
+    assert judge(better, bound, WARN, baseline=baseline).note == ""
+    # It is told, too, where a bound beside the margin decides, and where it is not sure that the
+    # margin is kept.
+    both = judge(lost, accuracy_rule("min = 0.5\nmax_decrease = 0.03"), WARN, baseline=baseline)
+    assert (both.bound, both.note[:34]) == ("min 0.5", "accuracy: the decrease of 0.0100 [")
+    close = judge(lost, accuracy_rule("max_decrease = 0.0101"), WARN, baseline=baseline)
+    assert close.status == "inconclusive"
+    assert "is real, and within the margin of 0.0101" in close.note
+
+
+def test_a_margin_too_small_to_be_decided_says_what_it_needs() -> None:
+    before = answers(134)
+    after = answered(changed(before, 4, 4))
+    baseline = baseline_of(answered(before))
+    verdict = judge(after, accuracy_rule("max_decrease = 0.01"), WARN, baseline=baseline)
+    assert verdict.status == "inconclusive"
+    error = math.sqrt(8) / 134
+    assert verdict.decidable == pytest.approx((1.644854 + 1.644854) * error)
+    assert verdict.decidable is not None
+    needed = math.ceil(134 * (verdict.decidable / 0.01) ** 2)
+    assert verdict.samples_needed == needed
+    assert verdict.explanation.endswith(
+        f"; 134 samples decide a margin of {verdict.decidable:.2g}; one of 0.01 needs about "
+        f"{rounded_up(needed)}"
+    )
+    wide = judge(after, accuracy_rule("max_decrease = 0.1"), WARN, baseline=baseline)
+    assert wide.status == "pass"
+    assert wide.samples_needed is None
+    # A better model is no failure, and the same margin is not decided by it either.
+    better = judge(
+        answered(changed(before, 2, 4)),
+        accuracy_rule("max_decrease = 0.01"),
+        WARN,
+        baseline=baseline,
+    )
+    assert better.status == "inconclusive"
+    assert "holds losses on both sides" in better.explanation
+
+
+def test_an_undecided_change_says_how_many_samples_would_tell() -> None:
+    before = answers(1000)
+    baseline = baseline_of(answered(before))
+    after = answered(changed(before, 40, 20))
+    within = judge(after, accuracy_rule("max_decrease = 0.03"), WARN, baseline=baseline)
+    assert within.status == "inconclusive"
+    score = intervals.paired_score(40, 20, 1000, 0.9)
+    assert within.samples_needed == intervals.samples_needed(
+        0.02, score.low, score.high, 1000, 0.03, confidence=0.9, power=0.8
+    )
+    beyond = judge(
+        after, accuracy_rule("max_decrease = 0.0199"), WARN, baseline=baseline, error_rate=1e-4
+    )
+    assert beyond.status == "inconclusive"
+    assert "holds losses on both sides of the margin; 1,000 samples" in beyond.explanation
+    # Far beyond the margin, and still no certainty among thousands.
+    more = answered(changed(before, 9))
+    far = judge(
+        more, accuracy_rule("max_decrease = 0.0001"), WARN, baseline=baseline, error_rate=1e-5
+    )
+    assert far.status == "inconclusive"
+    assert far.low > 0.0001
+    assert "lies beyond the margin, but is not sure enough among so many bounds" in far.explanation
+    assert far.samples_needed is not None
+    assert far.samples_needed > 1000
+    assert judge(more, accuracy_rule("max_decrease = 0.0001"), WARN, baseline=baseline).failed
+
+
+def test_what_both_runs_have_is_compared() -> None:
+    """Whatever the order, by sample and content."""
+    before = answers(1000)
+    keys = keys_of(1000)
+    baseline = baseline_of(answered(before, keys))
+    bound = accuracy_rule("max_decrease = 0.01")
+    order = np.random.default_rng(0).permutation(1000)
+    after = changed(before, 30)
+    mixed = judge(answered(after[order], keys.take(order)), bound, WARN, baseline=baseline)
+    plain = judge(answered(after, keys), bound, WARN, baseline=baseline)
+    assert (mixed.status, mixed.low, mixed.high) == (plain.status, plain.low, plain.high)
+    # Of a part, and of one that has samples of its own, what is shared.
+    part = order[:300]
+    some = judge(answered(after[part], keys.take(part)), bound, WARN, baseline=baseline)
+    assert some.compared == "paired, n = 300"
+    assert some.n == 300
+    assert some.value == pytest.approx(float(before[part].mean() - after[part].mean()))
+    extra = answers(100, 0.0)
+    ids = (*keys.ids, *(f"new{i}" for i in range(100)))
+    more = SampleKeys(ids, ids, kind="drawing")
+    grown = judge(answered(np.r_[after, extra], more), bound, WARN, baseline=baseline)
+    assert (grown.compared, grown.value) == ("paired, n = 1,000", plain.value)
+    # Others are strangers.
+    other = SampleKeys(ids[1000:], ids[1000:], kind="drawing")
+    none = judge(answered(extra, other), bound, WARN, baseline=baseline)
+    assert none.compared == "not paired: the runs have no samples in common; n = 100"
+    assert none.failed
+
+
+def test_what_has_another_content_is_another_sample() -> None:
+    before, ids = answers(200), keys_of(200).ids
+    then = SampleKeys(ids, ids, tuple(f"{i:x}" for i in range(200)))
+    now = dataclasses.replace(then, digests=("other",) * 50 + then.digests[50:])
+    baseline = baseline_of(answered(before, then))
+    bound = accuracy_rule("max_decrease = 0.05")
+    verdict = judge(answered(before, now), bound, WARN, baseline=baseline)
+    assert verdict.compared == "paired, n = 150"
+    # Where the content is not known, the name counts.
+    unknown = judge(
+        answered(before, dataclasses.replace(then, digests=())), bound, WARN, baseline=baseline
+    )
+    assert unknown.compared == "paired, n = 200"
+
+
+def test_samples_of_one_drawing_count_as_what_they_are_worth() -> None:
+    """Four scenes of each of 250 drawings, all four lost together, are no 1,000 samples."""
+    before = answers(1000, 1.0)
+    after = before.copy()
+    after[:40] = False
+    baseline = baseline_of(answered(before))
+    bound = accuracy_rule("max_decrease = 0.01")
+    single = judge(answered(after), bound, WARN, baseline=baseline)
+    units = keys_of(1000, np.arange(1000) // 4)
+    together = judge(answered(after, units), bound, WARN, baseline=baseline)
+    assert together.compared == "paired, n = 1,000 in 250 drawings"
+    assert together.value == single.value == pytest.approx(0.04)
+    assert single.p_value is not None
+    assert together.p_value is not None
+    assert together.p_value > 100 * single.p_value
+    assert together.low < single.low
+    assert together.high > single.high
+
+
+def test_the_noise_of_a_change_widens_both_ends() -> None:
+    before = answers(1000)
+    after = answered(changed(before, 30, 10))
+    baseline = baseline_of(answered(before))
+    bound = accuracy_rule("max_decrease = 0.01")
+    plain = judge(after, bound, WARN, baseline=baseline)
+    noisy = judge(after, bound, WARN, baseline=baseline, noise_floor=0.002)
+    assert plain.failed
+    assert noisy.low == pytest.approx(plain.low - 0.002)
+    assert noisy.high == pytest.approx(plain.high + 0.002)
+    assert plain.decidable is not None
+    assert noisy.decidable == pytest.approx(plain.decidable + 0.002)
+    assert plain.p_value is not None
+    assert noisy.p_value is not None
+    assert noisy.p_value > plain.p_value
+    # No loss is real that the noise of the machine may be.
+    assert judge(after, bound, WARN, baseline=baseline, noise_floor=0.015).status == "inconclusive"
+    kept = accuracy_rule("max_decrease = 0.04")
+    assert judge(after, kept, WARN, baseline=baseline).status == "pass"
+    assert judge(after, kept, WARN, baseline=baseline, noise_floor=0.015).status == "inconclusive"
 
 
 def test_an_increase_is_the_other_direction() -> None:
     first, second = measure(1.0, 0.98, 1.02), measure(1.2, 1.18, 1.22)
-    baseline = {first.key: first.figure}
+    baseline = baseline_of(first)
     grown = judge(second, rule(max_increase=0.1), WARN, baseline=baseline)
     assert grown.status == "fail"
     assert grown.missed_by == pytest.approx(0.1)
     assert "increase of 0.200" in failure_message(grown, second)
     assert judge(second, rule(max_decrease=0.1), WARN, baseline=baseline).status == "pass"
-    assert judge(second, rule(max_increase=0.21), WARN, baseline=baseline).status == "inconclusive"
+    within = judge(second, rule(max_increase=0.21), WARN, baseline=baseline)
+    assert within.status == "inconclusive"
+    assert "temperature: the increase of 0.200" in within.note
+
+
+def test_a_loss_must_be_real_and_beyond_the_margin() -> None:
+    """Neither alone fails: a real one within it, nor one beyond it that may be none."""
+    baseline = baseline_of(measure(1.0, 0.99, 1.01))
+    small_and_sure = measure(1.05, 1.04, 1.06)
+    assert judge(small_and_sure, rule(max_increase=0.2), WARN, baseline=baseline).status == "pass"
+    large_and_not = measure(1.3, 0.8, 1.8)
+    verdict = judge(large_and_not, rule(max_increase=0.2), WARN, baseline=baseline)
+    assert (verdict.status, verdict.outcome) == ("inconclusive", "warn")
+    # Real, beyond the margin, and not sure that it is: the loss is, and that is enough.
+    verdict = judge(measure(1.3, 1.1, 1.5), rule(max_increase=0.2), WARN, baseline=baseline)
+    assert verdict.low < 0.2 < verdict.value
+    assert verdict.status == "fail"
 
 
 def test_a_missing_or_broken_baseline_fails() -> None:
     before, after = runs()
     bound = accuracy_rule("max_decrease = 0.9")
-    none = judge(after, bound, WARN)
+    none = judge(after, bound, Policy("pass"))
     assert none.failed
-    assert "there is no baseline; name one in [policy]" in none.explanation
-    other = judge(after, bound, WARN, baseline={before.key: before.figure})
+    assert none.explanation == (
+        "there is no baseline; --clip-record writes one, or name one with --clip-baseline"
+    )
+    both = baseline_of(before, dataclasses.replace(before, model="v3"))
+    other = judge(after, bound, WARN, baseline=both)
     assert other.failed
-    assert f"the baseline has no figure for {after.key}" in other.explanation
-    broken = dataclasses.replace(before.figure, value=math.nan)
-    assert judge(after, bound, WARN, baseline={after.key: broken}).failed
+    assert "is of v1, v3, not of v2; name one of them as baseline_model" in other.explanation
     assert "cannot be judged" in failure_message(other, after)
+    foggy = answered(answers(), model="v2", on=condition("clean", "fog_3d", 3))
+    lacking = judge(foggy, bound, WARN, baseline=baseline_of(before))
+    assert lacking.failed
+    assert lacking.explanation.endswith(
+        " has no figure for accuracy/accuracy/clean/fog_3d@3; record it anew"
+    )
+    for value in (math.nan, math.inf):
+        figure = dataclasses.replace(before.figure, value=value, outcomes=None)
+        broken = dataclasses.replace(before, figure=figure.measured_on(before.condition))
+        verdict = judge(after, bound, Policy("pass"), baseline=baseline_of(broken))
+        assert verdict.failed
+        assert verdict.explanation.startswith(f"the baseline's accuracy is {value}, or the change")
 
 
 def test_the_worst_of_several_bounds_counts() -> None:
     before, after = runs()
     policy = Policy(baseline_model="v1")
-    baseline = {before.key: before.figure}
+    baseline = baseline_of(before)
     both = judge(after, accuracy_rule("min = 0.5\nmax_decrease = 0.01"), policy, baseline=baseline)
     assert (both.status, both.bound, both.where) == ("fail", "max_decrease 0.01", "t.toml:5")
     floor = judge(after, accuracy_rule("min = 0.9\nmax_decrease = 0.05"), policy, baseline=baseline)
@@ -267,6 +540,15 @@ VERDICTS = [
     judge(measure(0.5, 0.4, 0.6), None, WARN),
     judge(measure(math.nan, 0.0, 1.0), rule(max=1.0), WARN),
     judge(None, rule(max_decrease=0.5), WARN, key="calibration/ece"),
+    *(
+        judge(
+            runs()[1],
+            accuracy_rule(f"max_decrease = {size}"),
+            WARN,
+            baseline=baseline_of(runs()[0]),
+        )
+        for size in (0.01, 0.03, 0.05)
+    ),
 ]
 
 
@@ -280,6 +562,21 @@ def test_json_round_trip(verdict: Verdict) -> None:
     assert data["bound"] == verdict.bound
     if not math.isnan(verdict.value):
         assert back == verdict
+
+
+def test_the_verdicts_of_the_round_trip_are_of_all_kinds() -> None:
+    assert {verdict.status for verdict in VERDICTS} == {"pass", "inconclusive", "fail", "unbounded"}
+    assert any(verdict.note and verdict.changed and verdict.decidable for verdict in VERDICTS)
+
+
+def test_a_verdict_of_an_older_version_is_read() -> None:
+    """Reports and histories outlive the fields that came later."""
+    data = VERDICTS[-1].as_dict()
+    for name in ("p_value", "compared", "decidable", "changed", "note"):
+        del data[name]
+    back = Verdict.from_dict(data)
+    assert (back.p_value, back.compared, back.decidable, back.note) == (None, "", None, "")
+    assert back.status == VERDICTS[-1].status
 
 
 def test_json_keeps_what_is_not_finite() -> None:

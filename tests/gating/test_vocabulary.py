@@ -11,7 +11,13 @@ from gating_helpers import HEAD, RULE, complaint, measure
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.gating.reading import parse_thresholds
-from pytest_cliprobust.gating.vocabulary import direction, known_metrics, metric_range, slip_of
+from pytest_cliprobust.gating.vocabulary import (
+    direction,
+    is_slip,
+    known_metrics,
+    metric_range,
+    slip_of,
+)
 
 VOCABULARIES: dict[str, Any] = {
     "known_suites": ["calibration", "ood"],
@@ -156,6 +162,41 @@ max = 0.9
 )
 def test_what_is_a_slip(name: str, meant: str | None) -> None:
     assert slip_of(name, ["calibration", "ood", "corruption_2d"]) == meant
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "slip"),
+    [
+        ("refrence", "reference", True),
+        ("Reference", "reference", True),
+        ("ViT-B-23", "ViT-B-32", True),
+        ("candiadte", "candidate", True),
+        ("v2", "v22", False),
+        ("v1", "v2", False),
+        ("dev", "dev2", False),
+        ("candidate", "candidate-b", False),
+        ("candidate.b", "candidate", False),
+        ("candidateb", "candidate", True),
+        ("old", "new", False),
+        ("abc", "abd", True),
+        ("abc", "axd", False),
+        ("ViT-B-16", "ViT-L-16", False),
+    ],
+)
+def test_names_of_models_that_are_nearly_one(one: str, two: str, slip: bool) -> None:
+    assert is_slip(one, two) == slip
+    assert is_slip(two, one) == slip
+
+
+def test_a_rule_for_another_model_of_the_users_is_no_error() -> None:
+    text = RULE + 'max = 0.9\nmodel = ["{}", "last"]\n'
+    models: dict[str, Any] = {"models": ["candidate", "reference", "ViT-B-32"]}
+    assert len(parse_thresholds(text.format("run7"), **models).rules) == 1
+    assert len(parse_thresholds(text.format("run*"), **models).rules) == 1
+    assert "unknown model 'candiate'. Did you mean 'candidate'?" in complaint(
+        text.format("candiate"), **models
+    )
+    assert "model 'Candi*' matches no known model" in complaint(text.format("Candi*"), **models)
 
 
 def test_ties_name_both_lines() -> None:

@@ -10,7 +10,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from helpers import mostly_slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -62,7 +61,8 @@ def test_the_family_and_its_published_parameters() -> None:
         )
 
 
-@pytest.mark.parametrize("name", mostly_slow(NAMES, {"bit_error"}))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_distortion_grows_with_severity_on_scenes(name: str, scenes: Tensor) -> None:
     images = scenes if name == "bit_error" else scenes[:8]
     corruption = registry.get(name)

@@ -20,7 +20,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.search.envelope import at_strength
 
-NAMES = [*registry.names("common"), *registry.names("depth")]
+NAMES = [name for family in ("common", "depth", "view") for name in registry.names(family)]
 #: What the tight loop takes where a test is expensive: one or two of each module.
 QUICK = {
     "gaussian_noise",
@@ -174,7 +174,7 @@ def test_no_strength_is_the_identity(name: str) -> None:
     assert float(step) < 0.25 * float(whole)
 
 
-@pytest.mark.parametrize("name", MONOTONE)
+@pytest.mark.parametrize("name", mostly_slow(MONOTONE, QUICK))
 def test_distortion_grows_with_severity(name: str) -> None:
     images, inputs = embedded()
     corruption = registry.get(name)
@@ -250,7 +250,7 @@ def test_never_leaves_the_device_and_needs_little_memory(name: str, severity: in
     assert watch.peak < 12 * 16 * 3 * 224 * 224 * 4
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", mostly_slow(NAMES, QUICK))
 def test_needs_little_memory_on_the_host(name: str) -> None:
     images, inputs = scene(8, 160, 160)
     with Watch() as watch:
@@ -273,9 +273,7 @@ def test_the_watch_sees_what_it_should() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    mostly_slow(
-        (n for n in NAMES if registry.get(n).compilable), {"defocus_blur", "pixelate", "view_roll"}
-    ),
+    mostly_slow((n for n in NAMES if registry.get(n).compilable), {"pixelate", "view_roll"}),
 )
 def test_one_graph(name: str) -> None:
     images, inputs = scene(2, 32, 32)

@@ -23,8 +23,8 @@ from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.depth import maps
 from pytest_cliprobust.search.envelope import at_strength
 
-NAMES = registry.names("depth")
-CORRUPTIONS = [name for name in NAMES if not name.startswith("view_")]
+CORRUPTIONS = registry.names("depth")
+NAMES = (*CORRUPTIONS, *registry.names("view"))
 NEED_DEPTH = [name for name in NAMES if "depth" in registry.get(name).inputs]
 
 

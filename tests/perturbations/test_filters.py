@@ -100,8 +100,8 @@ def test_bits_do_not_depend_on_the_place(name: str, threads: int) -> None:
 @pytest.mark.parametrize(
     "name",
     mostly_slow(
-        (*registry.names("common"), *registry.names("depth")),
-        {"defocus_blur", "fog", "pixelate", "near_focus", "flash", "iso_noise", "view_roll"},
+        (*registry.names("common"), *registry.names("depth"), *registry.names("view")),
+        {"defocus_blur", "fog", "pixelate", "flash"},
     ),
 )
 def test_bits_do_not_depend_on_who_goes_along(name: str) -> None:

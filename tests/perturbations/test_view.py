@@ -18,7 +18,7 @@ from pytest_cliprobust.datasets.embedded import EmbeddedDataset
 from pytest_cliprobust.embedded import composer
 from pytest_cliprobust.perturbations import registry
 
-NAMES = [name for name in registry.names("depth") if name.startswith("view_")]
+NAMES = registry.names("view")
 SIZE = 112
 
 

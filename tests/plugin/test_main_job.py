@@ -28,6 +28,7 @@ import pytest_cliprobust.engine.encoding
 import pytest_cliprobust.engine.evaluation
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
 from pytest_cliprobust.engine.view import Classifier
+from pytest_cliprobust.plugin.exits import Exit
 from pytest_cliprobust.plugin.progress import duration
 from pytest_cliprobust.properties import labels
 from pytest_cliprobust.targets import reference
@@ -200,11 +201,12 @@ def test_perturbed_weights_fail_the_shipped_accuracy_test(run: Sessions, bundled
     result = run(
         f"{SUITES}/test_accuracy.py::test_clean",
         "--clip-limit=134",
+        f"--clip-baseline={SUITES.parent / 'thresholds.baseline.safetensors'}",
         thresholds=(SUITES.parent / "thresholds.toml").read_text(encoding="utf-8"),
     )
     result.assert_outcomes(failed=1)
     text = result.stdout.str()
-    assert "accuracy: accuracy of reference on clean breaks min" in text
+    assert "accuracy: accuracy of reference on clean breaks max_decrease" in text
     assert "measured " in text
     assert "n = 134" in text
     assert "thresholds.toml:" in text
@@ -322,7 +324,7 @@ SKIPPED = """
 def test_a_bound_whose_test_was_skipped_fails_the_run(run: Sessions) -> None:
     result = run(suite=SKIPPED, thresholds=ONE_BOUND)
     result.assert_outcomes(skipped=1)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.ret == Exit.INCONCLUSIVE
     result.stdout.fnmatch_lines(
         [
             "error: thresholds.toml:2: bound min 0.01 * was not measured: skipped",
@@ -332,7 +334,7 @@ def test_a_bound_whose_test_was_skipped_fails_the_run(run: Sessions) -> None:
     policy = '[policy]\nskipped = "warn"\n'
     warned = run(suite=SKIPPED, thresholds=ONE_BOUND.replace("[[", f"{policy}[[", 1))
     assert warned.ret == pytest.ExitCode.OK
-    warned.stdout.fnmatch_lines(["not measured*1 of the bounds*a warning, as the policy says"])
+    warned.stdout.fnmatch_lines(["*not measured*1 of the bounds*a warning, as the policy says"])
 
 
 def test_something_missing_is_not_run_and_its_bound_fails(run: Sessions) -> None:
@@ -344,7 +346,7 @@ def test_something_missing_is_not_run_and_its_bound_fails(run: Sessions) -> None
     """
     result = run("--clip-report=report.json", suite=suite, thresholds=ONE_BOUND)
     result.assert_outcomes(skipped=1)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.ret == Exit.INCONCLUSIVE
     (entry,) = report()["not_run"]
     assert (entry["suite"], entry["reason"]) == ("mine", "no encoder here; install one")
     assert run(suite=suite).ret == pytest.ExitCode.OK
@@ -411,17 +413,25 @@ def test_a_run_that_gates_nothing_says_so(run: Sessions) -> None:
     run(suite=ONE, thresholds=ONE_BOUND).stdout.no_fnmatch_line(warning)
 
 
-def test_a_report_is_a_baseline_for_paired_comparisons(run: Sessions) -> None:
+def test_a_report_is_a_baseline_whose_samples_are_not_known(run: Sessions) -> None:
     run("--clip-report=before.json", suite=ONE, thresholds=ONE_BOUND)
-    bound = ONE_BOUND.replace("min = 0.01", "max_decrease = 0.001").replace(
+    bound = ONE_BOUND.replace("min = 0.01", "max_decrease = 0.5").replace(
         "schema = 1", 'schema = 1\n[policy]\nbaseline = "before.json"'
     )
     result = run("--clip-report=report.json", suite=ONE, thresholds=bound)
     result.assert_outcomes(passed=1)
     (record,) = report()["measurements"]
-    # The same model in pairs: every replicate of the difference is zero, which unpaired runs never are.
     assert record["verdict"]["status"] == "pass"
-    assert (record["verdict"]["low"], record["verdict"]["high"]) == pytest.approx((0, 0), abs=1e-4)
+    assert record["verdict"]["compared"].startswith("not paired: the earlier run kept no outcomes")
+    # As wide as two runs that have nothing to do with each other, although it is the same model.
+    assert record["verdict"]["low"] < -0.1
+    # In the history its samples are kept, and the same comparison is one of pairs.
+    kept = "--clip-history=h.sqlite"
+    run(kept, suite=ONE, thresholds=ONE_BOUND)
+    paired = run(kept, "--clip-baseline=last", "--clip-report=report.json", thresholds=bound)
+    paired.assert_outcomes(passed=1)
+    (record,) = report()["measurements"]
+    assert record["verdict"]["explanation"] == "every outcome is the same as in the baseline"
 
 
 def test_no_verdict_rests_on_less_than_the_numerical_noise(
@@ -491,12 +501,12 @@ def test_two_models_and_two_reports(run: Sessions, tmp_path: Path) -> None:
     )
     result.assert_outcomes(passed=2)
     found = report()
-    assert list(found["models"]) == ["reference", str(copy)]
+    assert list(found["models"]) == ["reference", "mine"]
     values = [record["figure"]["value"] for record in found["measurements"]]
     assert values[0] == values[1]
     # The same weights and tokens: the second model is served from the cache.
-    assert found["models"][str(copy)]["images"]["encoded"] == 0
-    assert str(copy) in Path("report.md").read_text()
+    assert found["models"]["mine"]["images"]["encoded"] == 0
+    assert "mine" in Path("report.md").read_text()
 
 
 def test_listing_tests_leaves_the_last_report_alone(run: Sessions) -> None:

@@ -59,7 +59,7 @@ def test_figures_of_another_condition_are_other_figures() -> None:
 @pytest.mark.parametrize("count", [39, 41, 1, 0])
 def test_values_are_one_for_each_sample(count: int) -> None:
     with pytest.raises(ClipRobustError, match=rf"{count} values for the 40 samples of clean, fog"):
-        measure("accuracy", samples(), np.ones(count, dtype=bool))
+        measure("accuracy", samples(), lambda _: np.ones(count, dtype=bool))
 
 
 def test_arrays_of_other_lengths_are_no_samples() -> None:
@@ -102,3 +102,10 @@ def test_the_gate_has_no_words_for_another_condition(run: Sessions) -> None:
     run("--clip-report=report.json", suite=suite).assert_outcomes(passed=1)
     (record,) = report()["measurements"]
     assert record["key"] == "mine/accuracy/clean/contrast@3/reference"
+
+
+def test_values_are_asked_of_the_samples_and_not_handed_over() -> None:
+    """An array does not say whose it is: another view's would be filed under this one's name."""
+    with pytest.raises(ClipRobustError, match=r"give a function of the samples, .* not an array"):
+        measure("accuracy", samples(), np.ones(40, dtype=bool))  # type: ignore[arg-type]
+    assert measure("accuracy", samples(), lambda own: own.correct).condition == FOG

@@ -30,17 +30,17 @@ def numbers() -> Floats:
 
 
 def test_of_numbers_the_mean_is_taken(samples: SampleArrays, numbers: Floats) -> None:
-    figure = measure("nll", samples, numbers)
+    figure = measure("nll", samples, lambda _: numbers)
     assert figure.value == pytest.approx(numbers.mean())
     assert (figure.n, figure.unit, figure.condition) == (COUNT, "nats", samples.condition)
     # As wide as the normal approximation says, and the same again.
     half = 1.96 * numbers.std() / np.sqrt(COUNT)
     assert figure.high - figure.low == pytest.approx(2 * half, rel=0.25)
-    assert measure("nll", samples, list(numbers)) == figure
+    assert measure("nll", samples, lambda _: list(numbers)) == figure
 
 
 def test_of_booleans_the_share_is_taken(samples: SampleArrays) -> None:
-    figure = measure("accuracy", samples, np.arange(COUNT) % 4 != 0)
+    figure = measure("accuracy", samples, lambda _: np.arange(COUNT) % 4 != 0)
     assert figure.value == pytest.approx(0.75)
     assert figure.interval is IntervalMethod.WILSON
     assert figure.low == pytest.approx(0.627, abs=2e-3)
@@ -48,7 +48,7 @@ def test_of_booleans_the_share_is_taken(samples: SampleArrays) -> None:
 
 
 def test_a_statistic_is_resampled(samples: SampleArrays, numbers: Floats) -> None:
-    figure = measure("nll", samples, numbers, statistic=np.median)
+    figure = measure("nll", samples, lambda _: numbers, statistic=np.median)
     assert figure.value == np.median(numbers)
     assert figure.low < figure.value < figure.high < numbers.mean() + 1
     rows = np.stack([numbers, 2 * numbers], axis=1)
@@ -56,14 +56,16 @@ def test_a_statistic_is_resampled(samples: SampleArrays, numbers: Floats) -> Non
     def slope(pairs: Floats) -> float:
         return float(pairs[:, 1].sum() / pairs[:, 0].sum())
 
-    assert measure("nll", samples, rows, statistic=slope).value == pytest.approx(2)
+    assert measure("nll", samples, lambda _: rows, statistic=slope).value == pytest.approx(2)
     with pytest.raises(ClipRobustError, match=r"shape \(60, 2\) need a statistic"):
-        measure("nll", samples, rows)
+        measure("nll", samples, lambda _: rows)
 
 
 def test_the_interval_stays_in_the_metrics_range(samples: SampleArrays) -> None:
     values = np.linspace(0.98, 1.0, COUNT)
-    figure = measure("brier", samples, values, statistic=lambda rows: 2 - float(np.ptp(rows)) ** 9)
+    figure = measure(
+        "brier", samples, lambda _: values, statistic=lambda rows: 2 - float(np.ptp(rows)) ** 9
+    )
     assert figure.high <= 2.0
 
 
@@ -71,7 +73,7 @@ def test_an_unknown_metric_is_one_line_with_the_remedy(samples: SampleArrays) ->
     with pytest.raises(
         ClipRobustError, match=r"unknown metric 'acuracy'.*'accuracy'.*register_metric"
     ):
-        measure("acuracy", samples, np.ones(COUNT))
+        measure("acuracy", samples, lambda _: np.ones(COUNT))
 
 
 SUITE = """
@@ -82,8 +84,12 @@ SUITE = """
     @register_metric("margin", higher_is_better=True, meaning="best less second-best probability")
     def margin(view):
         from pytest_cliprobust.engine import head
-        ordered = np.sort(head.probabilities(view.logits, view.probability), axis=1)
-        return measure("margin", view, ordered[:, -1] - ordered[:, -2])
+
+        def margins(view):
+            ordered = np.sort(head.probabilities(view.logits, view.probability), axis=1)
+            return ordered[:, -1] - ordered[:, -2]
+
+        return measure("margin", view, margins)
 
     def test_mine(clip, gate):
         gate(margin(clip.on("clean")))

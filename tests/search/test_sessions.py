@@ -186,8 +186,8 @@ def test_every_suite_records_its_bounds_and_keeps_them(run: Run, pytester: pytes
     assert result.ret == 0
     records = json.loads(Path("two.json").read_text())["measurements"]
     assert {record["suite"] for record in records} == set(names)
-    # On so few samples some bounds would gate nothing, and are not recorded.
-    assert {record["verdict"]["status"] for record in records} == {"pass", "unbounded"}
+    # Few samples as they are, they decide that nothing has changed.
+    assert {record["verdict"]["status"] for record in records} == {"pass"}
     figures = {(r["suite"], r["perturbation"], r["metric"]): r["figure"] for r in records}
     searched = figures["worst_case", "saturate", "worst_case_drop"]["details"]
     assert searched["searched_on"] == 8

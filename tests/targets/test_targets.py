@@ -236,7 +236,8 @@ def test_folder_and_file_mistakes(tmp_path: Path) -> None:
     assert "holds none of open_clip_config.json, config.json" in error(str(tmp_path))
     file = tmp_path / "weights.pt"
     file.write_bytes(b"x")
-    assert "is a file; name the architecture" in error(str(file))
+    assert "weights.pt is truncated or damaged" in error(str(file))
+    assert "weights.pt is truncated or damaged" in error(str(tmp_path))
     (tmp_path / "open_clip_config.json").write_text("{")
     assert f"{tmp_path / 'open_clip_config.json'} cannot be read" in error(str(tmp_path))
     (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 3}}')
@@ -532,6 +533,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(architectures: Path) ->
     assert "name the architecture" in message
 
 
+@pytest.mark.slow
 def test_checkpoint_formats_agree(architectures: Path, tmp_path: Path) -> None:
     state = torch.load(architectures / "weights.pt", weights_only=True)
     save_file(state, tmp_path / "w.safetensors")
@@ -546,6 +548,7 @@ def test_checkpoint_formats_agree(architectures: Path, tmp_path: Path) -> None:
     assert len(digests) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def test_openais_own_archives_mean_quickgelu(architectures: Path, tmp_path: Path) -> None:
     class Archive(nn.Module):
@@ -591,6 +594,43 @@ def test_a_local_checkpoint_replaces_a_folders_weights(vit: Path, tmp_path: Path
     assert replaced.info.pretrained == str(path)
 
 
+def test_a_checkpoint_tells_its_architecture(architectures: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "weights.pt"
+    path.parent.mkdir()
+    torch.manual_seed(1)
+    model, _ = build_model(json.loads((architectures / "Tiny-ResNet.json").read_text()), "test")
+    torch.save({"state_dict": model.state_dict()}, path)
+    named = load_target("Tiny-ResNet", pretrained=str(path), device="cpu")
+    for source in (str(path), str(path.parent), f"Tiny-ResNet@{path}"):
+        found = load_target(source, device="cpu")
+        assert found.info.architecture == "Tiny-ResNet", source
+        assert found.info.digest == named.info.digest
+    # Two that are alike, one that nobody knows, and a second checkpoint.
+    alike = str(architectures / "weights.pt")
+    told = error(alike)
+    assert "(its tensors fit Tiny-ViT and Tiny-ViT-alone)" in told
+    assert f"write --clip-model weights.pt=ARCHITECTURE@{alike}" in told
+    torch.save({"weight": torch.zeros(3)}, path)
+    assert "(its tensors fit none of open_clip's)" in error(str(path))
+    for source in (str(path), f"Tiny-ResNet@{path}"):
+        assert "drop one" in error(source, pretrained="other.pt")
+    (path.parent / "more.pt").write_bytes(b"")
+    assert "nor one checkpoint" in error(str(path.parent))
+
+
+def test_an_unknown_model_says_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = error("v1")
+    assert f"No folder or checkpoint is called so in {tmp_path}" in told
+    assert "write --clip-model v1=PATH" in told
+    assert (
+        f"--clip-model ./v1: there is no such folder or checkpoint; check the path (the working "
+        f"folder is {tmp_path})" == error("./v1")
+    )
+
+
 def test_the_preprocessing_of_a_bare_state_dict(architectures: Path) -> None:
     from pytest_cliprobust.targets.open_clip_target import _preprocessing_of
 
@@ -631,6 +671,7 @@ def test_every_tag_gets_the_activation_it_was_trained_with() -> None:
     assert "although tag 'openai' was trained with QuickGELU" in forced.note
 
 
+@pytest.mark.slow
 def test_a_bare_state_dict_of_unknown_activation_is_refused(architectures: Path) -> None:
     weights = str(architectures / "weights.pt")
     message = error("Tiny-ViT", pretrained=weights)
@@ -752,6 +793,7 @@ def test_a_hub_out_of_reach_is_told_quickly(kind: str, monkeypatch: pytest.Monke
             assert time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 def test_cached_weights_need_no_hub(
     architectures: Path, cache: Path, vit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -926,7 +968,7 @@ def test_module_attribute_and_entry_points(tmp_path: Path, monkeypatch: pytest.M
     assert "cannot be imported (AttributeError" in error("bad")
     assert "cannot be imported (ModuleNotFoundError" in error("no_such_module:thing")
     assert "is a int" in error("my_encoders:number")
-    assert "could not be made (ValueError: no weights here)" in error("my_encoders:fails")
+    assert "could not be made (ValueError: no weights here, at " in error("my_encoders:fails")
     assert "drop --clip-pretrained" in error("my_encoders:encoder", pretrained="x")
 
 

@@ -86,6 +86,7 @@ def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(work: Path) ->
     assert weights(work / "resumed") == weights(work / "whole")
 
 
+@pytest.mark.slow
 def test_the_folder_is_an_ordinary_model_with_a_card(work: Path) -> None:
     card = training.train(CONFIG, work, work / "model")
     assert card["config"] == dataclasses.asdict(CONFIG)

@@ -15,7 +15,7 @@ from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Dataset
 from pytest_cliprobust.datasets.depth.base import VERSION, Kind, Maps, normalise
 from pytest_cliprobust.datasets.subset import whole_of
-from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
 from pytest_cliprobust.targets.digest import canonical, model_digest
 from pytest_cliprobust.targets.hub import hub_folder
 
@@ -64,7 +64,7 @@ class DepthEstimator:
         try:
             import transformers
         except ImportError:
-            raise ClipRobustError(
+            raise Unavailable(
                 f"depth estimator {name!r} needs transformers; install it with "
                 "`pip install pytest-cliprobust[transformers]`"
             ) from None

@@ -32,7 +32,7 @@ from pytest_cliprobust.datasets.depth.base import (
     require_shape,
 )
 from pytest_cliprobust.datasets.subset import whole_of
-from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, did_you_mean
 
 KEPT_BYTES = 2**28
 """Memory for framed maps that are kept between perturbations."""
@@ -138,7 +138,7 @@ def _read_exr(path: Path) -> npt.NDArray[Any]:
     try:
         import OpenEXR
     except ImportError:
-        raise ClipRobustError(
+        raise Unavailable(
             f"depth file {str(path)!r} needs OpenEXR; install it with "
             "`pip install pytest-cliprobust[exr]`"
         ) from None

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor
 from pytest_cliprobust.datasets.base import Batch, Frame
 from pytest_cliprobust.datasets.registry import register_layout
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.files import own_name, replace_file
 
 #: File name extensions that count as images, in lower case.
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -90,6 +92,7 @@ class ImageFolder:
         limit: use that many samples at most.
         frame: brings each image to the frame; :func:`shortest_side` unless given.
         size: side of the frame in pixels.
+        name: what figures and bounds call it, after ``imagefolder:``; the folder's own name unless given.
         cache: folder for digests of files, which are looked up by size and modification time; the
             user's cache folder unless given.
 
@@ -105,6 +108,7 @@ class ImageFolder:
         limit: int | None = None,
         frame: Frame | None = None,
         size: int = 224,
+        name: str | None = None,
         cache: Path | None = None,
     ) -> None:
         self.root = Path(root).expanduser()
@@ -143,7 +147,8 @@ class ImageFolder:
             if k < len(files[label])
         )
         chosen = [(files[label][k], label) for k, label in rounds][:limit]
-        self.name = f"imagefolder:{self.root}"
+        # Never the path: the same pictures are the same data wherever they lie.
+        self.name = f"imagefolder:{name or own_name(str(self.root))}"
         self.ids = tuple(path for path, _ in chosen)
         self.labels = tuple(label for _, label in chosen)
         self.class_names = tuple(named[folder] for folder in folders)
@@ -220,13 +225,8 @@ class ImageFolder:
             total.update(f"\0{path}\0{label}\0{value[0]}\0{value[2]}".encode())
         if any(fresh for _, _, fresh in entries):
             known.update({path: value for path, value, _ in entries})
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                partial = store.with_suffix(f".{os.getpid()}.part")
-                partial.write_text(json.dumps(known), encoding="utf-8")
-                partial.replace(store)
-            except OSError:
-                pass  # a read-only home: the digest is right, only slower next time
+            with suppress(OSError):  # a read-only home: the digest is right, only slower next time
+                replace_file(store, json.dumps(known))
         return total.hexdigest()
 
     def __len__(self) -> int:

@@ -2,7 +2,7 @@
 
 The corruptions of Kar et al. (CVPR 2022, "view changes": field of view, roll, pitch, yaw) are rendered
 from scanned scenes. From a single picture with depth, turning and zooming are exact where the old frame
-reaches; moving the camera shows parallax, and what it uncovers is filled from behind (:mod:`..warping`).
+reaches; moving the camera shows parallax, and what it uncovers is filled from behind (:mod:`.warping`).
 Beyond the old frame its edge is continued. The severities are ours: no published set has them for
 single images.
 

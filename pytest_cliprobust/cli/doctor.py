@@ -1,0 +1,191 @@
+"""``cliprobust doctor``: is the gate alive? Each bound, with known losses planted in the model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_cliprobust.errors import ClipRobustError
+
+HELP = "plant known losses in a copy of the model, and show which bounds see them"
+DESCRIPTION = (
+    "Runs the suites once as they are and once for each planted loss (noise on the weights, swapped class "
+    "texts, training mode, somebody else's preprocessing), and shows for each bound whether it can be green "
+    "and whether it can turn red. What it costs is said before it is spent."
+)
+
+#: Tried in this order; the quick ones first.
+LOSSES = ("swapped_texts", "other_preprocessing", "heavy_noise", "light_noise", "training_mode")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one run of the suites said.
+
+    Attributes:
+        statuses: by key of the figure, of what has a bound.
+        bounds: by key, the bound in words.
+        images: that went through the model or came from the cache.
+        seconds: that it took.
+        refused: why nothing was measured; empty if something was.
+    """
+
+    statuses: Mapping[str, str]
+    bounds: Mapping[str, str]
+    images: int
+    seconds: float
+    refused: str = ""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("suites", nargs="*", help="suites to run (default: the shipped ones)")
+    parser.add_argument("--clip-model", required=True, metavar="MODEL", help="the model under test")
+    parser.add_argument("--clip-thresholds", metavar="FILE", help="the threshold file")
+    parser.add_argument("--clip-baseline", metavar="FILE", help="the baseline")
+    parser.add_argument("--clip-data", metavar="DATA", help="as for pytest")
+    parser.add_argument("--clip-cache-dir", metavar="DIR", help="folder of the feature cache")
+    parser.add_argument(
+        "--clip-profile",
+        default="quick",
+        metavar="PROFILE",
+        help="how many samples (default: quick)",
+    )
+    parser.add_argument(
+        "--losses",
+        default=",".join(LOSSES),
+        metavar="NAMES",
+        help=f"losses to plant, separated by commas (default: {','.join(LOSSES)})",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="run the suites as they are, say the cost, and stop"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the suites with and without losses, and print what each bound saw.
+
+    Returns 0 if each bound can be green and can turn red, else 1.
+
+    Raises:
+        ClipRobustError: an unknown loss, or the model cannot be measured as it is.
+    """
+    names = [name.strip() for name in options.losses.split(",") if name.strip()]
+    for name in names:
+        if name not in LOSSES:
+            raise ClipRobustError(f"unknown loss {name!r}; there are {', '.join(LOSSES)}")
+    plain = _ran(options, None)
+    if plain.refused:
+        raise ClipRobustError(f"the model cannot be measured as it is: {plain.refused}")
+    if not plain.statuses:
+        raise ClipRobustError("no figure of these suites has a bound; --clip-record writes some")
+    print(
+        f"as it is: {_counted(plain)}, {plain.images:,} images, {plain.seconds:.0f} s\n"
+        f"planting {len(names)} losses: {len(names)} times {plain.images:,} images, up to "
+        f"{len(names) * plain.seconds / 60:.1f} minutes if the features above were not cached, and "
+        "longer if they were; Ctrl-C stops",
+        flush=True,
+    )
+    if options.dry_run:
+        return 0
+    damaged: dict[str, Ran] = {}
+    for name in names:
+        found = damaged[name] = _ran(options, name)
+        told = f"refused: {found.refused}" if found.refused else _counted(found)
+        print(f"{name}: {told}, {found.seconds:.0f} s", flush=True)
+    return _report(plain, damaged)
+
+
+def _ran(options: argparse.Namespace, loss: str | None) -> Ran:
+    """Run the suites in a process of their own."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="cliprobust-doctor-") as folder:
+        report = Path(folder) / "report.json"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command += options.suites or ["--clip-suites"]
+        command += [f"--clip-model={options.clip_model}", f"--clip-report={report}"]
+        for flag in ("thresholds", "baseline", "data", "cache_dir", "profile"):
+            value = getattr(options, f"clip_{flag}")
+            if value is not None:
+                command.append(f"--clip-{flag.replace('_', '-')}={value}")
+        command += [] if loss is None else [f"--clip-plant={loss}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        seconds = time.monotonic() - began
+        if not report.exists():
+            return Ran({}, {}, 0, seconds, _last_error(done.stdout + done.stderr))
+        data = json.loads(report.read_text(encoding="utf-8"))
+    return _read(data, seconds)
+
+
+def _read(data: Mapping[str, Any], seconds: float) -> Ran:
+    verdicts = {entry["key"]: entry["verdict"] for entry in data["measurements"]}
+    bounded = {key: v for key, v in verdicts.items() if v["bound"]}
+    images = sum(
+        count
+        for model in data["models"].values()
+        for kind, count in model["images"].items()
+        if kind in ("encoded", "cached")
+    )
+    refused = "" if verdicts or not data["mistakes"] else str(data["mistakes"][0])
+    return Ran(
+        {key: str(v["status"]) for key, v in bounded.items()},
+        {key: str(v["bound"]) for key, v in bounded.items()},
+        images,
+        seconds,
+        refused,
+    )
+
+
+def _last_error(output: str) -> str:
+    """Return the line of pytest's output that says what was wrong."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("ERROR", "E  "))]
+    return (errors or lines or ["no report was written"])[-1].removeprefix("ERROR: ")
+
+
+def _counted(ran: Ran) -> str:
+    words = ("pass", "inconclusive", "fail")
+    counts = [(word, sum(s == word for s in ran.statuses.values())) for word in words]
+    return ", ".join(f"{count} {word}" for word, count in counts if count) or "nothing judged"
+
+
+def _report(plain: Ran, damaged: Mapping[str, Ran]) -> int:
+    """Print each bound, what can do neither last, and return the exit code."""
+    seen = {
+        key: [name for name, ran in damaged.items() if ran.statuses.get(key) == "fail"]
+        for key in plain.statuses
+    }
+    refused = [name for name, ran in damaged.items() if ran.refused]
+    print("\nbound, whether it is green as it is, and which losses turn it red:")
+    for key, status in plain.statuses.items():
+        red = ", ".join(seen[key]) or "none"
+        print(f"  {key}  {plain.bounds[key]}: {status}; red: {red}")
+    print()
+    if refused:
+        print(
+            f"refused before any bound was judged, which stops a release, too: {', '.join(refused)}"
+        )
+    not_green = [key for key, status in plain.statuses.items() if status != "pass"]
+    never_red = [key for key in plain.statuses if not seen[key]]
+    neither = [key for key in never_red if key in not_green]
+    _list("cannot be green (margin or bound too tight for these samples)", not_green)
+    _list("did not turn red under any of these losses", never_red)
+    _list("can do NEITHER, so they gate nothing", neither)
+    if not (not_green or never_red):
+        print(f"all {len(plain.statuses)} bounds can be green and can turn red")
+        return 0
+    return 1
+
+
+def _list(title: str, keys: Sequence[str]) -> None:
+    if keys:
+        print(f"{len(keys)} {title}:")
+        print("".join(f"  {key}\n" for key in keys), end="")

@@ -1,0 +1,160 @@
+"""What a session is compared with: which baseline counts, what differs from it, how many bounds it has."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.gating.baseline import (
+    Baseline,
+    Provenance,
+    beside,
+    load_baseline,
+    perturbations_of,
+)
+from pytest_cliprobust.gating.family import Family
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.thresholds import ThresholdFile
+from pytest_cliprobust.results.history import earlier_run, is_file
+
+
+def chosen_baseline(
+    named: str | None,
+    thresholds: ThresholdFile,
+    threshold_path: Path | None,
+    history: Path | None = None,
+) -> Baseline | None:
+    """Return the baseline of a run: from the command line, else the policy, else beside the file.
+
+    Args:
+        named: what the command line names, None if nothing: a file, or a run of the history (``last``,
+            ``tag:NAME``, a number); ``none`` turns the comparison off.
+        thresholds: the threshold file.
+        threshold_path: where it lies.
+        history: the file that runs are kept in.
+
+    Raises:
+        ClipRobustError: a baseline that was named is missing or broken, or one beside the file is broken.
+    """
+    if named == "none":
+        return None
+    if named is not None:
+        if is_file(named) or history is None:
+            return load_baseline(named)
+        return earlier_run(named, history).baseline()
+    if thresholds.policy.baseline is not None:
+        return load_baseline(thresholds.policy.baseline)
+    if threshold_path is None:
+        return None
+    path = beside(threshold_path)
+    return load_baseline(path) if path.exists() else None
+
+
+def provenance_of(config: RunConfig, evaluations: Mapping[str, Evaluation]) -> Provenance:
+    """Return what decides the figures of a run, beside the models themselves."""
+    from pytest_cliprobust.perturbations import registry
+
+    versions = {}
+    for name in registry.names():
+        known = registry.get(name)
+        digest = getattr(known, "source_digest", "")
+        versions[name] = f"{known.version}{'+' + digest[:12] if digest else ''}"
+    data: dict[str, str] = {}
+    for evaluation in evaluations.values():
+        clean = evaluation.dataset("clean")
+        data[clean.name] = clean.digest
+    return Provenance(
+        profile=config.profile,
+        seed=config.seed,
+        precision={name: e.encoder.precision for name, e in evaluations.items()},
+        weights={name: e.target.info.digest for name, e in evaluations.items()},
+        templates={name: _prompts(e) for name, e in evaluations.items()},
+        data=data,
+        perturbations=versions,
+    )
+
+
+def _prompts(evaluation: Evaluation) -> str:
+    """Return a digest of the class texts and of what the templates make of them."""
+    hasher = hashlib.sha256()
+    for phrase in evaluation.phrases:
+        hasher.update(f"\0{phrase}".encode())
+    for template in evaluation.templates:
+        text = template("x") if callable(template) else str(template)
+        hasher.update(f"\1{text}".encode())
+    return hasher.hexdigest()[:24]
+
+
+def used(provenance: Provenance, measurements: Iterable[Measurement]) -> Provenance:
+    """Return the provenance with those perturbations only that the measurements are made of."""
+    names = {name for one in measurements for name in perturbations_of(one.condition)}
+    return replace(
+        provenance,
+        perturbations={n: v for n, v in provenance.perturbations.items() if n in names},
+    )
+
+
+def family_of(
+    baseline: Baseline | None,
+    thresholds: ThresholdFile,
+    models: Iterable[str],
+    suites: Iterable[str],
+    tests: int = 1,
+) -> Family:
+    """Return how many bounds the selected suites judge, as far as the baseline says."""
+    if baseline is None or not baseline.figures:
+        return Family(tests=tests)
+    chosen = set(suites)
+    found = [
+        measurement
+        for model in models
+        for measurement in baseline.measurements(model, thresholds.policy.baseline_model)
+        if measurement.suite in chosen and thresholds.applies(measurement)
+    ]
+    return Family.of(found) if found else Family(tests=tests)
+
+
+def check_compared(
+    baseline: Baseline | None, thresholds: ThresholdFile, models: Iterable[str]
+) -> None:
+    """Refuse a run whose margins have nothing to be held against for one of its models.
+
+    Raises:
+        ClipRobustError: the baseline has several models, and it is not said which counts.
+    """
+    asked = thresholds.policy.baseline_model
+    if baseline is None or asked is None:
+        return
+    if asked not in baseline.models:
+        raise ClipRobustError(
+            f"{thresholds.policy.where}: baseline_model {asked!r} is not in {baseline.source}, which "
+            f"has {', '.join(baseline.models) or 'no model'}"
+        )
+
+
+def comparison_lines(baseline: Baseline, models: Iterable[str], asked: str | None) -> list[str]:
+    """Return the lines of the header that say what a run is compared with, and what differs."""
+    lines = []
+    for model in models:
+        source = baseline.model_for(model, asked)
+        if source is None:
+            names = ", ".join(baseline.models) or "no model"
+            lines.append(
+                f"clip baseline: {baseline.source} has {names}, none to compare {model} with"
+            )
+            continue
+        lines.append(f"clip baseline: {baseline.source}: {model} against {source}")
+        same = _weights(baseline.provenance, source) == _weights(baseline.current, model)
+        if same and baseline.provenance is not None:
+            lines.append("  note: these are the weights that were recorded")
+        lines += [f"  differs: {line}" for line in baseline.differences(model, asked)]
+    return lines
+
+
+def _weights(provenance: Provenance | None, model: str) -> str:
+    return "" if provenance is None else provenance.weights.get(model, "")

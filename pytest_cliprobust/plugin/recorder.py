@@ -1,0 +1,142 @@
+"""Recording a run: bounds into the threshold file, outcomes by sample into the baseline beside it."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.gating.baseline import (
+    Anchor,
+    Baseline,
+    Provenance,
+    bare_key,
+    beside,
+    write_baseline,
+)
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.recording import RecordChange, record
+from pytest_cliprobust.plugin.comparing import used
+from pytest_cliprobust.results.record import Record
+
+#: In place of globs: the figures that a bound is for already.
+GATED = "gated"
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """What recording needs to know.
+
+    Attributes:
+        path: the threshold file.
+        config: the run's options.
+        earlier: the baseline beside the file so far, None if there is none.
+        figures: globs of the keys, without the model, that are recorded; empty: all; ``gated``: those
+            that a bound is for already.
+        because: why a change of these figures is accepted; empty if that was not said.
+    """
+
+    path: Path
+    config: RunConfig
+    earlier: Baseline | None = None
+    figures: tuple[str, ...] = ()
+    because: str = ""
+
+    def chosen(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records that are to be recorded.
+
+        Raises:
+            ClipRobustError: a glob that no figure of the run has.
+        """
+        if self.figures == (GATED,):
+            return [one for one in records if one.rule is not None]
+        for pattern in self.figures:
+            if not any(fnmatch.fnmatchcase(bare_key(r.measurement), pattern) for r in records):
+                keys = sorted({bare_key(r.measurement) for r in records})
+                raise ClipRobustError(
+                    f"--clip-figures {pattern}: no figure of this run is called so; there are "
+                    f"{', '.join(keys[:3])} and {max(0, len(keys) - 3)} more"
+                )
+        return [
+            r
+            for r in records
+            if not self.figures
+            or any(fnmatch.fnmatchcase(bare_key(r.measurement), p) for p in self.figures)
+        ]
+
+    def write(
+        self, records: Sequence[Record], provenance: Provenance, classes: Callable[[str], int]
+    ) -> tuple[tuple[RecordChange, ...], list[str]]:
+        """Write both files, and return the changes of bounds and what else there is to say.
+
+        Figures that this run did not measure stay as they were recorded.
+
+        Raises:
+            ClipRobustError: a file cannot be written, or would be wrong.
+        """
+        chosen = self.chosen(records)
+        measurements = [one.measurement for one in chosen]
+        changes = record(
+            self.path,
+            measurements,
+            profile=self.config.profile,
+            # With one model its name is left out, so that the gate fits the next release.
+            generic=("profile", "model") if len(self.config.models) == 1 else ("profile",),
+            noise={one.key: one.noise_floor for one in chosen},
+            classes=classes(self.config.models[0]),
+        )
+        kept = self._kept(measurements)
+        path = beside(self.path)
+        size = write_baseline(
+            path,
+            [*measurements, *kept],
+            used(provenance, [*measurements, *kept]),
+            anchors=self._anchors(measurements),
+            accepted=self._accepted(measurements),
+        )
+        told = [
+            f"baseline written: {shown_path(path)}, {len(measurements)} figures by sample, "
+            f"{_shown_size(size)}; commit it beside the threshold file"
+        ]
+        if kept:
+            told.append(
+                f"{len(kept)} figures of {shown_path(path)} stay as they were recorded before"
+            )
+        return tuple(changes), told
+
+    def _kept(self, measurements: Sequence[Measurement]) -> list[Measurement]:
+        """Return what was recorded before and is not measured now."""
+        if self.earlier is None:
+            return []
+        new = {(bare_key(one), one.model) for one in measurements}
+        models = {one.model for one in measurements}
+        renamed = len(models) == 1 and len(self.earlier.models) == 1
+        kept = []
+        for (key, model), figure in self.earlier.figures.items():
+            name = next(iter(models)) if renamed else model
+            if (key, name) not in new:
+                kept.append(Measurement(key.split("/", 1)[0], name, figure))
+        return kept
+
+    def _anchors(self, measurements: Sequence[Measurement]) -> dict[str, Anchor]:
+        """Return the first recording of each figure, which stays whatever is recorded later."""
+        today = time.strftime("%Y-%m-%d")
+        fresh = {bare_key(one): Anchor(one.figure.value, today) for one in measurements}
+        return fresh | dict(self.earlier.anchors if self.earlier else {})
+
+    def _accepted(self, measurements: Sequence[Measurement]) -> dict[str, str]:
+        """Return why figures were recorded anew, by key."""
+        before = dict(self.earlier.accepted if self.earlier else {})
+        if not self.because:
+            return before
+        reason = f"{time.strftime('%Y-%m-%d')}: {self.because}"
+        return before | {bare_key(one): reason for one in measurements}
+
+
+def _shown_size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.0f} kB"

@@ -1,0 +1,169 @@
+"""An earlier run: its figures, with their outcomes where they were kept, and what else decided them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.gating.baseline import Anchor, Baseline, Provenance, bare_key
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.results.outcomes import from_manifest, unnamed, with_outcomes
+from pytest_cliprobust.results.plain import SCHEMA
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run that is over.
+
+    Attributes:
+        source: where it comes from, as messages say it: ``run 12``, ``report.json``.
+        measurements: by key. Their figures' outcomes have no statistic.
+        header: the report without its measurements.
+        verdicts: what was said of each, by key.
+        directions: by key whether more is better, None where neither is; a metric of a user's own may be
+            missing.
+        noise: numerical noise by key.
+        number: its number in the history; None for a file.
+        tags: in the history.
+        anchors: by key without the model, the figures of the anchor of its series.
+    """
+
+    source: str
+    measurements: Mapping[str, Measurement]
+    header: Mapping[str, Any]
+    verdicts: Mapping[str, Mapping[str, Any]]
+    directions: Mapping[str, bool | None]
+    noise: Mapping[str, float]
+    number: int | None = None
+    tags: tuple[str, ...] = ()
+    anchors: Mapping[str, Anchor] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """The figures by key."""
+        return {key: measurement.figure for key, measurement in self.measurements.items()}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that figures are of."""
+        return tuple(dict.fromkeys(m.model for m in self.measurements.values()))
+
+    @property
+    def complete(self) -> bool:
+        """Whether it came to its end."""
+        return bool(self.header.get("complete", True))
+
+    @property
+    def named(self) -> bool:
+        """Whether its samples go by their names; else by digests of these."""
+        return bool(self.header.get("samples", True))
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """What decides the figures beside the models; None where the run does not say."""
+        told = self.header.get("provenance")
+        return None if told is None else Provenance.from_dict(told)
+
+    def unnamed(self) -> Earlier:
+        """Return the same run with samples that go by digests of their names."""
+        if not self.named:
+            return self
+        measurements = {
+            key: replace(m, figure=unnamed(m.figure)) for key, m in self.measurements.items()
+        }
+        return replace(self, measurements=measurements, header={**self.header, "samples": False})
+
+    def baseline(self) -> Baseline:
+        """Return the run as what a session is held against.
+
+        Raises:
+            ClipRobustError: it did not come to its end.
+        """
+        if not self.complete:
+            raise ClipRobustError(
+                f"{self.source}: that run did not come to its end, so it is no baseline; run it again"
+            )
+        figures = {(bare_key(m), m.model): m.figure for m in self.measurements.values()}
+        return Baseline(self.source, figures, self.provenance, anchors=self.anchors)
+
+
+def of_document(
+    document: Mapping[str, Any],
+    blobs: Mapping[str, bytes],
+    source: str,
+    number: int | None = None,
+    tags: tuple[str, ...] = (),
+) -> Earlier:
+    """Return the run that a report tells of.
+
+    Args:
+        document: the report.
+        blobs: the arrays that its figures' outcomes name.
+        source: as messages say it.
+        number: in the history.
+        tags: in the history.
+
+    Raises:
+        ClipRobustError: a report of a newer version, or one that is broken.
+    """
+    schema = document.get("schema")
+    if not isinstance(schema, int) or not isinstance(document.get("measurements"), list):
+        raise ClipRobustError(f"{source}: not a JSON report of a run")
+    if schema > SCHEMA:
+        raise ClipRobustError(
+            f"{source}: a report of schema {schema}, and this version reads {SCHEMA}; update "
+            "pytest-cliprobust"
+        )
+    measurements: dict[str, Measurement] = {}
+    verdicts: dict[str, Mapping[str, Any]] = {}
+    directions: dict[str, bool | None] = {}
+    noise: dict[str, float] = {}
+    for position, entry in enumerate(document["measurements"]):
+        try:
+            measurement = Measurement.from_dict(entry)
+            outcomes = from_manifest(entry["figure"].get("outcomes"), blobs)
+            verdicts[measurement.key] = dict(entry["verdict"])
+            noise[measurement.key] = float(entry.get("noise_floor", 0.0))
+        except (KeyError, TypeError, ValueError, AttributeError, ClipRobustError) as error:
+            raise ClipRobustError(
+                f"{source}: measurement {position} is not as this version writes it "
+                f"({type(error).__name__}: {str(error)[:200]}); run it again"
+            ) from None
+        figure = with_outcomes(measurement.figure, outcomes)
+        measurements[measurement.key] = replace(measurement, figure=figure)
+        if "higher_is_better" in entry:
+            directions[measurement.key] = entry["higher_is_better"]
+    header = {k: v for k, v in document.items() if k not in ("measurements", "blobs")}
+    return Earlier(source, measurements, header, verdicts, directions, noise, number, tags)
+
+
+def of_file(path: Path) -> Earlier:
+    """Return the run of a JSON report, or of one that ``cliprobust export`` wrote, with its outcomes.
+
+    Raises:
+        ClipRobustError: no such file, or it is something else.
+    """
+    shown = str(shown_path(path))
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ClipRobustError(f"{shown}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ClipRobustError(f"{shown}: not a JSON report: {error}") from None
+    if not isinstance(document, dict):
+        raise ClipRobustError(f"{shown}: not a JSON report of a run")
+    try:
+        blobs = {
+            str(name): base64.b64decode(text, validate=True)
+            for name, text in document.get("blobs", {}).items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ClipRobustError(f"{shown}: its outcomes are broken: {error}") from None
+    return of_document(document, blobs, shown)

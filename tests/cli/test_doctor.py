@@ -1,0 +1,88 @@
+"""``cliprobust doctor``: known losses, and which bounds see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_cliprobust import cli
+from pytest_cliprobust.cli import doctor
+
+SUITE = """
+from pytest_cliprobust.properties import accuracy, calibration
+
+
+def test_mine(clip, gate):
+    view = clip.on("clean", limit=134)
+    gate(accuracy.accuracy_of(view), calibration.calibration_of(view)["nll"])
+"""
+BOUNDS = """\
+schema = 1
+
+[[threshold]]
+suite = "mine"
+metric = "accuracy"
+min = 0.75
+
+[[threshold]]
+suite = "mine"
+metric = "nll"
+max = 900
+because = "a bound that is far too lax"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test_mine.py").write_text(SUITE)
+    (tmp_path / "thresholds.toml").write_text(BOUNDS)
+    return tmp_path
+
+
+def words(folder: Path, *more: str) -> list[str]:
+    return [
+        "doctor",
+        "test_mine.py",
+        "--clip-model=reference",
+        f"--clip-cache-dir={folder}/c",
+        *more,
+    ]
+
+
+@pytest.mark.slow
+def test_each_bound_says_what_it_sees(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words(folder, "--losses=heavy_noise,training_mode")) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("as it is: 2 pass, ")
+    assert "planting 2 losses" in out
+    assert "\nheavy_noise: 1 pass, 1 fail" in out
+    assert "\ntraining_mode: refused: " in out
+    accuracy = "mine/accuracy/clean/clean/reference"
+    assert f"  {accuracy}  min 0.75: pass; red: heavy_noise\n" in out
+    assert "  mine/nll/clean/clean/reference  max 900: pass; red: none\n" in out
+    assert "1 did not turn red under any of these losses:\n  mine/nll/clean/clean/reference" in out
+    assert "NEITHER" not in out
+    # The runs of a doctor are no releases.
+    assert not list(folder.glob("*.sqlite"))
+
+
+@pytest.mark.slow
+def test_the_cost_comes_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words(folder, "--dry-run")) == 0
+    out = capsys.readouterr().out
+    assert f"planting {len(doctor.LOSSES)} losses: {len(doctor.LOSSES)} times " in out
+    assert "Ctrl-C stops" in out
+    assert "red:" not in out
+
+
+def test_mistakes_are_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words(folder, "--losses=noise")) == 4
+    assert "unknown loss 'noise'; there are swapped_texts, " in capsys.readouterr().err
+
+
+def test_losses_are_those_that_can_be_planted() -> None:
+    from pytest_cliprobust.targets.planted import PLANTS
+
+    assert sorted(doctor.LOSSES) == sorted(PLANTS)

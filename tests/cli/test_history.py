@@ -1,0 +1,232 @@
+"""``cliprobust history``, ``show``, ``trend``, ``prune``, ``export``, ``tag``, ``anchor``: what was kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from history_helpers import a_run, answers, figures, keep
+
+from pytest_cliprobust import cli
+from pytest_cliprobust.results.history import History
+
+Capture = pytest.CaptureFixture[str]
+KEY = "mine/accuracy/clean/clean/reference"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose pytest keeps four runs in its cache folder, one of them cut short."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nclip_cache_dir = cache\n", encoding="utf-8")
+    with History(tmp_path / "cache" / "history.sqlite", create=True) as history:
+        for day, lost in enumerate((0, 6, 20, 20), start=1):
+            run = a_run(
+                figures(answers(0.8, flipped=range(lost))),
+                written=f"2026-11-0{day}T12:00:00+0000",
+                notes=("a note",),
+                complete=day != 4,
+                exit_status=2 if day == 4 else 0,
+            )
+            keep(history, run, *(["v1.0"] if day == 1 else []))
+    return tmp_path
+
+
+def told(capsys: Capture, *words: str, code: int = 0) -> list[list[str]]:
+    """Return what a command prints, as cells."""
+    assert cli.main(list(words)) == code
+    return [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+
+
+def mistake(capsys: Capture, *words: str) -> str:
+    """Return the one line that a command ends with."""
+    assert cli.main(list(words)) == cli.USAGE_ERROR
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_the_list(folder: Path, capsys: Capture) -> None:
+    head, *rows = told(capsys, "history")
+    assert head == [
+        *("run", "when", "models", "data", "suites", "figures", "failed", "exit", "tags")
+    ]
+    assert rows[0] == [
+        *("1", "2026-11-01 12:00", "reference ab12", "embedded, quick", "mine", "5", "0"),
+        *("0", "v1.0"),
+    ]
+    assert rows[3][7] == "2 (cut short)"
+    with History(folder / "cache" / "history.sqlite") as history:
+        for _ in range(20):
+            keep(history, a_run([], partial=True))
+    note, _, *newest = told(capsys, "history")
+    assert note == ["4 older runs are not shown (--all)"]
+    assert [row[0] for row in newest] == [str(n) for n in range(5, 25)]
+    assert newest[0][7] == "0 (single tests)"
+    assert len(told(capsys, "history", "--all")) == 25
+
+
+def test_one_run(folder: Path, capsys: Capture) -> None:
+    lines = told(capsys, "show", "tag:v1.0")
+    assert lines[0] == [
+        "run 1 (v1.0), 2026-11-01T12:00:00+0000, exit code 0, pytest-cliprobust 0.1.0"
+    ]
+    assert ["model: reference (ViT, own), weights ab12, cpu, precision fp32"] in lines
+    assert ["data: embedded, profile quick, seed 0; thresholds: none"] in lines
+    assert ["note: a note"] in lines
+    rows = {line[0]: line for line in lines if len(line) == 5}
+    assert rows[KEY][2:] == ["200", "–", "unbounded"]
+    assert rows[KEY][1].startswith("0.725 [0.6")
+    assert len(rows) == 6
+    only = told(capsys, "show", "last", "--figure", "nll")
+    assert [line[0] for line in only if len(line) == 5] == [
+        "figure",
+        KEY.replace("accuracy", "nll"),
+    ]
+    assert "cut short" in told(capsys, "show", "4")[0][0]
+    assert "no run 9" in mistake(capsys, "show", "9")
+
+
+def test_a_figure_over_runs(folder: Path, capsys: Capture) -> None:
+    key, head, *rows = told(capsys, "trend", KEY)
+    assert key == [KEY]
+    assert head == ["run", "when", "tags", "value [interval]", "n", "since run 1"]
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    assert rows[0][5] == "–"
+    difference, low, high = (float(x.strip("[],")) for x in rows[2][5].split())
+    assert low < difference < high
+    assert difference == pytest.approx(float(rows[2][3].split()[0]) - 0.725)
+    told(capsys, "anchor", "2")
+    _, head, *rows = told(capsys, "trend", KEY)
+    assert head[5] == "since run 2 (anchor)"
+    assert [row[5] == "–" for row in rows] == [False, True, False]
+
+
+def test_several_figures_over_runs(folder: Path, capsys: Capture) -> None:
+    told(capsys, "anchor", "1")
+    head, *rows = told(capsys, "trend", "*/clean/clean/*")
+    assert head[0] == "figure"
+    assert len(rows) == 4
+    row = next(row for row in rows if row[0] == KEY)
+    assert row[1] == "run 1 (anchor)"
+    assert row[3] == "run 3"
+    assert row[6] in ("worse", "no change seen")
+    same = next(row for row in rows if "/nll/" in row[0])
+    assert same[6] == "identical"
+
+
+def test_a_trend_as_csv_has_every_run_with_the_figure(folder: Path, capsys: Capture) -> None:
+    with History(folder / "cache" / "history.sqlite") as history:
+        run = a_run(figures(answers())[:1])
+        for record in run.records:
+            assert record.key == KEY
+        from dataclasses import replace
+
+        keep(history, replace(run, config=replace(run.config, profile="full")))
+    assert cli.main(["trend", "accuracy", "--csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "key,run,written,tags,value,low,high,n,unit,status"
+    assert [line.split(",")[1] for line in lines[1:]] == ["1", "2", "3", "5"]
+    assert lines[1].startswith(f"{KEY},1,2026-11-01T12:00:00+0000,v1.0,0.725,0.65")
+    *_, last = told(capsys, "trend", KEY)
+    assert last == ["3 runs of other models, data, profiles or limits are left out (--csv)"]
+
+
+def test_a_trend_of_something_unknown(folder: Path, capsys: Capture) -> None:
+    line = mistake(capsys, "trend", "acuracy")
+    assert "Did you mean 'accuracy'?" in line
+    assert "auroc_energy" in line
+    with History(folder / "cache" / "history.sqlite") as history:
+        keep(history, a_run(figures(answers())[:1], "cut", complete=False))
+    assert "no run that came to its end has mine" in mistake(
+        capsys, "trend", "mine/accuracy/clean/clean/cut"
+    )
+
+
+def test_pruning(folder: Path, capsys: Capture) -> None:
+    assert "say what goes: --keep N or --before DATE" in mistake(capsys, "prune")
+    assert told(capsys, "prune", "--keep", "1", "--dry-run") == [
+        ["would remove runs: 2, 3; 2 remain"]
+    ]
+    assert told(capsys, "prune", "--before", "2026-11-02T18:00:00+00:00") == [
+        ["removed runs: 2; 3 remain"]
+    ]
+    assert told(capsys, "prune", "--keep", "9") == [["removed runs: none; 3 remain"]]
+    for words in (("--keep", "-1"), ("--keep", "few"), ("--before", "yesterday")):
+        with pytest.raises(SystemExit):
+            cli.main(["prune", *words])
+        assert "invalid " in capsys.readouterr().err
+
+
+def test_an_export_is_compared_like_the_run(folder: Path, capsys: Capture) -> None:
+    assert told(capsys, "export", "1", "one.json")[0][0].startswith("run 1 written to one.json, ")
+    last = told(capsys, "compare", "one.json", "1", "--all")
+    assert last[-1][0].startswith("5 figures: 1 no change seen, 4 identical")
+    told(capsys, "export", "1", "bare.json", "--no-samples")
+    assert "cat/" not in Path("bare.json").read_text(encoding="utf-8")
+    assert json.loads(Path("bare.json").read_text(encoding="utf-8"))["schema"] == 2
+    assert "cannot be written" in mistake(capsys, "export", "1", "pytest.ini/one.json")
+
+
+def test_tags_and_anchors(folder: Path, capsys: Capture) -> None:
+    assert told(capsys, "tag", "last", "main", "nightly") == [["run 3: main, nightly"]]
+    assert told(capsys, "tag", "3", "main", "nightly", "--remove") == [["run 3: no tags"]]
+    assert "run 3 has no tag 'main'" in mistake(capsys, "tag", "3", "main", "--remove")
+    assert "a tag is made of" in mistake(capsys, "tag", "3", "two words")
+    assert told(capsys, "anchor", "last~1") == [["run 2 is now the anchor"]]
+    assert told(capsys, "history")[2][8] == "(anchor)"
+    assert told(capsys, "anchor", "anchor", "--remove") == [["run 2 is no longer the anchor"]]
+    assert "makes one it" in mistake(capsys, "anchor", "anchor")
+
+
+# --- Where the history is --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("pytest.ini", "[pytest]\nclip_history = own.sqlite\n"),
+        ("pytest.ini", "[pytest]\naddopts = -q --clip-history=own.sqlite\n"),
+        ("tox.ini", "[pytest]\nclip_history = own.sqlite\n"),
+        ("setup.cfg", "[tool:pytest]\nclip_history = own.sqlite\n"),
+        ("pyproject.toml", '[tool.pytest.ini_options]\nclip_history = "own.sqlite"\n'),
+        (
+            "pyproject.toml",
+            '[tool.pytest.ini_options]\naddopts = ["--clip-history", "own.sqlite"]\n',
+        ),
+    ],
+)
+def test_the_history_is_where_pytest_keeps_it(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, name: str, content: str
+) -> None:
+    (folder / "cache" / "history.sqlite").rename(folder / "own.sqlite")
+    (folder / "pytest.ini").unlink()
+    (folder / name).write_text(content, encoding="utf-8")
+    assert len(told(capsys, "history")) == 5
+    below = folder / "below"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    assert "own.sqlite: no history there" in mistake(capsys, "history")
+    assert len(told(capsys, "history", "--history", "../own.sqlite")) == 5
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--clip-history=elsewhere.sqlite")
+    assert "elsewhere.sqlite: no history there" in mistake(capsys, "history")
+
+
+@pytest.mark.parametrize("content", ["[pytest\n", "[pytest]\naddopts = '\n", "[other]\n", ""])
+def test_without_settings_it_is_in_the_users_cache(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    (folder / "pytest.ini").write_text(content, encoding="utf-8")
+    (folder / "pyproject.toml").write_text("[tool.pytest.ini_options\n", encoding="utf-8")
+    monkeypatch.setattr(
+        "pytest_cliprobust.results.history.user_cache_path", lambda _: folder / "users"
+    )
+    assert "users/history.sqlite: no history there" in mistake(capsys, "history")
+
+
+def test_where_pytest_keeps_none(folder: Path, capsys: Capture) -> None:
+    (folder / "pytest.ini").write_text("[pytest]\nclip_history = none\n", encoding="utf-8")
+    assert "pytest keeps no history here" in mistake(capsys, "history")
+    assert len(told(capsys, "history", "--history=cache/history.sqlite")) == 5

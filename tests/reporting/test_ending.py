@@ -1,0 +1,102 @@
+"""What is said last of a run: nothing of one that is whole and green, else the reason that tells most."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.reading import parse_thresholds
+from pytest_cliprobust.gating.unjudged import Unjudged
+from pytest_cliprobust.gating.verdict import Verdict
+from pytest_cliprobust.reporting import markdown
+from pytest_cliprobust.reporting.ending import ending_text, last_words, missing_lines
+from pytest_cliprobust.reporting.json import document
+from pytest_cliprobust.results.record import Record
+from pytest_cliprobust.results.run import NotMeasured, Run
+
+
+def record(number: int, status: Any) -> Record:
+    figure = Figure("accuracy", 0.5, 0.4, 0.6, 40).measured_on(Condition(f"data{number}"))
+    verdict = Verdict(status, "pass", "", "min", 0.2, "", "", "", 0.5, 0.4, 0.6, 0.95, 40)
+    return Record(Measurement("mine", "reference", figure), verdict, "test_mine.py::test_mine")
+
+
+def run(*statuses: str, policy: Policy | None = None, **changes: Any) -> Run:
+    records = tuple(record(number, status) for number, status in enumerate(statuses))
+    found = Unjudged(policy=policy or Policy())
+    return replace(Run(RunConfig(("reference",)), records, {}, unjudged=found), **changes)
+
+
+def test_a_whole_green_run_has_no_last_words() -> None:
+    assert last_words(run("pass", "pass")) == []
+    assert ending_text(run("pass")) == "passed, exit code 0"
+
+
+def test_shares_are_of_what_was_judged() -> None:
+    (told,) = last_words(run("inconclusive", "pass", "fail", "unbounded", "unbounded"))
+    assert told.startswith("INCONCLUSIVE: 1 of the 3 figures with a bound (33%)")
+    assert told.endswith("the policy's inconclusive_share allows 0.15")
+    assert last_words(run("inconclusive", "pass", "fail", recording=True)) == []
+    assert last_words(run("inconclusive", policy=Policy(inconclusive_share=1.0))) == []
+
+
+@pytest.mark.parametrize("records", [("unbounded",), ()])
+def test_a_run_that_gates_nothing_says_so(records: tuple[str, ...]) -> None:
+    (told,) = last_words(run(*records))
+    assert told.startswith("warning: no ")
+    assert "THIS RUN GATES NOTHING" in told
+    (told,) = last_words(run(*records, policy=Policy(require_bound=True)))
+    assert told.startswith("ERROR: require_bound is set, and no ")
+    assert last_words(run(*records, recording=True)) == []
+
+
+def test_what_is_missing_is_counted_in_the_terminal_and_listed_in_files() -> None:
+    missing = tuple(
+        NotMeasured(f"test_{suite}.py::test_{i}", suite, "the run ended before it began")
+        for suite, count in (("ood", 3), ("view", 2))
+        for i in range(count)
+    )
+    whole = run("pass", complete=False, missing=missing, not_collected=("test_x.py",), planned=9)
+    assert last_words(whole) == [
+        "PARTIAL: 5 of 9 tests did not come to their end (ood 3, view 2); 1 file could not be collected"
+    ]
+    assert len(missing_lines(whole)) == 6
+    assert (
+        missing_lines(whole, 6)[-1] == "test_x.py: could not be collected, its tests are not known"
+    )
+    assert missing_lines(whole, 2)[-1] == "… and 4 more"
+    assert len(missing_lines(whole, 2)) == 3
+    text = markdown.text(whole)
+    assert all(f"- {entry.test}: the run ended" in text for entry in missing)
+    assert "- ending: **passed, partial, exit code 0**" in text
+    data = document(whole)
+    assert [entry["suite"] for entry in data["missing"]] == ["ood"] * 3 + ["view"] * 2
+    assert data["because"] == last_words(whole)
+    assert last_words(run("pass", complete=False)) == ["PARTIAL: the run did not end by itself"]
+
+
+def test_bounds_that_wait_are_listed_once_in_markdown() -> None:
+    text = "schema = 1\n" + "".join(
+        f'[[threshold]]\nmetric = "ece"\nmax = 0.1\nsuite = "s{number}"\n' for number in range(13)
+    )
+    rules = parse_thresholds(text).rules
+    for count, heading in ((12, False), (13, True)):
+        found = Unjudged(cut=list(rules[:count]))
+        report = markdown.text(replace(run("pass"), unjudged=found, complete=False))
+        assert report.count("was not judged: a test of its suite did not") == count
+        assert ("## Bounds that wait for it" in report) == heading
+        assert ("13 bounds were not judged" in report) == heading
+
+
+def test_our_own_codes_are_explained_and_those_of_others_are_not() -> None:
+    ours = run("pass", exit_status=7, ending="environment", troubles=("no hub",))
+    assert last_words(ours) == ["ENVIRONMENT: no hub", "NOT GREEN: environment, exit code 7"]
+    assert last_words(run("pass", exit_status=6, ending="too many warnings")) == []
+    assert last_words(run("fail", exit_status=1, ending="regression")) == []

@@ -1,0 +1,373 @@
+"""Two runs, figure by figure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from history_helpers import CLEAN, FOG, KEYS, a_run, answers, figures, kept
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.auroc import area
+from pytest_cliprobust.figures.bootstrap import Bootstrap, bootstrap_figure, proportion_figure
+from pytest_cliprobust.figures.change import change_between
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.outcomes import (
+    Outcomes,
+    drop,
+    mean,
+    quotient,
+    relative_drop,
+)
+from pytest_cliprobust.figures.paired import holm
+from pytest_cliprobust.reporting.json import document
+from pytest_cliprobust.results.compare import Compared, Word, compare, statistic_of
+from pytest_cliprobust.results.earlier import Earlier, of_document
+
+RIGHT = answers(0.8)
+
+
+def runs(
+    path: Path, before: Sequence[Figure], after: Sequence[Figure], **other: object
+) -> list[Earlier]:
+    return kept(
+        path / "history.sqlite",
+        a_run(before),
+        a_run(after, **other),  # type: ignore[arg-type]
+    )
+
+
+def by_metric(rows: Sequence[Compared]) -> dict[str, Compared]:
+    return {row.head.metric: row for row in rows}
+
+
+def test_the_same_run_twice_is_identical(tmp_path: Path) -> None:
+    base, head = runs(tmp_path, figures(RIGHT), figures(RIGHT))
+    rows = by_metric(compare(base, head).rows)
+    assert rows.pop("ece").word is Word.UNSEEN
+    assert {row.word for row in rows.values()} == {Word.IDENTICAL}
+    assert all((row.difference, row.low, row.high) == (0.0, 0.0, 0.0) for row in rows.values())
+    assert all(row.sides == {} for row in rows.values())
+    assert compare(base, head).losses == ()
+
+
+def test_a_loss_is_seen_sample_by_sample_with_the_samples_that_changed(tmp_path: Path) -> None:
+    right = np.flatnonzero(RIGHT)
+    wrong = np.flatnonzero(~RIGHT)
+    after = RIGHT.copy()
+    after[right[:30]] = False
+    after[wrong[:2]] = True
+    base, head = runs(tmp_path, figures(RIGHT), figures(after))
+    made = compare(base, head)
+    row = by_metric(made.rows)["accuracy"]
+    assert row.word is Word.WORSE
+    assert row.difference == pytest.approx(-28 / 200)
+    assert row.low < row.difference < row.high < 0
+    assert row.how == "paired, n = 200 in 100 drawings"
+    assert row.sides["value"].lost == tuple(KEYS.ids[i] for i in right[:30])
+    assert row.sides["value"].gained == tuple(KEYS.ids[i] for i in wrong[:2])
+    direct = change_between(figures(after)[0], figures(RIGHT)[0])
+    assert (row.low, row.high) == (direct.interval(0.95).low, direct.interval(0.95).high)
+    assert row.p_value == direct.p_value
+    assert row in made.losses
+    assert by_metric(compare(head, base).rows)["accuracy"].word is Word.BETTER
+
+
+def test_p_values_are_adjusted_for_all_figures(tmp_path: Path) -> None:
+    base, head = runs(
+        tmp_path,
+        figures(RIGHT),
+        figures(answers(0.8, flipped=range(40)), seed=1),
+    )
+    rows = compare(base, head).rows
+    raw = [row.p_value for row in rows]
+    assert all(p is not None for p in raw)
+    np.testing.assert_allclose(
+        [row.adjusted or 0.0 for row in rows], holm([p or 0.0 for p in raw]), rtol=0
+    )
+    assert any((row.adjusted or 0.0) > (row.p_value or 0.0) for row in rows)
+    for row in rows:
+        assert row.adjusted is not None
+        assert (row.word in (Word.BETTER, Word.WORSE)) == (row.adjusted <= 0.05)
+
+
+def test_drops_and_areas_and_means_are_paired_and_the_unknown_is_not(tmp_path: Path) -> None:
+    before, after = figures(RIGHT), figures(answers(0.8, flipped=range(25)), seed=1)
+    base, head = runs(tmp_path, before, after)
+    rows = by_metric(compare(base, head).rows)
+    for now, then in zip(after, before, strict=True):
+        row = rows[now.metric]
+        assert row.change is not None
+        if now.metric == "ece":
+            assert row.how.startswith("not paired: how ece follows from its samples is not kept")
+            continue
+        assert row.how == "paired, n = 200 in 100 drawings"
+        direct = change_between(now, then)
+        assert row.difference == pytest.approx(direct.difference, abs=1e-9)
+        assert row.low == pytest.approx(direct.interval(0.95).low, abs=1e-6)
+        assert row.p_value == pytest.approx(direct.p_value, rel=1e-3)
+    assert rows["accuracy_drop"].sides.keys() == {"clean", "shifted"}
+
+
+def test_the_statistic_is_the_one_that_gives_the_figure() -> None:
+    generator = np.random.default_rng(3)
+    clean, shifted = generator.random(200) < 0.8, generator.random(200) < 0.5
+    sizes = generator.integers(0, 4, 200)
+    bootstrap = Bootstrap(replicates=20, keys=KEYS)
+    cases = [
+        (Outcomes({"value": clean}, mean), mean),
+        (Outcomes({"clean": clean, "shifted": shifted}, drop), drop),
+        (Outcomes({"clean": clean, "shifted": shifted}, relative_drop), relative_drop),
+        (Outcomes({"hits": sizes * clean, "trials": sizes}, quotient), quotient),
+        (Outcomes({"value": clean}, mean, attributes={"group": sizes}), None),
+        (Outcomes({"value": np.stack([clean, clean], axis=1)}, mean), None),
+        (Outcomes({"wrong": clean}, mean), None),
+        (Outcomes({"value": clean}, mean, parameters={"at": (1.0,)}), None),
+    ]
+    for outcomes, wanted in cases:
+        value = float(np.ravel(outcomes.at(np.ones((1, 200))))[0])
+        figure = Figure("accuracy", value, 0.0, 1.0, 200, outcomes=outcomes.of(KEYS))
+        assert statistic_of(figure) is wanted, outcomes.columns.keys()
+    scored = figures(RIGHT)[2]
+    assert statistic_of(scored) is area
+    median = bootstrap_figure(
+        "nll", 0.7, Outcomes({"value": generator.exponential(1, 200)}, mean), bootstrap
+    )
+    assert statistic_of(median) is None
+    assert statistic_of(replace(scored, outcomes=None)) is None
+
+
+def test_only_the_samples_that_both_have_are_compared(tmp_path: Path) -> None:
+    rows = np.arange(120)
+    part = figures(RIGHT[rows], keys=KEYS.take(rows))
+    after = RIGHT.copy()
+    after[[0, 1, 150]] ^= True
+    base, head = runs(tmp_path, part, figures(after))
+    row = by_metric(compare(base, head).rows)["accuracy"]
+    assert row.how == "paired, n = 120 in 60 drawings"
+    assert row.change is not None
+    assert row.change.before == pytest.approx(RIGHT[:120].mean())
+    assert sum(len(s.lost) + len(s.gained) for s in row.sides.values()) == 2
+    told = row.as_dict()
+    assert told["before"] == pytest.approx(RIGHT[:120].mean())
+    assert told["after"] != pytest.approx(row.head.figure.value)
+
+
+def test_a_report_is_compared_by_its_intervals(tmp_path: Path) -> None:
+    base = of_document(document(a_run(figures(RIGHT))), {}, "report.json")
+    (head,) = kept(tmp_path / "h", a_run(figures(answers(0.8, flipped=range(10)))))
+    rows = compare(base, head).rows
+    assert all(row.how.startswith("not paired: the earlier run kept no outcomes") for row in rows)
+    assert all(row.p_value is not None and 0.0 < row.p_value <= 1.0 for row in rows)
+    back = compare(head, base).rows
+    assert all(row.how.startswith("not paired: this figure has no outcomes") for row in back)
+
+
+def test_what_is_no_number_or_was_measured_elsewhere_is_not_comparable(tmp_path: Path) -> None:
+    nan = math.nan
+    several = Condition("clean", over=(CLEAN, FOG), label="all_2d")
+    fewer = replace(several, over=(FOG,))
+    limited = replace(several, over=(replace(CLEAN, limit=9), FOG), limit=9)
+    plain = proportion_figure("accuracy", RIGHT, Bootstrap(keys=KEYS))
+    before = [
+        plain.measured_on(CLEAN),
+        plain.measured_on(several),
+        Figure("nll", 1.0, 0.9, 1.1, 200, unit="nats").measured_on(CLEAN),
+        Figure("ece", 0.1, 0.0, 0.2, 200).measured_on(CLEAN),
+    ]
+    broken = replace(plain, value=nan, low=nan, high=nan)
+    after = [
+        broken.measured_on(CLEAN),
+        plain.measured_on(fewer),
+        Figure("nll", 1.0, 0.9, 1.1, 200, unit="bits").measured_on(CLEAN),
+        Figure("ece", 0.1, 0.0, 0.2, 200).measured_on(CLEAN),
+    ]
+    base, head = runs(tmp_path, before, after)
+    rows = {(row.head.metric, row.head.perturbation): row for row in compare(base, head).rows}
+    told = {
+        ("accuracy", "clean"): "accuracy of head is nan [nan, nan]",
+        ("accuracy", "all_2d"): "measured on other conditions than clean, all_2d of base",
+        ("nll", "clean"): "nats then, bits now",
+    }
+    for key, words in told.items():
+        assert rows[key].word is Word.NOT_COMPARABLE
+        assert rows[key].how == words
+        assert rows[key].p_value is None
+        json.dumps(rows[key].as_dict(), allow_nan=False)
+    assert rows["ece", "clean"].word is Word.UNSEEN
+    (only,) = kept(tmp_path / "l", a_run([plain.measured_on(limited)]))
+    assert compare(base, only).rows[0].word is Word.IDENTICAL
+
+
+def test_a_metric_without_a_good_end_is_higher_or_lower(tmp_path: Path) -> None:
+    before, after = (
+        Figure("signed_gap", value, value - 0.01, value + 0.01, 200).measured_on(CLEAN)
+        for value in (0.0, 0.2)
+    )
+    base, head = runs(tmp_path, [before], [after])
+    assert compare(base, head).rows[0].word is Word.HIGHER
+    assert compare(head, base).rows[0].word is Word.LOWER
+
+
+def test_a_metric_that_nobody_knows_here_is_higher_or_lower() -> None:
+    told = [
+        document(
+            a_run([Figure("my_own", value, value - 0.01, value + 0.01, 200).measured_on(CLEAN)])
+        )
+        for value in (0.0, 0.2)
+    ]
+    base, head = (of_document(one, {}, "report.json") for one in told)
+    assert compare(base, head).rows[0].word is Word.HIGHER
+
+
+def test_numerical_noise_is_no_change(tmp_path: Path) -> None:
+    made = [
+        Figure("nll", value, value - 1e-4, value + 1e-4, 200).measured_on(CLEAN)
+        for value in (1.0, 1.01)
+    ]
+    base, head = runs(tmp_path, made[:1], made[1:])
+    (row,) = compare(base, head).rows
+    assert row.word is Word.WORSE
+    noise = {row.key: 0.02}
+    for then, now in ((base, replace(head, noise=noise)), (replace(base, noise=noise), head)):
+        (quiet,) = compare(then, now).rows
+        assert quiet.word is Word.UNSEEN
+        assert quiet.low == pytest.approx(row.low - 0.02)
+        assert quiet.high == pytest.approx(row.high + 0.02)
+
+
+def test_figures_that_one_run_has_are_listed(tmp_path: Path) -> None:
+    made = figures(RIGHT)
+    base, head = runs(tmp_path, made[:3], made[1:])
+    comparison = compare(base, head)
+    assert comparison.only_base == ("mine/accuracy/clean/clean/reference",)
+    assert comparison.only_head == (
+        "mine/ece/clean/clean/reference",
+        "mine/nll/clean/clean/reference",
+    )
+    assert len(comparison.rows) == 2
+
+
+# --- Models ----------------------------------------------------------------------------------------
+
+
+def test_models_of_other_names_are_compared_if_there_is_one_of_each(tmp_path: Path) -> None:
+    base, head = kept(
+        tmp_path / "h", a_run(figures(RIGHT), "old"), a_run(figures(RIGHT), "new", digest="cd34")
+    )
+    made = compare(base, head)
+    assert len(made.rows) == 5
+    assert made.rows[0].key.endswith("/new")
+    assert made.rows[0].base.key.endswith("/old")
+    assert "new is compared with old" in made.notes
+
+
+def test_two_models_of_one_run(tmp_path: Path) -> None:
+    full = a_run(figures(RIGHT), "full")
+    small = a_run(figures(answers(0.8, flipped=range(60))), "small")
+    both = replace(
+        full, records=(*full.records, *small.records), models={**full.models, **small.models}
+    )
+    (run,) = kept(tmp_path / "h", both)
+    made = compare(run, run, base_model="full", head_model="small")
+    assert len(made.rows) == 5
+    assert made.only_base == made.only_head == ()
+    assert {row.head.model for row in made.rows} == {"small"}
+    assert by_metric(made.rows)["accuracy"].word is Word.WORSE
+    (other,) = kept(tmp_path / "o", a_run(figures(RIGHT), "third"))
+    with pytest.raises(ClipRobustError, match="say with --base-model and --head-model"):
+        compare(run, other)
+    with pytest.raises(ClipRobustError, match=r"no figures of model 'smal'\. Did you mean 'small'"):
+        compare(run, run, head_model="smal")
+
+
+# --- What to know beside ---------------------------------------------------------------------------
+
+
+def test_what_differs_beside_the_model_is_told(tmp_path: Path) -> None:
+    base, head = runs(
+        tmp_path, figures(RIGHT), figures(RIGHT), seed=7, complete=False, digest="ab12"
+    )
+    notes = compare(base, head).notes
+    assert "run 2 did not come to its end" in notes
+    assert "reference: the same weights in both" in notes
+    assert any(note.startswith("seed 7, recorded with 0") for note in notes)
+
+
+def test_a_perturbation_that_changed_since_is_not_paired(tmp_path: Path) -> None:
+    base, head = runs(tmp_path, figures(RIGHT), figures(RIGHT))
+    told = [
+        replace(
+            run,
+            header={
+                **run.header,
+                "provenance": {
+                    **run.header["provenance"],
+                    "perturbations": {"fog_3d": version},
+                },
+            },
+        )
+        for run, version in ((base, "1"), (head, "2"))
+    ]
+    rows = by_metric(compare(*told).rows)
+    assert "fog_3d has changed since (version 1 then, 2 now)" in rows["accuracy_drop"].how
+    assert rows["accuracy"].how.startswith("paired")
+
+
+def test_a_run_without_names_is_compared_with_one_that_has_them(tmp_path: Path) -> None:
+    after = answers(0.8, flipped=range(20))
+    base, head = kept(tmp_path / "h", a_run(figures(RIGHT)), a_run(figures(after)).unnamed())
+    for made in (compare(base, head), compare(head, base)):
+        row = by_metric(made.rows)["accuracy"]
+        assert row.how == "paired, n = 200 in 100 drawings"
+        named = {name for s in row.sides.values() for name in (*s.lost, *s.gained)}
+        assert len(named) == 20
+        assert not named & set(KEYS.ids)
+
+
+def test_samples_of_other_content_are_not_matched(tmp_path: Path) -> None:
+    before, after = (
+        replace(KEYS, digests=tuple(f"{i if i < 150 else i + more}" for i in range(200)))
+        for more in (0, 1000)
+    )
+    made = [
+        proportion_figure("accuracy", RIGHT, Bootstrap(keys=keys)).measured_on(CLEAN)
+        for keys in (before, after)
+    ]
+    base, head = runs(tmp_path, made[:1], made[1:])
+    assert compare(base, head).rows[0].how == "paired, n = 150 in 75 drawings"
+
+
+def test_the_comparison_as_data(tmp_path: Path) -> None:
+    base, head = runs(tmp_path, figures(RIGHT), figures(answers(0.8, flipped=range(30))))
+    told = json.loads(json.dumps(compare(base, head).as_dict(), allow_nan=False))
+    assert (told["schema"], told["base"], told["head"]) == (1, "run 1", "run 2")
+    figure = next(f for f in told["figures"] if "/accuracy/" in f["key"])
+    assert figure["before"] + figure["difference"] == pytest.approx(figure["after"])
+    assert figure["paired"] is True
+    assert figure["n"] == 200
+    assert figure["units"] == 100
+    assert figure["changed"] == pytest.approx(0.15)
+    lost = figure["samples"]["value"]["lost"]
+    assert lost
+    assert set(lost) <= set(KEYS.ids[:30])
+    drop = next(f for f in told["figures"] if "/accuracy_drop/" in f["key"])
+    assert drop["samples"].keys() == {"clean", "shifted"}
+    assert all(drop["samples"].values())
+
+
+def test_keys_alone_make_no_pair(tmp_path: Path) -> None:
+    others = SampleKeys(tuple(f"x{i}" for i in range(200)), KEYS.units)
+    base, head = runs(tmp_path, figures(RIGHT), figures(RIGHT, keys=others))
+    assert all(
+        "no samples in common" in row.how
+        for row in compare(base, head).rows
+        if row.head.metric != "ece"
+    )

@@ -1,0 +1,132 @@
+"""The file of the history: old ones go on, processes share one, and what is wrong is a single line."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+from history_helpers import a_run, answers, figures, keep
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.results import database
+from pytest_cliprobust.results.history import History
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "history.sqlite"
+
+
+def test_a_file_of_layout_0_becomes_one_of_today(path: Path) -> None:
+    path.parent.mkdir()
+    sqlite3.connect(path).close()
+    path.touch()
+    with History(path) as history:
+        assert history.rows("PRAGMA user_version") == [(len(database.MIGRATIONS),)]
+        assert history.rows("PRAGMA journal_mode") == [("wal",)]
+        assert keep(history, a_run(figures(answers()))) == 1
+
+
+def test_an_older_file_goes_on_with_all_that_is_in_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with History(path, create=True) as history:
+        keep(history, a_run(figures(answers())), "old")
+
+    def further(connection: sqlite3.Connection) -> None:
+        connection.execute("ALTER TABLE runs ADD COLUMN weather TEXT")
+        connection.execute("UPDATE runs SET weather = 'fog'")
+
+    monkeypatch.setattr(database, "MIGRATIONS", [*database.MIGRATIONS, further])
+    with History(path) as history:
+        assert history.rows("SELECT id, weather FROM runs") == [(1, "fog")]
+        assert history.run(history.find("tag:old")).figures
+    monkeypatch.undo()
+    with pytest.raises(ClipRobustError, match=r"layout 2, this one knows 1\); update it"):
+        History(path)
+
+
+def test_a_step_that_fails_leaves_the_file_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with History(path, create=True) as history:
+        keep(history, a_run([]))
+
+    def broken(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM runs")
+        connection.execute("DROP TABLE weather")
+
+    monkeypatch.setattr(database, "MIGRATIONS", [*database.MIGRATIONS, broken])
+    with pytest.raises(ClipRobustError, match="no such table: weather"):
+        History(path)
+    monkeypatch.undo()
+    with History(path) as history:
+        assert len(history.entries()) == 1
+
+
+def test_something_else_is_told_in_one_line(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("no database at all, but long enough to be looked at " * 40)
+    foreign = tmp_path / "foreign.sqlite"
+    connection = sqlite3.connect(foreign)
+    connection.execute("CREATE TABLE mine (x)")
+    connection.commit()
+    connection.close()
+    cut = tmp_path / "cut.sqlite"
+    with History(cut, create=True) as history:
+        keep(history, a_run(figures(answers())))
+    raw = cut.read_bytes()
+    cut.write_bytes(raw[: len(raw) // 2])
+    for path, words in (
+        (tmp_path / "missing", "no history there; a run with a model writes one"),
+        (text, "not a history, or a damaged one"),
+        (foreign, "a database of something else"),
+        (tmp_path, "the history is a file, and this is a folder"),
+        (text / "below", "no history there"),
+        (cut, "damaged"),
+    ):
+        with pytest.raises(ClipRobustError) as caught, History(path) as history:
+            history.run(1)
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert str(path.name) in str(caught.value)
+    for path in (text / "below", Path("/proc/self/nowhere/history.sqlite")):
+        with pytest.raises(ClipRobustError, match="the history cannot be used"):
+            History(path, create=True)
+    assert foreign.read_bytes()[:15] == b"SQLite format 3"
+
+
+def test_a_folder_that_cannot_be_written_can_be_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with History(path, create=True) as history:
+        keep(history, a_run(figures(answers())))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with History(path) as history:
+        assert history.run(1).figures
+        with pytest.raises(ClipRobustError, match="cannot be used"):
+            keep(history, a_run([]))
+
+
+def _write(path: Path, count: int) -> None:
+    for number in range(count):
+        with History(path, create=True) as history:
+            keep(history, a_run(figures(answers(flipped=[number]))[:1]), f"by-{os.getpid()}")
+
+
+def test_several_processes_write_one_file(path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_write, args=(path, 5)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    with History(path) as history:
+        entries = history.entries()
+        assert [entry.number for entry in entries] == list(range(1, 21))
+        assert len({entry.tags for entry in entries}) == 4
+        assert history.rows("PRAGMA integrity_check") == [("ok",)]

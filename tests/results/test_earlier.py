@@ -1,0 +1,86 @@
+"""Earlier runs: of the history, of reports and exports, with names and without."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from history_helpers import KEYS, a_run, answers, figures, keep
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.reporting.json import document
+from pytest_cliprobust.results.history import History, earlier_run
+from pytest_cliprobust.results.outcomes import pseudonymous
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "history.sqlite"
+
+
+@pytest.fixture
+def history(path: Path) -> History:
+    return History(path, create=True)
+
+
+def test_a_report_is_a_run_without_outcomes(tmp_path: Path) -> None:
+    run = a_run(figures(answers()))
+    out = tmp_path / "report.json"
+    out.write_text(json.dumps(document(run)), encoding="utf-8")
+    earlier = earlier_run(str(out), tmp_path / "none")
+    assert list(earlier.measurements) == [record.key for record in run.records]
+    assert earlier.provenance == run.provenance
+    assert all(figure.outcomes is None for figure in earlier.figures.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "not a JSON report"),
+        ("[]", "not a JSON report of a run"),
+        ("{}", "not a JSON report of a run"),
+        ('{"schema": 99, "measurements": []}', "a report of schema 99, and this version reads 2"),
+        ('{"schema": 2, "measurements": [{}]}', "measurement 0 is not as this version writes it"),
+        ('{"schema": 2, "measurements": [], "blobs": {"a": "?"}}', "its outcomes are broken"),
+        ('{"schema": 2, "measurements": [], "blobs": []}', "its outcomes are broken"),
+    ],
+)
+def test_something_else_is_no_report(tmp_path: Path, content: str, words: str) -> None:
+    out = tmp_path / "report.json"
+    out.write_text(content, encoding="utf-8")
+    with pytest.raises(ClipRobustError) as caught:
+        earlier_run(str(out), tmp_path / "none")
+    assert words in str(caught.value)
+    with pytest.raises(ClipRobustError, match="cannot be read"):
+        earlier_run(str(tmp_path / "missing.json"), tmp_path / "none")
+
+
+def test_a_run_as_a_baseline(history: History) -> None:
+    run = a_run(figures(answers()))
+    baseline = history.run(keep(history, run)).baseline()
+    assert baseline.models == ("reference",)
+    assert baseline.provenance == run.provenance
+    for record in run.records:
+        found = baseline.find(record.measurement)
+        assert found is not None
+        assert found.value == record.figure.value
+    cut = history.run(keep(history, replace(run, complete=False)))
+    with pytest.raises(ClipRobustError, match="run 2: that run did not come to its end"):
+        cut.baseline()
+
+
+def test_without_names_runs_pair_and_tell_nothing(history: History, path: Path) -> None:
+    run = a_run(figures(answers()))
+    keep(history, run)
+    bare = history.run(keep(history, run.unnamed()))
+    assert not bare.named
+    figure = bare.figures["mine/accuracy/clean/clean/reference"]
+    assert figure.outcomes is not None
+    assert figure.outcomes.keys == pseudonymous(KEYS)
+    named = history.run(1).unnamed().figures["mine/accuracy/clean/clean/reference"]
+    assert named.outcomes is not None
+    assert named.outcomes.keys == figure.outcomes.keys
+    assert named.condition == figure.condition
+    assert bare.unnamed() is bare
