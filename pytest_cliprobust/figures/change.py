@@ -132,7 +132,7 @@ class Change:
 
     def _left_out(self, noise: float) -> float:
         """Return the level at which the interval just leaves out changes within ``noise``."""
-        inside, outside = 0.0, 12.0
+        inside, outside = 0.0, 8.0
         for _ in range(50):
             middle = (inside + outside) / 2.0
             ends = self.interval(1.0 - 2.0 * float(special.ndtr(-middle)))
