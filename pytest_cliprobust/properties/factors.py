@@ -227,6 +227,9 @@ def _least_squares(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
     higher_is_better=True,
     meaning="accuracy under shift above what a fleet's line predicts",
     low=-1.0,
+    gateable=False,
+    change_gateable=True,
+    why_not_gateable="with some 25 units its interval misses a tenth of draws; bound accuracy_drop",
 )
 def effective_robustness(
     id_correct: ArrayLike,
