@@ -16,8 +16,12 @@ from typing import Any
 import numpy as np
 
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
-from pytest_cliprobust.figures.clusters import degrees_of, design_effect_of_mean
-from pytest_cliprobust.figures.ends import Ends, EndsAt, at_level, wilson_ends, within
+from pytest_cliprobust.figures.clusters import (
+    degrees_of,
+    design_effect_of_mean,
+    design_effect_of_share,
+)
+from pytest_cliprobust.figures.ends import Ends, EndsAt, at_level, share_ends, within
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.intervals import paired_score, wilson
 from pytest_cliprobust.figures.keys import SampleKeys
@@ -358,6 +362,9 @@ def proportion_figure(
 ) -> Figure:
     """Return the share of True in ``hits`` (N,) with Wilson's interval; undefined where N is 0.
 
+    Where few are hits or few misses, Wilson's is a little wider than the textbook's
+    (:func:`~pytest_cliprobust.figures.ends.share_ends`).
+
     With several samples a unit Wilson's interval is over as many trials as they are worth.
     """
     count = len(hits)
@@ -368,17 +375,18 @@ def proportion_figure(
     extra, text, effect = dict(details or {}), "Wilson", 1.0
     if bootstrap.clustered:
         assert bootstrap.keys is not None
-        effect = design_effect_of_mean(shares.astype(np.float64), bootstrap.keys.codes)
+        effect = design_effect_of_share(shares, bootstrap.keys.codes)
         extra["trials"] = count / effect
         text = f"Wilson, design effect {effect:.2f}"
     successes = int(shares.sum())
     degrees = degrees_of(count, bootstrap.units(count))
-    ends = wilson(successes / effect, count / effect, bootstrap.confidence, degrees)
+    at = share_ends(successes / count, count / effect, degrees)
+    low, high = at_level(at, bootstrap.confidence)
     return Figure(
         metric=metric,
         value=successes / count,
-        low=ends.low,
-        high=ends.high,
+        low=low,
+        high=high,
         n=count,
         confidence=bootstrap.confidence,
         method=text,
@@ -392,7 +400,7 @@ def proportion_figure(
 
 def ends_of_share(figure: Figure) -> EndsAt:
     """Return the ends at every level of a share that :func:`proportion_figure` made."""
-    return wilson_ends(
+    return share_ends(
         figure.value, figure.n / figure.design_effect, degrees_of(figure.n, figure.units)
     )
 

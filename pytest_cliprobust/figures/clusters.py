@@ -10,7 +10,10 @@ import math
 
 import numpy as np
 
-from pytest_cliprobust.figures.arrays import Floats, Ints
+from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
+
+#: Units of hits, and of misses, that are supposed where a share's design effect is estimated.
+_SUPPOSED = 0.25
 
 
 def variance_of_mean(values: Floats, units: Ints) -> float:
@@ -43,6 +46,28 @@ def design_effect_of_mean(values: Floats, units: Ints) -> float:
         return size_effect(units)
     single = float(values.var()) / len(values)
     return max(1.0, min(variance_of_mean(values, units) / single, float(len(values))))
+
+
+def design_effect_of_share(hits: Bools, units: Ints) -> float:
+    """Return the design effect of a share of True, at least 1, from units that few misses tell little of.
+
+    One miss looks like one of independent samples, and its like are often misses of whole units. So a
+    quarter of a unit of hits and as much of misses are supposed: with many misses they say next to nothing.
+    """
+    share, count = float(hits.mean()), len(hits)
+    sizes = np.bincount(units).astype(np.float64)
+    whole = size_effect(units)
+    if share in (0.0, 1.0):
+        return whole
+    if np.count_nonzero(sizes) < 2:
+        return float(count)
+    total = count + 2.0 * _SUPPOSED * whole
+    shrunk = (share * count + _SUPPOSED * whole) / total
+    apart = np.bincount(units, weights=hits) - sizes * shrunk
+    added = _SUPPOSED * whole**2 * ((1.0 - shrunk) ** 2 + shrunk**2)
+    drawn = np.count_nonzero(sizes) + 2.0 * _SUPPOSED
+    squares = drawn / (drawn - 1.0) * (float((apart**2).sum()) + added)
+    return float(min(max(1.0, squares / (total * shrunk * (1.0 - shrunk))), count))
 
 
 def degrees_of(samples: int, units: int | None) -> float:

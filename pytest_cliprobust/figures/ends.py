@@ -125,15 +125,32 @@ def on_logits(value: float, error: float, degrees: float) -> EndsAt:
     return at
 
 
-def wilson_ends(share: float, trials: float, degrees: float = math.inf) -> EndsAt:
-    """Return the ends of :func:`~pytest_cliprobust.figures.intervals.wilson` at every level."""
+def share_ends(share: float, trials: float, degrees: float = math.inf) -> EndsAt:
+    """Return the ends of a share at every level: Wilson's, and exact ones where Wilson's fall short.
+
+    Near 0 and 1 Wilson's interval misses more than it says at the share that one or two successes just
+    leave out (Brown, Cai & DasGupta 2001, section 4.1.1). They replace its end there by a one-sided exact
+    one at twice the chance; so does the hull with Clopper & Pearson's (1934) at that chance, which lies
+    inside Wilson's elsewhere.
+
+    Args:
+        share: in [0, 1].
+        trials: independent trials that the samples are worth; a fraction, perhaps.
+        degrees: of freedom that this worth was estimated with.
+    """
+    hits, misses = share * trials, (1.0 - share) * trials
 
     def at(tails: Floats) -> tuple[Floats, Floats]:
-        square = student(tails, degrees) ** 2 / trials
+        t = student(tails, degrees)
+        square = t**2 / trials
         centre = (share + square / 2.0) / (1.0 + square)
         half = np.sqrt(share * (1.0 - share) * square + square**2 / 4.0) / (1.0 + square)
-        lows = np.zeros_like(square) if share == 0.0 else centre - half
-        highs = np.ones_like(square) if share == 1.0 else centre + half
+        lows, highs = np.zeros_like(square), np.ones_like(square)
+        twice = np.maximum(2.0 * special.ndtr(-t), 1e-12)  # further out Wilson's is the wider one
+        if hits > 0.0:
+            lows = np.minimum(centre - half, special.betaincinv(hits, misses + 1.0, twice))
+        if misses > 0.0:
+            highs = np.maximum(centre + half, special.betainccinv(hits + 1.0, misses, twice))
         return lows, highs
 
     return at

@@ -7,13 +7,13 @@ import math
 from scipy import special
 
 from pytest_cliprobust.figures.clusters import degrees_of
+from pytest_cliprobust.figures.ends import at_level, share_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.intervals import (
     Interval,
     check_confidence,
     paired_score,
     two_sided_z,
-    wilson,
 )
 from pytest_cliprobust.figures.resampling import METHODS, replicate_interval
 
@@ -58,7 +58,8 @@ def _recomputed(figure: Figure, confidence: float) -> Interval | None:
     trials = float(details.get("trials", figure.n))
     degrees = degrees_of(figure.n, figure.units)
     if kind is IntervalMethod.WILSON and trials > 0:
-        return wilson(figure.value * trials, trials, confidence, degrees)
+        low, high = at_level(share_ends(figure.value, trials, degrees), confidence)
+        return Interval(low, high, confidence, figure.method)
     if kind is IntervalMethod.PAIRED_SCORE and {"lost", "gained"} <= details.keys():
         worth = trials / figure.n
         ends = paired_score(

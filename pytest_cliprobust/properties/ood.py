@@ -38,7 +38,7 @@ from pytest_cliprobust.figures.auroc import auroc
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, figure_of_ends, resampled
 from pytest_cliprobust.figures.clusters import design_effect_of_mean, size_effect
 from pytest_cliprobust.figures.condition import against
-from pytest_cliprobust.figures.ends import Compared, Ends, EndsAt, hull, on_logits, wilson_ends
+from pytest_cliprobust.figures.ends import Compared, Ends, EndsAt, hull, on_logits, share_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.intervals import student
 from pytest_cliprobust.figures.means import compared, unit_sums, unknown
@@ -517,7 +517,7 @@ def _spread_of_rate(
     drawn = resampled(outcomes, bootstrap, outcomes["stratum"].astype(np.int64))
     error = float(special.logit((drawn * count + 0.5) / (count + 1.0)).std(ddof=1))
     near = on_logits((value * count + 0.5) / (count + 1.0), error, degrees)
-    return hull(near, wilson_ends(value, count / effect, degrees)), effect
+    return hull(near, share_ends(value, count / effect, degrees)), effect
 
 
 def _spread_of_precision(
@@ -539,7 +539,7 @@ def _spread_of_precision(
         centre = float(special.expit(special.logit(value) - bias))
         own = on_logits(value, error, degrees)
         return hull(own, on_logits(centre, error, degrees)), effect
-    return wilson_ends(value, degrees + 1.0, degrees), effect
+    return share_ends(value, degrees + 1.0, degrees), effect
 
 
 def _logit_jackknife(

@@ -19,8 +19,8 @@ from pytest_cliprobust.figures.ends import (
     hull,
     on_logits,
     packed,
+    share_ends,
     unpacked,
-    wilson_ends,
     within,
 )
 from pytest_cliprobust.figures.figure import Figure
@@ -68,19 +68,39 @@ def test_ends_keep_to_bounds_and_hold_the_value() -> None:
     assert high > 2.9
 
 
-def test_hull_and_wilson_and_logits() -> None:
-    for share, trials in ((0.0, 12.0), (0.3, 40.0), (1.0, 7.0)):
+def test_shares_have_wilsons_ends_and_exact_ones_near_the_borders() -> None:
+    for share, trials in ((0.0, 120.0), (0.4, 400.0), (1.0, 70.0)):
         own = wilson(share * trials, trials, 0.9)
-        assert at_level(wilson_ends(share, trials), 0.9) == pytest.approx((own.low, own.high))
+        assert at_level(share_ends(share, trials), 0.9) == pytest.approx((own.low, own.high))
         few = wilson(share * trials, trials, 0.9, 5.0)
-        assert at_level(wilson_ends(share, trials, 5.0), 0.9) == pytest.approx((few.low, few.high))
+        assert at_level(share_ends(share, trials, 5.0), 0.9) == pytest.approx((few.low, few.high))
         assert few.high - few.low > own.high - own.low
+    # One success of 100: exact, at twice the chance (Clopper & Pearson's lower end of 90%).
+    low, high = at_level(share_ends(0.01, 100.0), 0.95)
+    assert low == pytest.approx(stats.beta.ppf(0.05, 1, 100))
+    assert low < wilson(1, 100).low
+    assert high == pytest.approx(wilson(1, 100).high)
+    assert at_level(share_ends(0.99, 100.0), 0.95) == pytest.approx((1.0 - high, 1.0 - low))
+    # At the share that two successes of 100 just leave out, Wilson's interval holds in 92%.
+    chance = wilson(2, 100).low - 1e-6
+    counts = np.arange(101)
+    mass = stats.binom.pmf(counts, 100, chance)
+
+    def held(ends: list[tuple[float, float]]) -> float:
+        return float(sum(m for m, e in zip(mass, ends, strict=True) if e[0] <= chance <= e[1]))
+
+    textbook = [wilson(float(k), 100) for k in counts]
+    assert held([(e.low, e.high) for e in textbook]) < 0.93
+    assert held([at_level(share_ends(k / 100, 100.0), 0.95) for k in counts]) > 0.95
+
+
+def test_hull_and_logits() -> None:
     low, high = at_level(on_logits(0.8, 0.25, math.inf), 0.95)
     assert math.log(high / (1 - high)) - math.log(4.0) == pytest.approx(0.25 * 1.959964, abs=1e-6)
     assert math.log(4.0) - math.log(low / (1 - low)) == pytest.approx(0.25 * 1.959964, abs=1e-6)
-    both = at_level(hull(on_logits(0.8, 0.25, math.inf), wilson_ends(0.8, 10.0)), 0.95)
-    assert both[0] == pytest.approx(wilson(8, 10).low)
-    assert both[1] == pytest.approx(max(wilson(8, 10).high, high))
+    other = at_level(share_ends(0.8, 100.0), 0.95)
+    both = at_level(hull(on_logits(0.8, 0.25, math.inf), share_ends(0.8, 100.0)), 0.95)
+    assert both == (min(low, other[0]), max(high, other[1]))
 
 
 def test_a_figure_keeps_its_ends_in_json_where_replicates_are_kept() -> None:

@@ -5,28 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_cliprobust.figures.ends import at_level, wilson_ends
+from pytest_cliprobust.figures.ends import at_level, share_ends
 from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
-from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.means import means_of
 
 RNG = np.random.default_rng(4)
 
 
 def test_one_part_is_its_own_extreme() -> None:
-    own = wilson(30, 40)
+    own = at_level(share_ends(0.75, 40.0), 0.95)
     for largest in (False, True):
-        ends = at_level(extreme_ends([wilson_ends(0.75, 40.0)], largest=largest), 0.95)
-        assert ends == pytest.approx((own.low, own.high))
+        assert at_level(extreme_ends([share_ends(0.75, 40.0)], largest=largest), 0.95) == own
 
 
 def test_ends_are_the_extremes_of_simultaneous_ones() -> None:
-    shares, trials = [(0.9, 30.0), (0.7, 50.0), (0.75, 10.0)], []
-    parts = [wilson_ends(share, count) for share, count in shares]
-    for share, count in shares:
-        ends = wilson(share * count, count, 1.0 - 0.05 / 3.0)
-        trials.append((ends.low, ends.high))
-    lows, highs = zip(*trials, strict=True)
+    parts = [share_ends(*part) for part in ((0.9, 30.0), (0.7, 50.0), (0.75, 10.0))]
+    lows, highs = zip(*(at_level(part, 1.0 - 0.05 / 3.0) for part in parts), strict=True)
     assert at_level(extreme_ends(parts), 0.95) == pytest.approx((min(lows), min(highs)))
     assert at_level(extreme_ends(parts, largest=True), 0.95) == pytest.approx(
         (max(lows), max(highs))

@@ -10,7 +10,11 @@ from scipy import stats
 
 from pytest_cliprobust.figures.bootstrap import Bootstrap, mean_figure
 from pytest_cliprobust.figures.change import change_between
-from pytest_cliprobust.figures.clusters import design_effect_of_mean, variance_of_mean
+from pytest_cliprobust.figures.clusters import (
+    design_effect_of_mean,
+    design_effect_of_share,
+    variance_of_mean,
+)
 from pytest_cliprobust.figures.ends import at_level
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.means import (
@@ -110,6 +114,25 @@ def test_one_unit_has_no_interval(codes: np.ndarray | None) -> None:
     assert math.isfinite(figure.value)
     assert math.isnan(figure.low)
     assert math.isnan(figure.high)
+
+
+def test_few_misses_say_little_of_how_alike_scenes_are() -> None:
+    codes = np.arange(100) // 4
+    for wrong in ([], [0]):
+        hits = ~np.isin(np.arange(100), wrong)
+        plain = design_effect_of_mean(hits.astype(np.float64), codes)
+        effect = design_effect_of_share(hits, codes)
+        assert effect == 4.0 if not wrong else 1.5 < effect < 4.0
+        assert plain <= effect
+    # Many misses speak for themselves.
+    hits = RNG.random(4000) < 0.7
+    many = np.arange(4000) // 4
+    assert design_effect_of_share(hits, many) == pytest.approx(
+        max(1.0, design_effect_of_mean(hits.astype(np.float64), many)), abs=0.01
+    )
+    alike = np.repeat(RNG.random(200) < 0.7, 4)
+    assert design_effect_of_share(alike, np.arange(800) // 4) == pytest.approx(4.0, abs=0.05)
+    assert design_effect_of_share(hits[:4], np.zeros(4, dtype=np.int64)) == 4.0
 
 
 def test_unit_sums_are_sums_over_units() -> None:
