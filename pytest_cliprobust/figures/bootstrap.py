@@ -227,7 +227,7 @@ def mean_figure(
         metric,
         estimate,
         moved(found.column(), estimate - float(found.values[0])),
-        replace(own, compare=compare_means(linear or _only_column)),
+        replace(own, compare=compare_means(linear or only_column)),
         bootstrap,
         IntervalMethod.STUDENT,
         "t, skewness corrected",
@@ -239,7 +239,8 @@ def mean_figure(
     )
 
 
-def _only_column(outcomes: Outcomes) -> Floats:
+def only_column(outcomes: Outcomes) -> Floats:
+    """Return the first column (N,)."""
     return next(iter(outcomes.columns.values())).astype(np.float64)
 
 
@@ -453,10 +454,11 @@ def paired_drop_figure(
             {"clean": before, "shifted": after},
             drop,
             keys=bootstrap.keys,
-            compare=compare_means(_dropped),
+            compare=compare_means(dropped),
         ),
     )
 
 
-def _dropped(outcomes: Outcomes) -> Floats:
+def dropped(outcomes: Outcomes) -> Floats:
+    """Return ``clean - shifted`` (N,) of each sample."""
     return outcomes["clean"].astype(np.float64) - outcomes["shifted"]
