@@ -261,11 +261,15 @@ def _apart(now: Floats, then: Floats, noise: float) -> Bools:
 
 
 def _same_parameters(before: Outcomes, after: Outcomes, noise: float) -> bool:
-    """Return whether the runs' parameters are the same."""
-    return before.parameters.keys() == after.parameters.keys() and all(
-        len(before.parameters[name]) == len(row)
-        and not _apart(np.asarray(row), np.asarray(before.parameters[name]), noise).any()
-        for name, row in after.parameters.items()
+    """Return whether the runs' parameters are the same, but for what is only supposed of samples."""
+    then, now = (
+        {name: row for name, row in outcomes.parameters.items() if name != SUPPOSED}
+        for outcomes in (before, after)
+    )
+    return then.keys() == now.keys() and all(
+        len(then[name]) == len(row)
+        and not _apart(np.asarray(row), np.asarray(then[name]), noise).any()
+        for name, row in now.items()
     )
 
 
