@@ -47,5 +47,7 @@ def brief(error: BaseException, limit: int = 200) -> str:
     """Return the first line of an exception's message, shortened, for one-line errors."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0].rstrip(".:") if lines else ""
+    # It may quote a file, which may hold what moves a terminal's cursor.
+    text = "".join(c if c.isprintable() else "�" for c in text)
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -123,11 +123,16 @@ def _imported(name: str, load: Callable[[], Any]) -> Any:
         return load()
     except ClipRobustError:
         raise
-    except Exception as error:  # the user's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # the user's module may raise anything
         raise ClipRobustError(f"model {name!r} cannot be imported ({told(error)})") from error
 
 
 def _attribute(module: str, attribute: str) -> Any:
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise ClipRobustError(
+            f"model '{module}:{attribute}' is a part of Python's own library, and no encoder; give "
+            "module:attribute of your own"
+        )
     # As `python -m` does: a module beside the tests is found although pytest runs as a script.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
