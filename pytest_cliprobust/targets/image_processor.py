@@ -178,10 +178,8 @@ def _scaling(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if settings.get("do_normalize", True):
         mean = _triple(settings["image_mean"], "image_mean", path)
         std = _triple(settings["image_std"], "image_std", path)
-    if settings.get("include_top"):
-        again = _triple(settings["image_std"], "image_std", path)
-    else:
-        again = (1.0,) * 3
+    top = settings.get("include_top")
+    again = _triple(settings["image_std"], "image_std", path) if top else (1.0,) * 3
     whole = 255 * factor
     exact = math.isclose(whole, 1.0, rel_tol=1e-9)  # 1/255 as a decimal is not quite
     whole = 1.0 if exact else whole

@@ -208,6 +208,7 @@ class _Reader(pickle._Unpickler):
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
+    readline: Callable[[], bytes]
 
     def __init__(self, file: IO[bytes], module: Callable[[str, str], type[Opaque]] | None) -> None:
         super().__init__(file, encoding="latin1")  # numpy's arrays of Python 2
