@@ -80,7 +80,8 @@ class Dataset(Protocol):
     A data set may also have ``units``, one text per sample: what it was drawn from (the drawing, the
     object, the scene), where several samples come from one, and ``unit``, the word for one of them
     (``"drawing"``); ``sample_digests``, one text per sample that identifies its content, by which the
-    samples of two runs are matched; ``phrases`` and ``templates``, what its
+    samples of two runs are matched; ``content``, a digest that does not change with the size at which a
+    model is shown the pictures, as ``sample_digests`` do not; ``phrases`` and ``templates``, what its
     classes' prompts are made of; and ``sample_keys``, one text per sample that identifies the sample
     among all data sets: samples with equal keys are equal, so what is loaded for one data set serves
     another.

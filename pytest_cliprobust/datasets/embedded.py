@@ -39,6 +39,7 @@ from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.perturbations.cue_conflict import texture_fill
 
 __all__ = [
+    "COMPOSED",
     "CUE_CONFLICT_CLASSES",
     "EMBEDDED_TEMPLATES",
     "SIZES",
@@ -82,6 +83,9 @@ CUE_CONFLICT_CLASSES: tuple[str, ...] = (
     "hamburger",
     "doughnut",
 )
+
+COMPOSED = 224
+"""Side in pixels at which the published figures were measured; the drawings are no larger."""
 
 _CHUNK = 64
 _SPRITE_SIDE = 224
@@ -399,6 +403,7 @@ class EmbeddedDataset:
         phrases: per class what fills the placeholder of the templates (``"a dog"``).
         templates: the benchmark's own prompt templates.
         units: the drawing behind each sample; samples of one drawing are not independent.
+        content: the digest that the same scenes have at 224 pixels.
 
     Raises:
         ClipRobustError: name or profile unknown, or the limit is not positive.
@@ -448,15 +453,22 @@ class EmbeddedDataset:
             for column in columns
         }
         described = hashlib.sha256(repr(self._recipes).encode()).hexdigest()
-        self.digest = composer.digest_of(
-            ["embedded", name, size, sprites.digest(), described, *self.class_names]
+        self.digest, self.content = (
+            composer.digest_of(
+                ["embedded", name, side, sprites.digest(), described, *self.class_names]
+            )
+            for side in (size, COMPOSED)
         )
         # What a recipe says, its scene follows: the first 200 of 1,072 are the same pictures.
-        kind = f"{name}\0{size}\0{sprites.digest()}"
-        self.sample_keys = tuple(
+        self.sample_keys = self._keys(size)
+        # Runs of models that see other sizes show the same scenes, and are paired by them.
+        self.sample_digests = tuple(key[:16] for key in self._keys(COMPOSED))
+
+    def _keys(self, size: int) -> tuple[str, ...]:
+        kind = f"{self.name}\0{size}\0{sprites.digest()}"
+        return tuple(
             hashlib.sha256(f"{kind}\0{recipe!r}".encode()).hexdigest() for recipe in self._recipes
         )
-        self.sample_digests = tuple(key[:16] for key in self.sample_keys)
 
     def __len__(self) -> int:
         """Return the number of samples."""

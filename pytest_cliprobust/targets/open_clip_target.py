@@ -358,8 +358,9 @@ def load_hub(
 def _assemble(spec: _Spec, device: torch.device, precision: Precision) -> OpenClipTarget:
     """Build the model, load the weights, and put preprocessing, tokenizer and identity beside them."""
     tokenizer, token_settings = _tokenizer(spec)
+    kind, arguments, _ = _parts(spec.config, spec.name)
     check_size(
-        lambda: build_model(spec.config, spec.name)[0],
+        lambda: kind(**copy.deepcopy(arguments)),
         spec.checkpoint.state,
         str(spec.checkpoint.path),
         spec.architecture,
@@ -418,6 +419,21 @@ def build_model(config: Mapping[str, Any], name: str) -> tuple[nn.Module, dict[s
         ClipRobustError: the configuration describes no model, or names a text tower whose
             configuration is not in reach.
     """
+    kind, arguments, settings = _parts(config, name)
+    try:
+        model: nn.Module = kind(**arguments)
+    except Exception as error:  # open_clip and timm raise all sorts on a configuration they dislike
+        raise ClipRobustError(
+            f"the configuration of model {name!r} cannot be built ({brief(error)}); check its "
+            f"{CONFIG_NAME} and the versions of open_clip and timm"
+        ) from None
+    return model, settings
+
+
+def _parts(
+    config: Mapping[str, Any], name: str
+) -> tuple[type[nn.Module], dict[str, Any], dict[str, Any]]:
+    """Return class and arguments of a model, and the settings that shape it."""
     from open_clip.coca_model import CoCa
     from open_clip.model import CLIP, CustomTextCLIP
 
@@ -435,20 +451,22 @@ def build_model(config: Mapping[str, Any], name: str) -> tuple[nn.Module, dict[s
         _require_transformers(name)
         text["hf_model_pretrained"] = False
         # A folder keeps transformers from asking the hub about a configuration that is cached.
-        if not Path(text["hf_model_name"]).is_dir():
-            found = hub_file(text["hf_model_name"], ("config.json",), f"text tower of {name!r}")
-            text["hf_model_name"] = str(found.parent)
-    kind = (CoCa if "multimodal_cfg" in arguments else CustomTextCLIP) if custom else CLIP
-    try:
-        model: nn.Module = kind(**arguments)
-    except Exception as error:  # open_clip and timm raise all sorts on a configuration they dislike
-        raise ClipRobustError(
-            f"the configuration of model {name!r} cannot be built ({brief(error)}); check its "
-            f"{CONFIG_NAME} and the versions of open_clip and timm"
-        ) from None
+        folder = Path(text["hf_model_name"])
+        if not folder.is_dir():
+            wanted = f"text tower of {name!r}"
+            folder = hub_file(text["hf_model_name"], ("config.json",), wanted).parent
+        if "auto_map" in read_configuration(folder / "config.json"):
+            raise ClipRobustError(
+                f"{folder / 'config.json'}, the text tower of {name!r}, brings code of its own "
+                "(auto_map), which is never run"
+            )
+        text["hf_model_name"] = str(folder)
+    kind: type[nn.Module] = CustomTextCLIP if custom else CLIP
+    if custom and "multimodal_cfg" in arguments:
+        kind = CoCa
     settings["kind"] = kind.__name__
     settings["quick_gelu"] = bool(settings.get("quick_gelu", False))
-    return model, settings
+    return kind, arguments, settings
 
 
 def _tokenizer(spec: _Spec) -> tuple[Any, dict[str, Any]]:

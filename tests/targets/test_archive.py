@@ -326,7 +326,7 @@ def test_a_zip_that_grows_is_not_unpacked(tmp_path: Path) -> None:
     assert path.stat().st_size < 2**17
     assert "w/data.pkl of 67108864 bytes" in told(path)
     with zipfile.ZipFile(path, "w") as archive:
-        square = {"size": "(I4096\nI4096\nt", "stride": "(I4096\nI1\nt"}
+        square: dict[str, Any] = {"size": "(I4096\nI4096\nt", "stride": "(I4096\nI1\nt"}
         archive.writestr("w/data.pkl", tensor_pickle(numel=2**24, **square))
         archive.writestr("w/data/0", bytes(2**26), zipfile.ZIP_DEFLATED)
     assert "packed with compression" in told(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import re
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from model_helpers import MERGES, VIT, write_folder, write_merges, write_tokenizer
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -30,20 +30,8 @@ from pytest_cliprobust.targets.open_clip_target import build_model, default_tag,
 from pytest_cliprobust.targets.reference import data_folder, reference_names
 from pytest_cliprobust.targets.registry import register_target
 
-MERGES = 300
 TEXTS = ["a photo of a cat.", "Two red CARS", "", "a very " + "long " * 40 + "caption"]
 
-VIT: dict[str, Any] = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {
-        "context_length": 12,
-        "vocab_size": 514 + MERGES,
-        "width": 32,
-        "heads": 2,
-        "layers": 2,
-    },
-}
 RESNET = {
     **VIT,
     "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16},
@@ -89,32 +77,6 @@ def error(name: str, **options: Any) -> str:
     assert "\n" not in message
     assert len(message) < 600
     return message
-
-
-def write_merges(folder: Path, merges: int = MERGES) -> None:
-    with gzip.open(open_clip.tokenizer.default_bpe(), "rt", encoding="utf-8") as file:
-        lines = file.read().split("\n")
-    (folder / "merges.txt.gz").write_bytes(gzip.compress("\n".join(lines[: 1 + merges]).encode()))
-
-
-def write_folder(
-    folder: Path, config: dict[str, Any] = VIT, *, seed: int = 0, **preprocess: Any
-) -> Path:
-    """An open_clip folder with random weights."""
-    folder.mkdir(parents=True)
-    torch.manual_seed(seed)
-    model, _ = build_model(config, "test")
-    for name, value in model.named_parameters():  # ModifiedResNet starts with dead branches
-        if name.endswith("bn3.weight"):
-            nn.init.uniform_(value, 0.5, 1.5)
-    save_file(
-        {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors"
-    )
-    (folder / "open_clip_config.json").write_text(
-        json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
-    )
-    write_merges(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -972,26 +934,6 @@ def test_module_attribute_and_entry_points(tmp_path: Path, monkeypatch: pytest.M
 
 
 # --- transformers -----------------------------------------------------------------------------------
-
-
-def write_tokenizer(folder: Path, *, pad: str = "<pad>") -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = [
-        "<unk>",
-        "<pad>",
-        "</s>",
-        *["a", "photo", "of", "cat", "two", "red", "cars", "very", "long", "caption", "."],
-    ]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", 2)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", pad_token=pad, eos_token="</s>"
-    ).save_pretrained(folder)
 
 
 TOWERS: dict[str, Any] = {
