@@ -31,7 +31,7 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "clip_model.")
 _OPENAI_SETTINGS = ("input_resolution", "context_length", "vocab_size")
 
 #: Endings of weights in a folder, and files with such endings that a trainer leaves there.
-_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 _NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
 
 #: Ending of an index of sharded weights.
@@ -302,11 +302,19 @@ def weights_in(folder: Path, names: Iterable[str]) -> Path | None:
     """Return the weights in a folder: the first of ``names``, an index of shards, or the one checkpoint.
 
     None if there is none, or several of which none is an index. An adapter's are not a model's.
+
+    Raises:
+        ClipRobustError: the folder cannot be read.
     """
     for name in names:
         if (folder / name).exists():
             return folder / name
-    found = sorted(p for p in folder.iterdir() if not p.name.startswith("adapter_"))
+    try:
+        found = sorted(p for p in folder.iterdir() if not p.name.startswith("adapter_"))
+    except OSError as error:
+        raise ClipRobustError(
+            f"folder {folder} cannot be read ({error.strerror}); check its permissions"
+        ) from None
     indices = [p for p in found if p.name.endswith(INDEX)]
     if len(indices) == 1:
         return indices[0]
