@@ -44,6 +44,15 @@ class LazyExtras(Mapping[str, Tensor]):
         """Return the same with further tensors."""
         return LazyExtras({**self.ready, **tensors}, self._makers)
 
+    def part(self, rows: slice) -> LazyExtras:
+        """Return the same of some samples."""
+
+        def maker(make: Callable[[], Tensor]) -> Callable[[], Tensor]:
+            return lambda: make()[rows]
+
+        ready = {name: tensor[rows] for name, tensor in self.ready.items()}
+        return LazyExtras(ready, {name: maker(make) for name, make in self._makers.items()})
+
 
 @dataclass(frozen=True)
 class Batch:
