@@ -194,7 +194,7 @@ def test_mistakes_in_names_are_told_in_one_line(
 
 
 def test_folder_and_file_mistakes(tmp_path: Path) -> None:
-    assert "holds none of open_clip_config.json, config.json" in error(str(tmp_path))
+    assert "holds none of open_clip_config.json, adapter_config.json" in error(str(tmp_path))
     file = tmp_path / "weights.pt"
     file.write_bytes(b"x")
     assert "weights.pt is truncated or damaged" in error(str(file))
