@@ -1,4 +1,4 @@
-"""Files that were damaged on purpose: each is read right, or refused in one line, soon and with little memory.
+"""Files damaged on purpose: each is read right, or refused in one line, soon and with little memory.
 
     python tests/fuzz.py --count 10000 --seed 1
     python tests/fuzz.py --kind checkpoint-zip --seed 17 --count 1
@@ -185,7 +185,7 @@ def _pictures(root: Path, made: dict[str, Kind]) -> None:
 # --- Damage ----------------------------------------------------------------------------------------
 
 _LENGTHS = [
-    (value % 2 ** (8 * size)).to_bytes(size, order)  # type: ignore[arg-type]
+    (value % 2 ** (8 * size)).to_bytes(size, order)
     for size in (1, 2, 4, 8)
     for order in ("little", "big")
     for value in (0, 1, -1, 2 ** (8 * size - 1), 2 ** (8 * size - 1) - 1, 2 ** (4 * size))
@@ -286,7 +286,7 @@ def watched() -> Iterator[None]:
         raise AssertionError("a file asked for a connection")
 
     connect, before = socket.socket.connect, signal.signal(signal.SIGALRM, stop)
-    socket.socket.connect = refuse  # type: ignore[method-assign,assignment]
+    socket.socket.connect = refuse  # type: ignore[method-assign]
     signal.alarm(SECONDS)
     try:
         yield

@@ -55,18 +55,19 @@ def write_folder(
     return folder
 
 
-def write_tokenizer(folder: Path, *, pad: str = "<pad>") -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+def write_tokenizer(folder: Path, *, pad: str = "<pad>", letters: bool = False) -> None:
+    """A tokenizer of eleven words, or of all letters, as transformers saves it."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = [
-        "<unk>",
-        "<pad>",
-        "</s>",
-        *["a", "photo", "of", "cat", "two", "red", "cars", "very", "long", "caption", "."],
-    ]
+    known = ["a", "photo", "of", "cat", "two", "red", "cars", "very", "long", "caption", "."]
+    if letters:
+        known = [chr(number) for number in range(32, 127)]
+    words = ["<unk>", "<pad>", "</s>", *known]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if letters:
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 2)]
     )

@@ -12,6 +12,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from helpers import SUITES, Sessions, report
 from model_helpers import VIT, write_folder, write_tokenizer
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -252,6 +253,9 @@ EYES: dict[str, Any] = {**TOWER, "image_size": 48, "patch_size": 8}
 CROPPED = {"size": {"shortest_edge": 48}, "crop_size": {"height": 48, "width": 48}}
 SQUASHED = {"size": {"height": 48, "width": 48}}
 
+#: A text tower that can tell the classes of the benchmark apart: it reads letters, and all of them.
+READER = {"vocab_size": 128, "max_position_embeddings": 80}
+
 #: Class, configuration and image processor by family.
 TRANSFORMERS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "clip": (
@@ -325,11 +329,15 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
 }
 
 
-def write_model(folder: Path, family: str, **changes: Any) -> Path:
+def write_model(folder: Path, family: str, *, letters: bool = False, **changes: Any) -> Path:
     """A folder of transformers with random weights, its tokenizer and its image processor."""
     import transformers
 
     kind, settings, processor, images = TRANSFORMERS[family]
+    settings = {
+        **settings,
+        "text_config": {**settings["text_config"], **(READER if letters else {})},
+    }
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(**{"vision_config": EYES, **settings})
     model = getattr(transformers, f"{kind}Model")(config).eval()
@@ -337,7 +345,7 @@ def write_model(folder: Path, family: str, **changes: Any) -> Path:
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(folder)
-    write_tokenizer(folder)
+    write_tokenizer(folder, letters=letters)
     names = [f"{processor}ImageProcessor", f"{processor}ImageProcessorFast"]
     own = next(getattr(transformers, n) for n in names if hasattr(transformers, n))
     own(**{**images, **changes}).save_pretrained(folder)
@@ -488,6 +496,50 @@ def refused(name: Path | str, **options: Any) -> str:
     assert "\n" not in message
     assert len(message) < 700
     return message
+
+
+# --- the whole harness --------------------------------------------------------------------------------
+
+
+def write_reader(folder: Path, family: str) -> Path:
+    """A model of a family whose text tower reads whole prompts."""
+    if family in TRANSFORMERS:
+        return write_model(folder, family, letters=True)
+    config, preprocess = OPEN_CLIP[family.removeprefix("open_clip ")]
+    config = json.loads(json.dumps(config).replace('"None"', "null"))
+    config["text_cfg"]["context_length"] = 64
+    letters = "hf_tokenizer_name" in config["text_cfg"]
+    if letters:
+        config["text_cfg"]["vocab_size"] = 128
+    write_folder(folder, config, **preprocess)
+    if letters:
+        write_tokenizer(folder, letters=True)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [*(f"open_clip {name}" for name in OPEN_CLIP), *TRANSFORMERS])
+def test_each_family_goes_through_the_suites(family: str, run: Sessions) -> None:
+    folder = write_reader(run.path / "model", family)
+    result = run.plain(
+        str(SUITES),
+        "-m",
+        "accuracy or calibration or ood",
+        "-k",
+        "not test_labels",  # it wants four pictures a class
+        f"--clip-model={folder}",
+        "--clip-device=cpu",
+        "--clip-profile=quick",
+        "--clip-limit=134",
+        "--clip-history=none",
+        f"--clip-cache-dir={run.path / 'cache'}",
+        "--clip-report=report.json",
+    )
+    outcomes = result.parseoutcomes()
+    assert not outcomes.get("failed")
+    assert not outcomes.get("errors")
+    assert outcomes["passed"] >= 15
+    assert len(report()["records"]) > 30
 
 
 # --- weights in parts, adapters, other roots ----------------------------------------------------------
