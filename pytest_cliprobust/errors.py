@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -10,8 +11,13 @@ class ClipRobustError(Exception):
     """A user mistake or a missing resource, told in one line that names the culprit and the remedy.
 
     The plugin turns it into a clean exit with code 4 (pytest's usage error), without a traceback.
-    The message therefore must stand on its own: what is wrong, where, and what to do.
+    The message therefore must stand on its own: what is wrong, where, and what to do. Names of files in it
+    may hold what moves a terminal's cursor: as a text it has that escaped.
     """
+
+    def __str__(self) -> str:
+        """Return the message, printable."""
+        return printable(super().__str__())
 
 
 class NotRun(ClipRobustError):  # noqa: N818
@@ -57,6 +63,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
+#: Letters that are not shown but do something: controls, formats such as those that turn the direction of
+#: writing, and halves of letters (which names of files that are not UTF-8 come as).
+_UNSEEN = ("Cc", "Cf", "Cs")
+
+
+def printable(text: str) -> str:
+    """Return a text whose control letters are escaped, ends of lines and tabs aside."""
+    if text.isprintable():
+        return text
+    return "".join(
+        ascii(letter)[1:-1]
+        if unicodedata.category(letter) in _UNSEEN and letter not in "\n\t"
+        else letter
+        for letter in text
+    )
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest of ``known``, or an empty string."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
@@ -67,7 +90,5 @@ def brief(error: BaseException, limit: int = 200) -> str:
     """Return the first line of an exception's message, shortened, for one-line errors."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0].rstrip(".:") if lines else ""
-    # It may quote a file, which may hold what moves a terminal's cursor.
-    text = "".join(c if c.isprintable() else "�" for c in text)
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -37,6 +37,14 @@ def is_path(text: str) -> bool:
     return text in (".", "..", "~") or text.startswith(("/", "./", "../", "~"))
 
 
+def lies_there(path: str | Path) -> bool:
+    """Return whether something lies at a path; nothing does where no path can be so long."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
 def own_name(path: str) -> str:
     """Return the last component of a path, which is the same on every machine; a link keeps its own."""
     return Path(os.path.abspath(os.path.expanduser(path))).name
@@ -55,7 +63,7 @@ def split_name(text: str, flag: str) -> tuple[str | None, str]:
         ClipRobustError: nothing on either side of the sign, or a name that is none.
     """
     name, equals, rest = text.partition("=")
-    if not equals or "/" in name or ":" in name or is_path(text) or Path(text).exists():
+    if not equals or "/" in name or ":" in name or is_path(text) or lies_there(text):
         return None, text
     if not rest or not name:
         raise ClipRobustError(f"{flag} {text}: something is missing; write NAME=PATH")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, brief
-from pytest_cliprobust.files import read_json, require_regular
+from pytest_cliprobust.files import lies_there, read_json, require_regular
 from pytest_cliprobust.targets.archive import LEGACY_START, reading_legacy, reading_zip
 from pytest_cliprobust.targets.unpickling import Forbidden, Opaque, StoredTensor
 
@@ -79,7 +79,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ClipRobustError: no such file, or no regular one; empty, truncated or damaged; another format;
             no state dict inside, or objects in it that are no tensors.
     """
-    if not path.exists():
+    if not lies_there(path):
         raise ClipRobustError(f"checkpoint {path} does not exist; check --clip-pretrained")
     if path.is_dir():
         raise ClipRobustError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.files import lies_there
 from pytest_cliprobust.targets.checkpoint import weights_in
 from pytest_cliprobust.targets.checkpoint_file import load_checkpoint_file
 from pytest_cliprobust.targets.registry import FORMATS, arguments_for, register_target
@@ -27,7 +28,7 @@ def load_any_folder(name: str, source: str, **options: Any) -> Any:
         ClipRobustError: no such folder, or one in no format that is known.
     """
     folder = Path(source).expanduser()
-    if not folder.is_dir():
+    if not (lies_there(source) and folder.is_dir()):
         raise ClipRobustError(f"--clip-model {name}: there is no folder {folder}")
     # A longer name says more: folders of open_clip may hold a config.json of transformers, too.
     files = sorted(FORMATS, key=len, reverse=True)

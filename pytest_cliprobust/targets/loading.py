@@ -14,7 +14,7 @@ import torch
 
 from pytest_cliprobust.blame import told
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.files import is_path, own_name
+from pytest_cliprobust.files import is_path, lies_there, own_name
 from pytest_cliprobust.targets import folder
 from pytest_cliprobust.targets.activation import parse_activation
 from pytest_cliprobust.targets.base import Target
@@ -102,11 +102,9 @@ def _load(
     if found is not None:
         kind, source = found
         return adapted(kind.factory, source)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return adapted(TARGETS[folder.PREFIX].factory, name)
-    if path.is_file():
-        return adapted(load_checkpoint_file, name)
+    if lies_there(name):
+        here = Path(name).expanduser().is_dir()
+        return adapted(TARGETS[folder.PREFIX].factory if here else load_checkpoint_file, name)
     for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == name:
             return adapted(_imported(name, entry.load))

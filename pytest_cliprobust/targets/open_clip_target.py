@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, did_you_mean
-from pytest_cliprobust.files import read_json, require_regular
+from pytest_cliprobust.files import lies_there, read_json, require_regular
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation, Choice
 from pytest_cliprobust.targets.adapter import ADAPTER
@@ -242,7 +242,7 @@ def load_architecture(
         tags = _tag_facts(wanted)
     else:
         path = Path(wanted).expanduser()
-        if tag is not None or not (path.exists() or _looks_like_path(wanted)):
+        if tag is not None or not (lies_there(path) or _looks_like_path(wanted)):
             raise _unknown_tag(architecture, wanted, known)
         checkpoint = read_checkpoint(path)
         beside = path.absolute().parent

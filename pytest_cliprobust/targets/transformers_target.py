@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
+from pytest_cliprobust.files import lies_there
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation
 from pytest_cliprobust.targets.adapter import ADAPTER, merged
@@ -283,7 +284,7 @@ def _library(name: str) -> Any:
 def folder_of(name: str, source: str) -> Path:
     """Return the folder that ``source`` is, or that the hub repository of that name is loaded into."""
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    if lies_there(source) and folder.is_dir():
         return folder
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise ClipRobustError(f"model {name!r}: there is no folder {folder}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -730,6 +731,47 @@ def test_a_siglip_checkpoint_alone_says_where_its_tokenizer_goes(
 # --- what is no model -------------------------------------------------------------------------------
 
 
-def test_parts_of_pythons_own_library_are_no_models(tmp_path: Path) -> None:
+def test_parts_of_pythons_own_library_are_no_models() -> None:
     for name in ("sys:exit", "os:abort", "builtins:exit", "os.path:join"):
         assert "a part of Python's own library" in refused(name)
+
+
+def test_a_module_that_ends_the_process_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaves_at_once.py").write_text("import sys\nsys.exit(3)\n")
+    (tmp_path / "leaves_later.py").write_text("import sys\ndef model():\n    sys.exit(3)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "cannot be imported (SystemExit: 3, at" in refused("leaves_at_once:model")
+    assert "could not be made (SystemExit: 3, at" in refused("leaves_later:model")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a" * 300, "a" * 5000, "x\0y", "./x\0y", "ViT-B-32/" + "x" * 5000, "./" + "x" * 300),
+        *("local-dir:" + "x" * 300, "transformers:./" + "x" * 300, "ViT-B-32@./" + "x" * 300),
+        *("local-dir:\x1b[2J", "hf-hub:../../x", "/dev/zero", "ViT-B-32@/dev/zero", "\udcff"),
+    ],
+    ids=lambda name: repr(name[:20]),
+)
+def test_names_of_no_file_are_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    from pytest_cliprobust.targets.names import named_models
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert named_models([name]) is not None
+    with pytest.raises(ClipRobustError) as caught:
+        load_target(name, device="cpu")
+    assert str(caught.value).isprintable()
+
+
+def test_links_in_a_circle_are_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    os.mkfifo("pipe.pt")
+    assert "there is no such folder or checkpoint" in refused("./loop")
+    assert "there is no folder loop" in refused("local-dir:loop")
+    assert "is a pipe, not a file" in refused("./pipe.pt")
+    assert "is a pipe, not a file" in refused("ViT-B-32@pipe.pt")
