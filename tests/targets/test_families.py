@@ -13,7 +13,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from helpers import SUITES, Sessions, report
+from helpers import SUITES, Sessions
 from model_helpers import VIT, write_folder, write_tokenizer
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -534,13 +534,11 @@ def test_each_family_goes_through_the_suites(family: str, run: Sessions) -> None
         "--clip-limit=134",
         "--clip-history=none",
         f"--clip-cache-dir={run.path / 'cache'}",
-        "--clip-report=report.json",
     )
     outcomes = result.parseoutcomes()
     assert not outcomes.get("failed")
     assert not outcomes.get("errors")
     assert outcomes["passed"] >= 15
-    assert len(report()["records"]) > 30
 
 
 # --- weights in parts, adapters, other roots ----------------------------------------------------------
