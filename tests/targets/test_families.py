@@ -269,7 +269,7 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
         "ChineseCLIP",
         {"text_config": WORDS, "projection_dim": 24},
         "ChineseCLIP",
-        CROPPED,
+        {**CROPPED, "size": {"height": 57, "width": 51}},
     ),
     "altclip": (
         "AltCLIP",
