@@ -77,8 +77,8 @@ def split_name(text: str, flag: str) -> tuple[str | None, str]:
 
 # --- Files -----------------------------------------------------------------------------------------
 
-#: Bytes of a JSON file of a model; a tokenizer's has some 30 million.
-MAX_JSON = 2**28
+#: Bytes of a JSON file of a model; the index of a large one has some 100,000.
+MAX_JSON = 2**24
 
 
 def require_regular(path: Path, what: str) -> None:

@@ -23,6 +23,7 @@ MAX_CONFIG = 2**24
 _LIMITS = {
     "layers": 256,
     "depth": 256,
+    "repeats": 8,
     "heads": 512,
     "embed_dim": 2**14,
     "width": 2**14,
@@ -67,7 +68,10 @@ _TOKENIZER_SETTINGS = frozenset(
     {"clean", "strip_sep_token", "reduction_mask", "language", "tokenizer_mode"}
 )
 
-_MAX_NUMBER, _MAX_DEPTH, _MAX_ENTRIES, _MAX_TEXT = 10**8, 8, 50_000, 4096
+#: Factors for widths and depths, as EfficientNet has them.
+_MAX_FACTOR = 10
+
+_MAX_NUMBER, _MAX_DEPTH, _MAX_ENTRIES, _MAX_TEXT, _MAX_LIST = 10**8, 8, 50_000, 4096, 64
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
@@ -100,6 +104,10 @@ def check_values(content: Mapping[str, Any], path: Path) -> None:
         if isinstance(value, Mapping):
             waiting += [(str(k), v, depth + 1) for k, v in value.items()]
         elif isinstance(value, list):
+            if len(value) > _MAX_LIST:
+                raise ClipRobustError(
+                    f"{path}: {_shown(key)} is a list of {len(value)}, which no model has"
+                )
             waiting += [(key, v, depth + 1) for v in value]
         elif isinstance(value, str) and len(value) > _MAX_TEXT:
             raise ClipRobustError(f"{path}: the text of {_shown(key)} is {len(value)} letters long")
@@ -110,6 +118,10 @@ def check_values(content: Mapping[str, Any], path: Path) -> None:
 def _check_number(key: str, value: int | float, path: Path) -> None:
     if not math.isfinite(value) or abs(value) > _MAX_NUMBER:
         raise ClipRobustError(f"{path}: {_shown(key)} is {value!r:.30}, which no model has")
+    if key.endswith("coefficient") and not 0 < value <= _MAX_FACTOR:
+        raise ClipRobustError(
+            f"{path}: {_shown(key)} is {value!r:.30}; it must be above 0, and {_MAX_FACTOR} at most"
+        )
     ending = limit_of(key)
     if ending is None:
         return

@@ -20,8 +20,11 @@ from typing import IO, Any, ClassVar
 
 import torch
 
-MAX_PICKLE = 2**24
+MAX_PICKLE = 2**23
 """Bytes of a pickle that are read; that of a model of 5,000 tensors has about 10**6."""
+
+_MAX_SETS = _MAX_NAMES = 20_000
+"""Sets, and unknown names: what takes far more memory than its bytes in the file."""
 
 #: Element types by the name of a storage class of torch.
 _STORAGES = {
@@ -214,6 +217,7 @@ class _Reader(pickle._Unpickler):
         super().__init__(file, encoding="latin1")  # numpy's arrays of Python 2
         self._module = module
         self._stand_ins: dict[str, type[Opaque]] = {}
+        self._sets = 0
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a name means here; nothing is imported."""
@@ -221,6 +225,8 @@ class _Reader(pickle._Unpickler):
             return _KNOWN[module, name]
         called = f"{module}.{name}"
         if called not in self._stand_ins:
+            if len(self._stand_ins) >= _MAX_NAMES:
+                raise Forbidden("more kinds of objects than any checkpoint")
             if self._module is not None and module.startswith("__torch__"):
                 self._stand_ins[called] = self._module(module, name)
             else:
@@ -289,7 +295,16 @@ class _Reader(pickle._Unpickler):
         if isinstance(self.stack[-1], set):
             self.stack[-1].update(map(_key, items))
 
+    def _empty_set(self) -> None:
+        self._sets += 1
+        if self._sets > _MAX_SETS:
+            raise Forbidden("more sets than any checkpoint")
+        self.append(set())
+
     def _frozen_set(self) -> None:
+        self._sets += 1
+        if self._sets > _MAX_SETS:
+            raise Forbidden("more sets than any checkpoint")
         self.append(frozenset(map(_key, self.pop_mark())))
 
     def _refuse(self) -> None:
@@ -308,6 +323,7 @@ class _Reader(pickle._Unpickler):
         (pickle.APPENDS, _extend_list),
         (pickle.APPEND, _append_item),
         (pickle.ADDITEMS, _add_items),
+        (pickle.EMPTY_SET, _empty_set),
         (pickle.FROZENSET, _frozen_set),
         (pickle.EXT1, _refuse),
         (pickle.EXT2, _refuse),

@@ -300,6 +300,8 @@ def bomb(levels: int) -> bytes:
         b"\x80\x02Nr\xff\xff\xff\x7f.",
         b"\x80\x02(" * 100_000 + b".",
         b"]" + b"]a" * 100_000 + b".",
+        b"\x80\x04(" + b"\x8f" * 7_000_000 + b"t.",  # sets, 216 bytes each
+        b"(" + b"".join(b"ca\n%d\n" % number for number in range(200_000)) + b"t.",
         b"cos\nsystem\n(U\x04truetR.",
         b"cbuiltins\nexec\n(U\x04truetR.",
         b"(U\x04trueios\nsystem\n.",

@@ -17,7 +17,12 @@ import torch
 from model_helpers import VIT, write_folder
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.targets.configuration import check_open_clip, limit_of, plain_transformers
+from pytest_cliprobust.targets.configuration import (
+    check_open_clip,
+    check_values,
+    limit_of,
+    plain_transformers,
+)
 from pytest_cliprobust.targets.loading import load_target
 
 
@@ -261,6 +266,25 @@ def test_what_chooses_code_is_left_out_of_a_transformers_configuration() -> None
     }
     with pytest.raises(ClipRobustError, match="quantised"):
         plain_transformers({"quantization_config": {"bits": 4}}, path)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"num_block_repeats": [10**6]}, "'num_block_repeats' is 1000000"),
+        (
+            {"depth_coefficient": 10**6},
+            "'depth_coefficient' is 1000000; it must be above 0, and 10",
+        ),
+        ({"width_coefficient": 0}, "above 0"),
+        ({"kernel_sizes": [3] * 1000}, "'kernel_sizes' is a list of 1000"),
+        ({str(number): 0 for number in range(60_000)}, "more than any model's configuration"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_towers_that_take_for_ever_are_not_built(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(ClipRobustError, match=words):
+        check_values({"vision_config": config}, Path("config.json"))
 
 
 @pytest.mark.parametrize(
