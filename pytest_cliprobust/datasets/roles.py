@@ -22,7 +22,10 @@ ROLES: Mapping[str, str] = MappingProxyType(
         "near_ood": "pictures of things like the classes, but of none of them",
         "far_ood": "pictures of something else altogether",
         "cue_conflict": "the shape of one class with the texture of another",
-        "factors": "the classes, each set with one visual factor changed",
+        "factors": "the classes with one visual factor changed, or pictures with a column factor",
+        "groups": "labelled pictures of subgroups that should fare alike",
+        "retrieval": "pictures with captions of their own",
+        "compositional": "pictures with a true caption and false ones of the same words",
         "correspondence": "pairs of views with the places that correspond",
     }
 )
@@ -107,6 +110,9 @@ def provider_of(source: str) -> Provider:
             "far_ood": ("far_ood",),
             "cue_conflict": ("cue_conflict",),
             "factors": tuple(name for name in names() if name.startswith("factor-")),
+            "groups": ("clean",),
+            "retrieval": ("captioned", "compositional"),
+            "compositional": ("compositional",),
             "correspondence": ("two_view",),
         },
     )

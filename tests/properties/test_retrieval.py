@@ -183,7 +183,7 @@ def test_ranks_in_blocks_of_images_are_the_same(monkeypatch: pytest.MonkeyPatch)
     pictures, texts, owner = _pairs(10, 24, 3)
     whole = retrieval.retrieval_ranks(pictures, texts, owner)
     for block in (1, 3 * 24):
-        monkeypatch.setattr(retrieval, "_CHUNK", block)
+        monkeypatch.setattr(retrieval, "CHUNK", block)
         parts = retrieval.retrieval_ranks(pictures, texts, owner)
         np.testing.assert_array_equal(parts[0], whole[0])
         np.testing.assert_array_equal(parts[1], whole[1])

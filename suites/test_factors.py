@@ -1,0 +1,18 @@
+"""Visual factors (ImageNet-X, Idrissi et al. 2022): accuracy and error ratio of each.
+
+The data are pictures annotated with the factor that they show, or sets in which one factor of the clean
+pictures was changed; then each picture is compared with itself.
+"""
+
+from __future__ import annotations
+
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.plugin.gate import Gate
+from pytest_cliprobust.properties import factors as properties
+
+SAMPLES = {"quick": 134, "standard": 268, "full": None}
+
+
+def test_factors(clip: Evaluation, gate: Gate, limit: int | None, factors: str) -> None:
+    clean = clip.on("clean", limit=limit)
+    gate(properties.factors_of(clean, clip.on(factors, limit=limit)))
