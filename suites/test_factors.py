@@ -10,7 +10,7 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import factors as properties
 
-SAMPLES = {"quick": 134, "standard": 268, "full": None}
+SAMPLES = {"quick": 67, "standard": 268, "full": None}
 
 
 def test_factors(clip: Evaluation, gate: Gate, limit: int | None, factors: str) -> None:

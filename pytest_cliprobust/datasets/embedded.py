@@ -10,6 +10,7 @@
 ``captioned``             one picture of each label class, with five captions
 ``compositional``         pairs of pictures of two coloured things that change places, with captions
                           that are true of one of them and hard negatives
+``written``               the clean pictures with the name of another class written on each
 ``two_view``              pairs of views with exact correspondence
 ``factor-<name>``         the clean samples' own scenes with one visual factor changed
 ``style-<style>``         the label classes in one drawing style, the same scenes for every style
@@ -29,7 +30,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -42,6 +43,8 @@ from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES, caption, cap
 from pytest_cliprobust.embedded.two_things import Thing, captions_of, choices_of
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.perturbations.cue_conflict import texture_fill
+from pytest_cliprobust.perturbations.registry import get, sample_seeds
+from pytest_cliprobust.perturbations.typographic import distractors, render_text
 
 __all__ = [
     "CUE_CONFLICT_CLASSES",
@@ -63,6 +66,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "cue_conflict": (240, 640, 1280),
     "captioned": (134, 134, 134),
     "compositional": (134, 268, 1072),
+    "written": (67, 134, 1072),
     "two_view": (64, 200, 600),
     "factor": (268, 536, 2144),
     "style": (134, 268, 1072),
@@ -92,6 +96,9 @@ CUE_CONFLICT_CLASSES: tuple[str, ...] = (
 
 #: The columns that are subgroups which should fare alike.
 SUBGROUPS = ("style", "category")
+
+#: The strength at which ``written`` is written on.
+WRITTEN_SEVERITY = 3
 
 _TINT_PAIRS = tuple(itertools.permutations(composer.TINTS, 2))
 
@@ -403,6 +410,36 @@ def _composed_recipes(total: int) -> list[_Recipe]:
     return recipes
 
 
+def _written_recipes(total: int) -> list[_Recipe]:
+    """Return the clean samples' recipes, each with the class whose name is written on it."""
+    recipes = _label_recipes("clean", total)
+    names = [item.label for item in _classes()]
+    chosen = distractors([r.key for r in recipes], [r.label for r in recipes], names, 0)
+    return [
+        replace(recipe, texture=None, groups={**recipe.groups, "written_label": names[word]})
+        for recipe, word in zip(recipes, chosen, strict=True)
+    ]
+
+
+def _write(recipes: Sequence[_Recipe], images: Tensor) -> Tensor:
+    """Return (B, 3, H, W) uint8 with a word on each, one by one."""
+    names = [item.label for item in _classes()]
+    words = [names.index(recipe.groups["written_label"]) for recipe in recipes]
+    stickers = render_text(names, rows=words)
+    seeds = sample_seeds([recipe.key for recipe in recipes], "typographic", 0)
+    attack = get("typographic")
+    written = [
+        attack(
+            images[i : i + 1].to(torch.float32) / 255.0,
+            WRITTEN_SEVERITY,
+            text=stickers[i : i + 1],
+            seeds=seeds[i : i + 1],
+        )
+        for i in range(len(images))
+    ]
+    return (torch.cat(written) * 255.0).round().to(torch.uint8)
+
+
 def _things(recipe: _TwoThings) -> tuple[Thing, Thing, Thing]:
     """Return what stands left and right, and what is not there."""
     by_name = {item.name: item for item in _classes()}
@@ -455,6 +492,7 @@ _MAKERS: dict[str, Callable[[int], list[_Recipe]]] = {
     "far_ood": _far_recipes,
     "clipart": _clipart_recipes,
     "cue_conflict": _conflict_recipes,
+    "written": _written_recipes,
     "captioned": functools.partial(_label_recipes, "captioned"),
     "compositional": _composed_recipes,
     "two_view": _pair_recipes,
@@ -614,6 +652,8 @@ class EmbeddedDataset:
         mask = torch.stack([r.mask for r in renderings])
         if self.name == "cue_conflict":
             images = _fill(images, mask, later["texture"]())
+        if self.name == "written":
+            images = _write(chosen, images)
         return Batch(
             ids=tuple(recipe.key for recipe in chosen),
             images=images,

@@ -26,6 +26,7 @@ ROLES: Mapping[str, str] = MappingProxyType(
         "groups": "labelled pictures of subgroups that should fare alike",
         "retrieval": "pictures with captions of their own",
         "compositional": "pictures with a true caption and false ones of the same words",
+        "typographic": "pictures with the name of another class written on them",
         "correspondence": "pairs of views with the places that correspond",
     }
 )
@@ -113,6 +114,7 @@ def provider_of(source: str) -> Provider:
             "groups": ("clean",),
             "retrieval": ("captioned", "compositional"),
             "compositional": ("compositional",),
+            "typographic": ("written",),
             "correspondence": ("two_view",),
         },
     )

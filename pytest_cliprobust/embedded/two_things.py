@@ -133,9 +133,9 @@ def shuffled(caption: str, sample: str) -> str:
     words = caption.removesuffix(".").split()
     if len(set(words)) < 2:
         raise ValueError(f"the words of {caption!r} have one order only")
-    for attempt in range(100):
-        ranked = sorted(range(len(words)), key=lambda i: hashed(sample, "order", attempt, i))  # noqa: B023
-        mixed = [words[i] for i in ranked]
-        if mixed != words:
-            break
+    mixed, attempt = words, 0
+    while mixed == words:
+        ranks = [hashed(sample, "order", attempt, i) for i in range(len(words))]
+        mixed = [word for _, word in sorted(zip(ranks, words, strict=True))]
+        attempt += 1
     return " ".join(mixed) + ("." if caption.endswith(".") else "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -242,8 +242,10 @@ class Evaluation:
         One after the other: all heads at once would be large for many templates and classes.
         """
         for template in self.templates:
-            classifier = self._classifier([template])
-            yield head.render(template, "{}"), view.answered_by(lambda own=classifier: own)
+            yield (
+                head.render(template, "{}"),
+                view.answered_by(partial(self._classifier, [template])),
+            )
 
     @cached_property
     def temperature(self) -> calibration.Temperature:

@@ -183,8 +183,8 @@ def matching_figures(
     own, other = scores[:, [0, 1], [0, 1]], scores[:, [1, 0], [0, 1]]
     # Column k of `other` is the other caption for image k; that of the other image for caption k:
     others_image = scores[:, [0, 1], [1, 0]]
-    text: Bools = (own > other).all(axis=1)
-    image: Bools = (own > others_image).all(axis=1)
+    text: Bools = np.asarray((own > other).all(axis=1))
+    image: Bools = np.asarray((own > others_image).all(axis=1))
     figures = [
         _said(
             proportion_figure(f"matching_{name}_score", hits, bootstrap, {"chance": chance}),

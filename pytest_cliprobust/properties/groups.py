@@ -433,7 +433,7 @@ def equal_error_rates(
     generator = np.random.default_rng([bootstrap.seed, 2])
     permuted = _within_units if crossed else _whole_units
     statistics = permuted(~right, group.astype(np.int64), units, len(names), number, generator)
-    own = float(_chi_square(~right, group.astype(np.int64), len(names)))
+    own = _chi_square(~right, group.astype(np.int64), len(names))
     reached = int((statistics >= own * (1.0 - 1e-12)).sum())
     kind = "sample" if keys is None or not keys.clustered else keys.kind
     return {
@@ -444,10 +444,10 @@ def equal_error_rates(
     }
 
 
-def _chi_square(wrong: Bools, group: Ints, count: int) -> Floats:
+def _chi_square(wrong: Bools, group: Ints, count: int) -> float:
     errors = np.bincount(group, weights=wrong, minlength=count)
     sizes = np.bincount(group, minlength=count).astype(np.float64)
-    return _statistic(errors[None], sizes[None])[0]
+    return float(_statistic(errors[None].astype(np.float64), sizes[None])[0])
 
 
 def _statistic(errors: Floats, sizes: Floats) -> Floats:
