@@ -17,4 +17,4 @@ def test_retrieval(clip: Evaluation, gate: Gate, retrieval: str) -> None:
 @pytest.mark.parametrize("change", captions.CHANGES)
 def test_captions(clip: Evaluation, gate: Gate, retrieval: str, change: str) -> None:
     """Typing mistakes and paraphrases: what each caption finds then, against what it found."""
-    gate(captions.caption_recall_drop(clip.on(retrieval), change))
+    gate(captions.caption_drop(clip.on(retrieval), change))

@@ -426,7 +426,7 @@ def _write(recipes: Sequence[_Recipe], images: Tensor) -> Tensor:
     names = [item.label for item in _classes()]
     words = [names.index(recipe.groups["written_label"]) for recipe in recipes]
     stickers = render_text(names, rows=words)
-    seeds = sample_seeds([recipe.key for recipe in recipes], "typographic", 0)
+    seeds = sample_seeds(tuple(recipe.key for recipe in recipes), "typographic", 0)
     attack = get("typographic")
     written = [
         attack(

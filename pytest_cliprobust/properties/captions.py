@@ -124,13 +124,13 @@ CHANGES: Mapping[str, Callable[[str, str], str]] = MappingProxyType(
 
 
 @register_metric(
-    "caption_recall_drop",
+    "caption_drop",
     higher_is_better=False,
     meaning="recall at 1, text to image, lost when captions are said otherwise",
     low=-1.0,
 )
-def caption_recall_drop(samples: Captioned, change: str) -> Figure:
-    """Return ``caption_recall_drop``: text→image recall at 1 lost by a change of the captions.
+def caption_drop(samples: Captioned, change: str) -> Figure:
+    """Return ``caption_drop``: text→image recall at 1 lost by a change of the captions.
 
     In [-1, 1], positive = worse; paired by caption, whose units are those of the images. Each caption is
     changed alone: it competes for the images, not with other captions. Filed under the name of the change.
@@ -150,7 +150,7 @@ def caption_recall_drop(samples: Captioned, change: str) -> Figure:
     before, after = hits
     bootstrap = samples.bootstrap.of(caption_keys(samples.bootstrap.keys, owner))
     figure = paired_drop_figure(
-        "caption_recall_drop",
+        "caption_drop",
         before,
         after,
         bootstrap,

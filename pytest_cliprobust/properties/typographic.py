@@ -11,7 +11,6 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples, shared
 
-
 #: The column that names the class whose name is on a picture.
 WRITTEN = "written_label"
 
