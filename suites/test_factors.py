@@ -10,9 +10,6 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import factors as properties
 
-SAMPLES = {"quick": 67, "standard": 268, "full": None}
 
-
-def test_factors(clip: Evaluation, gate: Gate, limit: int | None, factors: str) -> None:
-    clean = clip.on("clean", limit=limit)
-    gate(properties.factors_of(clean, clip.on(factors, limit=limit)))
+def test_factors(clip: Evaluation, gate: Gate, factors: str) -> None:
+    gate(properties.factors_of(clip.on("clean"), clip.on(factors)))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from pytest_cliprobust.figures.bootstrap import paired_drop_figure
-from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.condition import CLEAN, Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Captioned
@@ -160,5 +160,10 @@ def caption_drop(samples: Captioned, change: str) -> Figure:
 
 
 def _under(condition: Condition, change: str) -> Condition:
-    """Return the condition with the name of a change of the captions."""
-    return replace(condition, label=change)
+    """Return the condition with a change of the captions, after what was done to the pictures."""
+    if condition.perturbation == CLEAN:
+        return replace(condition, label=change)
+    done = condition.perturbation
+    if condition.severity is not None:
+        done += f"@{condition.severity}"
+    return replace(condition, label=f"{done}+{change}")

@@ -133,3 +133,15 @@ def test_words_in_another_order() -> None:
     assert shuffled("a b c d", "s") == shuffled("a b c d", "s")
     with pytest.raises(ValueError, match="one order only"):
         shuffled("so so so.", "s")
+
+
+def test_samples_are_known_by_their_captions_too(
+    data: EmbeddedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs are compared on equal samples only: another caption is another sample, of the same picture."""
+    monkeypatch.setattr(
+        embedded, "captions_of", lambda pair, left, right: (f"{left.named} there.",)
+    )
+    other = EmbeddedDataset("compositional", profile="full", size=96)
+    assert other.sample_keys == data.sample_keys
+    assert not set(other.sample_digests) & set(data.sample_digests)

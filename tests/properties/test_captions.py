@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_cliprobust.embedded.captions import CAPTION_TEMPLATES, TRAINING_TEMPLATES
-from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.properties import captions, retrieval
 
 WORDS = st.lists(st.text("abcdefghij", min_size=1, max_size=9), min_size=1, max_size=8)
@@ -116,3 +117,9 @@ def test_the_drop_is_of_the_captions_that_found_their_image() -> None:
     assert found.n == 4
     assert found.condition == Condition("mine", label="caption_typos")
     assert found.condition.perturbation == "caption_typos"
+    # What was done to the pictures stays in the name.
+    noisy = replace(samples, condition=Condition("mine", (Step("fog_3d", 3),)))
+    under = captions.caption_drop(noisy, "caption_typos").condition
+    assert under is not None
+    assert under.perturbation == "fog_3d@3+caption_typos"
+    assert under.severity is None
