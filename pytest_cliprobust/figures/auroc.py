@@ -163,7 +163,7 @@ def auroc(
             {"score": np.concatenate([above, below])},
             area,
             attributes={"inside": inside, "stratum": inside.astype(np.int64)},
-            compare=_compare,
+            compare=compare_areas,
         ),
         bootstrap,
         IntervalMethod.DELONG,
@@ -225,7 +225,7 @@ def _newcombe(value: float, worth: tuple[float, float], degrees: float) -> EndsA
     return at
 
 
-def _compare(before: Outcomes, after: Outcomes) -> Compared:
+def compare_areas(before: Outcomes, after: Outcomes) -> Compared:
     """Return the change of an AUROC, with DeLong's paired variance over placements as what samples add."""
     inside = after["inside"].astype(bool)
     if inside.all() or not inside.any():

@@ -29,7 +29,9 @@ from pytest_cliprobust.figures.means import (
     SUPPOSED,
     Linear,
     codes_of,
+    column_values,
     compare_means,
+    drop_values,
     means_of,
     moved,
 )
@@ -227,7 +229,7 @@ def mean_figure(
         metric,
         estimate,
         moved(found.column(), estimate - float(found.values[0])),
-        replace(own, compare=compare_means(linear or _only_column)),
+        replace(own, compare=compare_means(linear or column_values)),
         bootstrap,
         IntervalMethod.STUDENT,
         "t, skewness corrected",
@@ -237,10 +239,6 @@ def mean_figure(
         details=details,
         effect=float(found.effects[0]),
     )
-
-
-def _only_column(outcomes: Outcomes) -> Floats:
-    return next(iter(outcomes.columns.values())).astype(np.float64)
 
 
 def bootstrap_figure(
@@ -453,10 +451,6 @@ def paired_drop_figure(
             {"clean": before, "shifted": after},
             drop,
             keys=bootstrap.keys,
-            compare=compare_means(_dropped),
+            compare=compare_means(drop_values),
         ),
     )
-
-
-def _dropped(outcomes: Outcomes) -> Floats:
-    return outcomes["clean"].astype(np.float64) - outcomes["shifted"]

@@ -178,6 +178,21 @@ def ratio_values(hits: Floats, trials: Floats) -> Floats:
     return np.asarray(rate + (hits - rate * trials) / total, dtype=np.float64)
 
 
+def column_values(outcomes: Outcomes) -> Floats:
+    """Return the only column (N,) as numbers."""
+    return np.asarray(next(iter(outcomes.columns.values())), dtype=np.float64)
+
+
+def drop_values(outcomes: Outcomes) -> Floats:
+    """Return the column ``clean`` less ``shifted`` (N,)."""
+    return np.asarray(outcomes["clean"].astype(np.float64) - outcomes["shifted"], dtype=np.float64)
+
+
+def relative_drop_values(outcomes: Outcomes) -> Floats:
+    """Return values (N,) of which the drop as a share of ``clean``'s mean is the mean, nearly."""
+    return ratio_values(drop_values(outcomes), outcomes["clean"].astype(np.float64))
+
+
 def quotient_values(outcomes: Outcomes) -> Floats:
     """Return :func:`ratio_values` of the columns ``hits`` and ``trials``."""
     return ratio_values(outcomes["hits"].astype(np.float64), outcomes["trials"].astype(np.float64))

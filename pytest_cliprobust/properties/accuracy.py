@@ -31,7 +31,7 @@ from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.ends import Compared
 from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.means import codes_of, group_values, ratio_values
+from pytest_cliprobust.figures.means import codes_of, group_values, relative_drop_values
 from pytest_cliprobust.figures.metrics import METRICS, one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio, relative_drop, sums
 from pytest_cliprobust.figures.samples import Samples, shared
@@ -364,22 +364,16 @@ def relative_drop_of(
     share = float(clean.mean()) or math.nan
     return mean_figure(
         metric,
-        _relative(outcomes),
+        relative_drop_values(outcomes),
         bootstrap,
         outcomes=outcomes,
-        linear=_relative,
+        linear=relative_drop_values,
         value=value,
         # Lost and kept.
         supposed=(value + (1.0 - value) / share, value - value / share),
         details=details,
         bounds=(-math.inf, 1.0),
     )
-
-
-def _relative(outcomes: Outcomes) -> Floats:
-    """Return values (N,) of which the relative drop is the mean, nearly."""
-    clean = outcomes["clean"].astype(np.float64)
-    return ratio_values(clean - outcomes["shifted"], clean)
 
 
 def _severity_errors(correct: ArrayLike, what: str) -> Floats:
