@@ -102,7 +102,8 @@ def means_of(
     rows = values.reshape(len(values), -1).astype(np.float64)
     count = len(rows)
     means = rows.mean(axis=0)
-    apart = rows - means
+    with np.errstate(invalid="ignore"):  # an infinite value is infinitely far from their mean
+        apart = rows - means
     single = (apart**2).sum(axis=0)
     sums, units, alike = apart, count, 1.0
     if codes is not None:

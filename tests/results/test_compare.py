@@ -56,6 +56,18 @@ def test_the_same_run_twice_is_identical(tmp_path: Path) -> None:
     assert all((row.difference, row.low, row.high) == (0.0, 0.0, 0.0) for row in rows.values())
     assert all(row.sides == {} for row in rows.values())
     assert compare(base, head).losses == ()
+    # Of other weights only equal scores are the same for sure; equal answers may part elsewhere.
+    other = kept(
+        tmp_path / "other.sqlite",
+        a_run(figures(RIGHT)),
+        a_run(figures(RIGHT), digest="cd34"),
+    )
+    rows = by_metric(compare(*other).rows)
+    for metric in ("accuracy", "accuracy_drop"):
+        assert rows[metric].word is Word.IDENTICAL
+        assert rows[metric].low < rows[metric].difference == 0.0 < rows[metric].high
+        assert rows[metric].p_value == 1.0
+    assert (rows["nll"].low, rows["nll"].high) == (0.0, 0.0)
 
 
 def test_a_loss_is_seen_sample_by_sample_with_the_samples_that_changed(tmp_path: Path) -> None:
@@ -110,10 +122,14 @@ def test_drops_and_areas_and_means_are_paired_and_the_unknown_is_not(tmp_path: P
             continue
         assert row.how == "paired, n = 200 in 100 drawings"
         direct = change_between(now, then)
-        assert row.difference == pytest.approx(direct.difference, abs=1e-9)
+        # To what float32 keeps of the numbers.
+        assert row.difference == pytest.approx(direct.difference, abs=1e-7)
         assert row.low == pytest.approx(direct.interval(0.95).low, abs=1e-6)
         assert row.p_value == pytest.approx(direct.p_value, rel=1e-3)
+        assert row.change.standard_error == pytest.approx(direct.standard_error, rel=1e-4)
     assert rows["accuracy_drop"].sides.keys() == {"clean", "shifted"}
+    assert rows["nll"].change is not None
+    assert rows["nll"].change.interval(0.9).method == "paired"
 
 
 def test_the_statistic_is_the_one_that_gives_the_figure() -> None:
