@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from _pytest.mark import ParameterSet
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -94,6 +96,23 @@ def keys_of(
     """Return keys of ``count`` samples, ``image0`` and on, from ``units`` or each from one of its own."""
     ids = tuple(f"image{i}" for i in range(count))
     return SampleKeys(ids, ids if units is None else tuple(map(str, units)), kind=kind)
+
+
+def share_ends(
+    hits: float, trials: float, confidence: float = 0.95, degrees: float = math.inf
+) -> tuple[float, float]:
+    """Return the interval of a share: Wilson's, or the exact one at twice the chance where that is wider.
+
+    By the roots of Wilson's quadratic and by scipy's beta distribution, with Student's quantile.
+    """
+    t = float(stats.t.ppf((1.0 + confidence) / 2.0, degrees))
+    p, z = hits / trials, t * t / trials
+    half = math.sqrt(4.0 * p * (1.0 - p) * z + z * z)
+    low, high = ((2.0 * p + z + sign * half) / (2.0 * (1.0 + z)) for sign in (-1.0, 1.0))
+    misses, twice = trials - hits, 2.0 * float(stats.norm.sf(t))
+    low = 0.0 if hits == 0 else min(low, float(stats.beta.ppf(twice, hits, misses + 1.0)))
+    high = 1.0 if misses == 0 else max(high, float(stats.beta.isf(twice, hits + 1.0, misses)))
+    return low, high
 
 
 def coverage(

@@ -23,7 +23,7 @@ from pytest_cliprobust.figures.clusters import (
 )
 from pytest_cliprobust.figures.ends import Ends, EndsAt, at_level, share_ends, within
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.intervals import paired_score, wilson
+from pytest_cliprobust.figures.intervals import paired_score
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.means import (
     SUPPOSED,
@@ -305,8 +305,8 @@ def bootstrap_figure(
         effect = count / bootstrap.units(count)
         worth = trials / effect
         if bounds[0] >= 0.0:
-            ends = wilson(value * worth, worth, bootstrap.confidence)
-            low, high = ends.low, ends.high
+            degrees = degrees_of(count if n is None else n, bootstrap.units(count))
+            low, high = at_level(share_ends(value, worth, degrees), bootstrap.confidence)
             text, how = f"Wilson (the {kind} has no spread)", IntervalMethod.WILSON
             extra["trials"] = worth
         else:
