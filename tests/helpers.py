@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pytest_cliprobust.figures.arrays import Ints
-from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.arrays import Floats, Ints
+from pytest_cliprobust.figures.bootstrap import Bootstrap, resampled
+from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +89,20 @@ def drawn_samples(settings: Bootstrap, count: int, strata: Ints | None = None) -
     """Return the samples of each replicate where whole units are drawn, so that it has no fixed size."""
     counts = np.concatenate(list(settings.plan(count, strata).counts()))
     return [np.repeat(np.arange(count), row.astype(np.int64)) for row in counts]
+
+
+def replicates_of(figure: Figure, settings: Bootstrap, strata: Ints | None = None) -> Floats:
+    """Return the figure's statistic (R,) of the samples that each replicate draws."""
+    assert figure.outcomes is not None
+    return resampled(figure.outcomes, settings, strata)
+
+
+def times_as_wide(figure: Figure, settings: Bootstrap, strata: Ints | None = None) -> float:
+    """Return how many times as wide an interval is as Student's with the bootstrap's standard error."""
+    drawn = replicates_of(figure, settings, strata)
+    units = figure.n if figure.units is None else figure.units
+    t = float(stats.t.ppf((1.0 + figure.confidence) / 2.0, units - 1))
+    return (figure.high - figure.low) / 2.0 / (t * float(np.nanstd(drawn, ddof=1)))
 
 
 def keys_of(
