@@ -26,6 +26,7 @@ from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.intervals import paired_score
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.means import (
+    IN_A_MEAN,
     SUPPOSED,
     Linear,
     codes_of,
@@ -198,6 +199,7 @@ def mean_figure(
     linear: Linear | None = None,
     value: float | None = None,
     supposed: Sequence[float] = (),
+    worth: float = IN_A_MEAN,
     coarse: bool = False,
     n: int | None = None,
     unit: str = "",
@@ -214,6 +216,7 @@ def mean_figure(
         linear: with ``outcomes``, what makes such values of them.
         value: the point estimate, of which ``values`` are the linear part; their mean unless given.
         supposed: what a sample that is right, and one that is wrong, would have.
+        worth: how many samples each of those stands for; more for a difference, whose samples may all be 0.
         coarse: whether the values are means of a few answers, without ``outcomes``.
         n: what the figure reports as its number of samples, if not that of the outcomes.
         unit: unit of the figure.
@@ -223,7 +226,7 @@ def mean_figure(
     own = outcomes or Outcomes({"value": values}, mean, coarse=coarse)
     if supposed:
         own = replace(own, parameters={**own.parameters, SUPPOSED: tuple(supposed)})
-    found = means_of(values, codes_of(bootstrap.keys), supposed)
+    found = means_of(values, codes_of(bootstrap.keys), supposed, worth)
     estimate = float(found.values[0]) if value is None else value
     return figure_of_ends(
         metric,

@@ -22,7 +22,7 @@ from pytest_cliprobust.figures.condition import together
 from pytest_cliprobust.figures.ends import Compared
 from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.means import codes_of, drop_values, means_of
+from pytest_cliprobust.figures.means import IN_A_CHANGE, codes_of, drop_values, means_of
 from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, drop
 from pytest_cliprobust.figures.outcomes import means as averages
@@ -179,6 +179,7 @@ def corruption_figures(
             linear=drop_values,
             value=clean_value - overall,
             supposed=(1.0, -1.0),
+            worth=IN_A_CHANGE,
             bounds=(-1.0, 1.0),
             details=reference,
         ),
