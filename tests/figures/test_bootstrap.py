@@ -32,7 +32,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "_CHUNK", 60)
 
 
-def ends(figure: Figure) -> tuple[float, float]:
+def ends(figure: Figure | intervals.Interval) -> tuple[float, float]:
     return figure.low, figure.high
 
 

@@ -670,9 +670,9 @@ def test_frontiers_are_compared_at_strengths_of_their_own() -> None:
     assert change.standard_error > np.std(drawn, ddof=1)
     for level in (0.8, 0.95):
         low, high = ends(change.interval(level))
-        own, other = interval_at(figure, level), interval_at(earlier, level)
-        below = math.hypot(figure.value - own.low, other.high - earlier.value)
-        above = math.hypot(own.high - figure.value, earlier.value - other.low)
+        mine, other = interval_at(figure, level), interval_at(earlier, level)
+        below = math.hypot(figure.value - mine.low, other.high - earlier.value)
+        above = math.hypot(mine.high - figure.value, earlier.value - other.low)
         assert low == pytest.approx(change.difference - below, abs=1e-3)
         assert high == pytest.approx(change.difference + above, abs=1e-3)
     assert change.difference == pytest.approx(np.mean(drawn), abs=0.02)

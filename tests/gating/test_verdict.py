@@ -284,15 +284,17 @@ def test_equal_answers_of_another_model_are_judged_by_what_so_many_can_tell() ->
         one = answered(answers(n))
         known = same_again(one)
         assert known.provenance is not None
+        other = {one.model: "other"}
         others = [
             baseline_of(one),
             dataclasses.replace(known, current=None),
             *(
-                dataclasses.replace(
-                    known,
-                    current=dataclasses.replace(known.provenance, **{what: {one.model: "other"}}),
+                dataclasses.replace(known, current=current)
+                for current in (
+                    dataclasses.replace(known.provenance, weights=other),
+                    dataclasses.replace(known.provenance, precision=other),
+                    dataclasses.replace(known.provenance, templates=other),
                 )
-                for what in ("weights", "precision", "templates")
             ),
             dataclasses.replace(known, provenance=Provenance(), current=Provenance()),
         ]
