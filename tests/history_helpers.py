@@ -14,13 +14,14 @@ from pytest_cliprobust.figures.auroc import auroc
 from pytest_cliprobust.figures.bootstrap import (
     Bootstrap,
     bootstrap_figure,
+    mean_figure,
     paired_drop_figure,
     proportion_figure,
 )
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
-from pytest_cliprobust.figures.outcomes import Outcomes, mean
+from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.gating.baseline import Provenance
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
@@ -60,9 +61,7 @@ def figures(right: Bools, seed: int = 0, keys: SampleKeys = KEYS) -> list[Figure
         auroc("auroc_energy", scores[:half], scores[half:] - 9, bootstrap=bootstrap).measured_on(
             CLEAN
         ),
-        bootstrap_figure(
-            "nll", float(nats.mean()), Outcomes({"value": nats}, mean), bootstrap, unit="nats"
-        ).measured_on(CLEAN),
+        mean_figure("nll", nats, bootstrap, supposed=(0.0, 5.0), unit="nats").measured_on(CLEAN),
         bootstrap_figure(
             "ece",
             float(np.median(nats)),

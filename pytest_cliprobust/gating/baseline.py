@@ -23,7 +23,7 @@ from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, not_known
-from pytest_cliprobust.files import replace_file, shown_path
+from pytest_cliprobust.files import not_written, replace_file, shown_path
 from pytest_cliprobust.gating.measurement import Measurement
 
 #: Version of the recorded form.
@@ -158,6 +158,20 @@ class Baseline:
             if name == source
         ]
 
+    def same_model(self, model: str, asked: str | None = None) -> bool:
+        """Return whether ``model`` is known to be the recorded one: weights, precision, and prompts."""
+        then, now, source = self.provenance, self.current, self.model_for(model, asked)
+        if then is None or now is None or source is None or not then.weights.get(source):
+            return False
+        return all(
+            recorded.get(source) == own.get(model)
+            for recorded, own in (
+                (then.weights, now.weights),
+                (then.precision, now.precision),
+                (then.templates, now.templates),
+            )
+        )
+
     def why_not(self, measurement: Measurement) -> str:
         """Return why a figure cannot be compared sample by sample: a perturbation has changed."""
         if self.provenance is None or self.current is None:
@@ -271,7 +285,7 @@ def write_baseline(
     try:
         replace_file(path, content, durable=True)
     except OSError as error:
-        raise ClipRobustError(f"{shown_path(path)}: cannot be written: {error.strerror}") from None
+        raise not_written(f"{shown_path(path)}: cannot be written", error) from None
     return len(content)
 
 

@@ -27,6 +27,16 @@ def why_useless(metric: Metric, kind: Kind, limit: float) -> str:
     return f"no model meets it: {metric.name} is never {ends[1]} {_shown(other)}" if unmet else ""
 
 
+def why_not_gated(metric: Metric, kind: Kind) -> str:
+    """Return why a metric's figures cannot be held to a bound of a kind; empty if they can.
+
+    A figure whose interval misses the truth too often is reported, but a verdict on it would be wrong as
+    often (``benchmarks/coverage.py`` measures how often).
+    """
+    may = metric.change_gateable if kind in CHANGES else metric.gateable
+    return "" if may else metric.why_not_gateable
+
+
 def _shown(end: float) -> str:
     return f"{end:g}" if abs(end) < BEYOND else f"{end:,.0f} or so"
 

@@ -17,12 +17,12 @@ from typing import Literal
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.figures.metrics import METRICS, Metric
-from pytest_cliprobust.files import replace_file, shown_path
+from pytest_cliprobust.files import not_written, replace_file, shown_path
 from pytest_cliprobust.gating import toml
 from pytest_cliprobust.gating.authors import Authors
 from pytest_cliprobust.gating.document import read_text
 from pytest_cliprobust.gating.editing import Addition, Update, written_with
-from pytest_cliprobust.gating.limits import weaker_than_chance, why_useless
+from pytest_cliprobust.gating.limits import weaker_than_chance, why_not_gated, why_useless
 from pytest_cliprobust.gating.margins import Margin, decidable
 from pytest_cliprobust.gating.measured import Measured
 from pytest_cliprobust.gating.measurement import Measurement
@@ -141,7 +141,7 @@ def record(
         try:
             replace_file(path, updated, durable=True)
         except OSError as error:
-            raise ClipRobustError(f"{shown}: cannot be written: {error.strerror}") from None
+            raise not_written(f"{shown}: cannot be written", error) from None
     return [*recording.told, *recording.changes(after)]
 
 
@@ -262,11 +262,16 @@ class _Recording:
                 f"the figure is not finite ({figure.value}, {ends.low} to {ends.high})",
             )
             return
+        paired = figure.outcomes is not None and figure.outcomes.keys is not None
+        why = why_not_gated(metric, "max_decrease" if paired else "min")
+        if why:
+            self._skip(measurement.key, f"it is reported, and not gated: {why}")
+            return
         low, high = min(ends.low, figure.value), max(ends.high, figure.value)
         measured = Measured(figure.value, low, high, figure.n, self.level)
         winner = self.file.lookup(measurement)
         entry = self._entry(measurement, winner)
-        if figure.outcomes is not None and figure.outcomes.keys is not None:
+        if paired:
             self._take_margin(measurement, metric, winner, entry, measured)
         else:
             self._take_bounds(measurement, metric, winner, entry, measured)

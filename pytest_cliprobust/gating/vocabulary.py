@@ -14,7 +14,12 @@ from typing import Literal
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.figures.metrics import METRICS, Metric
-from pytest_cliprobust.gating.limits import chance_text, weaker_than_chance, why_useless
+from pytest_cliprobust.gating.limits import (
+    chance_text,
+    weaker_than_chance,
+    why_not_gated,
+    why_useless,
+)
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.rules import FIELDS, Kind, Rule, Specificity, literal, matches
 
@@ -115,6 +120,7 @@ def check(rules: Sequence[Rule], known: Known) -> None:
         for pattern in rule.selectors["metric"]:
             found = _metrics_of(pattern)
             for metric in found:
+                _check_gateable(rule, pattern, metric)
                 _check_direction(rule, pattern, metric, among=found)
                 _check_limits(rule, metric)
     _check_ties(rules, known)
@@ -296,6 +302,15 @@ def _check_direction(rule: Rule, pattern: str, metric: Metric, among: Sequence[M
                 f"{'higher' if metric.higher_is_better else 'lower'}: {wrong} alone would fail good "
                 f"models and pass bad ones; write {right}"
             )
+
+
+def _check_gateable(rule: Rule, pattern: str, metric: Metric) -> None:
+    """A figure whose interval misses the truth too often is reported, and judged by no bound."""
+    for kind in rule.bounds:
+        why = why_not_gated(metric, kind)
+        if why:
+            meant = f"{metric.name}, of {pattern!r}," if literal(pattern) is None else pattern
+            raise ClipRobustError(f"{rule.where_of(kind)}: {meant} cannot have a {kind}: {why}")
 
 
 def _check_limits(rule: Rule, metric: Metric) -> None:

@@ -234,7 +234,9 @@ class Session:
             return None
         if self.recording:
             path = None if self.threshold_path is None else beside(self.threshold_path)
-            return load_baseline(path) if path is not None and path.exists() else None
+            if path is None or not path.exists():
+                return None
+            return replace(load_baseline(path), current=self.provenance)
         named = value_of(self.pytest_config, "baseline")
         found = chosen_baseline(named, self.thresholds, self.threshold_path, self.history_path)
         return None if found is None else replace(found, current=self.provenance)

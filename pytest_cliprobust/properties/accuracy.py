@@ -31,9 +31,15 @@ from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.ends import Compared
 from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.means import codes_of, group_values, ratio_values
+from pytest_cliprobust.figures.means import (
+    codes_of,
+    compare_means,
+    group_values,
+    relative_drop_values,
+)
 from pytest_cliprobust.figures.metrics import METRICS, one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio, relative_drop, sums
+from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Samples, shared
 
 #: AlexNet's top-1 error on ImageNet-C, mean over the five severities, as published with the
@@ -364,22 +370,16 @@ def relative_drop_of(
     share = float(clean.mean()) or math.nan
     return mean_figure(
         metric,
-        _relative(outcomes),
+        relative_drop_values(outcomes),
         bootstrap,
         outcomes=outcomes,
-        linear=_relative,
+        linear=relative_drop_values,
         value=value,
         # Lost and kept.
         supposed=(value + (1.0 - value) / share, value - value / share),
         details=details,
         bounds=(-math.inf, 1.0),
     )
-
-
-def _relative(outcomes: Outcomes) -> Floats:
-    """Return values (N,) of which the relative drop is the mean, nearly."""
-    clean = outcomes["clean"].astype(np.float64)
-    return ratio_values(clean - outcomes["shifted"], clean)
 
 
 def _severity_errors(correct: ArrayLike, what: str) -> Floats:
@@ -503,3 +503,9 @@ def mean_corruption_error(
             },
         )
     return figures
+
+
+register_recipe(
+    "balanced accuracy", ["value"], _mean_of_groups, compare_means(_weighted), ["group"]
+)
+register_recipe("worst group", ["value"], _least_of_groups, _compare_least, ["group"])

@@ -21,7 +21,7 @@ from pytest_cliprobust.figures.bootstrap import (
 from pytest_cliprobust.figures.ends import Compared
 from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.means import codes_of, means_of
+from pytest_cliprobust.figures.means import IN_A_CHANGE, codes_of, means_of
 from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.figures.outcomes import means as averages
@@ -200,6 +200,7 @@ def prompt_figures(
             bootstrap,
             value=ensemble_value - float(means.mean()),
             supposed=(1.0, -1.0),
+            worth=IN_A_CHANGE,
             coarse=True,
             bounds=(-1.0, 1.0),
         ),

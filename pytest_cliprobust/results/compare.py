@@ -1,8 +1,8 @@
 """Two runs, figure by figure: effect, interval, adjusted p, a word, and the samples that changed sides.
 
-Neither run is a session, so neither brings the statistics of its figures. Where one of those known here
-(:data:`STATISTICS`) gives both figures from their outcomes, the runs are compared sample by sample; elsewhere
-by the intervals of the two figures, as if their samples had nothing in common.
+Neither run is a session, so neither brings the statistics of its figures. Where one that is known
+(:mod:`~pytest_cliprobust.figures.recipes`) gives both figures from their outcomes, the runs are compared
+sample by sample; elsewhere by the intervals of the two figures, as if their samples had nothing in common.
 """
 
 from __future__ import annotations
@@ -16,37 +16,18 @@ from typing import Any
 import numpy as np
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.figures.auroc import area
 from pytest_cliprobust.figures.change import Change, change_between
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure, json_number
 from pytest_cliprobust.figures.keys import matched
 from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.figures.outcomes import (
-    Outcomes,
-    Statistic,
-    drop,
-    mean,
-    quotient,
-    relative_drop,
-)
+from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.figures.paired import holm
+from pytest_cliprobust.figures.recipes import recipe_of
 from pytest_cliprobust.gating.baseline import Baseline, bare_key
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.results.earlier import Earlier
 from pytest_cliprobust.results.outcomes import with_outcomes
-
-#: Names of the columns, names of the attributes, and a statistic that may be of such outcomes.
-STATISTICS: tuple[tuple[set[str], set[str], Statistic], ...] = (
-    ({"value"}, set(), mean),
-    ({"clean", "shifted"}, set(), drop),
-    ({"clean", "shifted"}, set(), relative_drop),
-    ({"hits", "trials"}, set(), quotient),
-    ({"score"}, {"inside", "stratum"}, area),
-)
-
-#: A statistic is that of a figure if it gives its value to so much: float32 keeps no more.
-_EXACT = 1e-5
 
 
 class Word(StrEnum):
@@ -217,7 +198,8 @@ def compare(
         better = _direction(measurement, head, base)
         noise = max(base.noise.get(earlier.key, 0.0), head.noise.get(key, 0.0))
         row = Compared(earlier, measurement, better, then.why_not(measurement), noise=noise)
-        rows.append(_compared(row, confidence, _seed(head)))
+        same = then.same_model(measurement.model, base_model)
+        rows.append(_compared(row, confidence, _seed(head), same))
     wanted = set(models.values())
     only_base = [
         key
@@ -279,14 +261,16 @@ def _direction(measurement: Measurement, *runs: Earlier) -> bool | None:
     return None if known is None else known.higher_is_better
 
 
-def _compared(row: Compared, confidence: float, seed: int) -> Compared:
+def _compared(row: Compared, confidence: float, seed: int, same_model: bool) -> Compared:
     """Return a row with the comparison; the words wait for all p-values."""
     before, after = row.base.figure, row.head.figure
     row = replace(row, sides=changed_sides(before.outcomes, after.outcomes))
     reason = _not_comparable(before, after)
     if reason:
         return replace(row, how=reason)
-    change = change_of(before, after, noise=row.noise, seed=seed, why_not=row.how)
+    change = change_of(
+        before, after, noise=row.noise, seed=seed, why_not=row.how, same_model=same_model
+    )
     ends, p = change.interval(confidence), change.p_value
     if math.isnan(p):
         p = 1.0 if change.difference == 0.0 else 0.0
@@ -322,7 +306,13 @@ def _bare(condition: Condition) -> Condition:
 
 
 def change_of(
-    before: Figure, after: Figure, *, noise: float = 0.0, seed: int = 0, why_not: str = ""
+    before: Figure,
+    after: Figure,
+    *,
+    noise: float = 0.0,
+    seed: int = 0,
+    why_not: str = "",
+    same_model: bool = False,
 ) -> Change:
     """Return what changed between two figures whose statistic is not at hand.
 
@@ -332,36 +322,20 @@ def change_of(
         noise: outcomes that differ by no more are the same.
         seed: of the resampling.
         why_not: why they cannot be compared sample by sample, if that is known already.
+        same_model: whether both are known to be of one model.
 
     Raises:
         ClipRobustError: the figures are of different metrics.
     """
     if after.outcomes is not None and before.outcomes is not None and not why_not:
-        found = statistic_of(before, after)
+        found = recipe_of(before, after)
         if found is None:
             why_not = f"how {after.metric} follows from its samples is not kept"
         else:
-            after = with_outcomes(after, replace(after.outcomes, statistic=found))
-    return change_between(after, before, noise=noise, seed=seed, why_not=why_not)
-
-
-def statistic_of(*figures: Figure) -> Statistic | None:
-    """Return the statistic that gives the values of all figures from their outcomes; None if none does."""
-    for columns, attributes, statistic in STATISTICS:
-        if all(_gives(statistic, columns, attributes, figure) for figure in figures):
-            return statistic
-    return None
-
-
-def _gives(statistic: Statistic, columns: set[str], attributes: set[str], figure: Figure) -> bool:
-    outcomes = figure.outcomes
-    if outcomes is None or outcomes.parameters or set(outcomes.columns) != columns:
-        return False
-    flat = all(column.ndim == 1 for column in outcomes.columns.values())
-    if not flat or set(outcomes.attributes) != attributes or figure.n != len(outcomes):
-        return False
-    value = replace(outcomes, statistic=statistic).value()
-    return abs(value - figure.value) <= _EXACT * max(1.0, abs(figure.value))
+            after = with_outcomes(after, found.of(after.outcomes))
+    return change_between(
+        after, before, noise=noise, seed=seed, why_not=why_not, same_model=same_model
+    )
 
 
 def changed_sides(before: Outcomes | None, after: Outcomes | None) -> dict[str, Sides]:

@@ -117,6 +117,8 @@ def to_manifest(
     manifest: dict[str, Any] = {**parts, "keys": None}
     if outcomes.parameters:
         manifest["parameters"] = {k: list(map(float, v)) for k, v in outcomes.parameters.items()}
+    if outcomes.coarse:
+        manifest["coarse"] = True
     if outcomes.keys is not None:
         manifest["keys"] = _put(keys_to_bytes(outcomes.keys), blobs)
     return manifest
@@ -152,6 +154,7 @@ def from_manifest(
         attributes={n: array_from_bytes(blobs[b]) for n, b in manifest["attributes"].items()},
         parameters={k: tuple(v) for k, v in manifest.get("parameters", {}).items()},
         keys=None if manifest["keys"] is None else _keys(manifest["keys"], blobs),
+        coarse=bool(manifest.get("coarse", False)),
     )
 
 

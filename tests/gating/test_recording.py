@@ -17,7 +17,7 @@ from gating_helpers import FILE, HEAD, block, condition, measure
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating import editing, toml
 from pytest_cliprobust.gating.measurement import Measurement
@@ -429,6 +429,18 @@ def test_dry_runs_and_skipped_figures(tmp_path: Path) -> None:
     assert len(load_thresholds(path).rules) == 1
 
 
+def test_what_cannot_be_gated_is_not_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text(HEAD)
+    run = [measure("temperature", 1.5), measure("classwise_ece", 0.1), measure("ece", 0.1)]
+    told = [str(change) for change in record(path, run)]
+    assert "temperature" not in path.read_text()
+    assert "it is reported, and not gated: where few answers are wrong" in told[0]
+    # Of class-wise ECE the value holds, only changes do not.
+    assert "max = " in path.read_text()
+    assert "classwise_ece" in path.read_text()
+
+
 def test_directions_and_bands(tmp_path: Path) -> None:
     path = tmp_path / "t.toml"
     run = [
@@ -516,7 +528,7 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(ClipRobustError, match=r"cannot be written: No space left"):
+    with pytest.raises(Unavailable, match=r"cannot be written: No space left"):
         record(path, [measure()])
     assert path.read_text() == FILE
     assert os.listdir(tmp_path) == ["t.toml"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import drawn_rows, drawn_samples, keys_of
+from helpers import drawn_rows, drawn_samples, keys_of, replicates_of, times_as_wide
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
@@ -65,7 +65,8 @@ def test_replicates_of_error_ratios_are_those_of_the_annotated_images() -> None:
         for drawn in drawn_rows(inner, len(kept)):
             mine = annotated[drawn] == factor
             want.append(wrong[drawn][mine].mean() / wrong[drawn].mean())
-        np.testing.assert_allclose(entry["error_ratio"].replicates, want)
+        np.testing.assert_allclose(replicates_of(entry["error_ratio"], inner), want)
+        assert 0.8 < times_as_wide(entry["error_ratio"], replace(inner, replicates=400)) < 1.3
         rows = np.flatnonzero(annotated == factor)
         assert entry["error_ratio"].n == entry["factor_accuracy"].n == len(rows)
         assert entry["error_ratio"].details["factor_accuracy"] == pytest.approx(
@@ -181,7 +182,8 @@ def test_scenes_of_one_drawing_are_resampled_together() -> None:
     for drawn in drawn_samples(boot, 48):
         mine = names[drawn] == "pose"
         want.append((~correct[drawn][mine]).mean() / (~correct[drawn]).mean())
-    np.testing.assert_allclose(entry["error_ratio"].replicates, want)
+    np.testing.assert_allclose(replicates_of(entry["error_ratio"], boot), want)
+    assert entry["error_ratio"].units == 12
     share = entry["factor_accuracy"]
     assert share.units == len(set(units[names == "pose"]))
     assert share.design_effect > 1.0

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 
 import numpy as np
 import pytest
 from captioned import told
-from helpers import drawn_rows, keys_of
+from helpers import drawn_rows, keys_of, replicates_of, share_ends
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures import bootstrap, resampling
@@ -17,7 +19,6 @@ from pytest_cliprobust.figures.arrays import unit_rows
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.clusters import design_effect_of_mean
-from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.outcomes import Outcomes
@@ -97,9 +98,14 @@ def test_replicates_are_the_metrics_of_the_drawn_images(
     monkeypatch.setattr(bootstrap, "_kept", {})
     pictures, texts, owner = _pairs(9, 20, 2)
     image_rank, text_rank = retrieval.retrieval_ranks(pictures, texts, owner)
-    boot = Bootstrap(replicates=12, seed=block)
+    boot = Bootstrap(replicates=12, seed=block, keys=keys_of(9))
     got = retrieval.retrieval_figures(pictures, texts, owner, at=(2,), bootstrap=boot)
     assert {name.split("_", 3)[-1] for name in got} == {"recall_at_2", "median_rank"}
+    values = {}
+    for name in ("image_to_text_median_rank", "text_to_image_median_rank"):
+        outcomes = got[name].outcomes
+        assert outcomes is not None
+        values[name] = replicates_of(got[name], boot.of(outcomes.keys))
     for number, drawn in enumerate(drawn_rows(boot, 9)):
         # The first nine captions are of the nine images in order, so that images are drawn alike.
         pool = np.concatenate([text_rank[owner == i] for i in drawn])
@@ -107,9 +113,23 @@ def test_replicates_are_the_metrics_of_the_drawn_images(
             "image_to_text_median_rank": np.median(image_rank[drawn]),
             "text_to_image_median_rank": np.median(pool),
         }
-        have = {name: got[name].replicates[number] for name in want}
-        assert have == pytest.approx(want)
-    assert all(len(got[name].replicates) == 12 for name in want)
+        assert {name: float(drawn[number]) for name, drawn in values.items()} == pytest.approx(want)
+    assert {len(drawn) for drawn in values.values()} == {12}
+
+
+def test_medians_have_the_order_statistics_interval() -> None:
+    count, rng = 60, np.random.default_rng(7)
+    pictures = rng.normal(size=(count, 6))
+    texts = pictures + 2.0 * rng.normal(size=(count, 6))
+    image_rank, _ = retrieval.retrieval_ranks(pictures, texts, np.arange(count))
+    ordered = np.sort(image_rank)
+    for level in (0.8, 0.95):
+        figure = retrieval.retrieval_figures(
+            pictures, texts, np.arange(count), bootstrap=Bootstrap(confidence=level)
+        )["image_to_text_median_rank"]
+        # As many below the median as a fair coin falls: with at most so many the interval misses.
+        few = int(stats.binom.ppf((1.0 - level) / 2.0, count, 0.5))
+        assert (figure.low, figure.high) == (ordered[few - 1], ordered[count - few])
 
 
 def test_recalls_are_shares_of_queries_in_images() -> None:
@@ -117,12 +137,14 @@ def test_recalls_are_shares_of_queries_in_images() -> None:
     image_rank, text_rank = retrieval.retrieval_ranks(pictures, texts, owner)
     figures = retrieval.retrieval_figures(pictures, texts, owner)
     images, texts_ = (figures[f"{way}_recall_at_5"] for way in ("image_to_text", "text_to_image"))
-    want = wilson(int((image_rank <= 5).sum()), 30)
-    assert (images.low, images.high) == (want.low, want.high)
-    effect = design_effect_of_mean((text_rank <= 5).astype(float), owner)
-    want = wilson((text_rank <= 5).sum() / effect, 90 / effect)
-    assert (texts_.low, texts_.high) == pytest.approx((want.low, want.high))
-    assert texts_.design_effect == pytest.approx(effect)
+    want = share_ends(int((image_rank <= 5).sum()), 30)
+    assert (images.low, images.high) == pytest.approx(want)
+    effect = texts_.design_effect
+    assert effect == pytest.approx(
+        design_effect_of_mean((text_rank <= 5).astype(float), owner), rel=0.1
+    )
+    want = share_ends((text_rank <= 5).sum() / effect, 90 / effect, 0.95, 29)
+    assert (texts_.low, texts_.high) == pytest.approx(want)
     assert (texts_.n, texts_.units, images.n, images.units) == (90, 30, 30, 30)
 
 
@@ -196,9 +218,12 @@ def test_perfect_retrieval_claims_no_certainty_beyond_its_images() -> None:
     figures = retrieval.retrieval_figures(
         np.eye(6), np.eye(6)[np.arange(12) % 6], np.arange(12) % 6, bootstrap=FEW
     )
-    for name in ("image_to_text_recall_at_1", "text_to_image_recall_at_1"):
+    for name, degrees in (
+        ("image_to_text_recall_at_1", math.inf),
+        ("text_to_image_recall_at_1", 5),  # twelve captions, in what six images tell
+    ):
         assert figures[name].value == 1.0
-        assert figures[name].low == wilson(6, 6).low
+        assert figures[name].low == pytest.approx(share_ends(6, 6, 0.95, degrees)[0])
     # More cut-offs than candidates: a hit by chance alone.
     assert figures["text_to_image_recall_at_10"].details["chance"] == 1.0
     assert figures["text_to_image_recall_at_5"].details["chance"] == pytest.approx(5 / 6)
