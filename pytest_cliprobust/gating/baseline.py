@@ -23,7 +23,7 @@ from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, not_known
-from pytest_cliprobust.files import replace_file, shown_path
+from pytest_cliprobust.files import not_written, replace_file, shown_path
 from pytest_cliprobust.gating.measurement import Measurement
 
 #: Version of the recorded form.
@@ -285,7 +285,7 @@ def write_baseline(
     try:
         replace_file(path, content, durable=True)
     except OSError as error:
-        raise ClipRobustError(f"{shown_path(path)}: cannot be written: {error.strerror}") from None
+        raise not_written(f"{shown_path(path)}: cannot be written", error) from None
     return len(content)
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.figures.metrics import METRICS, Metric
-from pytest_cliprobust.files import replace_file, shown_path
+from pytest_cliprobust.files import not_written, replace_file, shown_path
 from pytest_cliprobust.gating import toml
 from pytest_cliprobust.gating.authors import Authors
 from pytest_cliprobust.gating.document import read_text
@@ -141,7 +141,7 @@ def record(
         try:
             replace_file(path, updated, durable=True)
         except OSError as error:
-            raise ClipRobustError(f"{shown}: cannot be written: {error.strerror}") from None
+            raise not_written(f"{shown}: cannot be written", error) from None
     return [*recording.told, *recording.changes(after)]
 
 

@@ -96,11 +96,13 @@ class Gate:
         evidence = None
         if judged.failed and not session.recording:
             told = failure_message(judged, measurement, rerun_command(self._item))
-            if explain is not None:
+            if explain is not None and session.named:
                 evidence = drawn(
                     explain(judged), measurement.key, picture_folder(self._item.config)
                 )
                 told += "\n" + evidence_text(evidence)
+            elif explain is not None:
+                told += "\n" + lines_text(explain(judged).lines)
             self._failures.append(told)
         record = Record(
             measurement,
@@ -162,6 +164,11 @@ def evidence_text(evidence: Evidence) -> str:
         ("picture", evidence.picture),
         ("see it", evidence.reproduction),
     ]
+    return lines_text(lines)
+
+
+def lines_text(lines: Iterable[tuple[str, str]]) -> str:
+    """Return headings with their texts, as a failure message has them."""
     return "\n".join(f"  {heading:<9} {text}" for heading, text in lines)
 
 

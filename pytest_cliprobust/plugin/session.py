@@ -188,16 +188,17 @@ class Session:
 
         architectures = open_clip.list_models()
         layouts = (f"{layout}:*" for layout in LAYOUTS)
+        parts = (f"{name}:*" for name in embedded.names())
         return {
             "known_suites": self.known_suites,
             "other_suites": self._suites_beside(),
             "known_metrics": known_metrics(),
-            "known_datasets": (*embedded.names(), "clean:*", *layouts),
+            "known_datasets": (*embedded.names(), *parts, *layouts),
             # Also with parameters of their own, and several in a row.
             "known_perturbations": (
                 *registry.names(),
                 *(f"{name}(*" for name in registry.names()),
-                *("kornia:*", "*+*", "all_*", "apgd"),
+                *("kornia:*", "*+*", "all_*", "apgd", "caption_*"),
             ),
             "models": (
                 *self.config.models,

@@ -31,9 +31,15 @@ from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.ends import Compared
 from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.means import codes_of, group_values, relative_drop_values
+from pytest_cliprobust.figures.means import (
+    codes_of,
+    compare_means,
+    group_values,
+    relative_drop_values,
+)
 from pytest_cliprobust.figures.metrics import METRICS, one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio, relative_drop, sums
+from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Samples, shared
 
 #: AlexNet's top-1 error on ImageNet-C, mean over the five severities, as published with the
@@ -497,3 +503,9 @@ def mean_corruption_error(
             },
         )
     return figures
+
+
+register_recipe(
+    "balanced accuracy", ["value"], _mean_of_groups, compare_means(_weighted), ["group"]
+)
+register_recipe("worst group", ["value"], _least_of_groups, _compare_least, ["group"])

@@ -51,6 +51,7 @@ from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.means import codes_of, means_of
 from pytest_cliprobust.figures.metrics import METRICS, register_metric
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, exact, mean, ratio, sums
+from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Samples
 
 #: Number of bins of ECE and its relatives (Guo et al. 2017, section 4).
@@ -746,4 +747,14 @@ def _parabolic_minimum(grid: Floats, values: Floats) -> Floats:
     step = np.where(curvature > 0, 0.5 * (left - right) / np.where(curvature > 0, curvature, 1), 0)
     return np.asarray(
         grid[index] + np.clip(step, -1.0, 1.0) * (grid[index + 1] - grid[index]), dtype=np.float64
+    )
+
+
+for _name, _kind in (("ece", _equal_width), ("adaptive_ece", _equal_mass)):
+    register_recipe(
+        _name,
+        ["confidence", "correct"],
+        partial(_binned_error, kind=_kind, bins=BINS),
+        partial(_compare_binned, kind=_kind, bins=BINS),
+        metrics=f"{_name}*",
     )

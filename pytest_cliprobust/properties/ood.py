@@ -44,6 +44,7 @@ from pytest_cliprobust.figures.intervals import student
 from pytest_cliprobust.figures.means import compared, unit_sums, unknown
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio
+from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Samples
 
 Score: TypeAlias = Literal[
@@ -703,3 +704,14 @@ def detection_by_set(
         name: detection_figures(id_scores, values, score, bootstrap=bootstrap.of(None))
         for name, values in ood_scores.items()
     }
+
+
+for _number, _name in enumerate(("aupr_in", "aupr_out", "fpr95")):
+    register_recipe(
+        _name,
+        ["score"],
+        partial(_curve, number=_number),
+        _compare_rate if _number == 2 else partial(_compare_precision, number=_number),
+        ["inside", "stratum"],
+        metrics=f"{_name}_*",
+    )

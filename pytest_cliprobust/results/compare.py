@@ -1,9 +1,8 @@
 """Two runs, figure by figure: effect, interval, adjusted p, a word, and the samples that changed sides.
 
-Neither run is a session, so neither brings the statistics of its figures, nor their comparisons. Where one of
-those known here (:data:`STATISTICS`) gives both figures from their outcomes, the runs are compared sample by
-sample, as in a session; elsewhere by the intervals of the two figures, as if their samples had nothing in
-common.
+Neither run is a session, so neither brings the statistics of its figures. Where one that is known
+(:mod:`~pytest_cliprobust.figures.recipes`) gives both figures from their outcomes, the runs are compared
+sample by sample; elsewhere by the intervals of the two figures, as if their samples had nothing in common.
 """
 
 from __future__ import annotations
@@ -17,47 +16,18 @@ from typing import Any
 import numpy as np
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.figures.auroc import area, compare_areas
 from pytest_cliprobust.figures.change import Change, change_between
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure, json_number
 from pytest_cliprobust.figures.keys import matched
-from pytest_cliprobust.figures.means import (
-    SUPPOSED,
-    column_values,
-    compare_means,
-    drop_values,
-    quotient_values,
-    relative_drop_values,
-)
 from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.figures.outcomes import (
-    Compare,
-    Outcomes,
-    Statistic,
-    drop,
-    mean,
-    quotient,
-    relative_drop,
-)
+from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.figures.paired import holm
+from pytest_cliprobust.figures.recipes import recipe_of
 from pytest_cliprobust.gating.baseline import Baseline, bare_key
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.results.earlier import Earlier
 from pytest_cliprobust.results.outcomes import with_outcomes
-
-#: Names of the columns, names of the attributes, a statistic that may be of such outcomes, and the comparison
-#: of its figures (shares are compared answer by answer).
-STATISTICS: tuple[tuple[set[str], set[str], Statistic, Compare], ...] = (
-    ({"value"}, set(), mean, compare_means(column_values)),
-    ({"clean", "shifted"}, set(), drop, compare_means(drop_values)),
-    ({"clean", "shifted"}, set(), relative_drop, compare_means(relative_drop_values)),
-    ({"hits", "trials"}, set(), quotient, compare_means(quotient_values)),
-    ({"score"}, {"inside", "stratum"}, area, compare_areas),
-)
-
-#: A statistic is that of a figure if it gives its value to so much: float32 keeps no more.
-_EXACT = 1e-5
 
 
 class Word(StrEnum):
@@ -358,37 +328,14 @@ def change_of(
         ClipRobustError: the figures are of different metrics.
     """
     if after.outcomes is not None and before.outcomes is not None and not why_not:
-        found = statistic_of(before, after)
+        found = recipe_of(before, after)
         if found is None:
             why_not = f"how {after.metric} follows from its samples is not kept"
         else:
-            known = {statistic: way for *_, statistic, way in STATISTICS}
-            own = replace(after.outcomes, statistic=found, compare=known[found])
-            after = with_outcomes(after, own)
+            after = with_outcomes(after, found.of(after.outcomes))
     return change_between(
         after, before, noise=noise, seed=seed, why_not=why_not, same_model=same_model
     )
-
-
-def statistic_of(*figures: Figure) -> Statistic | None:
-    """Return the statistic that gives the values of all figures from their outcomes; None if none does."""
-    for columns, attributes, statistic, _ in STATISTICS:
-        if all(_gives(statistic, columns, attributes, figure) for figure in figures):
-            return statistic
-    return None
-
-
-def _gives(statistic: Statistic, columns: set[str], attributes: set[str], figure: Figure) -> bool:
-    outcomes = figure.outcomes
-    if outcomes is None or set(outcomes.columns) != columns:
-        return False
-    if outcomes.parameters.keys() - {SUPPOSED}:
-        return False
-    flat = all(column.ndim == 1 for column in outcomes.columns.values())
-    if not flat or set(outcomes.attributes) != attributes or figure.n != len(outcomes):
-        return False
-    value = replace(outcomes, statistic=statistic).value()
-    return abs(value - figure.value) <= _EXACT * max(1.0, abs(figure.value))
 
 
 def changed_sides(before: Outcomes | None, after: Outcomes | None) -> dict[str, Sides]:

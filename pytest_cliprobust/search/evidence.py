@@ -56,11 +56,7 @@ class Searched:
 
 def broken_maximum(verdict: Verdict) -> float | None:
     """Return the bound that a verdict is about, if it is a ``max``."""
-    # A verdict that knows kind and limit is asked for them; its text is parsed otherwise.
-    text, _, number = verdict.bound.partition(" ")
-    kind = getattr(verdict, "kind", text)
-    limit = getattr(verdict, "limit", number)
-    return float(limit) if kind == "max" and limit is not None else None
+    return verdict.limit if verdict.kind == "max" else None
 
 
 def drop_text(drop: Figure) -> str:

@@ -302,3 +302,18 @@ def test_equal_rows_are_found_among_near_ones(count: int) -> None:
     assert found == [[i, 2 * count - 1 - i] for i in range(count)]
     (all_of_them,) = texts.equal_rows(np.ones((count + 1, 8)))
     assert all_of_them.tolist() == list(range(count + 1))
+
+
+def test_modules_are_looked_for_in_a_module_and_in_what_it_adapts(tmp_path: Path) -> None:
+    class Adapter(nn.Module):
+        """A target that is a module itself, in evaluation mode, around an encoder that is not."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = SimpleNamespace(tower=nn.Sequential(nn.Dropout(0.5)))
+            self.eval()
+
+    adapter: Any = Adapter()
+    names = [name for name, _ in probe._modules(adapter)]
+    assert names == ["", "tower", "tower.0"]
+    assert "tower.0 (Dropout) is in training mode" in probe._in_training(adapter)

@@ -27,7 +27,7 @@ from gating_helpers import (
 from helpers import keys_of
 from safetensors.numpy import load, save
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.figures.bootstrap import Bootstrap, bootstrap_figure, paired_drop_figure
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition, Step, together
@@ -272,7 +272,7 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(ClipRobustError, match=r"baseline.safetensors: cannot be written: No space"):
+    with pytest.raises(Unavailable, match=r"baseline.safetensors: cannot be written: No space"):
         write_baseline(path, [measure()], PROVENANCE)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]

@@ -17,7 +17,7 @@ from gating_helpers import FILE, HEAD, block, condition, measure
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating import editing, toml
 from pytest_cliprobust.gating.measurement import Measurement
@@ -528,7 +528,7 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(ClipRobustError, match=r"cannot be written: No space left"):
+    with pytest.raises(Unavailable, match=r"cannot be written: No space left"):
         record(path, [measure()])
     assert path.read_text() == FILE
     assert os.listdir(tmp_path) == ["t.toml"]

@@ -107,3 +107,23 @@ def test_parameters_are_one_short_line() -> None:
         "gain 0.123, layers 12345, mode x"
     )
     assert caption({}) == ""
+
+
+def test_columns_stand_under_their_headings_whatever_the_cells_shape() -> None:
+    wide = torch.stack([torch.full((3, 10, 30), grey / 255) for grey in (40, 80, 120)])
+    rows = [Row("one", wide), Row("two", wide * 0.9)]
+    sheet = contact_sheet(rows, ["a", "b", "c"], title="t", cell=30)
+    pixels = np.asarray(sheet).astype(int)
+    starts = []
+    for grey in (40, 80, 120):
+        found = np.argwhere((pixels == grey).all(axis=-1))
+        starts.append(int(found[:, 1].min()))
+        assert int(found[:, 1].max()) - starts[-1] == 29
+    gaps = np.diff(starts)
+    assert gaps[0] == gaps[1] > 30
+    # A heading stands in the middle of its column: no ink above the gap between two of them.
+    (top,) = {int(np.argwhere((pixels == 40).all(axis=-1))[:, 0].min())}
+    ink = (np.abs(pixels[: top - 2] - pixels[0, 0]).sum(axis=-1) > 60)[12:]
+    columns = np.flatnonzero(ink[-14:].any(axis=0))
+    middles = [start + 14.5 for start in starts]
+    assert all(min(abs(column - middle) for middle in middles) <= 6 for column in columns)

@@ -365,3 +365,15 @@ def test_never_leaves_the_device() -> None:
             assert moved_view(image, distance, moved, reach=9).device == image.device
         turn = torch.empty(2, 3, 3, device="cuda")
         assert turned_view(image, turn, part, part).device == image.device
+
+
+@pytest.mark.parametrize("shape", [(64, 60), (60, 64), (64, 64)])
+def test_cells_are_means_of_squares_whatever_the_size(shape: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(0))
+    cells = warping._cells(images)
+    height, width = (side // warping._CELL for side in shape)
+    assert cells.shape == (2, 3, height, width)
+    torch.testing.assert_close(cells.mean((2, 3)), images.mean((2, 3)), rtol=0, atol=2e-3)
+    if shape == (64, 64):
+        wanted = F.adaptive_avg_pool2d(images, (height, width))
+        torch.testing.assert_close(cells, wanted, rtol=0, atol=1e-6)

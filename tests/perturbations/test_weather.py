@@ -322,3 +322,30 @@ def test_look_scales_with_the_picture(name: str) -> None:
     assert both[0]["mean"] == pytest.approx(both[1]["mean"], abs=0.02)
     assert both[0]["deviation"] == pytest.approx(both[1]["deviation"], rel=0.2)
     assert both[0]["coverage"] == pytest.approx(both[1]["coverage"], rel=0.2)
+
+
+@pytest.mark.parametrize("sigma", [3.0, 6.0, 14.0])
+def test_smooth_noise_has_unit_variance_and_the_gaussians_correlation(sigma: float) -> None:
+    noise = fields.smooth_noise(torch.arange(8), (768, 768), sigma)[..., 100:-100, 100:-100]
+    assert float(noise.var()) == pytest.approx(1.0, abs=0.025)
+    far = round(2 * sigma)
+    shifted = (noise[..., far:] * noise[..., :-far]).mean() / noise.var()
+    assert float(shifted) == pytest.approx(np.exp(-((far / sigma) ** 2) / 4), abs=0.04)
+
+
+@pytest.mark.parametrize("side", [112, 448])
+def test_streaks_of_snow_are_as_long_as_the_picture_is_large(
+    side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def spied(flakes: Tensor, radius: int, sigma: float, angle: Tensor) -> Tensor:
+        seen.append((radius, sigma))
+        return flakes
+
+    monkeypatch.setattr(weather, "motion_filter", spied)
+    registry.get("snow")(torch.rand(1, 3, side, side), 3, seeds=torch.arange(1))
+    registry.get("snow")(torch.rand(1, 3, 224, 224), 3, seeds=torch.arange(1))
+    (radius, sigma), (plain_radius, plain_sigma) = seen
+    assert radius == pytest.approx(plain_radius * side / 224, abs=1)
+    assert sigma == pytest.approx(plain_sigma * side / 224)

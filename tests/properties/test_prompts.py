@@ -8,9 +8,11 @@ from helpers import drawn_rows, keys_of, replicates_of, times_as_wide
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import IntervalMethod
 from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties import prompts
 
 FEW = Bootstrap(replicates=200)
@@ -134,3 +136,27 @@ def test_a_gain_can_be_a_loss() -> None:
 def test_answers_of_another_shape_are_refused(correct: np.ndarray, words: str) -> None:
     with pytest.raises(ClipRobustError, match=words):
         prompts.prompt_figures(correct, ["a", "b"], np.ones(4, bool))
+
+
+def test_prompts_of_samples() -> None:
+    rng = np.random.default_rng(4)
+    ids, labels = tuple(map(str, range(40))), np.arange(40) % 3
+
+    def answered() -> SampleArrays:
+        return SampleArrays(Condition("clean"), ids, labels, rng.normal(size=(40, 3)))
+
+    joint, single = answered(), {name: answered() for name in ("a {}", "b {}", "c {}")}
+    found = prompts.prompts_of(joint, iter(single.items()))
+    want = prompts.prompt_figures(
+        np.stack([view.correct for view in single.values()]),
+        list(single),
+        joint.correct,
+        bootstrap=joint.bootstrap,
+    )
+    assert {f.metric: (f.value, f.low, f.high) for f in found} == {
+        name: (f.value, f.low, f.high) for name, f in want.items()
+    }
+    assert {f.condition for f in found} == {Condition("clean")}
+    other = SampleArrays(Condition("clean"), tuple("xyz"), labels[:3], np.eye(3))
+    with pytest.raises(ClipRobustError, match=r"template 'a {}' answers other samples"):
+        prompts.prompts_of(joint, [("a {}", other)])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
+from captioned import told
 from helpers import drawn_rows, keys_of, replicates_of, share_ends
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -206,7 +208,7 @@ def test_ranks_in_blocks_of_images_are_the_same(monkeypatch: pytest.MonkeyPatch)
     pictures, texts, owner = _pairs(10, 24, 3)
     whole = retrieval.retrieval_ranks(pictures, texts, owner)
     for block in (1, 3 * 24):
-        monkeypatch.setattr(retrieval, "_CHUNK", block)
+        monkeypatch.setattr(retrieval, "CHUNK", block)
         parts = retrieval.retrieval_ranks(pictures, texts, owner)
         np.testing.assert_array_equal(parts[0], whole[0])
         np.testing.assert_array_equal(parts[1], whole[1])
@@ -237,3 +239,60 @@ def test_retrieval_refuses_what_it_cannot_measure() -> None:
         retrieval.retrieval_ranks(np.eye(2), np.eye(2), [0, 2])
     with pytest.raises(ClipRobustError, match="same model"):
         retrieval.retrieval_ranks(np.eye(2), np.eye(3), [0, 1, 1])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 7), st.integers(0, 9), st.integers(1, 40))
+def test_blocks_of_any_size_give_the_naive_ranks(
+    seed: int, images: int, more: int, chunk: int
+) -> None:
+    pictures, texts, owner = _pairs(images, images + more, seed)
+    texts = np.round(texts)  # with ties
+    texts[(texts == 0).all(axis=1)] = 1.0
+    similarity = unit_rows(pictures) @ unit_rows(texts).T
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "CHUNK", chunk)
+        got_image, got_text = retrieval.retrieval_ranks(pictures, texts, owner)
+    for i in range(images):
+        mine = owner == i
+        best = similarity[i, mine].max()
+        assert got_image[i] == 1 + (similarity[i, ~mine] >= best).sum()
+    for t in range(len(texts)):
+        others = np.delete(similarity[:, t], owner[t])
+        assert got_text[t] == 1 + (others >= similarity[owner[t], t]).sum()
+
+
+def test_memory_is_that_of_a_chunk_not_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,000 x 10,000 pairs are 160 MB of similarities; a chunk of a million of them is 8 MB."""
+    rng = np.random.default_rng(0)
+    pictures = rng.normal(size=(2_000, 8)).astype(np.float32)
+    owner = np.repeat(np.arange(2_000), 5)
+    texts = (pictures[owner] + rng.normal(size=(10_000, 8))).astype(np.float32)
+    peaks = []
+    for chunk in (1_000_000, 250_000):
+        monkeypatch.setattr(retrieval, "CHUNK", chunk)
+        tracemalloc.start()
+        try:
+            retrieval.retrieval_ranks(pictures, texts, owner)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[0] < 30e6
+    assert peaks[1] < 0.6 * peaks[0]
+
+
+def test_retrieval_of_samples_with_captions_of_different_numbers() -> None:
+    texts = dict(zip("abcd", np.eye(4), strict=True))
+    samples = told(np.eye(4)[[0, 1, 2]], texts, captions=(("a", "d"), ("b",), ("c", "c")))
+    found = {f.metric: f for f in retrieval.retrieval_of(samples)}
+    assert found["image_to_text_recall_at_1"].value == 1.0
+    assert found["image_to_text_recall_at_1"].n == 3
+    assert found["text_to_image_recall_at_1"].n == 5
+    # "d" is like no image: equally similar to all, which counts against it.
+    assert found["text_to_image_recall_at_1"].value == 0.8
+    keys = found["text_to_image_recall_at_1"].outcomes
+    assert keys is not None
+    assert keys.keys is not None
+    assert keys.keys.ids == ("i0#0", "i0#1", "i1#0", "i2#0", "i2#1")
+    assert keys.keys.units == ("i0", "i0", "i1", "i2", "i2")
+    assert {f.condition for f in found.values()} == {samples.condition}

@@ -30,13 +30,10 @@ def verdict(**fields: Any) -> Any:
 
 
 def test_a_broken_maximum_is_taken_from_the_verdict() -> None:
-    assert broken_maximum(verdict(bound="max 0.25")) == 0.25
-    assert broken_maximum(verdict(bound="min 0.25")) is None
-    assert broken_maximum(verdict(bound="max_increase 0.25")) is None
-    assert broken_maximum(verdict(bound="")) is None
-    assert broken_maximum(verdict(bound="in words", kind="max", limit=0.5)) == 0.5
-    assert broken_maximum(verdict(bound="max 0.25", kind="max_increase", limit=0.5)) is None
-    assert broken_maximum(verdict(bound="", kind="", limit=None)) is None
+    assert broken_maximum(verdict(kind="max", limit=0.25)) == 0.25
+    assert broken_maximum(verdict(kind="min", limit=0.25)) is None
+    assert broken_maximum(verdict(kind="max_increase", limit=0.25)) is None
+    assert broken_maximum(verdict(kind=None, limit=None)) is None
 
 
 @pytest.mark.slow

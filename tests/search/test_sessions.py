@@ -134,6 +134,12 @@ def test_a_users_perturbation_by_name_in_suite_bounds_and_features(
         check=True,
     )
     assert Image.open(shown.stdout.strip()).size[0] > 300
+    # Whoever leaves out samples wants no picture of them, and no command that names one.
+    result = run("--clip-no-samples", "--clip-report=bare/report.json")
+    result.assert_outcomes(passed=2, failed=1)
+    assert "the mildest that breaks the bound" in result.stdout.str()
+    assert "see it" not in result.stdout.str()
+    assert not Path("bare/report-pictures").exists()
     # A slip in the name is an error with its line before anything is measured.
     bounds.write_text(MY_BOUNDS.replace('"negative"', '"negativ"'))
     result = run()

@@ -311,3 +311,11 @@ def test_identity_tells_settings_apart() -> None:
         Preprocessing((8, 8), fill=(1, 1, 1)),
     ]
     assert len({p.identity() for p in (base, *others)}) == len(others) + 1
+
+
+def test_a_picture_too_short_and_too_wide_is_padded_and_cropped_at_once() -> None:
+    wide = torch.arange(3 * 4 * 10, dtype=torch.uint8).view(3, 4, 10)
+    framed = Preprocessing((8, 8), resize=4, resize_mode="shortest", fill=(9, 9, 9)).frame(wide, 8)
+    assert torch.equal(framed[:, 2:6], wide[:, :, 1:9])
+    assert (framed[:, :2] == 9).all()
+    assert (framed[:, 6:] == 9).all()
