@@ -8,9 +8,9 @@
 The twin is the bundled model with Gaussian noise of 5% of each weight matrix's deviation. The two runs give
 what a figure's samples came to under either. In each draw the units (drawings, clip arts, shapes) are drawn
 anew with replacement, the same for all figures, and of each it is tossed which of the two models is the
-earlier one: the answers change as they do between the two, and nothing is lost on average, since either direction is
-as likely. Then every bound on a change is judged, with the gate's own code, and the whole run is settled. The
-share of draws with a failure, at most 5% by the file's policy, is printed with its 95% interval.
+earlier one: the answers change as they do between the two, and nothing is lost on average, since either
+direction is as likely. Then every bound on a change is judged, with the gate's own code, and the whole run is
+settled. The share of draws with a failure, at most 5% by the policy, is printed with its 95% interval.
 docs/thresholds.md shows it.
 """
 
