@@ -399,7 +399,7 @@ def _composed_recipes(total: int) -> list[_Recipe]:
         recipes.append(
             _TwoThings(
                 key=f"{pair}-{'ba' if index % 2 else 'ab'}",
-                label=left.index,
+                label=-1,  # two classes are in sight
                 drawing=("label", style, left.name, 0),
                 groups={"class": left.name, "second": right.name, "style": style, "pair": pair},
                 right=("label", style, right.name, 0),
@@ -517,8 +517,8 @@ class EmbeddedDataset:
     Pictures are (3, size, size) uint8, depth is in metres along the optical axis, the mask is the
     coverage by the main object (zero for patterns, which show none). Columns of ``groups`` are
     ``class`` (CLDR name), ``category``, ``style``, ``caption`` and, where they make sense, ``factor``,
-    ``kind``, ``shape_label``, ``texture_label``, ``texture_style`` and ``angle`` (degrees between two
-    views).
+    ``kind``, ``shape_label``, ``texture_label``, ``texture_style``, ``angle`` (degrees between two
+    views), ``written_label``, and of two things ``second`` and ``pair``.
 
     ``extras`` hold ``focal`` (B,), the focal length in pixels; for ``clean`` also what perturbations may
     ask for: ``occluder`` (B, 4, 224, 224), straight RGBA in [0, 1], a thing outside the label set, and
@@ -537,6 +537,9 @@ class EmbeddedDataset:
         phrases: per class what fills the placeholder of the templates (``"a dog"``).
         templates: the benchmark's own prompt templates.
         units: the drawing behind each sample; samples of one drawing are not independent.
+        captions, choices: of ``captioned`` and ``compositional``, see
+            :class:`~pytest_cliprobust.figures.samples.Captioned`.
+        subgroups: the columns that are compared group by group.
 
     Raises:
         ClipRobustError: name or profile unknown, or the limit is not positive.
