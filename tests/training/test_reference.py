@@ -109,7 +109,7 @@ def test_a_missing_archive_names_the_build(tmp_path: Path) -> None:
 
 
 def test_folding_the_whitening_keeps_the_features() -> None:
-    clip = CLIP(**training.model_config(CONFIG))
+    clip = CLIP(**CONFIG.model_config())
     model = training.Training(clip, names=4)
     model.norm.running_mean = torch.randn(256)
     model.norm.running_var = torch.rand(256) + 0.5
