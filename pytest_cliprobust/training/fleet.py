@@ -267,7 +267,7 @@ class FleetTraining(Training):
 
 
 @torch.no_grad()
-def fold(visual: torch.nn.Module, mean: Tensor, scale: Tensor) -> None:
+def fold(visual: Any, mean: Tensor, scale: Tensor) -> None:
     """Make an image tower's embedding y become (y - mean) * scale, in place, for (D,) vectors.
 
     open_clip's transformer projects without a bias: there the mean is taken off the bias of the norm
@@ -295,8 +295,10 @@ class FineTuning(FleetTraining):
         super().__init__(clip, 1, half=True)
         labels = sorted(set(material.heldout.names))
         number = {name: i for i, name in enumerate(labels)}
+        self.labels: Tensor
         self.register_buffer("labels", torch.tensor([number.get(n, -1) for n in material.names]))
         phrases = [material.heldout.phrases[name] for name in labels]
+        self.head: Tensor
         self.register_buffer("head", zero_shot_head(clip, material, phrases))
         for parameter in (*text_parameters(clip), *self.classifier.parameters()):
             parameter.requires_grad_(False)
@@ -361,6 +363,7 @@ def tags(config: FleetConfig) -> dict[str, str | int]:
         "data": "inked styles" if config.styles == INKED else "coloured styles",
         "set_size": round(config.drawings * config.fraction),
         "fine_tuning": "label classes" if config.start else "none",
+        "base": f"fleet:{config.start}" if config.start else "",
         "loss": config.loss,
         "seed": config.seed,
     }
