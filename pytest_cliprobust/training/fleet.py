@@ -16,7 +16,7 @@ import argparse
 import copy
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -372,8 +372,7 @@ def tags(config: FleetConfig) -> dict[str, str | int]:
 def finish(name: str, config: FleetConfig, work: Path) -> dict[str, Any]:
     """Complete the model card of ``name`` with tags, sizes and its accuracy on the clean set."""
     folder = FOLDER / name
-    path = folder / "model_card.json"
-    card: dict[str, Any] = json.loads(path.read_text())
+    card = card_in(folder)
     archive = Archive(work / "training_sprites.npz")
     rows = config.rows(archive).tolist()
     drawn = defaultdict(int, dict.fromkeys(config.styles, 0))
@@ -389,29 +388,34 @@ def finish(name: str, config: FleetConfig, work: Path) -> dict[str, Any]:
         "tags": tags(config) | {"parameters": sum(value.numel() for value in state.values())},
         "top1_clean_set": reference.benchmark(folder),
     }
-    path.write_text(json.dumps(card, indent=1) + "\n")
+    (folder / "model_card.json").write_text(json.dumps(card, indent=1) + "\n")
     return card
 
 
-def is_finished(name: str, config: FleetConfig) -> bool:
-    """Whether the folder of ``name`` holds a model that was trained to its end with ``config``."""
-    path = FOLDER / name / "model_card.json"
-    if not path.is_file():
-        return False
-    card = json.loads(path.read_text())
-    return "tags" in card and card["config"] == json.loads(json.dumps(asdict(config)))
+def card_in(folder: Path) -> dict[str, Any]:
+    """Return the model card in a folder; empty if there is none."""
+    path = folder / "model_card.json"
+    card: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return card
+
+
+def is_trained(card: Mapping[str, Any], config: FleetConfig) -> bool:
+    """Whether ``card`` is that of a model that was trained to its end with ``config``."""
+    same = card.get("config") == json.loads(json.dumps(asdict(config)))
+    return same and card["steps_done"] == config.steps
 
 
 def train_fleet(names: Sequence[str], work: Path) -> None:
     """Train those of ``names`` that are not finished, one after the other."""
     for name in names:
         config = FLEET[name]
-        if is_finished(name, config):
-            continue
-        print(f"{name}: {config}", flush=True)
-        reference.train(config, work, FOLDER / name)
-        card = finish(name, config, work)
-        print(f"{name}: top-1 on the clean set {card['top1_clean_set']['all']}", flush=True)
+        if not is_trained(card_in(FOLDER / name), config):
+            print(f"{name}: {config}", flush=True)
+            reference.train(config, work, FOLDER / name)
+        card = card_in(FOLDER / name)
+        if not tags(config).items() <= card.get("tags", {}).items():
+            card = finish(name, config, work)
+            print(f"{name}: top-1 on the clean set {card['top1_clean_set']['all']}", flush=True)
 
 
 def main() -> None:
