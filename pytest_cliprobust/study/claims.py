@@ -1,7 +1,8 @@
 """Claims of the paper (Tu, Deng, Gedeon, TPAMI 2025) as checks on the models of a study.
 
-Each says what it looked at, and one of three words. A claim is *supported* or *contradicted* where an
-interval leaves no other reading, and *not decided* otherwise, which with few models is the usual case.
+Each says what it looked at, and a word. A claim is *supported* or *contradicted* where an interval leaves no
+other reading, *supported in part* where that depends on the data set or the source, and *not decided*
+otherwise, which with few models is the usual case.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Word(StrEnum):
 
     SUPPORTED = "supported"
     CONTRADICTED = "contradicted"
+    IN_PART = "supported in part"
     NOT_DECIDED = "not decided"
     NOT_MEASURED = "not measured"
 
@@ -305,8 +307,10 @@ def _below(low: float, high: float, limit: float) -> Word:
 
 
 def _together(words: list[Word]) -> Word:
-    """Return the word of several checks of one claim: that of all of them, or not decided."""
-    return words[0] if len(set(words)) == 1 else Word.NOT_DECIDED
+    """Return the word of several checks of one claim."""
+    if len(set(words)) == 1:
+        return words[0]
+    return Word.IN_PART if {Word.SUPPORTED, Word.CONTRADICTED} <= set(words) else Word.NOT_DECIDED
 
 
 def _lacking(sentence: str, why: str) -> Claim:

@@ -20,8 +20,22 @@ PANELS, ROW = 20, 4
 #: Up to so many models have a colour each; more are coloured by their architecture.
 NAMED = 12
 
-#: Shares at which a logit axis has ticks.
-_TICKS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
+#: Metrics that are shown first, of each suite.
+_FIRST = (
+    *("accuracy", "mean_corruption_accuracy", "relative_corruption_drop", "shape_bias"),
+    *("auroc_mcm", "auroc_energy", "fpr95_mcm", "ece", "ece_scaled", "brier", "temperature"),
+    *("frontier_strength", "worst_case_drop", "accuracy_drop", "attack_success"),
+)
+
+#: Shares at which a logit axis has ticks, from coarse to fine; the first that has three of them is taken.
+_TICKS = (
+    (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999),
+    (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999),
+    tuple(i / 20 for i in range(1, 20)),
+    tuple(i / 50 for i in range(1, 50)),
+    tuple(i / 200 for i in range(1, 200)),
+    tuple(i / 2000 for i in range(1, 2000)),
+)
 
 _MARKERS = "osD^vP*X<>ph"
 
@@ -36,7 +50,9 @@ def plots_of(study: Study) -> dict[str, bytes]:
     for item in study.headlines:
         if item.line is not None:
             suites[item.sample.suite].append(item)
-    pictures = {f"{suite}.png": scatter(study, items) for suite, items in suites.items()}
+    pictures = {
+        f"{suite}.png": scatter(study, items) for suite, items in suites.items() if chosen(items)
+    }
     if any(item.regression is not None for item in study.headlines):
         pictures["effects.png"] = forest(study)
     return pictures
@@ -59,8 +75,18 @@ def _png(figure: Any) -> bytes:
 
 
 def chosen(items: Sequence[Property]) -> list[Property]:
-    """Return the properties that have a panel: those over several conditions first, then in their order."""
-    return sorted(items, key=lambda item: not item.sample.perturbation.startswith("all_"))[:PANELS]
+    """Return the properties that have a panel, the most telling first.
+
+    Those over several conditions stand before single ones. What is the same for all models has no panel.
+    """
+
+    def rank(item: Property) -> tuple[bool, int]:
+        metric = item.sample.metric
+        place = _FIRST.index(metric) if metric in _FIRST else len(_FIRST)
+        return not item.sample.perturbation.startswith("all_"), place
+
+    varied = [item for item in items if np.nanmax(item.y) - np.nanmin(item.y) > 1e-9]
+    return sorted(varied, key=rank)[:PANELS]
 
 
 def scatter(study: Study, items: Sequence[Property]) -> bytes:
@@ -146,14 +172,16 @@ def _bars(study: Study, item: Property) -> Any:
 
 def _ticks(which: Any, axis: Axis, limits: tuple[float, float]) -> None:
     if not axis.is_logit:
+        which.get_major_formatter().set_useOffset(False)
         return
-    places = axis.to(np.array(_TICKS))
-    inside = [i for i, place in enumerate(places) if limits[0] <= place <= limits[1]]
-    if len(inside) >= 2:
-        which.set_ticks([places[i] for i in inside], [f"{_TICKS[i]:g}" for i in inside])
-        return
-    ticks = np.linspace(*limits, 4)[1:3]
-    which.set_ticks(ticks, [f"{share:.3f}" for share in axis.back(ticks)])
+    low, high = axis.back(np.array(limits)).tolist()
+    inside: list[float] = []
+    for shares in _TICKS:
+        inside = [share for share in shares if low <= share <= high]
+        if len(inside) >= 3:
+            break
+    inside = inside[:: math.ceil(len(inside) / 6)] if inside else [(low + high) / 2]
+    which.set_ticks(axis.to(np.array(inside)), [f"{share:.4g}" for share in inside])
 
 
 def forest(study: Study) -> bytes:

@@ -402,7 +402,7 @@ def card_in(folder: Path) -> dict[str, Any]:
 def is_trained(card: Mapping[str, Any], config: FleetConfig) -> bool:
     """Whether ``card`` is that of a model that was trained to its end with ``config``."""
     same = card.get("config") == json.loads(json.dumps(asdict(config)))
-    return same and card["steps_done"] == config.steps
+    return same and bool(card["steps_done"] == config.steps)
 
 
 def train_fleet(names: Sequence[str], work: Path) -> None:

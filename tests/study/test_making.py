@@ -130,7 +130,9 @@ def test_a_multimodal_models_gain() -> None:
     gain = "lmm/lmm_gain/clean/clean"
     assert word(study_of([fleet(base={gain: 0.2})]), "A multimodal") == Word.SUPPORTED
     both = fleet(base={gain: 0.2}, vit={gain: -0.2})
-    assert word(study_of([both]), "A multimodal") == Word.NOT_DECIDED
+    assert word(study_of([both]), "A multimodal") == Word.IN_PART
+    unclear = fleet(base={gain: 0.2}, vit={gain: 0.01})
+    assert word(study_of([unclear]), "A multimodal") == Word.NOT_DECIDED
 
 
 def test_claims_on_models_that_lack_what_they_need() -> None:
@@ -184,11 +186,14 @@ def test_pictures_are_drawn() -> None:
 
 def test_means_over_conditions_have_the_first_panels() -> None:
     values = {f"corruption_3d/accuracy/clean/c{i}": 0.3 for i in range(PANELS + 2)}
-    values |= {ACCURACY: 0.5, DROP: 0.2}
-    run = a_run({"a": values, "b": values, "c": values | {ACCURACY: 0.6}})
+    values |= {ACCURACY: 0.5, DROP: 0.2, "corruption_3d/accuracy/clean/same": 0.1}
+    other = {key: value + 0.1 for key, value in values.items()}
+    other["corruption_3d/accuracy/clean/same"] = 0.1
+    run = a_run({"a": values, "b": values, "c": other})
     items = [item for item in study_of([run]).headlines if item.sample.suite == "corruption_3d"]
     assert len(chosen(items)) == PANELS
     assert chosen(items)[0].key == DROP
+    assert "corruption_3d/accuracy/clean/same" not in {item.key for item in chosen(items)}
 
 
 def test_a_model_without_a_property_has_no_point() -> None:
