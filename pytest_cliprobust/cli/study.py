@@ -40,6 +40,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence", metavar="LEVEL", type=float, default=0.95, help="of intervals (0.95)"
     )
+    parser.add_argument(
+        "--by",
+        metavar="FACTOR",
+        choices=("architecture", "data", "fine_tuning", "loss"),
+        help="colours and lines of the scatter plots by a factor, not by model: %(choices)s",
+    )
     parser.add_argument("--no-plots", action="store_true", help="no pictures")
     add_history_option(parser)
 
@@ -67,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         id_accuracy=options.id,
         confidence=options.confidence,
     )
-    pictures = {} if options.no_plots else plots_of(study)
+    pictures = {} if options.no_plots else plots_of(study, options.by)
     files: dict[str, str | bytes] = {**tables_of(study), **pictures}
     files["study.html"] = page_of(study, pictures)
     _write(options.out, files)

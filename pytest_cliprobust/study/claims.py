@@ -234,7 +234,7 @@ def multimodal_models_gain(table: Table) -> Claim:
     lines, words = [], []
     for entry in table.entries:
         for key, measurement in entry.measurements.items():
-            if measurement.suite not in ("lmm", "multimodal") or "gain" not in measurement.metric:
+            if measurement.suite != "lmm" or not measurement.metric.endswith("_gain"):
                 continue
             figure = measurement.figure
             lines.append(f"{entry.model}, {key}: {_ends(figure.value, figure.low, figure.high)}")

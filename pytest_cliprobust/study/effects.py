@@ -200,19 +200,32 @@ class Regression:
 
 
 def regression(
-    values: Floats, cards: Sequence[Card], confidence: float = 0.95
+    values: Floats,
+    cards: Sequence[Card],
+    confidence: float = 0.95,
+    beside: Floats | None = None,
 ) -> Regression | None:
     """Return the effects of the factors on ``values`` (M,), NaN where a model lacks the property.
 
-    None if fewer than three models have it, or no factor varies among them.
+    Args:
+        values: of the property, on its axis.
+        cards: of the models.
+        confidence: of the intervals.
+        beside: ID accuracy on its axis (M,): effects are then at equal ID accuracy.
+
+    Returns:
+        None if fewer than three models have it, or no factor varies among them.
     """
-    there = np.isfinite(values)
+    there = np.isfinite(values) if beside is None else np.isfinite(values) & np.isfinite(beside)
     if int(there.sum()) < 3:
         return None
     design = design_of([card for card, known in zip(cards, there, strict=True) if known])
     if not design.columns:
         return None
     y, x = values[there], design.matrix
+    if beside is not None:
+        x = np.column_stack([x, beside[there] - beside[there].mean()])
+        design = replace(design, matrix=x, confounded=_among(confounding(x), len(design.columns)))
     inverse = np.linalg.pinv(x.T @ x, rcond=_RANK, hermitian=True)
     estimate = inverse @ x.T @ y
     left = y - x @ estimate
@@ -226,16 +239,22 @@ def regression(
     for group in design.confounded:
         for position in group:
             others = [design.columns[i].name for i in group if i != position]
-            why = f"confounded with {' and '.join(others)}" if others else "confounded"
+            why = f"confounded with {' and '.join(others) or 'ID accuracy'}"
             effects[position] = Effect(design.columns[position], math.nan, why=why)
     return Regression(
         effects=tuple(effects),
         base=float(estimate[0]),
         residual=math.sqrt(variance) if freedom else math.nan,
         freedom=freedom,
-        joint=_joint(x, y, design, variance),
+        joint=_joint(y, design, variance),
         models=len(y),
     )
+
+
+def _among(groups: Sequence[tuple[int, ...]], columns: int) -> tuple[tuple[int, ...], ...]:
+    """Return groups of columns without those that stand behind the first ``columns``."""
+    kept = (tuple(position for position in group if position < columns) for group in groups)
+    return tuple(group for group in kept if group)
 
 
 def _effect(column: Column, value: float, error: float, freedom: int, confidence: float) -> Effect:
@@ -246,8 +265,9 @@ def _effect(column: Column, value: float, error: float, freedom: int, confidence
     return Effect(column, value, value - quantile * error, value + quantile * error, p)
 
 
-def _joint(x: Floats, y: Floats, design: Design, variance: float) -> dict[str, float]:
+def _joint(y: Floats, design: Design, variance: float) -> dict[str, float]:
     """Return the p-values of an F test of each factor whose columns can all be told apart."""
+    x = design.matrix
     whole, rank = _squares(x, y)
     found = {}
     for factor in dict.fromkeys(column.factor for column in design.columns):

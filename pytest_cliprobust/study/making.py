@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.results.earlier import Earlier
 from pytest_cliprobust.study.axes import Axis, axis_of
+from pytest_cliprobust.study.cards import Card
 from pytest_cliprobust.study.claims import Claim, claims_of
 from pytest_cliprobust.study.effects import (
     WORDS,
@@ -41,7 +42,9 @@ class Property:
         x: ID accuracy of the models on its own axis (M,).
         y: the property on its axis (M,), NaN where a model lacks it.
         line: of y against x; None with too few models, and for ID accuracy itself.
+        groups: the lines of the models of one level of a factor, by factor and level, where there are four.
         regression: on the factors; None if none varies.
+        beyond: on the factors at equal ID accuracy; None for ID accuracy itself, too.
         spread: between trainings that differ in the seed alone.
         prompts: the effects of other prompts on it.
     """
@@ -52,7 +55,9 @@ class Property:
     x: Floats
     y: Floats
     line: Line | None
+    groups: Mapping[tuple[str, str], Line]
     regression: Regression | None
+    beyond: Regression | None
     spread: Spread
     prompts: tuple[Effect, ...]
 
@@ -122,6 +127,7 @@ def study_of(
             continue
         axis = axis_of(having[0].metric)
         y = on_axis(main, key, axis)
+        is_id = key == table.id_accuracy
         properties.append(
             Property(
                 key=key,
@@ -129,8 +135,10 @@ def study_of(
                 axis=axis,
                 x=x,
                 y=y,
-                line=None if key == table.id_accuracy else fitted(x, y, confidence),
+                line=None if is_id else fitted(x, y, confidence),
+                groups={} if is_id else group_lines(models, x, y, confidence),
                 regression=regression(y, models, confidence),
+                beyond=None if is_id else regression(y, models, confidence, beside=x),
                 spread=seed_spread(y, models),
                 prompts=prompt_effects(everything, main, key, axis, confidence),
             )
@@ -154,6 +162,21 @@ def on_axis(entries: Iterable[Entry], key: str, axis: Axis) -> Floats:
     values = np.array([np.nan if figure is None else figure.value for figure in figures])
     sizes = np.array([1 if figure is None else figure.n for figure in figures], dtype=np.float64)
     return axis.to(values, sizes)
+
+
+def group_lines(
+    cards: Sequence[Card], x: Floats, y: Floats, confidence: float
+) -> dict[tuple[str, str], Line]:
+    """Return the line of y against x (M,) over the models of each level of a factor that four have."""
+    lines = {}
+    for factor in ("architecture", "data", "fine_tuning", "loss"):
+        levels = [getattr(card, factor) for card in cards]
+        for level in dict.fromkeys(levels):
+            own = np.array([level == other for other in levels]) & np.isfinite(y)
+            line = fitted(x[own], y[own], confidence) if level and own.sum() >= 4 else None
+            if line is not None and line.n < len(cards):
+                lines[factor, level] = line
+    return lines
 
 
 def main_prompts(table: Table) -> tuple[Entry, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pytest_cliprobust.errors import Unavailable
 from pytest_cliprobust.study.axes import Axis
+from pytest_cliprobust.study.gather import Entry
 from pytest_cliprobust.study.making import Property, Study
 
 #: Panels of a picture, and of a row of it.
@@ -40,8 +41,13 @@ _TICKS = (
 _MARKERS = "osD^vP*X<>ph"
 
 
-def plots_of(study: Study) -> dict[str, bytes]:
+def plots_of(study: Study, by: str | None = None) -> dict[str, bytes]:
     """Return the content of each PNG file by its name.
+
+    Args:
+        study: what is shown.
+        by: factor whose levels have a colour each, and a line each where four models have one; None: a
+            colour a model, or by architecture where there are too many.
 
     Raises:
         Unavailable: matplotlib is not there.
@@ -51,7 +57,9 @@ def plots_of(study: Study) -> dict[str, bytes]:
         if item.line is not None:
             suites[item.sample.suite].append(item)
     pictures = {
-        f"{suite}.png": scatter(study, items) for suite, items in suites.items() if chosen(items)
+        f"{suite}.png": scatter(study, items, by)
+        for suite, items in suites.items()
+        if chosen(items)
     }
     if any(item.regression is not None for item in study.headlines):
         pictures["effects.png"] = forest(study)
@@ -89,16 +97,19 @@ def chosen(items: Sequence[Property]) -> list[Property]:
     return sorted(varied, key=rank)[:PANELS]
 
 
-def scatter(study: Study, items: Sequence[Property]) -> bytes:
+def scatter(study: Study, items: Sequence[Property], by: str | None = None) -> bytes:
     """Return one picture of several properties against ID accuracy, each with its line and band."""
+    if by is None and len(study.table.entries) > NAMED:
+        by = "architecture"
     shown = chosen(items)
     columns = min(ROW, len(shown))
     rows = math.ceil(len(shown) / columns)
     figure = _figure(max(3.6 * columns, 4.5), 3.0 * rows + 0.9)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    labels = _labels(study)
+    labels = [_label(entry, by) for entry in study.table.entries]
     for panel, item in zip(panels, shown, strict=False):
         _panel(panel, study, item, labels)
+        _group_lines(panel, item, labels, by)
     for panel in panels[len(shown) :]:
         panel.set_axis_off()
     handles, names = panels[0].get_legend_handles_labels()
@@ -108,12 +119,19 @@ def scatter(study: Study, items: Sequence[Property]) -> bytes:
     return _png(figure)
 
 
-def _labels(study: Study) -> list[str]:
-    """Return what tells the models apart in a legend: their names, or their architectures."""
-    entries = study.table.entries
-    if len(entries) <= NAMED:
-        return [entry.model for entry in entries]
-    return [entry.card.architecture or "unknown" for entry in entries]
+def _label(entry: Entry, by: str | None) -> str:
+    """Return what a model is called in a legend: its name, or its level of a factor."""
+    return entry.model if by is None else str(getattr(entry.card, by) or "unknown")
+
+
+def _group_lines(panel: Any, item: Property, labels: Sequence[str], by: str | None) -> None:
+    known = list(dict.fromkeys(labels))
+    for (factor, level), line in item.groups.items():
+        if factor == by:
+            own = np.isfinite(item.y) & np.array([label == level for label in labels])
+            ends = np.array([item.x[own].min(), item.x[own].max()])
+            colour = f"C{known.index(level) % 10}"
+            panel.plot(ends, line.at(ends), color=colour, linewidth=1, linestyle="--")
 
 
 def _panel(panel: Any, study: Study, item: Property, labels: Sequence[str]) -> None:

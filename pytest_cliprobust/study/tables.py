@@ -27,13 +27,25 @@ def tables_of(study: Study) -> dict[str, str]:
 
 
 LINES = (
-    *("property", "axis", "models", "intercept", "slope", "slope_low", "slope_high", "residual"),
+    *(
+        "property",
+        "factor",
+        "level",
+        "axis",
+        "models",
+        "intercept",
+        "slope",
+        "slope_low",
+        "slope_high",
+        "residual",
+    ),
     *("correlation", "correlation_low", "correlation_high"),
 )
 
 EFFECTS = (
     *("property", "factor", "level", "reference", "axis", "effect", "low", "high", "p"),
     *("change", "change_low", "change_high", "seed_spread", "seed_freedom"),
+    *("beyond", "beyond_low", "beyond_high"),
     *("residual", "freedom", "models", "why_not"),
 )
 
@@ -68,21 +80,24 @@ def _figures(study: Study) -> Iterable[Sequence[object]]:
 
 def _lines(study: Study) -> Iterable[Sequence[object]]:
     for item in study.properties:
-        line = item.line
-        if line is not None:
+        whole = {} if item.line is None else {("", ""): item.line}
+        for (factor, level), line in {**whole, **item.groups}.items():
             ends = (line.intercept, line.slope, line.low, line.high, line.residual)
-            yield (item.key, _axis(item), line.n, *ends, *line.correlation)
+            yield (item.key, factor, level, _axis(item), line.n, *ends, *line.correlation)
 
 
 def _effects(study: Study) -> Iterable[Sequence[object]]:
     for item in study.properties:
         made = item.regression
         if made is not None:
+            beyond = {} if item.beyond is None else {e.column: e for e in item.beyond.effects}
             for effect in made.effects:
+                other = beyond.get(effect.column, Effect(effect.column, math.nan))
                 rest = (made.residual, made.freedom, made.models)
-                yield (*_effect(item, effect), *rest, effect.why)
+                ends = (other.value, other.low, other.high)
+                yield (*_effect(item, effect), *ends, *rest, effect.why)
         for effect in item.prompts:
-            yield (*_effect(item, effect), math.nan, "", effect.column.models, effect.why)
+            yield (*_effect(item, effect), *("",) * 4, "", effect.column.models, effect.why)
 
 
 def _effect(item: Property, effect: Effect) -> tuple[object, ...]:

@@ -120,6 +120,14 @@ def test_as_many_factors_as_models_have_no_interval() -> None:
     assert regression(np.zeros(4), [CARDS[0]] * 4) is None
 
 
+def test_a_factor_that_is_accuracy_in_disguise_has_no_effect_at_equal_accuracy() -> None:
+    cards = [CARDS[0], CARDS[0], CARDS[0], CARDS[3], CARDS[3]]
+    accuracy = np.array([1.0, 1.0, 1.0, 2.0, 2.0])
+    made = regression(np.array([1.0, 1.1, 0.9, 3.0, 3.1]), cards, beside=accuracy)
+    assert made is not None
+    assert made.effects[0].why == "confounded with ID accuracy"
+
+
 def test_sizes_that_are_about_equal_are_one() -> None:
     cards = [replace(CARDS[0], parameters=size) for size in (700e3, 710e3, 690e3)]
     assert "parameters" in design_of(cards).constant

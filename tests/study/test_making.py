@@ -148,7 +148,7 @@ def test_tables_hold_every_number() -> None:
     assert len(tables["models.csv"]) == len(FLEET)
     assert tables["models.csv"][7]["base"] == "base"
     assert len(tables["figures.csv"]) == 7 * len(FLEET)
-    assert len(tables["lines.csv"]) == 6
+    assert len(tables["lines.csv"]) == 6 * (1 + 4)
     assert len(tables["effects.csv"]) == 7 * 5
     row = tables["effects.csv"][0]
     assert row["factor"] == "architecture"
@@ -182,6 +182,28 @@ def test_pictures_are_drawn() -> None:
         *("corruption_3d.png", "shape_bias.png", "ood.png", "calibration.png", "effects.png")
     }
     assert all(content.startswith(b"\x89PNG") for content in pictures.values())
+
+
+def test_levels_of_a_factor_have_lines_of_their_own() -> None:
+    fog = next(item for item in study_of([fleet()]).properties if item.key == FOG)
+    assert {key: line.n for key, line in fog.groups.items()} == {
+        ("architecture", "ResNet"): 7,
+        ("data", "photos"): 7,
+        ("fine_tuning", "none"): 7,
+        ("loss", "softmax"): 7,
+    }
+    assert fog.groups["data", "photos"].slope == pytest.approx(0.5)
+    assert set(plots_of(study_of([fleet()]), by="loss")) == set(plots_of(study_of([fleet()])))
+
+
+def test_effects_at_equal_accuracy_are_what_is_beyond_the_line() -> None:
+    raised = float(expit(0.5 * LOGITS["vit"] - 1.0 + 0.3))
+    fog = next(item for item in study_of([fleet(vit={FOG: raised})]).properties if item.key == FOG)
+    assert fog.beyond is not None
+    assert fog.beyond.freedom == 1
+    values = {effect.column.level: effect.value for effect in fog.beyond.effects}
+    assert values["ViT"] == pytest.approx(0.3)
+    assert values["sigmoid"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_means_over_conditions_have_the_first_panels() -> None:
