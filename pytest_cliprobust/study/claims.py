@@ -96,8 +96,8 @@ def _paired(base: Entry, entry: Entry, key: str) -> tuple[float, float, str] | N
         return None
     wanted = {base.measurements[key].key, entry.measurements[key].key}
     made = compare(
-        base.run,
-        entry.run,
+        base.runs[key],
+        entry.runs[key],
         base_model=base.model,
         head_model=entry.model,
         only=lambda measurement: measurement.key in wanted,

@@ -24,14 +24,14 @@ class Entry:
         prompts: a short name of the prompts and class texts.
         card: what it is.
         measurements: by property: the key of a figure without the model.
-        run: the last run that they come from.
+        runs: by property the run that its figure comes from.
     """
 
     model: str
     prompts: str
     card: Card
     measurements: Mapping[str, Measurement]
-    run: Earlier = field(repr=False, compare=False)
+    runs: Mapping[str, Earlier] = field(repr=False, compare=False)
 
     def value(self, key: str) -> float:
         """Return the figure of a property; NaN without one."""
@@ -92,8 +92,11 @@ def gathered(
                 )
             before = entries.get((entry.model, entry.prompts))
             if before is not None:
-                merged = {**before.measurements, **entry.measurements}
-                entry = replace(entry, measurements=merged)
+                entry = replace(
+                    entry,
+                    measurements={**before.measurements, **entry.measurements},
+                    runs={**before.runs, **entry.runs},
+                )
             entries[entry.model, entry.prompts] = entry
     if len({entry.model for entry in entries.values()}) < 2:
         raise ClipRobustError("a study needs the figures of two models at least")
@@ -120,7 +123,7 @@ def entries_of(run: Earlier, cards: Mapping[str, Mapping[str, Any]]) -> list[Ent
             prompts=prompts.get(name, "")[:8],
             card=card_of(name, _header(run, name), cards),
             measurements=measurements,
-            run=run,
+            runs=dict.fromkeys(measurements, run),
         )
         for name, measurements in by_model.items()
     ]
@@ -157,15 +160,14 @@ def id_accuracy_in(table: Table) -> str:
 def _differences(table: Table) -> list[str]:
     """Return in words where figures that stand side by side are not of the same samples."""
     notes = []
-    profiles = {
-        entry.run.provenance.profile for entry in table.entries if entry.run.provenance is not None
-    }
+    runs = {id(run): run for entry in table.entries for run in entry.runs.values()}
+    told = [run.provenance for run in runs.values() if run.provenance is not None]
+    profiles = {provenance.profile for provenance in told}
     if len(profiles) > 1:
         notes.append(f"the runs have different profiles: {', '.join(sorted(profiles))}")
     data: dict[str, set[str]] = {}
-    for entry in table.entries:
-        provenance = entry.run.provenance
-        for name, digest in ({} if provenance is None else provenance.data).items():
+    for provenance in told:
+        for name, digest in provenance.data.items():
             data.setdefault(name, set()).add(digest)
     changed = sorted(name for name, digests in data.items() if len(digests) > 1)
     if changed:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from history_helpers import KEYS, answers, kept
+from history_helpers import a_run as kept_run
 from scipy.special import expit
 from study_helpers import ACCURACY, BASE, FLEET, a_run
 
+from pytest_cliprobust.figures.bootstrap import Bootstrap, proportion_figure
+from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.results.earlier import Earlier
+from pytest_cliprobust.results.run import Run
 from pytest_cliprobust.study.claims import Word
 from pytest_cliprobust.study.making import Study, study_of
 from pytest_cliprobust.study.page import page_of
@@ -105,6 +111,28 @@ def test_prompts_are_a_factor_where_a_model_has_several() -> None:
 def test_fine_tuning_and_shape_bias(tuned: float, expected: Word) -> None:
     study = study_of([fleet(tuned={SHAPE: tuned})])
     assert word(study, "Fine-tuning lowers") == expected
+
+
+def test_runs_with_outcomes_are_compared_in_pairs(tmp_path: Path) -> None:
+    """The fine-tuned model loses the shape answers of 40 of 200 pictures, and gains none."""
+    cue = Condition("cue_conflict")
+
+    def made(name: str, flipped: range) -> Run:
+        right = answers(0.7, flipped=[i for i in flipped if answers(0.7)[i]])
+        shape = proportion_figure("shape_bias", right, Bootstrap(replicates=50, keys=KEYS))
+        clean = proportion_figure("accuracy", answers(0.7), Bootstrap(replicates=50, keys=KEYS))
+        figures = [shape.measured_on(cue), clean.measured_on(Condition("clean"))]
+        return kept_run(figures, name, digest=name, suite="accuracy")
+
+    runs = kept(tmp_path / "history.sqlite", made("base", range(0)), made("tuned", range(60)))
+    facts = {"base": BASE, "tuned": BASE | {"fine_tuning": "labels", "base": "base"}}
+    study = study_of(runs, cards=facts)
+    (claim,) = (c for c in study.claims if c.sentence.startswith("Fine-tuning"))
+    assert claim.word == Word.SUPPORTED
+    (line,) = claim.figures
+    assert "not in pairs" not in line
+    lost = int(answers(0.7)[:60].sum())
+    assert f"change {-lost / 200:+.3f}" in line
 
 
 def test_architecture_and_3d_corruption() -> None:
