@@ -1,7 +1,6 @@
 """The effect of each factor: least squares on the facts of the cards, and what cannot be told apart.
 
-The intervals are those of ordinary least squares (Student's t; checked against scikit-learn and statsmodels'
-textbook cases in the tests). With a fleet whose models differ in one factor each, the degrees of freedom that
+The intervals are those of ordinary least squares: Student's t. With a fleet whose models differ in one factor each, the degrees of freedom that
 are left are the trainings in further seeds, and the residual spread is the spread between trainings.
 """
 
@@ -87,7 +86,8 @@ class Design:
     @property
     def freedom(self) -> int:
         """Degrees of freedom that are left for the spread."""
-        return len(self.matrix) - int(np.linalg.matrix_rank(self.matrix))
+        largest = np.linalg.norm(self.matrix, 2)
+        return len(self.matrix) - int(np.linalg.matrix_rank(self.matrix, tol=_RANK * largest))
 
 
 def design_of(cards: Sequence[Card]) -> Design:
@@ -226,11 +226,13 @@ def regression(
     if beside is not None:
         x = np.column_stack([x, beside[there] - beside[there].mean()])
         design = replace(design, matrix=x, confounded=_among(confounding(x), len(design.columns)))
-    inverse = np.linalg.pinv(x.T @ x, rcond=_RANK, hermitian=True)
-    estimate = inverse @ x.T @ y
+    solve = np.linalg.pinv(x, rcond=_RANK)
+    estimate, inverse = solve @ y, solve @ solve.T
     left = y - x @ estimate
     freedom = design.freedom
     variance = float(left @ left) / freedom if freedom else math.nan
+    if variance <= (1e-12 * max(1.0, float(np.abs(y).max()))) ** 2:
+        variance = 0.0  # rounding alone
     effects = []
     for position, column in enumerate(design.columns):
         value = float(estimate[position + 1])

@@ -231,12 +231,14 @@ def design_notes(design: Design, main: tuple[Entry, ...], everything: Table) -> 
             f"a level that one model has: {'; '.join(single)}. Such an effect is that of one training; its "
             "interval takes the spread from the other models"
         )
-    if not design.freedom:
+    if not design.columns:
+        notes.append("no factor varies: no effects can be told")
+    elif not design.freedom:
         notes.append("as many factors as models: effects have no intervals")
     elif design.freedom < 5:
         notes.append(
-            f"{design.freedom} degrees of freedom are left for the spread between trainings: intervals are "
-            "wide, and their width itself is uncertain"
+            f"degrees of freedom that are left for the spread between trainings: {design.freedom}. Intervals "
+            "are wide, and their width itself is uncertain"
         )
     prompts = {entry.prompts for entry in main}
     if len(prompts) > 1:

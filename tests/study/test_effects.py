@@ -128,6 +128,14 @@ def test_a_factor_that_is_accuracy_in_disguise_has_no_effect_at_equal_accuracy()
     assert made.effects[0].why == "confounded with ID accuracy"
 
 
+def test_a_property_that_all_models_share_has_no_p_values_from_rounding() -> None:
+    made = regression(np.full(len(CARDS), 0.1), CARDS)
+    assert made is not None
+    assert made.residual == 0.0
+    assert made.joint == {}
+    assert all(effect.low == effect.value == effect.high for effect in made.effects)
+
+
 def test_sizes_that_are_about_equal_are_one() -> None:
     cards = [replace(CARDS[0], parameters=size) for size in (700e3, 710e3, 690e3)]
     assert "parameters" in design_of(cards).constant

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from history_helpers import KEYS, answers, kept
 from history_helpers import a_run as kept_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.special import expit
 from study_helpers import ACCURACY, BASE, FLEET, a_run
 
@@ -76,7 +80,7 @@ def test_notes_say_what_the_models_cannot_tell() -> None:
     assert "the same for all models: model size" in notes
     assert "the same for all models: prompts" in notes
     assert "architecture: ViT instead of ResNet" in notes
-    assert "2 degrees of freedom are left" in notes
+    assert "left for the spread between trainings: 2." in notes
     pair = a_run(
         {"a": {ACCURACY: 0.5}, "b": {ACCURACY: 0.6}},
         {"a": BASE, "b": BASE | {"data": "drawings", "loss": "sigmoid", "architecture": ""}},
@@ -196,6 +200,18 @@ def test_the_page_holds_all_and_escapes_it() -> None:
     assert "&lt;script&gt;" in page
     assert "http" not in page
     assert "data:image/png;base64,eA==" in page
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_any_name_is_text_on_the_page(name: str, data: str) -> None:
+    def page(model: str, facts: dict[str, str]) -> str:
+        runs = [a_run({model: {ACCURACY: 0.5}}, {model: facts}), a_run({"b/c": {ACCURACY: 0.6}})]
+        return page_of(study_of(runs), {})
+
+    made = page(name, BASE | {"data": data})
+    assert html.escape(name) in made
+    assert re.findall("<[^>]*>", made) == re.findall("<[^>]*>", page("d", BASE))
 
 
 def test_a_formula_in_a_table_is_text() -> None:
