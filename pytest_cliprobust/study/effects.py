@@ -1,7 +1,8 @@
 """The effect of each factor: least squares on the facts of the cards, and what cannot be told apart.
 
-The intervals are those of ordinary least squares: Student's t. With a fleet whose models differ in one factor each, the degrees of freedom that
-are left are the trainings in further seeds, and the residual spread is the spread between trainings.
+The intervals are those of ordinary least squares: Student's t. With a fleet whose models differ in one factor
+each, the degrees of freedom that are left are the trainings in further seeds, and the residual spread is the
+spread between trainings.
 """
 
 from __future__ import annotations
