@@ -216,6 +216,7 @@ def forest(study: Study) -> bytes:
             column.name.replace(": ", ":\n").replace(" instead", "\ninstead"), fontsize=7
         )
         panel.tick_params(labelsize=7)
+        panel.locator_params(axis="x", nbins=4)
         panel.set_ylim(len(items) - 0.5, -0.5)
     panels[0].set_yticks(range(len(items)), [_short(item) for item in items], fontsize=7)
     figure.suptitle(
