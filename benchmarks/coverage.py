@@ -50,11 +50,20 @@ from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.levels import interval_at
-from pytest_cliprobust.properties import accuracy, calibration, corruption, factors, ood, prompts
+from pytest_cliprobust.properties import (
+    accuracy,
+    calibration,
+    corruption,
+    factors,
+    groups,
+    ood,
+    prompts,
+)
 from pytest_cliprobust.properties.correspondence import pck_figures, recall_figures
 from pytest_cliprobust.properties.frontier import first_crossing, frontier_strength_figure
 from pytest_cliprobust.properties.retrieval import retrieval_figures
 from pytest_cliprobust.properties.shape_bias import shape_bias_figures
+from pytest_cliprobust.properties.shift import shift_drop_figure
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -382,6 +391,78 @@ class Answers(World):
         ]
 
 
+@dataclass
+class Subgroups(Classifier):
+    """Groups that fare differently, and a shift of other samples."""
+
+    name: str
+    base: Model
+    head: Model
+    apart: tuple[float, ...] = (0.0, 0.3, -0.8, 0.2)
+
+    def sample(
+        self, rng: np.random.Generator, units: Ints, changed: bool
+    ) -> tuple[Ints, list[Floats]]:
+        """Return labels and the logits of both models; every fourth unit is of one group."""
+        labels, both = super().sample(rng, units, changed)
+        rows, offset = np.arange(len(labels)), np.array(self.apart)[units % len(self.apart)]
+        for logits in both:
+            logits[rows, labels] += offset * self.base.scale
+        return labels, both
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        units = design.units(design.n)
+        labels, both = self.sample(rng, units, changed)
+        others, shifted = self.sample(rng, units, changed)
+        names, bootstrap = [GROUPS[g] for g in units % len(GROUPS)], design.bootstrap()
+        beside = Bootstrap(keys=design.keys().beside(design.keys()))
+        out = []
+        for logits, worse in zip(both, shifted, strict=True):
+            right = logits.argmax(axis=1) == labels
+            found = groups.accuracy_figures(
+                right, names, minimum=1, permutations=1, bootstrap=bootstrap
+            )
+            figures = {"group_accuracy_gap": found["group_accuracy_gap"]}
+            figures |= groups.calibration_by_group(
+                logits, labels, names, minimum=1, bootstrap=bootstrap
+            )
+            fewer = self._shifted(worse, others)
+            figures["shift_drop"] = shift_drop_figure(right, fewer, bootstrap=beside)
+            out.append(figures)
+        return out
+
+    def _shifted(self, logits: Floats, labels: Ints) -> Bools:
+        """Return the answers under the shift, in which the true class has less of a lead."""
+        lower = logits.copy()
+        lower[np.arange(len(labels)), labels] -= self.base.scale
+        return np.asarray(lower.argmax(axis=1) == labels)
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the true figures of the baseline and of the head."""
+        units = design.units(self.known // 2)
+        labels, both = self.sample(rng, units, changed)
+        out = []
+        for logits in both:
+            right = (logits.argmax(axis=1) == labels).astype(np.float64)
+            confidence = softmax(logits).max(axis=1)
+            parts = [units % len(GROUPS) == g for g in range(len(GROUPS))]
+            shares = [float(right[part].mean()) for part in parts]
+            gaps = [float((confidence - right)[part].mean()) for part in parts]
+            out.append(
+                {
+                    "group_accuracy_gap": max(shares) - min(shares),
+                    "group_confidence_gap": max(gaps) - min(gaps),
+                    "worst_group_ece": max(
+                        calibration.expected_calibration_error(confidence[part], right[part])
+                        for part in parts
+                    ),
+                    "shift_drop": float(right.mean() - self._shifted(logits, labels).mean()),
+                }
+            )
+        return out
+
+
 def _labels(design: Design, n: int) -> Ints:
     return (design.units(n) % (design.n // (UNIT if design.clustered else 1))) % CLASSES
 
@@ -633,6 +714,8 @@ WORLDS: tuple[World, ...] = (
     Classifier("accurate", Model(5.77, scale=3.57), Model(5.4, scale=3.57 * 1.3)),
     Answers("answers"),
     Answers("good answers", skill=3.7),
+    Subgroups("subgroups", Model(), Model(skill=3.8, scale=2.72 * 1.8)),
+    Subgroups("equal groups", Model(), Model(), apart=(0.0, 0.0, 0.0, 0.0)),
     Detection("detection", 1.5),
     Detection("strong", 3.2, worse=0.4),
     Detection("ties", 1.5, ceiling=1.0),

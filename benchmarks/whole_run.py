@@ -1,21 +1,24 @@
 """How often a whole run is red although nothing was lost: a simulation with the shipped bounds.
 
+    python benchmarks/whole_run.py --twin ./twin
     pytest --clip-model reference suites/ --clip-history=h.sqlite
-    pytest --clip-model reference suites/ --clip-history=h.sqlite --clip-plant=noise:0.03
+    pytest --clip-model ./twin suites/ --clip-history=h.sqlite
     python benchmarks/whole_run.py h.sqlite 1 2
 
-Two runs of models that differ give what a figure's samples came to under either. In each draw the units
-(drawings, clip arts, shapes) are drawn anew with replacement, the same for all figures, and of each it is
-tossed which of the two models is the earlier one: the answers change as they do between the two, and nothing
-is lost on average, since either direction is as likely. Then every bound on a change is judged, with the
-gate's own code, and the whole run is settled. The share of draws with a failure, at most 5% by the file's
-policy, is printed with its 95% interval. docs/thresholds.md shows it.
+The twin is the bundled model with Gaussian noise of 5% of each weight matrix's deviation. The two runs give
+what a figure's samples came to under either. In each draw the units (drawings, clip arts, shapes) are drawn
+anew with replacement, the same for all figures, and of each it is tossed which of the two models is the
+earlier one: the answers change as they do between the two, and nothing is lost on average, since either
+direction is as likely. Then every bound on a change is judged, with the gate's own code, and the whole run is
+settled. The share of draws with a failure, at most 5% by the policy, is printed with its 95% interval.
+docs/thresholds.md shows it.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,7 +26,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
 
+import pytest_cliprobust.embedded
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.keys import SampleKeys, matched
@@ -38,6 +44,9 @@ from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.gating.verdict import Verdict, judge
 from pytest_cliprobust.results.earlier import Earlier
 from pytest_cliprobust.results.history import earlier_run
+
+FOLDER = Path(pytest_cliprobust.embedded.__path__[0]) / "data" / "reference"
+NOISE = 0.05
 
 
 @dataclass(frozen=True)
@@ -165,16 +174,33 @@ def judged(
     return found
 
 
+def write_twin(folder: Path) -> None:
+    """Write the bundled model with a little noise on its weight matrices."""
+    shutil.copytree(FOLDER, folder)
+    path = folder / "open_clip_model.safetensors"
+    generator = torch.Generator().manual_seed(0)
+    weights = load_file(path)
+    for name, weight in weights.items():
+        if weight.ndim > 1 and weight.is_floating_point():
+            noise = torch.randn(weight.shape, generator=generator)
+            weights[name] = (weight.float() + NOISE * weight.float().std() * noise).to(weight.dtype)
+    save_file(weights, path)
+
+
 def main() -> None:
     """Print the share of draws that are red."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("history", type=Path)
-    parser.add_argument("one", help="a run")
-    parser.add_argument("other", help="another")
+    parser.add_argument("history", type=Path, nargs="?")
+    parser.add_argument("one", nargs="?", help="a run")
+    parser.add_argument("other", nargs="?", help="another")
+    parser.add_argument("--twin", type=Path, help="write the bundled model's twin to this folder")
     parser.add_argument("--thresholds", type=Path, default=Path("thresholds.toml"))
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.twin is not None:
+        write_twin(options.twin)
+        return
     thresholds = load_thresholds(options.thresholds)
     runs = [earlier_run(name, options.history) for name in (options.one, options.other)]
     pairs = list(pairs_of(runs[0], runs[1], thresholds))

@@ -1,4 +1,4 @@
-"""Zero-shot accuracy: on the clean set, per drawing style, and under natural shifts."""
+"""Zero-shot accuracy: on the clean set, and per drawing style."""
 
 from __future__ import annotations
 
@@ -16,7 +16,3 @@ def test_clean(clip: Evaluation, gate: Gate) -> None:
 def test_labels(clip: Evaluation, gate: Gate) -> None:
     """No two classes have each other's text: class names and folders belong together."""
     gate(labels.swapped_labels(clip.on("clean")))
-
-
-def test_natural_shift(clip: Evaluation, gate: Gate, shift: str) -> None:
-    gate(accuracy.accuracy_of(clip.on(shift)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
-from pytest_cliprobust.properties import accuracy, typographic
+from pytest_cliprobust.properties import accuracy
+from pytest_cliprobust.properties import typographic as properties
 
 SEVERITIES = [1, 3, 5]
 SAMPLES = {"quick": 100, "standard": 100, "full": None}
@@ -17,5 +18,11 @@ def test_typographic(clip: Evaluation, gate: Gate, limit: int | None) -> None:
         gate(
             accuracy.accuracy_of(view),
             accuracy.accuracy_drop(clean, view),
-            typographic.attack_success(clean, view),
+            properties.attack_success(clean, view),
         )
+
+
+def test_written(clip: Evaluation, gate: Gate, typographic: str) -> None:
+    """On pictures with the word already on them (as SCAM's)."""
+    view = clip.on(typographic)
+    gate(accuracy.accuracy_of(view), properties.written_success(view))

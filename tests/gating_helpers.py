@@ -91,19 +91,19 @@ def block(selector: Mapping[str, object], bound: str = "max = 0.9") -> str:
     return "\n".join(["[[threshold]]", 'metric = "ece"', *lines, bound, ""])
 
 
-def temperature_rule(**bounds: float) -> Rule:
+def gap_rule(**bounds: float) -> Rule:
     """Return a rule with these bounds, for a metric that has no good direction."""
     lines = "".join(f"{key} = 0.5\n" for key in bounds)
-    text = f'{HEAD}[[threshold]]\nmetric = "temperature"\n{lines}because = "it matters"\n'
+    text = f'{HEAD}[[threshold]]\nmetric = "signed_gap"\n{lines}because = "it matters"\n'
     names = {"min": "minimum", "max": "maximum"}
     values: dict[str, Any] = {names.get(key, key): value for key, value in bounds.items()}
     # Also bounds that no file may hold.
     return dataclasses.replace(parse_thresholds(text, "t.toml").rules[0], **values)
 
 
-def temperature(value: float, low: float, high: float, n: int = 400) -> Measurement:
+def gap(value: float, low: float, high: float, n: int = 400) -> Measurement:
     """Return a measurement with this interval, of that metric."""
-    figure = Figure("temperature", value, low, high, n, method="stratified bootstrap, 1000")
+    figure = Figure("signed_gap", value, low, high, n, method="stratified bootstrap, 1000")
     return Measurement("calibration", "reference", figure.measured_on(condition()))
 
 
@@ -159,6 +159,17 @@ def baseline_of(
     """Return an earlier run that measured this."""
     figures = {(bare_key(one), one.model): one.figure for one in measurements}
     return Baseline("t.baseline.safetensors", figures, provenance, current)
+
+
+def same_again(*measurements: Measurement) -> Baseline:
+    """Return an earlier run of the same models that measured this."""
+    models = [one.model for one in measurements]
+    provenance = Provenance(
+        precision=dict.fromkeys(models, "fp32"),
+        weights=dict.fromkeys(models, "ab12"),
+        templates=dict.fromkeys(models, "t"),
+    )
+    return baseline_of(*measurements, provenance=provenance, current=provenance)
 
 
 def accuracy_rule(bounds: str) -> Rule:

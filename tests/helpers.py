@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ import torch
 from _pytest.mark import ParameterSet
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pytest_cliprobust.figures.arrays import Ints
-from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.arrays import Floats, Ints
+from pytest_cliprobust.figures.bootstrap import Bootstrap, resampled
+from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 
 ROOT = Path(__file__).parent.parent
@@ -88,12 +91,43 @@ def drawn_samples(settings: Bootstrap, count: int, strata: Ints | None = None) -
     return [np.repeat(np.arange(count), row.astype(np.int64)) for row in counts]
 
 
+def replicates_of(figure: Figure, settings: Bootstrap, strata: Ints | None = None) -> Floats:
+    """Return the figure's statistic (R,) of the samples that each replicate draws."""
+    assert figure.outcomes is not None
+    return resampled(figure.outcomes, settings, strata)
+
+
+def times_as_wide(figure: Figure, settings: Bootstrap, strata: Ints | None = None) -> float:
+    """Return how many times as wide an interval is as Student's with the bootstrap's standard error."""
+    drawn = replicates_of(figure, settings, strata)
+    units = figure.n if figure.units is None else figure.units
+    t = float(stats.t.ppf((1.0 + figure.confidence) / 2.0, units - 1))
+    return (figure.high - figure.low) / 2.0 / (t * float(np.nanstd(drawn, ddof=1)))
+
+
 def keys_of(
     count: int, units: Iterable[object] | None = None, *, kind: str = "drawing"
 ) -> SampleKeys:
     """Return keys of ``count`` samples, ``image0`` and on, from ``units`` or each from one of its own."""
     ids = tuple(f"image{i}" for i in range(count))
     return SampleKeys(ids, ids if units is None else tuple(map(str, units)), kind=kind)
+
+
+def share_ends(
+    hits: float, trials: float, confidence: float = 0.95, degrees: float = math.inf
+) -> tuple[float, float]:
+    """Return the interval of a share: Wilson's, or the exact one at twice the chance where that is wider.
+
+    By the roots of Wilson's quadratic and by scipy's beta distribution, with Student's quantile.
+    """
+    t = float(stats.t.ppf((1.0 + confidence) / 2.0, degrees))
+    p, z = hits / trials, t * t / trials
+    half = math.sqrt(4.0 * p * (1.0 - p) * z + z * z)
+    low, high = ((2.0 * p + z + sign * half) / (2.0 * (1.0 + z)) for sign in (-1.0, 1.0))
+    misses, twice = trials - hits, 2.0 * float(stats.norm.sf(t))
+    low = 0.0 if hits == 0 else min(low, float(stats.beta.ppf(twice, hits, misses + 1.0)))
+    high = 1.0 if misses == 0 else max(high, float(stats.beta.isf(twice, hits + 1.0, misses)))
+    return low, high
 
 
 def coverage(

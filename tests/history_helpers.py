@@ -61,7 +61,7 @@ def figures(right: Bools, seed: int = 0, keys: SampleKeys = KEYS) -> list[Figure
         auroc("auroc_energy", scores[:half], scores[half:] - 9, bootstrap=bootstrap).measured_on(
             CLEAN
         ),
-        mean_figure("nll", nats, bootstrap, unit="nats").measured_on(CLEAN),
+        mean_figure("nll", nats, bootstrap, supposed=(0.0, 5.0), unit="nats").measured_on(CLEAN),
         bootstrap_figure(
             "ece",
             float(np.median(nats)),

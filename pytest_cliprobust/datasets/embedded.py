@@ -7,6 +7,10 @@
 ``far_ood``               signs and symbols in scenes, and procedural patterns (group ``kind``)
 ``clipart``               label classes as clip art: a natural shift
 ``cue_conflict``          the shape of one class, the texture of another
+``captioned``             one picture of each label class, with five captions
+``compositional``         pairs of pictures of two coloured things that change places, with captions
+                          that are true of one of them and hard negatives
+``written``               the clean pictures with the name of another class written on each
 ``two_view``              pairs of views with exact correspondence
 ``factor-<name>``         the clean samples' own scenes with one visual factor changed
 ``style-<style>``         the label classes in one drawing style, the same scenes for every style
@@ -24,8 +28,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -34,9 +39,12 @@ from torch import Tensor
 from pytest_cliprobust.datasets.base import Batch, LazyExtras
 from pytest_cliprobust.datasets.profiles import PROFILES
 from pytest_cliprobust.embedded import composer, sprites
-from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES, caption, phrase
+from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES, caption, captions, phrase
+from pytest_cliprobust.embedded.two_things import Thing, captions_of, choices_of
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.perturbations.cue_conflict import texture_fill
+from pytest_cliprobust.perturbations.registry import get, sample_seeds
+from pytest_cliprobust.perturbations.typographic import distractors, render_text
 
 __all__ = [
     "COMPOSED",
@@ -48,8 +56,9 @@ __all__ = [
 ]
 
 #: Number of samples by data set (or family) and profile, in the order of :data:`PROFILES`: whole rounds
-#: of the 134 label classes and the 58 near-OOD things, of the 15 x 16 conflicts. ``clipart`` and
-#: ``style`` have as many at most: a class without a drawing is left out.
+#: of the 134 label classes and the 58 near-OOD things, of the 15 x 16 conflicts; but of the thirteen sets
+#: of factors, and of ``written``, halves of rounds where time is short. ``clipart`` and ``style`` have as
+#: many at most: a class without a drawing is left out.
 SIZES: dict[str, tuple[int, int, int]] = {
     "clean": (536, 1072, 4288),
     "calibration": (268, 536, 2144),
@@ -57,8 +66,11 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "far_ood": (260, 520, 2080),
     "clipart": (200, 400, 800),
     "cue_conflict": (240, 640, 1280),
+    "captioned": (134, 134, 134),
+    "compositional": (134, 268, 1072),
+    "written": (67, 134, 1072),
     "two_view": (64, 200, 600),
-    "factor": (268, 536, 2144),
+    "factor": (67, 201, 2144),
     "style": (134, 268, 1072),
 }
 
@@ -84,6 +96,14 @@ CUE_CONFLICT_CLASSES: tuple[str, ...] = (
     "doughnut",
 )
 
+#: The columns that are subgroups which should fare alike.
+SUBGROUPS = ("style", "category")
+
+#: The strength at which ``written`` is written on.
+WRITTEN_SEVERITY = 3
+
+_TINT_PAIRS = tuple(itertools.permutations(composer.TINTS, 2))
+
 COMPOSED = 224
 """Side in pixels at which the published figures were measured; the drawings are no larger."""
 
@@ -107,6 +127,23 @@ class _Recipe:
     factor: str = ""
     texture: tuple[str, str, str, int] | None = None
     groups: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _TwoThings(_Recipe):
+    """A recipe of two things side by side; ``drawing`` is the left one.
+
+    Attributes:
+        right: the drawing of the right one.
+        tints: the colours of both.
+        absent: name of a class that is not shown, which false captions speak of.
+        pair: what the picture shares with the one in which the things have changed places.
+    """
+
+    right: tuple[str, str, str, int] = ("", "", "", 0)
+    tints: tuple[str, str] = ("", "")
+    absent: str = ""
+    pair: str = ""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -338,6 +375,104 @@ def _conflict_recipes(total: int) -> list[_Recipe]:
     return recipes
 
 
+def _composed_recipes(total: int) -> list[_Recipe]:
+    """Two in a row show the same two classes; no two classes come together twice.
+
+    In the second picture the things have changed places, and with them colours: what is true of one
+    picture, of places or colours, is false of the other, so that words alone give half of the answers.
+    """
+    classes, styles = _classes(), _held_out()
+    count = len(classes)
+    # A step of more than half of the classes would meet the same pairs from the other side.
+    steps = sorted(
+        range(2, (count + 1) // 2), key=lambda step: composer.hashed("compositional", step)
+    )
+    recipes: list[_Recipe] = []
+    for index in range(total):
+        number = index // 2
+        pair = f"compositional-{number:05d}"
+        first = number % count
+        second = (first + steps[number // count % len(steps)]) % count
+        other = (second + 1 + composer.pick(count - 2, pair, "absent")) % count
+        absent = other if other != first else (second + count - 1) % count
+        style = _alternate(number, count, styles)
+        tints = _TINT_PAIRS[composer.pick(len(_TINT_PAIRS), pair, "tints")]
+        left, right = classes[first], classes[second]
+        if index % 2:
+            left, right = right, left
+        recipes.append(
+            _TwoThings(
+                key=f"{pair}-{'ba' if index % 2 else 'ab'}",
+                label=-1,  # two classes are in sight
+                drawing=("label", style, left.name, 0),
+                groups={"class": left.name, "second": right.name, "style": style, "pair": pair},
+                right=("label", style, right.name, 0),
+                tints=tints,
+                absent=classes[absent].name,
+                pair=pair,
+            )
+        )
+    return recipes
+
+
+def _written_recipes(total: int) -> list[_Recipe]:
+    """Return the clean samples' recipes, each with the class whose name is written on it."""
+    recipes = _label_recipes("clean", total)
+    names = [item.label for item in _classes()]
+    chosen = distractors([r.key for r in recipes], [r.label for r in recipes], names, 0)
+    return [
+        replace(recipe, texture=None, groups={**recipe.groups, "written_label": names[word]})
+        for recipe, word in zip(recipes, chosen, strict=True)
+    ]
+
+
+def _write(recipes: Sequence[_Recipe], images: Tensor) -> Tensor:
+    """Return (B, 3, H, W) uint8 with a word on each, one by one."""
+    names = [item.label for item in _classes()]
+    words = [names.index(recipe.groups["written_label"]) for recipe in recipes]
+    stickers = render_text(names, rows=words)
+    seeds = sample_seeds(tuple(recipe.key for recipe in recipes), "typographic", 0)
+    attack = get("typographic")
+    written = [
+        attack(
+            images[i : i + 1].to(torch.float32) / 255.0,
+            WRITTEN_SEVERITY,
+            text=stickers[i : i + 1],
+            seeds=seeds[i : i + 1],
+        )
+        for i in range(len(images))
+    ]
+    return (torch.cat(written) * 255.0).round().to(torch.uint8)
+
+
+def _things(recipe: _TwoThings) -> tuple[Thing, Thing, Thing]:
+    """Return what stands left and right, and what is not there."""
+    by_name = {item.name: item for item in _classes()}
+    items = (by_name[name] for name in (recipe.drawing[2], recipe.right[2], recipe.absent))
+    tints = (*recipe.tints, "")
+    left, right, absent = (
+        Thing(item.article, item.label, tint) for item, tint in zip(items, tints, strict=True)
+    )
+    return left, right, absent
+
+
+def _captions(recipe: _Recipe) -> tuple[str, ...]:
+    """Return five captions of a picture."""
+    if isinstance(recipe, _TwoThings):
+        left, right, _ = _things(recipe)
+        return captions_of(recipe.pair, left, right)
+    item = _classes()[recipe.label]
+    return captions(recipe.key, phrase(item.article, item.label))
+
+
+def _unit(recipe: _Recipe) -> str:
+    """Return what a sample was drawn from: its drawing, or its two."""
+    drawings = (
+        (recipe.drawing, recipe.right) if isinstance(recipe, _TwoThings) else (recipe.drawing,)
+    )
+    return "+".join(sorted("/".join(map(str, drawing)) for drawing in drawings))
+
+
 def _pair_recipes(total: int) -> list[_Recipe]:
     recipes = _label_recipes("two_view", total)
     for recipe in recipes:
@@ -362,6 +497,9 @@ _MAKERS: dict[str, Callable[[int], list[_Recipe]]] = {
     "far_ood": _far_recipes,
     "clipart": _clipart_recipes,
     "cue_conflict": _conflict_recipes,
+    "written": _written_recipes,
+    "captioned": functools.partial(_label_recipes, "captioned"),
+    "compositional": _composed_recipes,
     "two_view": _pair_recipes,
 }
 
@@ -383,8 +521,8 @@ class EmbeddedDataset:
     Pictures are (3, size, size) uint8, depth is in metres along the optical axis, the mask is the
     coverage by the main object (zero for patterns, which show none). Columns of ``groups`` are
     ``class`` (CLDR name), ``category``, ``style``, ``caption`` and, where they make sense, ``factor``,
-    ``kind``, ``shape_label``, ``texture_label``, ``texture_style`` and ``angle`` (degrees between two
-    views).
+    ``kind``, ``shape_label``, ``texture_label``, ``texture_style``, ``angle`` (degrees between two
+    views), ``written_label``, and of two things ``second`` and ``pair``.
 
     ``extras`` hold ``focal`` (B,), the focal length in pixels; for ``clean`` also what perturbations may
     ask for: ``occluder`` (B, 4, 224, 224), straight RGBA in [0, 1], a thing outside the label set, and
@@ -404,6 +542,9 @@ class EmbeddedDataset:
         templates: the benchmark's own prompt templates.
         units: the drawing behind each sample; samples of one drawing are not independent.
         content: the digest that the same scenes have at 224 pixels.
+        captions, choices: of ``captioned`` and ``compositional``, see
+            :class:`~pytest_cliprobust.figures.samples.Captioned`.
+        subgroups: the columns that are compared group by group.
 
     Raises:
         ClipRobustError: name or profile unknown, or the limit is not positive.
@@ -442,8 +583,17 @@ class EmbeddedDataset:
         self.class_names = tuple(item.label for item in _classes())
         self.phrases = tuple(phrase(item.article, item.label) for item in _classes())
         self.templates = EMBEDDED_TEMPLATES
-        self.unit = "drawing"
-        self.units = tuple("/".join(map(str, recipe.drawing)) for recipe in self._recipes)
+        self.subgroups = SUBGROUPS
+        self.captions = (
+            tuple(map(_captions, self._recipes)) if name in ("captioned", "compositional") else ()
+        )
+        self.choices = tuple(
+            choices_of(recipe.pair, *_things(recipe))
+            for recipe in self._recipes
+            if isinstance(recipe, _TwoThings)
+        )
+        self.unit = "pair" if name == "compositional" else "drawing"
+        self.units = tuple(map(_unit, self._recipes))
         columns = self._recipes[0].groups if self._recipes else {}
         columns = {k: "" for recipe in self._recipes for k in recipe.groups} | dict.fromkeys(
             columns, ""
@@ -462,7 +612,13 @@ class EmbeddedDataset:
         # What a recipe says, its scene follows: the first 200 of 1,072 are the same pictures.
         self.sample_keys = self._keys(size)
         # Runs of models that see other sizes show the same scenes, and are paired by them.
-        self.sample_digests = tuple(key[:16] for key in self._keys(COMPOSED))
+        same = self._keys(COMPOSED)
+        self.sample_digests = tuple(key[:16] for key in same)
+        if self.captions:  # the same picture with other captions is another sample
+            said = zip(same, self.captions, self.choices or self.captions, strict=True)
+            self.sample_digests = tuple(
+                hashlib.sha256(repr(sample).encode()).hexdigest()[:16] for sample in said
+            )
 
     def _keys(self, size: int) -> tuple[str, ...]:
         kind = f"{self.name}\0{size}\0{sprites.digest()}"
@@ -518,6 +674,8 @@ class EmbeddedDataset:
         mask = torch.stack([r.mask for r in renderings])
         if self.name == "cue_conflict":
             images = _fill(images, mask, later["texture"]())
+        if self.name == "written":
+            images = _write(chosen, images)
         return Batch(
             ids=tuple(recipe.key for recipe in chosen),
             images=images,
@@ -540,6 +698,9 @@ class EmbeddedDataset:
         ]
 
     def _scene(self, recipe: _Recipe) -> composer.Scene:
+        if isinstance(recipe, _TwoThings):
+            things = (_sprite(recipe.drawing), _sprite(recipe.right))
+            return composer.side_by_side(recipe.pair, things, recipe.tints, self._size)
         _, style, name, _ = recipe.drawing
         scene = composer.neutral(recipe.key, _sprite(recipe.drawing), self._size)
         if not recipe.factor:

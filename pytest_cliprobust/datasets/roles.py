@@ -22,7 +22,11 @@ ROLES: Mapping[str, str] = MappingProxyType(
         "near_ood": "pictures of things like the classes, but of none of them",
         "far_ood": "pictures of something else altogether",
         "cue_conflict": "the shape of one class with the texture of another",
-        "factors": "the classes, each set with one visual factor changed",
+        "factors": "the classes with one visual factor changed, or pictures with a column factor",
+        "groups": "labelled pictures of subgroups that should fare alike",
+        "retrieval": "pictures with captions of their own",
+        "compositional": "pictures with a true caption and false ones of the same words",
+        "typographic": "pictures with the name of another class written on them",
         "correspondence": "pairs of views with the places that correspond",
     }
 )
@@ -107,6 +111,10 @@ def provider_of(source: str) -> Provider:
             "far_ood": ("far_ood",),
             "cue_conflict": ("cue_conflict",),
             "factors": tuple(name for name in names() if name.startswith("factor-")),
+            "groups": ("clean",),
+            "retrieval": ("captioned", "compositional"),
+            "compositional": ("compositional",),
+            "typographic": ("written",),
             "correspondence": ("two_view",),
         },
     )

@@ -37,6 +37,11 @@ class Subset:
         self.unit = getattr(whole, "unit", "sample")
         digests = getattr(whole, "sample_digests", ())
         self.sample_digests = tuple(digests[row] for row in self.rows) if digests else ()
+        captions, choices = getattr(whole, "captions", ()), getattr(whole, "choices", ())
+        self.captions = tuple(captions[row] for row in self.rows) if captions else ()
+        self.choices = tuple(choices[row] for row in self.rows) if choices else ()
+        if hasattr(whole, "subgroups"):
+            self.subgroups = tuple(whole.subgroups)
         self.groups = {
             name: tuple(column[row] for row in self.rows) for name, column in whole.groups.items()
         }

@@ -62,11 +62,16 @@ def captions(sample: str, filler: str, count: int = 5) -> tuple[str, ...]:
     if not 0 <= count <= len(CAPTION_TEMPLATES):
         raise ValueError(f"between 0 and {len(CAPTION_TEMPLATES)} captions, not {count}")
 
+    return tuple(template.replace("{}", filler) for template in ordered_templates(sample)[:count])
+
+
+def ordered_templates(sample: str) -> tuple[str, ...]:
+    """Return the templates of captions in an order that is a hash of the sample's id."""
+
     def rank(template: str) -> bytes:
         return hashlib.blake2b(f"{sample}\0{template}".encode(), digest_size=8).digest()
 
-    ordered = sorted(CAPTION_TEMPLATES, key=rank)
-    return tuple(template.replace("{}", filler) for template in ordered[:count])
+    return tuple(sorted(CAPTION_TEMPLATES, key=rank))
 
 
 def caption(sample: str, filler: str) -> str:

@@ -85,6 +85,9 @@ GROUNDS = ("stone", "plasma", "faint_stripes", "faint_checks", "blobs", "stone")
 #: Range of the main object's longest side in a neutral scene, in image sides.
 OBJECT_SHARE = (0.42, 0.65)
 
+#: Colours that a thing can be dyed in and called by, with their hues: far apart, and each light enough.
+TINTS: dict[str, float] = {"red": 0.0, "yellow": 0.15, "green": 0.36, "blue": 0.61}
+
 _RELIEF_SIDE = 64
 _GROUND_SIDE = 96
 _WALL_SCALE = 3  # the wall is painted at a third of the resolution: it is out of focus
@@ -183,8 +186,8 @@ class Paint:
     """How an object's surface differs from its sprite.
 
     Attributes:
-        kind: ``"color"``, ``"texture"`` or ``"pattern"``.
-        seed: which hue, texture or pattern.
+        kind: ``"color"``, ``"texture"``, ``"pattern"`` or ``"tint"``.
+        seed: which hue, texture or pattern; of a tint, its place in :data:`TINTS`.
     """
 
     kind: str
@@ -420,6 +423,13 @@ def _turn_hue(colour: Tensor, alpha: Tensor, seed: int) -> Tensor:
     return torch.minimum(out.clamp(min=0.0), alpha)
 
 
+def _dye(colour: Tensor, alpha: Tensor, hue: float) -> Tensor:
+    """Return premultiplied colours that are all of one hue, lighter where the drawing is lighter."""
+    tint = procedural.hsv_to_rgb(torch.tensor(hue), torch.tensor(0.85), torch.tensor(1.0))
+    shade = 0.6 * alpha + 0.4 * _luminance(colour)
+    return torch.minimum(tint.view(3, 1, 1) * shade, alpha)
+
+
 _TEXTURES = ("stone", "plasma", "rings", "bricks", "voronoi")
 _MOTIFS = ("bold_stripes", "dots", "checkerboard", "plaid", "zigzag", "waves")
 
@@ -428,6 +438,8 @@ def _repaint(colour: Tensor, alpha: Tensor, paint: Paint) -> Tensor:
     """Return premultiplied colours (3, h, w) of a sprite, painted over."""
     if paint.kind == "color":
         return _turn_hue(colour, alpha, paint.seed)
+    if paint.kind == "tint":
+        return _dye(colour, alpha, list(TINTS.values())[paint.seed])
     height, width = colour.shape[-2:]
     seeds = torch.tensor([paint.seed])
     straight = colour / alpha.clamp(min=1 / 255)
@@ -1091,6 +1103,39 @@ def vary(
     if factor == "darker":
         return replace(scene, exposure=scene.exposure * chance(key, low=0.2, high=0.4))
     return _crowded(scene, key, companions)
+
+
+def side_by_side(
+    sample: str, things: tuple[Pixels, Pixels], tints: tuple[str, str], size: int = 224
+) -> Scene:
+    """Return a scene of two things, the first to the left of the second, both wholly in sight.
+
+    They stand at one depth, apart from each other, each dyed in its colour. Camera, wall, ground and light
+    are those of :func:`neutral`.
+
+    Args:
+        sample: the sample's id.
+        things: sprites, (H, W, 4) uint8, straight alpha.
+        tints: the colour of each, of :data:`TINTS`.
+        size: side of the image in pixels.
+    """
+    scene = neutral(sample, things[0], size)
+    camera = scene.camera
+    _, _, depth = camera.project(scene.objects[0].centre)
+    placed = []
+    for number, (sprite, tint) in enumerate(zip(things, tints, strict=True)):
+        # At most 0.42 of the side about 0.27 and 0.73 of it: between the two is a gap, whatever is drawn.
+        share = chance(sample, "share of two", number, low=0.36, high=0.42)
+        item = _stand(
+            sprite,
+            camera,
+            x=size * (0.27 + 0.46 * number + chance(sample, "shift", number, low=-0.02, high=0.02)),
+            depth=depth,
+            side=share * size / camera.focal * depth,
+            key=f"{sample} thing {number}",
+        )
+        placed.append(replace(item, paint=Paint("tint", list(TINTS).index(tint))))
+    return replace(scene, objects=tuple(placed))
 
 
 def second_camera(scene: Scene, sample: str, angle: float | None = None) -> tuple[Camera, float]:

@@ -6,10 +6,10 @@ or computed at the first request, kept for the session, and features are cached 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -150,9 +150,15 @@ class Evaluation:
                 lambda: self._features(data, steps),
                 lambda: self.classifier,
                 seed=self.config.seed,
+                text_features=self.text_features,
             )
             self._views[key] = view
         return view
+
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Return L2-normalised features (M, D) of texts, float32 on the CPU; cached on disk."""
+        self.check()
+        return self.encoder.text(texts)
 
     def dataset(self, name: str, limit: int | None = None) -> Dataset:
         """Return the data set that plays a role, or that a name means.
@@ -227,9 +233,23 @@ class Evaluation:
     def classifier(self) -> Classifier:
         """The zero-shot head over the label set of ``clean``."""
         self.check()
-        weights = head.zero_shot_head(CachedText(self.encoder), self.phrases, self.templates)
+        return self._classifier(self.templates)
+
+    def _classifier(self, templates: Sequence[head.Template]) -> Classifier:
+        weights = head.zero_shot_head(CachedText(self.encoder), self.phrases, templates)
         target = self.target
         return Classifier(weights, target.logit_scale, target.logit_bias, target.probability)
+
+    def under_each_template(self, view: View) -> Iterator[tuple[str, View]]:
+        """Yield each prompt template (as text) with a view's samples as it alone answers them.
+
+        One after the other: all heads at once would be large for many templates and classes.
+        """
+        for template in self.templates:
+            yield (
+                head.render(template, "{}"),
+                view.answered_by(partial(self._classifier, [template])),
+            )
 
     @cached_property
     def temperature(self) -> calibration.Temperature:

@@ -7,7 +7,7 @@ computed at the first request, all of the same samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +22,13 @@ from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.keys import SampleKeys
-from pytest_cliprobust.figures.samples import Probability
+from pytest_cliprobust.figures.samples import Choice, Probability
+
+#: From texts to their features (M, D).
+TextFeatures = Callable[[Sequence[str]], Tensor]
+
+#: A column with more values than this names samples rather than subgroups.
+_MOST_SUBGROUPS = 50
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,14 @@ class View:
         features: Callable[[], Tensor],
         classifier: Callable[[], Classifier],
         seed: int = 0,
+        text_features: TextFeatures | None = None,
     ) -> None:
         self._condition = condition
         self.data = data
         self.seed = seed
         self._features = features
         self._classifier = classifier
+        self._text_features = text_features
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -106,6 +114,39 @@ class View:
     def groups(self) -> Mapping[str, tuple[str, ...]]:
         """Further columns (N,) by name."""
         return self.data.groups
+
+    @property
+    def captions(self) -> tuple[tuple[str, ...], ...]:
+        """(N,) the captions of each sample; () where the data has none."""
+        return tuple(getattr(self.data, "captions", ()))
+
+    @property
+    def choices(self) -> tuple[tuple[Choice, ...], ...]:
+        """(N,) the choices between captions that each sample poses; () where the data has none."""
+        return tuple(getattr(self.data, "choices", ()))
+
+    @property
+    def subgroups(self) -> tuple[str, ...]:
+        """The columns whose values are subgroups to be compared, as the data says.
+
+        Where it does not say: those with two to fifty values.
+        """
+        known = getattr(self.data, "subgroups", None)
+        if known is not None:
+            return tuple(known)
+        return tuple(c for c in self.groups if 2 <= len(self.values(c)) <= _MOST_SUBGROUPS)
+
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Return L2-normalised features (M, D) of texts, float32 on the CPU.
+
+        Raises:
+            ClipRobustError: the view was made without a text encoder.
+        """
+        if self._text_features is None:
+            raise ClipRobustError(
+                f"{self.condition}: this view has no text encoder; use clip.on(…)"
+            )
+        return self._text_features(texts)
 
     @property
     def probability(self) -> Probability:
@@ -179,4 +220,16 @@ class View:
             lambda: self.features[rows],
             self._classifier,
             seed=self.seed,
+            text_features=self._text_features,
+        )
+
+    def answered_by(self, classifier: Callable[[], Classifier]) -> View:
+        """Return the same samples with the answers of another zero-shot head."""
+        return View(
+            self.condition,
+            self.data,
+            lambda: self.features,
+            classifier,
+            seed=self.seed,
+            text_features=self._text_features,
         )

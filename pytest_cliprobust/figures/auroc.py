@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -241,6 +241,8 @@ def compare_areas(before: Outcomes, after: Outcomes) -> Compared:
             own[side] = (own[side] - values[-1]) * (len(own) / side.sum())
         adds.append(own)
     units = [len(np.unique(codes[side])) for side in (inside, ~inside)]
+    if min(units) < 2:
+        return replace(unknown(), difference=values[1] - values[0])
     # A unit may come to lie behind one of the other side.
     sides = zip((inside, ~inside), units[::-1], strict=True)
     least = size_effect(codes) * max(len(inside) / side.sum() / other for side, other in sides)

@@ -23,13 +23,16 @@ from pytest_cliprobust.figures.clusters import (
 )
 from pytest_cliprobust.figures.ends import Ends, EndsAt, at_level, share_ends, within
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.intervals import paired_score, wilson
+from pytest_cliprobust.figures.intervals import paired_score
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.means import (
+    IN_A_MEAN,
     SUPPOSED,
     Linear,
     codes_of,
+    column_values,
     compare_means,
+    drop_values,
     means_of,
     moved,
 )
@@ -196,6 +199,7 @@ def mean_figure(
     linear: Linear | None = None,
     value: float | None = None,
     supposed: Sequence[float] = (),
+    worth: float = IN_A_MEAN,
     coarse: bool = False,
     n: int | None = None,
     unit: str = "",
@@ -212,6 +216,7 @@ def mean_figure(
         linear: with ``outcomes``, what makes such values of them.
         value: the point estimate, of which ``values`` are the linear part; their mean unless given.
         supposed: what a sample that is right, and one that is wrong, would have.
+        worth: how many samples each of those stands for; more for a difference, whose samples may all be 0.
         coarse: whether the values are means of a few answers, without ``outcomes``.
         n: what the figure reports as its number of samples, if not that of the outcomes.
         unit: unit of the figure.
@@ -221,13 +226,13 @@ def mean_figure(
     own = outcomes or Outcomes({"value": values}, mean, coarse=coarse)
     if supposed:
         own = replace(own, parameters={**own.parameters, SUPPOSED: tuple(supposed)})
-    found = means_of(values, codes_of(bootstrap.keys), supposed)
+    found = means_of(values, codes_of(bootstrap.keys), supposed, worth)
     estimate = float(found.values[0]) if value is None else value
     return figure_of_ends(
         metric,
         estimate,
         moved(found.column(), estimate - float(found.values[0])),
-        replace(own, compare=compare_means(linear or only_column)),
+        replace(own, compare=compare_means(linear or column_values)),
         bootstrap,
         IntervalMethod.STUDENT,
         "t, skewness corrected",
@@ -237,11 +242,6 @@ def mean_figure(
         details=details,
         effect=float(found.effects[0]),
     )
-
-
-def only_column(outcomes: Outcomes) -> Floats:
-    """Return the first column (N,)."""
-    return next(iter(outcomes.columns.values())).astype(np.float64)
 
 
 def bootstrap_figure(
@@ -308,8 +308,8 @@ def bootstrap_figure(
         effect = count / bootstrap.units(count)
         worth = trials / effect
         if bounds[0] >= 0.0:
-            ends = wilson(value * worth, worth, bootstrap.confidence)
-            low, high = ends.low, ends.high
+            degrees = degrees_of(count if n is None else n, bootstrap.units(count))
+            low, high = at_level(share_ends(value, worth, degrees), bootstrap.confidence)
             text, how = f"Wilson (the {kind} has no spread)", IntervalMethod.WILSON
             extra["trials"] = worth
         else:
@@ -454,11 +454,6 @@ def paired_drop_figure(
             {"clean": before, "shifted": after},
             drop,
             keys=bootstrap.keys,
-            compare=compare_means(dropped),
+            compare=compare_means(drop_values),
         ),
     )
-
-
-def dropped(outcomes: Outcomes) -> Floats:
-    """Return ``clean - shifted`` (N,) of each sample."""
-    return outcomes["clean"].astype(np.float64) - outcomes["shifted"]

@@ -55,6 +55,7 @@ class Change:
         changed: share of the samples whose outcome is another now; None if not paired.
         lost, gained: samples right only before, and only now; empty unless answers were compared.
         identical: whether every outcome is the same.
+        one_model: whether they are the same because one model was measured twice: nothing can have changed.
         before, after: the two figures, on the samples compared.
     """
 
@@ -72,6 +73,7 @@ class Change:
     lost: tuple[str, ...] = field(default=(), repr=False)
     gained: tuple[str, ...] = field(default=(), repr=False)
     identical: bool = False
+    one_model: bool = False
     _counts: tuple[float, float] | None = field(default=None, repr=False)
     _ends: Ends | None = field(default=None, repr=False)
     _figures: tuple[Figure, Figure] | None = field(default=None, repr=False)
@@ -87,7 +89,7 @@ class Change:
         check_confidence(confidence)
         if self._figures is not None:
             return _independent(*self._figures, confidence)
-        if self.identical and self._counts is None and self._ends is None:
+        if self.one_model:
             return Interval(0.0, 0.0, confidence, "identical outcomes")
         if self._counts is not None:
             gained, lost = self._counts
@@ -151,7 +153,13 @@ class Change:
 
 
 def change_between(
-    figure: Figure, earlier: Figure, *, noise: float = 0.0, seed: int = 0, why_not: str = ""
+    figure: Figure,
+    earlier: Figure,
+    *,
+    noise: float = 0.0,
+    seed: int = 0,
+    why_not: str = "",
+    same_model: bool = False,
 ) -> Change:
     """Return what changed from ``earlier`` to ``figure``.
 
@@ -161,6 +169,8 @@ def change_between(
         noise: outcomes that differ by no more are the same.
         seed: of the resampling.
         why_not: why the runs cannot be compared sample by sample, if that is known already.
+        same_model: whether both runs are known to be of one model. Equal scores say so themselves; equal
+            answers may be those of two models that differ on other samples.
 
     Raises:
         ClipRobustError: the figures are of different metrics.
@@ -179,7 +189,10 @@ def change_between(
         return _unpaired(figure, earlier, "the runs have no samples in common")
     after = figure.outcomes.take(mine)
     before = _completed(earlier.outcomes.take(theirs), after)
-    return _paired(figure, earlier, before, after, max(noise, SAME), seed)
+    change = _described(figure, earlier, before, after, max(noise, SAME))
+    if change.identical and (same_model or after.tells_models_apart):
+        return replace(change, one_model=True)
+    return _compared(change, before, after, seed)
 
 
 def _why_not(mine: Outcomes | None, theirs: Outcomes | None) -> str:
@@ -202,16 +215,17 @@ def _completed(before: Outcomes, after: Outcomes) -> Outcomes:
     return replace(before, statistic=after.statistic, attributes=after.attributes)
 
 
-def _paired(
-    figure: Figure, earlier: Figure, before: Outcomes, after: Outcomes, noise: float, seed: int
+def _described(
+    figure: Figure, earlier: Figure, before: Outcomes, after: Outcomes, noise: float
 ) -> Change:
+    """Return a change of which all is told but how sure it is."""
     assert after.keys is not None
     keys, n = after.keys, len(after)
     everything = n == figure.n == earlier.n
     now = figure.value if everything else after.value()
     then = earlier.value if everything else before.value()
     differs = _differs(before, after, noise)
-    change = Change(
+    return Change(
         difference=now - then,
         standard_error=0.0,
         paired=True,
@@ -223,11 +237,13 @@ def _paired(
         changed=float(differs.mean()),
         identical=not differs.any() and _same_parameters(before, after, noise),
     )
-    # Equal numbers are the same model's; equal answers may be those of another one, which differs elsewhere.
-    if change.identical and after.tells_models_apart:
-        return change
+
+
+def _compared(change: Change, before: Outcomes, after: Outcomes, seed: int) -> Change:
+    """Return the change with how sure it is."""
+    assert after.keys is not None
     if after.is_share and before.columns.keys() == after.columns.keys():
-        return _of_shares(change, before, after, keys)
+        return _of_shares(change, before, after, after.keys)
     if after.compare is not None:
         compared = after.compare(before, after)
         return replace(
@@ -237,7 +253,7 @@ def _paired(
             design_effect=compared.design_effect,
             _ends=compared.ends,
         )
-    return _of_statistics(change, before, after, keys, seed)
+    return _of_statistics(change, before, after, after.keys, seed)
 
 
 def _differs(before: Outcomes, after: Outcomes, noise: float) -> Bools:
@@ -261,10 +277,10 @@ def _apart(now: Floats, then: Floats, noise: float) -> Bools:
 
 
 def _same_parameters(before: Outcomes, after: Outcomes, noise: float) -> bool:
-    """Return whether the runs' parameters are the same, but for what is only supposed of samples."""
+    """Return whether the runs' parameters are the same; what was supposed follows from the outcomes."""
     then, now = (
-        {name: row for name, row in outcomes.parameters.items() if name != SUPPOSED}
-        for outcomes in (before, after)
+        {name: row for name, row in side.parameters.items() if name != SUPPOSED}
+        for side in (before, after)
     )
     return then.keys() == now.keys() and all(
         len(then[name]) == len(row)

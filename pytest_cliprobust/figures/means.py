@@ -102,7 +102,8 @@ def means_of(
     rows = values.reshape(len(values), -1).astype(np.float64)
     count = len(rows)
     means = rows.mean(axis=0)
-    apart = rows - means
+    with np.errstate(invalid="ignore"):  # an infinite value is infinitely far from their mean
+        apart = rows - means
     single = (apart**2).sum(axis=0)
     sums, units, alike = apart, count, 1.0
     if codes is not None:
@@ -176,6 +177,21 @@ def ratio_values(hits: Floats, trials: Floats) -> Floats:
         return np.full(len(hits), math.nan)
     rate = hits.mean() / total
     return np.asarray(rate + (hits - rate * trials) / total, dtype=np.float64)
+
+
+def column_values(outcomes: Outcomes) -> Floats:
+    """Return the only column (N,) as numbers."""
+    return np.asarray(next(iter(outcomes.columns.values())), dtype=np.float64)
+
+
+def drop_values(outcomes: Outcomes) -> Floats:
+    """Return the column ``clean`` less ``shifted`` (N,)."""
+    return np.asarray(outcomes["clean"].astype(np.float64) - outcomes["shifted"], dtype=np.float64)
+
+
+def relative_drop_values(outcomes: Outcomes) -> Floats:
+    """Return values (N,) of which the drop as a share of ``clean``'s mean is the mean, nearly."""
+    return ratio_values(drop_values(outcomes), outcomes["clean"].astype(np.float64))
 
 
 def quotient_values(outcomes: Outcomes) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Floats
-from pytest_cliprobust.figures.bootstrap import bootstrap_figure, proportion_figure
+from pytest_cliprobust.figures.bootstrap import bootstrap_figure, mean_figure, proportion_figure
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.figures.outcomes import Outcomes, mean
+from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.figures.outcomes import Statistic as Weighted
 from pytest_cliprobust.figures.samples import Samples
 
@@ -43,7 +42,7 @@ def measure(
         metric: its registered name; its range bounds the interval.
         samples: N samples, such as ``clip.on("clean")``; they say what the figure was measured on.
         values: from ``samples`` to (N,) or (N, K), row i of sample i. Booleans are shares, with
-            Wilson's interval; of numbers the mean is taken, with a bootstrap interval.
+            Wilson's interval; of numbers the mean is taken (:mod:`~pytest_cliprobust.figures.means`).
         statistic: from the values of some samples, (n,) or (n, K), to a number; resampled for the
             interval.
 
@@ -66,29 +65,24 @@ def measure(
     bootstrap = samples.bootstrap
     if statistic is None and rows.ndim == 1 and rows.dtype == np.bool_:
         figure = proportion_figure(metric, rows, bootstrap)
+    elif statistic is None:
+        if rows.ndim != 1:
+            raise ClipRobustError(f"values of shape {rows.shape} need a statistic")
+        figure = mean_figure(metric, rows, bootstrap, unit=known.unit, bounds=known.bounds)
     else:
-        outcomes = Outcomes({"value": rows}, _weighted(rows, statistic))
-        value = float(rows.mean()) if statistic is None else float(statistic(rows))
         figure = bootstrap_figure(
             metric,
-            value,
-            outcomes,
+            float(statistic(rows)),
+            Outcomes({"value": rows}, _weighted(statistic)),
             bootstrap,
             unit=known.unit,
-            bounds=(
-                -math.inf if known.low is None else known.low,
-                math.inf if known.high is None else known.high,
-            ),
+            bounds=known.bounds,
         )
     return figure.measured_on(samples.condition)
 
 
-def _weighted(rows: NDArray[Any], statistic: Statistic | None) -> Weighted:
+def _weighted(statistic: Statistic) -> Weighted:
     """Return the statistic of values as one of weighted outcomes."""
-    if statistic is None:
-        if rows.ndim != 1:
-            raise ClipRobustError(f"values of shape {rows.shape} need a statistic")
-        return mean
 
     def drawn(weights: Floats, outcomes: Outcomes) -> Floats:
         values = outcomes["value"]

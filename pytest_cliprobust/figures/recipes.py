@@ -14,9 +14,15 @@ from functools import partial
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.auroc import area, compare_areas
-from pytest_cliprobust.figures.bootstrap import dropped, only_column
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.means import SUPPOSED, compare_means, quotient_values
+from pytest_cliprobust.figures.means import (
+    SUPPOSED,
+    column_values,
+    compare_means,
+    drop_values,
+    quotient_values,
+    relative_drop_values,
+)
 from pytest_cliprobust.figures.outcomes import (
     Compare,
     Outcomes,
@@ -24,6 +30,7 @@ from pytest_cliprobust.figures.outcomes import (
     drop,
     mean,
     quotient,
+    relative_drop,
 )
 from pytest_cliprobust.registry import Registry
 
@@ -100,8 +107,11 @@ def register_recipe(
     RECIPES.add(name, made, module=function.__module__)
 
 
-register_recipe("mean", ["value"], mean, compare_means(only_column))
-register_recipe("drop", ["clean", "shifted"], drop, compare_means(dropped))
+register_recipe("mean", ["value"], mean, compare_means(column_values))
+register_recipe("drop", ["clean", "shifted"], drop, compare_means(drop_values))
+register_recipe(
+    "relative drop", ["clean", "shifted"], relative_drop, compare_means(relative_drop_values)
+)
 register_recipe("quotient", ["hits", "trials"], quotient, compare_means(quotient_values))
 register_recipe("area", ["score"], area, compare_areas, ["inside", "stratum"])
 

@@ -8,9 +8,9 @@ The engine's views are such samples. Without a model, :class:`SampleArrays` make
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -80,6 +80,43 @@ class Samples(Protocol):
     @property
     def bootstrap(self) -> Bootstrap:
         """How intervals are made, with the identity of these samples, so that runs can be paired."""
+        ...
+
+
+class Choice(NamedTuple):
+    """A caption that is true of a sample, and others that are not.
+
+    Attributes:
+        kind: what the others get wrong, as figures and bounds call it: ``"relation"``, ``"negation"`` …
+        true: the caption.
+        false: the hard negatives, one or more.
+    """
+
+    kind: str
+    true: str
+    false: tuple[str, ...]
+
+
+class Captioned(Samples, Protocol):
+    """Samples with captions, under a model that encodes texts."""
+
+    @property
+    def features(self) -> Any:
+        """(N, D) image features, an array or a tensor."""
+        ...
+
+    @property
+    def captions(self) -> tuple[tuple[str, ...], ...]:
+        """(N,) the captions of each sample, all of them true; () where the data has none."""
+        ...
+
+    @property
+    def choices(self) -> tuple[tuple[Choice, ...], ...]:
+        """(N,) the choices between captions that each sample poses; () where the data has none."""
+        ...
+
+    def text_features(self, texts: Sequence[str]) -> Any:
+        """Return features (M, D) of texts, an array or a tensor."""
         ...
 
 

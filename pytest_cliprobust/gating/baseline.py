@@ -158,6 +158,20 @@ class Baseline:
             if name == source
         ]
 
+    def same_model(self, model: str, asked: str | None = None) -> bool:
+        """Return whether ``model`` is known to be the recorded one: weights, precision, and prompts."""
+        then, now, source = self.provenance, self.current, self.model_for(model, asked)
+        if then is None or now is None or source is None or not then.weights.get(source):
+            return False
+        return all(
+            recorded.get(source) == own.get(model)
+            for recorded, own in (
+                (then.weights, now.weights),
+                (then.precision, now.precision),
+                (then.templates, now.templates),
+            )
+        )
+
     def why_not(self, measurement: Measurement) -> str:
         """Return why a figure cannot be compared sample by sample: a perturbation has changed."""
         if self.provenance is None or self.current is None:

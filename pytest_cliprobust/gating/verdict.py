@@ -414,7 +414,13 @@ def _judge_change(
     if before is None:
         return replace(blank, explanation=baseline.missing(measurement, policy.baseline_model))
     why_not = baseline.why_not(measurement)
-    change = change_between(figure, before, noise=levels.noise, why_not=why_not)
+    change = change_between(
+        figure,
+        before,
+        noise=levels.noise,
+        why_not=why_not,
+        same_model=baseline.same_model(measurement.model, policy.baseline_model),
+    )
     loss = _loss(change, kind)
     noise = 0.0 if change.identical else levels.noise
     kept = _of_loss(change, kind, policy.change_confidence, noise)
@@ -431,11 +437,13 @@ def _judge_change(
         p_value=change.p_beyond(noise) if loss > limit else None,
         change=change,
     )
-    if change.identical:
+    if change.one_model:
         text = "every outcome is the same as in the baseline"
         same = replace(judged, status="pass", explanation=text)
         return replace(same, note=_drift(same, before, baseline, bare_key(measurement)))
-    judged = replace(judged, decidable=_decidable(change, policy.change_confidence, noise))
+    least = _decidable(change, policy.change_confidence, noise)
+    # Answers that are all the same have no spread; what they can rule out is what their interval says.
+    judged = replace(judged, decidable=max(least, kept.high) if change.identical else least)
     strict = _of_loss(change, kind, 1.0 - levels.error_rate, noise)
     decided = _decided(judged, change, strict)
     own = _of_loss(change, kind, policy.confidence, noise)

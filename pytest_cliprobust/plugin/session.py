@@ -188,16 +188,17 @@ class Session:
 
         architectures = open_clip.list_models()
         layouts = (f"{layout}:*" for layout in LAYOUTS)
+        parts = (f"{name}:*" for name in embedded.names())
         return {
             "known_suites": self.known_suites,
             "other_suites": self._suites_beside(),
             "known_metrics": known_metrics(),
-            "known_datasets": (*embedded.names(), "clean:*", *layouts),
+            "known_datasets": (*embedded.names(), *parts, *layouts),
             # Also with parameters of their own, and several in a row.
             "known_perturbations": (
                 *registry.names(),
                 *(f"{name}(*" for name in registry.names()),
-                *("kornia:*", "*+*", "all_*", "apgd"),
+                *("kornia:*", "*+*", "all_*", "apgd", "caption_*"),
             ),
             "models": (
                 *self.config.models,
@@ -233,7 +234,9 @@ class Session:
             return None
         if self.recording:
             path = None if self.threshold_path is None else beside(self.threshold_path)
-            return load_baseline(path) if path is not None and path.exists() else None
+            if path is None or not path.exists():
+                return None
+            return replace(load_baseline(path), current=self.provenance)
         named = value_of(self.pytest_config, "baseline")
         found = chosen_baseline(named, self.thresholds, self.threshold_path, self.history_path)
         return None if found is None else replace(found, current=self.provenance)
@@ -450,6 +453,7 @@ class Session:
         import open_clip
 
         from pytest_cliprobust.datasets import embedded
+        from pytest_cliprobust.targets.registry import listed_names
 
         replaced = self.config.data != "embedded"
         ask = replaced and loaded
@@ -459,7 +463,7 @@ class Session:
         }
         return {
             "datasets": [clean.name] if clean else [],
-            "known_models": {*models, *open_clip.list_models(), "reference"},
+            "known_models": {*models, *listed_names()},
             "own_datasets": embedded.names(),
             "replaced_data": replaced,
         }

@@ -35,7 +35,7 @@ from pytest_cliprobust.figures.means import (
     codes_of,
     compare_means,
     group_values,
-    ratio_values,
+    relative_drop_values,
 )
 from pytest_cliprobust.figures.metrics import METRICS, one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio, relative_drop, sums
@@ -370,22 +370,16 @@ def relative_drop_of(
     share = float(clean.mean()) or math.nan
     return mean_figure(
         metric,
-        _relative(outcomes),
+        relative_drop_values(outcomes),
         bootstrap,
         outcomes=outcomes,
-        linear=_relative,
+        linear=relative_drop_values,
         value=value,
         # Lost and kept.
         supposed=(value + (1.0 - value) / share, value - value / share),
         details=details,
         bounds=(-math.inf, 1.0),
     )
-
-
-def _relative(outcomes: Outcomes) -> Floats:
-    """Return values (N,) of which the relative drop is the mean, nearly."""
-    clean = outcomes["clean"].astype(np.float64)
-    return ratio_values(clean - outcomes["shifted"], clean)
 
 
 def _severity_errors(correct: ArrayLike, what: str) -> Floats:
@@ -515,4 +509,3 @@ register_recipe(
     "balanced accuracy", ["value"], _mean_of_groups, compare_means(_weighted), ["group"]
 )
 register_recipe("worst group", ["value"], _least_of_groups, _compare_least, ["group"])
-register_recipe("relative drop", ["clean", "shifted"], relative_drop, compare_means(_relative))

@@ -22,7 +22,7 @@ from pytest_cliprobust.figures.condition import together
 from pytest_cliprobust.figures.ends import Compared
 from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.means import codes_of, means_of
+from pytest_cliprobust.figures.means import IN_A_CHANGE, codes_of, drop_values, means_of
 from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, drop
 from pytest_cliprobust.figures.outcomes import means as averages
@@ -176,9 +176,10 @@ def corruption_figures(
             before - shifted,
             bootstrap,
             outcomes=Outcomes({"clean": before, "shifted": shifted}, drop, coarse=True),
-            linear=_dropped,
+            linear=drop_values,
             value=clean_value - overall,
             supposed=(1.0, -1.0),
+            worth=IN_A_CHANGE,
             bounds=(-1.0, 1.0),
             details=reference,
         ),
@@ -242,10 +243,6 @@ def _compare_largest(before: Outcomes, after: Outcomes, *, steps: int) -> Compar
     sides = [list(_by_kind(outcomes, steps).T) for outcomes in (before, after)]
     codes = [codes_of(after.keys)] * len(sides[0])
     return compare_extremes(sides[0], sides[1], codes, largest=True)
-
-
-def _dropped(outcomes: Outcomes) -> Floats:
-    return np.asarray(outcomes["clean"] - outcomes["shifted"], dtype=np.float64)
 
 
 def _cells(weights: Floats, outcomes: Outcomes, steps: int) -> Floats:

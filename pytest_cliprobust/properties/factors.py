@@ -5,6 +5,9 @@ factor is (1 - accuracy on its images) / (1 - accuracy on all annotated images);
 is harder than average. The average runs over the annotated, retained images (46,110 of the
 validation set), not over all 50,000: images without an annotation, and the class prototypes, are
 left out.
+
+Where a data set shows each picture anew with one factor changed (an intervention, as the embedded benchmark
+does), the average is over the same pictures without the change, and everything is paired.
 """
 
 from __future__ import annotations
@@ -34,9 +37,13 @@ from pytest_cliprobust.figures.bootstrap import (
     proportion_figure,
     resampled_counts,
 )
+from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.means import quotient_values
 from pytest_cliprobust.figures.metrics import one_in, register_metric
-from pytest_cliprobust.figures.outcomes import Column, Outcomes, means, ratio, sums
+from pytest_cliprobust.figures.outcomes import Column, Outcomes, means, quotient, ratio, sums
+from pytest_cliprobust.figures.samples import Samples, shared
+from pytest_cliprobust.properties.accuracy import accuracy_drop
 
 #: The 16 factors of ImageNet-X.
 IMAGENET_X_FACTORS = (
@@ -60,6 +67,84 @@ IMAGENET_X_FACTORS = (
 
 #: Group values that mean "not annotated" and "the prototype others are compared with".
 UNANNOTATED = ("", "none", "prototype")
+
+
+def factors_of(clean: Samples, samples: Samples) -> list[Figure]:
+    """Return the figures of the visual factors that ``samples`` show, whichever way they show them.
+
+    The column ``factor`` says which factor a sample shows. If it is one and the same for all, the data set is
+    an intervention: its samples are those of ``clean`` with this factor changed, and are compared with them,
+    paired by id: ``factor_accuracy``, ``accuracy_drop``, ``error_ratio``. Else the pictures are annotated
+    (ImageNet-X), and each factor is compared with all that are: ``factor_accuracy``, ``error_ratio``, filed
+    as parts of the data set (``NAME:pose``).
+
+    Args:
+        clean: the pictures without the change; annotated pictures do not need them.
+        samples: with a column ``factor``; unannotated pictures and prototypes are left out.
+
+    Raises:
+        ClipRobustError: no such column, nothing annotated, or an intervention on other samples.
+    """
+    if "factor" not in samples.groups:
+        known = ", ".join(samples.groups) or "none"
+        raise ClipRobustError(
+            f"{samples.condition} has no column 'factor', which says what each picture shows; it has {known}"
+        )
+    column = samples.groups["factor"]
+    if len(set(column)) > 1 or set(column) <= set(UNANNOTATED):
+        by_factor = factor_figures(samples.correct, column, bootstrap=samples.bootstrap)
+        return [
+            figure.measured_on(samples.condition.part(factor))
+            for factor, figures in by_factor.items()
+            for figure in figures.values()
+        ]
+    common = shared(clean, samples)
+    before, after = (
+        view.correct[rows] for view, rows in zip((clean, samples), common.rows, strict=True)
+    )
+    figures = intervention_figures(before, after, bootstrap=common.bootstrap)
+    condition = against(samples.condition, clean.condition)
+    return [
+        *(figure.measured_on(condition) for figure in figures.values()),
+        accuracy_drop(clean, samples),
+    ]
+
+
+def intervention_figures(
+    clean: ArrayLike, changed: ArrayLike, *, bootstrap: Bootstrap = DEFAULT
+) -> dict[str, Figure]:
+    """Return ``factor_accuracy`` and ``error_ratio`` of pictures of which one factor was changed.
+
+    The error ratio is (1 - accuracy) / (1 - accuracy of the same pictures without the change); NaN where the
+    latter has no error.
+
+    Args:
+        clean, changed: (N,) bool, right or wrong, the same samples in the same order.
+        bootstrap: interval settings.
+
+    Raises:
+        ClipRobustError: different numbers of samples.
+    """
+    before, after = as_correct(clean, "clean answers"), as_correct(changed, "changed answers")
+    same_samples("error_ratio", before, after)
+    outcomes = Outcomes({"hits": ~after, "trials": ~before}, quotient)
+    figures = [
+        proportion_figure("factor_accuracy", after, bootstrap),
+        mean_figure(
+            "error_ratio",
+            quotient_values(outcomes),
+            bootstrap,
+            outcomes=outcomes,
+            linear=quotient_values,
+            value=float(ratio((~after).mean(), (~before).mean())),
+            bounds=(0.0, math.inf),
+            details={
+                "overall_accuracy": float(before.mean()),
+                "factor_accuracy": float(after.mean()),
+            },
+        ),
+    ]
+    return {figure.metric: figure for figure in figures}
 
 
 @register_metric(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -21,10 +21,34 @@ from pytest_cliprobust.figures.bootstrap import (
 from pytest_cliprobust.figures.ends import Compared
 from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.means import codes_of, means_of
+from pytest_cliprobust.figures.means import IN_A_CHANGE, codes_of, means_of
 from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.figures.outcomes import means as averages
+from pytest_cliprobust.figures.samples import Samples
+
+
+def prompts_of(samples: Samples, singles: Iterable[tuple[str, Samples]]) -> list[Figure]:
+    """Return how the accuracy of ``samples`` varies over prompt templates: see :func:`prompt_figures`.
+
+    Args:
+        samples: answered by the ensemble of all templates.
+        singles: each template with the same samples as it alone answers them
+            (``clip.under_each_template(view)``).
+
+    Raises:
+        ClipRobustError: other samples under a template.
+    """
+    templates, answers = [], []
+    for template, view in singles:
+        if view.ids != samples.ids:
+            raise ClipRobustError(f"template {template!r} answers other samples than the ensemble")
+        templates.append(template)
+        answers.append(view.correct)
+    figures = prompt_figures(
+        np.stack(answers), templates, samples.correct, bootstrap=samples.bootstrap
+    )
+    return [figure.measured_on(samples.condition) for figure in figures.values()]
 
 
 @register_metric(
@@ -176,6 +200,7 @@ def prompt_figures(
             bootstrap,
             value=ensemble_value - float(means.mean()),
             supposed=(1.0, -1.0),
+            worth=IN_A_CHANGE,
             coarse=True,
             bounds=(-1.0, 1.0),
         ),

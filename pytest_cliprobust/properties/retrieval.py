@@ -3,18 +3,22 @@
 The Flickr30k and COCO protocol (Karpathy & Fei-Fei 2015): every image has several captions (five).
 Image→text: the query is an image and *any* of its captions is a hit, so the rank is that of its best
 caption. Text→image: each caption is a query with one right image.
+
+The search is exact, in chunks of bounded memory: for N images and M captions N·M similarities are computed,
+of which :data:`CHUNK` at most are held at a time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.arrays import Floats, Ints, as_labels, unit_rows
 from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
@@ -29,12 +33,50 @@ from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.means import codes_of
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes
+from pytest_cliprobust.figures.samples import Captioned
 
 #: The cut-offs k of R@k.
 RECALL_AT = (1, 5, 10)
 _RANKS = {str(k): str(k) for k in RECALL_AT}
 
-_CHUNK = 8_000_000
+#: So many similarities (float64) are held at a time, with some masks of theirs: 64 MB.
+CHUNK = 8_000_000
+
+
+def retrieval_of(samples: Captioned) -> list[Figure]:
+    """Return the retrieval figures of samples with captions: see :func:`retrieval_figures`.
+
+    A hit is a caption of the very image, or its very image: what else a caption may be true of counts as
+    wrong, as in Flickr30k and COCO.
+
+    Raises:
+        NotRun: the data has no captions.
+    """
+    features, texts, owner = captions_of(samples)
+    figures = retrieval_figures(features, texts, owner, bootstrap=samples.bootstrap)
+    return [figure.measured_on(samples.condition) for figure in figures.values()]
+
+
+def captions_of(
+    samples: Captioned, changed: Callable[[str, str], str] | None = None
+) -> tuple[Any, Any, Ints]:
+    """Return image features (N, D), caption features (M, D), and the image of each caption (M,).
+
+    Args:
+        samples: with captions.
+        changed: from a caption and its id to the text that is encoded instead.
+
+    Raises:
+        NotRun: the data has no captions.
+    """
+    if not samples.captions:
+        raise NotRun(f"{samples.condition} has no captions to retrieve")
+    owner = np.repeat(np.arange(len(samples.captions)), [len(c) for c in samples.captions])
+    texts = [text for captions in samples.captions for text in captions]
+    if changed is not None:
+        names = caption_keys(samples.bootstrap.keys, owner).ids
+        texts = [changed(text, name) for text, name in zip(texts, names, strict=True)]
+    return samples.features, samples.text_features(texts), owner.astype(np.int64)
 
 
 def retrieval_ranks(
@@ -73,14 +115,25 @@ def retrieval_ranks(
     np.maximum.at(best, owner, own)
     image_rank = np.empty(len(images), dtype=np.int64)
     text_rank = np.ones(len(texts), dtype=np.int64)
-    step = max(1, _CHUNK // len(texts))
-    for first in range(0, len(images), step):
-        rows = np.arange(first, min(first + step, len(images)))
-        similarity = images[rows] @ texts.T
-        other = owner[None, :] != rows[:, None]
-        image_rank[rows] = 1 + ((similarity >= best[rows][:, None]) & other).sum(axis=1)
-        text_rank += ((similarity >= own) & other).sum(axis=0)
+    image_rank[:] = 1
+    for rows, columns in _blocks(len(images), len(texts)):
+        similarity = images[rows] @ texts[columns].T
+        other = owner[columns][None, :] != np.arange(rows.start, rows.stop)[:, None]
+        image_rank[rows] += ((similarity >= best[rows][:, None]) & other).sum(axis=1)
+        text_rank[columns] += ((similarity >= own[columns]) & other).sum(axis=0)
     return image_rank, text_rank
+
+
+def _blocks(images: int, texts: int) -> Iterator[tuple[slice, slice]]:
+    """Yield rows and columns of blocks of at most :data:`CHUNK` pairs; any number of either is fine."""
+    wide = min(texts, max(1, CHUNK))
+    tall = max(1, CHUNK // wide)
+    for top in range(0, images, tall):
+        for left in range(0, texts, wide):
+            yield (
+                slice(top, min(top + tall, images)),
+                slice(left, min(left + wide, texts)),
+            )
 
 
 @register_metric(
@@ -134,7 +187,7 @@ def retrieval_figures(
     owner = np.asarray(image_of_text, dtype=np.int64)
     images, texts = len(image_rank), len(text_rank)
     captions = np.bincount(owner, minlength=images)
-    by_caption = bootstrap.of(_caption_keys(bootstrap.keys, owner))
+    by_caption = bootstrap.of(caption_keys(bootstrap.keys, owner))
     figures = []
     for k in at:
         chance = 1.0 - float(np.mean([_all_miss(texts, int(c), k) for c in captions]))
@@ -162,7 +215,7 @@ def retrieval_figures(
     return {figure.metric: figure for figure in figures}
 
 
-def _caption_keys(keys: SampleKeys | None, owner: Ints) -> SampleKeys:
+def caption_keys(keys: SampleKeys | None, owner: Ints) -> SampleKeys:
     """Return the keys of captions: each comes from its image's unit."""
     seen: dict[int, int] = {}
     names, units, digests = [], [], []

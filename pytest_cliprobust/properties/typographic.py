@@ -4,11 +4,47 @@ from __future__ import annotations
 
 import numpy as np
 
+from pytest_cliprobust.errors import ClipRobustError, NotRun, did_you_mean
 from pytest_cliprobust.figures.arrays import Ints
 from pytest_cliprobust.figures.bootstrap import proportion_figure
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples, shared
+
+#: The column that names the class whose name is on a picture.
+WRITTEN = "written_label"
+
+
+def written_success(samples: Samples) -> Figure:
+    """Return ``attack_success`` of pictures that were written on before anybody perturbed them (SCAM).
+
+    The column ``written_label`` names the class whose name stands on each; pictures without one (the column
+    is empty) are left out. Wilson's interval.
+
+    Raises:
+        NotRun: the data has no such column, or nothing is written on any picture.
+        ClipRobustError: what is written is no class of the label set.
+    """
+    column = samples.groups.get(WRITTEN, ())
+    rows = np.array([row for row, name in enumerate(column) if name], dtype=np.int64)
+    if not len(rows):
+        raise NotRun(
+            f"{samples.condition} does not say which class's name is written on its pictures (column "
+            f"{WRITTEN!r})"
+        )
+    # Classes may share a name; whichever of them is answered, the writing was believed.
+    names = np.asarray(samples.class_names, dtype=object)
+    words = np.asarray(column, dtype=object)[rows]
+    unknown = sorted(set(words) - set(names))
+    if unknown:
+        raise ClipRobustError(
+            f"{samples.condition}: {unknown[0]!r} is written on a picture and is no class of the label "
+            f"set.{did_you_mean(unknown[0], names)}"
+        )
+    answers = samples.logits[rows].argmax(axis=1)
+    hits = np.asarray(names[answers] == words, dtype=np.bool_)
+    figure = proportion_figure("attack_success", hits, samples.bootstrap.subset(rows))
+    return figure.measured_on(samples.condition)
 
 
 @register_metric(

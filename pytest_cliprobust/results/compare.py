@@ -198,7 +198,8 @@ def compare(
         better = _direction(measurement, head, base)
         noise = max(base.noise.get(earlier.key, 0.0), head.noise.get(key, 0.0))
         row = Compared(earlier, measurement, better, then.why_not(measurement), noise=noise)
-        rows.append(_compared(row, confidence, _seed(head)))
+        same = then.same_model(measurement.model, base_model)
+        rows.append(_compared(row, confidence, _seed(head), same))
     wanted = set(models.values())
     only_base = [
         key
@@ -260,14 +261,16 @@ def _direction(measurement: Measurement, *runs: Earlier) -> bool | None:
     return None if known is None else known.higher_is_better
 
 
-def _compared(row: Compared, confidence: float, seed: int) -> Compared:
+def _compared(row: Compared, confidence: float, seed: int, same_model: bool) -> Compared:
     """Return a row with the comparison; the words wait for all p-values."""
     before, after = row.base.figure, row.head.figure
     row = replace(row, sides=changed_sides(before.outcomes, after.outcomes))
     reason = _not_comparable(before, after)
     if reason:
         return replace(row, how=reason)
-    change = change_of(before, after, noise=row.noise, seed=seed, why_not=row.how)
+    change = change_of(
+        before, after, noise=row.noise, seed=seed, why_not=row.how, same_model=same_model
+    )
     ends, p = change.interval(confidence), change.p_value
     if math.isnan(p):
         p = 1.0 if change.difference == 0.0 else 0.0
@@ -303,7 +306,13 @@ def _bare(condition: Condition) -> Condition:
 
 
 def change_of(
-    before: Figure, after: Figure, *, noise: float = 0.0, seed: int = 0, why_not: str = ""
+    before: Figure,
+    after: Figure,
+    *,
+    noise: float = 0.0,
+    seed: int = 0,
+    why_not: str = "",
+    same_model: bool = False,
 ) -> Change:
     """Return what changed between two figures whose statistic is not at hand.
 
@@ -313,6 +322,7 @@ def change_of(
         noise: outcomes that differ by no more are the same.
         seed: of the resampling.
         why_not: why they cannot be compared sample by sample, if that is known already.
+        same_model: whether both are known to be of one model.
 
     Raises:
         ClipRobustError: the figures are of different metrics.
@@ -323,7 +333,9 @@ def change_of(
             why_not = f"how {after.metric} follows from its samples is not kept"
         else:
             after = with_outcomes(after, found.of(after.outcomes))
-    return change_between(after, before, noise=noise, seed=seed, why_not=why_not)
+    return change_between(
+        after, before, noise=noise, seed=seed, why_not=why_not, same_model=same_model
+    )
 
 
 def changed_sides(before: Outcomes | None, after: Outcomes | None) -> dict[str, Sides]:

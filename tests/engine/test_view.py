@@ -11,8 +11,10 @@ import torch
 from helpers import write_pictures
 
 from pytest_cliprobust.datasets.roles import ROLES, provider_of
+from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig
-from pytest_cliprobust.engine.evaluation import Evaluation, steps_of
+from pytest_cliprobust.engine.evaluation import CachedText, Evaluation, steps_of
+from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Condition, Step, together
 from pytest_cliprobust.figures.samples import Samples, shared
@@ -199,3 +201,54 @@ def test_steps_have_one_spelling() -> None:
     assert str(Condition("clean")) == "clean"
     # The order in which parameters are written makes no other condition.
     assert steps_of("x", parameters={"a": 1, "b": 2}) == steps_of("x", parameters={"b": 2, "a": 1})
+
+
+def test_captions_and_choices_of_a_view(clip: Evaluation) -> None:
+    view = clip.on("captioned")
+    assert isinstance(view, Samples)
+    assert len(view.captions) == len(view)
+    assert view.choices == ()
+    texts = [captions[0] for captions in view.captions]
+    assert torch.allclose(view.text_features(texts).norm(dim=1), torch.ones(len(view)), atol=1e-5)
+    assert torch.equal(view.text_features(texts), clip.text_features(texts))
+    one = view.where("style", view.values("style")[0])
+    kept = [i for i, name in enumerate(view.ids) if name in one.ids]
+    assert one.captions == tuple(view.captions[i] for i in kept)
+    assert torch.equal(one.text_features(texts), view.text_features(texts))
+    both = clip.on("compositional").where("style", "noto")
+    assert len(both.choices) == len(both) > 0
+    assert clip.on("clean").captions == ()
+
+
+def test_subgroups_are_those_that_the_data_names(clip: Evaluation, tmp_path: Path) -> None:
+    view = clip.on("clean")
+    assert view.subgroups == ("style", "category")
+    assert view.where("style", "noto").subgroups == view.subgroups
+    data = view.data
+    columns = {
+        "two": tuple("ab"[i % 2] for i in range(24)),
+        "one": ("x",) * 24,
+        "each": view.ids,
+    }
+    many = type("Plain", (), {"name": "mine", "digest": "d", "ids": data.ids, "groups": columns})
+    assert View(
+        view.condition, many(), lambda: view.features, lambda: clip.classifier
+    ).subgroups == (
+        "two",
+        "each",
+    )
+    bare = View(view.condition, data, lambda: view.features, lambda: clip.classifier)
+    with pytest.raises(ClipRobustError, match="clean: this view has no text encoder"):
+        bare.text_features(["a cat"])
+
+
+def test_each_template_alone(clip: Evaluation) -> None:
+    view = clip.on("clean")
+    singles = dict(clip.under_each_template(view))
+    assert list(singles) == list(clip.templates)
+    heads = head.template_heads(CachedText(clip.encoder), clip.phrases, clip.templates)
+    for own, single in zip(heads, singles.values(), strict=True):
+        assert single.ids == view.ids
+        cosines = head.cosine_similarities(view.features, own)
+        assert np.abs(single.cosines - cosines).max() < 1e-6
+    assert np.array_equal(view.logits, clip.on("clean").logits)

@@ -9,11 +9,12 @@ import pytest
 from helpers import coverage, drawn_samples, keys_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 from scipy import stats as scipy_stats
 from sklearn.metrics import roc_auc_score
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures import auroc, intervals, resampling
+from pytest_cliprobust.figures import auroc, resampling
 from pytest_cliprobust.figures.arrays import Floats, Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.figure import IntervalMethod
@@ -44,6 +45,34 @@ def obuchowski(positive: Floats, negative: Floats, above: Ints, below: Ints) -> 
         s = len(names) / ((len(names) - 1) * size) * sum(value**2 for value in sums)
         total += s / size
     return float(total)
+
+
+def newcombe(area: float, m: float, n: float, t: float) -> tuple[float, float]:
+    """Return the ends as far from ``area`` as ``t`` of Hanley & McNeil's errors there (Newcombe 2006).
+
+    With his N* = (m + n)/2 - 1 in the place of both m - 1 and n - 1.
+    """
+
+    def away(theta: float) -> float:
+        q1, q2 = theta / (2.0 - theta), 2.0 * theta**2 / (1.0 + theta)
+        extra = (m + n) / 2.0 - 1.0
+        square = theta * (1.0 - theta) + extra * (q1 - theta**2 + q2 - theta**2)
+        return (theta - area) ** 2 - t * t * square / (m * n)
+
+    edge = 1e-12
+    low = optimize.brentq(away, edge, area - edge) if area > 0.0 else 0.0
+    high = optimize.brentq(away, area + edge, 1.0 - edge) if area < 1.0 else 1.0
+    return float(low), float(high)
+
+
+def on_logits(area: float, error: float, t: float) -> tuple[float, float]:
+    """Return ``t`` standard errors on the logit scale, by the delta method."""
+    logit, half = math.log(area / (1.0 - area)), t * error / (area * (1.0 - area))
+    return 1.0 / (1.0 + math.exp(half - logit)), 1.0 / (1.0 + math.exp(-half - logit))
+
+
+def t_of(confidence: float, degrees: float) -> float:
+    return float(scipy_stats.t.ppf((1.0 + confidence) / 2.0, degrees))
 
 
 # --- DeLong
@@ -187,7 +216,15 @@ def test_units_widen_the_interval_by_their_design_effect() -> None:
     widths = [
         math.log(f.high / (1 - f.high)) - math.log(f.low / (1 - f.low)) for f in (figure, plain)
     ]
-    assert (widths[0] / widths[1]) ** 2 == pytest.approx(figure.design_effect)
+    # And by Student's quantile: 40 drawings of each class know less of it than 160 samples.
+    known = (t_of(0.95, 39) / t_of(0.95, 159)) ** 2
+    assert (widths[0] / widths[1]) ** 2 == pytest.approx(known * figure.design_effect, rel=0.02)
+    parts = auroc.placements(positive, negative)
+    error = math.sqrt(auroc.variance_of_area(*parts, keys.codes))
+    low, high = on_logits(figure.value, error, t_of(0.95, 39))
+    assert figure.low <= low + 1e-12
+    assert high - 1e-12 <= figure.high
+    assert figure.high - figure.low < 1.05 * (high - low)
     # Samples of one unit each are single samples.
     single = auroc.auroc("auroc", positive, negative, bootstrap=Bootstrap(keys=keys_of(320)))
     assert (single.low, single.high, single.units) == (plain.low, plain.high, 320)
@@ -196,15 +233,18 @@ def test_units_widen_the_interval_by_their_design_effect() -> None:
 def test_what_is_apart_counts_as_many_pairs_as_there_are_units() -> None:
     keys = keys_of(12, [0, 0, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4])
     figure = auroc.auroc("auroc", np.arange(6) + 50.0, np.arange(6), bootstrap=Bootstrap(keys=keys))
-    assert (figure.value, figure.low) == (1.0, intervals.wilson(2, 2).low)
-    assert figure.details["trials"] == 2
+    # Six samples of the drawings with three each are worth two, and so many are the others' then.
+    assert (figure.value, figure.design_effect) == (1.0, 3.0)
+    assert figure.low == pytest.approx(newcombe(1.0, 2, 2, t_of(0.95, 1))[0])
+    assert figure.method == "Newcombe (DeLong's variance is 0), design effect 3.00"
     # A single unit on a side says nothing of how units differ.
     one = keys_of(8, [0, 0, 0, 0, 1, 2, 3, 4])
     scores = rng(1).normal(size=8)
     figure = auroc.auroc("auroc", scores[:4], scores[4:], bootstrap=Bootstrap(keys=one))
-    assert figure.interval is IntervalMethod.WILSON
-    assert figure.details["trials"] == 1
-    assert figure.design_effect == 1.0
+    assert 0.0 < figure.value < 1.0
+    assert math.isnan(figure.low)
+    assert math.isnan(figure.high)
+    assert (figure.interval, figure.design_effect) == (IntervalMethod.DELONG, 4.0)
 
 
 # --- Figures
@@ -216,24 +256,35 @@ def test_auroc_figures() -> None:
     assert (figure.n, figure.details["positives"], figure.details["negatives"]) == (7, 4, 3)
     perfect = auroc.auroc("auroc", np.arange(100) + 1000.0, np.arange(50))
     assert (perfect.value, perfect.high) == (1.0, 1.0)
-    assert perfect.low == intervals.wilson(50, 50).low
+    assert perfect.low == pytest.approx(newcombe(1.0, 100, 50, t_of(0.95, 49))[0])
     assert math.isnan(auroc.auroc("auroc", [1.0, math.nan], [0.0, 1.0]).value)
     # Infinite energies have ranks like any other.
     assert auroc.auroc("auroc", [1.0, math.inf], [0.0, -math.inf]).value == 1.0
     level = auroc.auroc(
         "auroc", [1.0, 2.0, 2.5, 0.4], [0.0, 0.3, 1.5], bootstrap=Bootstrap(confidence=0.8)
     )
-    assert (level.confidence, level.method) == (0.8, "DeLong")
+    assert (level.confidence, level.method) == (0.8, "DeLong and Newcombe")
     assert figure.low < level.low < level.high < figure.high
     area, variance = (float(x.item()) for x in auroc.delong([1.0, 2.0, 2.5, 0.4], [0.0, 0.3, 1.5]))
-    half = scipy_stats.norm.ppf(0.9) * math.sqrt(variance) / (area * (1 - area))
-    logit = math.log(area / (1 - area))
-    assert level.low == pytest.approx(1 / (1 + math.exp(half - logit)))
-    assert level.high == pytest.approx(1 / (1 + math.exp(-half - logit)))
-    # No wins at all: the interval of that many losses.
+    # The hull of both, with the quantile of the rarer class's three samples.
+    ends = on_logits(area, math.sqrt(variance), t_of(0.8, 2)), newcombe(area, 4, 3, t_of(0.8, 2))
+    assert level.low == pytest.approx(min(low for low, _ in ends))
+    assert level.high == pytest.approx(max(high for _, high in ends))
+    # With many samples and an area in between the two agree.
+    above, below = rng(3).normal(0.5, size=400), rng(4).normal(size=300)
+    many = auroc.auroc("auroc", above, below)
+    area, variance = (float(x.item()) for x in auroc.delong(above, below))
+    for ends_of_one in (
+        on_logits(area, math.sqrt(variance), t_of(0.95, 299)),
+        newcombe(area, 400, 300, t_of(0.95, 299)),
+    ):
+        assert (many.low, many.high) == pytest.approx(ends_of_one, abs=0.005)
+    # No wins at all: the mirror of nothing but wins.
     worst = auroc.auroc("auroc", [0.0, 1.0], [2.0, 3.0, 4.0], details={"a": 1})
-    assert (worst.value, worst.low, worst.high) == (0.0, 0.0, intervals.wilson(0, 2).high)
-    assert worst.details == {"a": 1, "positives": 2, "negatives": 3, "trials": 2}
+    assert (worst.value, worst.low) == (0.0, 0.0)
+    best = auroc.auroc("auroc", [2.0, 3.0, 4.0], [0.0, 1.0])
+    assert worst.high == pytest.approx(1.0 - best.low)
+    assert worst.details == {"a": 1, "positives": 2, "negatives": 3}
 
 
 def test_a_figure_keeps_its_scores_by_sample() -> None:

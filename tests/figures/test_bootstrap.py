@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from helpers import coverage, drawn_rows, drawn_samples, keys_of
+from helpers import coverage, drawn_rows, drawn_samples, keys_of, share_ends
+from scipy import stats as scipy_stats
 
 from pytest_cliprobust.figures import bootstrap as b
 from pytest_cliprobust.figures import intervals, levels, paired, resampling
@@ -31,7 +32,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "_CHUNK", 60)
 
 
-def ends(figure: Figure) -> tuple[float, float]:
+def ends(figure: Figure | intervals.Interval) -> tuple[float, float]:
     return figure.low, figure.high
 
 
@@ -154,7 +155,9 @@ def drawn_figure(
 def test_percentile_and_basic_intervals() -> None:
     drawn = RNG.exponential(size=999)
     settings = Bootstrap(replicates=999, confidence=0.9)
-    low, high = np.quantile(drawn, [0.05, 0.95])
+    # As far out as Student's quantile with the variance of 50 samples' replicates (Hesterberg 2015).
+    far = scipy_stats.t.ppf(0.05, 49) * math.sqrt(50 / 49)
+    low, high = np.quantile(drawn, scipy_stats.norm.cdf([far, -far]))
     plain = drawn_figure(1.0, drawn, settings)
     assert ends(plain) == pytest.approx((low, high))
     assert (plain.n, plain.confidence, plain.unit) == (50, 0.9, "nats")
@@ -207,13 +210,12 @@ def test_undefined_figures_have_no_interval() -> None:
 def test_replicates_without_spread_do_not_claim_certainty() -> None:
     flat, settings = np.full(20, 0.75), Bootstrap(replicates=20, confidence=0.9)
     share = drawn_figure(0.75, flat, settings, n=99, bounds=(0.0, 1.0), trials=8)
-    wilson = intervals.wilson(6, 8, 0.9)
-    assert ends(share) == (wilson.low, wilson.high)
+    assert ends(share) == pytest.approx(share_ends(6, 8, 0.9))
     assert share.method == "Wilson (the bootstrap has no spread)"
     assert share.details["trials"] == 8
     assert share.replicates == tuple(flat)
     # At another level it is Wilson's over the same trials, not over n.
-    assert levels.interval_at(share, 0.99).low == intervals.wilson(6, 8, 0.99).low
+    assert ends(levels.interval_at(share, 0.99)) == pytest.approx(share_ends(6, 8, 0.99))
     one = drawn_figure(0.75, flat, settings, n=99, bounds=(0.0, 1.0), trials=1)
     assert one.method.startswith("Wilson")
     bare = drawn_figure(0.75, flat, settings, n=99, bounds=(0.0, 1.0))
@@ -301,18 +303,18 @@ def test_shares_in_units_are_over_what_they_are_worth() -> None:
     figure = b.proportion_figure(
         "accuracy", hits, Bootstrap(confidence=0.9, keys=keys_of(120, units)), {"a": 1}
     )
-    effect = design_effect_of_mean(hits.astype(float), units)
+    effect = figure.design_effect
+    assert effect == pytest.approx(design_effect_of_mean(hits.astype(float), units), rel=0.1)
     assert effect > 1.5
-    want = intervals.wilson(hits.sum() / effect, 120 / effect, 0.9)
-    assert ends(figure) == pytest.approx((want.low, want.high))
+    assert ends(figure) == pytest.approx(share_ends(hits.sum() / effect, 120 / effect, 0.9, 29))
     assert (figure.value, figure.n, figure.units) == (hits.mean(), 120, 30)
-    assert figure.design_effect == pytest.approx(effect)
     assert figure.details == {"a": 1, "trials": pytest.approx(120 / effect)}
     assert figure.method == f"Wilson, design effect {effect:.2f}"
     perfect = b.proportion_figure(
         "accuracy", np.ones(120, bool), Bootstrap(keys=keys_of(120, units))
     )
-    assert perfect.low == pytest.approx(intervals.wilson(30, 30).low)
+    assert perfect.design_effect == 4.0
+    assert perfect.low == pytest.approx(share_ends(30, 30, 0.95, 29)[0])
 
 
 def test_drops_in_units_are_over_what_they_are_worth() -> None:
@@ -322,8 +324,12 @@ def test_drops_in_units_are_over_what_they_are_worth() -> None:
     effect = design_effect_of_mean(before.astype(float) - after, units)
     assert effect > 1.5
     lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
-    want = intervals.paired_score(lost / effect, gained / effect, 120 / effect)
+    want = intervals.paired_score(lost / effect, gained / effect, 120 / effect, degrees=29)
     assert ends(figure) == (want.low, want.high)
+    # Which is that of the normal quantile at as much more: 29 degrees of freedom ask for.
+    level = 1.0 - 2.0 * scipy_stats.norm.sf(scipy_stats.t.ppf(0.975, 29))
+    normal = intervals.paired_score(lost / effect, gained / effect, 120 / effect, level)
+    assert ends(figure) == pytest.approx((normal.low, normal.high))
     assert figure.value == (lost - gained) / 120
     assert (figure.details["lost"], figure.details["gained"]) == (lost, gained)
     assert figure.details["trials"] == pytest.approx(120 / effect)
@@ -381,12 +387,14 @@ def test_what_is_alike_throughout_is_worth_its_units() -> None:
     settings = Bootstrap(replicates=20, keys=keys_of(60, units))
     outcomes = Outcomes({"value": np.ones(60)}, mean)
     share = b.bootstrap_figure("m", 1.0, outcomes, settings, bounds=(0.0, 1.0), trials=60)
-    assert ends(share) == (intervals.wilson(15, 15).low, 1.0)
+    # As for any share in 15 units, and at every level.
+    assert ends(share) == pytest.approx(share_ends(15, 15, 0.95, 14))
+    assert ends(levels.interval_at(share, 0.8)) == pytest.approx(share_ends(15, 15, 0.8, 14))
     assert share.design_effect == size_effect(units) == 4.0
     assert share.details["trials"] == 15
     # Half of the samples are trials (the smaller group): worth half of the units.
     few = b.bootstrap_figure("m", 1.0, outcomes, settings, bounds=(0.0, 1.0), trials=30)
-    assert few.low == intervals.wilson(7.5, 7.5).low
+    assert few.low == pytest.approx(share_ends(7.5, 7.5, 0.95, 14)[0])
     signed = b.bootstrap_figure("m", 0.0, outcomes, settings, bounds=(-1.0, 1.0), trials=60)
     assert (1.0 - signed.high) ** 15 == pytest.approx(0.025)
 

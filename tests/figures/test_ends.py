@@ -94,6 +94,17 @@ def test_shares_have_wilsons_ends_and_exact_ones_near_the_borders() -> None:
     assert held([at_level(share_ends(k / 100, 100.0), 0.95) for k in counts]) > 0.95
 
 
+@pytest.mark.parametrize("count", [50, 100, 1000])
+def test_intervals_of_shares_hold_in_93_percent_wherever_the_share_lies(count: int) -> None:
+    """Exactly: over all counts that could come up, with their binomial chances."""
+    counts = np.arange(count + 1)
+    ends = np.array([at_level(share_ends(k / count, float(count)), 0.95) for k in counts])
+    shares = np.linspace(0.5, 0.9995, 200)[:, None]
+    held = (ends[:, 0] <= shares) & (shares <= ends[:, 1])
+    chances = stats.binom.pmf(counts, count, shares)
+    assert (chances * held).sum(axis=1).min() > 0.93
+
+
 def test_hull_and_logits() -> None:
     low, high = at_level(on_logits(0.8, 0.25, math.inf), 0.95)
     assert math.log(high / (1 - high)) - math.log(4.0) == pytest.approx(0.25 * 1.959964, abs=1e-6)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers import keys_of
+from helpers import keys_of, share_ends
 from scipy import stats as scipy_stats
 
 from pytest_cliprobust.figures import auroc, intervals, levels
@@ -54,16 +54,32 @@ def test_another_level_is_what_it_would_have_been_made_at(units: np.ndarray | No
     )
     above, below = rng(1).normal(1, size=50), rng(2).normal(size=40)
     area, wide = (auroc.auroc("auroc", above, below, bootstrap=own) for own in (usual, strict))
-    assert ends(interval_at(area, 0.999)) == pytest.approx(ends(wide), abs=1e-12)
-    assert interval_at(area, 0.999).method == "DeLong"
+    # Read off a curve, which is known at some levels and linear between those.
+    read = interval_at(area, 0.999)
+    assert ends(read) == pytest.approx(ends(wide), abs=2e-4 * (wide.high - wide.low))
+    assert (read.confidence, read.method) == (0.999, wide.method)
+    # Levels are nested, whichever of the two is the figure's own.
+    assert read.low < area.low < interval_at(wide, 0.9).low < area.value
+    assert area.value < interval_at(wide, 0.9).high < area.high < read.high
 
 
 def test_wilsons_interval_goes_by_its_trials() -> None:
-    hits = np.arange(40) < 30
-    own = intervals.wilson(30, 40, 0.99)
-    assert ends(interval_at(proportion_figure("accuracy", hits, Bootstrap()), 0.99)) == ends(own)
-    perfect = auroc.auroc("auroc", [2.0, 3.0, 4.0], [0.0, 1.0])
-    assert interval_at(perfect, 0.99).low == intervals.wilson(2, 2, 0.99).low
+    # Two thirds of many are Wilson's own; where ten are missing, the exact end may lie farther out.
+    for right, count in ((200, 300), (30, 40), (39, 40), (40, 40), (0, 40)):
+        figure = proportion_figure("accuracy", np.arange(count) < right, Bootstrap())
+        for level in (0.8, 0.95, 0.99):
+            assert ends(interval_at(figure, level)) == pytest.approx(
+                share_ends(right, count, level)
+            )
+    own = intervals.wilson(200, 300, 0.99)
+    figure = proportion_figure("accuracy", np.arange(300) < 200, Bootstrap())
+    assert ends(interval_at(figure, 0.99)) == pytest.approx(ends(own), abs=2e-3)
+    perfect, strict = (
+        auroc.auroc("auroc", [2.0, 3.0, 4.0], [0.0, 1.0], bootstrap=Bootstrap(confidence=c))
+        for c in (0.95, 0.99)
+    )
+    assert interval_at(perfect, 0.99).low == pytest.approx(strict.low, abs=2e-4)
+    assert strict.low < perfect.low
 
 
 @pytest.mark.parametrize("method", ["percentile", "basic"])
@@ -72,9 +88,19 @@ def test_replicates_give_the_interval_of_any_level(method: Method) -> None:
     figure = bootstrap_figure(
         "nll", float(values.mean()), Outcomes({"value": values}, mean), Bootstrap(), method=method
     )
-    want = replicate_interval(figure.value, figure.replicates, 0.9, method)
-    assert ends(interval_at(figure, 0.9)) == ends(want)
+    for level in (0.5, 0.9, 0.99):
+        want = replicate_interval(figure.value, figure.replicates, level, method, units=50)
+        assert ends(interval_at(figure, level)) == ends(want)
+        made = bootstrap_figure(
+            *("nll", figure.value, Outcomes({"value": values}, mean), Bootstrap(confidence=level)),
+            method=method,
+        )
+        assert ends(interval_at(figure, level)) == ends(made)
     assert ends(interval_at(figure, 0.95)) == ends(figure)
+    # 50 samples are few: their quantiles lie farther out than the replicates' own.
+    plain = replicate_interval(figure.value, figure.replicates, 0.9, method)
+    assert interval_at(figure, 0.9).low < plain.low
+    assert plain.high < interval_at(figure, 0.9).high
 
 
 def test_without_either_the_ends_are_scaled() -> None:
@@ -106,9 +132,12 @@ def test_methods_without_their_counts_are_scaled() -> None:
     assert interval_at(nothing, 0.99).low == pytest.approx(0.4 - z * 0.1)
     # Wilson's trials need not be the samples.
     few = Figure("m", 0.4, 0.3, 0.5, 99, interval=IntervalMethod.WILSON, details={"trials": 5})
-    assert interval_at(few, 0.99).low == intervals.wilson(2, 5, 0.99).low
+    assert ends(interval_at(few, 0.99)) == pytest.approx(share_ends(2, 5, 0.99))
     one = dataclasses.replace(few, value=1.0, details={"trials": 1})
-    assert interval_at(one, 0.99).low == intervals.wilson(1, 1, 0.99).low
+    assert ends(interval_at(one, 0.99)) == pytest.approx((0.01, 1.0))
+    # And that many were estimated from units: Student's quantile.
+    units = dataclasses.replace(few, units=20)
+    assert ends(interval_at(units, 0.99)) == pytest.approx(share_ends(2, 5, 0.99, 19))
     # Nor are the pairs of a drop, if samples share units: half as many are worth half the counts.
     drop = Figure(
         *("m", 0.1, 0.0, 0.2, 40),

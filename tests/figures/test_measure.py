@@ -9,7 +9,7 @@ import pytest
 from helpers import drawn_samples
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.bootstrap import proportion_figure
+from pytest_cliprobust.figures.bootstrap import mean_figure, proportion_figure
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.measure import measure
@@ -54,8 +54,10 @@ def test_statistics_are_of_the_drawn_values(each: int) -> None:
         assert figure.low < figure.value < figure.high
         assert figure.outcomes is not None
         assert figure.outcomes.value() == pytest.approx(figure.value)
+    assert plain == mean_figure(
+        "nll", values, view.bootstrap, unit="nats", bounds=(0.0, math.inf)
+    ).measured_on(Condition("mine"))
     drawn = drawn_samples(view.bootstrap, 40)
-    np.testing.assert_allclose(plain.replicates, [values[rows].mean() for rows in drawn])
     np.testing.assert_allclose(median.replicates, [np.median(values[rows]) for rows in drawn])
 
 
@@ -90,6 +92,6 @@ def test_figures_of_ones_own_are_compared_in_pairs() -> None:
         after = measure("nll", view, lambda _: second, statistic=statistic)
         change = change_between(after, before)
         assert (change.paired, change.n, change.units) == (True, 60, 30)
-        assert change.difference == after.value - before.value
+        assert change.difference == pytest.approx(after.value - before.value, abs=1e-12)
         apart = change_between(after, before, why_not="on purpose")
         assert change.standard_error < 0.5 * apart.standard_error

@@ -16,17 +16,19 @@ RANGES: dict[tuple[float | None, float | None], set[str]] = {
     (-1.0, 1.0): {
         *("accuracy_drop", "mean_corruption_drop", "worst_corruption_drop", "worst_case_drop"),
         *("signed_gap", "signed_gap_scaled", "signed_gap_sigmoid"),
-        *("effective_robustness", "prompt_ensemble_gain"),
+        *("effective_robustness", "prompt_ensemble_gain", "shift_drop", "caption_drop"),
     },
     (None, 1.0): {"relative_drop", "relative_corruption_drop"},
     (None, None): {"relative_ce", "relative_mce"},
-    (0.0, 2.0): {f"brier{suffix}" for suffix in SUFFIXES},
+    (0.0, 2.0): {*(f"brier{suffix}" for suffix in SUFFIXES), "group_confidence_gap"},
     (1.0, None): {"image_to_text_median_rank", "text_to_image_median_rank"},
 }
 
 LOWER_IS_BETTER = {
     *("swapped_labels", "ce", "mce", "relative_ce", "relative_mce"),
     *("accuracy_drop", "relative_drop", "worst_case_drop", "attack_success"),
+    *("shift_drop", "caption_drop"),
+    *("group_accuracy_gap", "worst_group_ece", "group_confidence_gap"),
     *("mean_corruption_drop", "relative_corruption_drop", "worst_corruption_drop"),
     *("image_to_text_median_rank", "text_to_image_median_rank"),
     *("error_ratio", "other_decisions", "prompt_accuracy_spread", "prompt_accuracy_std"),

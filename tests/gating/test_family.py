@@ -14,8 +14,8 @@ from gating_helpers import (
     baseline_of,
     changed,
     condition,
-    temperature,
-    temperature_rule,
+    gap,
+    gap_rule,
 )
 
 from pytest_cliprobust.figures.condition import Condition, Step, against, together
@@ -87,14 +87,14 @@ def test_of_an_unknown_family_some_for_each_test_are_expected() -> None:
     assert Family().error_rate(on(CLEAN), policy, seen=300) == pytest.approx(0.05 / 300)
 
 
-LOOSE = temperature_rule(max=0.0)
+LOOSE = gap_rule(max=0.0)
 #: The two-sided normal quantile at 95%, which :func:`missed` scales its intervals by.
 Z = 1.959963985
 
 
 def missed(sigma: float, where: Condition = CLEAN) -> Measurement:
     """Return a figure that lies so many standard errors of one beyond ``max = 0``."""
-    figure = dataclasses.replace(temperature(sigma, sigma - Z, sigma + Z).figure)
+    figure = dataclasses.replace(gap(sigma, sigma - Z, sigma + Z).figure)
     return Measurement("calibration", "reference", figure.measured_on(where))
 
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 from gating_helpers import accuracy_rule, answered, answers, baseline_of, changed, condition
-from gating_helpers import temperature as measure
-from gating_helpers import temperature_rule as rule
+from gating_helpers import gap as measure
+from gating_helpers import gap_rule as rule
 
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating.measurement import Measurement

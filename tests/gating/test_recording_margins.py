@@ -18,6 +18,7 @@ from gating_helpers import (
     changed,
     condition,
     measure,
+    same_again,
 )
 from helpers import keys_of
 
@@ -56,7 +57,7 @@ def recorded(path: Path, text: str, run: list[Measurement], **how: Any) -> tuple
     for one in run:
         rule = file.lookup(one)
         if rule is not None and one.figure.outcomes is not None:
-            verdict = judge(one, rule, file.policy, baseline=baseline_of(*run))
+            verdict = judge(one, rule, file.policy, baseline=same_again(*run))
             assert verdict.status == "pass", verdict
     return after, [str(change).replace(str(path), "t.toml") for change in told]
 

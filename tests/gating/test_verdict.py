@@ -17,9 +17,10 @@ from gating_helpers import (
     baseline_of,
     changed,
     condition,
+    same_again,
 )
-from gating_helpers import temperature as measure
-from gating_helpers import temperature_rule as rule
+from gating_helpers import gap as measure
+from gating_helpers import gap_rule as rule
 from helpers import keys_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures import intervals
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.gating.baseline import Provenance
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.message import failure_message
 from pytest_cliprobust.gating.policy import Inconclusive, Policy
@@ -262,7 +264,7 @@ def test_as_independent_runs_the_same_samples_cannot_tell() -> None:
 def test_identical_outcomes_keep_any_margin() -> None:
     before, _ = runs()
     bound = accuracy_rule("max_decrease = 0")
-    again = judge(before, bound, WARN, baseline=baseline_of(before), noise_floor=0.001)
+    again = judge(before, bound, WARN, baseline=same_again(before), noise_floor=0.001)
     assert (again.status, again.value, again.low, again.high) == ("pass", 0.0, 0.0, 0.0)
     assert again.explanation == "every outcome is the same as in the baseline"
     assert (again.changed, again.decidable, again.note, again.p_value) == (0.0, None, "", None)
@@ -274,6 +276,37 @@ def test_identical_outcomes_keep_any_margin() -> None:
     assert judge(second, still, WARN, baseline=baseline, noise_floor=2e-5).status == "pass"
     assert judge(second, still, WARN, baseline=baseline, noise_floor=2e-5).value == 0.0
     assert judge(second, still, WARN, baseline=baseline).status != "pass"
+
+
+def test_equal_answers_of_another_model_are_judged_by_what_so_many_can_tell() -> None:
+    """Ten equal answers do not show that a model which may differ elsewhere has lost nothing."""
+    for n, status in ((10, "inconclusive"), (1000, "pass")):
+        one = answered(answers(n))
+        known = same_again(one)
+        assert known.provenance is not None
+        other = {one.model: "other"}
+        others = [
+            baseline_of(one),
+            dataclasses.replace(known, current=None),
+            *(
+                dataclasses.replace(known, current=current)
+                for current in (
+                    dataclasses.replace(known.provenance, weights=other),
+                    dataclasses.replace(known.provenance, precision=other),
+                    dataclasses.replace(known.provenance, templates=other),
+                )
+            ),
+            dataclasses.replace(known, provenance=Provenance(), current=Provenance()),
+        ]
+        for baseline in others:
+            verdict = judge(one, accuracy_rule("max_decrease = 0.01"), WARN, baseline=baseline)
+            assert (verdict.status, verdict.value, verdict.changed) == (status, 0.0, 0.0)
+            # The rule of the score interval: z² / (n + z²), at the 90% of a one-sided question.
+            z2 = 1.644853627**2
+            assert verdict.high == pytest.approx(z2 / (n + z2))
+            assert verdict.decidable == verdict.high
+        same = judge(one, accuracy_rule("max_decrease = 0.01"), WARN, baseline=known)
+        assert (same.status, same.low, same.high) == ("pass", 0.0, 0.0)
 
 
 def test_one_answer_more_or_less_is_no_identity() -> None:
@@ -474,7 +507,7 @@ def test_an_increase_is_the_other_direction() -> None:
     assert judge(second, rule(max_decrease=0.1), WARN, baseline=baseline).status == "pass"
     within = judge(second, rule(max_increase=0.21), WARN, baseline=baseline)
     assert within.status == "inconclusive"
-    assert "temperature: the increase of 0.200" in within.note
+    assert "signed_gap: the increase of 0.200" in within.note
 
 
 def test_a_loss_must_be_real_and_beyond_the_margin() -> None:

@@ -6,7 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from helpers import drawn_rows, drawn_samples, keys_of
+from helpers import (
+    drawn_rows,
+    drawn_samples,
+    keys_of,
+    replicates_of,
+    share_ends,
+    times_as_wide,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
@@ -15,6 +22,7 @@ from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap, bootstrap_figure
 from pytest_cliprobust.figures.change import change_between
+from pytest_cliprobust.figures.clusters import design_effect_of_share
 from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.figures.outcomes import Outcomes, mean
@@ -84,15 +92,19 @@ def test_balanced_accuracy_matches_scikit_learn_and_lists_classes() -> None:
     assert [entry["class"] for entry in figure.details["per_class"]] == [0, 1, 2, 3, 4]
     assert sum(entry["n"] for entry in figure.details["per_class"]) == 150
     assert figure.low < figure.value < figure.high
-    assert "stratified" in figure.method
-    assert len(figure.replicates) == 1000
+    assert (figure.method, figure.replicates) == ("t, skewness corrected", ())
     right = scores.argmax(1) == labels
     for entry in figure.details["per_class"]:
         assert entry["n"] == (labels == entry["class"]).sum()
         assert entry["accuracy"] == pytest.approx(right[labels == entry["class"]].mean())
-    for number, drawn in enumerate(drawn_rows(Bootstrap(), 150, labels)[:20]):
-        shares = [right[drawn][labels[drawn] == c].mean() for c in range(5)]
-        assert figure.replicates[number] == pytest.approx(np.mean(shares))
+    boot = Bootstrap()
+    drawn = replicates_of(figure, boot, labels)
+    assert drawn.shape == (1000,)
+    for value, rows in zip(drawn, drawn_rows(boot, 150, labels)[:20], strict=False):
+        shares = [right[rows][labels[rows] == c].mean() for c in range(5)]
+        assert value == pytest.approx(np.mean(shares))
+    # The closed form is as wide as drawing whole classes has it, or a little wider.
+    assert 0.95 < times_as_wide(figure, boot, labels) < 1.2
 
 
 def test_balanced_accuracy_weighs_classes_and_accuracy_samples() -> None:
@@ -107,9 +119,12 @@ def test_all_right_does_not_claim_certainty() -> None:
     labels = np.arange(30) % 3
     for figure in (acc.accuracy(scores, labels), acc.balanced_accuracy(scores, labels)):
         assert figure.value == figure.high == 1.0
-        assert figure.low == pytest.approx(wilson(30, 30).low)
         far = interval_at(figure, 0.999)
         assert far.low < figure.low
+        # If one in five were wrong, 30 samples would show it (0.8**30 is 0.001); one in fifty may not.
+        assert 0.8 < figure.low < 0.98
+        assert figure.low <= wilson(30, 30).low + 1e-12
+    assert acc.accuracy(scores, labels).low == pytest.approx(wilson(30, 30).low)
 
 
 def test_groups_are_measured_apart() -> None:
@@ -139,17 +154,30 @@ def test_replicates_of_the_worst_group_keep_the_groups_sizes() -> None:
     boot = Bootstrap(replicates=20, keys=keys_of(30))
     figure = acc.worst_group_accuracy(correct, list(groups), bootstrap=boot)
     strata = np.repeat([0, 1, 2], [5, 10, 15])
-    for number, drawn in enumerate(drawn_rows(boot, 30, strata)):
+    for value, drawn in zip(
+        replicates_of(figure, boot, strata), drawn_rows(boot, 30, strata), strict=True
+    ):
         shares = [correct[drawn][groups[drawn] == name].mean() for name in "xyz"]
-        assert figure.replicates[number] == pytest.approx(min(shares))
-    assert figure.method == "stratified bootstrap, 20, basic"
+        assert value == pytest.approx(min(shares))
+    assert figure.method == "Wilson, simultaneous over 3 groups"
     assert figure.outcomes is not None
     assert figure.outcomes.keys == boot.keys
-    assert figure.outcomes["stratum"].tolist() == strata.tolist()
+    assert figure.outcomes["group"].tolist() == strata.tolist()
     assert figure.outcomes.value() == pytest.approx(figure.value)
-    # All right: as certain as the smallest group allows.
+    # The least of each group's ends, all three at once (Bonferroni); at any level.
+    for level in (0.8, 0.95):
+        parts = [
+            share_ends(int(correct[groups == name].sum()), int((groups == name).sum()), share)
+            for name in "xyz"
+            for share in [1.0 - (1.0 - level) / 3.0]
+        ]
+        ends = interval_at(figure, level)
+        assert ends.low == pytest.approx(min(low for low, _ in parts), abs=1e-3)
+        assert ends.high == pytest.approx(min(high for _, high in parts), abs=1e-3)
+    # All right: as certain as the smallest group allows, of three.
     perfect = acc.worst_group_accuracy(np.ones(30, bool), list(groups), bootstrap=boot)
-    assert (perfect.value, perfect.low) == (1.0, wilson(5, 5).low)
+    assert perfect.value == perfect.high == 1.0
+    assert perfect.low == pytest.approx(share_ends(5, 5, 1.0 - 0.05 / 3.0)[0])
 
 
 def test_drop_is_paired_and_far_tighter_than_an_unpaired_one() -> None:
@@ -192,9 +220,15 @@ def test_relative_drop_by_hand_and_undefined_without_clean_accuracy() -> None:
     figure = acc.relative_drop_figure(clean, shifted)
     assert figure.value == pytest.approx(0.25)
     assert figure.details == {"clean_accuracy": 0.8, "shifted_accuracy": 0.6}
-    for number, drawn in enumerate(drawn_rows(Bootstrap(), 10)[:20]):
-        want = 1.0 - shifted[drawn].sum() / clean[drawn].sum()
-        assert figure.replicates[number] == pytest.approx(want)
+    drawn = replicates_of(figure, Bootstrap())
+    for value, rows in zip(drawn, drawn_rows(Bootstrap(), 10)[:20], strict=False):
+        assert value == pytest.approx(1.0 - shifted[rows].sum() / clean[rows].sum())
+    # Of many samples the interval is that of their ratio, by the delta method.
+    many = np.tile(clean, 40), np.tile(shifted, 40)
+    large = acc.relative_drop_figure(*many)
+    spread = (many[0] * 0.75 - many[1]) / 0.8
+    half = 1.966 * np.std(spread, ddof=1) / 20
+    assert (large.low, large.high) == pytest.approx((0.25 - half, 0.25 + half), rel=0.02)
     nothing = acc.relative_drop_figure(np.zeros(5, bool), np.zeros(5, bool))
     assert math.isnan(nothing.value)
     assert math.isnan(nothing.low)
@@ -273,6 +307,7 @@ def test_replicates_of_mce_resample_samples_with_all_their_corruptions() -> None
         baseline_clean_error=0.4,
         bootstrap=boot,
     )
+    values = {key: replicates_of(figure, boot) for key, figure in figures.items()}
     for number, drawn in enumerate(drawn_rows(boot, 30)):
         fog, snow = (1.0 - correct[name][:, drawn].mean() for name in ("fog", "snow"))
         base = 1.0 - clean[drawn].mean()
@@ -284,8 +319,10 @@ def test_replicates_of_mce_resample_samples_with_all_their_corruptions() -> None
             ("relative_ce", "snow"): (snow - base) / 0.4,
             ("relative_mce", ""): ((fog - base) / 0.2 + (snow - base) / 0.4) / 2,
         }
-        have = {key: figure.replicates[number] for key, figure in figures.items()}
+        have = {key: float(drawn_values[number]) for key, drawn_values in values.items()}
         assert have == pytest.approx(want, abs=1e-9)
+    for figure in figures.values():
+        assert 0.85 < times_as_wide(figure, Bootstrap()) < 1.35
 
 
 def test_relative_errors_need_both_clean_errors_and_an_excess_of_the_baseline() -> None:
@@ -354,7 +391,7 @@ def test_two_runs_on_the_same_samples_are_compared_in_pairs() -> None:
     two = acc.balanced_accuracy(later, labels, bootstrap=run)
     change = change_between(two, one)
     paired = change.interval(0.95)
-    assert (change.paired, paired.method) == (True, "paired bootstrap")
+    assert (change.paired, paired.method) == (True, "paired")
     alone = acc.balanced_accuracy(later, labels)
     apart = change_between(alone, acc.balanced_accuracy(scores, labels)).interval(0.95)
     assert paired.high - paired.low < 0.5 * (apart.high - apart.low)
@@ -402,11 +439,22 @@ def test_groups_in_units_are_resampled_by_whole_units(kept: bool) -> None:
     correct = rng.random(36) < 0.6
     boot = Bootstrap(replicates=30, keys=keys_of(36, units))
     figure = acc.worst_group_accuracy(correct, [f"g{g}" for g in groups], bootstrap=boot)
-    for value, rows in zip(figure.replicates, drawn_samples(boot, 36, groups), strict=True):
+    for value, rows in zip(
+        replicates_of(figure, boot, groups), drawn_samples(boot, 36, groups), strict=True
+    ):
         shares = [correct[rows][groups[rows] == g].mean() for g in (0, 1)]
         assert value == pytest.approx(min(shares))
-    name = "stratified bootstrap" if kept else "bootstrap"
-    assert figure.method == f"{name} of drawings, 30, basic"
+    # Each group is worth as much as its own units say.
+    parts = []
+    for g in (0, 1):
+        own, known = correct[groups == g], units[groups == g]
+        effect = design_effect_of_share(own, np.unique(known, return_inverse=True)[1])
+        degrees = len(set(known.tolist())) - 1
+        worth = len(own) / effect
+        parts.append(share_ends(own.mean() * worth, worth, 0.975, degrees))
+    assert figure.low == pytest.approx(min(low for low, _ in parts))
+    assert figure.high == pytest.approx(min(high for _, high in parts))
+    assert figure.method.startswith("Wilson, simultaneous over 2 groups, design effect")
 
 
 def test_undefined_values_have_no_interval() -> None:

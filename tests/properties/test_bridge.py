@@ -67,7 +67,7 @@ def test_every_figure_is_plain_numbers_and_json() -> None:
         *prompts.prompt_figures(grid[0], ["a", "b", "c"], right, bootstrap=few).values(),
         *factors.factor_figures(right, ["p", "q"] * 30, bootstrap=few)["p"].values(),
         *co.recall_figures([np.ones(3), np.ones(2)], [3.0, 40.0], bootstrap=few).values(),
-        *co.pck_figures([np.ones(3)], [0], bootstrap=few).values(),
+        *co.pck_figures([np.ones(3), np.zeros(2)], [0, 0], bootstrap=few).values(),
     ]
     for figure in figures:
         assert figure.metric in METRICS, figure.metric

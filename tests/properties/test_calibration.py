@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import drawn_rows, drawn_samples, keys_of
+from helpers import drawn_rows, drawn_samples, keys_of, replicates_of, times_as_wide
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
@@ -18,6 +18,7 @@ from sklearn.metrics import log_loss
 from pytest_cliprobust.engine.head import probabilities
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap, resampled
+from pytest_cliprobust.figures.figure import IntervalMethod
 from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.outcomes import Outcomes
@@ -136,20 +137,10 @@ def test_classwise_ece_in_blocks_of_classes_is_the_same(monkeypatch: pytest.Monk
         monkeypatch.setattr(cal, "_CLASSWISE_CHUNK", chunk)
         parts = cal.calibration_figures(logits, labels, bootstrap=FEW)["classwise_ece"]
         assert parts.value == pytest.approx(whole.value, abs=1e-12)
-        np.testing.assert_allclose(parts.replicates, whole.replicates, atol=1e-10)
-
-
-def test_many_classes_have_fewer_replicates_and_never_too_few(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    logits, labels = _case(60, 7)
-    monkeypatch.setattr(cal, "_CLASSWISE_TERMS", 60 * 7 * 150)
-    some = cal.calibration_figures(logits, labels, bootstrap=FEW)["classwise_ece"]
-    assert (len(some.replicates), some.method) == (150, "bootstrap, 150, basic")
-    monkeypatch.setattr(cal, "_CLASSWISE_TERMS", 60 * 7 * 5)
-    few = cal.calibration_figures(logits, labels, bootstrap=FEW)["classwise_ece"]
-    assert len(few.replicates) == 100
-    assert few.replicates == some.replicates[:100]
+        assert parts.ends is not None
+        assert whole.ends is not None
+        np.testing.assert_allclose(parts.ends.lows, whole.ends.lows, atol=1e-10)
+        np.testing.assert_allclose(parts.ends.highs, whole.ends.highs, atol=1e-10)
 
 
 def test_figures_match_loops_and_scikit_learn() -> None:
@@ -173,7 +164,8 @@ def test_figures_match_loops_and_scikit_learn() -> None:
         assert figure.n == 300
         assert figure.low <= figure.value <= figure.high
         assert figure.low < figure.high
-        assert len(figure.replicates) == 200
+        assert figure.ends is not None
+        assert figure.replicates == ()
 
 
 def test_replicates_are_the_metric_of_the_resampled_data() -> None:
@@ -181,28 +173,64 @@ def test_replicates_are_the_metric_of_the_resampled_data() -> None:
     boot = Bootstrap(replicates=20)
     figures = cal.calibration_figures(logits, labels, bootstrap=boot)
     probs = probabilities(logits)
-    assert {len(figure.replicates) for figure in figures.values()} == {20}
+    values = {
+        name: replicates_of(figure, boot)
+        for name, figure in figures.items()
+        if name != "classwise_ece"
+    }
+    assert {len(drawn) for drawn in values.values()} == {20}
     for number, drawn in enumerate(drawn_rows(boot, 50)):
         confidence, right = probs[drawn].max(1), probs[drawn].argmax(1) == labels[drawn]
-        assert figures["ece"].replicates[number] == pytest.approx(
-            textbook_ece(confidence, right), abs=1e-9
-        )
-        assert figures["classwise_ece"].replicates[number] == pytest.approx(
-            cal.classwise_calibration_error(probs[drawn], labels[drawn]), abs=1e-9
-        )
-        assert figures["nll"].replicates[number] == pytest.approx(
+        assert values["ece"][number] == pytest.approx(textbook_ece(confidence, right), abs=1e-9)
+        assert values["nll"][number] == pytest.approx(
             log_loss(labels[drawn], probs[drawn], labels=np.arange(4)), abs=1e-9
         )
-        assert figures["signed_gap"].replicates[number] == pytest.approx(
+        assert values["signed_gap"][number] == pytest.approx(
             confidence.mean() - right.mean(), abs=1e-9
         )
         errors = ((probs[drawn] - np.eye(4)[labels[drawn]]) ** 2).sum(axis=1)
-        assert figures["brier"].replicates[number] == pytest.approx(errors.mean(), abs=1e-9)
-    assert {name for name, figure in figures.items() if "basic" in figure.method} == {
+        assert values["brier"][number] == pytest.approx(errors.mean(), abs=1e-9)
+    assert {name for name, f in figures.items() if f.interval is IntervalMethod.BINNED} == {
         "ece",
         "adaptive_ece",
         "classwise_ece",
     }
+
+
+@pytest.mark.parametrize("units", [None, np.arange(200) // 4])
+def test_intervals_are_as_wide_as_resampling_has_them(units: np.ndarray | None) -> None:
+    """Means in closed form; calibration errors reach down by the bias that resampling shows as well."""
+    logits, labels = _case(200, 4)
+    if units is not None:
+        logits, labels = logits[units * 4], labels[units * 4]
+        logits = logits + 0.3 * np.random.default_rng(1).normal(size=logits.shape)
+    boot = Bootstrap(replicates=400, keys=keys_of(200, units))
+    figures = cal.calibration_figures(logits, labels, bootstrap=boot)
+    for name in ("nll", "brier", "signed_gap"):
+        assert 0.85 < times_as_wide(figures[name], boot) < 1.3, name
+    probs = probabilities(logits)
+    drawn = {
+        **{name: replicates_of(figures[name], boot) for name in ("ece", "adaptive_ece")},
+        "classwise_ece": np.array(
+            [
+                cal.classwise_calibration_error(probs[rows], labels[rows])
+                for rows in drawn_samples(boot, 200)
+            ]
+        ),
+    }
+    for name, values in drawn.items():
+        figure = figures[name]
+        assert figure.high - figure.value > 1.3 * values.std()
+        assert figure.high - figure.value < 3.5 * values.std()
+        # Resampling adds about the bias that the figure has, and so the truth may lie lower by as much.
+        bias = values.mean() - figure.value
+        assert bias > 0.0
+        assert figure.low < max(0.0, figure.value - bias - 0.5 * values.std()) + 1e-12, name
+    # And wider, where scenes of one drawing are alike.
+    alone = cal.calibration_figures(logits, labels, bootstrap=Bootstrap(keys=keys_of(200)))
+    for name, figure in figures.items():
+        ratio = (figure.high - figure.low) / (alone[name].high - alone[name].low)
+        assert ratio == 1.0 if units is None else ratio > 1.1, name
 
 
 def test_figures_keep_what_they_are_functions_of() -> None:
@@ -214,22 +242,19 @@ def test_figures_keep_what_they_are_functions_of() -> None:
     drawn = drawn_samples(boot, 60)
     for name, figure in figures.items():
         assert (figure.n, figure.units) == (60, 15)
-        assert figure.method.startswith("bootstrap of drawings, 12")
+        assert figure.method.endswith(f", design effect {figure.design_effect:.2f}")
+        assert figure.design_effect >= 1.0
         if name == "classwise_ece":
             # All probabilities of all samples would be too much to keep.
             assert figure.outcomes is None
-            want = [
-                cal.classwise_calibration_error(probabilities(logits)[r], labels[r]) for r in drawn
-            ]
-        else:
-            assert figure.outcomes is not None
-            assert figure.outcomes.keys == boot.keys
-            assert figure.outcomes.value() == pytest.approx(figure.value, abs=1e-12)
-            np.testing.assert_array_equal(figure.outcomes.at(counts), figure.replicates)
-            if name == "adaptive_ece":
-                continue  # its bins are those of the data, not of the replicate
-            want = [figure.outcomes.take(rows).value() for rows in drawn]
-        np.testing.assert_allclose(figure.replicates, want, atol=1e-9)
+            continue
+        assert figure.outcomes is not None
+        assert figure.outcomes.keys == boot.keys
+        assert figure.outcomes.value() == pytest.approx(figure.value, abs=1e-12)
+        if name == "adaptive_ece":
+            continue  # its bins are those of the data, not of the replicate
+        want = [figure.outcomes.take(rows).value() for rows in drawn]
+        np.testing.assert_allclose(figure.outcomes.at(counts), want, atol=1e-9)
     assert cal.temperature_figure(logits, labels, bootstrap=boot)[1].outcomes is None
 
 
@@ -240,15 +265,19 @@ def test_replicates_of_the_sigmoids_figures_are_those_of_the_resampled_data() ->
         logits - 2.0, labels, probability="sigmoid", bins=10, bootstrap=boot
     )
     top, right = probabilities(logits - 2.0, "sigmoid").max(1), logits.argmax(1) == labels
+    values = {
+        name: replicates_of(figures[name], boot)
+        for name in ("ece_sigmoid", "signed_gap_sigmoid", "signed_gap")
+    }
     for number, drawn in enumerate(drawn_rows(boot, 50)):
-        assert figures["ece_sigmoid"].replicates[number] == pytest.approx(
+        assert values["ece_sigmoid"][number] == pytest.approx(
             textbook_ece(top[drawn], right[drawn], 10), abs=1e-9
         )
-        assert figures["signed_gap_sigmoid"].replicates[number] == pytest.approx(
+        assert values["signed_gap_sigmoid"][number] == pytest.approx(
             top[drawn].mean() - right[drawn].mean(), abs=1e-9
         )
         confidence = probabilities(logits)[drawn].max(1)
-        assert figures["signed_gap"].replicates[number] == pytest.approx(
+        assert values["signed_gap"][number] == pytest.approx(
             confidence.mean() - right[drawn].mean(), abs=1e-9
         )
     details = figures["ece_sigmoid"].details
@@ -272,10 +301,10 @@ def test_replicates_of_adaptive_ece_keep_the_bins_of_the_data() -> None:
     part = np.empty(50, dtype=int)
     for number, members in enumerate(np.array_split(order, 4)):
         part[members] = number
-    for number, drawn in enumerate(drawn_rows(boot, 50)):
+    for value, drawn in zip(replicates_of(figure, boot), drawn_rows(boot, 50), strict=True):
         gaps = (confidence - right)[drawn]
         want = sum(abs(gaps[part[drawn] == b].sum()) for b in range(4)) / 50
-        assert figure.replicates[number] == pytest.approx(want, abs=1e-9)
+        assert value == pytest.approx(want, abs=1e-9)
 
 
 def test_reliability_diagram_adds_up() -> None:
@@ -483,24 +512,26 @@ def test_a_thousand_replicates_of_a_thousand_samples_take_a_tenth_of_a_second() 
 def test_ece_intervals_hold_the_truth_where_percentiles_do_not() -> None:
     """Accuracy is confidence - 0.04 throughout, so that the true ECE is 0.04; 60 draws of 400."""
     rng = np.random.default_rng(8)
-    basic = percentile = 0
+    held = percentile = 0
     for _ in range(60):
         confidence = 0.5 + 0.5 * rng.beta(3, 3, size=400)
         wrong = rng.random(400) > confidence - 0.04
         logits = np.stack([np.log(confidence), np.log(1.0 - confidence)], axis=1)
         figure = cal.calibration_figures(logits, wrong.astype(int), bootstrap=FEW)["ece"]
-        basic += figure.low <= 0.04 <= figure.high
-        low, high = np.quantile(figure.replicates, [0.025, 0.975])
+        held += figure.low <= 0.04 <= figure.high
+        low, high = np.quantile(replicates_of(figure, FEW), [0.025, 0.975])
         percentile += low <= 0.04 <= high
-    assert basic >= 50
-    assert percentile < basic
+    assert held >= 56
+    assert percentile < held
 
 
 def test_perfect_answers_do_not_claim_certainty() -> None:
     logits = np.eye(3)[np.arange(30) % 3] * 1000.0
     figure = cal.calibration_figures(logits, np.arange(30) % 3, bootstrap=FEW)["ece"]
     assert figure.value == 0.0
-    assert figure.high == wilson(0, 30).high
+    # An error of 0.2 would have shown among 30 (0.8**30 is 0.001); one of 0.09 not yet (0.06).
+    assert 0.09 < figure.high < 0.2
+    assert figure.high == pytest.approx(wilson(0, 30).high, abs=0.03)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import drawn_rows, drawn_samples, keys_of
+from helpers import drawn_rows, drawn_samples, keys_of, replicates_of, times_as_wide
 from numpy.typing import ArrayLike
 
 from pytest_cliprobust.errors import ClipRobustError
@@ -197,25 +197,26 @@ def test_replicates_resample_pairs_with_all_their_matches() -> None:
     classes = np.array([7, 7, 2, 2, 2, 7, 5, 5, 5, 5, 7, 2])
     boot = Bootstrap(replicates=10, keys=keys_of(12))
     recall = co.recall_figures(errors, pixels=(5.0,), bootstrap=boot)[co.recall_metric(5.0)]
-    for number, drawn in enumerate(drawn_rows(boot, 12)):
+    for value, drawn in zip(replicates_of(recall, boot), drawn_rows(boot, 12), strict=True):
         pool = np.concatenate([errors[i] for i in drawn])
-        assert recall.replicates[number] == pytest.approx(np.mean(pool < 5.0))
+        assert value == pytest.approx(np.mean(pool < 5.0))
     assert recall.outcomes is not None
     assert recall.outcomes.keys == boot.keys
     assert recall.outcomes.value() == pytest.approx(recall.value)
     pck = co.pck_figures(errors, classes, alpha=5.0, bootstrap=boot)["pck_at_5"]
-    for number, drawn in enumerate(drawn_rows(boot, 12, classes)):
+    drawn_shares = replicates_of(pck, boot, classes)
+    for value, drawn in zip(drawn_shares, drawn_rows(boot, 12, classes), strict=True):
         shares = [
             np.mean(np.concatenate([errors[i] for i in drawn if classes[i] == c]) < 5.0)
             for c in (2, 5, 7)
         ]
-        assert pck.replicates[number] == pytest.approx(np.mean(shares))
+        assert value == pytest.approx(np.mean(shares))
     assert [(e["class"], e["n"]) for e in pck.details["per_class"]] == [(2, 4), (5, 4), (7, 4)]
     assert (pck.details["alpha"], pck.details["keypoints"]) == (5.0, sum(map(len, errors)))
-    assert pck.method.startswith("stratified")
+    assert recall.method == pck.method == "t, skewness corrected"
     assert pck.outcomes is not None
     assert pck.outcomes.value() == pytest.approx(pck.value)
-    np.testing.assert_array_equal(pck.outcomes["stratum"], np.searchsorted([2, 5, 7], classes))
+    np.testing.assert_array_equal(pck.outcomes["class"], np.searchsorted([2, 5, 7], classes))
 
 
 def test_pairs_of_one_object_are_resampled_together() -> None:
@@ -224,27 +225,45 @@ def test_pairs_of_one_object_are_resampled_together() -> None:
     units = np.arange(18) // 3
     boot = Bootstrap(replicates=15, keys=keys_of(18, units, kind="object"))
     recall = co.recall_figures(errors, pixels=(5.0,), bootstrap=boot)[co.recall_metric(5.0)]
-    # Classes that are the objects' own are strata of objects, those of single pairs are none.
-    figures = [co.pck_figures(errors, c, alpha=5.0, bootstrap=boot) for c in (units % 2, units)]
-    pck = figures[0]["pck_at_5"]
-    for number, drawn in enumerate(drawn_samples(boot, 18)):
+    pck = co.pck_figures(errors, units % 2, alpha=5.0, bootstrap=boot)["pck_at_5"]
+    for value, drawn in zip(replicates_of(recall, boot), drawn_samples(boot, 18), strict=True):
         pool = np.concatenate([errors[i] for i in drawn])
-        assert recall.replicates[number] == pytest.approx(np.mean(pool < 5.0))
-    for number, drawn in enumerate(drawn_samples(boot, 18, units % 2)):
+        assert value == pytest.approx(np.mean(pool < 5.0))
+    drawn_shares = replicates_of(pck, boot, units % 2)
+    for value, drawn in zip(drawn_shares, drawn_samples(boot, 18, units % 2), strict=True):
         shares = [
             np.mean(np.concatenate([errors[i] for i in drawn if units[i] % 2 == c]) < 5.0)
             for c in (0, 1)
         ]
-        assert pck.replicates[number] == pytest.approx(np.mean(shares))
-    assert pck.method == "stratified bootstrap of objects, 15"
+        assert value == pytest.approx(np.mean(shares))
+    assert pck.method == f"t, skewness corrected, design effect {pck.design_effect:.2f}"
     assert (recall.n, recall.units) == (18, 6)
+
+
+def test_intervals_are_as_wide_as_resampling_objects_has_them() -> None:
+    rng = np.random.default_rng(5)
+    units, classes = np.arange(240) // 4, np.arange(240) // 4 % 3
+    level = rng.normal(size=60)[units]
+    errors = [5.0 + 2.0 * level[i] + rng.normal(size=rng.integers(3, 9)) for i in range(240)]
+    boot = Bootstrap(replicates=400, keys=keys_of(240, units, kind="object"))
+    recall = co.recall_figures(errors, pixels=(5.0,), bootstrap=boot)[co.recall_metric(5.0)]
+    pck = co.pck_figures(errors, classes, alpha=5.0, bootstrap=boot)["pck_at_5"]
+    assert 0.9 < times_as_wide(recall, boot) < 1.2
+    # Classes with 20 objects show a little less than the spread that they have, which is allowed for.
+    assert 0.95 < times_as_wide(pck, boot, classes) < 1.3
+    assert min(recall.design_effect, pck.design_effect) > 2.0
 
 
 def test_pairs_without_a_miss_claim_no_certainty_beyond_their_number() -> None:
     perfect = [np.zeros(9)] * 4
     recall = co.recall_figures(perfect, bootstrap=FEW)[co.recall_metric(5.0)]
     pck = co.pck_figures(perfect, [0, 0, 1, 1], bootstrap=FEW)["pck_at_0.1"]
-    assert recall.low == pck.low == wilson(4, 4).low
+    # Four pairs do not even rule out that half of the matches miss (0.5**4 is 0.06).
+    for figure in (recall, pck):
+        assert 0.0 < figure.low < wilson(4, 4).low < 0.52
+        assert figure.high == 1.0
+    more = co.recall_figures([np.zeros(9)] * 100, bootstrap=FEW)[co.recall_metric(5.0)]
+    assert more.low == pytest.approx(wilson(100, 100).low, abs=0.01)
 
 
 def test_keypoints_and_the_scale_of_the_threshold() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import drawn_rows, drawn_samples, keys_of
+from helpers import drawn_rows, drawn_samples, keys_of, replicates_of, times_as_wide
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.figure import IntervalMethod
 from pytest_cliprobust.properties import corruption
 
 FEW = Bootstrap(replicates=200)
@@ -49,6 +50,7 @@ def test_replicates_are_the_metrics_of_the_drawn_samples() -> None:
     clean, correct = rng.random(30) < 0.8, rng.random((2, 3, 30)) < 0.5
     boot = Bootstrap(replicates=15)
     figures = corruption.corruption_figures(clean, correct, ["a", "b"], [1, 2, 3], bootstrap=boot)
+    values = {name: replicates_of(figure, boot) for name, figure in figures.items()}
     for number, drawn in enumerate(drawn_rows(boot, 30)):
         before, cells = clean[drawn].mean(), correct[:, :, drawn].mean(axis=2)
         want = {
@@ -58,10 +60,18 @@ def test_replicates_are_the_metrics_of_the_drawn_samples() -> None:
             "worst_corruption_drop": before - cells.mean(axis=1).min(),
             "severity_monotonicity": np.mean(cells[:, 1:] <= cells[:, :-1]),
         }
-        have = {name: figure.replicates[number] for name, figure in figures.items()}
-        assert have == pytest.approx(want)
-    basic = {name for name, figure in figures.items() if "basic" in figure.method}
-    assert basic == {"worst_corruption_drop", "severity_monotonicity"}
+        assert {name: float(drawn[number]) for name, drawn in values.items()} == pytest.approx(want)
+    assert {len(drawn) for drawn in values.values()} == {15}
+    assert {name: figure.interval for name, figure in figures.items()} == {
+        "mean_corruption_accuracy": IntervalMethod.STUDENT,
+        "mean_corruption_drop": IntervalMethod.STUDENT,
+        "relative_corruption_drop": IntervalMethod.STUDENT,
+        "worst_corruption_drop": IntervalMethod.SIMULTANEOUS,
+        "severity_monotonicity": IntervalMethod.BASIC,
+    }
+    np.testing.assert_array_equal(
+        figures["severity_monotonicity"].replicates, values["severity_monotonicity"]
+    )
     assert {figure.n for figure in figures.values()} == {30}
 
 
@@ -71,6 +81,7 @@ def test_scenes_of_one_drawing_are_resampled_with_all_their_corruptions() -> Non
     clean, correct = rng.random(30) < 0.8, rng.random((2, 3, 30)) < 0.5
     boot = Bootstrap(replicates=15, keys=keys_of(30, units))
     figures = corruption.corruption_figures(clean, correct, ["a", "b"], [1, 2, 3], bootstrap=boot)
+    values = {name: replicates_of(figure, boot) for name, figure in figures.items()}
     for number, drawn in enumerate(drawn_samples(boot, 30)):
         before, cells = clean[drawn].mean(), correct[:, :, drawn].mean(axis=2)
         want = {
@@ -80,14 +91,33 @@ def test_scenes_of_one_drawing_are_resampled_with_all_their_corruptions() -> Non
             "worst_corruption_drop": before - cells.mean(axis=1).min(),
             "severity_monotonicity": np.mean(cells[:, 1:] <= cells[:, :-1]),
         }
-        have = {name: figure.replicates[number] for name, figure in figures.items()}
-        assert have == pytest.approx(want)
-    for figure in figures.values():
+        assert {name: float(drawn[number]) for name, drawn in values.items()} == pytest.approx(want)
+    for name, figure in figures.items():
         assert (figure.n, figure.units) == (30, 10)
-        assert figure.method.startswith("bootstrap of drawings, 15")
+        if name == "severity_monotonicity":
+            assert figure.method.startswith("bootstrap of drawings, 15")
+        else:
+            assert figure.method.endswith(f", design effect {figure.design_effect:.2f}")
         assert figure.outcomes is not None
         assert figure.outcomes.keys == boot.keys
         assert figure.outcomes.value() == pytest.approx(figure.value)
+
+
+@pytest.mark.parametrize("units", [None, np.arange(240) // 4])
+def test_intervals_are_as_wide_as_resampling_has_them(units: np.ndarray | None) -> None:
+    rng = np.random.default_rng(8)
+    ease = rng.random(240) if units is None else rng.random(60)[units]
+    clean, levels = ease < 0.8, np.array([[0.7, 0.5], [0.6, 0.2]])[:, :, None]
+    correct = ease + 0.1 * rng.normal(size=(2, 2, 240)) < levels
+    boot = Bootstrap(replicates=400, keys=keys_of(240, units))
+    figures = corruption.corruption_figures(clean, correct, ["a", "b"], [1, 2], bootstrap=boot)
+    for name in ("mean_corruption_accuracy", "mean_corruption_drop", "relative_corruption_drop"):
+        assert 0.9 < times_as_wide(figures[name], boot) < 1.25, name
+        if units is not None:
+            assert figures[name].design_effect > 2.0
+    # The worst is plainly "b", and its interval one of two at once.
+    worst = figures["worst_corruption_drop"]
+    assert 1.0 < times_as_wide(worst, boot) < 1.4
 
 
 def test_no_change_is_no_certainty_and_a_gain_is_a_negative_drop() -> None:
@@ -95,6 +125,8 @@ def test_no_change_is_no_certainty_and_a_gain_is_a_negative_drop() -> None:
     same = corruption.corruption_figures(some, np.stack([some, some])[None], ["fog"], [1, 2])
     for name in ("mean_corruption_drop", "worst_corruption_drop"):
         assert same[name].low < 0.0 < same[name].high
+    # If 15% were lost, 20 samples would show it (0.85**20 is 0.04); less than 10% (0.12) they would not.
+    assert 0.1 < same["mean_corruption_drop"].high < 0.16
     # No rise at any step, in any replicate.
     assert (same["severity_monotonicity"].value, same["severity_monotonicity"].low) == (1.0, 1.0)
     right = np.ones((1, 1, 20), bool)

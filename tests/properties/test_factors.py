@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import drawn_rows, drawn_samples, keys_of
+from helpers import drawn_rows, drawn_samples, keys_of, replicates_of, times_as_wide
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties import factors
 
 FEW = Bootstrap(replicates=200)
@@ -61,7 +65,8 @@ def test_replicates_of_error_ratios_are_those_of_the_annotated_images() -> None:
         for drawn in drawn_rows(inner, len(kept)):
             mine = annotated[drawn] == factor
             want.append(wrong[drawn][mine].mean() / wrong[drawn].mean())
-        np.testing.assert_allclose(entry["error_ratio"].replicates, want)
+        np.testing.assert_allclose(replicates_of(entry["error_ratio"], inner), want)
+        assert 0.8 < times_as_wide(entry["error_ratio"], replace(inner, replicates=400)) < 1.3
         rows = np.flatnonzero(annotated == factor)
         assert entry["error_ratio"].n == entry["factor_accuracy"].n == len(rows)
         assert entry["error_ratio"].details["factor_accuracy"] == pytest.approx(
@@ -177,7 +182,8 @@ def test_scenes_of_one_drawing_are_resampled_together() -> None:
     for drawn in drawn_samples(boot, 48):
         mine = names[drawn] == "pose"
         want.append((~correct[drawn][mine]).mean() / (~correct[drawn]).mean())
-    np.testing.assert_allclose(entry["error_ratio"].replicates, want)
+    np.testing.assert_allclose(replicates_of(entry["error_ratio"], boot), want)
+    assert entry["error_ratio"].units == 12
     share = entry["factor_accuracy"]
     assert share.units == len(set(units[names == "pose"]))
     assert share.design_effect > 1.0
@@ -226,3 +232,63 @@ def test_fleets_without_a_line_are_refused() -> None:
         factors.effective_robustness(
             np.zeros(3, bool), np.ones(3, bool), [0.5, 0.6, 0.7], [0.4, 0.5, 0.6]
         )
+
+
+def seen(
+    dataset: str, ids: list[str], right: list[bool], factor: list[str] | None = None
+) -> SampleArrays:
+    labels = np.zeros(len(ids), dtype=np.int64)
+    answers = np.eye(2)[1 - np.array(right, dtype=int)]
+    columns = {} if factor is None else {"factor": tuple(factor)}
+    return SampleArrays(Condition(dataset), tuple(ids), labels, answers, groups=columns)
+
+
+def test_a_changed_factor_is_compared_with_the_same_pictures() -> None:
+    clean = seen("clean", list("abcdef"), [True, True, True, False, False, False])
+    # In another order, and fewer: a was right and is wrong, d is wrong still, e is right now, b stays right.
+    pose = seen("factor-pose", list("edba"), [True, False, True, False], ["pose"] * 4)
+    found = {f.metric: f for f in factors.factors_of(clean, pose)}
+    assert set(found) == {"factor_accuracy", "accuracy_drop", "error_ratio"}
+    assert {f.condition for f in found.values()} == {Condition("factor-pose")}
+    assert found["factor_accuracy"].value == 0.5
+    assert found["accuracy_drop"].value == 0.0
+    assert found["accuracy_drop"].details["lost"] == 1
+    assert found["error_ratio"].value == pytest.approx(0.5 / 0.5)
+    assert found["error_ratio"].details["overall_accuracy"] == 0.5
+    assert found["error_ratio"].outcomes is not None
+    assert found["error_ratio"].outcomes.keys == clean.keys.take([0, 1, 3, 4])
+    with pytest.raises(ClipRobustError, match="no sample in common"):
+        factors.factors_of(clean, seen("factor-pose", ["x"], [True], ["pose"]))
+
+
+def test_annotated_pictures_are_compared_with_all_of_them() -> None:
+    right = [True, False, True, True, False, False]
+    column = ["pose", "pose", "style", "style", "", "prototype"]
+    # With clean or without: what is annotated is compared with what is annotated.
+    annotated = seen("imagenet-x", list("abcdef"), right, column)
+    found = factors.factors_of(seen("clean", ["z"], [True]), annotated)
+    assert [(f.metric, str(f.condition)) for f in found] == [
+        (metric, f"imagenet-x:{factor}")
+        for factor in ("pose", "style")
+        for metric in ("factor_accuracy", "error_ratio")
+    ]
+    assert found[1].value == pytest.approx(0.5 / 0.25)
+    with pytest.raises(ClipRobustError, match="annotated"):
+        factors.factors_of(annotated, seen("x", ["a"], [True], ["none"]))
+    with pytest.raises(ClipRobustError, match=r"x has no column 'factor', .* it has none"):
+        factors.factors_of(annotated, seen("x", ["a"], [True]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20))
+def test_error_ratios_of_any_answers(pairs: list[tuple[bool, bool]]) -> None:
+    before, after = (np.array(side) for side in zip(*pairs, strict=True))
+    ratio = factors.intervention_figures(before, after)["error_ratio"]
+    if before.all():
+        assert np.isnan(ratio.value)
+        assert np.isnan(ratio.low)
+    else:
+        assert ratio.value == pytest.approx((~after).sum() / (~before).sum())
+        assert not ratio.low > ratio.value
+        assert ratio.outcomes is not None
+        assert ratio.outcomes.value() == pytest.approx(ratio.value)

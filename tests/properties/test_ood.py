@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from helpers import drawn_rows, drawn_samples, keys_of
+from helpers import drawn_rows, drawn_samples, keys_of, replicates_of, share_ends
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import logsumexp
+from scipy import stats
+from scipy.special import expit, logit, logsumexp
 from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
@@ -20,7 +21,6 @@ from pytest_cliprobust.figures.arrays import unit_rows
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.properties import ood
 
@@ -326,18 +326,53 @@ def test_replicates_are_the_metrics_of_the_resampled_scores(
     boot = Bootstrap(replicates=15)
     figures = _detect(inside, outside, boot)
     scores, truth = np.concatenate([inside, outside]), np.repeat([1, 0], [30, 20])
-    for name in ("aupr_in", "aupr_out", "fpr95"):
-        assert len(figures[name].replicates) == 15
+    values = {
+        name: replicates_of(figures[name], boot, truth) for name in ("aupr_in", "aupr_out", "fpr95")
+    }
+    assert {len(drawn) for drawn in values.values()} == {15}
     for number, drawn in enumerate(drawn_rows(boot, 50, truth)):
         s, t = scores[drawn], truth[drawn]
         assert t.sum() == 30
-        assert figures["aupr_in"].replicates[number] == pytest.approx(average_precision_score(t, s))
-        assert figures["aupr_out"].replicates[number] == pytest.approx(
-            average_precision_score(1 - t, -s)
+        assert values["aupr_in"][number] == pytest.approx(average_precision_score(t, s))
+        assert values["aupr_out"][number] == pytest.approx(average_precision_score(1 - t, -s))
+        assert values["fpr95"][number] == pytest.approx(ood.fpr_at_recall(s[t == 1], s[t == 0]))
+    # FPR@95: all of these replicates on logits, half a sample on either side, and the share's own ends.
+    rate = figures["fpr95"]
+    error = logit((values["fpr95"] * 20 + 0.5) / 21).std(ddof=1)
+    half = stats.t.ppf(0.975, 19) * error
+    near = expit(logit((rate.value * 20 + 0.5) / 21) + np.array([-half, half]))
+    share = share_ends(rate.value * 20, 20, 0.95, 19)
+    assert rate.low == pytest.approx(min(near[0], share[0]))
+    assert rate.high == pytest.approx(max(near[1], share[1]))
+
+
+@pytest.mark.parametrize("name", ["aupr_in", "aupr_out"])
+def test_average_precisions_have_the_jackknifes_interval(name: str) -> None:
+    rng = np.random.default_rng(8)
+    scores, truth = (
+        np.append(rng.normal(1, 1, 30), rng.normal(0, 1, 20)),
+        np.repeat([1, 0], [30, 20]),
+    )
+
+    def value(rows: np.ndarray) -> float:
+        t, s = truth[rows], scores[rows]
+        return float(
+            average_precision_score(t, s)
+            if name == "aupr_in"
+            else average_precision_score(1 - t, -s)
         )
-        assert figures["fpr95"].replicates[number] == pytest.approx(
-            ood.fpr_at_recall(s[t == 1], s[t == 0])
-        )
+
+    figure = _detect(scores[:30], scores[30:])[name]
+    whole = logit(value(np.arange(50)))
+    left = np.array([logit(value(np.delete(np.arange(50), i))) for i in range(50)])
+    sides = [left[:30], left[30:]]
+    error = math.sqrt(sum((len(side) - 1) * side.var() for side in sides))
+    bias = sum((len(side) - 1) * (side.mean() - whole) for side in sides)
+    half = stats.t.ppf(0.975, 19) * error
+    assert figure.low == pytest.approx(expit(min(whole, whole - bias) - half))
+    assert figure.high == pytest.approx(expit(max(whole, whole - bias) + half))
+    drawn = replicates_of(figure, Bootstrap(), truth)
+    assert error == pytest.approx(logit(drawn).std(), rel=0.3)
 
 
 @settings(max_examples=15, deadline=None)
@@ -380,6 +415,10 @@ def test_scenes_of_one_drawing_are_resampled_together_on_either_side() -> None:
     boot = Bootstrap(replicates=25, keys=keys_of(60, units))
     figures = ood.detection_figures(scores[:36], scores[36:], "x", bootstrap=boot)
     truth = np.repeat([1, 0], [36, 24])
+    values = {
+        name: replicates_of(figures[name], boot, truth)
+        for name in ("aupr_in_x", "aupr_out_x", "fpr95_x")
+    }
     for number, rows in enumerate(drawn_samples(boot, 60, truth)):
         s, t = scores[rows], truth[rows]
         # Twelve drawings of one kind and eight of the other, three scenes each.
@@ -389,11 +428,16 @@ def test_scenes_of_one_drawing_are_resampled_together_on_either_side() -> None:
             "aupr_out_x": average_precision_score(1 - t, -s),
             "fpr95_x": ood.fpr_at_recall(s[t == 1], s[t == 0]),
         }
-        got = {name: figures[name].replicates[number] for name in want}
-        assert got == pytest.approx(want)
-    for figure in figures.values():
+        assert {name: float(drawn[number]) for name, drawn in values.items()} == pytest.approx(want)
+    alone = ood.detection_figures(
+        scores[:36], scores[36:], "x", bootstrap=Bootstrap(replicates=25, keys=keys_of(60))
+    )
+    for name, figure in figures.items():
         assert (figure.n, figure.units) == (60, 20)
-    assert figures["fpr95_x"].method == "stratified bootstrap of drawings, 25"
+        assert figure.method.endswith(f", design effect {figure.design_effect:.2f}")
+        # Eight drawings of one kind are fewer than 24 scenes.
+        assert figure.high - figure.low > 1.1 * (alone[name].high - alone[name].low)
+    assert figures["fpr95_x"].method.startswith("bootstrap t on logits, and Wilson")
     assert figures["auroc_x"].design_effect > 1.3
 
 
@@ -429,11 +473,13 @@ def test_perfect_separation_does_not_claim_certainty() -> None:
     assert figures["auroc"].value == 1.0
     assert figures["auroc"].low < 0.9
     assert figures["fpr95"].value == 0.0
-    # Wilson's over the OOD samples.
-    assert figures["fpr95"].high == wilson(0, 10).high
-    # AUPR is no share of samples: it has no such interval.
+    # Wilson's over the OOD samples, with Student's quantile.
+    assert figures["fpr95"].high == pytest.approx(share_ends(0, 10, 0.95, 9)[1])
+    # AUPR is no share of samples; where the sides are apart it is as uncertain as ten pairs.
     for name in ("aupr_in", "aupr_out"):
-        assert figures[name].method.startswith("stratified bootstrap")
+        assert figures[name].method == "jackknife t on logits"
+        assert (figures[name].value, figures[name].high) == pytest.approx((1.0, 1.0))
+        assert figures[name].low == pytest.approx(share_ends(10, 10, 0.95, 9)[0])
 
 
 def test_constant_scores_are_chance() -> None:

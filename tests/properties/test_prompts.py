@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import drawn_rows, keys_of
+from helpers import drawn_rows, keys_of, replicates_of, times_as_wide
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.figure import IntervalMethod
 from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties import prompts
 
 FEW = Bootstrap(replicates=200)
@@ -40,12 +43,15 @@ def test_prompt_figures_by_hand() -> None:
         {"template": "b", "accuracy": 0.25},
         {"template": "c", "accuracy": 0.75},
     ]
-    biased = {name for name, figure in figures.items() if "basic" in figure.method}
-    assert biased == {
-        "prompt_worst_accuracy",
-        "prompt_best_accuracy",
-        "prompt_accuracy_spread",
-        "prompt_accuracy_std",
+    # What resampling biases is reflected, or simultaneous over the templates.
+    assert {name: figure.interval for name, figure in figures.items()} == {
+        "prompt_mean_accuracy": IntervalMethod.STUDENT,
+        "prompt_worst_accuracy": IntervalMethod.SIMULTANEOUS,
+        "prompt_best_accuracy": IntervalMethod.SIMULTANEOUS,
+        "prompt_accuracy_spread": IntervalMethod.BASIC,
+        "prompt_accuracy_std": IntervalMethod.BASIC,
+        "prompt_ensemble_accuracy": IntervalMethod.WILSON,
+        "prompt_ensemble_gain": IntervalMethod.STUDENT,
     }
     with pytest.raises(ClipRobustError, match="2 templates"):
         prompts.prompt_figures(correct, ["a", "b"], ensemble)
@@ -60,7 +66,10 @@ def test_equal_templates_have_no_spread_but_no_certainty_either() -> None:
     # What cannot be negative has no rule of three but Wilson's interval.
     assert figures["prompt_accuracy_spread"].low == 0.0
     assert figures["prompt_accuracy_spread"].method.startswith("Wilson")
-    assert figures["prompt_ensemble_gain"].method.startswith("rule of three")
+    # A gain that 50 samples would show with a probability of 0.98 is left out, one of 0.9 is not.
+    gain = figures["prompt_ensemble_gain"]
+    assert 0.02 < (1.0 - gain.high) ** 50 < 0.1
+    assert gain.low == pytest.approx(-gain.high)
 
 
 def test_replicates_are_the_metrics_of_the_drawn_samples() -> None:
@@ -68,6 +77,11 @@ def test_replicates_are_the_metrics_of_the_drawn_samples() -> None:
     correct, joint = rng.random((3, 40)) < 0.6, rng.random(40) < 0.7
     boot = Bootstrap(replicates=15, keys=keys_of(40))
     figures = prompts.prompt_figures(correct, ["a", "b", "c"], joint, bootstrap=boot)
+    values = {
+        name: replicates_of(figure, boot)
+        for name, figure in figures.items()
+        if name != "prompt_ensemble_accuracy"
+    }
     for number, drawn in enumerate(drawn_rows(boot, 40)):
         means, whole = correct[:, drawn].mean(axis=1), joint[drawn].mean()
         want = {
@@ -78,8 +92,17 @@ def test_replicates_are_the_metrics_of_the_drawn_samples() -> None:
             "prompt_accuracy_std": means.std(),
             "prompt_ensemble_gain": whole - means.mean(),
         }
-        have = {name: figures[name].replicates[number] for name in want}
-        assert have == pytest.approx(want)
+        assert {name: float(drawn[number]) for name, drawn in values.items()} == pytest.approx(want)
+    for name in ("prompt_accuracy_spread", "prompt_accuracy_std"):
+        np.testing.assert_array_equal(figures[name].replicates, values[name])
+    more = Bootstrap(replicates=400)
+    assert 0.9 < times_as_wide(figures["prompt_mean_accuracy"], more) < 1.2
+    assert 0.9 < times_as_wide(figures["prompt_ensemble_gain"], more) < 1.2
+    # All three templates' intervals at once: at 1 - 0.05 / 3, and Student's of one is near Wilson's.
+    ends = [wilson(int(row.sum()), 40, 1.0 - 0.05 / 3.0) for row in correct]
+    for name, of in (("prompt_worst_accuracy", min), ("prompt_best_accuracy", max)):
+        assert figures[name].low == pytest.approx(of(end.low for end in ends), abs=0.04)
+        assert figures[name].high == pytest.approx(of(end.high for end in ends), abs=0.04)
     assert {figure.n for figure in figures.values()} == {40}
     for figure in figures.values():
         assert figure.outcomes is not None
@@ -113,3 +136,27 @@ def test_a_gain_can_be_a_loss() -> None:
 def test_answers_of_another_shape_are_refused(correct: np.ndarray, words: str) -> None:
     with pytest.raises(ClipRobustError, match=words):
         prompts.prompt_figures(correct, ["a", "b"], np.ones(4, bool))
+
+
+def test_prompts_of_samples() -> None:
+    rng = np.random.default_rng(4)
+    ids, labels = tuple(map(str, range(40))), np.arange(40) % 3
+
+    def answered() -> SampleArrays:
+        return SampleArrays(Condition("clean"), ids, labels, rng.normal(size=(40, 3)))
+
+    joint, single = answered(), {name: answered() for name in ("a {}", "b {}", "c {}")}
+    found = prompts.prompts_of(joint, iter(single.items()))
+    want = prompts.prompt_figures(
+        np.stack([view.correct for view in single.values()]),
+        list(single),
+        joint.correct,
+        bootstrap=joint.bootstrap,
+    )
+    assert {f.metric: (f.value, f.low, f.high) for f in found} == {
+        name: (f.value, f.low, f.high) for name, f in want.items()
+    }
+    assert {f.condition for f in found} == {Condition("clean")}
+    other = SampleArrays(Condition("clean"), tuple("xyz"), labels[:3], np.eye(3))
+    with pytest.raises(ClipRobustError, match=r"template 'a {}' answers other samples"):
+        prompts.prompts_of(joint, [("a {}", other)])

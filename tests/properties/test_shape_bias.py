@@ -6,14 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from helpers import keys_of
+from helpers import keys_of, share_ends
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
-from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.properties import shape_bias as sb
 
@@ -114,8 +113,7 @@ def test_shape_bias_by_hand() -> None:
     bias = figures["shape_bias"]
     assert bias.value == 3 / 4
     assert bias.n == 4
-    ends = wilson(3, 4)
-    assert (bias.low, bias.high) == pytest.approx((ends.low, ends.high))
+    assert (bias.low, bias.high) == pytest.approx(share_ends(3, 4))
     assert bias.details["dropped_without_conflict"] == 1
     assert figures["cue_accuracy"].value == pytest.approx(4 / 6)
     assert figures["other_decisions"].value == pytest.approx(2 / 6)
@@ -132,8 +130,8 @@ def test_shape_bias_by_hand() -> None:
     counts = [(entry["class"], entry["shape"], entry["texture"]) for entry in per_class]
     assert counts == [(0, 1, 1), (1, 1, 0), (2, 1, 0)]
     assert [entry["n"] for entry in per_class] == [3, 2, 1]
-    ends = wilson(4, 6)
-    assert (figures["cue_accuracy"].low, figures["cue_accuracy"].high) == (ends.low, ends.high)
+    cue = figures["cue_accuracy"]
+    assert (cue.low, cue.high) == pytest.approx(share_ends(4, 6))
     assert set(figures) <= set(METRICS)
 
 

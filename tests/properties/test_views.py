@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition, Step
@@ -16,7 +16,7 @@ from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.samples import SampleArrays, shared
 from pytest_cliprobust.perturbations.typographic import distractors
 from pytest_cliprobust.properties import accuracy, calibration, corruption, labels, ood, shape_bias
-from pytest_cliprobust.properties.typographic import attack_success
+from pytest_cliprobust.properties.typographic import attack_success, written_success
 
 IDS = tuple(f"image{i}" for i in range(30))
 # Two scenes of each drawing, so that whole drawings are resampled.
@@ -211,6 +211,28 @@ def test_an_attack_succeeds_where_the_written_class_is_chosen() -> None:
     assert figure.outcomes is not None
     assert figure.outcomes.keys == KEYS.take(rows)
     assert figure.units == 13
+
+
+def test_what_is_written_on_pictures_already() -> None:
+    logits = np.eye(4)[[1, 2, 0, 1, 3]]
+    names = ("crane", "crane", "dog", "cat")
+    column = ("crane", "dog", "crane", "cat", "")
+    written = SampleArrays(
+        Condition("scam"),
+        tuple("abcde"),
+        np.array([2, 0, 2, 0, 1]),
+        logits,
+        class_names=names,
+        groups={"written_label": column},
+    )
+    figure = written_success(written)
+    # Either crane will do; the last picture has no writing on it.
+    assert (figure.value, figure.n, figure.condition) == (0.75, 4, Condition("scam"))
+    with pytest.raises(NotRun, match="scam does not say which class's name is written"):
+        written_success(replace(written, groups={}))
+    wrong = replace(written, groups={"written_label": ("dgo", *column[1:])})
+    with pytest.raises(ClipRobustError, match=r"'dgo' is written .* Did you mean 'dog'"):
+        written_success(wrong)
 
 
 def test_a_perturbed_reference_is_named() -> None:

@@ -145,6 +145,16 @@ def test_an_identical_run_is_identical_after_the_way_through_a_file() -> None:
     assert change.paired
 
 
+def test_whether_equal_numbers_tell_models_apart_goes_along() -> None:
+    values = np.array([0.5, 1.0, 0.25])
+    for coarse in (True, False):
+        blobs: dict[str, bytes] = {}
+        outcomes = Outcomes({"value": values}, mean, coarse=coarse)
+        read = from_manifest(to_manifest(outcomes, blobs), blobs)
+        assert read is not None
+        assert read.tells_models_apart is not coarse
+
+
 def test_a_change_against_what_was_read_is_that_against_what_was_written() -> None:
     generator = np.random.default_rng(2)
     bootstrap = Bootstrap(keys=KEYS)

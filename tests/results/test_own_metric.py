@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers import Sessions, report
+from scipy import stats as scipy_stats
 
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.errors import ClipRobustError
@@ -33,9 +34,11 @@ def test_of_numbers_the_mean_is_taken(samples: SampleArrays, numbers: Floats) ->
     figure = measure("nll", samples, lambda _: numbers)
     assert figure.value == pytest.approx(numbers.mean())
     assert (figure.n, figure.unit, figure.condition) == (COUNT, "nats", samples.condition)
-    # As wide as the normal approximation says, and the same again.
-    half = 1.96 * numbers.std() / np.sqrt(COUNT)
-    assert figure.high - figure.low == pytest.approx(2 * half, rel=0.25)
+    # Student's interval, but farther up, where the skewed numbers have their tail.
+    error = scipy_stats.sem(numbers)
+    low, high = scipy_stats.t.interval(0.95, COUNT - 1, loc=numbers.mean(), scale=error)
+    assert figure.low == pytest.approx(low)
+    assert high < figure.high < numbers.mean() + 2 * (high - numbers.mean())
     assert measure("nll", samples, lambda _: list(numbers)) == figure
 
 

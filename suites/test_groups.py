@@ -1,0 +1,21 @@
+"""Subgroups: the worst group, the gap between groups, and whether their error rates are equal.
+
+For accuracy and for calibration, over each column of the data that names subgroups (embedded: drawing style
+and super-category). Small groups are named, and are no candidates for the worst.
+"""
+
+from __future__ import annotations
+
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.plugin.gate import Gate
+from pytest_cliprobust.properties import groups as properties
+
+
+def test_accuracy(clip: Evaluation, gate: Gate, groups: str) -> None:
+    view = clip.on(groups)
+    gate(properties.accuracy_over(view, column) for column in view.subgroups)
+
+
+def test_calibration(clip: Evaluation, gate: Gate, groups: str) -> None:
+    view = clip.on(groups)
+    gate(properties.calibration_over(view, column) for column in view.subgroups)

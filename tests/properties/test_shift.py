@@ -1,0 +1,194 @@
+"""Natural shifts: drops by hand and by Newcombe's formula, lines against polyfit, the lines' own file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import coverage, keys_of
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+
+from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.change import change_between
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.intervals import wilson
+from pytest_cliprobust.figures.samples import SampleArrays
+from pytest_cliprobust.properties import shift
+from pytest_cliprobust.properties.factors import effective_robustness
+
+FLEET = shift.Line(
+    shift="mine",
+    names=("mine",),
+    classes=4,
+    models=("a", "b", "c", "d"),
+    inside=(0.5, 0.6, 0.7, 0.8),
+    shifted=tuple(expit(1.2 * logit(x) - 0.7) for x in (0.5, 0.6, 0.7, 0.8)),
+    source="made up",
+)
+
+
+def view(correct: list[bool], labels: list[int], dataset: str, classes: int = 4) -> SampleArrays:
+    """Samples of which each is answered rightly, or with the class after its own."""
+    truth = np.array(labels)
+    answers = np.where(correct, truth, (truth + 1) % classes)
+    ids = tuple(f"{dataset}{i}" for i in range(len(truth)))
+    return SampleArrays(Condition(dataset), ids, truth, np.eye(classes)[answers])
+
+
+def test_a_drop_is_over_the_classes_that_the_shift_has() -> None:
+    clean = view([True, True, False, False, False], [0, 1, 0, 2, 3], "clean")
+    # Classes 0 and 1 only: of those clean has two of three right.
+    found = shift.shift_drop(clean, view([True, False, False], [0, 1, 1], "mine"))
+    assert found.value == pytest.approx(2 / 3 - 1 / 3)
+    assert found.n == 3
+    assert found.details["clean_n"] == 3
+    assert found.details["classes"] == 2
+    assert found.condition == Condition("mine")
+    with pytest.raises(ClipRobustError, match="share no class"):
+        shift.shift_drop(clean, view([True], [-1], "mine"))
+    with pytest.raises(ClipRobustError, match="5 classes that are not those of clean"):
+        shift.shift_drop(clean, view([True], [0], "mine", classes=5))
+
+
+def test_the_interval_is_newcombes() -> None:
+    """Method 10 of Newcombe (1998): 56/70 against 48/80, whose published interval is 0.0524 to 0.3339."""
+    figure = shift.shift_drop_figure(np.arange(70) < 56, np.arange(80) < 48, bootstrap=Bootstrap())
+    assert figure.value == pytest.approx(0.2)
+    assert (figure.low, figure.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    first, second = wilson(56, 70), wilson(48, 80)
+    assert figure.low == pytest.approx(0.2 - np.hypot(0.8 - first.low, second.high - 0.6))
+    assert figure.high == pytest.approx(0.2 + np.hypot(first.high - 0.8, 0.6 - second.low))
+
+
+def test_drops_hold_the_truth() -> None:
+    def ends(rng: np.random.Generator) -> tuple[float, float]:
+        # Four scenes of a drawing, right or wrong together in half of the cases.
+        answers = []
+        for share, units in ((0.85, 40), (0.6, 30)):
+            whole, own = rng.random(units) < share, rng.random((units, 4)) < share
+            answers.append(np.where(rng.random((units, 4)) < 0.5, whole[:, None], own).ravel())
+        keys = keys_of(160, np.arange(160) // 4).beside(keys_of(120, np.arange(120) // 4))
+        figure = shift.shift_drop_figure(*answers, bootstrap=Bootstrap(keys=keys))
+        return figure.low, figure.high
+
+    assert coverage(ends, 0.25, 400, 3) > 0.925
+
+
+def test_a_change_of_the_drop_is_paired() -> None:
+    rng = np.random.default_rng(2)
+    clean, shifted = rng.random(200) < 0.8, rng.random(100) < 0.5
+    boot = Bootstrap(keys=keys_of(200).beside(keys_of(100)))
+    before = shift.shift_drop_figure(clean, shifted, bootstrap=boot)
+    worse = shifted.copy()
+    worse[np.flatnonzero(shifted)[:8]] = False
+    after = shift.shift_drop_figure(clean, worse, bootstrap=boot)
+    change = change_between(after, before)
+    assert change.paired
+    assert change.difference == pytest.approx(0.08)
+    assert 0.0 < change.interval(0.95).low < 0.08 < change.interval(0.95).high < 0.2
+    assert before.outcomes is not None
+    assert before.outcomes.value() == pytest.approx(before.value)
+    same = change_between(before, before)
+    assert same.difference == 0.0
+
+
+def test_effective_robustness_is_that_of_the_arrays() -> None:
+    rng = np.random.default_rng(1)
+    labels = (np.arange(120) % 4).tolist()
+    clean = view((rng.random(120) < 0.7).tolist(), labels, "clean")
+    shifted = view((rng.random(60) < 0.5).tolist(), labels[:60], "mine")
+    found = shift.effective_robustness_of(clean, shifted, FLEET)
+    want = effective_robustness(
+        clean.correct,
+        shifted.correct,
+        FLEET.inside,
+        FLEET.shifted,
+        bootstrap=Bootstrap(keys=clean.keys.beside(shifted.keys)),
+    )
+    assert (found.value, found.low, found.high) == (want.value, want.low, want.high)
+    predicted = expit(1.2 * logit(clean.correct.mean()) - 0.7)
+    assert found.value == pytest.approx(shifted.correct.mean() - predicted)
+    assert found.details["source"] == "made up"
+    assert found.details["extrapolated"] is False
+    good = view([True] * 119 + [False], labels, "clean")
+    beyond = shift.effective_robustness_of(good, shifted, replace(FLEET, note="bent"))
+    assert beyond.details["extrapolated"] is True
+    assert beyond.details["note"] == "bent"
+
+
+def test_a_line_is_found_by_the_name_of_the_data() -> None:
+    for name in (
+        "imagenet-v2",
+        "imagefolder:ImageNetV2-matched-frequency",
+        "imagenetv2:imagenet-v2",
+    ):
+        assert shift.line_for(name, 1000).shift == "imagenet-v2"
+    assert shift.line_for("imagefolder:imagenet-r", 1000).shift == "imagenet-r"
+    assert shift.line_for("imagenet_a:imagenet-a", 1000).shift == "imagenet-a"
+    with pytest.raises(NotRun, match=r"^no reference line for clipart: effective robustness needs"):
+        shift.line_for("clipart", 134)
+    with pytest.raises(NotRun, match="is for 1,000 classes, and clean has 134"):
+        shift.line_for("imagenet-v2", 134)
+    with pytest.raises(NotRun, match="no reference line for mine"):
+        shift.line_for("mine", 4, (replace(FLEET, models=("a", "b")),))
+
+
+def test_the_shipped_points_are_those_of_their_source() -> None:
+    lines = {line.shift: line for line in shift.load_lines()}
+    assert set(lines) == {"imagenet-v2", "imagenet-sketch", "imagenet-r", "imagenet-a", "objectnet"}
+    for line in lines.values():
+        assert (
+            len(line.models) == len(set(line.models)) == len(line.inside) == len(line.shifted) > 40
+        )
+        assert "Taori et al. 2020" in line.source
+        x, y = logit(line.inside), logit(line.shifted)
+        slope, _intercept = np.polyfit(x, y, 1)
+        assert slope > 0.5
+        # Models without special robustness lie on a line; most of all those of ImageNet-V2.
+        assert np.corrcoef(x, y)[0, 1] > (0.99 if line.shift == "imagenet-v2" else 0.85)
+    point = dict(zip(lines["imagenet-v2"].models, lines["imagenet-v2"].shifted, strict=True))
+    assert point["resnet50"] == pytest.approx(0.6327, abs=0.002)
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "lines.toml"
+    text = (
+        '[[line]]\nshift = "clipart"\nnames = ["clipart"]\nclasses = 134\nsource = "the fleet"\n'
+        'points = [["a", 80.0, 40.0], ["b", 70.0, 30.0], ["c", 60.0, 20.0]]\n'
+    )
+    path.write_text(text)
+    (line,) = shift.load_lines(path)
+    assert line.inside == (0.8, 0.7, 0.6)
+    assert shift.line_for("clipart", 134, (line,)) == line
+    for number, (old, new, words) in enumerate(
+        [
+            ("80.0", "100.0", "point 'a' does not lie between 0 and 100%"),
+            ("source", "sauce", "KeyError: 'source'"),
+            ("[[line]]", "[[line]", "TOMLDecodeError"),
+            ('["a", 80.0, 40.0]', '["a", 80.0]', "not enough values"),
+        ]
+    ):
+        wrong = tmp_path / f"wrong{number}.toml"
+        wrong.write_text(text.replace(old, new))
+        with pytest.raises(ClipRobustError, match=words) as caught:
+            shift.load_lines(wrong)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ClipRobustError, match=r"cannot read reference lines 'none\.toml'"):
+        shift.load_lines(tmp_path / "none.toml")
+    path.with_name("empty.toml").write_text("")
+    assert shift.load_lines(path.with_name("empty.toml")) == ()
+
+
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=12),
+    st.lists(st.booleans(), min_size=1, max_size=12),
+)
+def test_any_answers_have_an_interval(clean: list[bool], shifted: list[bool]) -> None:
+    figure = shift.shift_drop_figure(np.array(clean), np.array(shifted), bootstrap=Bootstrap())
+    assert -1.0 <= figure.low <= figure.value <= figure.high <= 1.0
+    assert figure.high - figure.low > 0.2  # a dozen samples know little
