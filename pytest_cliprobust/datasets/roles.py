@@ -23,9 +23,13 @@ ROLES: Mapping[str, str] = MappingProxyType(
         "far_ood": "pictures of something else altogether",
         "cue_conflict": "the shape of one class with the texture of another",
         "factors": "the classes, each set with one visual factor changed",
+        "lmm": "labelled pictures to ask a multimodal model about",
         "correspondence": "pairs of views with the places that correspond",
     }
 )
+
+#: Roles that other data plays, too, where nothing is given for them.
+STAND_INS: Mapping[str, str] = MappingProxyType({"lmm": "clean"})
 
 EMBEDDED = "embedded"
 FLAG = "--clip-data"
@@ -44,8 +48,8 @@ class Provider:
     sets: Mapping[str, tuple[str, ...]]
 
     def of(self, role: str) -> tuple[str, ...]:
-        """Return the data sets that play a role; none if nothing does."""
-        return self.sets.get(role, ())
+        """Return the data sets that play a role, or that stand in for it; none if nothing does."""
+        return self.sets.get(role) or self.sets.get(STAND_INS.get(role, ""), ())
 
     def require(self, role: str) -> tuple[str, ...]:
         """Return the data sets that play a role.
@@ -107,6 +111,7 @@ def provider_of(source: str) -> Provider:
             "far_ood": ("far_ood",),
             "cue_conflict": ("cue_conflict",),
             "factors": tuple(name for name in names() if name.startswith("factor-")),
+            "lmm": ("clean",),
             "correspondence": ("two_view",),
         },
     )
