@@ -174,8 +174,7 @@ def _library(name: str) -> Any:
         import transformers
     except ImportError:
         raise Unavailable(
-            f"model {name!r} needs transformers; install it with "
-            "`pip install pytest-cliprobust[transformers]`"
+            f"model {name!r} needs transformers; install it with `pip install transformers`"
         ) from None
     return transformers
 
@@ -348,7 +347,7 @@ def _load_weights(model_class: Any, config: Any, folder: Path, name: str) -> Any
             f"model {name!r}: folder {folder} holds no weights; expected model.safetensors"
         )
     try:
-        with _quiet():
+        with quiet():
             model, found = model_class.from_pretrained(
                 folder, config=config, local_files_only=True, output_loading_info=True
             )
@@ -383,7 +382,7 @@ def _load_weights(model_class: Any, config: Any, folder: Path, name: str) -> Any
 
 def _load_tokenizer(transformers: Any, folder: Path, name: str) -> Any:
     try:
-        with _quiet():
+        with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # OSError, ValueError, ImportError (sentencepiece), KeyError …
         raise ClipRobustError(
@@ -400,7 +399,7 @@ def _load_tokenizer(transformers: Any, folder: Path, name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from drawing progress bars and load reports into the test output."""
     from transformers.utils import logging
 
