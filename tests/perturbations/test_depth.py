@@ -235,6 +235,31 @@ def test_focus_agrees_with_the_reference(name: str, severity: int) -> None:
         assert psnr(seen[i], exact) > psnr(images[i], exact) + 6
 
 
+def test_far_focus_is_as_strong_as_published_on_disparity() -> None:
+    """Depth of a disparity map runs from 1 to 64: the blur is wider than the picture."""
+    images, depth = scenes()
+    inverse = 1 / depth
+    low, high = inverse.amin((1, 2, 3), keepdim=True), inverse.amax((1, 2, 3), keepdim=True)
+    depth = 1 / ((inverse - low) / (high - low)).clamp(min=1 / 64)
+    strengths = []
+    for aperture in (1.5, 3.5, 5.5):
+        seen = registry.get("far_focus")(images, aperture=aperture, depth=depth)
+        exact = slow_focus(
+            images[0].numpy().astype(np.float64),
+            depth[0, 0].numpy().astype(np.float64),
+            aperture,
+            7,
+        )
+        ours, theirs = (
+            float((x - images[0]).square().mean().sqrt()) for x in (seen[0], torch.from_numpy(exact))
+        )
+        assert 0.82 < ours / theirs < 1.02
+        strengths.append(ours)
+    # The published severities are told apart.
+    assert strengths[1] > 1.1 * strengths[0]
+    assert strengths[2] > 1.02 * strengths[1]
+
+
 def test_focus_mixes_the_blurs_of_a_layer_by_squares() -> None:
     # A checkerboard is grey after any blur: what contrast is left is the weight of the sharp boundary.
     board = (torch.arange(224)[:, None] + torch.arange(224)) % 2 * 0.4 + 0.3
