@@ -22,6 +22,4 @@ def elastic_transform_imagecorruptions(
     The field is white noise within ± ``displacement`` pixels under a Gaussian of 2.24 pixels, at 224
     pixels. Its severities grow evenly; AlexNet's published errors do not belong to them.
     """
-    return elastic_transform(
-        images, displacement=displacement, sigma=2.24, affine=0.0, seeds=seeds
-    )
+    return elastic_transform(images, displacement=displacement, sigma=2.24, affine=0.0, seeds=seeds)

@@ -263,7 +263,9 @@ def test_elastic_is_as_strong_as_imagenet_c_s_own(severity: int, scenes: Tensor)
         result = registry.get("elastic_transform")(images, severity, seeds=seeds)
         ours.append(float((result - images).square().mean()))
         for image in images.numpy():
-            theirs.append(float(np.square(textbook_elastic(image, severity, generator) - image).mean()))
+            theirs.append(
+                float(np.square(textbook_elastic(image, severity, generator) - image).mean())
+            )
     # imagecorruptions' parameters give 0.35 to 0.9 of it.
     assert np.sqrt(np.mean(ours) / np.mean(theirs)) == pytest.approx(1, abs=0.12)
 

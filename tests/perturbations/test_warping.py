@@ -188,6 +188,33 @@ def test_times_of_a_path_add_up() -> None:
         assert float(gradient.min()) >= 0
 
 
+def fine_power(images: Tensor) -> float:
+    """Return the power above a quarter of a cycle a pixel, the frame's edge faded out."""
+    fade = torch.hann_window(images.shape[-1])
+    faded = (images - images.mean((-2, -1), keepdim=True)) * fade * fade[:, None]
+    frequency = torch.fft.fftfreq(images.shape[-1])
+    fine = (frequency.square() + frequency[:, None].square()).sqrt() > 0.25
+    return float(torch.fft.fft2(faded).abs().square()[..., fine].sum())
+
+
+@pytest.mark.parametrize("path", [(24.0, 9.0), (-17.0, 21.0)])
+def test_near_edges_leave_no_combs(path: tuple[float, float]) -> None:
+    # A near disc: all of its edges are slanted, and its trace has no detail across its way.
+    place = torch.arange(SIDE) - SIDE / 2
+    disc = ((place.square() + place[:, None].square()).sqrt() < 18).float()[None, None]
+    images = 0.2 + 0.7 * disc.expand(1, 3, -1, -1)
+    distance = 4 - 3 * disc
+    whole = movement(*path)
+    seen = mean_view(images, distance, whole, time=1.0, reach=30)
+    frames = torch.linspace(0, 1, 60).tolist()[1:]
+    views = [
+        moved_view(images, distance, movement(path[0] * t, path[1] * t), reach=30) for t in frames
+    ]
+    expected = torch.stack([images, *views]).mean(0)
+    # It was thirty times as much.
+    assert fine_power(seen) < 10 * fine_power(expected)
+
+
 def test_a_camera_at_rest_sees_the_same() -> None:
     image, distance = Layers().seen(movement(0, 0), 0.0)
     torch.testing.assert_close(mean_view(image, distance, movement(0, 0), time=1.0, reach=1), image)
