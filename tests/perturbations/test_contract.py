@@ -20,7 +20,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.search.envelope import at_strength
 
-FAMILIES = ("common", "depth", "view", "imagecorruptions")
+FAMILIES = ("common", "depth", "view", "imagecorruptions", "resampling", "laion_c")
 NAMES = [name for family in FAMILIES for name in registry.names(family)]
 #: What the tight loop takes where a test is expensive: one or two of each module.
 QUICK = {
@@ -42,8 +42,9 @@ QUICK = {
 UNORDERED = {"saturate", "glass_blur", "elastic_transform"}
 MONOTONE = [name for name in NAMES if name not in UNORDERED and not name.startswith("view_")]
 #: Their published parameters trade one effect for another (more fog of a finer grain, thicker snow with
-#: less whitening): neighbours may be near, and change places from scene to scene, also as published.
-TRADING = {"snow", "frost", "fog"}
+#: less whitening): neighbours may be near, and change places from scene to scene, also as published. Half
+#: of a glitch's error are its black rows, and a band moved a long way may come to lie on its like.
+TRADING = {"snow", "frost", "fog", "glitch"}
 #: Each channel has noise of its own (as published), or the corruption has a colour of its own.
 COLOURED = {
     "gaussian_noise",
@@ -55,6 +56,10 @@ COLOURED = {
     "frost",
     "spatter",
     "saturate",
+    "geometric_shapes",
+    "stickers",
+    "mosaic",
+    "glitch",
 }
 #: What is left at strength 0 (mean absolute change): JPEG rounds to 8 bits and halves the chroma at any
 #: quality.
