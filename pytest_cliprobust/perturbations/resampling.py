@@ -1,9 +1,8 @@
 """How a picture was resized, squashed and decoded before it reaches the model: no noise, no blur of a lens.
 
 Of the perturbations that VLM-RobustBench (2026) tried, resampling and geometry cost vision-language models
-most, though people hardly see them. Severities are ours. Lengths are shares of the picture's sides, but for
-:func:`chroma_subsampling` and :func:`resize_filter`, which are about pixels at any size, as a decoder's and
-a resize's are.
+most, though people hardly see them. Severities are ours. All but :func:`aspect_squash` are about pixels at
+any size, as resizes and decoders are: a larger picture loses less of a thing.
 """
 
 from __future__ import annotations
