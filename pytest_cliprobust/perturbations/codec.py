@@ -187,7 +187,7 @@ class _Coding:
 
     def rate(self, published: float) -> float:
         """Return the bits a second for a share of the source's that is ``published``."""
-        return published * MORE_BITS**self.octaves
+        return published * math.pow(MORE_BITS, self.octaves)
 
 
 def _clip(picture: Pixels, right: int, down: int, pixels: str = "yuv420p") -> list[Any]:

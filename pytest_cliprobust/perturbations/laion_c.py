@@ -318,7 +318,8 @@ def vertical_lines(
 
     A line has a corner every ``step`` pixels, at its own place minus ``displacement``·(1 − luma) pixels (at
     224), where it has the mean luma of its cell, and the colour of the corner that it goes down to; lines
-    further right lie on top. After the last corner a line goes straight on (the published one ends).
+    further right lie on top. Everything is a step lower than published, so that a line's colours lie where
+    the picture has them, and the first step is a line straight down.
     """
     height, width = images.shape[-2:]
     scale = relative_size(images)
@@ -347,8 +348,7 @@ def vertical_lines(
         met = (low <= x) & (x < high)
         shown = torch.where(met, index[:, None].to(images.dtype), shown)
     shown = shown.mT
-    ends = (_tiles(images, height, rows)[0] + 1).clamp(max=rows - 1)
-    drawn = cells.index_select(-2, ends)
+    drawn = cells.index_select(-2, _tiles(images, height, rows)[0])
     picked = drawn.gather(3, shown.clamp(min=0).to(torch.int64).expand(-1, 3, -1, -1))
     return torch.where(shown >= 0, picked, 0.0)
 
@@ -361,7 +361,7 @@ def _numbers(*numbers: int) -> tuple[list[int]]:
 def _strokes(corner: Tensor, height: int) -> tuple[Tensor, Tensor]:
     """Return where lines with ``corner`` (B, 1, rows, N) enter and leave each row of pixels."""
     rows = corner.shape[-2]
-    place = torch.arange(height + 1, dtype=corner.dtype, device=corner.device) * (rows / height)
+    place = torch.arange(height + 1, dtype=corner.dtype, device=corner.device) * (rows / height) - 1
     place = place.clamp(0, rows - 1)
     upper = place.floor().to(torch.int64)
     lower = (upper + 1).clamp(max=rows - 1)
