@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from pytest_cliprobust.datasets.loading import load_dataset
-from pytest_cliprobust.perturbations import laion_c, registry
+from pytest_cliprobust.perturbations import laion_c, random, registry
 from pytest_cliprobust.perturbations.filters import box_resize
 
-PUBLISHED = {
+PUBLISHED: dict[str, list[tuple[float, ...]]] = {
     "geometric_shapes": [(150,), (300,), (600,), (800,), (1000,)],
     "stickers": [(100,), (200,), (400,), (600,), (1200,)],
     "luminance_checkerboard": [
@@ -79,7 +79,7 @@ def test_shapes_are_those_of_pil(kind: int, size: int, monkeypatch: pytest.Monke
     places = torch.full((1, 2, 4), 500, dtype=torch.int64)  # outside, but for one
     places[:, :, kind] = 24
     monkeypatch.setattr(laion_c, "_places", lambda *_: places)
-    monkeypatch.setattr(laion_c.random, "uniform", lambda *_, **__: draws)
+    monkeypatch.setattr(random, "uniform", lambda *_, **__: draws)
     monkeypatch.setattr(laion_c, "relative_size", lambda _: 1.0)
     images = torch.zeros(1, 3, 64, 64)
     seen = laion_c.geometric_shapes(images, count=4.0, seeds=seeds(1))[0, 0].numpy() > 0.25
@@ -145,7 +145,7 @@ def test_the_checkerboard_alternates_within_its_range(severity: int) -> None:
 @pytest.mark.parametrize("severity", [1, 3, 4, 5])
 def test_tiles_of_a_mosaic_keep_their_mean_colour(severity: int, scenes: Tensor) -> None:
     images = 0.3 + 0.4 * scenes  # nothing is clamped
-    tile = PUBLISHED["mosaic"][severity - 1][0]
+    tile = int(PUBLISHED["mosaic"][severity - 1][0])
     result = registry.get("mosaic")(images, severity, seeds=seeds(3))
     size = (224 // tile, 224 // tile)
     torch.testing.assert_close(
@@ -181,7 +181,7 @@ def slow_lines(picture: np.ndarray, lines: int, step: int) -> np.ndarray:
 
 @pytest.mark.parametrize("severity", [2, 3, 4, 5])
 def test_vertical_lines_are_those_of_pil(severity: int, scenes: Tensor) -> None:
-    lines, step = PUBLISHED["vertical_lines"][severity - 1]
+    lines, step = map(int, PUBLISHED["vertical_lines"][severity - 1])
     result = registry.get("vertical_lines")(scenes, severity)
     for picture, seen in zip(scenes, result, strict=True):
         pixels = (picture * 255).round().byte().permute(1, 2, 0).numpy()
