@@ -180,7 +180,11 @@ class Evaluation:
         key = (source, smallest)
         if key not in self._datasets:
             data = load_dataset(
-                source, profile=self.config.profile, limit=smallest, frame=self.target.frame
+                source,
+                profile=self.config.profile,
+                limit=smallest,
+                frame=self.target.frame,
+                size=max(self.target.image_size),
             )
             self._check_name(data)
             self._datasets[key] = data
