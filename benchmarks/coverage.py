@@ -23,7 +23,8 @@ The classifiers have 67 classes; their logits are a noisy margin over 66 noisy o
 
 The other worlds are answers under corruptions, prompts and strengths (76% right; ``good answers`` 98%),
 scores of in- and out-of-distribution samples, half of n on either side (AUROC 0.83; ``strong`` 0.98;
-``ties``, half of the scores at a ceiling), cue conflicts, pairs of views with many matches, and retrieval.
+``ties``, half of the scores at a ceiling), cue conflicts, hard choices (82% right; ``good choices`` 98%),
+pairs of views with many matches, and retrieval.
 """
 
 from __future__ import annotations
@@ -61,6 +62,12 @@ from pytest_cliprobust.properties import (
 )
 from pytest_cliprobust.properties.correspondence import pck_figures, recall_figures
 from pytest_cliprobust.properties.frontier import first_crossing, frontier_strength_figure
+from pytest_cliprobust.properties.multimodal import (
+    Answer,
+    ChoiceAnswers,
+    HardChoices,
+    multimodal_figures,
+)
 from pytest_cliprobust.properties.retrieval import retrieval_figures
 from pytest_cliprobust.properties.shape_bias import shape_bias_figures
 from pytest_cliprobust.properties.shift import shift_drop_figure
@@ -627,6 +634,58 @@ class Decisions(World):
 
 
 @dataclass
+class Choices(World):
+    """Hard choices of two multimodal models, each asked in both orders, by likelihood and in words."""
+
+    name: str = "choices"
+    #: Above it the true option is likelier.
+    least: float = -0.9
+
+    def sample(self, rng: np.random.Generator, units: Ints, changed: bool) -> list[Floats]:
+        """Return normal numbers for each sample and model: skill, taste for a place, and words."""
+        first, second = Noise(rng, units).pair(3)
+        return [first, second - (np.array([0.3, 0.0, 0.2]) if changed else 0.0)]
+
+    def answers(self, latent: Floats) -> ChoiceAnswers:
+        """Return what is answered."""
+        skill, place, words = latent.T
+        apart = np.stack([skill + 0.3 * place, skill - 0.3 * place], axis=1) - self.least
+        named = np.where(apart > 0, Answer.TRUE, Answer.OTHER)
+        named[words > 1.2] = Answer.NEITHER
+        named[words < -1.8, 1] = Answer.BOTH
+        return ChoiceAnswers(np.stack([apart, -apart], axis=-1), named)
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        rows = np.arange(design.n)
+        choices = HardChoices(rows, rows % 2, 1 - rows % 2)
+        return [
+            multimodal_figures(
+                choices, self.answers(latent), rows % 3 > 0, "ab", bootstrap=design.bootstrap()
+            )
+            for latent in self.sample(rng, design.units(design.n), changed)
+        ]
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the true figures of the baseline and of the head."""
+        out = []
+        for latent in self.sample(rng, design.units(2 * self.known), changed):
+            found = self.answers(latent)
+            first, second = found.scores.T
+            out.append(
+                {
+                    "lmm_accuracy": float(found.scores.mean()),
+                    "lmm_generated_accuracy": float((found.words == Answer.TRUE).mean()),
+                    "lmm_by_position": float((first != second).mean()),
+                    "lmm_order_gap": float((first - second).mean()),
+                    "lmm_named_both": float((found.words == Answer.BOTH).mean()),
+                    "lmm_named_neither": float((found.words == Answer.NEITHER).mean()),
+                }
+            )
+        return out
+
+
+@dataclass
 class Pairs(World):
     """Correspondence: pairs of views with many matches each; effective robustness."""
 
@@ -720,6 +779,8 @@ WORLDS: tuple[World, ...] = (
     Detection("strong", 3.2, worse=0.4),
     Detection("ties", 1.5, ceiling=1.0),
     Decisions(),
+    Choices(),
+    Choices("good choices", -2.1),
     Pairs(),
     Retrieval(),
 )

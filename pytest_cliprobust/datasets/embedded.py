@@ -103,7 +103,6 @@ SUBGROUPS = ("style", "category")
 WRITTEN_SEVERITY = 3
 
 _TINT_PAIRS = tuple(itertools.permutations(composer.TINTS, 2))
-
 COMPOSED = 224
 """Side in pixels at which the published figures were measured; the drawings are no larger."""
 
@@ -541,10 +540,10 @@ class EmbeddedDataset:
         phrases: per class what fills the placeholder of the templates (``"a dog"``).
         templates: the benchmark's own prompt templates.
         units: the drawing behind each sample; samples of one drawing are not independent.
-        content: the digest that the same scenes have at 224 pixels.
         captions, choices: of ``captioned`` and ``compositional``, see
             :class:`~pytest_cliprobust.figures.samples.Captioned`.
         subgroups: the columns that are compared group by group.
+        content: the digest that the same scenes have at 224 pixels.
 
     Raises:
         ClipRobustError: name or profile unknown, or the limit is not positive.
@@ -612,19 +611,21 @@ class EmbeddedDataset:
         # What a recipe says, its scene follows: the first 200 of 1,072 are the same pictures.
         self.sample_keys = self._keys(size)
         # Runs of models that see other sizes show the same scenes, and are paired by them.
-        same = self._keys(COMPOSED)
-        self.sample_digests = tuple(key[:16] for key in same)
-        if self.captions:  # the same picture with other captions is another sample
-            said = zip(same, self.captions, self.choices or self.captions, strict=True)
-            self.sample_digests = tuple(
-                hashlib.sha256(repr(sample).encode()).hexdigest()[:16] for sample in said
-            )
+        self.sample_digests = self._digests()
 
     def _keys(self, size: int) -> tuple[str, ...]:
         kind = f"{self.name}\0{size}\0{sprites.digest()}"
         return tuple(
             hashlib.sha256(f"{kind}\0{recipe!r}".encode()).hexdigest() for recipe in self._recipes
         )
+
+    def _digests(self) -> tuple[str, ...]:
+        keys = self._keys(COMPOSED)
+        if not self.captions:
+            return tuple(key[:16] for key in keys)
+        # The same picture with other captions is another sample.
+        said = zip(keys, self.captions, self.choices or self.captions, strict=True)
+        return tuple(hashlib.sha256(repr(sample).encode()).hexdigest()[:16] for sample in said)
 
     def __len__(self) -> int:
         """Return the number of samples."""

@@ -167,7 +167,7 @@ class Encoder:
             "data": dataset.digest,
             "ids": len(dataset),
         }
-        described = [self._described(dataset, step, apply) for step, apply in chain]
+        described = self.described(dataset, steps)
         if len(described) == 1:
             key |= described[0]
         elif described:
@@ -178,6 +178,11 @@ class Encoder:
         features = self._in_passes(dataset, chain, key, label, FORWARD_CHUNK)
         self.cached += len(features) - (self.forwarded - before)
         return torch.from_numpy(features)
+
+    def described(self, dataset: Dataset, steps: Sequence[Step]) -> list[dict[str, Any]]:
+        """Return what pictures depend on through each perturbation, JSON-able, for cache keys."""
+        chain = self._chain(steps)
+        return [self._described(dataset, step, apply) for step, apply in chain]
 
     def _in_passes(
         self, dataset: Dataset, chain: Chain, key: Mapping[str, Any], label: str, most: int
@@ -223,8 +228,27 @@ class Encoder:
             described["depth"] = self.depth.key(dataset)
         return described
 
+    def shown(self, dataset: Dataset, rows: Sequence[int], steps: Sequence[Step] = ()) -> Tensor:
+        """Return some samples under a condition as pictures, (B, 3, H, W) uint8 on the CPU.
+
+        They are what :meth:`images` shows the model, before the model's own preprocessing.
+
+        Raises:
+            NotRun: a perturbation needs what the data set does not have.
+            ClipRobustError: unknown perturbation, or an unreadable sample.
+        """
+        with torch.inference_mode():
+            perturbed = self._spared(self._perturbed(dataset, self._chain(steps)))
+            images = perturbed(self._load(dataset, list(rows)))
+            return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
     def _pixels(self, dataset: Dataset, chain: Chain) -> Callable[[Batch], Tensor]:
         """Return what makes the model's input (B, 3, h, w) of a batch of the data set."""
+        perturbed = self._perturbed(dataset, chain)
+        return self._spared(lambda batch: self.target.preprocess(perturbed(batch)))
+
+    def _perturbed(self, dataset: Dataset, chain: Chain) -> Callable[[Batch], Tensor]:
+        """Return what makes perturbed pictures (B, 3, H, W) in [0, 1] of a batch of the data set."""
         writers = [text_writer(apply, dataset, self.seed) for _, apply in chain]
 
         def some(batch: Batch) -> Tensor:
@@ -236,13 +260,18 @@ class Encoder:
                 images = apply_perturbation(
                     apply, images, offered, step.severity, step.settings, seed=self.seed
                 )
-            return self.target.preprocess(images)
+            return images
+
+        return some
+
+    def _spared(self, function: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
+        """Return a function of batches that takes fewer samples at a time where memory runs out."""
 
         def fewer(count: int) -> int:
             self._at_once = self._half(count, "pictures perturbed")
             return self._at_once
 
-        return lambda batch: in_parts(some, batch, self._at_once, fewer)
+        return lambda batch: in_parts(function, batch, self._at_once, fewer)
 
     def regrouped(self, dataset: Dataset, chunk: int) -> Tensor:
         """Return clean features (N, D) from forward passes of another size.

@@ -554,8 +554,7 @@ def _require_transformers(name: str) -> None:
         import transformers  # noqa: F401
     except ImportError:
         raise Unavailable(
-            f"model {name!r} needs transformers; install it with "
-            "`pip install pytest-cliprobust[transformers]`"
+            f"model {name!r} needs transformers; install it with `pip install transformers`"
         ) from None
 
 

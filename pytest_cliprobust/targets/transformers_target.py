@@ -275,8 +275,7 @@ def _library(name: str) -> Any:
         import transformers
     except ImportError:
         raise Unavailable(
-            f"model {name!r} needs transformers; install it with "
-            "`pip install pytest-cliprobust[transformers]`"
+            f"model {name!r} needs transformers; install it with `pip install transformers`"
         ) from None
     return transformers
 
@@ -311,7 +310,7 @@ def _config(model_class: Any, raw: dict[str, Any], folder: Path, name: str) -> A
     """Return the configuration in ``folder``."""
     path = folder / "config.json"
     try:
-        with _quiet():
+        with quiet():
             config = model_class.config_class.from_dict(plain_transformers(raw, path))
         check_values(config.to_dict(), path)  # with the defaults of what the file leaves out
     except ClipRobustError:
@@ -469,7 +468,7 @@ def _load_weights(model_class: Any, config: Any, folder: Path, name: str) -> Any
     architecture = MODEL_TYPES[config.model_type]
     check_size(lambda: model_class(config), state, str(path), architecture)
     try:
-        with _quiet():
+        with quiet():
             model, found = model_class.from_pretrained(
                 None, config=config, state_dict=dict(state), output_loading_info=True
             )
@@ -503,7 +502,7 @@ def _load_tokenizer(transformers: Any, folder: Path, name: str) -> Any:
     if not any(all((folder / n).is_file() for n in names) for names in _TOKENIZER_FILES):
         raise missing
     try:
-        with _quiet():
+        with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
@@ -523,7 +522,7 @@ def _load_tokenizer(transformers: Any, folder: Path, name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from drawing progress bars and load reports into the test output."""
     from transformers.utils import logging
 

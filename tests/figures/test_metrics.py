@@ -17,6 +17,7 @@ RANGES: dict[tuple[float | None, float | None], set[str]] = {
         *("accuracy_drop", "mean_corruption_drop", "worst_corruption_drop", "worst_case_drop"),
         *("signed_gap", "signed_gap_scaled", "signed_gap_sigmoid"),
         *("effective_robustness", "prompt_ensemble_gain", "shift_drop", "caption_drop"),
+        *("lmm_gain", "lmm_order_gap"),
     },
     (None, 1.0): {"relative_drop", "relative_corruption_drop"},
     (None, None): {"relative_ce", "relative_mce"},
@@ -35,10 +36,14 @@ LOWER_IS_BETTER = {
     *(f"{kind}ece{suffix}" for kind in ("", "adaptive_", "classwise_") for suffix in SUFFIXES),
     *(f"{name}{suffix}" for name in ("nll", "brier") for suffix in SUFFIXES),
     "ece_sigmoid",
+    *("lmm_by_position", "lmm_lost", "lmm_named_both", "lmm_named_neither"),
     *(f"fpr95_{score}" for score in OOD_SCORES),
 }
 
-NEITHER = {"signed_gap", "signed_gap_scaled", "signed_gap_sigmoid", "temperature"}
+NEITHER = {
+    *("signed_gap", "signed_gap_scaled", "signed_gap_sigmoid"),
+    *("temperature", "lmm_order_gap"),
+}
 
 
 def test_every_metric_has_the_range_of_its_definition() -> None:

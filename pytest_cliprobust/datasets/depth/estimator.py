@@ -66,7 +66,7 @@ class DepthEstimator:
         except ImportError:
             raise Unavailable(
                 f"depth estimator {name!r} needs transformers; install it with "
-                "`pip install pytest-cliprobust[transformers]`"
+                "`pip install transformers`"
             ) from None
         folder = Path(name).expanduser()
         if not folder.is_dir():
