@@ -160,6 +160,40 @@ class Encoder:
         self.cached += len(features) - (self.forwarded - before)
         return torch.from_numpy(features)
 
+    def rows(
+        self,
+        dataset: Dataset,
+        steps: Sequence[Step],
+        what: Mapping[str, str],
+        encode: Callable[[Tensor], Tensor],
+        width: int,
+    ) -> npt.NDArray[np.float32]:
+        """Return what another function than ``encode_image`` makes of each sample (N, ``width``), cached.
+
+        Args:
+            dataset: N samples.
+            steps: perturbations, as for :meth:`images`.
+            what: identifies the function, and what it depends on beside the model: part of the cache key.
+            encode: from preprocessed pixels (B, 3, h, w) to rows (B, ``width``).
+            width: numbers a sample.
+        """
+        chain = self._chain(steps)
+        key: dict[str, Any] = {
+            **self._model_key(),
+            **what,
+            "data": dataset.digest,
+            "ids": len(dataset),
+            "chain": [self._described(dataset, step, apply) for step, apply in chain],
+        }
+        label = " · ".join([dataset.name, *(str(step) for step, _ in chain), *what.values()][:3])
+
+        def compute() -> npt.NDArray[np.float32]:
+            pixels, unfinished = self._pixels(dataset, chain), self.cache.unfinished(key)
+            found = self._forward(dataset, pixels, label, unfinished, encode, width)
+            return self._checked(found, label, dataset.ids)
+
+        return self._checked(self._cached(key, compute), label, dataset.ids)
+
     @staticmethod
     def _chain(steps: Sequence[Step]) -> Chain:
         return [(step, registry.get(step.perturbation)) for step in steps if step.severity != 0]
@@ -306,13 +340,16 @@ class Encoder:
         pixels: Callable[[Batch], Tensor],
         label: str,
         unfinished: Unfinished,
+        encode: Callable[[Tensor], Tensor] | None = None,
+        width: int | None = None,
     ) -> npt.NDArray[np.float32]:
         """Run the model over ``dataset`` in padded chunks; halve the chunk when memory runs out.
 
         It goes on from the rows that an interrupted run has saved, and saves its own now and then.
+        ``encode`` and ``width``: another function than ``encode_image``, and what it puts out.
         """
         total = len(dataset)
-        features = np.empty((total, self.target.embed_dim), dtype=np.float32)
+        features = np.empty((total, width or self.target.embed_dim), dtype=np.float32)
         done = saved = self._resume(unfinished, features)
         waiting: list[Tensor] = []
         when = time.monotonic()
@@ -324,7 +361,7 @@ class Encoder:
                     while len(ready) >= self.chunk or (last and len(ready)):
                         part = ready[: self.chunk]
                         try:
-                            result = self._encode(part)
+                            result = self._encode(part, encode)
                         except torch.OutOfMemoryError:
                             self._back_off()
                             continue
@@ -398,13 +435,18 @@ class Encoder:
             self._batch_bytes += size
         return self._batches[key]
 
-    def _encode(self, part: Tensor) -> npt.NDArray[np.float32]:
+    def _encode(
+        self, part: Tensor, encode: Callable[[Tensor], Tensor] | None = None
+    ) -> npt.NDArray[np.float32]:
         count = len(part)
         if count < self.chunk:
             part = torch.cat([part, part.new_zeros(self.chunk - count, *part.shape[1:])])
-        features = checked_rows(
-            self.target, "encode_image", self.target.encode_image(part), len(part)
-        )
+        if encode is None:
+            features = checked_rows(
+                self.target, "encode_image", self.target.encode_image(part), len(part)
+            )
+        else:
+            features = encode(part)
         result: npt.NDArray[np.float32] = features[:count].float().cpu().numpy()
         return result
 
