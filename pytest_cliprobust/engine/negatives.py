@@ -1,7 +1,7 @@
 """Negative labels: names of things outside the label set, for the OOD score NegLabel.
 
-The candidates are the data's own ``negative_phrases``, or else open_clip's names of ImageNet's classes (in the
-paper, WordNet's nouns and adjectives, which do not ship). Of those the ones are kept that are farthest
+The candidates are the data's own ``negative_phrases``, or else open_clip's names of ImageNet's classes (in
+the paper, WordNet's nouns and adjectives, which do not ship). Of those the ones are kept that are farthest
 from the labels.
 """
 
