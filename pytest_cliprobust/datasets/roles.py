@@ -27,6 +27,7 @@ ROLES: Mapping[str, str] = MappingProxyType(
         "retrieval": "pictures with captions of their own",
         "compositional": "pictures with a true caption and false ones of the same words",
         "typographic": "pictures with the name of another class written on them",
+        "unlabelled": "pictures as they come in production, whose labels nobody knows",
         "correspondence": "pairs of views with the places that correspond",
     }
 )
@@ -95,10 +96,18 @@ def label_of(source: str) -> str:
     )
 
 
+def _roles_of(source: str) -> tuple[str, ...]:
+    """Return what data of the user's can be: labelled pictures need not have their labels looked at."""
+    from pytest_cliprobust.datasets.registry import LAYOUTS
+
+    prefix = split_name(source, FLAG)[1].partition(":")[0]
+    return tuple(getattr(LAYOUTS.get(prefix), "plays", ("clean", "unlabelled")))
+
+
 def provider_of(source: str) -> Provider:
     """Return what ``--clip-data`` provides: ``embedded``, or a layout and path, or a path."""
     if source != EMBEDDED:
-        return Provider(f"{FLAG} {source}", {"clean": (source,)})
+        return Provider(f"{FLAG} {source}", dict.fromkeys(_roles_of(source), (source,)))
     from pytest_cliprobust.datasets.embedded import names
 
     return Provider(
@@ -115,6 +124,7 @@ def provider_of(source: str) -> Provider:
             "retrieval": ("captioned", "compositional"),
             "compositional": ("compositional",),
             "typographic": ("written",),
+            "unlabelled": ("clean",),
             "correspondence": ("two_view",),
         },
     )

@@ -166,7 +166,7 @@ def _aurc(weights: Floats, outcomes: Outcomes) -> Floats:
     return ratio(total.sum(axis=1), weights.sum(axis=1))
 
 
-def _harmonic(counts: Floats) -> Floats:
+def _harmonic(counts: ArrayLike) -> Floats:
     """Return 1 + 1/2 + … + 1/n of whole numbers n."""
     whole = np.rint(counts).astype(np.int64)
     table = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, int(whole.max(initial=0)) + 1))])

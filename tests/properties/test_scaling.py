@@ -70,7 +70,7 @@ def test_few_needs_more_and_apart() -> None:
     one = samples("t", *TEST)
     for function in (scaling.few_samples_of, scaling.label_sets_of):
         with pytest.raises(ClipRobustError, match=r"300 samples .* are in the calibration split"):
-            function(one, one)  # type: ignore[operator]
+            function(one, one)
 
 
 def test_the_cost_of_other_classes_by_loops() -> None:
@@ -80,7 +80,7 @@ def test_the_cost_of_other_classes_by_loops() -> None:
 
         def among(
             data: tuple[np.ndarray, np.ndarray], classes: list[int]
-        ) -> tuple[np.ndarray, ...]:
+        ) -> tuple[np.ndarray, np.ndarray]:
             rows = np.isin(data[1], classes)
             return data[0][rows][:, classes], np.array([classes.index(y) for y in data[1][rows]])
 
@@ -99,8 +99,7 @@ def test_the_cost_of_other_classes_by_loops() -> None:
 def test_classes_of_another_sharpness_cost() -> None:
     logits, labels = drawn(3000, 4, sharp=1.0)
     bank, answers = drawn(3000, 5, sharp=1.0)
-    blurred = [c % 2 == 1 for c in range(6)]
-    bank[np.ix_(np.isin(answers, [1, 3, 5]), blurred)] *= 4.0
+    bank[np.ix_(np.isin(answers, [1, 3, 5]), np.arange(6) % 2 == 1)] *= 4.0
     even = scaling.label_set_figure(logits, labels, bank, answers, [0, 2, 4])
     assert even.details["temperature"] == pytest.approx(1.0, rel=0.1)
     assert even.details["temperature_of_others"] == pytest.approx(4.0, rel=0.1)

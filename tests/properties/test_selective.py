@@ -162,7 +162,7 @@ def test_sets_by_loops() -> None:
     for name in selective.SETS:
 
         def score(p: np.ndarray, c: int, name: str = name) -> float:
-            return 1 - p[c] if name == "lac" else sum(x for x in p if x >= p[c])
+            return float(1 - p[c] if name == "lac" else sum(x for x in p if x >= p[c]))
 
         ordered = sorted(score(p, y) for p, y in zip(known, answers, strict=True))
         limit = ordered[math.ceil(61 * 0.9) - 1] + 1e-12
