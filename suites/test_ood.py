@@ -27,6 +27,7 @@ SEVERITY = 3
 SAMPLES = {"quick": 67, "standard": 134, "full": None}
 
 scores = pytest.mark.parametrize("score", ood.SCORES)
+banks = pytest.mark.parametrize("score", ["knn", "mahalanobis"])
 
 
 @scores
@@ -61,17 +62,25 @@ def test_far_ood_by_patches(clip: Evaluation, gate: Gate, far_ood: str, limit: i
     gate(ood.detection(inside, outside, ood.gl_mcm_score(clip.local_mcm)))
 
 
-def test_near_ood_by_bank(clip: Evaluation, gate: Gate, near_ood: str, calibration: str) -> None:
-    """By kNN and Mahalanobis, against a bank that shares nothing with what is judged."""
+@banks
+def test_near_ood_by_bank(
+    clip: Evaluation, gate: Gate, near_ood: str, calibration: str, score: str
+) -> None:
+    """Against a bank that shares no unit with what is judged."""
     clean, bank = clip.on("clean"), clip.on(calibration)
     mine, stored = ood.apart(clean, bank)
-    gate(ood.detection(clean.take(mine), clip.on(near_ood), ood.bank_scores(bank.take(stored))))
+    scores = {score: ood.bank_scores(bank.take(stored))[score]}
+    gate(ood.detection(clean.take(mine), clip.on(near_ood), scores))
 
 
-def test_far_ood_by_bank(clip: Evaluation, gate: Gate, far_ood: str, calibration: str) -> None:
+@banks
+def test_far_ood_by_bank(
+    clip: Evaluation, gate: Gate, far_ood: str, calibration: str, score: str
+) -> None:
     clean, bank = clip.on("clean"), clip.on(calibration)
     mine, stored = ood.apart(clean, bank)
-    gate(ood.detection(clean.take(mine), clip.on(far_ood), ood.bank_scores(bank.take(stored))))
+    scores = {score: ood.bank_scores(bank.take(stored))[score]}
+    gate(ood.detection(clean.take(mine), clip.on(far_ood), scores))
 
 
 def test_near_ood_full_spectrum(clip: Evaluation, gate: Gate, near_ood: str) -> None:

@@ -272,6 +272,7 @@ def mahalanobis(
         covariance: estimator.
 
     Raises:
+        NotRun: the bank has one sample of each class.
         ClipRobustError: ``"empirical"`` with too few samples for the dimensions.
     """
     queries, stored = as_matrix(features, "features"), as_matrix(bank, "ID bank")
@@ -279,6 +280,11 @@ def mahalanobis(
     labels = np.asarray(bank_labels)
     labels = as_labels(labels, len(stored), int(labels.max(initial=0)) + 1, "ID bank labels")
     classes, index = np.unique(labels, return_inverse=True)
+    if 1 < len(classes) == len(stored):
+        raise NotRun(
+            f"Mahalanobis: the ID bank has one sample of each of {len(classes)} classes, which does not say "
+            "how they differ within a class"
+        )
     means = np.stack([stored[labels == c].mean(axis=0) for c in classes])
     centred = stored - means[index]
     if covariance == "ledoit_wolf":

@@ -171,7 +171,8 @@ def drift_figure(before: ArrayLike, after: ArrayLike, *, bootstrap: Bootstrap = 
         "embedding_drift",
         distance,
         bootstrap,
-        supposed=(0.0, 1.0),
+        # One that stays, and one that drifts as far as any.
+        supposed=(0.0, float(distance.max())),
         bounds=(0.0, 2.0),
         details={"median": float(np.median(distance)), "largest": float(distance.max())},
     )

@@ -171,15 +171,18 @@ def test_views_without_a_sample_in_common_cannot_be_paired(clip: Evaluation) -> 
     assert few.bootstrap.keys == clip.on("clean", limit=8).keys
 
 
-def test_an_image_folder_is_clean_and_nothing_else(tmp_path: Path, shared_cache: Path) -> None:
+def test_an_image_folder_is_clean_with_labels_or_without_and_nothing_else(
+    tmp_path: Path, shared_cache: Path
+) -> None:
     photos = write_pictures(tmp_path / "photos", each=2)
     options = RunConfig(("reference",), data=str(photos), cache_dir=shared_cache)
     clip = Evaluation(options, "reference")
     assert len(clip.on("clean")) == 4
     # Without drawings each sample is a unit of its own.
     assert clip.on("clean").units == clip.on("clean").ids
-    for role in set(ROLES) - {"clean"}:
-        with pytest.raises(NotRun, match=f"^needs {role} .*gives clean only") as caught:
+    assert clip.on("unlabelled") is clip.on("clean")
+    for role in set(ROLES) - {"clean", "unlabelled"}:
+        with pytest.raises(NotRun, match=f"^needs {role} .*gives clean, unlabelled only") as caught:
             clip.on(role)
         assert "\n" not in str(caught.value)
     with pytest.raises(NotRun, match=r"^needs calibration"):
