@@ -91,10 +91,11 @@ class Dataset(Protocol):
     (``"drawing"``); ``sample_digests``, one text per sample that identifies its content, by which the
     samples of two runs are matched; ``content``, a digest that does not change with the size at which a
     model is shown the pictures, as ``sample_digests`` do not; ``phrases`` and ``templates``, what its
-    classes' prompts are made of; and ``sample_keys``, one text per sample that identifies the sample
-    among all data sets: samples with equal keys are equal, so what is loaded for one data set serves
-    another; ``captions``, of each sample the texts that are true of it (five, in the retrieval
-    benchmarks); ``choices``, of each sample those between a true caption and false ones
+    classes' prompts are made of; ``negative_phrases``, words of the same form for things outside the label
+    set, of which NegLabel's negative labels are mined; and ``sample_keys``, one text per sample that
+    identifies the sample among all data sets: samples with equal keys are equal, so what is loaded for one
+    data set serves another; ``captions``, of each sample the texts that are true of it (five, in the
+    retrieval benchmarks); ``choices``, of each sample those between a true caption and false ones
     (:class:`~pytest_cliprobust.figures.samples.Choice`); and ``subgroups``, the columns of ``groups``
     whose values are subgroups to be compared (``style``, ``category``).
     """

@@ -539,6 +539,7 @@ class EmbeddedDataset:
     Attributes:
         phrases: per class what fills the placeholder of the templates (``"a dog"``).
         templates: the benchmark's own prompt templates.
+        negative_phrases: further things that the reference model was trained on, outside the label set.
         units: the drawing behind each sample; samples of one drawing are not independent.
         captions, choices: of ``captioned`` and ``compositional``, see
             :class:`~pytest_cliprobust.figures.samples.Captioned`.
@@ -582,6 +583,7 @@ class EmbeddedDataset:
         self.class_names = tuple(item.label for item in _classes())
         self.phrases = tuple(phrase(item.article, item.label) for item in _classes())
         self.templates = EMBEDDED_TEMPLATES
+        self.negative_phrases = sprites.training_only_phrases()
         self.subgroups = SUBGROUPS
         self.captions = (
             tuple(map(_captions, self._recipes)) if name in ("captioned", "compositional") else ()

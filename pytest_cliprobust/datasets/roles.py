@@ -28,12 +28,13 @@ ROLES: Mapping[str, str] = MappingProxyType(
         "compositional": "pictures with a true caption and false ones of the same words",
         "typographic": "pictures with the name of another class written on them",
         "lmm": "labelled pictures to ask a multimodal model about",
+        "unlabelled": "pictures as they come in production, whose labels nobody knows",
         "correspondence": "pairs of views with the places that correspond",
     }
 )
 
 #: Roles that other data plays, too, where nothing is given for them.
-STAND_INS: Mapping[str, str] = MappingProxyType({"lmm": "clean"})
+STAND_INS: Mapping[str, str] = MappingProxyType({"lmm": "clean", "unlabelled": "clean"})
 
 EMBEDDED = "embedded"
 FLAG = "--clip-data"
@@ -99,10 +100,18 @@ def label_of(source: str) -> str:
     )
 
 
+def _roles_of(source: str) -> tuple[str, ...]:
+    """Return which roles data of the user's plays, as its layout says."""
+    from pytest_cliprobust.datasets.registry import LAYOUTS
+
+    prefix = split_name(source, FLAG)[1].partition(":")[0]
+    return tuple(getattr(LAYOUTS.get(prefix), "plays", ("clean",)))
+
+
 def provider_of(source: str) -> Provider:
     """Return what ``--clip-data`` provides: ``embedded``, or a layout and path, or a path."""
     if source != EMBEDDED:
-        return Provider(f"{FLAG} {source}", {"clean": (source,)})
+        return Provider(f"{FLAG} {source}", dict.fromkeys(_roles_of(source), (source,)))
     from pytest_cliprobust.datasets.embedded import names
 
     return Provider(
@@ -120,6 +129,7 @@ def provider_of(source: str) -> Provider:
             "compositional": ("compositional",),
             "typographic": ("written",),
             "lmm": ("clean",),
+            "unlabelled": ("clean",),
             "correspondence": ("two_view",),
         },
     )

@@ -47,6 +47,7 @@ __all__ = [
     "near_ood_sprite",
     "sprite",
     "training_only_names",
+    "training_only_phrases",
 ]
 
 Sprite = npt.NDArray[np.uint8]
@@ -151,6 +152,17 @@ def far_ood_names() -> tuple[str, ...]:
 def training_only_names() -> tuple[str, ...]:
     """Further names the reference model was trained on; their sprites do not ship."""
     return tuple(_tables()["training_only"]["names"])
+
+
+@functools.cache
+def training_only_phrases() -> tuple[str, ...]:
+    """What fills a template for each of :func:`training_only_names`: ``"an abacus"``."""
+    table = _tables()["training_only"]
+    nouns = [table["nouns"].get(name, name.replace("-", " ")) for name in table["names"]]
+    return tuple(
+        f"{table['articles'].get(name, 'an' if noun[0] in 'aeiou' else 'a')} {noun}"
+        for name, noun in zip(table["names"], nouns, strict=True)
+    )
 
 
 @functools.cache

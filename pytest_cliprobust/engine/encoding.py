@@ -185,7 +185,14 @@ class Encoder:
         return [self._described(dataset, step, apply) for step, apply in chain]
 
     def _in_passes(
-        self, dataset: Dataset, chain: Chain, key: Mapping[str, Any], label: str, most: int
+        self,
+        dataset: Dataset,
+        chain: Chain,
+        key: Mapping[str, Any],
+        label: str,
+        most: int,
+        encode: Callable[[Tensor], Tensor] | None = None,
+        width: int | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return features from forward passes of one size, at most ``most``, from the cache or computed.
 
@@ -199,13 +206,42 @@ class Encoder:
 
             def compute(size: int = size, sized: Mapping[str, Any] = sized) -> Any:
                 unfinished = self.cache.unfinished(sized)
-                features = self._forward(dataset, pixels, label, unfinished, size)
+                features = self._forward(dataset, pixels, label, unfinished, size, encode, width)
                 return self._checked(features, label, dataset.ids)
 
             try:
                 return self._checked(self._cached(sized, compute), label, dataset.ids)
             except _BackedOff:
                 continue
+
+    def rows(
+        self,
+        dataset: Dataset,
+        steps: Sequence[Step],
+        what: Mapping[str, str],
+        encode: Callable[[Tensor], Tensor],
+        width: int,
+    ) -> npt.NDArray[np.float32]:
+        """Return what another function than ``encode_image`` makes of each sample (N, ``width``), cached.
+
+        Args:
+            dataset: N samples.
+            steps: perturbations, as for :meth:`images`.
+            what: identifies the function, and what it depends on beside the model: part of the cache key.
+            encode: from preprocessed pixels (B, 3, h, w) to rows (B, ``width``).
+            width: numbers a sample.
+        """
+        chain = self._chain(steps)
+        key: dict[str, Any] = {
+            **self._model_key(),
+            **what,
+            "data": dataset.digest,
+            "ids": len(dataset),
+            "chain": [self._described(dataset, step, apply) for step, apply in chain],
+        }
+        label = " · ".join([dataset.name, *(str(step) for step, _ in chain), *what.values()][:3])
+
+        return self._in_passes(dataset, chain, key, label, FORWARD_CHUNK, encode, width)
 
     @staticmethod
     def _chain(steps: Sequence[Step]) -> Chain:
@@ -368,16 +404,20 @@ class Encoder:
         label: str,
         unfinished: Unfinished,
         size: int,
+        encode: Callable[[Tensor], Tensor] | None = None,
+        width: int | None = None,
     ) -> npt.NDArray[np.float32]:
         """Run the model over ``dataset`` in padded chunks of ``size``.
 
         It goes on from the rows that an interrupted run has saved, and saves its own now and then.
 
+        ``encode`` and ``width``: another function than ``encode_image``, and what it puts out.
+
         Raises:
             _BackedOff: memory ran out; there are smaller chunks from now on.
         """
         total, before = len(dataset), self.forwarded
-        features = np.empty((total, self.target.embed_dim), dtype=np.float32)
+        features = np.empty((total, width or self.target.embed_dim), dtype=np.float32)
         done = saved = self._resume(unfinished, features, size)
         waiting: list[Tensor] = []
         when = time.monotonic()
@@ -390,7 +430,7 @@ class Encoder:
                         part = ready[:size]
                         try:
                             with as_out_of_memory():
-                                result = self._encode(part, size)
+                                result = self._encode(part, size, encode)
                         except torch.OutOfMemoryError:
                             self.forwarded = before
                             self.chunk = self._half(size, "images")
@@ -467,13 +507,18 @@ class Encoder:
             self._batch_bytes += size
         return self._batches[key]
 
-    def _encode(self, part: Tensor, size: int) -> npt.NDArray[np.float32]:
+    def _encode(
+        self, part: Tensor, size: int, encode: Callable[[Tensor], Tensor] | None = None
+    ) -> npt.NDArray[np.float32]:
         count = len(part)
         if count < size:
             part = torch.cat([part, part.new_zeros(size - count, *part.shape[1:])])
-        features = checked_rows(
-            self.target, "encode_image", self.target.encode_image(part), len(part)
-        )
+        if encode is None:
+            features = checked_rows(
+                self.target, "encode_image", self.target.encode_image(part), len(part)
+            )
+        else:
+            features = encode(part)
         result: npt.NDArray[np.float32] = features[:count].float().cpu().numpy()
         return result
 

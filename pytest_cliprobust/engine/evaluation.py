@@ -26,12 +26,16 @@ from pytest_cliprobust.datasets.roles import ROLES, provider_of
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig as RunConfig
 from pytest_cliprobust.engine.encoding import DEFAULT_BATCH_SIZE, Encoder, Progress, silent
+from pytest_cliprobust.engine.local import local_mcm
 from pytest_cliprobust.engine.multimodal import Interviewer
+from pytest_cliprobust.engine.negatives import Negatives, mined
 from pytest_cliprobust.engine.probe import PICTURES, rounding_of
 from pytest_cliprobust.engine.view import Classifier, View
 from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.condition import CLEAN, Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.samples import Samples
 from pytest_cliprobust.properties import calibration
 from pytest_cliprobust.targets.base import Target, TargetInfo
 from pytest_cliprobust.targets.bundled_multimodal import NAME as BUNDLED_LMM
@@ -253,6 +257,43 @@ class Evaluation:
                 head.render(template, "{}"),
                 view.answered_by(partial(self._classifier, [template])),
             )
+
+    def all_on(self, role: str) -> list[View]:
+        """Return the samples of every data set with a role.
+
+        Raises:
+            NotRun: nothing plays the role.
+        """
+        return [self.on(source) for source in self.provider.require(role)]
+
+    @cached_property
+    def negatives(self) -> Negatives:
+        """The labels, and negative labels mined for them, as NegLabel compares them.
+
+        Raises:
+            NotRun: hardly any candidate lies outside the label set.
+        """
+        self.check()
+        return mined(CachedText(self.encoder), self.dataset("clean"), self.phrases)
+
+    def beside_negatives(self, view: Samples) -> tuple[Floats, Floats]:
+        """Return cosines of a view's samples to the labels (N, C) and to the negative labels (N, M)."""
+        assert isinstance(view, View)
+        both = self.negatives.labels, self.negatives.weights
+        labels, negative = (
+            head.cosine_similarities(view.features, weights, dataset=view.data.name, ids=view.ids)
+            for weights in both
+        )
+        return labels, negative
+
+    def local_mcm(self, view: Samples) -> Floats:
+        """Return the local MCM (N,) of a view's samples (:mod:`pytest_cliprobust.engine.local`).
+
+        Raises:
+            NotRun: the model gives no patch features in the space of its texts.
+        """
+        assert isinstance(view, View)
+        return local_mcm(self.encoder, view.data, view.condition.steps, self.classifier.weights)
 
     @cached_property
     def temperature(self) -> calibration.Temperature:

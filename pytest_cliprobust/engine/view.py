@@ -213,10 +213,20 @@ class View:
                 f"{self.condition} has no {what}.{did_you_mean(value, known)} "
                 f"There are {', '.join(known) or 'none'}"
             )
-        part = Subset(self.data, rows)
+        return self._part(rows, self.condition.part(value))
+
+    def take(self, rows: Sequence[int] | Ints) -> View:
+        """Return the samples at ``rows``, as a view under the same condition.
+
+        Raises:
+            ClipRobustError: no rows, or one that is not there.
+        """
+        return self._part([int(row) for row in rows], self.condition)
+
+    def _part(self, rows: list[int], condition: Condition) -> View:
         return View(
-            self.condition.part(value),
-            part,
+            condition,
+            Subset(self.data, rows),
             lambda: self.features[rows],
             self._classifier,
             seed=self.seed,

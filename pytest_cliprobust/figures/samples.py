@@ -97,13 +97,17 @@ class Choice(NamedTuple):
     false: tuple[str, ...]
 
 
-class Captioned(Samples, Protocol):
-    """Samples with captions, under a model that encodes texts."""
+class Embedded(Samples, Protocol):
+    """Samples with their image features."""
 
     @property
     def features(self) -> Any:
         """(N, D) image features, an array or a tensor."""
         ...
+
+
+class Captioned(Embedded, Protocol):
+    """Samples with captions, under a model that encodes texts."""
 
     @property
     def captions(self) -> tuple[tuple[str, ...], ...]:

@@ -39,6 +39,16 @@ def clip(request: pytest.FixtureRequest, clip_under_test: str) -> Evaluation:
 
 
 @pytest.fixture
+def clip_against(request: pytest.FixtureRequest, clip_under_test: str) -> Evaluation:
+    """The model of ``--clip-against``, which others are compared with; not run without one."""
+    session = request.config.stash[SESSION]
+    other = session.config.against
+    if other is None or other == session.name_of[clip_under_test]:
+        pytest.skip("needs a baseline model other than the one under test: --clip-against MODEL")
+    return session.evaluation(other)
+
+
+@pytest.fixture
 def gate(request: pytest.FixtureRequest, clip_under_test: str) -> Gate:
     """Compares figures with the threshold file; the test fails at its end if any bound is missed."""
     from pytest_cliprobust.plugin.gate import Gate

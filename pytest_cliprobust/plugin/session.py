@@ -198,7 +198,7 @@ class Session:
             "known_perturbations": (
                 *registry.names(),
                 *(f"{name}(*" for name in registry.names()),
-                *("kornia:*", "*+*", "all_*", "apgd", "caption_*"),
+                *("kornia:*", "*+*", "all_*", "apgd", "caption_*", "full_spectrum"),
             ),
             "models": (
                 *self.config.models,

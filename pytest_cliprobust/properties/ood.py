@@ -13,6 +13,7 @@ Near and far OOD sets are measured apart and never pooled (:func:`detection_by_s
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, NotRun, did_you_mean
 from pytest_cliprobust.figures.arrays import (
     Floats,
     Ints,
@@ -45,7 +46,7 @@ from pytest_cliprobust.figures.means import compared, unit_sums, unknown
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio
 from pytest_cliprobust.figures.recipes import register_recipe
-from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.samples import Embedded, Samples
 
 Score: TypeAlias = Literal[
     "mcm", "msp", "max_logit", "energy", "neglabel", "gl_mcm", "knn", "mahalanobis"
@@ -194,13 +195,27 @@ def gl_mcm(
 ) -> Floats:
     """Return GL-MCM (N,), MCM plus ``weight`` times local MCM (Miyai et al. 2025).
 
-    Local MCM is the largest softmax over classes among all patches.
-
     Args:
         cosines: (N, C) of the global image feature.
+        patch_cosines: (N, P, C), see :func:`local_mcm`.
+        weight: λ, 1 in the paper.
+        temperature: 1 in the paper.
+    """
+    local = local_mcm(patch_cosines, temperature)
+    whole = mcm(cosines, temperature)
+    if len(local) != len(whole):
+        raise ClipRobustError(
+            f"GL-MCM: {len(whole)} images but patch similarities for {len(local)}."
+        )
+    return np.asarray(whole + weight * local)
+
+
+def local_mcm(patch_cosines: ArrayLike, temperature: float = 1.0) -> Floats:
+    """Return local MCM (N,): the largest softmax over classes among all patches (Miyai et al. 2025).
+
+    Args:
         patch_cosines: (N, P, C) of the patch features, projected into the joint space (value
             features of the last attention block through the final layer norm and projection).
-        weight: λ, 1 in the paper.
         temperature: 1 in the paper.
     """
     patches = np.asarray(patch_cosines, dtype=np.float64)
@@ -208,14 +223,9 @@ def gl_mcm(
         raise ClipRobustError(
             f"GL-MCM: patch similarities must be finite, of shape (N, P, C), got {patches.shape}."
         )
-    whole = mcm(cosines, temperature)
-    if len(patches) != len(whole):
-        raise ClipRobustError(
-            f"GL-MCM: {len(whole)} images but patch similarities for {len(patches)}."
-        )
     flat = _cosines(patches.reshape(-1, patches.shape[2]), "GL-MCM (patches)")
-    local = softmax(flat / temperature).max(axis=1).reshape(patches.shape[:2]).max(axis=1)
-    return np.asarray(whole + weight * local)
+    local = softmax(flat / _positive(temperature, "temperature")).max(axis=1)
+    return np.asarray(local.reshape(patches.shape[:2]).max(axis=1))
 
 
 def knn(features: ArrayLike, bank: ArrayLike, *, k: int = 50) -> Floats:
@@ -262,6 +272,7 @@ def mahalanobis(
         covariance: estimator.
 
     Raises:
+        NotRun: the bank has one sample of each class.
         ClipRobustError: ``"empirical"`` with too few samples for the dimensions.
     """
     queries, stored = as_matrix(features, "features"), as_matrix(bank, "ID bank")
@@ -269,6 +280,11 @@ def mahalanobis(
     labels = np.asarray(bank_labels)
     labels = as_labels(labels, len(stored), int(labels.max(initial=0)) + 1, "ID bank labels")
     classes, index = np.unique(labels, return_inverse=True)
+    if 1 < len(classes) == len(stored):
+        raise NotRun(
+            f"Mahalanobis: the ID bank has one sample of each of {len(classes)} classes, which does not say "
+            "how they differ within a class"
+        )
     means = np.stack([stored[labels == c].mean(axis=0) for c in classes])
     centred = stored - means[index]
     if covariance == "ledoit_wolf":
@@ -324,8 +340,11 @@ def _positive(value: float, what: str) -> float:
 # --- Detection ------------------------------------------------------------------------------------
 
 
-#: Scores that need nothing but a view, by name; higher = more in-distribution.
-SCORES: Mapping[str, Callable[[Samples], Floats]] = MappingProxyType(
+#: From samples to a score (N,), higher = more in-distribution.
+ScoreOf: TypeAlias = Callable[[Samples], Floats]
+
+#: Scores that need nothing but a view, by name.
+SCORES: Mapping[str, ScoreOf] = MappingProxyType(
     {
         "mcm": lambda samples: mcm(samples.cosines),
         "msp": lambda samples: msp(samples.logits),
@@ -334,37 +353,171 @@ SCORES: Mapping[str, Callable[[Samples], Floats]] = MappingProxyType(
     }
 )
 
+#: Negative labels a group of NegLabel holds: 100 groups of 10,000 labels in the paper.
+LABELS_A_GROUP = 100
+
+#: Share of a bank behind k: 1,000 of ImageNet's 1.28 million training pictures is 0.08%, 50 of CIFAR-10's
+#: 50,000 is 0.1% (Sun et al. 2022); a bank of a thousand then gives 1.
+K_SHARE = 0.001
+
+
+def apart(inside: Samples, bank: Samples) -> tuple[Ints, Ints]:
+    """Return the rows of ID samples and of a bank that share no unit (drawing, object, patient).
+
+    A bank that holds another picture of the very thing measures whether it is recognised, not whether it is
+    of a known class. Where units are shared, the bank keeps half of each class's units, rounded up, by a
+    hash of their names; of the ID samples those count whose unit the bank does not have.
+
+    Raises:
+        NotRun: hardly an ID sample is left, as each class has a single unit.
+    """
+    mine, stored = np.asarray(inside.units), np.asarray(bank.units)
+    if not np.isin(mine, stored).any():
+        return np.arange(len(mine)), np.arange(len(stored))
+    kept: set[str] = set()
+    for label in np.unique(bank.labels):
+        units = sorted({str(unit) for unit in stored[bank.labels == label]}, key=_hashed)
+        kept.update(units[: (len(units) + 1) // 2])
+    names = np.array(sorted(kept))
+    rows = np.flatnonzero(~np.isin(mine, names))
+    if len(rows) < 2:
+        raise NotRun(
+            f"{bank.condition} shows the very things that {inside.condition} shows, one of each class: a "
+            "score against a bank needs ID pictures of others"
+        )
+    return rows, np.flatnonzero(np.isin(stored, names))
+
+
+def _hashed(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def bank_scores(bank: Embedded) -> dict[str, ScoreOf]:
+    """Return the scores ``knn`` and ``mahalanobis`` against ID samples that are not evaluated.
+
+    k is a thousandth of the bank (:data:`K_SHARE`), at least 1; for Mahalanobis the classes are the bank's
+    labels.
+
+    Args:
+        bank: with features and labels, as the calibration split has; :func:`apart` from what is evaluated.
+    """
+    stored = np.asarray(bank.features, dtype=np.float64)
+    k = max(1, round(K_SHARE * len(stored)))
+    return {
+        "knn": lambda samples: knn(_features_of(samples), stored, k=k),
+        "mahalanobis": lambda samples: mahalanobis(_features_of(samples), stored, bank.labels),
+    }
+
+
+def _features_of(samples: Samples) -> Floats:
+    features = getattr(samples, "features", None)
+    if features is None:
+        raise ClipRobustError(f"{samples.condition}: a score against a bank needs features")
+    return np.asarray(features, dtype=np.float64)
+
+
+def neglabel_score(
+    cosines: Callable[[Samples], tuple[Floats, Floats]],
+) -> dict[str, ScoreOf]:
+    """Return the score ``neglabel``, in groups of :data:`LABELS_A_GROUP` labels (one group at least).
+
+    Args:
+        cosines: from samples to their similarities to the ID labels (N, C) and to the negative ones (N, M).
+    """
+
+    def score(samples: Samples) -> Floats:
+        inside, outside = cosines(samples)
+        return neglabel(inside, outside, groups=max(1, outside.shape[1] // LABELS_A_GROUP))
+
+    return {"neglabel": score}
+
+
+def gl_mcm_score(local: Callable[[Samples], Floats]) -> dict[str, ScoreOf]:
+    """Return the score ``gl_mcm``; ``local`` gives samples' :func:`local_mcm` (N,)."""
+    return {"gl_mcm": lambda samples: np.asarray(mcm(samples.cosines) + local(samples))}
+
 
 def detection(
-    inside: Samples, outside: Samples, scores: Sequence[str] = tuple(SCORES)
+    inside: Samples,
+    outside: Samples,
+    scores: Sequence[str] | Mapping[str, ScoreOf] = tuple(SCORES),
 ) -> dict[str, Figure]:
     """Return AUROC, AUPR and FPR95 of telling ID from OOD samples: see :func:`detection_figures`.
 
-    They are figures of ``outside``'s condition, over both.
+    They are figures of ``outside``'s condition, over both. Where both were perturbed alike it is that
+    perturbation's.
 
     Args:
         inside: in-distribution samples, the positive class.
         outside: out-of-distribution samples.
-        scores: names of scores, see :data:`SCORES`.
+        scores: names of :data:`SCORES`, or scores by name (:func:`bank_scores` …).
 
     Raises:
         ClipRobustError: an unknown score, or fewer than two samples on a side.
     """
+    condition = outside.condition
+    if inside.condition.steps != condition.steps:
+        condition = against(condition, inside.condition)
+    condition = replace(condition, over=(inside.condition, outside.condition))
+    bootstrap = _bootstrap_of_both(inside.bootstrap, outside.bootstrap)
+    figures: dict[str, Figure] = {}
+    for name, score in _scores(scores).items():
+        figures |= detection_figures(score(inside), score(outside), name, bootstrap=bootstrap)
+    return {metric: figure.measured_on(condition) for metric, figure in figures.items()}
+
+
+def full_spectrum(
+    inside: Sequence[Samples],
+    outside: Samples,
+    scores: Sequence[str] | Mapping[str, ScoreOf] = tuple(SCORES),
+) -> dict[str, Figure]:
+    """Return the figures of :func:`detection` where ID samples under a shift count as ID, too.
+
+    Full-spectrum detection (Yang et al. 2023; OpenOOD 1.5, Zhang et al. 2023): a detector that takes
+    whatever looks unfamiliar for something unknown rejects the shifted pictures, and is found out. The
+    samples of all ID sets weigh the same. Filed under the name ``full_spectrum``.
+
+    Args:
+        inside: ID sets, the clean one first.
+        outside: out-of-distribution samples.
+        scores: as for :func:`detection`.
+
+    Raises:
+        ClipRobustError: as for :func:`detection`, or no ID set.
+    """
+    if not inside:
+        raise ClipRobustError("full-spectrum detection needs an in-distribution data set")
+    condition = replace(
+        outside.condition,
+        label="full_spectrum",
+        over=(*(samples.condition for samples in inside), outside.condition),
+    )
+    every = inside[0].bootstrap
+    for samples in inside[1:]:
+        every = _bootstrap_of_both(every, samples.bootstrap)
+    bootstrap = _bootstrap_of_both(every, outside.bootstrap)
+    figures: dict[str, Figure] = {}
+    for name, score in _scores(scores).items():
+        known = np.concatenate([score(samples) for samples in inside])
+        figures |= detection_figures(known, score(outside), name, bootstrap=bootstrap)
+    return {metric: figure.measured_on(condition) for metric, figure in figures.items()}
+
+
+def _scores(scores: Sequence[str] | Mapping[str, ScoreOf]) -> Mapping[str, ScoreOf]:
+    """Return the scores by name.
+
+    Raises:
+        ClipRobustError: an unknown name.
+    """
+    if isinstance(scores, Mapping):
+        return scores
     unknown = [name for name in scores if name not in SCORES]
     if unknown:
         raise ClipRobustError(
             f"unknown OOD score {unknown[0]!r}.{did_you_mean(unknown[0], SCORES)} "
             f"There are {', '.join(SCORES)}"
         )
-    condition = replace(
-        against(outside.condition, inside.condition), over=(inside.condition, outside.condition)
-    )
-    bootstrap = _bootstrap_of_both(inside.bootstrap, outside.bootstrap)
-    figures: dict[str, Figure] = {}
-    for name in scores:
-        score = SCORES[name]
-        figures |= detection_figures(score(inside), score(outside), name, bootstrap=bootstrap)
-    return {metric: figure.measured_on(condition) for metric, figure in figures.items()}
+    return {name: SCORES[name] for name in scores}
 
 
 def _bootstrap_of_both(inside: Bootstrap, outside: Bootstrap) -> Bootstrap:

@@ -134,6 +134,44 @@ class OpenClipTarget(TorchTarget):
         features: Tensor = output["image_intermediates"][-1]
         return features
 
+    def _local_features(self, pixels: Tensor) -> Tensor:
+        from open_clip.timm_model import TimmModel
+        from open_clip.transformer import VisionTransformer
+
+        visual = self.model.visual
+        if isinstance(visual, VisionTransformer):
+            return self._values_of_last_block(visual, pixels)
+        if not isinstance(visual, TimmModel):
+            raise self._nothing_local(f"its image tower is a {type(visual).__name__}")
+        found = visual.trunk.forward_features(pixels)
+        if found.ndim != 4:
+            raise self._nothing_local("its image tower is not open_clip's own ViT")
+        batch, channels, height, width = found.shape
+        places = found.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
+        features: Tensor = visual.head(visual.trunk.forward_head(places))
+        return features.reshape(batch, height * width, -1)
+
+    def _values_of_last_block(self, visual: Any, pixels: Tensor) -> Tensor:
+        """Return (B, P, D): values of the last attention block, projected, without the class token."""
+        last = visual.transformer.resblocks[-1]
+        attention = getattr(last, "attn", None)
+        if visual.attn_pool is not None or not isinstance(attention, nn.MultiheadAttention):
+            raise self._nothing_local("its attention is not the usual one")
+        kept: list[Tensor] = []
+        hook = last.ln_1.register_forward_hook(lambda module, inputs, output: kept.append(output))
+        try:
+            self._encode_image(pixels)
+        finally:
+            hook.remove()
+        tokens = kept[0] if attention.batch_first else kept[0].transpose(0, 1)
+        width = tokens.shape[-1]
+        weight, bias = attention.in_proj_weight, attention.in_proj_bias
+        values = nn.functional.linear(
+            tokens[:, 1:], weight[-width:], None if bias is None else bias[-width:]
+        )
+        features: Tensor = visual.ln_post(attention.out_proj(values))
+        return features if visual.proj is None else features @ visual.proj
+
     def _no_patches(self, why: str) -> ClipRobustError:
         return ClipRobustError(
             f"model {self.info.name!r} offers no patch features ({why}); leave the correspondence "

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, NotRun, did_you_mean
 from pytest_cliprobust.targets.base import TargetInfo
 from pytest_cliprobust.targets.precision import PRECISIONS, Precision
 from pytest_cliprobust.targets.preprocessing import Preprocessing
@@ -211,6 +211,32 @@ class TorchTarget(abc.ABC):
         with self._running(_wanted(pixels)):
             features = self._dense_features(pixels.to(self.device)).float()
         return _ordinary(features)
+
+    def local_features(self, pixels: Tensor) -> Tensor:
+        """From preprocessed pixels to L2-normalised float32 patch features (B, P, D) in the joint space.
+
+        What a patch says by itself, comparable with texts. Vision transformers: the values of the last
+        attention block, through its output projection, the final layer norm and the projection (Zhou et
+        al. 2022; as GL-MCM, Miyai et al. 2025, takes them). Convolutional towers that average their last
+        map: each place of the map through the same layers as the average.
+
+        Raises:
+            NotRun: this kind of tower has none.
+            ClipRobustError: pixels of another shape.
+        """
+        self._check(pixels)
+        with self._running(False):
+            features = F.normalize(self._local_features(pixels.to(self.device)).float(), dim=-1)
+        return _ordinary(features)
+
+    def _local_features(self, pixels: Tensor) -> Tensor:
+        """From pixels (B, 3, h, w) to (B, P, D), not normalised."""
+        raise self._nothing_local("only open_clip's ViT and averaged convolutional towers do")
+
+    def _nothing_local(self, why: str) -> NotRun:
+        return NotRun(
+            f"model {self.info.name!r} gives no patch features in the space of its texts ({why})"
+        )
 
     def _check(self, pixels: Tensor) -> None:
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, *self.image_size):

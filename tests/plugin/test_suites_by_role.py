@@ -43,6 +43,82 @@ def test_on_the_embedded_benchmark(run: Sessions) -> None:
         assert found[key]["n"] > 0
 
 
+SAFETY = [f"{SUITES}/test_{name}.py" for name in ("ood", "calibration", "selective", "unlabelled")]
+
+
+def test_safety_and_label_free_suites(run: Sessions) -> None:
+    chosen = "not corrupted and not under_corruption and not perturbed or iso_noise"
+    result = run(
+        *SAFETY,
+        "-k",
+        chosen,
+        "--clip-report=report.json",
+        "--clip-limit=268",
+    )
+    assert "failed" not in result.parseoutcomes()
+    found = {
+        (f["condition"]["dataset"], f["metric"], f["condition"].get("label", "")): f
+        for f in (row["figure"] for row in report()["measurements"])
+    }
+    for key in (
+        ("near_ood", "auroc_neglabel", ""),
+        ("far_ood", "auroc_gl_mcm", ""),
+        ("far_ood", "auroc_knn", ""),
+        ("far_ood", "auroc_mcm", "full_spectrum"),
+        ("clean", "few_sample_cost", ""),
+        ("clean:even_classes", "label_set_cost", ""),
+        ("clean", "aurc", ""),
+        ("clipart", "excess_aurc", ""),
+        ("clean", "abstention", ""),
+        ("clipart", "conformal_coverage_aps", ""),
+        ("clean", "neighbour_overlap", ""),
+    ):
+        assert key in found
+        assert found[key]["n"] > 0
+    # The bank shares no drawing with what is judged, so half of it is left: one picture of a class.
+    result.stdout.fnmatch_lines(
+        ["*not run: *Mahalanobis: the ID bank has one sample of each of 134*"]
+    )
+    assert found["far_ood", "auroc_knn", ""]["details"]["id"] == 134
+    corrupted = [
+        row["figure"]["condition"]["steps"][0]["perturbation"]
+        for row in report()["measurements"]
+        if row["key"].startswith("ood/auroc_mcm") and "steps" in row["figure"]["condition"]
+    ]
+    assert set(corrupted) == {"iso_noise"}
+
+
+@pytest.mark.parametrize("perturbation", ["full_spectrum", "iso_noise"])
+def test_bounds_may_name_how_detection_was_made_harder(run: Sessions, perturbation: str) -> None:
+    bound = (
+        'schema = 1\n[[threshold]]\nsuite = "ood"\nmetric = "auroc_mcm"\ndataset = "far_ood"\n'
+        f'perturbation = "{perturbation}"\nmin = 0.999\n'
+    )
+    chosen = "far_ood_full_spectrum or far_ood_corrupted and iso_noise"
+    result = run(SAFETY[0], "-k", chosen, thresholds=bound)
+    assert result.parseoutcomes()["failed"] == 1
+
+
+def test_a_baseline_model_is_needed_to_disagree_with(run: Sessions) -> None:
+    options = (SAFETY[3], "-k", "baseline", "--clip-report=report.json", "-rs")
+    result = run(*options, "--clip-model=twin=reference", "--clip-against=parent=reference")
+    result.assert_outcomes(passed=1, skipped=1)
+    found = {e["figure"]["metric"]: e["figure"]["value"] for e in report()["measurements"]}
+    assert found["baseline_flip_rate"] == found["baseline_confidence_shift"] == 0.0
+    assert found["baseline_neighbour_overlap"] == 1.0
+    result = run(*options)
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*needs a baseline model*--clip-against MODEL*"])
+
+
+def test_a_folder_of_pictures_has_no_label_set(run: Sessions, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "photos", each=2)
+    result = run(SAFETY[3], "-k", "iso_noise", f"--clip-data=pictures:{tmp_path / 'photos'}")
+    text = f"{result.stdout.str()}{result.stderr.str()}"
+    assert "needs clean (labelled pictures as the model is meant to see them)" in text
+    assert "Traceback" not in text
+
+
 def test_a_role_without_data_says_what_it_needs(run: Sessions, tmp_path: Path) -> None:
     photos = write_pictures(tmp_path / "photos", each=2)
     result = run(*FILES, f"--clip-data={photos}", "-rs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -15,13 +16,15 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from pytest_cliprobust.engine.head import cosine_similarities
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures import bootstrap, resampling
 from pytest_cliprobust.figures.arrays import unit_rows
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
+from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties import ood
 
 RNG = np.random.default_rng(0)
@@ -252,6 +255,8 @@ def test_mahalanobis_matches_the_formula_and_survives_few_samples() -> None:
         ood.mahalanobis(queries, bank[:6], labels[:6], covariance="empirical")
     with pytest.raises(ClipRobustError, match="singular covariance; they hardly differ"):
         ood.mahalanobis(queries, np.ones((9, 4)), labels[:9])
+    with pytest.raises(NotRun, match="one sample of each of 6 classes"):
+        ood.mahalanobis(wide, few, np.arange(6))
     with pytest.raises(ClipRobustError, match="4 dimensions, those of the bank 20"):
         ood.mahalanobis(queries, few, np.arange(6) % 2)
     with pytest.raises(ClipRobustError, match="label -1"):
@@ -536,3 +541,122 @@ def test_intervals_hold_the_truth() -> None:
         ]
     assert hits[0] >= 70
     assert hits[1] >= 66
+
+
+# --- Against a bank, under a shift, corrupted alike -------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Held(SampleArrays):
+    features: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+
+
+def _held(name: str, rows: np.ndarray, labels: np.ndarray, *steps: Step, units: str = "") -> _Held:
+    """Samples whose units are their numbers after ``units``, or themselves."""
+    ids = tuple(f"{name}{i}" for i in range(len(rows)))
+    features = unit_rows(rows)
+    cosines = cosine_similarities(features, TEXT)
+    return _Held(
+        Condition(name, steps),
+        ids,
+        labels=labels,
+        logits=10 * cosines,
+        cosines=cosines,
+        units=tuple(f"{units}{i}" for i in range(len(rows))) if units else ids,
+        features=features,
+    )
+
+
+LABELS = np.arange(24) % 6
+NEAR = np.random.default_rng(11)
+CLEAN = _held("clean", TEXT[LABELS] + 0.2 * NEAR.normal(size=(24, 16)), LABELS, units="drawing")
+BANK = _held("bank", TEXT[LABELS] + 0.2 * NEAR.normal(size=(24, 16)), LABELS, units="drawing")
+SHIFTED = _held("shift", TEXT[LABELS] + 0.6 * NEAR.normal(size=(24, 16)), LABELS)
+OUTSIDE = _held("far", NEAR.normal(size=(30, 16)), np.full(30, -1))
+
+
+def test_a_bank_shares_no_unit_with_what_is_judged() -> None:
+    mine, stored = ood.apart(CLEAN, BANK)
+    shared = {CLEAN.units[i] for i in mine} & {BANK.units[i] for i in stored}
+    assert not shared
+    # Four drawings a class: two for the bank, two to be judged.
+    assert np.bincount(BANK.labels[stored]).tolist() == [2] * 6
+    assert np.bincount(CLEAN.labels[mine]).tolist() == [2] * 6
+    other = _held("other", IMAGES[:12], LABELS[:12])
+    assert [len(rows) for rows in ood.apart(other, BANK)] == [12, 24]
+    single = _held("single", IMAGES[:6], LABELS[:6], units="drawing")
+    with pytest.raises(NotRun, match="bank shows the very things that single shows"):
+        ood.apart(single, _held("bank", IMAGES[:6], LABELS[:6], units="drawing"))
+
+
+def test_scores_against_a_bank_are_those_of_its_features() -> None:
+    scores = ood.bank_scores(BANK)
+    np.testing.assert_array_equal(scores["knn"](CLEAN), ood.knn(CLEAN.features, BANK.features, k=1))
+    np.testing.assert_array_equal(
+        scores["mahalanobis"](OUTSIDE),
+        ood.mahalanobis(OUTSIDE.features, BANK.features, BANK.labels),
+    )
+    large = _held("large", np.random.default_rng(1).normal(size=(3000, 16)), np.arange(3000) % 6)
+    np.testing.assert_array_equal(
+        ood.bank_scores(large)["knn"](CLEAN), ood.knn(CLEAN.features, large.features, k=3)
+    )
+    plain = SampleArrays(Condition("plain"), ("a",), labels=LABELS[:1], logits=COSINES[:1])
+    with pytest.raises(ClipRobustError, match="plain: a score against a bank needs features"):
+        scores["knn"](plain)
+
+
+def test_detection_by_given_scores() -> None:
+    scores = {**ood.bank_scores(BANK), **ood.gl_mcm_score(lambda s: s.cosines.max(axis=1))}
+    negatives = _unit(7, 16, 5)
+    scores |= ood.neglabel_score(
+        lambda s: (s.cosines, cosine_similarities(s.features, negatives))  # type: ignore[attr-defined]
+    )
+    found = ood.detection(CLEAN, OUTSIDE, scores)
+    assert len(found) == 16
+    truth = np.repeat([1, 0], [24, 30])
+    for name, score in scores.items():
+        both = np.concatenate([score(CLEAN), score(OUTSIDE)])
+        assert found[f"auroc_{name}"].value == pytest.approx(roc_auc_score(truth, both), abs=1e-12)
+        assert found[f"auroc_{name}"].n == 54
+    local = ood.mcm(CLEAN.cosines) + CLEAN.cosines.max(axis=1)
+    np.testing.assert_array_equal(scores["gl_mcm"](CLEAN), local)
+    np.testing.assert_array_equal(
+        scores["neglabel"](CLEAN),
+        ood.neglabel(CLEAN.cosines, cosine_similarities(CLEAN.features, negatives), groups=1),
+    )
+
+
+def test_full_spectrum_pools_all_that_is_in_distribution() -> None:
+    found = ood.full_spectrum([CLEAN, SHIFTED], OUTSIDE, ["mcm"])
+    known = np.concatenate([ood.mcm(CLEAN.cosines), ood.mcm(SHIFTED.cosines)])
+    both = np.concatenate([known, ood.mcm(OUTSIDE.cosines)])
+    figure = found["auroc_mcm"]
+    assert figure.value == pytest.approx(roc_auc_score(np.repeat([1, 0], [48, 30]), both))
+    assert (figure.n, figure.units, figure.details["id"]) == (78, 78, 48)
+    assert figure.condition is not None
+    assert figure.condition.dataset == "far"
+    assert figure.condition.perturbation == "full_spectrum"
+    assert [c.dataset for c in figure.condition.over] == ["clean", "shift", "far"]
+    # What looks unfamiliar and is known makes it harder.
+    assert figure.value < ood.detection(CLEAN, OUTSIDE, ["mcm"])["auroc_mcm"].value
+    again = ood.full_spectrum([CLEAN, SHIFTED], OUTSIDE, ["mcm"])["auroc_mcm"]
+    assert change_between(again, figure).identical
+    with pytest.raises(ClipRobustError, match="needs an in-distribution data set"):
+        ood.full_spectrum([], OUTSIDE)
+    with pytest.raises(ClipRobustError, match=r"unknown OOD score 'mcn'\. Did you mean 'mcm'"):
+        ood.full_spectrum([CLEAN], OUTSIDE, ["mcn"])
+
+
+def test_what_was_corrupted_alike_is_filed_under_the_corruption() -> None:
+    fog = Step("fog_3d", 3)
+    inside, outside = (
+        replace(samples, condition=Condition(samples.condition.dataset, (fog,)))
+        for samples in (CLEAN, OUTSIDE)
+    )
+    alike = ood.detection(inside, outside, ["mcm"])["auroc_mcm"].condition
+    assert alike is not None
+    assert (alike.dataset, alike.perturbation, alike.severity) == ("far", "fog_3d", 3)
+    assert [c.severity for c in alike.over] == [3, 3]
+    apart = ood.detection(inside, OUTSIDE, ["mcm"])["auroc_mcm"].condition
+    assert apart is not None
+    assert apart.perturbation == "clean-from-fog_3d@3"

@@ -1,0 +1,115 @@
+"""Temperatures from few samples and from other classes, against loops and cases with known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.samples import SampleArrays
+from pytest_cliprobust.properties import scaling
+from pytest_cliprobust.properties.calibration import fit_temperature
+
+
+def drawn(n: int, seed: int, classes: int = 6, sharp: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels of which the right temperature is ``sharp``."""
+    rng = np.random.default_rng(seed)
+    honest = 1.5 * rng.normal(size=(n, classes))
+    shares = np.exp(log_softmax(honest, axis=1))
+    labels = np.array([rng.choice(classes, p=p) for p in shares])
+    return sharp * honest, labels
+
+
+def samples(name: str, logits: np.ndarray, labels: np.ndarray) -> SampleArrays:
+    ids = tuple(f"{name}{i}" for i in range(len(labels)))
+    return SampleArrays(Condition(name), ids, labels=labels, logits=logits)
+
+
+TEST, BANK = drawn(300, 0), drawn(400, 1)
+
+
+def nll(logits: np.ndarray, labels: np.ndarray, t: float) -> float:
+    return float(-log_softmax(logits / t, axis=1)[np.arange(len(labels)), labels].mean())
+
+
+def test_the_cost_of_few_samples_is_that_of_each_draw() -> None:
+    figure = scaling.few_samples_of(samples("t", *TEST), samples("c", *BANK), draws=7)
+    rng = np.random.default_rng(0)
+    whole = fit_temperature(*BANK).value
+    costs, temperatures = [], []
+    for _ in range(7):
+        rows = rng.choice(400, 50, replace=False)
+        t = fit_temperature(BANK[0][rows], BANK[1][rows]).value
+        temperatures.append(t)
+        costs.append(nll(*TEST, t) - nll(*TEST, whole))
+    assert figure.value == pytest.approx(np.mean(costs), abs=1e-12)
+    details = figure.details
+    assert details["worst"] == pytest.approx(max(costs))
+    assert details["temperature"] == pytest.approx(whole)
+    assert details["temperatures"][1] == pytest.approx(np.median(temperatures))
+    assert details["gain"] == pytest.approx(nll(*TEST, 1.0) - nll(*TEST, whole))
+    better = np.mean([nll(*TEST, t) < nll(*TEST, 1.0) for t in temperatures])
+    assert details["better_than_none"] == better
+    assert (figure.metric, figure.n, figure.unit) == ("few_sample_cost", 300, "nats")
+    assert figure.low < figure.value < figure.high
+
+
+def test_few_samples_cost_about_what_theory_says() -> None:
+    """An estimate of one parameter from n samples costs about 1 / 2n nats, where the model is right."""
+    test, bank = drawn(4000, 2), drawn(4000, 3)
+    for few in (100, 300):
+        figure = scaling.few_samples_figure(*test, *bank, few=few, draws=200)
+        assert figure.value == pytest.approx(0.5 / few, rel=0.5)
+
+
+def test_few_needs_more_and_apart() -> None:
+    with pytest.raises(NotRun, match="from 50 samples needs a calibration split of more"):
+        scaling.few_samples_figure(*TEST, BANK[0][:50], BANK[1][:50])
+    one = samples("t", *TEST)
+    for function in (scaling.few_samples_of, scaling.label_sets_of):
+        with pytest.raises(ClipRobustError, match=r"300 samples .* are in the calibration split"):
+            function(one, one)
+
+
+def test_the_cost_of_other_classes_by_loops() -> None:
+    figures = scaling.label_sets_of(samples("t", *TEST), samples("c", *BANK))
+    for figure, rest in zip(figures, (0, 1), strict=True):
+        own, other = [c for c in range(6) if c % 2 == rest], [c for c in range(6) if c % 2 != rest]
+
+        def among(
+            data: tuple[np.ndarray, np.ndarray], classes: list[int]
+        ) -> tuple[np.ndarray, np.ndarray]:
+            rows = np.isin(data[1], classes)
+            return data[0][rows][:, classes], np.array([classes.index(y) for y in data[1][rows]])
+
+        judged = among(TEST, own)
+        mine = fit_temperature(*among(BANK, own)).value
+        theirs = fit_temperature(*among(BANK, other)).value
+        want = nll(*judged, theirs) - nll(*judged, mine)
+        assert figure.value == pytest.approx(want, abs=1e-12)
+        assert figure.n == len(judged[1])
+        assert figure.details["temperature_of_others"] == pytest.approx(theirs)
+        assert figure.details["classes"] == 3
+    names = [figure.condition.dataset for figure in figures if figure.condition]
+    assert names == ["t:even_classes", "t:odd_classes"]
+
+
+def test_classes_of_another_sharpness_cost() -> None:
+    logits, labels = drawn(3000, 4, sharp=1.0)
+    bank, answers = drawn(3000, 5, sharp=1.0)
+    bank[np.ix_(np.isin(answers, [1, 3, 5]), np.arange(6) % 2 == 1)] *= 4.0
+    even = scaling.label_set_figure(logits, labels, bank, answers, [0, 2, 4])
+    assert even.details["temperature"] == pytest.approx(1.0, rel=0.1)
+    assert even.details["temperature_of_others"] == pytest.approx(4.0, rel=0.1)
+    assert even.low > 0.1
+
+
+def test_label_sets_need_two_classes_on_either_side() -> None:
+    logits, labels = drawn(30, 6, classes=3)
+    with pytest.raises(NotRun, match="two classes and more on either side"):
+        scaling.label_set_figure(logits, labels, logits, labels, [0, 2])
+    logits, labels = drawn(30, 6, classes=4)
+    with pytest.raises(NotRun, match="two classes and more on either side"):
+        scaling.label_set_figure(logits, labels, logits[:1], labels[:1], [0, 2])

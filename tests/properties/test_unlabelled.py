@@ -1,0 +1,155 @@
+"""Figures without labels, against loops, scikit-learn's neighbours and cases counted by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from helpers import coverage, keys_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics.pairwise import cosine_distances
+from sklearn.neighbors import NearestNeighbors
+
+from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.condition import Condition, Step
+from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.samples import SampleArrays
+from pytest_cliprobust.properties import unlabelled
+
+RNG = np.random.default_rng(0)
+BEFORE = RNG.normal(size=(60, 8))
+AFTER = BEFORE + 0.5 * RNG.normal(size=(60, 8))
+HEAD = RNG.normal(size=(8, 5))
+
+
+@dataclass(frozen=True)
+class Pictures(SampleArrays):
+    features: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+
+
+def pictures(features: np.ndarray, *steps: Step, first: int = 0) -> Pictures:
+    ids = tuple(f"p{i + first}" for i in range(len(features)))
+    nobody_knows = np.full(len(features), -1)
+    return Pictures(
+        Condition("photos", steps),
+        ids,
+        labels=nobody_knows,
+        logits=features @ HEAD,
+        features=features,
+    )
+
+
+def test_answers_by_hand() -> None:
+    before = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.2, 0.8]])
+    after = np.array([[0.6, 0.4], [0.8, 0.2], [0.9, 0.1], [0.1, 0.9]])
+    figures = unlabelled.answer_figures(before, after)
+    assert figures["flip_rate"].value == 0.25
+    assert figures["confidence_shift"].value == pytest.approx((-0.3 + 0.2 + 0.2 + 0.1) / 4)
+    assert figures["confidence_shift"].details["before"] == pytest.approx(0.75)
+    with pytest.raises(ClipRobustError, match="flip_rate"):
+        unlabelled.answer_figures(before, after[:3])
+
+
+def test_drift_is_the_mean_cosine_distance() -> None:
+    figure = unlabelled.drift_figure(3 * BEFORE, AFTER)
+    each = np.diag(cosine_distances(BEFORE, AFTER))
+    assert figure.value == pytest.approx(each.mean(), abs=1e-8)
+    assert figure.details["largest"] == pytest.approx(each.max())
+    assert unlabelled.drift_figure(BEFORE, BEFORE).value == 0.0
+    assert unlabelled.drift_figure(BEFORE, -BEFORE).value == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("pairs", [8_000_000, 130])
+def test_overlap_is_that_of_scikit_learns_neighbours(
+    monkeypatch: pytest.MonkeyPatch, pairs: int
+) -> None:
+    monkeypatch.setattr(unlabelled, "_PAIRS", pairs)
+    sides = []
+    for features in (BEFORE, AFTER):
+        found = NearestNeighbors(n_neighbors=11, metric="cosine").fit(features)
+        sides.append(found.kneighbors(features, return_distance=False)[:, 1:])
+    want = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(*sides, strict=True)])
+    figure = unlabelled.overlap_figure(BEFORE, AFTER)
+    assert figure.value == pytest.approx(want)
+    assert figure.details["guessing"] == pytest.approx(10 / 59)
+    assert unlabelled.overlap_figure(BEFORE, 2 * BEFORE).value == 1.0
+
+
+def test_overlap_of_unrelated_features_is_guessing() -> None:
+    rng = np.random.default_rng(1)
+    figure = unlabelled.overlap_figure(rng.normal(size=(400, 8)), rng.normal(size=(400, 5)), k=20)
+    assert figure.value == pytest.approx(20 / 399, abs=0.01)
+    with pytest.raises(NotRun, match="10 neighbours needs more than 10 pictures"):
+        unlabelled.overlap_figure(BEFORE[:10], AFTER[:10])
+    assert unlabelled.overlap_figure(BEFORE[:11], AFTER[:11]).value == 1.0
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(12, 20))
+def test_figures_stay_inside_their_bounds(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Few different pictures: equal ones are equally near.
+    features = rng.integers(1, 3, size=(count, 3)).astype(float)
+    changed = rng.permutation(features)
+    for figure in unlabelled.perturbed_of(
+        pictures(features[:, [0, 1, 2, 0, 1, 2, 0, 1]]),
+        pictures(changed[:, [0, 1, 2, 0, 1, 2, 0, 1]], Step("fog", 3)),
+    ):
+        low, high = METRICS.named(figure.metric).bounds
+        assert low <= figure.low <= figure.value <= figure.high <= high
+
+
+def test_of_views_by_id() -> None:
+    clean = pictures(BEFORE)
+    changed = pictures(AFTER[20:], Step("fog", 3), first=20)
+    figures = {f.metric: f for f in unlabelled.perturbed_of(clean, changed)}
+    assert set(figures) == {"flip_rate", "confidence_shift", "neighbour_overlap", "embedding_drift"}
+    for figure in figures.values():
+        assert figure.n == 40
+        assert figure.condition == changed.condition
+    flips = (BEFORE @ HEAD).argmax(1)[20:] != (AFTER @ HEAD).argmax(1)[20:]
+    assert figures["flip_rate"].value == flips.mean()
+    assert figures["embedding_drift"].value == pytest.approx(
+        unlabelled.drift_figure(BEFORE[20:], AFTER[20:]).value
+    )
+    assert figures["neighbour_overlap"].value == pytest.approx(
+        unlabelled.overlap_figure(BEFORE[20:], AFTER[20:]).value
+    )
+
+
+def test_between_two_models_whose_features_are_of_another_kind() -> None:
+    other = Pictures(
+        Condition("photos"),
+        pictures(BEFORE).ids,
+        labels=np.full(60, -1),
+        logits=AFTER @ HEAD,
+        features=RNG.normal(size=(60, 3)),
+    )
+    figures = {f.metric: f for f in unlabelled.between_models(pictures(BEFORE), other)}
+    assert set(figures) == {
+        "baseline_flip_rate",
+        "baseline_confidence_shift",
+        "baseline_neighbour_overlap",
+    }
+    flips = (BEFORE @ HEAD).argmax(1) != (AFTER @ HEAD).argmax(1)
+    assert figures["baseline_flip_rate"].value == flips.mean()
+    assert not METRICS.named("baseline_neighbour_overlap").gateable
+    assert METRICS.named("baseline_flip_rate").gateable
+
+
+@pytest.mark.parametrize("units", [80, 20])
+def test_the_interval_of_drift_holds_the_truth(units: int) -> None:
+    """Turned by an angle, exponential in its cosine distance with mean 0.1."""
+
+    def interval(rng: np.random.Generator) -> tuple[float, float]:
+        distance = np.minimum(rng.exponential(0.1, units).repeat(80 // units), 2.0)
+        before = np.tile([1.0, 0.0], (80, 1))
+        after = np.stack([1 - distance, np.sqrt(distance * (2 - distance))], axis=1)
+        keys = keys_of(80, np.arange(80) // (80 // units))
+        figure = unlabelled.drift_figure(before, after, bootstrap=Bootstrap(keys=keys))
+        return figure.low, figure.high
+
+    assert coverage(interval, 0.1, 150, seed=1) > 0.9
