@@ -12,6 +12,11 @@ from torch import Tensor
 Interpolation = Literal["bicubic", "bilinear", "nearest"]
 ResizeMode = Literal["shortest", "longest", "squash"]
 
+#: Which patch features: those of a block by its number (negative ones count from the last), or the values
+#: that the last block's attention weighs.
+Layer = int | Literal["values"]
+LAST: Layer = -1
+
 
 @dataclass(frozen=True)
 class TargetInfo:
@@ -71,10 +76,19 @@ class Target(Protocol):
         """From N strings to features (N, D); tokenised (and canonicalised) as the model wants it."""
         ...
 
-    def dense_features(self, pixels: Tensor) -> Tensor:
-        """From preprocessed pixels to last-block patch features (B, C, h, w), without CLS token.
+
+@runtime_checkable
+class DenseTarget(Protocol):
+    """A target that also gives a feature for each patch of a picture; none has to."""
+
+    def dense_features(self, pixels: Tensor, layer: Layer = LAST) -> Tensor:
+        """From preprocessed pixels (B, 3, H, W) to patch features (B, C, h, w), without CLS token.
+
+        Args:
+            pixels: as :meth:`Target.preprocess` makes them.
+            layer: the block whose tokens (or the stage whose map) are wanted; or ``"values"``.
 
         Raises:
-            ClipRobustError: this model offers no patch features.
+            NotRun: this model offers no patch features, or none of that layer.
         """
         ...

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation
-from pytest_cliprobust.targets.base import TargetInfo
+from pytest_cliprobust.targets.base import LAST, Layer, TargetInfo
 from pytest_cliprobust.targets.checkpoint import check_fit
+from pytest_cliprobust.targets.dense import last_attention, no_patches, value_features
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import hub_folder
 from pytest_cliprobust.targets.precision import Precision
@@ -93,7 +94,16 @@ class TransformersTarget(TorchTarget):
             inputs["attention_mask"] = tokens["attention_mask"].to(self.device)
         return _tensor(self.model.get_text_features(**inputs))
 
-    def _dense_features(self, pixels: Tensor) -> Tensor:
+    def _dense_features(self, pixels: Tensor, layer: Layer) -> Tensor:
+        if layer == "values":
+            return value_features(
+                last_attention(self.model.vision_model.encoder),
+                lambda: self._dense_features(pixels, LAST),
+                self.info.name,
+            )
+        layers = self.model.vision_model.encoder.layers
+        if not -len(layers) <= layer < len(layers):
+            raise no_patches(self.info.name, layer, f"it has {len(layers)} layers, 0 the first")
         # What vision models call last_hidden_state is before the final norm for CLIP and after it
         # for SigLIP; the last block's own output is the same thing in both.
         kept: list[Tensor] = []
@@ -101,8 +111,7 @@ class TransformersTarget(TorchTarget):
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             kept.append(output[0] if isinstance(output, tuple) else output)
 
-        vision = self.model.vision_model
-        hook = vision.encoder.layers[-1].register_forward_hook(keep)
+        hook = layers[layer].register_forward_hook(keep)
         try:
             self._encode_image(pixels)
         finally:
