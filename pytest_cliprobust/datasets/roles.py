@@ -28,8 +28,12 @@ ROLES: Mapping[str, str] = MappingProxyType(
         "compositional": "pictures with a true caption and false ones of the same words",
         "typographic": "pictures with the name of another class written on them",
         "correspondence": "pairs of views with the places that correspond",
+        "semantic_correspondence": "pairs of things of one class with keypoints that correspond",
     }
 )
+
+#: Roles that the embedded benchmark has no data for: its drawings come without keypoints.
+NEVER_EMBEDDED = frozenset({"semantic_correspondence"})
 
 EMBEDDED = "embedded"
 FLAG = "--clip-data"
@@ -61,8 +65,12 @@ class Provider:
         if not found:
             given = ", ".join(self.sets)
             raise NotRun(
-                f"needs {role} ({ROLES[role]}), and {self.name} gives {given} only; leave --clip-data "
-                "out to run it on the embedded benchmark"
+                f"needs {role} ({ROLES[role]}), and {self.name} "
+                + (
+                    "has none"
+                    if role in NEVER_EMBEDDED
+                    else f"gives {given} only; leave --clip-data out to run it on the embedded benchmark"
+                )
             )
         return found
 

@@ -24,14 +24,16 @@ from torch import Tensor
 
 from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.cache import FeatureCache, Unfinished
-from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras
+from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras, PairBatch
 from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDepth
-from pytest_cliprobust.datasets.subset import Subset, whole_of
+from pytest_cliprobust.datasets.subset import Subset, load_pairs, whole_of
 from pytest_cliprobust.engine.probe import PICTURES, check_target, checked_rows
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import registry
-from pytest_cliprobust.targets.base import Target
+from pytest_cliprobust.properties import correspondence
+from pytest_cliprobust.targets.base import LAST, DenseTarget, Layer, Target
+from pytest_cliprobust.targets.dense import no_patches
 
 FORWARD_CHUNK = 32
 """Images per forward pass; halved only when the device runs out of memory (and then reported)."""
@@ -92,6 +94,7 @@ class Encoder:
     cached: int = 0
     probed: int = 0
     _batches: dict[tuple[str, ...], Batch] = field(default_factory=dict, repr=False)
+    _pairs: dict[tuple[str, ...], PairBatch] = field(default_factory=dict, repr=False)
     _batch_bytes: int = 0
 
     def probe(self, dataset: Dataset) -> None:
@@ -197,6 +200,103 @@ class Encoder:
             return self.target.preprocess(images)
 
         return pixels
+
+    def matches(self, dataset: Dataset, layer: Layer = LAST) -> list[npt.NDArray[np.float64]]:
+        """Return the matches (K, 8 + T) of each pair of a data set, K of its own each.
+
+        See :func:`~pytest_cliprobust.properties.correspondence.match_pair`. Only they are kept: dense
+        features are many times as large, and at no time are more than one forward pass's in memory.
+
+        Raises:
+            NotRun: the model has no such features, or the samples are no pairs.
+            ClipRobustError: features that are not finite.
+        """
+        whole: Any = whole_of(dataset)
+        limits = tuple(float(limit) for limit in getattr(whole, "limits", ()))
+        key = {
+            **self._model_key(),
+            "kind": "matches",
+            "version": correspondence.VERSION,
+            "data": dataset.digest,
+            "ids": len(dataset),
+            "layer": layer,
+            "limits": limits,
+        }
+        stored = self._cached(key, lambda: self._match(dataset, layer, limits))
+        return [rows[~np.isnan(rows[:, 0])].astype(np.float64) for rows in stored]
+
+    def _match(
+        self, dataset: Dataset, layer: Layer, limits: tuple[float, ...]
+    ) -> npt.NDArray[np.float32]:
+        """Return the matches of all pairs (N, K, 8 + T), NaN where a pair has fewer than K."""
+        pixels = self._pixels(dataset, [])
+        found: list[npt.NDArray[np.float32]] = []
+        total, step = len(dataset), max(1, FORWARD_CHUNK // 2)
+        for start in range(0, total, step):
+            rows = range(start, min(start + step, total))
+            pairs = self._load_pairs(dataset, rows)
+            size = pairs.first.images.shape[-2:]
+            with torch.inference_mode():
+                dense = self._dense(torch.cat([pixels(pairs.first), pixels(pairs.second)]), layer)
+            for number, links in enumerate(pairs.links):
+                features = dense[number].numpy(), dense[len(rows) + number].numpy()
+                if not all(np.isfinite(part).all() for part in features):
+                    raise ClipRobustError(
+                        f"model {self.target.info.name!r} gives NaN or infinite patch features on "
+                        f"{dataset.name}, for {pairs.first.ids[number]!r}; check the weights"
+                    )
+                matched = correspondence.match_pair(*features, links, (size[0], size[1]), limits)
+                found.append(matched.astype(np.float32))
+            self.progress(f"{dataset.name}, pairs", rows.stop, total)
+        longest = max(map(len, found))
+        every = np.full((total, longest, found[0].shape[1]), np.nan, dtype=np.float32)
+        for own, matched in zip(every, found, strict=True):
+            own[: len(matched)] = matched
+        return every
+
+    def _load_pairs(self, dataset: Dataset, rows: range) -> PairBatch:
+        """Load pairs, or take them from memory: one data set is matched by several layers."""
+        key = ("pairs", dataset.digest, str(rows.start), str(rows.stop))
+        if key not in self._pairs:
+            with users_code(f"loading pairs of data set {dataset.name!r}"):
+                pairs = load_pairs(dataset, rows)
+            tensors = [
+                *(t for b in (pairs.first, pairs.second) for t in (b.images, b.depth, b.mask)),
+                *(t for own in pairs.links for t in (own.points, own.truth, own.candidates)),
+            ]
+            size = sum(t.numel() * t.element_size() for t in tensors if t is not None)
+            if self._batch_bytes + size > KEPT_BYTES:
+                return pairs
+            self._pairs[key] = pairs
+            self._batch_bytes += size
+        return self._pairs[key]
+
+    def _dense(self, pixels: Tensor, layer: Layer) -> Tensor:
+        """Return patch features (B, C, h, w) on the CPU, by forward passes of the usual size."""
+        target = self.target
+        if not isinstance(target, DenseTarget):
+            raise no_patches(target.info.name, layer, "it has no method dense_features")
+        parts: list[Tensor] = []
+        done = 0
+        while done < len(pixels):
+            part = pixels[done : done + self.chunk]
+            count = len(part)
+            if count < self.chunk:
+                part = torch.cat([part, part.new_zeros(self.chunk - count, *part.shape[1:])])
+            try:
+                # A target of the user's own may know the last layer alone.
+                dense = (
+                    target.dense_features(part)
+                    if layer == LAST
+                    else target.dense_features(part, layer=layer)
+                )
+            except torch.OutOfMemoryError:
+                self._back_off()
+                continue
+            parts.append(dense[:count].float().cpu())
+            done += count
+            self.forwarded += count
+        return torch.cat(parts)
 
     def regrouped(self, dataset: Dataset, chunk: int) -> Tensor:
         """Return clean features (N, D) from forward passes of another size.

@@ -29,10 +29,11 @@ from pytest_cliprobust.engine.encoding import DEFAULT_BATCH_SIZE, Encoder, Progr
 from pytest_cliprobust.engine.probe import PICTURES, rounding_of
 from pytest_cliprobust.engine.view import Classifier, View
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.condition import CLEAN, Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.properties import calibration
-from pytest_cliprobust.targets.base import Target, TargetInfo
+from pytest_cliprobust.targets.base import Layer, Target, TargetInfo
 from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.targets.planted import SWAPPED, planted, swapped
 
@@ -151,6 +152,7 @@ class Evaluation:
                 lambda: self.classifier,
                 seed=self.config.seed,
                 text_features=self.text_features,
+                matches=lambda layer: self._matches(data, layer),
             )
             self._views[key] = view
         return view
@@ -207,6 +209,10 @@ class Evaluation:
         if not self._checked:
             self.encoder.probe(self.dataset("clean", PICTURES))
             self._checked = True
+
+    def _matches(self, data: Dataset, layer: Layer) -> list[Floats]:
+        self.check()
+        return self.encoder.matches(data, layer)
 
     def _features(self, data: Dataset, steps: tuple[Step, ...]) -> Tensor:
         self.check()

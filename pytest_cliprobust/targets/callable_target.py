@@ -47,7 +47,8 @@ class CallableTarget(TorchTarget):
     to normalise. Optional attributes, with their defaults: ``image_size`` (224), ``mean`` and ``std``
     (OpenAI's), ``interpolation`` ("bicubic"), ``resize_mode`` ("shortest"), ``logit_scale`` (100.0,
     the factor itself), ``logit_bias`` (None), ``probability`` ("softmax", or "sigmoid" with a bias),
-    ``dense_features(pixels)`` or ``dense_features(pixels, layer)``, ``version`` (any text; change it when the encoder changes in a way that
+    ``dense_features(pixels)`` or ``dense_features(pixels, layer)``, (B, C, h, w);
+    ``version`` (any text; change it when the encoder changes in a way that
     its weights and its features on two probe images do not show).
     """
 

@@ -55,7 +55,9 @@ def test_values_are_the_projected_values_of_each_token(batch_first: bool) -> Non
 
 
 def test_what_has_no_values_says_so() -> None:
-    with pytest.raises(NotRun, match=r"'m' offers no patch features of layer values \(.*no self-att"):
+    with pytest.raises(
+        NotRun, match=r"'m' offers no patch features of layer values \(.*no self-att"
+    ):
         value_features(None, lambda: torch.zeros(1, 2, 3, 3), "m")
     twice = Tower(batch_first=True, times=2)
     with pytest.raises(NotRun, match="not called once"):
@@ -89,7 +91,11 @@ def test_where_attention_is_looked_for() -> None:
             SimpleNamespace(layers=blocks),
         ):
             assert last_attention(tower) is attention
-    for tower in (nn.Identity(), SimpleNamespace(layers=3), SimpleNamespace(layers=nn.ModuleList())):
+    for tower in (
+        nn.Identity(),
+        SimpleNamespace(layers=3),
+        SimpleNamespace(layers=nn.ModuleList()),
+    ):
         assert last_attention(tower) is None
     # A convolutional network's blocks have none.
     assert last_attention(SimpleNamespace(layers=nn.Sequential(nn.Conv2d(1, 1, 1)))) is None
