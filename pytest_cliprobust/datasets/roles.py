@@ -36,6 +36,7 @@ ROLES: Mapping[str, str] = MappingProxyType(
 NEVER_EMBEDDED = frozenset({"semantic_correspondence"})
 
 EMBEDDED = "embedded"
+EMBEDDED_NAME = "the embedded benchmark"
 FLAG = "--clip-data"
 
 
@@ -63,16 +64,17 @@ class Provider:
         """
         found = self.of(role)
         if not found:
-            given = ", ".join(self.sets)
-            raise NotRun(
-                f"needs {role} ({ROLES[role]}), and {self.name} "
-                + (
-                    "has none"
-                    if role in NEVER_EMBEDDED
-                    else f"gives {given} only; leave --clip-data out to run it on the embedded benchmark"
-                )
-            )
+            raise NotRun(f"needs {role} ({ROLES[role]}), and {self.name} {self._lacks(role)}")
         return found
+
+    def _lacks(self, role: str) -> str:
+        """Return what is there instead of a role, and how to come by it."""
+        if role in NEVER_EMBEDDED and self.name == EMBEDDED_NAME:
+            return "has none"
+        given = f"gives {', '.join(self.sets)} only"
+        if role in NEVER_EMBEDDED:
+            return given
+        return f"{given}; leave --clip-data out to run it on the embedded benchmark"
 
     def one(self, role: str) -> str:
         """Return the data set that plays a role.
@@ -110,7 +112,7 @@ def provider_of(source: str) -> Provider:
     from pytest_cliprobust.datasets.embedded import names
 
     return Provider(
-        "the embedded benchmark",
+        EMBEDDED_NAME,
         {
             "clean": ("clean",),
             "calibration": ("calibration",),

@@ -250,8 +250,8 @@ class Encoder:
             self.progress(f"{dataset.name}, pairs", rows.stop, total)
         longest = max(map(len, found))
         every = np.full((total, longest, found[0].shape[1]), np.nan, dtype=np.float32)
-        for own, matched in zip(every, found, strict=True):
-            own[: len(matched)] = matched
+        for own, part in zip(every, found, strict=True):
+            own[: len(part)] = part
         return every
 
     def _load_pairs(self, dataset: Dataset, rows: range) -> PairBatch:

@@ -27,8 +27,11 @@ SIDE, GRID, SHIFT = 32, 8, 4
 class Shifted:
     """Pairs of noise; the second picture is the first, one patch to the right."""
 
-    name, digest, class_names, labels = "shifted", "1", ("a",), (0,) * 40
-    limits, angle_edges = (1.0, 5.0), ()
+    name, digest = "shifted", "1"
+    class_names: tuple[str, ...] = ("a",)
+    labels: tuple[int, ...] = (0,) * 40
+    limits: tuple[float, ...] = (1.0, 5.0)
+    angle_edges: tuple[float, ...] = ()
 
     def __init__(self) -> None:
         self.ids = tuple(f"p{i}" for i in range(40))

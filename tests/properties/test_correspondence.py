@@ -14,6 +14,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.samples import SampleArrays
@@ -401,7 +402,7 @@ def _matched(errors: list[list[float]], angles: list[float] | None, **groups: li
 
 def test_recall_of_pairs_over_all_and_by_viewpoint() -> None:
     pairs = _matched([[1, 7], [7, 12, 1], [1]], [5.0, 15.0, 19.0])
-    figures = {(f.condition.dataset, f.metric): f for f in co.recall_of(pairs)}
+    figures = {(_dataset(f), f.metric): f for f in co.recall_of(pairs)}
     five, ten = (co.recall_metric(limit) for limit in (5, 10))
     assert figures["mine", five].value == 3 / 6
     assert figures["mine", ten].value == 5 / 6
@@ -422,13 +423,13 @@ def test_recall_of_pairs_over_all_and_by_viewpoint() -> None:
     assert part.keys is not None
     assert part.keys.ids == ("pair1", "pair2")
     # Another layer is another condition; without angles there are no bins.
-    assert {f.condition.dataset for f in co.recall_of(pairs, -2)} == {
+    assert {_dataset(f) for f in co.recall_of(pairs, -2)} == {
         "mine:block-2",
         "mine:block-2:0-10deg",
         "mine:block-2:10-20deg",
     }
     plain = co.recall_of(_matched([[1.0], [7.0]], None), "values")
-    assert [f.condition.dataset for f in plain] == ["mine:values"] * 2
+    assert [_dataset(f) for f in plain] == ["mine:values"] * 2
 
 
 def test_pck_of_pairs_by_class() -> None:
@@ -438,4 +439,9 @@ def test_pck_of_pairs_by_class() -> None:
     assert figure.metric == "pck_at_0.1"
     assert figure.value == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert [(c["name"], c["n"]) for c in figure.details["per_class"]] == [("a", 2), ("b", 2)]
-    assert figure.condition.dataset == "mine"
+    assert _dataset(figure) == "mine"
+
+
+def _dataset(figure: Figure) -> str:
+    assert figure.condition is not None
+    return figure.condition.dataset

@@ -324,7 +324,7 @@ def test_prompts_have_each_their_shape_bias() -> None:
     assert not METRICS[spread.metric].gateable
     # One template alone: its own shape bias, and no spread.
     alone, none = sb.shape_bias_over_prompts(conflicts(answers[0]), views[:1])
-    assert (alone.value, none.value) == (pytest.approx(values[0]), 0.0)
+    assert [alone.value, none.value] == pytest.approx([values[0], 0.0])
     with pytest.raises(ClipRobustError, match="'t' answers other samples"):
         sb.shape_bias_over_prompts(
             conflicts(answers[0]), [("t", conflicts(answers[0][:20], ids=np.arange(20)))]

@@ -48,7 +48,7 @@ def test_decisions_come_back_from_a_figure() -> None:
 def test_markers_stand_where_the_shares_are() -> None:
     classes = {"a": Decided(3, 1, 4), "c": Decided(0, 0, 2)}
     shape, neither = Axes(), Axes()
-    drawing._draw_model(shape, neither, (["c", "b", "a"], classes), ("m", "red", "o"), 0.25)  # type: ignore[arg-type]
+    drawing._draw_model(shape, neither, (["c", "b", "a"], classes), ("m", "red", "o"), 0.25)
     assert neither.drawn == [(1.0, 0.25, "o"), (0.5, 2.25, "o")]
     assert (0.75, 2.25, "o") in shape.drawn
     (ends,) = (x for x, _, marker in shape.drawn if marker is None)

@@ -25,7 +25,7 @@ from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.targets import activation, hub, runtime
 from pytest_cliprobust.targets.activation import for_checkpoint, for_tag, for_transformers
-from pytest_cliprobust.targets.base import Target
+from pytest_cliprobust.targets.base import DenseTarget, Target
 from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.targets.open_clip_target import build_model, default_tag, split_name
 from pytest_cliprobust.targets.reference import data_folder, reference_names
@@ -910,6 +910,7 @@ class Colours:
 def test_an_object_with_two_methods_becomes_a_target() -> None:
     register_target("colours")(Colours)
     target = load_target("colours", device="cpu")
+    assert isinstance(target, DenseTarget)
     assert isinstance(target, Target)
     assert target.image_size == (16, 16)
     assert target.embed_dim == 3
@@ -1103,6 +1104,7 @@ def test_transformers_features_are_the_models_own(kind: str, hf: dict[str, Path]
     import transformers
 
     target = load_target(str(hf[kind]), device="cpu")
+    assert isinstance(target, DenseTarget)
     assert isinstance(target, Target)
     model = transformers.AutoModel.from_pretrained(hf[kind]).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(hf[kind])
