@@ -17,6 +17,7 @@ RANGES: dict[tuple[float | None, float | None], set[str]] = {
         *("accuracy_drop", "mean_corruption_drop", "worst_corruption_drop", "worst_case_drop"),
         *("signed_gap", "signed_gap_scaled", "signed_gap_sigmoid"),
         *("effective_robustness", "prompt_ensemble_gain", "shift_drop", "caption_drop"),
+        "shape_bias_change",
     },
     (None, 1.0): {"relative_drop", "relative_corruption_drop"},
     (None, None): {"relative_ce", "relative_mce"},
@@ -38,7 +39,10 @@ LOWER_IS_BETTER = {
     *(f"fpr95_{score}" for score in OOD_SCORES),
 }
 
-NEITHER = {"signed_gap", "signed_gap_scaled", "signed_gap_sigmoid", "temperature"}
+NEITHER = {
+    *("signed_gap", "signed_gap_scaled", "signed_gap_sigmoid", "temperature"),
+    *("shape_bias_change", "prompt_shape_bias_spread"),
+}
 
 
 def test_every_metric_has_the_range_of_its_definition() -> None:
