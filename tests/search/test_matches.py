@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from helpers import SUITES
 from PIL import Image
 
+from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.search import matches
 
 
@@ -81,3 +87,50 @@ def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ClipRobustError, match="cannot write the picture"):
         matches.save(picture, tmp_path / "file" / "a.png")
+
+
+class Gated:
+    """Notes what it is given."""
+
+    def __init__(self) -> None:
+        self.figures: list[Figure] = []
+
+    def __call__(self, figures: Iterable[Iterable[Figure]], explain: object = None) -> None:
+        self.figures += [figure for each in figures for figure in each]
+
+
+class Keypoints:
+    """Four pairs of things with keypoints, of two classes and two levels."""
+
+    name, digest = "spair", "1"
+    ids = ("p0", "p1", "p2", "p3")
+    labels, class_names, units = (0, 0, 1, 1), ("cat", "dog"), ids
+    groups: ClassVar = {"class": ("cat", "cat", "dog", "dog"), "viewpoint": ("easy", "hard") * 2}
+    subgroups, limits, angle_edges = ("viewpoint",), (0.1,), ()
+
+    def __len__(self) -> int:
+        return 4
+
+
+def test_the_suite_measures_keypoints_by_class_and_level() -> None:
+    """No shipped data plays the role, so the suite's own function runs on data of ours."""
+    spec = importlib.util.spec_from_file_location("suite", SUITES / "test_correspondence.py")
+    assert spec is not None
+    assert spec.loader is not None
+    suite = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(suite)
+    # Errors over the box, of all keypoints of each pair.
+    errors = [[0.05, 0.05], [0.05, 0.2], [0.3], [0.05]]
+    rows = [np.array([[0, 0, e * 40, 0, 0, 0, 0.5, 40.0, 0.1] for e in own]) for own in errors]
+    data: Any = Keypoints()
+    nothing: Any = None
+    view = View(Condition("spair"), data, nothing, nothing, matches=lambda layer: rows)
+    gate = Gated()
+    suite.test_keypoints(SimpleNamespace(on=lambda role: view), gate, "spair")
+    found = {f.condition.dataset: f.value for f in gate.figures if f.condition is not None}
+    assert found == {
+        "spair": pytest.approx((3 / 4 + 1 / 2) / 2),
+        "spair:easy": pytest.approx((2 / 2 + 0 / 1) / 2),
+        "spair:hard": pytest.approx((1 / 2 + 1 / 1) / 2),
+    }
+    assert {f.metric for f in gate.figures} == {"pck_at_0.1"}
