@@ -23,7 +23,8 @@ The classifiers have 67 classes; their logits are a noisy margin over 66 noisy o
 
 The other worlds are answers under corruptions, prompts and strengths (76% right; ``good answers`` 98%),
 scores of in- and out-of-distribution samples, half of n on either side (AUROC 0.83; ``strong`` 0.98;
-``ties``, half of the scores at a ceiling), cue conflicts, pairs of views with many matches, and retrieval.
+``ties``, half of the scores at a ceiling), cue conflicts, hard choices (82% right; ``good choices`` 98%),
+pairs of views with many matches, and retrieval.
 """
 
 from __future__ import annotations
@@ -50,11 +51,26 @@ from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.levels import interval_at
-from pytest_cliprobust.properties import accuracy, calibration, corruption, factors, ood, prompts
+from pytest_cliprobust.properties import (
+    accuracy,
+    calibration,
+    corruption,
+    factors,
+    groups,
+    ood,
+    prompts,
+)
 from pytest_cliprobust.properties.correspondence import pck_figures, recall_figures
 from pytest_cliprobust.properties.frontier import first_crossing, frontier_strength_figure
+from pytest_cliprobust.properties.multimodal import (
+    Answer,
+    ChoiceAnswers,
+    HardChoices,
+    multimodal_figures,
+)
 from pytest_cliprobust.properties.retrieval import retrieval_figures
 from pytest_cliprobust.properties.shape_bias import shape_bias_figures
+from pytest_cliprobust.properties.shift import shift_drop_figure
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -382,6 +398,78 @@ class Answers(World):
         ]
 
 
+@dataclass
+class Subgroups(Classifier):
+    """Groups that fare differently, and a shift of other samples."""
+
+    name: str
+    base: Model
+    head: Model
+    apart: tuple[float, ...] = (0.0, 0.3, -0.8, 0.2)
+
+    def sample(
+        self, rng: np.random.Generator, units: Ints, changed: bool
+    ) -> tuple[Ints, list[Floats]]:
+        """Return labels and the logits of both models; every fourth unit is of one group."""
+        labels, both = super().sample(rng, units, changed)
+        rows, offset = np.arange(len(labels)), np.array(self.apart)[units % len(self.apart)]
+        for logits in both:
+            logits[rows, labels] += offset * self.base.scale
+        return labels, both
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        units = design.units(design.n)
+        labels, both = self.sample(rng, units, changed)
+        others, shifted = self.sample(rng, units, changed)
+        names, bootstrap = [GROUPS[g] for g in units % len(GROUPS)], design.bootstrap()
+        beside = Bootstrap(keys=design.keys().beside(design.keys()))
+        out = []
+        for logits, worse in zip(both, shifted, strict=True):
+            right = logits.argmax(axis=1) == labels
+            found = groups.accuracy_figures(
+                right, names, minimum=1, permutations=1, bootstrap=bootstrap
+            )
+            figures = {"group_accuracy_gap": found["group_accuracy_gap"]}
+            figures |= groups.calibration_by_group(
+                logits, labels, names, minimum=1, bootstrap=bootstrap
+            )
+            fewer = self._shifted(worse, others)
+            figures["shift_drop"] = shift_drop_figure(right, fewer, bootstrap=beside)
+            out.append(figures)
+        return out
+
+    def _shifted(self, logits: Floats, labels: Ints) -> Bools:
+        """Return the answers under the shift, in which the true class has less of a lead."""
+        lower = logits.copy()
+        lower[np.arange(len(labels)), labels] -= self.base.scale
+        return np.asarray(lower.argmax(axis=1) == labels)
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the true figures of the baseline and of the head."""
+        units = design.units(self.known // 2)
+        labels, both = self.sample(rng, units, changed)
+        out = []
+        for logits in both:
+            right = (logits.argmax(axis=1) == labels).astype(np.float64)
+            confidence = softmax(logits).max(axis=1)
+            parts = [units % len(GROUPS) == g for g in range(len(GROUPS))]
+            shares = [float(right[part].mean()) for part in parts]
+            gaps = [float((confidence - right)[part].mean()) for part in parts]
+            out.append(
+                {
+                    "group_accuracy_gap": max(shares) - min(shares),
+                    "group_confidence_gap": max(gaps) - min(gaps),
+                    "worst_group_ece": max(
+                        calibration.expected_calibration_error(confidence[part], right[part])
+                        for part in parts
+                    ),
+                    "shift_drop": float(right.mean() - self._shifted(logits, labels).mean()),
+                }
+            )
+        return out
+
+
 def _labels(design: Design, n: int) -> Ints:
     return (design.units(n) % (design.n // (UNIT if design.clustered else 1))) % CLASSES
 
@@ -546,6 +634,58 @@ class Decisions(World):
 
 
 @dataclass
+class Choices(World):
+    """Hard choices of two multimodal models, each asked in both orders, by likelihood and in words."""
+
+    name: str = "choices"
+    #: Above it the true option is likelier.
+    least: float = -0.9
+
+    def sample(self, rng: np.random.Generator, units: Ints, changed: bool) -> list[Floats]:
+        """Return normal numbers for each sample and model: skill, taste for a place, and words."""
+        first, second = Noise(rng, units).pair(3)
+        return [first, second - (np.array([0.3, 0.0, 0.2]) if changed else 0.0)]
+
+    def answers(self, latent: Floats) -> ChoiceAnswers:
+        """Return what is answered."""
+        skill, place, words = latent.T
+        apart = np.stack([skill + 0.3 * place, skill - 0.3 * place], axis=1) - self.least
+        named = np.where(apart > 0, Answer.TRUE, Answer.OTHER)
+        named[words > 1.2] = Answer.NEITHER
+        named[words < -1.8, 1] = Answer.BOTH
+        return ChoiceAnswers(np.stack([apart, -apart], axis=-1), named)
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        rows = np.arange(design.n)
+        choices = HardChoices(rows, rows % 2, 1 - rows % 2)
+        return [
+            multimodal_figures(
+                choices, self.answers(latent), rows % 3 > 0, "ab", bootstrap=design.bootstrap()
+            )
+            for latent in self.sample(rng, design.units(design.n), changed)
+        ]
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the true figures of the baseline and of the head."""
+        out = []
+        for latent in self.sample(rng, design.units(2 * self.known), changed):
+            found = self.answers(latent)
+            first, second = found.scores.T
+            out.append(
+                {
+                    "lmm_accuracy": float(found.scores.mean()),
+                    "lmm_generated_accuracy": float((found.words == Answer.TRUE).mean()),
+                    "lmm_by_position": float((first != second).mean()),
+                    "lmm_order_gap": float((first - second).mean()),
+                    "lmm_named_both": float((found.words == Answer.BOTH).mean()),
+                    "lmm_named_neither": float((found.words == Answer.NEITHER).mean()),
+                }
+            )
+        return out
+
+
+@dataclass
 class Pairs(World):
     """Correspondence: pairs of views with many matches each; effective robustness."""
 
@@ -633,10 +773,14 @@ WORLDS: tuple[World, ...] = (
     Classifier("accurate", Model(5.77, scale=3.57), Model(5.4, scale=3.57 * 1.3)),
     Answers("answers"),
     Answers("good answers", skill=3.7),
+    Subgroups("subgroups", Model(), Model(skill=3.8, scale=2.72 * 1.8)),
+    Subgroups("equal groups", Model(), Model(), apart=(0.0, 0.0, 0.0, 0.0)),
     Detection("detection", 1.5),
     Detection("strong", 3.2, worse=0.4),
     Detection("ties", 1.5, ceiling=1.0),
     Decisions(),
+    Choices(),
+    Choices("good choices", -2.1),
     Pairs(),
     Retrieval(),
 )

@@ -39,6 +39,8 @@ COMMON = registry.names("common")
 DEPTH = (*registry.names("depth"), *registry.names("view"))
 #: What a 3D corruption's cost is held against.
 BLURS = ("gaussian_blur", "defocus_blur")
+#: Which of ours does what the reference calls by another's name.
+SAME = {"elastic_transform": "elastic_transform_imagecorruptions"}
 TABLE = ROOT / "docs" / "perturbation-speed.md"
 
 
@@ -54,7 +56,7 @@ def batch() -> tuple[Tensor, dict[str, Tensor]]:
 
 def ours(name: str, images: Tensor, inputs: dict[str, Tensor]) -> Callable[[], Any]:
     """Return a call of our corruption on the whole batch."""
-    corruption = registry.get(name)
+    corruption = registry.get(SAME.get(name, name))
     return lambda: corruption(images, SEVERITY, **inputs)
 
 

@@ -7,12 +7,16 @@ never be served another's answers.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
+import math
+import stat
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ from platformdirs import user_cache_path
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.files import FULL, replace_file
 
-FORMAT = 1
+FORMAT = 2
 """Raise it whenever a change in this package alters features without altering any digest."""
 
 Array = npt.NDArray[np.float32]
@@ -32,6 +36,9 @@ Array = npt.NDArray[np.float32]
 
 class FeatureCache:
     """Arrays on disk, each with a checksum in front; safe for several processes.
+
+    The checksum covers key, shape and content: an entry that was moved to another's place is damaged, as
+    is one that was cut short.
 
     Args:
         root: folder; made when missing. Default: the platform's cache folder.
@@ -66,7 +73,7 @@ class FeatureCache:
         stored = self._read(path)
         if stored is not None:
             return stored
-        with self._lock(path):
+        with self._locked(path):
             stored = self._read(path)
             if stored is None:
                 self._sweep(path)
@@ -79,23 +86,40 @@ class FeatureCache:
         """Return the place for the first rows of a long computation of ``key``."""
         return Unfinished(self, self.path(key).with_suffix(".unfinished"))
 
-    def _lock(self, path: Path) -> FileLock:
+    @contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        """Hold the lock of a key.
+
+        Raises:
+            ClipRobustError: it cannot be had, whatever lies in its place.
+        """
+        lock = path.with_name(f"{path.name}.lock")
         try:
             path.parent.mkdir(exist_ok=True)
-        except OSError as error:
+            if lock.exists() and not lock.is_file():
+                raise OSError(errno.EINVAL, f"{lock} is no file")
+            held = FileLock(lock)
+            held.acquire()
+        except (OSError, NotImplementedError) as error:  # the second: a disk without locks
             raise self._unwritable(error) from None
-        return FileLock(f"{path}.lock")
+        try:
+            yield
+        finally:
+            held.release()
 
-    def _unwritable(self, error: OSError) -> ClipRobustError:
-        kind = Unavailable if error.errno in FULL else ClipRobustError
+    def _unwritable(self, error: Exception) -> ClipRobustError:
+        kind = Unavailable if getattr(error, "errno", None) in FULL else ClipRobustError
+        reason = getattr(error, "strerror", None) or error
         return kind(
-            f"cannot write to the cache folder {self.root} ({error.strerror or error}); make room, or "
+            f"cannot write to the cache folder {self.root} ({reason}); make room, or "
             "choose another with --clip-cache-dir DIR"
         )
 
     @staticmethod
     def _read(path: Path) -> Array | None:
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device would never end
+                raise OSError(errno.EINVAL, "it is no file")
             content = path.read_bytes()
         except FileNotFoundError:
             return None
@@ -104,14 +128,13 @@ class FeatureCache:
                 f"cannot read cache file {path} ({error.strerror or error}); remove it, or choose "
                 "another folder with --clip-cache-dir DIR"
             ) from None
-        checksum, payload = content[:32], content[32:]
-        if hashlib.sha256(payload).digest() != checksum:
+        array = _unpacked(path, content)
+        if array is None:
             warnings.warn(
-                f"cache file {path} is damaged (cut short?); its features are computed anew",
+                f"cache file {path} is damaged (cut short, or moved there?); its features are computed "
+                "anew",
                 stacklevel=2,
             )
-            return None
-        array: Array = np.load(io.BytesIO(payload), allow_pickle=False)
         return array
 
     @staticmethod
@@ -121,13 +144,43 @@ class FeatureCache:
             partial.unlink(missing_ok=True)
 
     def _write(self, path: Path, array: Array) -> None:
-        buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        payload = buffer.getvalue()
         try:
-            replace_file(path, hashlib.sha256(payload).digest() + payload)
+            replace_file(path, _packed(path, array))
         except OSError as error:
             raise self._unwritable(error) from None
+
+
+def _checksum(path: Path, payload: bytes) -> bytes:
+    # The name is the key's digest, and its ending tells a finished array from one that is not.
+    return hashlib.sha256(f"{path.name}\0".encode() + payload).digest()
+
+
+def _packed(path: Path, array: Array) -> bytes:
+    """Return the content of the file of an array: a checksum, and numpy's own format."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    payload = buffer.getvalue()
+    return _checksum(path, payload) + payload
+
+
+def _unpacked(path: Path, content: bytes) -> Array | None:
+    """Return the array of a file; None if it is not what was written there."""
+    checksum, payload = content[:32], content[32:]
+    if _checksum(path, payload) != checksum:
+        return None
+    stream = io.BytesIO(payload)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            return None
+        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (ValueError, EOFError, SyntaxError):
+        return None
+    rest = payload[stream.tell() :]
+    if dtype != np.float32 or columns_first or len(rest) != 4 * math.prod(shape):
+        return None
+    array: Array = np.frombuffer(bytearray(rest), dtype=np.float32).reshape(shape)
+    return array
 
 
 class Unfinished:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -10,8 +11,13 @@ class ClipRobustError(Exception):
     """A user mistake or a missing resource, told in one line that names the culprit and the remedy.
 
     The plugin turns it into a clean exit with code 4 (pytest's usage error), without a traceback.
-    The message therefore must stand on its own: what is wrong, where, and what to do.
+    The message therefore must stand on its own: what is wrong, where, and what to do. Names of files in it
+    may hold what moves a terminal's cursor: as a text it has that escaped.
     """
+
+    def __str__(self) -> str:
+        """Return the message, printable."""
+        return printable(super().__str__())
 
 
 class NotRun(ClipRobustError):  # noqa: N818
@@ -35,6 +41,43 @@ class UserCodeError(ClipRobustError):
 
     In a test that is a failure of this test; before any test it ends the session as other mistakes do.
     """
+
+
+#: What libraries say where memory was refused, beside torch's own class for it: the allocator of the CPU
+#: (on Linux and Windows), MPS, XPU and HIP, and the libraries for matrices and convolutions.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "OUT_OF_DEVICE_MEMORY",
+    "OUT_OF_HOST_MEMORY",
+    "_STATUS_ALLOC_FAILED",
+    "std::bad_alloc",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that there was too little memory, of whichever kind."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+#: Letters that are not shown but do something: controls, formats such as those that turn the direction of
+#: writing, and halves of letters (which names of files that are not UTF-8 come as).
+_UNSEEN = ("Cc", "Cf", "Cs")
+
+
+def printable(text: str) -> str:
+    """Return a text whose control letters are escaped, ends of lines and tabs aside."""
+    if text.isprintable():
+        return text
+    return "".join(
+        ascii(letter)[1:-1]
+        if unicodedata.category(letter) in _UNSEEN and letter not in "\n\t"
+        else letter
+        for letter in text
+    )
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from pytest_cliprobust.errors import ClipRobustError, Unavailable
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
 
 #: What the system says where there is no more room: on the disk, or for one user or file.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -34,6 +37,14 @@ def is_path(text: str) -> bool:
     return text in (".", "..", "~") or text.startswith(("/", "./", "../", "~"))
 
 
+def lies_there(path: str | Path) -> bool:
+    """Return whether something lies at a path; nothing does where no path can be so long."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
 def own_name(path: str) -> str:
     """Return the last component of a path, which is the same on every machine; a link keeps its own."""
     return Path(os.path.abspath(os.path.expanduser(path))).name
@@ -52,7 +63,7 @@ def split_name(text: str, flag: str) -> tuple[str | None, str]:
         ClipRobustError: nothing on either side of the sign, or a name that is none.
     """
     name, equals, rest = text.partition("=")
-    if not equals or "/" in name or ":" in name or is_path(text) or Path(text).exists():
+    if not equals or "/" in name or ":" in name or is_path(text) or lies_there(text):
         return None, text
     if not rest or not name:
         raise ClipRobustError(f"{flag} {text}: something is missing; write NAME=PATH")
@@ -65,6 +76,53 @@ def split_name(text: str, flag: str) -> tuple[str | None, str]:
 
 
 # --- Files -----------------------------------------------------------------------------------------
+
+#: Bytes of a JSON file of a model; the index of a large one has some 100,000.
+MAX_JSON = 2**24
+
+
+def require_regular(path: Path, what: str) -> None:
+    """Raise unless a path is a file, or a link to one: a pipe or a device never ends, a folder is none.
+
+    Args:
+        path: the file.
+        what: what it should be, for the message: ``"checkpoint"``.
+
+    Raises:
+        ClipRobustError: it is something else, or cannot be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ClipRobustError(f"{what} {path} cannot be read ({reason}); check the path") from None
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        raise ClipRobustError(f"{what} {path} is {kind}, not a file; give a file")
+
+
+def read_json(path: Path, what: str, limit: int = MAX_JSON) -> dict[str, Any]:
+    """Return the JSON object that a file holds.
+
+    Args:
+        path: the file.
+        what: what it is, for messages: ``"configuration"``.
+        limit: bytes that it may have.
+
+    Raises:
+        ClipRobustError: it is no regular file, too large, no JSON, or no object.
+    """
+    require_regular(path, what)
+    try:
+        if path.stat().st_size > limit:
+            raise ValueError(f"{path.stat().st_size} bytes, more than {limit}")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ClipRobustError(f"{path} cannot be read ({brief(error)})") from None
+    if not isinstance(content, dict):
+        raise ClipRobustError(f"{path} must hold a JSON object")
+    return content
 
 
 def not_written(text: str, error: OSError) -> ClipRobustError:

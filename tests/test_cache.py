@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import multiprocessing
 import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from pytest_cliprobust.cache import Array, FeatureCache
+from pytest_cliprobust.cache import Array, FeatureCache, _checksum
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
 
 
@@ -151,11 +152,103 @@ def test_a_folder_that_cannot_be_made_for_a_key_is_one_clear_line(
         cache.get_or_compute({"a": 1}, refuse)
 
 
-def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
+def folder_there(path: Path) -> None:
+    path.mkdir(parents=True)
+
+
+def pipe_there(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+
+
+def loop_there(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.symlink_to(path)
+
+
+def device_there(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.symlink_to("/dev/zero")
+
+
+def file_above(path: Path) -> None:
+    path.parent.write_text("")
+
+
+@pytest.mark.parametrize("put", [folder_there, pipe_there, loop_there, device_there, file_above])
+@pytest.mark.parametrize("ending", ["", ".lock"])
+def test_what_lies_in_the_place_of_a_file_is_one_clear_line(
+    put: Callable[[Path], None], ending: str, tmp_path: Path
+) -> None:
     cache = FeatureCache(tmp_path)
-    cache.path({"a": 1}).mkdir(parents=True)  # a folder in its place
-    with pytest.raises(ClipRobustError, match=r"cannot read .*\.features .*--clip-cache-dir"):
+    path = cache.path({"a": 1})
+    put(path.with_name(path.name + ending))
+    with pytest.raises(ClipRobustError, match=r"cache f.*--clip-cache-dir") as caught:
         cache.get_or_compute({"a": 1}, refuse)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_disk_without_locks_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("pytest_cliprobust.cache.FileLock.acquire", fail)
+    with pytest.raises(ClipRobustError, match="support flock"):
+        FeatureCache(tmp_path).get_or_compute({"a": 1}, refuse)
+
+
+def test_entries_in_each_others_places_are_computed_anew(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    keys = [{"a": number} for number in range(4)]
+    for key in keys:
+        cache.get_or_compute(key, lambda key=key: np.full((2, 3), key["a"], np.float32))  # type: ignore[misc]
+    contents = [cache.path(key).read_bytes() for key in keys]
+    for key, content in zip(keys, [*contents[1:], contents[0]], strict=True):
+        cache.path(key).write_bytes(content)
+    for key in keys:
+        with pytest.warns(UserWarning, match="is damaged"):
+            found = cache.get_or_compute(key, lambda key=key: np.full((2, 3), key["a"], np.float32))  # type: ignore[misc]
+        assert (found == key["a"]).all()
+    # Nor do the first rows of one pass for the whole of it.
+    cache.unfinished(keys[0]).save(np.full((1, 3), 9, np.float32))
+    os.replace(cache.unfinished(keys[0])._path, cache.path(keys[0]))
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert len(cache.get_or_compute(keys[0], lambda: np.zeros((2, 3), np.float32))) == 2
+
+
+def test_another_shape_under_the_same_numbers_is_damage(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    cache.get_or_compute({"a": 1}, lambda: array)
+    path = cache.path({"a": 1})
+    path.write_bytes(path.read_bytes().replace(b"(3, 4)", b"(4, 3)"))
+    with pytest.warns(UserWarning, match="is damaged"):
+        found = cache.get_or_compute({"a": 1}, lambda: array)
+    assert found.shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((2, 2)),
+        np.array([{"an": "object"}], dtype=object),
+        np.asfortranarray(np.zeros((2, 3), np.float32)),
+        np.zeros((2, 2), ">f4"),
+    ],
+    ids=str,
+)
+def test_arrays_that_are_not_ours_are_computed_anew(tmp_path: Path, array: Any) -> None:
+    """Whoever can write to the cache can make a checksum, too; no object is made all the same."""
+    cache = FeatureCache(tmp_path)
+    path = cache.path({"a": 1})
+    path.parent.mkdir()
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    path.write_bytes(_checksum(path, buffer.getvalue()) + buffer.getvalue())
+    with pytest.warns(UserWarning, match="is damaged"):
+        cache.get_or_compute({"a": 1}, lambda: np.zeros((2, 2), np.float32))
 
 
 def test_a_cache_may_be_shared(tmp_path: Path) -> None:

@@ -44,6 +44,15 @@ class LazyExtras(Mapping[str, Tensor]):
         """Return the same with further tensors."""
         return LazyExtras({**self.ready, **tensors}, self._makers)
 
+    def part(self, rows: slice) -> LazyExtras:
+        """Return the same of some samples."""
+
+        def maker(make: Callable[[], Tensor]) -> Callable[[], Tensor]:
+            return lambda: make()[rows]
+
+        ready = {name: tensor[rows] for name, tensor in self.ready.items()}
+        return LazyExtras(ready, {name: maker(make) for name, make in self._makers.items()})
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -80,7 +89,8 @@ class Dataset(Protocol):
     A data set may also have ``units``, one text per sample: what it was drawn from (the drawing, the
     object, the scene), where several samples come from one, and ``unit``, the word for one of them
     (``"drawing"``); ``sample_digests``, one text per sample that identifies its content, by which the
-    samples of two runs are matched; ``phrases`` and ``templates``, what its
+    samples of two runs are matched; ``content``, a digest that does not change with the size at which a
+    model is shown the pictures, as ``sample_digests`` do not; ``phrases`` and ``templates``, what its
     classes' prompts are made of; and ``sample_keys``, one text per sample that identifies the sample
     among all data sets: samples with equal keys are equal, so what is loaded for one data set serves
     another; ``captions``, of each sample the texts that are true of it (five, in the retrieval

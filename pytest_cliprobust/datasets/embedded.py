@@ -47,6 +47,7 @@ from pytest_cliprobust.perturbations.registry import get, sample_seeds
 from pytest_cliprobust.perturbations.typographic import distractors, render_text
 
 __all__ = [
+    "COMPOSED",
     "CUE_CONFLICT_CLASSES",
     "EMBEDDED_TEMPLATES",
     "SIZES",
@@ -102,6 +103,8 @@ SUBGROUPS = ("style", "category")
 WRITTEN_SEVERITY = 3
 
 _TINT_PAIRS = tuple(itertools.permutations(composer.TINTS, 2))
+COMPOSED = 224
+"""Side in pixels at which the published figures were measured; the drawings are no larger."""
 
 #: Distances in pixels, and edges in degrees, by which pairs of views are judged.
 PAIR_LIMITS = (5.0, 10.0, 20.0)
@@ -409,7 +412,7 @@ def _composed_recipes(total: int) -> list[_Recipe]:
         recipes.append(
             _TwoThings(
                 key=f"{pair}-{'ba' if index % 2 else 'ab'}",
-                label=left.index,
+                label=-1,  # two classes are in sight
                 drawing=("label", style, left.name, 0),
                 groups={"class": left.name, "second": right.name, "style": style, "pair": pair},
                 right=("label", style, right.name, 0),
@@ -527,8 +530,8 @@ class EmbeddedDataset:
     Pictures are (3, size, size) uint8, depth is in metres along the optical axis, the mask is the
     coverage by the main object (zero for patterns, which show none). Columns of ``groups`` are
     ``class`` (CLDR name), ``category``, ``style``, ``caption`` and, where they make sense, ``factor``,
-    ``kind``, ``shape_label``, ``texture_label``, ``texture_style`` and ``angle`` (degrees between two
-    views).
+    ``kind``, ``shape_label``, ``texture_label``, ``texture_style``, ``angle`` (degrees between two
+    views), ``written_label``, and of two things ``second`` and ``pair``.
 
     ``extras`` hold ``focal`` (B,), the focal length in pixels; for ``clean`` also what perturbations may
     ask for: ``occluder`` (B, 4, 224, 224), straight RGBA in [0, 1], a thing outside the label set, and
@@ -547,6 +550,10 @@ class EmbeddedDataset:
         phrases: per class what fills the placeholder of the templates (``"a dog"``).
         templates: the benchmark's own prompt templates.
         units: the drawing behind each sample; samples of one drawing are not independent.
+        captions, choices: of ``captioned`` and ``compositional``, see
+            :class:`~pytest_cliprobust.figures.samples.Captioned`.
+        subgroups: the columns that are compared group by group.
+        content: the digest that the same scenes have at 224 pixels.
 
     Raises:
         ClipRobustError: name or profile unknown, or the limit is not positive.
@@ -606,20 +613,30 @@ class EmbeddedDataset:
             for column in columns
         }
         described = hashlib.sha256(repr(self._recipes).encode()).hexdigest()
-        self.digest = composer.digest_of(
-            ["embedded", name, size, sprites.digest(), described, *self.class_names]
+        self.digest, self.content = (
+            composer.digest_of(
+                ["embedded", name, side, sprites.digest(), described, *self.class_names]
+            )
+            for side in (size, COMPOSED)
         )
         # What a recipe says, its scene follows: the first 200 of 1,072 are the same pictures.
-        kind = f"{name}\0{size}\0{sprites.digest()}"
-        self.sample_keys = tuple(
+        self.sample_keys = self._keys(size)
+        # Runs of models that see other sizes show the same scenes, and are paired by them.
+        self.sample_digests = self._digests()
+
+    def _keys(self, size: int) -> tuple[str, ...]:
+        kind = f"{self.name}\0{size}\0{sprites.digest()}"
+        return tuple(
             hashlib.sha256(f"{kind}\0{recipe!r}".encode()).hexdigest() for recipe in self._recipes
         )
-        self.sample_digests = tuple(key[:16] for key in self.sample_keys)
-        if self.captions:  # the same picture with other captions is another sample
-            said = zip(self.sample_keys, self.captions, self.choices or self.captions, strict=True)
-            self.sample_digests = tuple(
-                hashlib.sha256(repr(sample).encode()).hexdigest()[:16] for sample in said
-            )
+
+    def _digests(self) -> tuple[str, ...]:
+        keys = self._keys(COMPOSED)
+        if not self.captions:
+            return tuple(key[:16] for key in keys)
+        # The same picture with other captions is another sample.
+        said = zip(keys, self.captions, self.choices or self.captions, strict=True)
+        return tuple(hashlib.sha256(repr(sample).encode()).hexdigest()[:16] for sample in said)
 
     def __len__(self) -> int:
         """Return the number of samples."""

@@ -35,7 +35,9 @@ def load_dataset(
         frame: how the model under test brings an image of any size to its frame (see
             :meth:`~pytest_cliprobust.targets.base.Target.frame`); embedded pictures are composed in
             their final size and do not need it.
-        size: side of the pictures in pixels.
+        size: side of the pictures in pixels: the model's own, so that none is enlarged or reduced twice.
+            Embedded pictures have :data:`~.embedded.COMPOSED` at least, for which their perturbations
+            are set; a smaller model reduces them itself.
 
     Raises:
         ClipRobustError: no such data set, profile or folder; the message names the nearest.
@@ -52,7 +54,8 @@ def load_dataset(
                 f"data set {text!r} has a name of its own and cannot be called {given!r}; drop {given}="
             )
         name = rest if colon else text
-        return embedded.EmbeddedDataset(name, profile=profile, limit=limit, size=size)
+        side = max(size, embedded.COMPOSED)
+        return embedded.EmbeddedDataset(name, profile=profile, limit=limit, size=side)
     if colon and prefix in LAYOUTS:
         if not rest:
             raise ClipRobustError(f"data set {text!r} names no folder; write {prefix}:PATH")

@@ -27,6 +27,7 @@ ROLES: Mapping[str, str] = MappingProxyType(
         "retrieval": "pictures with captions of their own",
         "compositional": "pictures with a true caption and false ones of the same words",
         "typographic": "pictures with the name of another class written on them",
+        "lmm": "labelled pictures to ask a multimodal model about",
         "correspondence": "pairs of views with the places that correspond",
         "semantic_correspondence": "pairs of things of one class with keypoints that correspond",
     }
@@ -34,6 +35,9 @@ ROLES: Mapping[str, str] = MappingProxyType(
 
 #: Roles that the embedded benchmark has no data for: its drawings come without keypoints.
 NEVER_EMBEDDED = frozenset({"semantic_correspondence"})
+
+#: Roles that other data plays, too, where nothing is given for them.
+STAND_INS: Mapping[str, str] = MappingProxyType({"lmm": "clean"})
 
 EMBEDDED = "embedded"
 EMBEDDED_NAME = "the embedded benchmark"
@@ -53,8 +57,8 @@ class Provider:
     sets: Mapping[str, tuple[str, ...]]
 
     def of(self, role: str) -> tuple[str, ...]:
-        """Return the data sets that play a role; none if nothing does."""
-        return self.sets.get(role, ())
+        """Return the data sets that play a role, or that stand in for it; none if nothing does."""
+        return self.sets.get(role) or self.sets.get(STAND_INS.get(role, ""), ())
 
     def require(self, role: str) -> tuple[str, ...]:
         """Return the data sets that play a role.
@@ -125,6 +129,7 @@ def provider_of(source: str) -> Provider:
             "retrieval": ("captioned", "compositional"),
             "compositional": ("compositional",),
             "typographic": ("written",),
+            "lmm": ("clean",),
             "correspondence": ("two_view",),
         },
     )

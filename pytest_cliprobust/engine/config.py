@@ -26,6 +26,8 @@ class RunConfig:
         against: the model among ``models`` that the others are compared with; None: an earlier run.
         plant: a known loss that is planted in a copy of each model
             (:mod:`pytest_cliprobust.targets.planted`), to test the gate; None: none.
+        lmm: multimodal model that hard choices are asked of: a folder, a hub name, or ``reference`` for the
+            bundled one; None: the bundled one where the model under test is its CLIP, else none.
         depth: estimator or folder of depth maps for data without depth of its own, or None.
         sources: what to load for a model, by name, where it is not the name itself.
     """
@@ -42,6 +44,7 @@ class RunConfig:
     profile: str = "standard"
     seed: int = 0
     depth: str | None = None
+    lmm: str | None = None
     plant: str | None = None
     against: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)

@@ -10,11 +10,13 @@ only how many images are loaded and perturbed at a time.
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +29,7 @@ from pytest_cliprobust.cache import FeatureCache, Unfinished
 from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras, PairBatch
 from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDepth
 from pytest_cliprobust.datasets.subset import Subset, load_pairs, whole_of
+from pytest_cliprobust.engine.memory import as_out_of_memory, in_parts
 from pytest_cliprobust.engine.probe import PICTURES, check_target, checked_rows
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.figures.condition import Step
@@ -36,7 +39,13 @@ from pytest_cliprobust.targets.base import LAST, DenseTarget, Layer, Target
 from pytest_cliprobust.targets.dense import no_patches
 
 FORWARD_CHUNK = 32
-"""Images per forward pass; halved only when the device runs out of memory (and then reported)."""
+"""Images per forward pass; halved only when the device runs out of memory (and then reported).
+
+All rows of a pass over a data set come from passes of one size, which is part of their cache key where it is
+not this: rows that were computed with little memory are never another run's."""
+
+TEXT_CHUNK = 256
+"""Texts per forward pass; halved in the same way."""
 
 DEFAULT_BATCH_SIZE = 32
 
@@ -75,6 +84,7 @@ class Encoder:
         progress: called after each batch.
         depth: gives depth to data sets that have none of their own.
         chunk: images per forward pass.
+        text_chunk: texts per forward pass.
         notes: what a reader of the report must know (out-of-memory back-offs).
         forwarded: images that really went through the model (cache misses), for tests and reports.
         cached: images whose features were there already.
@@ -89,6 +99,7 @@ class Encoder:
     progress: Progress = silent
     depth: DepthSource | None = None
     chunk: int = FORWARD_CHUNK
+    text_chunk: int = TEXT_CHUNK
     notes: list[str] = field(default_factory=list)
     forwarded: int = 0
     cached: int = 0
@@ -96,6 +107,7 @@ class Encoder:
     _batches: dict[tuple[str, ...], Batch] = field(default_factory=dict, repr=False)
     _pairs: dict[tuple[str, ...], PairBatch] = field(default_factory=dict, repr=False)
     _batch_bytes: int = 0
+    _at_once: int = sys.maxsize  # samples that are perturbed at a time
 
     def probe(self, dataset: Dataset) -> None:
         """Raise if the model's features cannot be trusted, by the first pictures of a data set.
@@ -105,26 +117,38 @@ class Encoder:
         """
         rows = range(min(PICTURES, len(dataset)))
         # Out of memory with so few is for the passes themselves to tell, which take fewer at a time.
-        with suppress(torch.OutOfMemoryError):
+        with suppress(torch.OutOfMemoryError), as_out_of_memory():
             images = to_float(self._load(dataset, rows).images.to(self.target.device))
             self.probed += check_target(self.target, images, self.precision)
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Return L2-normalised float32 features (N, D) of ``texts``, on the CPU."""
-        key = {**self._model_key(), "kind": "text", "texts": list(texts)}
+        while True:
+            size = self.text_chunk
+            key: dict[str, Any] = {**self._model_key(), "kind": "text", "texts": list(texts)}
+            if size != TEXT_CHUNK:
+                key["chunk"] = size
+            try:
+                features = self._cached(key, partial(self._texts, texts, size))
+            except _BackedOff:
+                continue
+            return torch.from_numpy(self._checked(features, "text", texts))
 
-        def compute() -> npt.NDArray[np.float32]:
-            parts = []
-            for start in range(0, len(texts), 256):
-                part = list(texts[start : start + 256])
-                padded = part + [""] * (min(256, len(texts)) - len(part))
-                with torch.inference_mode():
+    def _texts(self, texts: Sequence[str], size: int) -> npt.NDArray[np.float32]:
+        """Run the text tower in passes of one size, of which a single one may be smaller."""
+        parts = []
+        for start in range(0, len(texts), size):
+            part = list(texts[start : start + size])
+            padded = part + [""] * (min(size, len(texts)) - len(part))
+            try:
+                with torch.inference_mode(), as_out_of_memory():
                     features = self.target.encode_text(padded)
-                features = checked_rows(self.target, "encode_text", features, len(padded))
-                parts.append(features[: len(part)].cpu().numpy())
-            return np.concatenate(parts)
-
-        return torch.from_numpy(self._checked(self._cached(key, compute), "text", texts))
+            except torch.OutOfMemoryError:
+                self.text_chunk = self._half(len(padded), "texts")
+                raise _BackedOff from None
+            features = checked_rows(self.target, "encode_text", features, len(padded))
+            parts.append(features[: len(part)].cpu().numpy())
+        return np.concatenate(parts)
 
     def images(self, dataset: Dataset, steps: Sequence[Step] = ()) -> Tensor:
         """Return L2-normalised float32 features (N, D) of a data set, on the CPU.
@@ -146,22 +170,45 @@ class Encoder:
             "data": dataset.digest,
             "ids": len(dataset),
         }
-        described = [self._described(dataset, step, apply) for step, apply in chain]
+        described = self.described(dataset, steps)
         if len(described) == 1:
             key |= described[0]
         elif described:
             key["chain"] = described
         label = " · ".join([dataset.name, *(str(step) for step, _ in chain)])
 
-        def compute() -> npt.NDArray[np.float32]:
-            pixels = self._pixels(dataset, chain)
-            features = self._forward(dataset, pixels, label, self.cache.unfinished(key))
-            return self._checked(features, label, dataset.ids)
-
         before = self.forwarded
-        features = self._checked(self._cached(key, compute), label, dataset.ids)
+        features = self._in_passes(dataset, chain, key, label, FORWARD_CHUNK)
         self.cached += len(features) - (self.forwarded - before)
         return torch.from_numpy(features)
+
+    def described(self, dataset: Dataset, steps: Sequence[Step]) -> list[dict[str, Any]]:
+        """Return what pictures depend on through each perturbation, JSON-able, for cache keys."""
+        chain = self._chain(steps)
+        return [self._described(dataset, step, apply) for step, apply in chain]
+
+    def _in_passes(
+        self, dataset: Dataset, chain: Chain, key: Mapping[str, Any], label: str, most: int
+    ) -> npt.NDArray[np.float32]:
+        """Return features from forward passes of one size, at most ``most``, from the cache or computed.
+
+        Where memory runs out everything begins anew with half the size, so that no row depends on when
+        that was.
+        """
+        pixels = self._pixels(dataset, chain)
+        while True:
+            size = min(most, self.chunk)
+            sized = {**key, "chunk": size} if size != FORWARD_CHUNK else key
+
+            def compute(size: int = size, sized: Mapping[str, Any] = sized) -> Any:
+                unfinished = self.cache.unfinished(sized)
+                features = self._forward(dataset, pixels, label, unfinished, size)
+                return self._checked(features, label, dataset.ids)
+
+            try:
+                return self._checked(self._cached(sized, compute), label, dataset.ids)
+            except _BackedOff:
+                continue
 
     @staticmethod
     def _chain(steps: Sequence[Step]) -> Chain:
@@ -184,11 +231,30 @@ class Encoder:
             described["depth"] = self.depth.key(dataset)
         return described
 
+    def shown(self, dataset: Dataset, rows: Sequence[int], steps: Sequence[Step] = ()) -> Tensor:
+        """Return some samples under a condition as pictures, (B, 3, H, W) uint8 on the CPU.
+
+        They are what :meth:`images` shows the model, before the model's own preprocessing.
+
+        Raises:
+            NotRun: a perturbation needs what the data set does not have.
+            ClipRobustError: unknown perturbation, or an unreadable sample.
+        """
+        with torch.inference_mode():
+            perturbed = self._spared(self._perturbed(dataset, self._chain(steps)))
+            images = perturbed(self._load(dataset, list(rows)))
+            return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
     def _pixels(self, dataset: Dataset, chain: Chain) -> Callable[[Batch], Tensor]:
         """Return what makes the model's input (B, 3, h, w) of a batch of the data set."""
+        perturbed = self._perturbed(dataset, chain)
+        return self._spared(lambda batch: self.target.preprocess(perturbed(batch)))
+
+    def _perturbed(self, dataset: Dataset, chain: Chain) -> Callable[[Batch], Tensor]:
+        """Return what makes perturbed pictures (B, 3, H, W) in [0, 1] of a batch of the data set."""
         writers = [text_writer(apply, dataset, self.seed) for _, apply in chain]
 
-        def pixels(batch: Batch) -> Tensor:
+        def some(batch: Batch) -> Tensor:
             images = to_float(batch.images.to(self.target.device))
             for (step, apply), write in zip(chain, writers, strict=True):
                 offered = batch if write is None else write(batch)
@@ -197,9 +263,18 @@ class Encoder:
                 images = apply_perturbation(
                     apply, images, offered, step.severity, step.settings, seed=self.seed
                 )
-            return self.target.preprocess(images)
+            return images
 
-        return pixels
+        return some
+
+    def _spared(self, function: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
+        """Return a function of batches that takes fewer samples at a time where memory runs out."""
+
+        def fewer(count: int) -> int:
+            self._at_once = self._half(count, "pictures perturbed")
+            return self._at_once
+
+        return lambda batch: in_parts(function, batch, self._at_once, fewer)
 
     def matches(self, dataset: Dataset, layer: Layer = LAST) -> list[npt.NDArray[np.float64]]:
         """Return the matches (K, 8 + T) of each pair of a data set, K of its own each.
@@ -222,13 +297,22 @@ class Encoder:
             "layer": layer,
             "limits": limits,
         }
-        stored = self._cached(key, lambda: self._match(dataset, layer, limits))
-        return [rows[~np.isnan(rows[:, 0])].astype(np.float64) for rows in stored]
+        while True:
+            size = min(FORWARD_CHUNK, self.chunk)
+            sized = {**key, "chunk": size} if size != FORWARD_CHUNK else key
+            try:
+                stored = self._cached(sized, partial(self._match, dataset, layer, limits, size))
+            except _BackedOff:
+                continue
+            return [rows[~np.isnan(rows[:, 0])].astype(np.float64) for rows in stored]
 
     def _match(
-        self, dataset: Dataset, layer: Layer, limits: tuple[float, ...]
+        self, dataset: Dataset, layer: Layer, limits: tuple[float, ...], chunk: int
     ) -> npt.NDArray[np.float32]:
-        """Return the matches of all pairs (N, K, 8 + T), NaN where a pair has fewer than K."""
+        """Return the matches of all pairs (N, K, 8 + T), NaN where a pair has fewer than K.
+
+        ``chunk``: pictures per forward pass.
+        """
         pixels = self._pixels(dataset, [])
         found: list[npt.NDArray[np.float32]] = []
         total, step = len(dataset), max(1, FORWARD_CHUNK // 2)
@@ -237,7 +321,8 @@ class Encoder:
             pairs = self._load_pairs(dataset, rows)
             size = pairs.first.images.shape[-2:]
             with torch.inference_mode():
-                dense = self._dense(torch.cat([pixels(pairs.first), pixels(pairs.second)]), layer)
+                both = torch.cat([pixels(pairs.first), pixels(pairs.second)])
+                dense = self._dense(both, layer, chunk)
             for number, links in enumerate(pairs.links):
                 features = dense[number].numpy(), dense[len(rows) + number].numpy()
                 if not all(np.isfinite(part).all() for part in features):
@@ -271,30 +356,30 @@ class Encoder:
             self._batch_bytes += size
         return self._pairs[key]
 
-    def _dense(self, pixels: Tensor, layer: Layer) -> Tensor:
-        """Return patch features (B, C, h, w) on the CPU, by forward passes of the usual size."""
+    def _dense(self, pixels: Tensor, layer: Layer, size: int) -> Tensor:
+        """Return patch features (B, C, h, w) on the CPU, by forward passes of ``size`` pictures.
+
+        Raises:
+            _BackedOff: memory ran out, and passes take fewer pictures from now on.
+        """
         target = self.target
         if not isinstance(target, DenseTarget):
             raise no_patches(target.info.name, layer, "it has no method dense_features")
+        # A target of the user's own may know the last layer alone.
+        chosen: dict[str, Any] = {} if layer == LAST else {"layer": layer}
         parts: list[Tensor] = []
-        done = 0
-        while done < len(pixels):
-            part = pixels[done : done + self.chunk]
+        for start in range(0, len(pixels), size):
+            part = pixels[start : start + size]
             count = len(part)
-            if count < self.chunk:
-                part = torch.cat([part, part.new_zeros(self.chunk - count, *part.shape[1:])])
+            if count < size:
+                part = torch.cat([part, part.new_zeros(size - count, *part.shape[1:])])
             try:
-                # A target of the user's own may know the last layer alone.
-                dense = (
-                    target.dense_features(part)
-                    if layer == LAST
-                    else target.dense_features(part, layer=layer)
-                )
+                with as_out_of_memory():
+                    dense = target.dense_features(part, **chosen)
             except torch.OutOfMemoryError:
-                self._back_off()
-                continue
+                self.chunk = self._half(size, "images")
+                raise _BackedOff from None
             parts.append(dense[:count].float().cpu())
-            done += count
             self.forwarded += count
         return torch.cat(parts)
 
@@ -308,22 +393,8 @@ class Encoder:
             "kind": "image",
             "data": dataset.digest,
             "ids": len(dataset),
-            "chunk": chunk,
         }
-
-        pixels = self._pixels(dataset, [])
-
-        def compute() -> npt.NDArray[np.float32]:
-            usual = self.chunk
-            small = self.chunk = min(chunk, usual)
-            try:
-                features = self._forward(dataset, pixels, dataset.name, self.cache.unfinished(key))
-            finally:
-                # Out of memory even so: the smaller passes stay.
-                self.chunk = usual if self.chunk == small else self.chunk
-            return self._checked(features, dataset.name, dataset.ids)
-
-        return torch.from_numpy(self._cached(key, compute))
+        return torch.from_numpy(self._in_passes(dataset, [], key, dataset.name, chunk))
 
     def pictures(
         self,
@@ -406,14 +477,18 @@ class Encoder:
         pixels: Callable[[Batch], Tensor],
         label: str,
         unfinished: Unfinished,
+        size: int,
     ) -> npt.NDArray[np.float32]:
-        """Run the model over ``dataset`` in padded chunks; halve the chunk when memory runs out.
+        """Run the model over ``dataset`` in padded chunks of ``size``.
 
         It goes on from the rows that an interrupted run has saved, and saves its own now and then.
+
+        Raises:
+            _BackedOff: memory ran out; there are smaller chunks from now on.
         """
-        total = len(dataset)
+        total, before = len(dataset), self.forwarded
         features = np.empty((total, self.target.embed_dim), dtype=np.float32)
-        done = saved = self._resume(unfinished, features)
+        done = saved = self._resume(unfinished, features, size)
         waiting: list[Tensor] = []
         when = time.monotonic()
         try:
@@ -421,13 +496,15 @@ class Encoder:
                 for batch, last in self._batches_of(dataset, range(done, total)):
                     waiting.append(pixels(batch))
                     ready = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
-                    while len(ready) >= self.chunk or (last and len(ready)):
-                        part = ready[: self.chunk]
+                    while len(ready) >= size or (last and len(ready)):
+                        part = ready[:size]
                         try:
-                            result = self._encode(part)
+                            with as_out_of_memory():
+                                result = self._encode(part, size)
                         except torch.OutOfMemoryError:
-                            self._back_off()
-                            continue
+                            self.forwarded = before
+                            self.chunk = self._half(size, "images")
+                            raise _BackedOff from None
                         features[done : done + len(part)] = result
                         done += len(part)
                         self.forwarded += len(part)
@@ -447,12 +524,14 @@ class Encoder:
         return features
 
     @staticmethod
-    def _resume(unfinished: Unfinished, features: npt.NDArray[np.float32]) -> int:
+    def _resume(
+        unfinished: Unfinished, features: npt.NDArray[np.float32], size: int = FORWARD_CHUNK
+    ) -> int:
         """Copy the rows that an interrupted run has saved, whole chunks only; return their number."""
         rows = unfinished.load()
         if rows is None or rows.shape[1:] != features.shape[1:] or len(rows) > len(features):
             return 0
-        count = len(rows) // FORWARD_CHUNK * FORWARD_CHUNK
+        count = len(rows) // size * size
         features[:count] = rows[:count]
         return count
 
@@ -498,31 +577,42 @@ class Encoder:
             self._batch_bytes += size
         return self._batches[key]
 
-    def _encode(self, part: Tensor) -> npt.NDArray[np.float32]:
+    def _encode(self, part: Tensor, size: int) -> npt.NDArray[np.float32]:
         count = len(part)
-        if count < self.chunk:
-            part = torch.cat([part, part.new_zeros(self.chunk - count, *part.shape[1:])])
+        if count < size:
+            part = torch.cat([part, part.new_zeros(size - count, *part.shape[1:])])
         features = checked_rows(
             self.target, "encode_image", self.target.encode_image(part), len(part)
         )
         result: npt.NDArray[np.float32] = features[:count].float().cpu().numpy()
         return result
 
-    def _back_off(self) -> None:
-        if self.chunk == 1:
+    def _half(self, count: int, what: str) -> int:
+        """Return half of a number that was too many at once, after freeing what can be freed.
+
+        Raises:
+            Unavailable: it was one.
+        """
+        if count == 1:
             raise Unavailable(
-                f"out of memory on {self.target.device} with a single image; choose another device "
-                "with --clip-device, or --clip-precision bf16"
+                f"out of memory on {self.target.device} with a single image or text; choose another "
+                "device with --clip-device, or --clip-precision bf16"
             )
-        self.chunk //= 2
+        half = count // 2
+        changes = ", so that figures may differ in the last digits from a run with more memory"
         self.notes.append(
-            f"out of memory on {self.target.device}: forward passes of {self.chunk} images, so that "
-            "figures may differ in the last digits from a run with more memory"
+            f"out of memory on {self.target.device}: {half} {what} at a time"
+            + ("" if what == "pictures perturbed" else changes)
         )
         gc.collect()
         module: Any = getattr(torch, self.target.device.type, None)
         if hasattr(module, "empty_cache"):
             module.empty_cache()
+        return half
+
+
+class _BackedOff(Exception):  # noqa: N818
+    """Memory ran out; the same can be tried with smaller passes."""
 
 
 def text_writer(
@@ -602,5 +692,8 @@ def apply_perturbation(
     at = "" if severity is None else f" at severity {severity}"
     what = f"perturbation {perturbation.name!r}{at}"
     # Out of memory is told by whoever can do something about it.
-    with users_code(what, perturbation.origin, passing=(torch.OutOfMemoryError,)):
+    with (
+        users_code(what, perturbation.origin, passing=(torch.OutOfMemoryError,)),
+        as_out_of_memory(),
+    ):
         return perturbation(images, severity, **inputs, **(parameters or {}))

@@ -26,15 +26,18 @@ from pytest_cliprobust.datasets.roles import ROLES, provider_of
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig as RunConfig
 from pytest_cliprobust.engine.encoding import DEFAULT_BATCH_SIZE, Encoder, Progress, silent
+from pytest_cliprobust.engine.multimodal import Interviewer
 from pytest_cliprobust.engine.probe import PICTURES, rounding_of
 from pytest_cliprobust.engine.view import Classifier, View
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.condition import CLEAN, Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.properties import calibration
 from pytest_cliprobust.targets.base import Layer, Target, TargetInfo
+from pytest_cliprobust.targets.bundled_multimodal import NAME as BUNDLED_LMM
 from pytest_cliprobust.targets.loading import load_target
+from pytest_cliprobust.targets.multimodal_loading import load_multimodal
 from pytest_cliprobust.targets.planted import SWAPPED, planted, swapped
 
 NOISE_SAMPLES = 64
@@ -179,7 +182,11 @@ class Evaluation:
         key = (source, smallest)
         if key not in self._datasets:
             data = load_dataset(
-                source, profile=self.config.profile, limit=smallest, frame=self.target.frame
+                source,
+                profile=self.config.profile,
+                limit=smallest,
+                frame=self.target.frame,
+                size=max(self.target.image_size),
             )
             self._check_name(data)
             self._datasets[key] = data
@@ -262,6 +269,32 @@ class Evaluation:
         """
         view = self.on("calibration")
         return calibration.fit_temperature(view.logits, view.labels, view.ids)
+
+    @cached_property
+    def multimodal(self) -> Interviewer:
+        """The multimodal model that is asked about what this model confuses (``--clip-lmm``).
+
+        Without that option it is the bundled one, which has the reference model's own vision tower.
+
+        Raises:
+            NotRun: the option is not given, and the model under test is not the reference.
+        """
+        name = self.config.lmm
+        if name is None:
+            if self.config.source(self.model) != BUNDLED_LMM:
+                raise NotRun(
+                    "needs --clip-lmm MODEL: a multimodal model of transformers (a folder or hub name) "
+                    "that carries this model's image encoder"
+                )
+            name = BUNDLED_LMM
+        return Interviewer(
+            partial(
+                load_multimodal, name, device=self.target.device, precision=self.config.precision
+            ),
+            self.encoder,
+            self.phrases,
+            self.config.precision,
+        )
 
     @cached_property
     def noise(self) -> tuple[float, float]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_cliprobust.blame import told
+from pytest_cliprobust.engine.memory import as_out_of_memory
 from pytest_cliprobust.engine.texts import TOKENIZER
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets.base import Target
@@ -133,7 +134,8 @@ class _Probe:
 
     def _run(self, method: str, what: str, count: int, encode: Callable[[], Tensor]) -> Tensor:
         try:
-            features = encode()
+            with as_out_of_memory():
+                features = encode()
         except (ClipRobustError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # the user's code may raise anything

@@ -61,7 +61,8 @@ class Recipe:
     def gives(self, figure: Figure) -> bool:
         """Return whether this is how the figure follows from its outcomes."""
         outcomes = figure.outcomes
-        if outcomes is None or figure.n != len(outcomes) or not self._fits(figure, outcomes):
+        # A share of those samples that were decided at all has fewer than there are outcomes.
+        if outcomes is None or figure.n > len(outcomes) or not self._fits(figure, outcomes):
             return False
         try:
             value = self.of(outcomes).value()

@@ -67,7 +67,7 @@ def provenance_of(config: RunConfig, evaluations: Mapping[str, Evaluation]) -> P
     data: dict[str, str] = {}
     for evaluation in evaluations.values():
         clean = evaluation.dataset("clean")
-        data[clean.name] = clean.digest
+        data[clean.name] = getattr(clean, "content", clean.digest)
     return Provenance(
         profile=config.profile,
         seed=config.seed,

@@ -62,6 +62,11 @@ OPTIONS = (
         "depth",
         "depth for data without: an estimator (folder or hub name) or a folder of depth maps",
     ),
+    Option(
+        "lmm",
+        "the multimodal model that is asked about what the model under test confuses: a folder or hub "
+        "name of transformers (default: with 'reference' the bundled one)",
+    ),
     Option("device", "device of the model (default: the accelerator there is, else cpu)", "auto"),
     Option("precision", "precision of the forward passes", "auto", PRECISIONS),
     Option("batch-size", "images loaded and perturbed at a time (default: auto)", "auto"),
@@ -253,6 +258,7 @@ def run_config(config: pytest.Config) -> RunConfig:
         activation=value_of(config, "activation"),
         data=data,
         depth=value_of(config, "depth"),
+        lmm=value_of(config, "lmm"),
         device=value_of(config, "device") or "auto",
         precision=value_of(config, "precision") or "auto",
         batch_size=whole_number(config, "batch-size", 1),

@@ -453,6 +453,7 @@ class Session:
         import open_clip
 
         from pytest_cliprobust.datasets import embedded
+        from pytest_cliprobust.targets.registry import listed_names
 
         replaced = self.config.data != "embedded"
         ask = replaced and loaded
@@ -462,7 +463,7 @@ class Session:
         }
         return {
             "datasets": [clean.name] if clean else [],
-            "known_models": {*models, *open_clip.list_models(), "reference"},
+            "known_models": {*models, *listed_names()},
             "own_datasets": embedded.names(),
             "replaced_data": replaced,
         }

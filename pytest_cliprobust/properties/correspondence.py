@@ -16,12 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pytest_cliprobust.datasets.base import Links
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Floats, Ints, as_labels, as_vector, same_samples
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, mean_figure
@@ -31,7 +30,10 @@ from pytest_cliprobust.figures.means import codes_of, group_values, quotient_val
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, quotient, ratio, sums
 from pytest_cliprobust.figures.samples import Samples
-from pytest_cliprobust.targets.base import LAST, Layer
+from pytest_cliprobust.targets.layers import LAST, Layer
+
+if TYPE_CHECKING:
+    from pytest_cliprobust.datasets.base import Links
 
 #: Pixel thresholds of NAVI, and of ScanNet (at a quarter of its resolution), in Probe3D.
 NAVI_PIXELS = (5.0, 25.0, 50.0)

@@ -135,6 +135,7 @@ def accuracy_figures(
     groups: Sequence[str],
     *,
     minimum: int = MINIMUM,
+    permutations: int = PERMUTATIONS,
     bootstrap: Bootstrap = DEFAULT,
 ) -> dict[str, Figure]:
     """Return ``worst_group_accuracy`` and ``group_accuracy_gap``, best minus worst, in [0, 1].
@@ -149,6 +150,7 @@ def accuracy_figures(
         correct: (N,) bool.
         groups: (N,) group of each sample.
         minimum: units that a group needs to be compared.
+        permutations: of the test of equal error rates, at most.
         bootstrap: interval settings.
 
     Raises:
@@ -175,7 +177,9 @@ def accuracy_figures(
         bounds=(0.0, 1.0),
         effect=max(parts[name].design_effect for name in split.large),
     )
-    test = equal_error_rates(right[split.rows], names, bootstrap=split.settings)
+    test = equal_error_rates(
+        right[split.rows], names, permutations=permutations, bootstrap=split.settings
+    )
     figures = [
         replace(worst, details={**worst.details, **details}, method=worst.method + note),
         replace(

@@ -51,7 +51,6 @@ class Line:
         inside, shifted: (M,) accuracies in (0, 1), in distribution and under the shift.
         source: where they come from.
         note: what else a reader must know.
-        among: in distribution only so many classes count.
     """
 
     shift: str
@@ -62,7 +61,6 @@ class Line:
     shifted: tuple[float, ...]
     source: str
     note: str = ""
-    among: int = 0
 
     def is_for(self, dataset: str) -> bool:
         """Return whether a data set is of this shift, by its name without the layout's prefix."""
@@ -104,7 +102,6 @@ def _line(table: dict[str, Any]) -> Line:
         shifted=shifted,
         source=str(table["source"]),
         note=str(table.get("note", "")),
-        among=int(table.get("among", 0)),
     )
 
 

@@ -38,4 +38,6 @@ def header_lines(
     if config.depth is not None:
         used = " (not needed: embedded data has its own)" if config.data == EMBEDDED else ""
         lines.append(f"clip depth: {config.depth}{used}")
+    if config.lmm is not None:
+        lines.append(f"clip lmm: {config.lmm}")
     return [*lines, *(f"  note: {note}" for note in notes)]

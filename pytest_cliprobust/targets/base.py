@@ -9,13 +9,11 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from pytest_cliprobust.targets.layers import LAST as LAST
+from pytest_cliprobust.targets.layers import Layer as Layer
+
 Interpolation = Literal["bicubic", "bilinear", "nearest"]
 ResizeMode = Literal["shortest", "longest", "squash"]
-
-#: Which patch features: those of a block by its number (negative ones count from the last), or the values
-#: that the last block's attention weighs.
-Layer = int | Literal["values"]
-LAST: Layer = -1
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def adapt(
             value = value(**accepted)
         except ClipRobustError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys:exit, or a script's own end
             raise ClipRobustError(f"model {name!r} could not be made ({told(error)})") from error
     elif pretrained or activation:
         option = "pretrained" if pretrained else "activation"

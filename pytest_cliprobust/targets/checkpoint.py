@@ -1,11 +1,13 @@
-"""Checkpoint files: read them safely, and say in one line why one does not fit."""
+"""Checkpoint files: read them safely, and say in one line why one does not fit.
+
+Nothing in a file is ever run: safetensors holds tensors alone, files of torch are read by :mod:`.archive`.
+"""
 
 from __future__ import annotations
 
-import pickle
-import warnings
+import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,45 @@ import torch
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.files import lies_there, read_json, require_regular
+from pytest_cliprobust.targets.archive import LEGACY_START, reading_legacy, reading_zip
+from pytest_cliprobust.targets.unpickling import Forbidden, Opaque, StoredTensor
 
 #: Keys under which training scripts store the state dict (open_clip's own: the first).
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
-#: Prefixes of DistributedDataParallel and of torch.compile.
-_PREFIXES = ("module.", "_orig_mod.")
+#: Prefixes of DistributedDataParallel, of torch.compile, and of the attribute that holds the model in
+#: a LightningModule.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "clip_model.")
 
 #: Entries of OpenAI's TorchScript archives that are settings, not weights.
 _OPENAI_SETTINGS = ("input_resolution", "context_length", "vocab_size")
 
-#: What torch's restricted unpickler says of a sound file that holds more than tensors.
-_FORBIDDEN = ("Unsupported global", "Unsupported class", "unrecognized function", "Can only")
+#: Endings of weights in a folder, and files with such endings that a trainer leaves there.
+_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+_NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
+
+#: Ending of an index of sharded weights.
+INDEX = ".index.json"
+
+#: Files that are no checkpoints of torch, by what they begin with, and what to do with them.
+_OTHERS = (
+    (
+        b"version https://git-lfs",
+        "a Git LFS pointer, not the weights; fetch them with `git lfs pull`",
+    ),
+    (b"\x93NUMPY", "one NumPy array, not a state dict; save model.state_dict() as safetensors"),
+    (b"\x89HDF", "an HDF5 file (Keras?), not a state dict of torch; convert it to safetensors"),
+    (b"GGUF", "a GGUF file, not a state dict of torch; give the weights it was made from"),
+    (b"\x1f\x8b", "packed with gzip; unpack it first"),
+    (b"<", "a page of HTML or XML, not the weights; download it again"),
+    (b"{", "a text, not the weights; give the file with the tensors"),
+)
+
+_ONNX = (
+    "an ONNX graph, not a state dict; give the weights that it was exported from, or wrap it in an "
+    "encoder of your own (--clip-model module:attribute)"
+)
 
 
 @dataclass
@@ -44,52 +73,54 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a safetensors file, a torch file (``weights_only=True``) or a TorchScript archive.
+    """Read a safetensors file, a torch file, a TorchScript archive or an index of shards, and run nothing.
 
     Raises:
-        ClipRobustError: no such file; empty, truncated or damaged; a Git LFS pointer; pickled objects
-            other than tensors; no state dict inside.
+        ClipRobustError: no such file, or no regular one; empty, truncated or damaged; another format;
+            no state dict inside, or objects in it that are no tensors.
     """
-    if not path.exists():
+    if not lies_there(path):
         raise ClipRobustError(f"checkpoint {path} does not exist; check --clip-pretrained")
     if path.is_dir():
         raise ClipRobustError(
             f"checkpoint {path} is a folder; give a file with --clip-pretrained, or the folder itself "
             "as --clip-model"
         )
-    with open(path, "rb") as file:
-        head = file.read(64)
-    if not head:
-        raise ClipRobustError(f"checkpoint {path} is empty (0 bytes); copy or download it again")
-    if head.startswith(b"version ") and b"git-lfs" in head:
-        raise ClipRobustError(
-            f"checkpoint {path} is a Git LFS pointer, not the weights; fetch them with `git lfs pull`"
-        )
-    openai_archive = False
-    if path.suffix == ".safetensors":
-        content: Any = _read_safetensors(path)
-    elif _is_torchscript(path):
-        content = _read_torchscript(path)
-        openai_archive = all(name in content for name in _OPENAI_SETTINGS)
-        content = {k: v for k, v in content.items() if k not in _OPENAI_SETTINGS}
-    else:
-        content = _read_torch(path)
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
-    ):
-        raise ClipRobustError(
-            f"checkpoint {path} holds no state dict (tensors by name); save model.state_dict()"
-        )
-    state = dict(content)
+    require_regular(path, "checkpoint")
+    if path.name.endswith(INDEX):
+        return _read_shards(path)
+    state, scripted = _read_file(path)
+    openai_archive = scripted and all(name in state for name in _OPENAI_SETTINGS)
+    if scripted:
+        state = {k: v for k, v in state.items() if k not in _OPENAI_SETTINGS}
     while prefix := next((p for p in _PREFIXES if all(k.startswith(p) for k in state)), None):
         state = {k.removeprefix(prefix): v for k, v in state.items()}
     return Checkpoint(path, state, openai_archive)
+
+
+def _read_shards(index: Path) -> Checkpoint:
+    """Read the files that an index names, which lie beside it.
+
+    Raises:
+        ClipRobustError: it is no index, names files elsewhere, or one of them is missing or damaged.
+    """
+    places = read_json(index, "index").get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
+        raise ClipRobustError(f"{index} is no index of sharded weights: it has no weight_map")
+    state: dict[str, Tensor] = {}
+    for name in dict.fromkeys(places.values()):
+        if os.path.basename(name) != name or not name.endswith((".safetensors", ".bin", ".pt")):
+            raise ClipRobustError(
+                f"{index} names a file elsewhere, {name!r:.80}: shards lie beside their index"
+            )
+        if not (index.parent / name).exists():
+            raise ClipRobustError(
+                f"{index} names {name!r}, which is not there; copy or download all shards"
+            )
+        state |= read_checkpoint(index.parent / name).state
+    if not state:
+        raise ClipRobustError(f"{index} names no weights")
+    return Checkpoint(index, state)
 
 
 def _damaged(path: Path, error: Exception) -> ClipRobustError:
@@ -98,50 +129,116 @@ def _damaged(path: Path, error: Exception) -> ClipRobustError:
     )
 
 
+def _read_file(path: Path) -> tuple[dict[str, Tensor], bool]:
+    """Return the state dict of one file, and whether it is a TorchScript archive's."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise ClipRobustError(
+            f"checkpoint {path} cannot be read ({error.strerror}); check its permissions"
+        ) from None
+    if not head:
+        raise ClipRobustError(f"checkpoint {path} is empty (0 bytes); copy or download it again")
+    if path.suffix == ".onnx":
+        raise ClipRobustError(f"checkpoint {path} is {_ONNX}")
+    if head.startswith(b"version ") and b"git-lfs" in head:
+        raise ClipRobustError(f"checkpoint {path} is {_OTHERS[0][1]}")
+    if path.suffix == ".safetensors" or (
+        head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**27
+    ):
+        return _read_safetensors(path), False
+    if head.startswith(b"PK"):
+        return _read_zip(path)
+    for start, what in _OTHERS:
+        if head.startswith(start):
+            raise ClipRobustError(f"checkpoint {path} is {what}")
+    if head.startswith(LEGACY_START):
+        try:
+            with reading_legacy(path) as content:
+                return _state_of(path, content.value, content.tensor), False
+        except ClipRobustError:
+            raise
+        except Exception as error:  # a damaged pickle can raise anything
+            raise _unreadable(path, error) from None
+    if head.startswith(b"\x80"):
+        raise ClipRobustError(
+            f"checkpoint {path} is a pickle of Python's, which is never loaded, as it may run code; save "
+            "model.state_dict() as safetensors"
+        )
+    raise _damaged(path, ValueError("of no format that is known"))
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         state: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise _damaged(path, error) from None
+    if not state:
+        raise ClipRobustError(f"checkpoint {path} holds no tensors")
     return state
 
 
-def _is_torchscript(path: Path) -> bool:
+def _read_zip(path: Path) -> tuple[dict[str, Tensor], bool]:
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return False
-
-
-def _read_torchscript(path: Path) -> dict[str, Tensor]:
-    try:
-        with (
-            warnings.catch_warnings()
-        ):  # torch means to retire the format, OpenAI's files stay in it
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-            module = torch.jit.load(str(path), map_location="cpu")
-    except (RuntimeError, ValueError, OSError) as error:
-        raise _damaged(path, error) from None
-    return dict(module.state_dict())
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if any(words in str(error) for words in _FORBIDDEN):
+            arrays = all(name.endswith(".npy") for name in archive.namelist())
+        if arrays:
             raise ClipRobustError(
-                f"checkpoint {path} holds pickled objects other than tensors, which are not loaded "
-                "for safety; save its state dict instead, best as safetensors"
-            ) from None
-        raise _damaged(path, error) from None
-    except Exception as error:  # a damaged pickle can raise anything
-        raise _damaged(path, error) from None
+                f"checkpoint {path} holds NumPy arrays (.npz), not a state dict of torch; convert it to "
+                "safetensors, with the names that the model has"
+            )
+        with reading_zip(path) as content:
+            return _state_of(path, content.value, content.tensor), content.torchscript
+    except ClipRobustError:
+        raise
+    except Exception as error:  # a damaged zip or pickle can raise anything
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> ClipRobustError:
+    if isinstance(error, Forbidden):
+        return ClipRobustError(
+            f"checkpoint {path} holds {error}, and is not loaded; save model.state_dict() as safetensors"
+        )
+    return _damaged(path, error)
+
+
+def _state_of(
+    path: Path, content: Any, tensor: Callable[[StoredTensor], Tensor]
+) -> dict[str, Tensor]:
+    """Return the tensors of the state dict that a file holds.
+
+    Raises:
+        ClipRobustError: it holds none, or something else among the tensors.
+    """
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping | Opaque):
+            content = content[wrapper]
+            break
+    if isinstance(content, Opaque):
+        raise ClipRobustError(
+            f"checkpoint {path} holds a pickled object ({_called(content)}), not a state dict: objects "
+            "other than tensors are not loaded for safety; save model.state_dict(), best as safetensors"
+        )
+    if not isinstance(content, Mapping) or not content:
+        raise ClipRobustError(
+            f"checkpoint {path} holds no state dict (tensors by name); save model.state_dict()"
+        )
+    other = next((k for k, v in content.items() if not isinstance(v, StoredTensor)), None)
+    if other is not None or not all(isinstance(name, str) for name in content):
+        raise ClipRobustError(
+            f"checkpoint {path} holds no state dict (tensors by name; {other!r:.60} is no tensor); save "
+            "model.state_dict()"
+        )
+    return {name: tensor(stored) for name, stored in content.items()}
+
+
+def _called(content: Opaque) -> str:
+    return "".join(c for c in type(content).called if c.isprintable())[:80]
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint, architecture: str) -> list[str]:
@@ -199,6 +296,58 @@ def _interpolate_positions(model: nn.Module, state: dict[str, Tensor]) -> list[s
                 "the checkpoint was trained at another size"
             )
     return notes
+
+
+def weights_in(folder: Path, names: Iterable[str]) -> Path | None:
+    """Return the weights in a folder: the first of ``names``, an index of shards, or the one checkpoint.
+
+    None if there is none, or several of which none is an index. An adapter's are not a model's.
+
+    Raises:
+        ClipRobustError: the folder cannot be read.
+    """
+    for name in names:
+        if (folder / name).exists():
+            return folder / name
+    try:
+        found = sorted(p for p in folder.iterdir() if not p.name.startswith("adapter_"))
+    except OSError as error:
+        raise ClipRobustError(
+            f"folder {folder} cannot be read ({error.strerror}); check its permissions"
+        ) from None
+    indices = [p for p in found if p.name.endswith(INDEX)]
+    if len(indices) == 1:
+        return indices[0]
+    files = [p for p in found if p.suffix in _SUFFIXES and p.name not in _NO_WEIGHTS]
+    return files[0] if len(files) == 1 else None
+
+
+def check_size(
+    build: Callable[[], nn.Module], state: Mapping[str, Tensor], source: str, architecture: str
+) -> None:
+    """Check that a model has not far more parameters than its checkpoint, before memory is taken for them.
+
+    Args:
+        build: makes the model on the default device.
+        state: the checkpoint's tensors.
+        source, architecture: for the message.
+
+    Raises:
+        ClipRobustError: it has.
+    """
+    try:
+        with torch.device("meta"):
+            wanted = sum(tensor.numel() for tensor in build().state_dict().values())
+    except (
+        Exception
+    ):  # a tower that computes while it is built; what else is wrong is told by building
+        return
+    there = sum(tensor.numel() for tensor in state.values())
+    if wanted > 2 * there + 2**24:
+        raise ClipRobustError(
+            f"checkpoint {source} does not fit architecture {architecture!r}: the model has {wanted:,} "
+            f"parameters, the file {there:,}; the two belong to different models"
+        )
 
 
 def check_fit(

@@ -17,7 +17,6 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import own_name
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.checkpoint import read_checkpoint
-from pytest_cliprobust.targets.names import CHECKPOINTS
 from pytest_cliprobust.targets.open_clip_target import (
     OpenClipTarget,
     architectures,
@@ -59,12 +58,6 @@ def load_checkpoint_file(
             f"--clip-model {own_name(source)}=ARCHITECTURE@{source}"
         )
     return load_architecture(name, found[0], pretrained=str(path.absolute()), **options)
-
-
-def checkpoint_in(folder: Path) -> Path | None:
-    """Return the one checkpoint that a folder holds; None for none, or several."""
-    found = [path for path in folder.iterdir() if path.suffix in CHECKPOINTS and path.is_file()]
-    return found[0] if len(found) == 1 else None
 
 
 def architectures_of(state: Mapping[str, Tensor]) -> list[str]:

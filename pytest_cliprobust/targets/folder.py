@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.targets.checkpoint_file import checkpoint_in, load_checkpoint_file
+from pytest_cliprobust.files import lies_there
+from pytest_cliprobust.targets.checkpoint import weights_in
+from pytest_cliprobust.targets.checkpoint_file import load_checkpoint_file
 from pytest_cliprobust.targets.registry import FORMATS, arguments_for, register_target
 
 PREFIX = "local-dir:"
@@ -25,15 +28,15 @@ def load_any_folder(name: str, source: str, **options: Any) -> Any:
         ClipRobustError: no such folder, or one in no format that is known.
     """
     folder = Path(source).expanduser()
-    if not folder.is_dir():
+    if not (lies_there(source) and folder.is_dir()):
         raise ClipRobustError(f"--clip-model {name}: there is no folder {folder}")
     # A longer name says more: folders of open_clip may hold a config.json of transformers, too.
     files = sorted(FORMATS, key=len, reverse=True)
     for file in files:
-        if (folder / file).is_file():
+        if os.path.lexists(folder / file):  # what is no file there is told by who reads it
             load = FORMATS[file]
             return load(**arguments_for(name, load, {"name": name, "source": source, **options}))
-    checkpoint = checkpoint_in(folder)
+    checkpoint = weights_in(folder, ())
     if checkpoint is not None:
         return load_checkpoint_file(name, str(checkpoint), **options)
     raise ClipRobustError(

@@ -14,7 +14,7 @@ import torch
 
 from pytest_cliprobust.blame import told
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.files import is_path, own_name
+from pytest_cliprobust.files import is_path, lies_there, own_name
 from pytest_cliprobust.targets import folder
 from pytest_cliprobust.targets.activation import parse_activation
 from pytest_cliprobust.targets.base import Target
@@ -102,11 +102,9 @@ def _load(
     if found is not None:
         kind, source = found
         return adapted(kind.factory, source)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return adapted(TARGETS[folder.PREFIX].factory, name)
-    if path.is_file():
-        return adapted(load_checkpoint_file, name)
+    if lies_there(name):
+        here = Path(name).expanduser().is_dir()
+        return adapted(TARGETS[folder.PREFIX].factory if here else load_checkpoint_file, name)
     for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == name:
             return adapted(_imported(name, entry.load))
@@ -123,11 +121,16 @@ def _imported(name: str, load: Callable[[], Any]) -> Any:
         return load()
     except ClipRobustError:
         raise
-    except Exception as error:  # the user's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # the user's module may raise anything
         raise ClipRobustError(f"model {name!r} cannot be imported ({told(error)})") from error
 
 
 def _attribute(module: str, attribute: str) -> Any:
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise ClipRobustError(
+            f"model '{module}:{attribute}' is a part of Python's own library, and no encoder; give "
+            "module:attribute of your own"
+        )
     # As `python -m` does: a module beside the tests is found although pytest runs as a script.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.files import is_path, own_name, split_name
+from pytest_cliprobust.files import is_path, lies_there, own_name, split_name
 
 FLAG = "--clip-model"
 
@@ -64,9 +64,9 @@ def path_in(source: str) -> str | None:
     if checkpoint is not None:
         return checkpoint
     prefix, colon, rest = model.partition(":")
-    if colon and (is_path(rest) or (prefix + colon in _FOLDERS and Path(rest).exists())):
+    if colon and (is_path(rest) or (prefix + colon in _FOLDERS and lies_there(rest))):
         return rest
-    if is_path(model) or (Path(model).exists() and not is_architecture(model)):
+    if is_path(model) or (lies_there(model) and not is_architecture(model)):
         return model
     return None
 
@@ -74,9 +74,9 @@ def path_in(source: str) -> str | None:
 def split_checkpoint(source: str) -> tuple[str, str | None]:
     """Return model and checkpoint of ``MODEL@CHECKPOINT``; the whole and None if there is none."""
     model, at, checkpoint = source.rpartition("@")
-    if not at or not model or Path(source).expanduser().exists():
+    if not at or not model or lies_there(source):
         return source, None
-    if is_path(checkpoint) or checkpoint.endswith(CHECKPOINTS) or Path(checkpoint).is_file():
+    if is_path(checkpoint) or checkpoint.endswith(CHECKPOINTS) or lies_there(checkpoint):
         return model, checkpoint
     return source, None
 
@@ -87,7 +87,7 @@ def is_architecture(source: str) -> bool:
     places = (spec.submodule_search_locations if spec else None) or ()
     head = source.rpartition("/")[0]
     return any(
-        (Path(place) / "model_configs" / f"{name.replace('/', '-')}.json").is_file()
+        lies_there(Path(place) / "model_configs" / f"{name.replace('/', '-')}.json")
         for place in places
         for name in (source, head)
         if name
@@ -102,7 +102,7 @@ def check_pretrained(models: Mapping[str, str], pretrained: str | None) -> None:
     """
     if pretrained is None or len(models) < 2:
         return
-    tag = not (is_path(pretrained) or pretrained.endswith(CHECKPOINTS) or Path(pretrained).exists())
+    tag = not (is_path(pretrained) or pretrained.endswith(CHECKPOINTS) or lies_there(pretrained))
     if tag and all(is_architecture(source) for source in models.values()):
         return
     raise ClipRobustError(

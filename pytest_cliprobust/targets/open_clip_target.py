@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
+import gzip
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, did_you_mean
+from pytest_cliprobust.files import lies_there, read_json, require_regular
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation, Choice
+from pytest_cliprobust.targets.adapter import ADAPTER
 from pytest_cliprobust.targets.base import LAST, Layer, TargetInfo
-from pytest_cliprobust.targets.checkpoint import Checkpoint, load_into, read_checkpoint
+from pytest_cliprobust.targets.checkpoint import (
+    Checkpoint,
+    check_size,
+    load_into,
+    read_checkpoint,
+    weights_in,
+)
+from pytest_cliprobust.targets.configuration import MAX_CONFIG, check_open_clip, read_configuration
 from pytest_cliprobust.targets.dense import last_attention, no_patches, value_features
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import FOLDER_REMEDY, hub_file, require_hub
@@ -34,15 +44,25 @@ WEIGHT_NAMES = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth",
+    "open_clip_model.safetensors.index.json",
     "model.safetensors",
+    "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.pth",
     "model.pth",
+)
+#: Files by which a transformers tokenizer beside the weights is told.
+_TOKENIZER_NAMES = (
+    *("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model"),
+    "sentencepiece.bpe.model",
 )
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 
 #: A merge table of CLIP's byte-pair tokenizer beside the weights, where it is not the standard one.
 MERGES_NAME = "merges.txt.gz"
+
+#: Bytes of such a table, unpacked; CLIP's own has three million.
+MAX_MERGES = 2**26
 
 #: Families of training data, the most widely used first; see :func:`default_tag`.
 _PREFERRED = ("laion2b", "datacomp", "openai")
@@ -80,7 +100,7 @@ class _Spec:
     config: dict[str, Any]
     preprocess: Mapping[str, Any]
     checkpoint: Checkpoint
-    tokenizer_folder: Path | None = None
+    tokenizer_folder: Path | None = None  # with tokenizer files, if it holds any
     notes: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -206,6 +226,7 @@ def load_architecture(
         )
     wanted = tag or pretrained
     notes: list[str] = []
+    beside: Path | None = None
     if wanted is None:
         wanted = default_tag(architecture)
         if wanted is None:
@@ -223,9 +244,10 @@ def load_architecture(
         tags = _tag_facts(wanted)
     else:
         path = Path(wanted).expanduser()
-        if tag is not None or not (path.exists() or _looks_like_path(wanted)):
+        if tag is not None or not (lies_there(path) or _looks_like_path(wanted)):
             raise _unknown_tag(architecture, wanted, known)
         checkpoint = read_checkpoint(path)
+        beside = path.absolute().parent
         choice = activations.for_checkpoint(
             architecture, activation, source=str(path), openai_archive=checkpoint.openai_archive
         )
@@ -241,6 +263,7 @@ def load_architecture(
             config=_with_activation(config, choice),
             preprocess=preprocess,
             checkpoint=checkpoint,
+            tokenizer_folder=beside,
             notes=(*notes, *([choice.note] if choice.note else [])),
             tags=tags,
         ),
@@ -269,6 +292,11 @@ def load_folder(
     """
     folder = Path(source).expanduser()
     config, preprocess = _read_config(folder / CONFIG_NAME)
+    if (folder / ADAPTER).exists():
+        raise ClipRobustError(
+            f"folder {folder} has an adapter ({ADAPTER}) beside open_clip's weights, which is not merged "
+            "here; merge it yourself, or move it away to test the base alone"
+        )
     checkpoint = read_checkpoint(
         Path(pretrained).expanduser() if pretrained else _weights_in(folder)
     )
@@ -331,6 +359,14 @@ def load_hub(
 
 def _assemble(spec: _Spec, device: torch.device, precision: Precision) -> OpenClipTarget:
     """Build the model, load the weights, and put preprocessing, tokenizer and identity beside them."""
+    tokenizer, token_settings = _tokenizer(spec)
+    kind, arguments, _ = _parts(spec.config, spec.name)
+    check_size(
+        lambda: kind(**copy.deepcopy(arguments)),
+        spec.checkpoint.state,
+        str(spec.checkpoint.path),
+        spec.architecture,
+    )
     model, settings = build_model(spec.config, spec.name)
     notes = list(spec.notes) + load_into(model, spec.checkpoint, spec.architecture)
     if device.type != "cpu" and precision == "fp32":
@@ -339,7 +375,6 @@ def _assemble(spec: _Spec, device: torch.device, precision: Precision) -> OpenCl
     visual: Any = model.visual
     size = getattr(visual, "image_size", None) or spec.config["vision_cfg"].get("image_size", 224)
     preprocessing = Preprocessing.from_open_clip(spec.preprocess, size)
-    tokenizer, token_settings = _tokenizer(spec)
     scale: Any = model.logit_scale
     bias: Any = model.logit_bias
     logit_bias = None if bias is None else float(bias.detach().float())
@@ -386,6 +421,21 @@ def build_model(config: Mapping[str, Any], name: str) -> tuple[nn.Module, dict[s
         ClipRobustError: the configuration describes no model, or names a text tower whose
             configuration is not in reach.
     """
+    kind, arguments, settings = _parts(config, name)
+    try:
+        model: nn.Module = kind(**arguments)
+    except Exception as error:  # open_clip and timm raise all sorts on a configuration they dislike
+        raise ClipRobustError(
+            f"the configuration of model {name!r} cannot be built ({brief(error)}); check its "
+            f"{CONFIG_NAME} and the versions of open_clip and timm"
+        ) from None
+    return model, settings
+
+
+def _parts(
+    config: Mapping[str, Any], name: str
+) -> tuple[type[nn.Module], dict[str, Any], dict[str, Any]]:
+    """Return class and arguments of a model, and the settings that shape it."""
     from open_clip.coca_model import CoCa
     from open_clip.model import CLIP, CustomTextCLIP
 
@@ -403,20 +453,22 @@ def build_model(config: Mapping[str, Any], name: str) -> tuple[nn.Module, dict[s
         _require_transformers(name)
         text["hf_model_pretrained"] = False
         # A folder keeps transformers from asking the hub about a configuration that is cached.
-        if not Path(text["hf_model_name"]).is_dir():
-            found = hub_file(text["hf_model_name"], ("config.json",), f"text tower of {name!r}")
-            text["hf_model_name"] = str(found.parent)
-    kind = (CoCa if "multimodal_cfg" in arguments else CustomTextCLIP) if custom else CLIP
-    try:
-        model: nn.Module = kind(**arguments)
-    except Exception as error:  # open_clip and timm raise all sorts on a configuration they dislike
-        raise ClipRobustError(
-            f"the configuration of model {name!r} cannot be built ({brief(error)}); check its "
-            f"{CONFIG_NAME} and the versions of open_clip and timm"
-        ) from None
+        folder = Path(text["hf_model_name"])
+        if not folder.is_dir():
+            wanted = f"text tower of {name!r}"
+            folder = hub_file(text["hf_model_name"], ("config.json",), wanted).parent
+        if "auto_map" in read_configuration(folder / "config.json"):
+            raise ClipRobustError(
+                f"{folder / 'config.json'}, the text tower of {name!r}, brings code of its own "
+                "(auto_map), which is never run"
+            )
+        text["hf_model_name"] = str(folder)
+    kind: type[nn.Module] = CustomTextCLIP if custom else CLIP
+    if custom and "multimodal_cfg" in arguments:
+        kind = CoCa
     settings["kind"] = kind.__name__
     settings["quick_gelu"] = bool(settings.get("quick_gelu", False))
-    return model, settings
+    return kind, arguments, settings
 
 
 def _tokenizer(spec: _Spec) -> tuple[Any, dict[str, Any]]:
@@ -432,7 +484,8 @@ def _tokenizer(spec: _Spec) -> tuple[Any, dict[str, Any]]:
     folder = spec.tokenizer_folder
     hub_name = text.get("hf_tokenizer_name")
     if not hub_name:
-        if folder is not None and (folder / MERGES_NAME).is_file():
+        if folder is not None and (folder / MERGES_NAME).exists():
+            _check_merges(folder / MERGES_NAME)
             settings["bpe_path"] = str(folder / MERGES_NAME)
         try:
             tokenizer = SimpleTokenizer(context_length=context, **settings)
@@ -451,9 +504,7 @@ def _tokenizer(spec: _Spec) -> tuple[Any, dict[str, Any]]:
             )
         return tokenizer, {**settings, "context_length": context}
     _require_transformers(spec.name)
-    local = folder is not None and any(
-        (folder / n).is_file() for n in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
-    )
+    local = folder is not None and any((folder / n).is_file() for n in _TOKENIZER_NAMES)
     arguments = {
         "context_length": context,
         "tokenizer_mode": text.get("tokenizer_mode"),
@@ -462,16 +513,36 @@ def _tokenizer(spec: _Spec) -> tuple[Any, dict[str, Any]]:
     wanted = f"tokenizer of model {spec.name!r}"
     source = str(folder) if local else hub_name
     try:
-        tokenizer = HFTokenizer(source, local_files_only=True, **arguments)
+        tokenizer = HFTokenizer(source, local_files_only=True, trust_remote_code=False, **arguments)
     except Exception as error:  # transformers raises OSError, ValueError, ImportError and more
         if local or isinstance(error, ImportError):
             raise _bad_tokenizer(wanted, source, error) from None
-        require_hub(wanted)
+        require_hub(wanted, _where_tokenizers_go(hub_name, folder))
         try:
-            tokenizer = HFTokenizer(source, **arguments)
+            tokenizer = HFTokenizer(source, trust_remote_code=False, **arguments)
         except Exception as second:
             raise _bad_tokenizer(wanted, source, second) from None
     return tokenizer, arguments
+
+
+def _where_tokenizers_go(hub_name: str, folder: Path | None) -> str:
+    where = f"the folder {folder}" if folder is not None else "a folder with the model"
+    return (
+        f"its tokenizer files are missing: copy tokenizer.json and tokenizer_config.json of {hub_name} "
+        f"into {where}"
+    )
+
+
+def _check_merges(path: Path) -> None:
+    """Raise if a table of merges is no file, or grows beyond reason when it is unpacked."""
+    require_regular(path, "table of merges")
+    try:
+        with gzip.open(path) as file:
+            size = len(file.read(MAX_MERGES + 1))
+    except (OSError, EOFError, zlib.error) as error:
+        raise ClipRobustError(f"table of merges {path} cannot be read ({brief(error)})") from None
+    if size > MAX_MERGES:
+        raise ClipRobustError(f"table of merges {path} unpacks to more than {MAX_MERGES} bytes")
 
 
 def _bad_tokenizer(wanted: str, source: str, error: Exception) -> ClipRobustError:
@@ -485,8 +556,7 @@ def _require_transformers(name: str) -> None:
         import transformers  # noqa: F401
     except ImportError:
         raise Unavailable(
-            f"model {name!r} needs transformers; install it with "
-            "`pip install pytest-cliprobust[transformers]`"
+            f"model {name!r} needs transformers; install it with `pip install transformers`"
         ) from None
 
 
@@ -501,37 +571,36 @@ def _downloaded(wanted: str, location: str) -> Checkpoint:
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return ``model_cfg`` and ``preprocess_cfg`` of an ``open_clip_config.json``."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ClipRobustError(f"folder {path.parent} has no {CONFIG_NAME}") from None
-    except (OSError, ValueError) as error:
-        raise ClipRobustError(f"{path} cannot be read ({brief(error)})") from None
-    config = content.get("model_cfg", content) if isinstance(content, dict) else None
+    """Return ``model_cfg`` and ``preprocess_cfg`` of an ``open_clip_config.json``, both checked."""
+    if not path.exists():
+        raise ClipRobustError(f"folder {path.parent} has no {CONFIG_NAME}")
+    content = read_configuration(path)
+    config = content.get("model_cfg", content)
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
         raise ClipRobustError(
             f"{path} describes no model: it needs a model_cfg with embed_dim, vision_cfg and text_cfg"
         )
-    return config, dict(content.get("preprocess_cfg") or {})
+    check_open_clip(config, path)
+    preprocess = content.get("preprocess_cfg") or {}
+    if not isinstance(preprocess, dict):
+        raise ClipRobustError(f"{path}: preprocess_cfg must be an object, not {preprocess!r:.40}")
+    return config, preprocess
 
 
 def _weights_in(folder: Path) -> Path:
-    for name in WEIGHT_NAMES:
-        if (folder / name).is_file():
-            return folder / name
+    found = weights_in(folder, WEIGHT_NAMES)
+    if found is not None:
+        return found
     others = sorted(p for p in folder.iterdir() if p.suffix in _WEIGHT_SUFFIXES)
     if not others:
         raise ClipRobustError(
             f"folder {folder} holds no weights; expected {WEIGHT_NAMES[0]} beside {CONFIG_NAME}"
         )
-    if len(others) > 1:
-        names = ", ".join(p.name for p in others[:4])
-        raise ClipRobustError(
-            f"folder {folder} holds several checkpoints ({names}); say which with --clip-pretrained "
-            f"PATH, or call it {WEIGHT_NAMES[0]}"
-        )
-    return others[0]
+    names = ", ".join(p.name for p in others[:4])
+    raise ClipRobustError(
+        f"folder {folder} holds several checkpoints ({names}); say which with --clip-pretrained "
+        f"PATH, or call it {WEIGHT_NAMES[0]}"
+    )
 
 
 def _with_activation(config: dict[str, Any], choice: Choice) -> dict[str, Any]:
@@ -615,13 +684,12 @@ def _tag_facts(tag: str) -> dict[str, str]:
 
 def _card_facts(path: Path) -> dict[str, str]:
     """Return the ``tags`` of a folder's ``model_card.json`` (plain values only), if it has one."""
-    if not path.is_file():
+    if not path.exists():
         return {}
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        tags = {**card.get("tags", {})}
-        if "samples_seen" in card:
-            tags.setdefault("samples_seen", card["samples_seen"])
-    except (ValueError, AttributeError, TypeError, OSError) as error:
-        raise ClipRobustError(f"{path} cannot be read ({brief(error)})") from None
+    card = read_json(path, "model card", MAX_CONFIG)
+    tags = card.get("tags") or {}
+    if not isinstance(tags, dict):
+        raise ClipRobustError(f"{path} cannot be read: its tags are no object")
+    if "samples_seen" in card:
+        tags = {"samples_seen": card["samples_seen"], **tags}
     return {str(k): str(v) for k, v in tags.items() if isinstance(v, str | int | float)}

@@ -18,20 +18,24 @@ average). Features here do not depend on the Pillow that is installed.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torchvision.transforms.v2.functional as tvf
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.targets.base import Interpolation, ResizeMode
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+MAX_SIZE = 4096
+"""Largest side of a model's input in pixels; the largest that is published has 1,024."""
 
 _MODES = {
     "bicubic": InterpolationMode.BICUBIC,
@@ -53,7 +57,9 @@ class Preprocessing:
             to the size, padded with ``fill``), ``"squash"`` (both edges, aspect ratio ignored).
         fill: colour of the padding, 0 to 255.
         resize: shorter edge before the centre crop, if it is not the crop's own size (some
-            transformers configurations resize to 256 and crop 224).
+            transformers configurations resize to 256 and crop 224); with ``"squash"`` (height, width).
+        crop: where an odd pixel beside the crop goes. ``"round"``: half of them, rounded to even, before
+            it, as torchvision crops; ``"floor"``: half of them, rounded down, as transformers does.
     """
 
     size: tuple[int, int]
@@ -62,7 +68,8 @@ class Preprocessing:
     interpolation: Interpolation = "bicubic"
     resize_mode: ResizeMode = "shortest"
     fill: tuple[int, int, int] = (0, 0, 0)
-    resize: int | None = None
+    resize: int | tuple[int, int] | None = None
+    crop: Literal["round", "floor"] = "round"
 
     def __post_init__(self) -> None:
         """Check the values, which come from configuration files.
@@ -70,18 +77,29 @@ class Preprocessing:
         Raises:
             ClipRobustError: a value that no image can be preprocessed with.
         """
-        if self.interpolation not in get_args(Interpolation):
+        if not isinstance(self.interpolation, str) or self.interpolation not in get_args(
+            Interpolation
+        ):
             raise ClipRobustError(
                 f"preprocessing: interpolation {self.interpolation!r} is not supported; "
                 f"known are {', '.join(get_args(Interpolation))}"
             )
-        if self.resize_mode not in get_args(ResizeMode):
+        if not isinstance(self.resize_mode, str) or self.resize_mode not in get_args(ResizeMode):
             raise ClipRobustError(
                 f"preprocessing: resize_mode {self.resize_mode!r} is not supported; "
                 f"known are {', '.join(get_args(ResizeMode))}"
             )
         if len(self.size) != 2 or min(self.size) < 1:
             raise ClipRobustError(f"preprocessing: image size {self.size!r} is not (height, width)")
+        if max(self.size) > MAX_SIZE or max(as_pair(self.resize or 1)) > MAX_SIZE:
+            raise ClipRobustError(
+                f"preprocessing: image size {self.size!r} (resized to {self.resize!r}) is more than "
+                f"{MAX_SIZE} pixels"
+            )
+        if not all(math.isfinite(n) for n in (*self.mean, *self.std)):
+            raise ClipRobustError(
+                f"preprocessing: mean {self.mean!r} and std {self.std!r} must be finite numbers"
+            )
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ClipRobustError(
                 f"preprocessing: mean {self.mean!r} and std {self.std!r} must be three numbers each, "
@@ -94,21 +112,32 @@ class Preprocessing:
 
         Keys that are missing take open_clip's defaults (OpenAI's mean and std, bicubic, shortest).
         ``size`` is the image size of the vision tower, which open_clip lets win over the config's.
+
+        Raises:
+            ClipRobustError: a value of another type, or one that no image can be preprocessed with.
         """
         # open_clip's evaluation transform takes "random" (a training setting) for bicubic.
         interpolation: Any = config.get("interpolation") or "bicubic"
-        return cls(
-            size=as_pair(size),
-            mean=triple(config.get("mean") or OPENAI_MEAN),
-            std=triple(config.get("std") or OPENAI_STD),
-            interpolation="bicubic" if interpolation == "random" else interpolation,
-            resize_mode=config.get("resize_mode") or "shortest",
-            fill=_colour(config.get("fill_color") or 0),
-        )
+        try:
+            return cls(
+                size=as_pair(size),
+                mean=triple(OPENAI_MEAN if config.get("mean") is None else config["mean"]),
+                std=triple(OPENAI_STD if config.get("std") is None else config["std"]),
+                interpolation="bicubic" if interpolation == "random" else interpolation,
+                resize_mode=config.get("resize_mode") or "shortest",
+                fill=_colour(config.get("fill_color") or 0),
+            )
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ClipRobustError(
+                f"preprocessing: {brief(error)}; mean, std and fill_color are numbers, one or three each"
+            ) from None
 
     def identity(self) -> str:
         """Return a canonical text of all settings, for digests."""
-        return json.dumps(asdict(self), sort_keys=True)
+        settings = asdict(self)
+        if self.crop == "round":  # what all had before there was another
+            del settings["crop"]
+        return json.dumps(settings, sort_keys=True)
 
     def frame(self, image: Tensor, size: int) -> Tensor:
         """Resize and crop one image (3, H, W) uint8 to (3, size, size) uint8, as the model would.
@@ -138,23 +167,28 @@ class Preprocessing:
         if tuple(images.shape[-2:]) == size:
             return images
         images = self._resized(images, self._resized_size(images.shape[-2:], size))
-        return _centre(images, size, self.fill)
+        return _centre(images, size, self.fill, self.crop)
 
     def _resized_size(self, source: Sequence[int], size: tuple[int, int]) -> tuple[int, int]:
         height, width = source
+        before = None if self.resize is None else as_pair(self.resize)
         if self.resize_mode == "squash":
-            return size
+            if before is None:
+                return size
+            return round(size[0] * before[0] / self.size[0]), round(
+                size[1] * before[1] / self.size[1]
+            )
         if self.resize_mode == "shortest" and size[0] == size[1]:
             edge = size[0]
-            if self.resize is not None:
-                edge = round(size[0] * self.resize / self.size[0])
+            if before is not None:
+                edge = round(size[0] * before[0] / self.size[0])
             # torchvision truncates the longer edge (Resize with a single number).
             if width <= height:
-                return int(edge * height / width), edge
-            return edge, int(edge * width / height)
+                return max(int(edge * height / width), 1), edge
+            return edge, max(int(edge * width / height), 1)
         ratios = (height / size[0], width / size[1])
         ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
-        return round(height / ratio), round(width / ratio)
+        return max(round(height / ratio), 1), max(round(width / ratio), 1)
 
     def _resized(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         if tuple(images.shape[-2:]) == size:
@@ -198,11 +232,15 @@ def triple(values: float | Sequence[float]) -> tuple[float, float, float]:
 
 
 def _colour(value: int | Sequence[int]) -> tuple[int, int, int]:
-    red, green, blue = (value,) * 3 if isinstance(value, int) else value
+    red, green, blue = (value,) * 3 if isinstance(value, int) else (int(v) for v in value)
+    if not 0 <= min(red, green, blue) <= max(red, green, blue) <= 255:
+        raise ValueError(f"a colour has levels from 0 to 255, not {value!r:.40}")
     return red, green, blue
 
 
-def _centre(images: Tensor, size: tuple[int, int], fill: tuple[int, int, int]) -> Tensor:
+def _centre(
+    images: Tensor, size: tuple[int, int], fill: tuple[int, int, int], crop: str = "round"
+) -> Tensor:
     """Crop to ``size`` around the centre, after padding with ``fill`` where the image is smaller."""
     height, width = images.shape[-2:]
     if height < size[0] or width < size[1]:
@@ -214,5 +252,6 @@ def _centre(images: Tensor, size: tuple[int, int], fill: tuple[int, int, int]) -
         padded = padded.clone()
         padded[..., down // 2 : down // 2 + height, right // 2 : right // 2 + width] = images
         images, (height, width) = padded, padded.shape[-2:]
-    top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)
+    half = math.floor if crop == "floor" else round
+    top, left = half((height - size[0]) / 2), half((width - size[1]) / 2)
     return images[..., top : top + size[0], left : left + size[1]]

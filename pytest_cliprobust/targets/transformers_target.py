@@ -1,10 +1,8 @@
-"""Targets of transformers: CLIP, SigLIP and SigLIP 2, from a folder or a hub repository."""
+"""Targets of transformers: models of the CLIP and SigLIP families, from a folder or a hub repository."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,37 +11,69 @@ import torch
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
+from pytest_cliprobust.files import lies_there
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation
+from pytest_cliprobust.targets.adapter import ADAPTER, merged
 from pytest_cliprobust.targets.base import LAST, Layer, TargetInfo
-from pytest_cliprobust.targets.checkpoint import check_fit
+from pytest_cliprobust.targets.checkpoint import check_fit, check_size, read_checkpoint, weights_in
+from pytest_cliprobust.targets.configuration import (
+    check_values,
+    plain_transformers,
+    read_configuration,
+)
 from pytest_cliprobust.targets.dense import last_attention, no_patches, value_features
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import hub_folder
+from pytest_cliprobust.targets.image_processor import read_preprocessing
 from pytest_cliprobust.targets.precision import Precision
-from pytest_cliprobust.targets.preprocessing import (
-    OPENAI_MEAN,
-    OPENAI_STD,
-    Preprocessing,
-    as_pair,
-    triple,
-)
+from pytest_cliprobust.targets.preprocessing import Preprocessing
 from pytest_cliprobust.targets.registry import register_format, register_target
 from pytest_cliprobust.targets.runtime import TorchTarget
 
 PREFIX = "transformers:"
 
-#: model_type of config.json: class name.
-MODEL_TYPES = {"clip": "CLIPModel", "siglip": "SiglipModel", "siglip2": "Siglip2Model"}
+#: Weight files of a folder, best first.
+WEIGHT_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 
-#: PIL's numbers for resampling filters, as preprocessor_config.json has them.
-_RESAMPLE = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+#: model_type of config.json: class name.
+MODEL_TYPES = {
+    "clip": "CLIPModel",
+    "siglip": "SiglipModel",
+    "siglip2": "Siglip2Model",
+    "align": "AlignModel",
+    "altclip": "AltCLIPModel",
+    "chinese_clip": "ChineseCLIPModel",
+    "metaclip_2": "MetaClip2Model",
+}
+
+#: Models whose text is canonicalised and whose padding is not masked.
+_SIGLIP = ("siglip", "siglip2")
+
+#: Tokens of a text, for models whose tower has room for far more than they were trained with.
+_TRAINED_LENGTH = {"align": 64, "altclip": 77, "chinese_clip": 52}
+
+#: Files that a tokenizer can be made of: one, or several together.
+_TOKENIZER_FILES = (
+    ("tokenizer.json",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("spiece.model",),
+    ("sentencepiece.bpe.model",),
+    ("tokenizer.model",),
+)
 
 
 class TransformersTarget(TorchTarget):
-    """A CLIPModel, SiglipModel or Siglip2Model.
+    """A model of transformers with two towers, one of :data:`MODEL_TYPES`.
 
-    Text is padded to the model's full length. For SigLIP it is canonicalised first (lower case, no
+    Text is padded to the model's full length (or to that of its training, where the tower has room for
+    far more). For SigLIP it is canonicalised first (lower case, no
     punctuation, as big_vision evaluates and open_clip's conversions do) and padding is not masked, as
     in training. SigLIP 2 "NaFlex" models (``model_type`` siglip2) take a variable number of patches;
     here every image is squashed to their default square grid.
@@ -58,7 +88,7 @@ class TransformersTarget(TorchTarget):
         self.context_length = context_length
         config: Any = model.config
         self.model_type: str = config.model_type
-        self.patch_size = int(config.vision_config.patch_size)
+        self.patch_size = int(getattr(config.vision_config, "patch_size", None) or 0)
 
     def _vision_inputs(self, pixels: Tensor) -> dict[str, Tensor]:
         if self.model_type != "siglip2":
@@ -79,7 +109,7 @@ class TransformersTarget(TorchTarget):
         return _tensor(self.model.get_image_features(**self._vision_inputs(pixels)))
 
     def _encode_text(self, texts: list[str]) -> Tensor:
-        siglip = self.model_type != "clip"
+        siglip = self.model_type in _SIGLIP
         if siglip:
             texts = [_canonical(text) for text in texts]
         tokens = self.tokenizer(
@@ -95,13 +125,14 @@ class TransformersTarget(TorchTarget):
         return _tensor(self.model.get_text_features(**inputs))
 
     def _dense_features(self, pixels: Tensor, layer: Layer) -> Tensor:
+        encoder = _encoder(self.model.vision_model)
+        layers = getattr(encoder, "layers", None)
+        if not isinstance(layers, nn.ModuleList) or not len(layers) or not self.patch_size:
+            raise no_patches(self.info.name, layer, "its image tower has no patches")
         if layer == "values":
             return value_features(
-                last_attention(self.model.vision_model.encoder),
-                lambda: self._dense_features(pixels, LAST),
-                self.info.name,
+                last_attention(encoder), lambda: self._dense_features(pixels, LAST), self.info.name
             )
-        layers = self.model.vision_model.encoder.layers
         if not -len(layers) <= layer < len(layers):
             raise no_patches(self.info.name, layer, f"it has {len(layers)} layers, 0 the first")
         # What vision models call last_hidden_state is before the final norm for CLIP and after it
@@ -148,33 +179,97 @@ def load_transformers(
         raise ClipRobustError(
             f"transformers model {name!r} takes no --clip-pretrained: its folder holds the weights"
         )
+    return load_merged(
+        name,
+        folder_of(name, source),
+        source,
+        device=device,
+        precision=precision,
+        activation=activation,
+    )
+
+
+def load_merged(
+    name: str,
+    folder: Path,
+    source: str,
+    *,
+    adapter: Path | None = None,
+    device: torch.device,
+    precision: Precision,
+    activation: Activation | None,
+) -> TransformersTarget:
+    """Load a folder with an adapter merged into its weights, if it holds one or one is given.
+
+    Args:
+        name: as the user wrote it.
+        folder: with the weights.
+        source: what they are called.
+        adapter: a folder with an adapter for them; None: the folder itself, if it holds one.
+        device, precision, activation: as for :func:`.loading.load_target`.
+
+    Raises:
+        ClipRobustError: as for :func:`load_transformers`; an adapter that cannot be merged.
+    """
     transformers = _library(name)
-    folder = _folder(name, source)
-    raw = _json(folder / "config.json")
+    raw = read_configuration(folder / "config.json")
     model_class = _model_class(transformers, raw.get("model_type"), name)
-    config = _config(model_class, folder, name)
+    config = _config(model_class, raw, folder, name)
     named = (source, str(raw.get("_name_or_path", "")))
     notes = [_set_activation(config, named, activation, name)]
-    model = _load_weights(model_class, config, folder, name).eval().requires_grad_(False)
-    preprocessing, note = _preprocessing(folder, config, config.model_type)
+    model = _load_weights(model_class, config, folder, name)
+    if adapter is None and (folder / ADAPTER).exists():
+        adapter = folder
+    if adapter is not None:
+        model, note = merged(model, adapter, name)
+        notes.append(note)
+    model = model.eval().requires_grad_(False)
+    preprocessing, note = read_preprocessing(folder, config)
     notes.append(note)
     tokenizer = _load_tokenizer(transformers, folder, name)
     _check_vocabulary(tokenizer, config, name)
-    info = _info(name, source, model, config, tokenizer, preprocessing, notes)
+    _check_end_of_text(tokenizer, config, folder, name)
+    context_length = _context_length(config)
+    info = _info(name, source, model, config, tokenizer, context_length, preprocessing, notes)
     bias = getattr(model, "logit_bias", None)
-    clip = config.model_type == "clip"
     return TransformersTarget(
         model.to(device),
         tokenizer,
-        int(config.text_config.max_position_embeddings),
+        context_length,
         info=info,
         preprocessing=preprocessing,
         device=device,
         precision=precision,
-        embed_dim=int(config.projection_dim if clip else config.vision_config.hidden_size),
-        logit_scale=float(model.logit_scale.detach().float().exp()),
+        embed_dim=_embed_dim(config),
+        logit_scale=_logit_scale(model, name),
         logit_bias=None if bias is None else float(bias.detach().float()),
     )
+
+
+def _embed_dim(config: Any) -> int:
+    siglip = config.model_type in _SIGLIP
+    return int(config.vision_config.hidden_size if siglip else config.projection_dim)
+
+
+def _logit_scale(model: Any, name: str) -> float:
+    """Return the factor of cosines in a model's logits; ALIGN divides by a temperature."""
+    temperature = getattr(model, "temperature", None)
+    if temperature is None:
+        return float(model.logit_scale.detach().float().exp())
+    value = float(temperature.detach().float())
+    if not value > 0:
+        raise ClipRobustError(f"model {name!r} has a temperature of {value:g}; check its weights")
+    return 1.0 / value
+
+
+def _context_length(config: Any) -> int:
+    positions = int(config.text_config.max_position_embeddings)
+    return min(positions, _TRAINED_LENGTH.get(config.model_type, positions))
+
+
+def _encoder(vision: Any) -> Any:
+    """Return the part of an image tower of transformers that holds its blocks; None if it has none."""
+    return getattr(getattr(vision, "vision_model", vision), "encoder", None)
 
 
 def _library(name: str) -> Any:
@@ -183,16 +278,15 @@ def _library(name: str) -> Any:
         import transformers
     except ImportError:
         raise Unavailable(
-            f"model {name!r} needs transformers; install it with "
-            "`pip install pytest-cliprobust[transformers]`"
+            f"model {name!r} needs transformers; install it with `pip install transformers`"
         ) from None
     return transformers
 
 
-def _folder(name: str, source: str) -> Path:
+def folder_of(name: str, source: str) -> Path:
     """Return the folder that ``source`` is, or that the hub repository of that name is loaded into."""
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    if lies_there(source) and folder.is_dir():
         return folder
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise ClipRobustError(f"model {name!r}: there is no folder {folder}")
@@ -215,14 +309,18 @@ def _model_class(transformers: Any, model_type: Any, name: str) -> Any:
     return model_class
 
 
-def _config(model_class: Any, folder: Path, name: str) -> Any:
+def _config(model_class: Any, raw: dict[str, Any], folder: Path, name: str) -> Any:
     """Return the configuration in ``folder``."""
+    path = folder / "config.json"
     try:
-        return model_class.config_class.from_pretrained(folder, local_files_only=True)
+        with quiet():
+            config = model_class.config_class.from_dict(plain_transformers(raw, path))
+        check_values(config.to_dict(), path)  # with the defaults of what the file leaves out
+    except ClipRobustError:
+        raise
     except Exception as error:
-        raise ClipRobustError(
-            f"model {name!r}: {folder / 'config.json'} cannot be used ({brief(error)})"
-        ) from None
+        raise ClipRobustError(f"model {name!r}: {path} cannot be used ({brief(error)})") from None
+    return config
 
 
 def _set_activation(
@@ -242,8 +340,9 @@ def _set_activation(
     if config.model_type != "clip":
         if asked is None:
             return ""
+        family = "SigLIP" if config.model_type in _SIGLIP else MODEL_TYPES[config.model_type]
         raise ClipRobustError(
-            f"--clip-activation has no meaning for SigLIP model {name!r}; leave it out"
+            f"--clip-activation has no meaning for {family} model {name!r}; leave it out"
         )
     wanted, note = activations.for_transformers(
         named, config.vision_config.hidden_act, config.text_config.hidden_act, asked
@@ -262,12 +361,33 @@ def _check_vocabulary(tokenizer: Any, config: Any, name: str) -> None:
         )
 
 
+def _check_end_of_text(tokenizer: Any, config: Any, folder: Path, name: str) -> None:
+    """Raise if the text tower looks for the end of a text at a token that the tokenizer does not write.
+
+    CLIP's text feature stands at ``eos_token_id``; a configuration of 2, which old ones have whatever the
+    tokenizer, means the largest token instead (huggingface/transformers#24650).
+    """
+    wanted = getattr(config.text_config, "eos_token_id", None)
+    written = tokenizer.eos_token_id
+    if config.model_type not in ("clip", "metaclip_2") or wanted is None or written is None:
+        return
+    largest = max(tokenizer.get_vocab().values())
+    if wanted == written or (config.model_type == "clip" and wanted == 2 and written == largest):
+        return
+    raise ClipRobustError(
+        f"model {name!r}: {folder / 'config.json'} has eos_token_id {wanted} in its text_config, and the "
+        f"tokenizer ends a text with {written}, so that every text would have the same features; set "
+        "eos_token_id to the tokenizer's, or copy the tokenizer files that belong to the model"
+    )
+
+
 def _info(
     name: str,
     source: str,
     model: Any,
     config: Any,
     tokenizer: Any,
+    context_length: int,
     preprocessing: Preprocessing,
     notes: Iterable[str],
 ) -> TargetInfo:
@@ -279,8 +399,8 @@ def _info(
         "text": _settings(config.text_config),
     }
     texts = {
-        "context_length": int(config.text_config.max_position_embeddings),
-        "canonical": config.model_type != "clip",
+        "context_length": context_length,
+        "canonical": config.model_type in _SIGLIP,
     }
     return TargetInfo(
         name=name,
@@ -294,7 +414,7 @@ def _info(
         ),
         notes=tuple(note for note in notes if note),
         tags={
-            "architecture": "ViT",
+            "architecture": "EfficientNet" if config.model_type == "align" else "ViT",
             "loss": "softmax" if getattr(model, "logit_bias", None) is None else "sigmoid",
             "image_size": "x".join(map(str, dict.fromkeys(preprocessing.size))),
             "parameters": str(sum(p.numel() for p in model.parameters())),
@@ -313,18 +433,6 @@ def _canonical(text: str) -> str:
 
     cleaned: str = get_clean_fn("canonicalize")(text)
     return cleaned
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ClipRobustError(f"folder {path.parent} has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise ClipRobustError(f"{path} cannot be read ({brief(error)})") from None
-    if not isinstance(content, dict):
-        raise ClipRobustError(f"{path} must hold a JSON object")
-    return content
 
 
 def _settings(config: Any) -> dict[str, Any]:
@@ -351,65 +459,71 @@ def _settings(config: Any) -> dict[str, Any]:
 
 
 def _load_weights(model_class: Any, config: Any, folder: Path, name: str) -> Any:
-    files = [p for pattern in ("*.safetensors", "*.bin") for p in sorted(folder.glob(pattern))]
-    if not files:
+    """Return the model with the weights in ``folder``, which are read here: nothing in them runs."""
+    path = weights_in(folder, WEIGHT_NAMES)
+    if path is None:
         raise ClipRobustError(
             f"model {name!r}: folder {folder} holds no weights; expected model.safetensors"
         )
+    state = read_checkpoint(path).state
+    architecture = MODEL_TYPES[config.model_type]
+    check_size(lambda: model_class(config), state, str(path), architecture)
     try:
-        with _quiet():
+        with quiet():
             model, found = model_class.from_pretrained(
-                folder, config=config, local_files_only=True, output_loading_info=True
+                None, config=config, state_dict=dict(state), output_loading_info=True
             )
     except (
         Exception
-    ) as error:  # safetensors, torch, OSError, RuntimeError: whatever the file causes
-        culprit = files[0] if len(files) == 1 else folder
-        text = str(error)
-        if "mismatch" in text or ("size" in text and "shape" in text):
-            raise ClipRobustError(
-                f"checkpoint {culprit} does not fit {folder / 'config.json'} ({brief(error)}); the two "
-                "belong to different models"
-            ) from None
+    ) as error:  # OSError, RuntimeError, KeyError: whatever the names and shapes cause
         raise ClipRobustError(
-            f"checkpoint {culprit} is truncated or damaged ({brief(error)}); copy or download it again"
+            f"checkpoint {path} does not fit {folder / 'config.json'} ({brief(error)}); the two "
+            "belong to different models"
         ) from None
-    state = model.state_dict()
+    expected = model.state_dict()
     missing, unexpected = set(found["missing_keys"]), list(found["unexpected_keys"])
     # position_ids were stored by old versions and are derived today.
-    there = {k: v for k, v in state.items() if k not in missing}
+    there = {k: v for k, v in expected.items() if k not in missing}
     there |= {k: torch.empty(0) for k in unexpected if not k.endswith("position_ids")}
-    check_fit(
-        state, there, str(files[0] if len(files) == 1 else folder), MODEL_TYPES[config.model_type]
-    )
+    check_fit(expected, there, str(path), architecture)
     if found.get("mismatched_keys"):
         raise ClipRobustError(
-            f"checkpoint {folder} does not fit its config.json: {len(found['mismatched_keys'])} tensors "
+            f"checkpoint {path} does not fit its config.json: {len(found['mismatched_keys'])} tensors "
             "of another shape; the two belong to different models"
         )
     return model.float()
 
 
 def _load_tokenizer(transformers: Any, folder: Path, name: str) -> Any:
+    # Without files transformers makes one up, of special tokens alone: every text is the same to it.
+    missing = ClipRobustError(
+        f"model {name!r}: folder {folder} holds no tokenizer files (tokenizer.json, or vocab.json and "
+        "merges.txt); save the tokenizer into it, too: tokenizer.save_pretrained(FOLDER)"
+    )
+    if not any(all((folder / n).is_file() for n in names) for names in _TOKENIZER_FILES):
+        raise missing
     try:
-        with _quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # OSError, ValueError, ImportError (sentencepiece), KeyError …
+        with quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except ImportError as error:  # sentencepiece or protobuf
+        raise ClipRobustError(
+            f"tokenizer of model {name!r} needs a package that is not installed ({brief(error)}); "
+            "`pip install pytest-cliprobust[transformers]` brings sentencepiece and protobuf"
+        ) from None
+    except Exception as error:  # OSError, ValueError, KeyError …
         raise ClipRobustError(
             f"tokenizer of model {name!r} cannot be loaded from {folder} ({brief(error)}); check its "
             "tokenizer files"
         ) from None
-    # Without files transformers makes one up, of special tokens alone: every text is the same to it.
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
-        raise ClipRobustError(
-            f"model {name!r}: folder {folder} holds no tokenizer files (tokenizer.json, or vocab.json and "
-            "merges.txt); save the tokenizer into it, too: tokenizer.save_pretrained(FOLDER)"
-        )
+        raise missing
     return tokenizer
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from drawing progress bars and load reports into the test output."""
     from transformers.utils import logging
 
@@ -422,53 +536,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bar:
             logging.enable_progress_bar()
-
-
-def _preprocessing(folder: Path, config: Any, model_type: str) -> tuple[Preprocessing, str]:
-    """Read ``preprocessor_config.json`` (transformers 5 nests it in ``processor_config.json``)."""
-    settings: dict[str, Any] = {}
-    note = ""
-    if (folder / "preprocessor_config.json").is_file():
-        settings = _json(folder / "preprocessor_config.json")
-    elif (folder / "processor_config.json").is_file():
-        settings = _json(folder / "processor_config.json").get("image_processor") or {}
-    if not settings:
-        note = f"no preprocessor_config.json: took the defaults of {MODEL_TYPES[model_type]}"
-    clip = model_type == "clip"
-    vision = config.vision_config
-    resample = settings.get("resample", {"clip": 3, "siglip": 3, "siglip2": 2}[model_type])
-    if resample not in _RESAMPLE:
-        raise ClipRobustError(
-            f"{folder}: resample {resample!r} in the image processor's configuration is not supported; "
-            "known are 0 (nearest), 2 (bilinear) and 3 (bicubic)"
-        )
-    shared: dict[str, Any] = {
-        "mean": triple(settings.get("image_mean") or (OPENAI_MEAN if clip else 0.5)),
-        "std": triple(settings.get("image_std") or (OPENAI_STD if clip else 0.5)),
-        "interpolation": _RESAMPLE[resample],
-    }
-    if settings.get("do_normalize") is False:
-        shared |= {"mean": (0.0,) * 3, "std": (1.0,) * 3}
-    if model_type == "siglip2":
-        patches = int(settings.get("max_num_patches") or 256)
-        edge = math.isqrt(patches) * int(vision.patch_size)
-        note = "; ".join(filter(None, [note, f"NaFlex model run at a fixed {edge}x{edge} pixels"]))
-        return Preprocessing(size=(edge, edge), resize_mode="squash", **shared), note
-    model_size = as_pair(vision.image_size)
-    size = settings.get("size", {"shortest_edge": model_size[0]} if clip else {})
-    shortest = size if isinstance(size, int) else size.get("shortest_edge")
-    crop = settings.get("crop_size")
-    crop = (crop["height"], crop["width"]) if isinstance(crop, dict) else crop
-    if shortest is not None and settings.get("do_center_crop", clip):
-        cropped = as_pair(crop if crop is not None else model_size)
-        resize = None if cropped[0] == cropped[1] == shortest else int(shortest)
-        found = Preprocessing(size=cropped, resize_mode="shortest", resize=resize, **shared)
-    else:
-        squashed = (size["height"], size["width"]) if "height" in dict(size or {}) else model_size
-        found = Preprocessing(size=as_pair(squashed), resize_mode="squash", **shared)
-    if found.size != model_size:
-        raise ClipRobustError(
-            f"{folder}: the image processor gives {found.size} but config.json wants {model_size}; "
-            "the two belong to different models"
-        )
-    return found, note

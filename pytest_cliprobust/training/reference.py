@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,9 @@ from pytest_cliprobust.figures.intervals import wilson
 MERGES = 6000
 """Number of byte-pair merges kept of CLIP's 48,894."""
 
+CONTEXT = 24
+"""Tokens of a caption."""
+
 BACKGROUNDS = 1536
 """Procedural pictures behind the sprites, a multiple of 64."""
 
@@ -51,6 +54,15 @@ CHECKPOINT_STEPS = 250
 """Steps between two checkpoints, each with a validation and a model folder."""
 
 DATA = Path(pytest_cliprobust.embedded.__path__[0]) / "data"
+
+
+class Augmentation(Protocol):
+    """Makes pictures (B, 3, s, s) in [0, 1] of the sprites at ``indices`` (B,)."""
+
+    def __call__(
+        self, indices: Tensor, generator: torch.Generator, strength: float = 1.0
+    ) -> Tensor:
+        """Return them; ``strength`` from 0 to 1 scales how far they are changed."""
 
 
 @dataclass(frozen=True)
@@ -95,34 +107,57 @@ class TrainingConfig:
     ramp: int = 4400
     small_steps: int = 4000
 
+    merges: ClassVar[int] = MERGES
+    workers: ClassVar[int] = 1
 
-def model_config(config: TrainingConfig) -> dict[str, Any]:
-    """Return the open_clip model configuration (``model_cfg``) that ``config`` asks for."""
-    return {
-        "embed_dim": 256,
-        "vision_cfg": {
-            "image_size": config.image_size,
-            "timm_model_name": config.tower,
-            "timm_model_pretrained": False,
-            "timm_pool": "avg",
-            "timm_proj": "linear",
-            "timm_proj_bias": True,
-        },
-        "text_cfg": {
-            "context_length": 24,
-            "vocab_size": 512 + MERGES + 2,
-            "width": 128,
-            "heads": 4,
-            "layers": 2,
-        },
-    }
+    def model_config(self) -> dict[str, Any]:
+        """Return the open_clip model configuration (``model_cfg``) that is trained."""
+        return {
+            "embed_dim": 256,
+            "vision_cfg": {
+                "image_size": self.image_size,
+                "timm_model_name": self.tower,
+                "timm_model_pretrained": False,
+                "timm_pool": "avg",
+                "timm_proj": "linear",
+                "timm_proj_bias": True,
+            },
+            "text_cfg": {
+                "context_length": CONTEXT,
+                "vocab_size": 512 + self.merges + 2,
+                "width": 128,
+                "heads": 4,
+                "layers": 2,
+            },
+        }
+
+    def clip(self) -> CLIP:
+        """Return the model, as it is before its training."""
+        bias = {"init_logit_bias": -6.0} if self.loss == "sigmoid" else {}
+        return CLIP(**copy.deepcopy(self.model_config()), init_logit_scale=math.log(15), **bias)
+
+    def training(self, material: Material) -> Training:
+        """Return the model with what its training on ``material`` needs."""
+        return Training(self.clip(), len(material.names), mix_style=self.mix_style)
+
+    def augmentation(self, material: Material) -> Augmentation:
+        """Return what makes pictures of the sprites of ``material``."""
+        return SpriteAugmentation(material.archive.images, material.backgrounds, self.image_size)
+
+    def rows(self, archive: Archive) -> Tensor:
+        """Return which sprites of ``archive`` are used, in order: all, or the ``fraction``."""
+        count = len(archive.names)
+        if self.fraction >= 1:
+            return torch.arange(count)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed))
+        return order[: int(count * self.fraction)].sort().values
 
 
-def write_merges(path: Path) -> None:
-    """Write the first :data:`MERGES` merges of CLIP's vocabulary, in the format of the original."""
+def write_merges(path: Path, count: int = MERGES) -> None:
+    """Write the first ``count`` merges of CLIP's vocabulary, in the format of the original."""
     with gzip.open(default_bpe()) as original:
         lines = original.read().decode("utf-8").split("\n")
-    payload = "\n".join(lines[: 1 + MERGES]).encode("utf-8")
+    payload = "\n".join(lines[: 1 + count]).encode("utf-8")
     with open(path, "wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as file:
         file.write(payload)
 
@@ -306,7 +341,7 @@ class Batches(IterableDataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         weights: Tensor,
         targets: Tensor,
         tokens: Tensor,
-        augmentation: SpriteAugmentation,
+        augmentation: Augmentation,
     ) -> None:
         self.config, self.start = config, start
         self.rows, self.weights, self.targets, self.tokens = rows, weights, targets, tokens
@@ -485,6 +520,7 @@ class Material:
         weights: how often each of them is drawn (N,).
         backgrounds: pictures to stand before (M, 3, s, s).
         tokenizer: of the captions.
+        work: the folder that the archives lie in.
     """
 
     archive: Archive
@@ -494,13 +530,14 @@ class Material:
     weights: Tensor
     backgrounds: Tensor
     tokenizer: SimpleTokenizer
+    work: Path
 
     @classmethod
     def load(cls, config: TrainingConfig, work: Path, merges: Path) -> Material:
         """Return the material in the folder ``work``; ``merges`` is the vocabulary's file."""
         archive = Archive(work / "training_sprites.npz")
         heldout = Archive(work / "heldout_sprites.npz")
-        rows = used_rows(len(archive.names), config)
+        rows = config.rows(archive)
         return cls(
             archive=archive,
             heldout=heldout,
@@ -508,7 +545,8 @@ class Material:
             rows=rows,
             weights=draw_weights([archive.names[i] for i in rows.tolist()], heldout.names, config),
             backgrounds=backgrounds(config.image_size),
-            tokenizer=SimpleTokenizer(bpe_path=str(merges), context_length=24),
+            tokenizer=SimpleTokenizer(bpe_path=str(merges), context_length=CONTEXT),
+            work=work,
         )
 
     def batches(self, config: TrainingConfig, start: int) -> Batches:
@@ -528,16 +566,8 @@ class Material:
             self.weights,
             torch.tensor([position[name] for name in self.archive.names]),
             tokens,
-            SpriteAugmentation(self.archive.images, self.backgrounds, config.image_size),
+            config.augmentation(self),
         )
-
-
-def used_rows(count: int, config: TrainingConfig) -> Tensor:
-    """Return which of ``count`` sprites are used, in order: all, or the ``fraction`` of ``config``."""
-    if config.fraction >= 1:
-        return torch.arange(count)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(config.seed))
-    return order[: int(count * config.fraction)].sort().values
 
 
 def draw_weights(names: Sequence[str], labels: Iterable[str], config: TrainingConfig) -> Tensor:
@@ -560,18 +590,17 @@ class Course:
 
     Args:
         config: of the run.
-        names: number of names that are trained.
+        material: that it learns from.
     """
 
-    def __init__(self, config: TrainingConfig, names: int) -> None:
+    def __init__(self, config: TrainingConfig, material: Material) -> None:
         self.config = config
-        bias = {"init_logit_bias": -6.0} if config.loss == "sigmoid" else {}
-        clip = CLIP(**copy.deepcopy(model_config(config)), init_logit_scale=math.log(15), **bias)
-        clip.visual.to(memory_format=torch.channels_last)
+        training = config.training(material)
+        training.clip.visual.to(memory_format=torch.channels_last)
         self.device = torch.device("cpu")
         if torch.accelerator.is_available():
             self.device = torch.accelerator.current_accelerator() or self.device
-        self.training = Training(clip, names, mix_style=config.mix_style).to(self.device)
+        self.training = training.to(self.device)
         self.averaged = copy.deepcopy(self.training).eval().requires_grad_(False)
         groups: list[dict[str, Any]] = [
             {"params": [p for p in self.training.parameters() if p.ndim > 1]},
@@ -639,13 +668,16 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
     """Train, write the open_clip folder ``out`` and return the model card."""
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
-    write_merges(out / "merges.txt.gz")
+    write_merges(out / "merges.txt.gz", config.merges)
     material = Material.load(config, work, out / "merges.txt.gz")
-    course = Course(config, len(material.names))
+    course = Course(config, material)
     checkpoint = work / f"checkpoint-{digest_of(config)}.pt"
     start = course.resume(checkpoint)
     batches = material.batches(config, start)
-    loader = iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=8))
+    ahead = 8 if config.workers else None
+    loader = iter(
+        DataLoader(batches, batch_size=None, num_workers=config.workers, prefetch_factor=ahead)
+    )
     began = time.monotonic()
     with progress_bar() as progress:
         bar = progress.add_task("training", total=config.steps, completed=start)
@@ -707,7 +739,7 @@ def write_folder(
         for k, v in model.state_dict().items()
     }
     save_file(state, out / "open_clip_model.safetensors", metadata={"format": "pt"})
-    model_cfg = model_config(config)
+    model_cfg = config.model_config()
     if config.loss == "sigmoid":
         model_cfg["init_logit_bias"] = -6.0
     preprocess = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from torch import Tensor
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch, LazyExtras
 from pytest_cliprobust.engine.encoding import FORWARD_CHUNK, Encoder
+from pytest_cliprobust.engine.memory import part_of
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import Step
+from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.targets.base import TargetInfo
 
 
@@ -121,6 +124,132 @@ def test_out_of_memory_with_one_image_is_one_clear_line(tmp_path: Path) -> None:
     target.memory = 0
     with pytest.raises(ClipRobustError, match="--clip-device"):
         encoder(tmp_path, target).images(RandomPictures(3))
+
+
+KINDS = [
+    torch.OutOfMemoryError("made up"),
+    MemoryError(),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: x"
+    ),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:80] . DefaultCPUAllocator: not enough memory: x"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 1 GB). Tried to allocate 2 GB"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("HIP out of memory. Tried to allocate 2 GB"),
+]
+
+
+@pytest.mark.parametrize("error", KINDS, ids=str)
+def test_every_kind_of_too_little_memory_backs_off(error: Exception, tmp_path: Path) -> None:
+    target = TinyTarget()
+    really, texts = target.encode_image, target.encode_text
+
+    def image(pixels: Tensor) -> Tensor:
+        if len(pixels) > 8:
+            raise error
+        return really(pixels)
+
+    def text(words: Sequence[str]) -> Tensor:
+        if len(words) > 50:
+            raise error
+        return texts(words)
+
+    target.encode_image = image  # type: ignore[method-assign]
+    target.encode_text = text  # type: ignore[method-assign,assignment]
+    engine = encoder(tmp_path, target)
+    assert engine.images(RandomPictures(40)).shape == (40, 16)
+    assert (engine.chunk, engine.forwarded, engine.cached) == (8, 40, 0)
+    words = [str(number) for number in range(100)]
+    assert torch.equal(engine.text(words), texts(words))
+    assert engine.text_chunk == 50
+    assert len(engine.notes) == 3
+
+
+def test_another_error_does_not_pass_for_too_little_memory(tmp_path: Path) -> None:
+    target = TinyTarget()
+
+    def fail(pixels: Tensor) -> Tensor:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    target.encode_image = fail  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        encoder(tmp_path, target).images(RandomPictures(3))
+
+
+def test_rows_of_small_passes_are_no_other_runs(tmp_path: Path) -> None:
+    """Where memory ran out in the middle, everything is computed in passes of the smaller size."""
+    target = TinyTarget()
+    really, asked = target.encode_image, []
+
+    def image(pixels: Tensor) -> Tensor:
+        asked.append(len(pixels))
+        if len(pixels) > 16 and len(asked) > 1:
+            raise torch.OutOfMemoryError("made up")
+        return really(pixels)
+
+    target.encode_image = image  # type: ignore[method-assign]
+    data = RandomPictures(70)
+    small = encoder(tmp_path, target)
+    features = small.images(data)
+    assert asked == [32, 32, 16, 16, 16, 16, 16]
+    assert small.forwarded == 70
+    again = encoder(tmp_path, target, chunk=16)
+    assert torch.equal(again.images(data), features)
+    assert again.forwarded == 0
+    usual = encoder(tmp_path)  # with more memory
+    usual.images(data)
+    assert usual.forwarded > 0
+    assert small.images(data) is not None
+    assert small.forwarded == 70
+
+
+@pytest.mark.parametrize("error", KINDS, ids=str)
+def test_too_little_memory_for_a_perturbation_takes_fewer_pictures(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = registry.get("patch_occlusion")
+    sizes: list[int] = []
+
+    class Hungry:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(apply, name)
+
+        def __call__(self, images: Tensor, *arguments: Any, **options: Any) -> Tensor:
+            sizes.append(len(images))
+            if len(images) > 5:
+                raise error
+            return apply(images, *arguments, **options)
+
+    expected = encoder(tmp_path / "plain").images(RandomPictures(40), [Step("patch_occlusion", 3)])
+    monkeypatch.setattr(registry, "get", lambda name: Hungry())
+    engine = encoder(tmp_path / "hungry", batch_size=20)
+    found = engine.images(RandomPictures(40), [Step("patch_occlusion", 3)])
+    assert torch.equal(found, expected)  # row by row, so that they are the same to the last bit
+    assert sizes == [20, 10, *[5] * 8]
+    assert engine.chunk == FORWARD_CHUNK
+    assert engine.notes == [
+        "out of memory on cpu: 10 pictures perturbed at a time",
+        "out of memory on cpu: 5 pictures perturbed at a time",
+    ]
+
+
+def test_a_part_of_a_batch_has_a_part_of_everything() -> None:
+    images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2)
+    extras = LazyExtras(
+        {"focal": torch.arange(4.0)}, {"texture": lambda: torch.arange(8.0).view(4, 2)}
+    )
+    batch = Batch(("a", "b", "c", "d"), images, images[:, :1].float(), None, extras)
+    part = part_of(batch, slice(1, 3))
+    assert part.ids == ("b", "c")
+    assert part.images[:, 0, 0, 0].tolist() == [1, 2]
+    assert part.depth is not None
+    assert part.depth[:, 0, 0, 0].tolist() == [1, 2]
+    assert part.mask is None
+    assert part.extras["focal"].tolist() == [1, 2]
+    assert part.extras["texture"].tolist() == [[2, 3], [4, 5]]
+    plain = part_of(replace(batch, extras={"focal": torch.arange(4.0)}), slice(3, 4))
+    assert plain.extras["focal"].tolist() == [3]
 
 
 def test_features_that_are_not_finite_name_the_sample(tmp_path: Path) -> None:

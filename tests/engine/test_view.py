@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import write_pictures
 
-from pytest_cliprobust.datasets.roles import NEVER_EMBEDDED, ROLES, provider_of
+from pytest_cliprobust.datasets.roles import NEVER_EMBEDDED, ROLES, STAND_INS, provider_of
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.engine.evaluation import CachedText, Evaluation, steps_of
@@ -171,14 +171,17 @@ def test_views_without_a_sample_in_common_cannot_be_paired(clip: Evaluation) -> 
     assert few.bootstrap.keys == clip.on("clean", limit=8).keys
 
 
-def test_an_image_folder_is_clean_and_nothing_else(tmp_path: Path, shared_cache: Path) -> None:
+def test_an_image_folder_is_clean_and_what_clean_stands_in_for(
+    tmp_path: Path, shared_cache: Path
+) -> None:
     photos = write_pictures(tmp_path / "photos", each=2)
     options = RunConfig(("reference",), data=str(photos), cache_dir=shared_cache)
     clip = Evaluation(options, "reference")
     assert len(clip.on("clean")) == 4
     # Without drawings each sample is a unit of its own.
     assert clip.on("clean").units == clip.on("clean").ids
-    for role in set(ROLES) - {"clean"}:
+    assert clip.on("lmm").ids == clip.on("clean").ids
+    for role in set(ROLES) - {"clean", *STAND_INS}:
         with pytest.raises(NotRun, match=f"^needs {role} .*gives clean only") as caught:
             clip.on(role)
         assert "\n" not in str(caught.value)

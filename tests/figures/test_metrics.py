@@ -18,6 +18,7 @@ RANGES: dict[tuple[float | None, float | None], set[str]] = {
         *("signed_gap", "signed_gap_scaled", "signed_gap_sigmoid"),
         *("effective_robustness", "prompt_ensemble_gain", "shift_drop", "caption_drop"),
         "shape_bias_change",
+        *("lmm_gain", "lmm_order_gap"),
     },
     (None, 1.0): {"relative_drop", "relative_corruption_drop"},
     (None, None): {"relative_ce", "relative_mce"},
@@ -36,11 +37,13 @@ LOWER_IS_BETTER = {
     *(f"{kind}ece{suffix}" for kind in ("", "adaptive_", "classwise_") for suffix in SUFFIXES),
     *(f"{name}{suffix}" for name in ("nll", "brier") for suffix in SUFFIXES),
     "ece_sigmoid",
+    *("lmm_by_position", "lmm_lost", "lmm_named_both", "lmm_named_neither"),
     *(f"fpr95_{score}" for score in OOD_SCORES),
 }
 
 NEITHER = {
-    *("signed_gap", "signed_gap_scaled", "signed_gap_sigmoid", "temperature"),
+    *("signed_gap", "signed_gap_scaled", "signed_gap_sigmoid"),
+    *("temperature", "lmm_order_gap"),
     *("shape_bias_change", "prompt_shape_bias_spread"),
 }
 

@@ -19,6 +19,7 @@ from pytest_cliprobust.figures.recipes import RECIPES, recipe_of, register_recip
 from pytest_cliprobust.properties.accuracy import balanced_accuracy, worst_group_accuracy
 from pytest_cliprobust.properties.calibration import calibration_figures
 from pytest_cliprobust.properties.ood import detection_figures
+from pytest_cliprobust.properties.shape_bias import shape_bias_figures
 
 N = 200
 IDS = tuple(map(str, range(N)))
@@ -70,6 +71,13 @@ def test_every_figure_has_its_own_recipe() -> None:
         "aupr_in": detected["aupr_in_mcm"],
         "aupr_out": detected["aupr_out_mcm"],
         "fpr95": detected["fpr95_mcm"],
+        "quotient": shape_bias_figures(
+            GENERATOR.integers(0, 3, N),
+            GENERATOR.integers(0, 3, N),
+            GENERATOR.integers(0, 3, N),
+            ["a", "b", "c"],
+            bootstrap=bootstrap,
+        )["shape_bias"],
         "balanced accuracy": balanced_accuracy(logits, labels, bootstrap=bootstrap),
         "worst group": worst_group_accuracy(CLEAN, groups, bootstrap=bootstrap),
     }
@@ -86,7 +94,7 @@ def test_a_recipe_must_give_every_figure() -> None:
     assert recipe_of(right, other) is RECIPES["mean"]
     assert recipe_of(right, replace(other, value=other.value + 1e-3)) is None
     assert recipe_of(right, replace(other, outcomes=None)) is None
-    assert recipe_of(replace(right, n=N - 1)) is None
+    assert recipe_of(replace(right, n=N + 1)) is None
 
 
 def test_a_name_is_given_once() -> None:

@@ -1,4 +1,4 @@
-"""The contract of every registered 2D and 3D corruption (families ``common`` and ``depth``)."""
+"""The contract of every registered corruption: 2D, 3D, views, resampling, LAION-C's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.search.envelope import at_strength
 
-NAMES = [name for family in ("common", "depth", "view") for name in registry.names(family)]
+FAMILIES = ("common", "depth", "view", "imagecorruptions", "resampling", "laion_c")
+NAMES = [name for family in FAMILIES for name in registry.names(family)]
 #: What the tight loop takes where a test is expensive: one or two of each module.
 QUICK = {
     "gaussian_noise",
@@ -35,13 +36,15 @@ QUICK = {
     "view_roll",
 }
 #: Published severities without a common order: saturate takes colour away at 1 and 2 and adds it from 3
-#: on, glass blur has one round of copying at 2 and three at 3.
+#: on, glass blur has one round of copying at 2 and three at 3, elastic transform jolts the picture at 1
+#: and 2 and only ripples it from 3 on.
 #: A picture that moves may come to lie on its like: views are tested by how far they move.
-UNORDERED = {"saturate", "glass_blur"}
+UNORDERED = {"saturate", "glass_blur", "elastic_transform"}
 MONOTONE = [name for name in NAMES if name not in UNORDERED and not name.startswith("view_")]
 #: Their published parameters trade one effect for another (more fog of a finer grain, thicker snow with
-#: less whitening): neighbours may be near, and change places from scene to scene, also as published.
-TRADING = {"snow", "frost", "fog"}
+#: less whitening): neighbours may be near, and change places from scene to scene, also as published. Half
+#: of a glitch's error are its black rows, and a band moved a long way may come to lie on its like.
+TRADING = {"snow", "frost", "fog", "glitch"}
 #: Each channel has noise of its own (as published), or the corruption has a colour of its own.
 COLOURED = {
     "gaussian_noise",
@@ -53,6 +56,10 @@ COLOURED = {
     "frost",
     "spatter",
     "saturate",
+    "geometric_shapes",
+    "stickers",
+    "mosaic",
+    "glitch",
 }
 #: What is left at strength 0 (mean absolute change): JPEG rounds to 8 bits and halves the chroma at any
 #: quality.

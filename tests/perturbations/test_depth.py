@@ -102,7 +102,8 @@ def test_flash_lights_a_plane_by_lambert_and_distance(tilt: tuple[float, float])
     ray = torch.sqrt(1 + u**2 + v**2)
     cosine = (1 - tilt[0] * u - tilt[1] * v) / (math.hypot(1, *tilt) * ray)
     squared = (depth * ray) ** 2
-    shading = cosine * (squared.quantile(0.01) / squared).clamp(max=1)
+    away = (squared / squared.quantile(0.5)).clamp(max=8)
+    shading = (2.5 * cosine / (1 + away)).clamp(max=1)
     images = torch.full((1, 3, height, width), 0.3, dtype=torch.float64)
     lit = registry.get("flash")(images, gain=0.8, depth=depth[None, None], focal=focal)
     error = (lit - (0.3 + 0.3 * 0.8 * shading)).abs()
@@ -115,18 +116,34 @@ def test_flash_leaves_no_dark_rim_at_a_silhouette() -> None:
     depth = torch.full((1, 1, 32, 32), 4.0)
     depth[..., 8:24, 8:24] = 2.0
     images = torch.full((1, 3, 32, 32), 0.4)
-    lit = registry.get("flash")(images, gain=1.0, depth=depth)
+    lit = (registry.get("flash")(images, gain=1.0, depth=depth) - 0.4) / 0.4
+    # The median is the wall's: it gets half of the lamp's light in its middle, the box four fifths.
     box, wall = lit[..., 8:24, 8:24], lit[..., 2:6, :]
-    assert float(box.min()) > 0.4 + 0.4 * 0.85
-    assert float((lit - 0.4)[..., 4:28, 4:28].min()) > 0.4 * 0.16
-    assert float(wall.max()) < 0.4 + 0.4 * 0.26
+    assert float(box.min()) == 1
+    assert float(lit[..., 4:28, 4:28].min()) > 0.75
+    assert 0.75 < float(wall.min()) <= float(wall.max()) < 1.25
+
+
+@pytest.mark.parametrize("farthest", [10.0, 64.0])
+def test_flash_has_light_for_a_scene_of_any_depth(farthest: float) -> None:
+    """Most of the scene lies far beyond its nearest point, as in maps of disparity."""
+    depth = torch.linspace(1, 3, 64).view(1, 1, -1, 1).repeat(1, 1, 1, 64)
+    depth[:, :, :24] = farthest
+    lit = (
+        registry.get("flash")(torch.full((1, 3, 64, 64), 0.2), gain=1.0, depth=depth) - 0.2
+    ) / 0.2
+    sky, ground = lit[..., :20, :], lit[..., 28:, :]
+    # 2.5 / (1 + 8) is the least that a surface straight ahead gets; slanted rays lower it a little.
+    assert float(sky.min()) > 0.2
+    assert float(sky.mean()) < float(ground.mean())
+    assert float(lit.mean()) > 0.4
 
 
 def test_flash_is_no_brighter_on_a_stray_pixel() -> None:
     depth = torch.full((1, 1, 32, 32), 2.0)
     depth[..., 16, 16] = 0.5
     lit = registry.get("flash")(torch.full((1, 3, 32, 32), 0.3), gain=1.0, depth=depth)
-    assert float(lit.max()) <= 0.6
+    assert float(lit.max()) < 0.6 + 1e-6
 
 
 def test_low_light_has_gamma_two_and_the_noise_of_level_three() -> None:
@@ -233,6 +250,32 @@ def test_focus_agrees_with_the_reference(name: str, severity: int) -> None:
         # A mix of two blurs is nearly a third one; with little blur, every detail shows.
         assert psnr(seen[i], exact) > (50 if (name, severity) == ("near_focus", 1) else 42)
         assert psnr(seen[i], exact) > psnr(images[i], exact) + 6
+
+
+def test_far_focus_is_as_strong_as_published_on_disparity() -> None:
+    """Depth of a disparity map runs from 1 to 64: the blur is wider than the picture."""
+    images, depth = scenes()
+    inverse = 1 / depth
+    low, high = inverse.amin((1, 2, 3), keepdim=True), inverse.amax((1, 2, 3), keepdim=True)
+    depth = 1 / ((inverse - low) / (high - low)).clamp(min=1 / 64)
+    strengths = []
+    for aperture in (1.5, 3.5, 5.5):
+        seen = registry.get("far_focus")(images, aperture=aperture, depth=depth)
+        exact = slow_focus(
+            images[0].numpy().astype(np.float64),
+            depth[0, 0].numpy().astype(np.float64),
+            aperture,
+            7,
+        )
+        ours, theirs = (
+            float((x - images[0]).square().mean().sqrt())
+            for x in (seen[0], torch.from_numpy(exact))
+        )
+        assert 0.82 < ours / theirs < 1.02
+        strengths.append(ours)
+    # The published severities are told apart.
+    assert strengths[1] > 1.1 * strengths[0]
+    assert strengths[2] > 1.02 * strengths[1]
 
 
 def test_focus_mixes_the_blurs_of_a_layer_by_squares() -> None:

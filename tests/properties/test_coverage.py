@@ -68,7 +68,8 @@ def missing(table: ModuleType, world: str, n: int, draws: int) -> list[str]:
     "world",
     [
         *("usual", "honest", "saturated", "accurate", "answers", "good answers", "detection"),
-        *("strong", "ties", "decisions", "pairs"),
+        *("strong", "ties", "decisions", "pairs", "subgroups", "equal groups"),
+        *("choices", "good choices"),
     ],
 )
 def test_a_hundred_samples(table: ModuleType, world: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import re
 import shutil
@@ -17,11 +16,11 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from model_helpers import MERGES, VIT, write_folder, write_merges, write_tokenizer
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.targets import activation, hub, runtime
 from pytest_cliprobust.targets.activation import for_checkpoint, for_tag, for_transformers
@@ -31,20 +30,8 @@ from pytest_cliprobust.targets.open_clip_target import build_model, default_tag,
 from pytest_cliprobust.targets.reference import data_folder, reference_names
 from pytest_cliprobust.targets.registry import register_target
 
-MERGES = 300
 TEXTS = ["a photo of a cat.", "Two red CARS", "", "a very " + "long " * 40 + "caption"]
 
-VIT: dict[str, Any] = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {
-        "context_length": 12,
-        "vocab_size": 514 + MERGES,
-        "width": 32,
-        "heads": 2,
-        "layers": 2,
-    },
-}
 RESNET = {
     **VIT,
     "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16},
@@ -90,32 +77,6 @@ def error(name: str, **options: Any) -> str:
     assert "\n" not in message
     assert len(message) < 600
     return message
-
-
-def write_merges(folder: Path, merges: int = MERGES) -> None:
-    with gzip.open(open_clip.tokenizer.default_bpe(), "rt", encoding="utf-8") as file:
-        lines = file.read().split("\n")
-    (folder / "merges.txt.gz").write_bytes(gzip.compress("\n".join(lines[: 1 + merges]).encode()))
-
-
-def write_folder(
-    folder: Path, config: dict[str, Any] = VIT, *, seed: int = 0, **preprocess: Any
-) -> Path:
-    """An open_clip folder with random weights."""
-    folder.mkdir(parents=True)
-    torch.manual_seed(seed)
-    model, _ = build_model(config, "test")
-    for name, value in model.named_parameters():  # ModifiedResNet starts with dead branches
-        if name.endswith("bn3.weight"):
-            nn.init.uniform_(value, 0.5, 1.5)
-    save_file(
-        {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors"
-    )
-    (folder / "open_clip_config.json").write_text(
-        json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
-    )
-    write_merges(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +194,7 @@ def test_mistakes_in_names_are_told_in_one_line(
 
 
 def test_folder_and_file_mistakes(tmp_path: Path) -> None:
-    assert "holds none of open_clip_config.json, config.json" in error(str(tmp_path))
+    assert "holds none of open_clip_config.json, adapter_config.json" in error(str(tmp_path))
     file = tmp_path / "weights.pt"
     file.write_bytes(b"x")
     assert "weights.pt is truncated or damaged" in error(str(file))
@@ -547,10 +508,10 @@ def broken(kind: str, weights: Path, folder: Path) -> Path:
         ("truncated safetensors header", "truncated or damaged"),
         ("truncated zip", "truncated or damaged"),
         ("truncated pickle", "truncated or damaged"),
-        ("no checkpoint at all", "truncated or damaged"),
+        ("no checkpoint at all", "a page of HTML"),
         ("empty", "is empty"),
         ("git lfs", "Git LFS pointer"),
-        ("pickled objects", "pickled objects other than tensors"),
+        ("pickled objects", "objects other than tensors are not loaded"),
         ("no state dict", "holds no state dict"),
         ("missing", "tensors 1 missing (first 'visual.proj')"),
         ("unexpected", "tensors 1 unexpected (first 'head.weight')"),
@@ -1016,26 +977,6 @@ def test_module_attribute_and_entry_points(tmp_path: Path, monkeypatch: pytest.M
 # --- transformers -----------------------------------------------------------------------------------
 
 
-def write_tokenizer(folder: Path, *, pad: str = "<pad>") -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = [
-        "<unk>",
-        "<pad>",
-        "</s>",
-        *["a", "photo", "of", "cat", "two", "red", "cars", "very", "long", "caption", "."],
-    ]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", 2)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", pad_token=pad, eos_token="</s>"
-    ).save_pretrained(folder)
-
-
 TOWERS: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -1249,23 +1190,16 @@ def test_a_folder_without_tokenizer_files_is_refused(hf: dict[str, Path], tmp_pa
 def test_an_end_of_text_token_that_is_not_the_tokenizers_is_refused(
     hf: dict[str, Path], tmp_path: Path
 ) -> None:
-    def classifier(folder: Path) -> Any:
-        name = str(folder)
-        clip = Evaluation(RunConfig((name,), device="cpu", limit=8, cache_dir=tmp_path), name)
-        clip.phrases, clip.templates = ("cat", "photo", "caption"), ("a very long {}.",)
-        return clip.classifier
+    def told(token: int, words: str) -> None:
+        folder = tmp_path / str(token)
+        shutil.copytree(hf["clip"], folder)
+        config = json.loads((folder / "config.json").read_text())
+        config["text_config"]["eos_token_id"] = token
+        (folder / "config.json").write_text(json.dumps(config))
+        assert words in error(str(folder))
 
-    assert classifier(hf["clip"]).weights.shape == (3, 24)
-    folder = tmp_path / "wrong"
-    shutil.copytree(hf["clip"], folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["text_config"]["eos_token_id"] = 39
-    (folder / "config.json").write_text(json.dumps(config))
-    words = (
-        "'cat', 'photo' and 'caption' apart: all class texts .* eos_token_id in its configuration"
-    )
-    with pytest.raises(ClipRobustError, match=words):
-        classifier(folder)
+    assert load_target(str(hf["clip"]), device="cpu").embed_dim == 24
+    told(39, "has eos_token_id 39 in its text_config, and the tokenizer ends a text with 2")
 
 
 def test_transformers_preprocessing_variants(hf: dict[str, Path], tmp_path: Path) -> None:
@@ -1283,7 +1217,9 @@ def test_transformers_preprocessing_variants(hf: dict[str, Path], tmp_path: Path
     absent = loaded("absent", None, plain)
     larger = loaded("larger", {**CLIP_PROCESSOR, "size": {"shortest_edge": 40}}, plain)
     assert old.info.digest == nested.info.digest == absent.info.digest == base.info.digest
-    assert "no preprocessor_config.json: took the defaults of CLIPModel" in absent.info.notes
+    assert (
+        "no preprocessor_config.json: took the defaults of CLIPImageProcessor" in absent.info.notes
+    )
     assert larger.preprocessing.resize == 40
     assert larger.info.digest != base.info.digest
 

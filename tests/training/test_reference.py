@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from open_clip import CLIP
+from training_helpers import write_archive
 
 from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.training import reference as training
 from pytest_cliprobust.training.reference import SpriteAugmentation, TrainingConfig
 
-NAMES = ("cat", "dog", "key", "bus")
 CONFIG = TrainingConfig(
     steps=4,
     horizon=8,
@@ -29,23 +29,6 @@ CONFIG = TrainingConfig(
     ramp=2,
     small_steps=2,
 )
-
-
-def write_archive(path: Path, styles: tuple[str, ...]) -> None:
-    """Write made-up sprites: a disk in a colour that says the name, and a size that says the style."""
-    y, x = np.mgrid[:32, :32] - 15.5
-    rows = []
-    for i, name in enumerate(NAMES):
-        for j, style in enumerate(styles):
-            image = np.zeros((32, 32, 4), dtype=np.uint8)
-            image[..., i % 3] = 255 - 60 * (i // 3)
-            image[..., 3] = 255 * (x**2 + y**2 < (8 + 2 * j) ** 2)
-            rows.append((image, style, name, "a", name, True))
-    keys = ("image", "style", "name", "article", "caption", "is_label")
-    columns: dict[str, Any] = {
-        key: np.array(values) for key, values in zip(keys, zip(*rows, strict=True), strict=True)
-    }
-    np.savez(path, **columns)
 
 
 @pytest.fixture
@@ -109,7 +92,7 @@ def test_a_missing_archive_names_the_build(tmp_path: Path) -> None:
 
 
 def test_folding_the_whitening_keeps_the_features() -> None:
-    clip = CLIP(**training.model_config(CONFIG))
+    clip = CLIP(**CONFIG.model_config())
     model = training.Training(clip, names=4)
     model.norm.running_mean = torch.randn(256)
     model.norm.running_var = torch.rand(256) + 0.5

@@ -15,7 +15,7 @@ from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Dataset
 from pytest_cliprobust.datasets.depth.base import VERSION, Kind, Maps, normalise
 from pytest_cliprobust.datasets.subset import whole_of
-from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, is_out_of_memory
 from pytest_cliprobust.targets.digest import canonical, model_digest
 from pytest_cliprobust.targets.hub import hub_folder
 
@@ -66,7 +66,7 @@ class DepthEstimator:
         except ImportError:
             raise Unavailable(
                 f"depth estimator {name!r} needs transformers; install it with "
-                "`pip install pytest-cliprobust[transformers]`"
+                "`pip install transformers`"
             ) from None
         folder = Path(name).expanduser()
         if not folder.is_dir():
@@ -164,7 +164,9 @@ class DepthEstimator:
                 outputs = self._model(**inputs)
                 values = self._at_size(outputs, height, width)[: len(images), None].float()
                 depth = normalise(values, self.kind).cpu()
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise ClipRobustError(
                 f"depth estimator {self.name!r}: out of memory on {self.device} with {CHUNK} images; take a "
                 "smaller estimator, or precomputed depth maps"

@@ -220,14 +220,15 @@ class ImageFolder:
         with ThreadPoolExecutor(_workers()) as pool:
             entries = list(pool.map(entry, self.ids))
         self.sample_digests = tuple(str(value[2])[:16] for _, value, _ in entries)
-        total = hashlib.sha256(f"{self._size}\0{chr(0).join(self.class_names)}".encode())
+        total = hashlib.sha256(chr(0).join(self.class_names).encode())
         for (path, value, _), label in zip(entries, self.labels, strict=True):
             total.update(f"\0{path}\0{label}\0{value[0]}\0{value[2]}".encode())
         if any(fresh for _, _, fresh in entries):
             known.update({path: value for path, value, _ in entries})
             with suppress(OSError):  # a read-only home: the digest is right, only slower next time
                 replace_file(store, json.dumps(known))
-        return total.hexdigest()
+        self.content = total.hexdigest()
+        return hashlib.sha256(f"{self._size}\0{self.content}".encode()).hexdigest()
 
     def __len__(self) -> int:
         """Return the number of samples."""

@@ -73,68 +73,61 @@ def saturate(images: Tensor, *, gain: float, lift: float = 0.0) -> Tensor:
     return result.clamp_(0, 1)
 
 
-#: The parameters of ImageNet-C's own script for :func:`elastic_transform` (whose comments and code
-#: write 244 for 224): the first two severities are affine jolts, the last three small ripples, so they
-#: are not monotone in distortion. The registered severities are those of ``imagecorruptions``.
-IMAGENET_C_ELASTIC = tuple(
-    {"displacement": 244.0 * d, "sigma": 244.0 * s, "affine": 244.0 * a}
-    for d, s, a in (
-        (2.0, 0.7, 0.1),
-        (2.0, 0.08, 0.2),
-        (0.05, 0.01, 0.02),
-        (0.07, 0.01, 0.02),
-        (0.12, 0.01, 0.02),
-    )
-)
+#: ImageNet-C's own side is written 244 where :func:`elastic_transform` has its parameters.
+_ELASTIC_SIDE = 244.0
 
 
 @register(
-    severities=tuple({"displacement": d} for d in (14.0, 18.2, 23.8, 28.0, 33.6)),
-    envelope={"displacement": (0.0, 45.0)},
+    severities=tuple(
+        {
+            "displacement": _ELASTIC_SIDE * displacement,
+            "sigma": _ELASTIC_SIDE * sigma,
+            "affine": _ELASTIC_SIDE * affine,
+        }
+        for displacement, sigma, affine in (
+            (2.0, 0.7, 0.1),
+            (2.0, 0.08, 0.2),
+            (0.05, 0.01, 0.02),
+            (0.07, 0.01, 0.02),
+            (0.12, 0.01, 0.02),
+        )
+    ),
+    envelope={"displacement": (0.0, 45.0), "affine": (0.0, 24.4)},
     inputs=("seeds",),
-    source="Michaelis et al. 2019 (imagecorruptions), after Hendrycks & Dietterich 2019 and Simard et "
-    "al. 2003",
+    source=f"{SOURCE}, its own script; Simard et al. 2003",
+    version=2,
 )
 @in_small_batches
 def elastic_transform(
     images: Tensor,
     *,
     displacement: float,
-    sigma: float = 2.24,
+    sigma: float = _ELASTIC_SIDE * 0.01,
     affine: float = 0.0,
     seeds: Tensor,
 ) -> Tensor:
-    """Shift each pixel by a smooth random field: x(p) ↦ x(p + d(p)), bilinear, edges reflected.
+    """Jolt the picture by an affine map, and shift each pixel by a smooth random field, bilinear.
 
-    Both components of d are white noise, uniform within ± ``displacement`` pixels, under a Gaussian of
-    ``sigma`` pixels cut at 3 sigma (Simard et al., "Best practices for convolutional neural networks",
-    ICDAR 2003), at 224 pixels. ``affine`` first moves three corners of a square two thirds of the
-    side wide by up to that many pixels each and takes the affine map that follows; ImageNet-C's own script
-    does so, ``imagecorruptions`` does not, and its severities are the published ones here
-    (:data:`IMAGENET_C_ELASTIC` has the others). Differences: the field is drawn on a coarser grid
-    where it is smooth enough, scaled to the variance that the formula has at 224 pixels; sigma follows
-    the shorter side, not each side apart.
+    Pixel p shows what lies at A⁻¹(p + d(p)); edges are reflected. Both components of d are white noise,
+    uniform within ± ``displacement`` pixels, under a Gaussian of ``sigma`` pixels cut at 3 sigma (Simard
+    et al., "Best practices for convolutional neural networks", ICDAR 2003). A moves three corners of
+    a square two thirds of the side wide by up to ``affine`` pixels along each axis. Lengths are for 224
+    pixels.
+
+    The severities are those of ImageNet-C's own script, which AlexNet's published errors, the baseline
+    of mCE, belong to: the first two are affine jolts, the last three small ripples, so that they are not
+    monotone in distortion. Those of ``imagecorruptions`` are :func:`.elastic_transform_imagecorruptions`.
+
+    Differences: both steps are one interpolation; the field is drawn on a coarser grid where it is smooth
+    enough, scaled to the variance that the formula has at 224 pixels; sigma follows the shorter side. A
+    map that folds the picture to less than a twentieth of its area stops there.
     """
     if displacement <= 0 and affine <= 0:
         return images
     height, width = images.shape[-2:]
     scale = relative_size(images)
-    y = torch.arange(height, dtype=images.dtype, device=images.device).view(1, -1, 1)
-    x = torch.arange(width, dtype=images.dtype, device=images.device).view(1, 1, -1)
-    right: Tensor = x
-    down: Tensor = y
-    if affine > 0:
-        moved = random.uniform(seeds, (3, 2), -affine * scale, affine * scale, stream=7)
-        moved = moved.to(images.dtype)
-        third = min(height, width) // 3
-        u = (x - (width // 2 + third)) * (0.5 / third)
-        v = (y - (height // 2 + third)) * (0.5 / third)
-
-        def shifted(axis: int) -> Tensor:
-            a, b, c = (moved[:, i, axis].view(-1, 1, 1) for i in range(3))
-            return a + v * (a - b) + u * (b - c)
-
-        right, down = right + shifted(0), down + shifted(1)
+    down: Tensor = torch.arange(height, dtype=images.dtype, device=images.device).view(1, -1, 1)
+    right: Tensor = torch.arange(width, dtype=images.dtype, device=images.device).view(1, 1, -1)
     if displacement > 0:
         field = smooth_noise(
             seeds, (height, width), sigma * scale, channels=2, border="symmetric", truncate=3.0
@@ -142,12 +135,45 @@ def elastic_transform(
         # The variance of a uniform variable is a third; the filter's gain is that at 224 pixels.
         field = field.mul_(displacement / math.sqrt(3) * _gain(sigma) * scale).to(images.dtype)
         right, down = right + field[:, 0], down + field[:, 1]
+    if affine > 0:
+        moved = random.uniform(seeds, (3, 2), -affine * scale, affine * scale, stream=7)
+        right, down = _before_jolt(right, down, moved.to(images.dtype), (height, width))
     # From pixels to grid_sample's [-1, 1], whose ends are the outer edges of the pixels.
     shape = (images.shape[0], height, width)
     right = (right * (2 / width) + (1 / width - 1)).expand(shape)
     down = (down * (2 / height) + (1 / height - 1)).expand(shape)
     grid = torch.stack((right, down), -1)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False).clamp_(0, 1)
+
+
+#: Least share of its area that an affine jolt leaves of the picture.
+_LEAST_AREA = 0.05
+
+
+def _before_jolt(
+    right: Tensor, down: Tensor, moved: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Return where the places ``right``, ``down`` (1 or B, H, W) lay before an affine jolt.
+
+    Args:
+        right: x in pixels.
+        down: y in pixels.
+        moved: (B, 3, 2), how far the corners (+, +), (+, −) and (−, −) of a square about the picture's
+            centre went; its half side is a third of the shorter side.
+        size: (H, W) of the picture.
+    """
+    third = min(size) // 3
+    first, second, last = moved[..., None, None].unbind(1)
+    # The matrix I + J of the jolt: its columns are what a step of a pixel right, and down, becomes.
+    along_x, along_y = (second - last) * (0.5 / third), (first - second) * (0.5 / third)
+    a, c = along_x[:, 0] + 1, along_x[:, 1]
+    b, d = along_y[:, 0], along_y[:, 1] + 1
+    area = a * d - b * c
+    sign = (area >= 0).to(area.dtype) * 2 - 1
+    over = sign / area.abs().clamp(min=_LEAST_AREA)
+    corner_x, corner_y = float(size[1] // 2 + third), float(size[0] // 2 + third)
+    x, y = right - (first[:, 0] + corner_x), down - (first[:, 1] + corner_y)
+    return (x * d - y * b) * over + corner_x, (y * a - x * c) * over + corner_y
 
 
 def _gain(sigma: float) -> float:

@@ -33,7 +33,7 @@ def smooth_noise(
     enlarged linearly, its Gaussian narrowed by what the enlargement blurs.
     """
     coarser = 1
-    while sigma / (2 * coarser) >= _SMOOTH_ENOUGH and min(size) > 4 * coarser:
+    while sigma / (2 * coarser) >= _SMOOTH_ENOUGH and min(size) > 8 * coarser:
         coarser *= 2
     height, width = (math.ceil(side / coarser) for side in size)
     narrowed = sigma / coarser

@@ -94,7 +94,7 @@ def snow(
 # --------------------------------------------------------------------------------------------------
 
 #: Two sizes of crystals: distance between neighbours in pixels at 224, how much coarser their grid of
-#: pixels may be, and how fine their barbs are.
+#: pixels may be, and how fine their needles are.
 _SIZES = ((72.0, 2, 1.0), (32.0, 1, 1.7))
 
 
@@ -102,8 +102,8 @@ _SIZES = ((72.0, 2, 1.0), (32.0, 1, 1.7))
 def _crystal_ranges() -> tuple[Any, ...]:
     """Lowest value and range (9, 1) of what is drawn for each crystal.
 
-    Place (2) in cells, direction, 1/length, 1/width, barbs per pixel at 224, their slant, height and
-    by how much one side is lit. Nothing reaches three quarters of a cell far: the grid would show.
+    Place (2) in cells, direction, 1/length, 1/width, needles per pixel at 224, their slant, height
+    and by how much one side is lit. Nothing reaches three quarters of a cell far: the grid would show.
     """
     low = (-0.25, -0.25, 0.0, 1.35, 2.4, 0.06, 0.6, 0.6, 0.0)
     span = (0.5, 0.5, 2 * math.pi, 0.9, 3.6, 0.1, 0.9, 0.4, 0.5)
@@ -111,11 +111,12 @@ def _crystal_ranges() -> tuple[Any, ...]:
 
 
 def _crystals(seeds: Tensor, height: int, width: int, scale: float) -> list[Tensor]:
-    """Return the relief of ice feathers on a pane, large and small ones: (B, 1, …, …) in [0, 1].
+    """Return the relief of bundles of ice needles on a pane, large and small ones: (B, 1, …, …) in [0, 1].
 
     One crystal stands near each point of a square grid; a pixel takes the highest of the four around
-    it. A crystal falls off along its spine and, as a roof does, to both sides, one of them lit; barbs
-    leave the spine at a slant. Large ones are drawn at half the resolution.
+    it. A crystal falls off along its spine and, as a roof does, to both sides, one of them lit. It
+    is a bundle of needles along its spine, bent by smooth noise, without which they look printed. Large
+    ones are drawn at half the resolution.
     """
     cells = [max(3, round(spacing * scale / coarser)) for spacing, coarser, _ in _SIZES]
     sizes = [(math.ceil(height / coarser), math.ceil(width / coarser)) for _, coarser, _ in _SIZES]
@@ -124,10 +125,12 @@ def _crystals(seeds: Tensor, height: int, width: int, scale: float) -> list[Tens
     draws = random.uniform(seeds, (9, sum(counts)), stream=1)
     low, span = _crystal_ranges(draws)
     draws = torch.addcmul(low, draws, span)
-    x, y, turn, long, slim, barbs, bent, tone, light = draws.unbind(1)
+    x, y, turn, long, slim, needles, slant, tone, light = draws.unbind(1)
     across, up = turn.cos(), turn.sin()
     ends = (across * long, up * long, across * slim, up * slim)
-    drawn = torch.stack((x, y, *ends, barbs / long, barbs * bent / slim, tone, light), 1)
+    drawn = torch.stack(
+        (x, y, *ends, 0.25 * needles / long, needles * slant / slim, tone, light), 1
+    )
     layers = []
     for k, own in enumerate(torch.split(drawn, counts, -1)):
         cell, (rows, columns) = cells[k], grids[k]
@@ -135,9 +138,7 @@ def _crystals(seeds: Tensor, height: int, width: int, scale: float) -> list[Tens
         corners = [(i, j) for i in range(2) for j in range(2)]
         around = torch.stack([own[..., i : i + rows, j : j + columns] for i, j in corners], 2)
         # Each (B, 4, rows, columns, 1, 1).
-        x, y, ca, sa, cb, sb, along_barbs, off_barbs, tone, light = around[..., None, None].unbind(
-            1
-        )
+        x, y, ca, sa, cb, sb, lengthwise, crosswise, tone, light = around[..., None, None].unbind(1)
         place = torch.arange(cell, dtype=torch.float32, device=seeds.device).add(0.5).mul(1 / cell)
         places = torch.stack((place, place - 1))
         # Place relative to the crystal's centre, (B, 4, …, cell, 1) and (B, 4, …, 1, cell).
@@ -145,12 +146,17 @@ def _crystals(seeds: Tensor, height: int, width: int, scale: float) -> list[Tens
         right = places.repeat(2, 1)[:, None, None, None] - x
         along = right * ca + down * sa
         off = down * cb - right * sb
+        bend = smooth_noise(
+            seeds, (rows * cell, columns * cell), 6 * scale / _SIZES[k][1], stream=6 + k
+        )
+        bend = bend.mul_(0.35).view(-1, 1, rows, cell, columns, cell).transpose(3, 4)
         relief = torch.addcmul(tone, along, along, value=-1).addcmul_(off, light)
-        off.abs_()
-        # Barbs per cell: a triangular wave.
+        # Needles per cell: a triangular wave.
         density = _SIZES[k][2] * cell * _SIZES[k][1] / scale
-        wave = along.mul_(along_barbs * density).addcmul_(off, off_barbs * density)
+        wave = along.mul(lengthwise * density).addcmul_(off, crosswise * density)
+        wave.add_(bend)
         wave.sub_(wave.round()).abs_()
+        off.abs_()
         relief = relief.sub_(off).add_(wave, alpha=1.3).amax(1)
         relief = relief.permute(0, 1, 3, 2, 4).reshape(-1, 1, rows * cell, columns * cell)
         layers.append(relief[..., : sizes[k][0], : sizes[k][1]].clamp(0, 1.3))
@@ -185,13 +191,14 @@ def _pane(seeds: Tensor, height: int, width: int, scale: float) -> Tensor:
     envelope={"keep": (1.0, 0.6), "frost": (0.0, 0.75)},
     inputs=("seeds",),
     source=SOURCE,
+    version=2,
 )
 @in_small_batches
 def frost(images: Tensor, *, keep: float, frost: float, seeds: Tensor) -> Tensor:
     """Lay a frosted pane over the picture: ``keep`` · x + ``frost`` · overlay, clamped.
 
     The reference crops one of six photographs of frost; here the overlay is synthesised from the
-    seed: feathers of ice with barbs in two sizes (one oriented crystal to each cell of a grid, after
+    seed: bundles of ice needles in two sizes (one oriented crystal to each cell of a grid, after
     Worley, "A cellular texture basis function", SIGGRAPH 1996), haze and grain. Brightness, contrast
     and tint vary from pane to pane about as among the photographs: mean 0.3 to 0.83, standard
     deviation 0.135 for dark ones down to 0.075 for bright ones, blue above red by 0.06 to 0.22; mean,

@@ -23,18 +23,16 @@ CUT = 1.5
 CUT_DEVIATION, TAPS = 0.7427, 24
 """… which leaves a deviation of 0.7427·c where c is wide: where the cut is beyond so many pixels."""
 
-WIDEST = 0.125
-"""Blur does not grow beyond a deviation of this share of the shorter side."""
-
 
 def _ladder(side: int, largest: float) -> list[float]:
     """Return the variances of the levels of :func:`_blurred`, up to the first beyond ``largest``.
 
     Level k is the picture after k passes of [1 2 1] / 4 with gaps of 1, 2, 4, … pixels, along both
-    axes: a triangle of half-width 2^k, whose variance is (4^k − 1) / 6.
+    axes: a triangle of half-width 2^k, whose variance is (4^k − 1) / 6. The last one is more
+    than twice as wide as the picture: a wider one would change little, it shows the edges' means.
     """
     variances = [0.0]
-    while variances[-1] < largest and 2 ** len(variances) <= 2 * side:
+    while variances[-1] < largest and 2 ** len(variances) <= 4 * side:
         variances.append((4.0 ** len(variances) - 1) / 6)
     return variances
 
@@ -55,12 +53,16 @@ def _blurred(level: Tensor, gap: int) -> Tensor:
     There are ``gap`` pixels between the taps. To leave the factor saves passes over the memory, and
     powers of two are exact.
     """
-    padded = F.pad(level, (gap, gap, gap, gap), mode="replicate")
-    for dim in (-1, -2):
+    for dim, border in ((-1, (gap, gap, 0, 0)), (-2, (0, 0, gap, gap))):
         size = level.shape[dim]
+        if gap >= size:
+            beside = level.narrow(dim, 0, 1) + level.narrow(dim, size - 1, 1)
+            level = torch.add(beside, level, alpha=2)
+            continue
+        padded = F.pad(level, border, mode="replicate")
         beside = padded.narrow(dim, 0, size) + padded.narrow(dim, 2 * gap, size)
-        padded = beside.add_(padded.narrow(dim, gap, size), alpha=2)
-    return padded
+        level = beside.add_(level, alpha=2)
+    return level
 
 
 def _defocus(images: Tensor, depth: Tensor, aperture: float, layer: int) -> Tensor:
@@ -85,11 +87,11 @@ def _defocus(images: Tensor, depth: Tensor, aperture: float, layer: int) -> Tens
     )
     focus = bounds[:, layer : layer + 1]
     circle = (bounds - focus).abs() / bounds * aperture
-    widest = aperture * unit * (1.0 if layer == 0 else FARTHEST - 1)
-    largest = min(widest, WIDEST * min(height, width)) ** 2
-    variance = (_variance(circle.flatten(1)) * (unit * unit)).clamp(max=largest)
+    variance = _variance(circle.flatten(1)) * (unit * unit)
     if on_host(variance):
         largest = float(variance.max())
+    else:
+        largest = (aperture * unit * (1.0 if layer == 0 else FARTHEST - 1)) ** 2
 
     # For each pixel its layer, and the share of the way through it. Comparing with every boundary is
     # several times as fast as a search, and to numbers several times as fast as to truth values.
@@ -144,9 +146,14 @@ def near_focus(images: Tensor, *, aperture: float, depth: Tensor) -> Tensor:
     envelope={"aperture": (0.0, 8.0)},
     inputs=("depth",),
     source=SOURCE,
-    version=2,
+    version=3,
 )
 @in_small_batches
 def far_focus(images: Tensor, *, aperture: float, depth: Tensor) -> Tensor:
-    """Focus where the farthest eighth of the scene begins; what lies in front is blurred."""
+    """Focus where the farthest eighth of the scene begins; what lies in front is blurred.
+
+    On depth of disparity maps, which ends at 64 times the nearest, the published blur is wider than the
+    picture. Ours changes the picture by 0.84 to 0.98 of what that does (root mean square, four embedded
+    scenes).
+    """
     return _defocus(images, depth, aperture, LAYERS - 1)

@@ -25,6 +25,12 @@ from pytest_cliprobust.perturbations.warping import centred
 FOG_DEPTH = 0.5
 """Normalised depth of the farthest point: the reference clamps ImageNet's there."""
 
+LAMP = 2.5
+"""Strength of the lamp that re-shading networks learn from (Omnidata; Eftekhar et al. 2021)."""
+
+ROOM = 8.0
+"""Light falls no further than at this multiple of the squared distance at which it has halved."""
+
 MILDEST_RANGE = 0.6
 
 PHOTONS, DEVIATION = 120.0, 0.018
@@ -61,7 +67,7 @@ def fog_3d(images: Tensor, *, extinction: float, depth: Tensor) -> Tensor:
     inputs=("depth",),
     optional=("focal",),
     source=SOURCE,
-    version=2,
+    version=3,
 )
 @in_small_batches
 def flash(
@@ -69,14 +75,17 @@ def flash(
 ) -> Tensor:
     """Light at the camera: image + gain · image · shading, clamped; gain is one over {2.4, …, 0.4}.
 
-    The reference takes the shading from a re-shading network, which predicts a white scene lit by a
-    lamp at the camera. Ours is that scene rendered from depth: Lambert's cosine between the surface
-    normal and the ray, over the squared distance relative to the nearest point (at most 1). A normal
-    is that of the flatter side of each pixel, so that silhouettes get no dark rim.
+    The reference takes the shading from a re-shading network. What that was trained to predict are white
+    rooms lit by a lamp at the camera, of strength 2.5 and with light that falls as 8 / (8 + r²) over r
+    metres, cut at 1. Ours is that scene rendered from depth, Lambert's cosine between the surface normal
+    and the ray included. Depth is known up to a factor at best, so the scene's median distance stands for
+    the √8 metres at which light has halved. What lies beyond √8 times that, the 8 metres of a large room,
+    gets the light that it has there, so that a sky does not stay dark. A normal is that of the flatter side
+    of each pixel, so that silhouettes get no dark rim.
 
     Args:
         images: (B, 3, H, W).
-        gain: brightness of the nearest point's light, relative to what lights the scene already.
+        gain: brightness of the full light, relative to what lights the scene already.
         depth: (B, 1, H, W).
         focal: see :func:`.maps.focal_length`.
     """
@@ -93,8 +102,8 @@ def flash(
     cosine = (normal * ray).rsqrt()
     # Where the ray meets the nearest surface, not the optical axis, is the distance of light.
     squared = distance.square() * ray
-    nearest = quantiles(squared, (0.01,))
-    shading = cosine * (nearest / squared).clamp(max=1.0)
+    away = (squared / quantiles(squared, (0.5,))).clamp(max=ROOM)
+    shading = (cosine * LAMP / (1 + away)).clamp(max=1.0)
     return (images + images * (shading * gain)).clamp(0, 1)
 
 

@@ -27,7 +27,7 @@ STEPS = 59
     envelope={"frames": (1.0, 70.0)},
     inputs=("depth", "seeds"),
     source=SOURCE,
-    version=3,
+    version=4,
 )
 @batch_at_once
 def xy_motion_blur(images: Tensor, *, frames: float, depth: Tensor, seeds: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def xy_motion_blur(images: Tensor, *, frames: float, depth: Tensor, seeds: Tenso
     envelope={"frames": (1.0, 50.0)},
     inputs=("depth", "seeds"),
     source=SOURCE,
-    version=3,
+    version=4,
 )
 @batch_at_once
 def z_motion_blur(images: Tensor, *, frames: float, depth: Tensor, seeds: Tensor) -> Tensor:

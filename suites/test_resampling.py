@@ -1,0 +1,25 @@
+"""Resampling: other filters, no antialias, a thumbnail, less colour, another decoder, wrong proportions.
+
+What people hardly see; vision-language models do (VLM-RobustBench 2026). Against the same images clean.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.plugin.gate import Gate
+from pytest_cliprobust.properties import accuracy, corruption
+
+SEVERITIES = [1, 3, 5]
+SAMPLES = {"quick": 20, "standard": 50, "full": None}
+
+
+@pytest.mark.parametrize("resampled", registry.names("resampling"))
+def test_resampling(clip: Evaluation, gate: Gate, limit: int | None, resampled: str) -> None:
+    views = [clip.on("clean", resampled, severity, limit=limit) for severity in SEVERITIES]
+    gate(
+        [accuracy.accuracy_of(view) for view in views],
+        corruption.corruption_of(clip.on("clean", limit=limit), views),
+    )

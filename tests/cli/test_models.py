@@ -1,0 +1,36 @@
+"""``cliprobust models list``."""
+
+from __future__ import annotations
+
+import pytest
+from open_clip.pretrained import list_pretrained
+
+from pytest_cliprobust.cli import main
+
+
+def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[list[str]]:
+    assert main(["models", "list", *words]) == 0
+    return [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+
+
+def test_every_model_of_open_clip_is_listed_with_its_tags(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    head, *rows = listed(capsys)
+    assert head == ["model", "kind", "pixels", "note"]
+    found = {row[0]: row[1:] for row in rows}
+    assert len(found) == len(rows)
+    assert {f"{name}/{tag}" for name, tag in list_pretrained()} <= set(found)
+    assert found["reference"][0] == "bundled"
+    assert found["ViT-B-32/laion2b_s34b_b79k"] == ["open_clip", "224", "ViT-B-32 alone"]
+    assert found["ViT-B-32/openai"][2] == ""
+    assert found["ViT-B-16-SigLIP-384/webli"][1] == "384"
+    assert found["ViT-S-16"][2] == "no weights: ViT-S-16@CHECKPOINT"
+
+
+def test_a_part_of_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = listed(capsys, "--match", "mobileclip")[1:]
+    assert rows
+    assert all("mobileclip" in row[0].lower() for row in rows)
+    assert main(["models", "list", "--match", "no such model"]) == 4
+    assert "no model's name holds" in capsys.readouterr().err

@@ -1,0 +1,364 @@
+"""Files damaged on purpose: each is read right, or refused in one line, soon and with little memory.
+
+    python tests/fuzz.py --count 10000 --seed 1
+    python tests/fuzz.py --kind checkpoint-zip --seed 17 --count 1
+
+Every kind of file has a sound one (made small, in its real format) and the function that reads it. A number
+decides the damage: bytes flipped, cut, doubled, overwritten with lengths that no file has; in JSON also
+values replaced by others that no file has. ``tests/test_fuzz.py`` runs a few hundred of them.
+
+What counts as a failure: any error but :class:`ClipRobustError`, a message of several lines, more than
+:data:`SECONDS`, a connection to anywhere, or a process that has grown by more than :data:`BYTES`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import copy
+import json
+import random
+import resource
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from model_helpers import VIT, write_folder, write_tokenizer
+from PIL import Image
+from safetensors.torch import save_file
+
+from pytest_cliprobust.cache import FeatureCache
+from pytest_cliprobust.datasets.depth.files import read_depth
+from pytest_cliprobust.datasets.layouts.imagefolder import read_image
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.gating.baseline import load_baseline
+from pytest_cliprobust.gating.reading import load_thresholds
+from pytest_cliprobust.targets.checkpoint import read_checkpoint
+from pytest_cliprobust.targets.loading import load_target
+
+SECONDS = 10
+BYTES = 2 * 2**30
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Attributes:
+        path: a sound one.
+        read: reads whatever lies at a path.
+    """
+
+    path: Path
+    read: Callable[[Path], Any]
+
+
+class TooLong(BaseException):
+    """Reading took more than :data:`SECONDS`."""
+
+
+# --- Sound files -----------------------------------------------------------------------------------
+
+
+def _folder(path: Path) -> None:
+    load_target(str(path.parent), device="cpu")
+
+
+def _cached(path: Path) -> None:
+    cache = FeatureCache(path.parent.parent)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = cache.get_or_compute({"a": 1}, lambda: np.zeros((4, 8), np.float32))
+    if found.shape != (4, 8) or found.any():
+        raise AssertionError("a damaged entry was served")
+
+
+def _checkpoints(root: Path) -> dict[str, Kind]:
+    root.mkdir()
+    torch.manual_seed(0)
+    state = {f"layers.{i}.weight": torch.randn(4, 3) for i in range(4)}
+    state["half"] = torch.arange(6).half()
+    whole = {
+        "epoch": 3,
+        "best": np.float64(0.5),
+        "state_dict": state,
+        "args": argparse.Namespace(a=1),
+    }
+    torch.save(whole, root / "zip.pt")
+    torch.save(whole, root / "legacy.pt", _use_new_zipfile_serialization=False)
+    save_file(state, root / "w.safetensors")
+    (root / "w.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": dict.fromkeys(state, "w.safetensors")})
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))).save(
+            str(root / "script.pt")
+        )
+    np.savez(root / "w.npz", a=np.ones(3))
+    names = (
+        "zip.pt",
+        "legacy.pt",
+        "w.safetensors",
+        "w.safetensors.index.json",
+        "script.pt",
+        "w.npz",
+    )
+    return {
+        f"checkpoint-{name.replace('.', '-')}": Kind(root / name, read_checkpoint) for name in names
+    }
+
+
+def _transformers(folder: Path) -> Path:
+    import transformers
+
+    tower = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    config = transformers.CLIPConfig(
+        vision_config={**tower, "image_size": 16, "patch_size": 8},
+        text_config={**tower, "vocab_size": 40, "max_position_embeddings": 8, "eos_token_id": 2},
+        projection_dim=8,
+    )
+    transformers.CLIPModel(config).save_pretrained(folder)
+    write_tokenizer(folder)
+    transformers.CLIPImageProcessor(
+        size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}
+    ).save_pretrained(folder)
+    return folder
+
+
+def kinds(root: Path) -> dict[str, Kind]:
+    """Write a sound file of every kind into ``root``, and return them by name."""
+    made = _checkpoints(root / "checkpoints")
+    folder = write_folder(root / "vit")
+    (folder / "model_card.json").write_text(json.dumps({"tags": {"loss": "x"}, "samples_seen": 3}))
+    for name in ("open_clip_config.json", "model.safetensors", "merges.txt.gz", "model_card.json"):
+        made[f"open-clip-{name.partition('.')[0]}"] = Kind(folder / name, _folder)
+    timm = {"image_size": 32, "timm_model_name": "test_vit", "timm_pool": "", "timm_proj": "linear"}
+    folder = write_folder(root / "timm", {**VIT, "vision_cfg": {**timm, "image_size": 160}})
+    made["open-clip-timm"] = Kind(folder / "open_clip_config.json", _folder)
+    folder = _transformers(root / "clip")
+    files = ("config", "model", "tokenizer", "tokenizer_config", "preprocessor_config")
+    for name in files:
+        ending = "safetensors" if name == "model" else "json"
+        made[f"transformers-{name}"] = Kind(folder / f"{name}.{ending}", _folder)
+    cache = FeatureCache(root / "cache")
+    cache.get_or_compute({"a": 1}, lambda: np.zeros((4, 8), np.float32))
+    made["cache-entry"] = Kind(cache.path({"a": 1}), _cached)
+    _pictures(root / "pictures", made)
+    made["thresholds"] = Kind(ROOT / "thresholds.toml", load_thresholds)
+    made["baseline"] = Kind(ROOT / "thresholds.baseline.safetensors", load_baseline)
+    return made
+
+
+def _pictures(root: Path, made: dict[str, Kind]) -> None:
+    root.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    for ending in ("png", "jpg", "webp", "bmp", "tiff"):
+        picture.save(root / f"a.{ending}")
+        made[f"picture-{ending}"] = Kind(root / f"a.{ending}", read_image)
+    Image.fromarray(pixels[..., 0].astype(np.uint16)).save(root / "depth.png")
+    np.save(root / "depth.npy", pixels[..., 0].astype(np.float32))
+    for ending in ("png", "npy"):
+        made[f"depth-{ending}"] = Kind(root / f"depth.{ending}", read_depth)
+
+
+# --- Damage ----------------------------------------------------------------------------------------
+
+_LENGTHS = [
+    (value % 2 ** (8 * size)).to_bytes(size, order)
+    for size in (1, 2, 4, 8)
+    for order in ("little", "big")
+    for value in (0, 1, -1, 2 ** (8 * size - 1), 2 ** (8 * size - 1) - 1, 2 ** (4 * size))
+]
+
+_VALUES: list[Any] = [
+    *(None, True, False, 0, 1, -1, 3, 2**31, 2**40, 10**7, -(2**63), 0.5, 1e300, float("inf")),
+    *(float("nan"), "", "x", "../../etc/passwd", "hf-hub:a/b", "x" * 5000, "\x1b[2J", "\0", "é中"),
+    *([], {}, [1], [1] * 5000, {"a": 1}, [[[[[[[[[[1]]]]]]]]]]),
+]
+
+
+def damaged(content: bytes, chance: random.Random) -> bytes:
+    """Return a file with one to four kinds of damage."""
+    text = content.lstrip()[:1] in (b"{", b"[")
+    for _ in range(chance.choice((1, 1, 1, 2, 4))):
+        if text and chance.random() < 0.8:
+            try:
+                content = json.dumps(_changed(json.loads(content), chance)).encode()
+                continue
+            except ValueError:
+                pass
+        content = _bytes_changed(content, chance)
+    return content
+
+
+def _changed(value: Any, chance: random.Random) -> Any:
+    """Replace, remove, rename or add one value, wherever it stands."""
+    holders = [value]
+    for holder in holders:
+        inner = holder.values() if isinstance(holder, dict) else holder
+        holders += [part for part in inner if isinstance(part, dict | list)][:50]
+        if len(holders) > 200:
+            break
+    holder = chance.choice(holders)
+    new = copy.deepcopy(chance.choice(_VALUES))
+    if isinstance(holder, list):
+        if holder and chance.random() < 0.7:
+            holder[chance.randrange(len(holder))] = new
+        else:
+            holder.append(new)
+        return value
+    if not holder or chance.random() < 0.1:
+        holder[chance.choice(["x", "auto_map", "quantization_config", "layers", "", "\x1b"])] = new
+        return value
+    key = chance.choice(list(holder))
+    action = chance.random()
+    if action < 0.7:
+        holder[key] = new
+    elif action < 0.85:
+        del holder[key]
+    else:
+        holder[f"{key}_"] = holder.pop(key)
+    return value
+
+
+def _bytes_changed(content: bytes, chance: random.Random) -> bytes:
+    if not content:
+        return bytes(chance.randrange(256) for _ in range(8))
+    made = bytearray(content)
+    # Headers stand at the front, or (of a zip) at the back.
+    near = min(len(made), 200)
+    place = chance.choice(
+        [
+            chance.randrange(len(made)),
+            chance.randrange(near),
+            len(made) - 1 - chance.randrange(near),
+        ]
+    )
+    action = chance.randrange(6)
+    if action == 0:
+        made[place] ^= 1 << chance.randrange(8)
+    elif action == 1:
+        del made[place:]
+    elif action == 2:
+        length = chance.choice(_LENGTHS)
+        made[place : place + len(length)] = length
+    elif action == 3:
+        del made[place : place + chance.choice((1, 4, 64, 1000))]
+    elif action == 4:
+        made[place:place] = made[place : place + chance.choice((1, 16, 500))]
+    else:
+        made[place] = chance.randrange(256)
+    return bytes(made)
+
+
+# --- One try ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Raise :class:`TooLong` after :data:`SECONDS`, and an error for any connection."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise TooLong
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError("a file asked for a connection")
+
+    connect, before = socket.socket.connect, signal.signal(signal.SIGALRM, stop)
+    socket.socket.connect = refuse  # type: ignore[method-assign]
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+def attempt(kind: Kind, seed: int) -> str | None:
+    """Damage a file of a kind and read it; return what went wrong, or None.
+
+    The sound file is there again afterwards.
+    """
+    sound = kind.path.read_bytes()
+    chance = random.Random(seed)
+    outside = kind.path.is_relative_to(ROOT)
+    path = Path(tempfile.mkdtemp()) / kind.path.name if outside else kind.path
+    path.write_bytes(damaged(sound, chance))
+    try:
+        with watched(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            kind.read(path)
+    except ClipRobustError as error:
+        told = str(error)
+        odd = [c for c in told if not c.isprintable()]
+        if odd or len(told) > 2000:
+            return f"a message of {len(told)} letters, with {odd[:3]!r}: {told[:200]!r}"
+    except TooLong:
+        return f"more than {SECONDS} s"
+    except BaseException:
+        return traceback.format_exc(limit=-6)
+    finally:
+        if outside:
+            path.unlink()
+            path.parent.rmdir()
+        else:
+            path.write_bytes(sound)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - _AT_FIRST
+    return f"the process has grown by {grown:,} bytes" if grown > BYTES else None
+
+
+_AT_FIRST = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> int:
+    """Run from the command line; the exit code is 1 if anything failed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--count", type=int, default=1000, help="files (default: 1000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first (default: 0)")
+    parser.add_argument("--kind", help="only kinds whose name begins so")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    failures, slowest, began = collections.Counter[str](), 0.0, time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        made = {n: k for n, k in kinds(Path(folder)).items() if n.startswith(options.kind or "")}
+        names = list(made)
+        for seed in range(options.seed, options.seed + options.count):
+            name = names[seed % len(names)]
+            start = time.monotonic()
+            wrong = attempt(made[name], seed)
+            slowest = max(slowest, time.monotonic() - start)
+            if wrong:
+                failures[name] += 1
+                print(f"--- {name}, seed {seed}:\n{wrong}", flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"{options.count} files of {len(names)} kinds in {time.monotonic() - began:.0f} s, slowest "
+        f"{slowest:.1f} s, {peak:.2f} GB at most: {sum(failures.values())} failures {dict(failures)}"
+    )
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""LAION-C's distortions against their published parameters and slow versions of them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from pytest_cliprobust.datasets.loading import load_dataset
+from pytest_cliprobust.perturbations import laion_c, random, registry
+from pytest_cliprobust.perturbations.filters import box_resize
+
+PUBLISHED: dict[str, list[tuple[float, ...]]] = {
+    "geometric_shapes": [(150,), (300,), (600,), (800,), (1000,)],
+    "stickers": [(100,), (200,), (400,), (600,), (1200,)],
+    "luminance_checkerboard": [
+        (low / 255, high / 255)
+        for low, high in ((0, 50), (50, 100), (100, 125), (125, 150), (150, 255))
+    ],
+    "mosaic": [(4,), (6,), (8,), (16,), (28,)],
+    "vertical_lines": [(224, 1), (178, 2), (112, 4), (84, 6), (60, 8)],
+    "glitch": [(2,), (4,), (5,), (8,), (10,)],
+}
+
+
+def seeds(count: int) -> Tensor:
+    return torch.arange(count) * 7919 + 5
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Tensor:
+    return load_dataset("clean", profile="quick").load([0, 67, 134]).images / 255
+
+
+def test_published_parameters() -> None:
+    assert set(registry.names("laion_c")) == set(PUBLISHED)
+    for name, steps in PUBLISHED.items():
+        severities = registry.get(name).severities
+        assert [tuple(step.values()) for step in severities] == steps
+
+
+# --------------------------------------------------------------------------------------------------
+# Things strewn
+# --------------------------------------------------------------------------------------------------
+
+
+def drawn(kind: int, size: float, turn: float) -> np.ndarray:
+    """Return what PIL fills, (64, 64) bool, of one shape at (24, 24)."""
+    image = Image.new("L", (64, 64))
+    draw = ImageDraw.Draw(image)
+    x = y = 24.0
+    if kind == 0:
+        draw.polygon([(x, y), (x + size, y), (x + size / 2, y + size)], fill=1)
+    elif kind == 1:
+        draw.rectangle([x, y, x + size, y + size], fill=1)
+    elif kind == 2:
+        corners = []
+        for i in range(10):
+            radius = size / 1.2 * (1 if i % 2 == 0 else 0.5)
+            angle = math.pi * i / 5 + turn
+            corners.append((x + radius * math.sin(angle), y + radius * math.cos(angle)))
+        draw.polygon(corners, fill=1)
+    else:
+        draw.ellipse([x, y, x + size, y + size], fill=1)
+    return np.array(image) > 0
+
+
+@pytest.mark.parametrize("kind", range(4))
+@pytest.mark.parametrize("size", [6, 15])
+def test_shapes_are_those_of_pil(kind: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = 0.7
+    draws = torch.full((1, 4, 5), 0.5)
+    draws[..., 0] = (size - 6 + 0.5) / 10
+    draws[..., 1] = turn / (2 * math.pi)
+    places = torch.full((1, 2, 4), 500, dtype=torch.int64)  # outside, but for one
+    places[:, :, kind] = 24
+    monkeypatch.setattr(laion_c, "_places", lambda *_: places)
+    monkeypatch.setattr(random, "uniform", lambda *_, **__: draws)
+    monkeypatch.setattr(laion_c, "relative_size", lambda _: 1.0)
+    images = torch.zeros(1, 3, 64, 64)
+    seen = laion_c.geometric_shapes(images, count=4.0, seeds=seeds(1))[0, 0].numpy() > 0.25
+    expected = drawn(kind, size, turn)
+    # PIL rounds a polygon's and an ellipse's rim its own way.
+    assert (seen != expected).sum() <= 0.25 * expected.sum() + 4
+    assert abs(int(seen.sum()) - int(expected.sum())) <= 0.25 * expected.sum() + 2
+
+
+@pytest.mark.parametrize("severity", [1, 3, 5])
+def test_as_much_is_covered_as_random_squares_cover(severity: int) -> None:
+    images = torch.full((4, 3, 224, 224), 0.5)
+    corruption = registry.get("stickers")
+    count = int(corruption.parameters(severity)["count"])
+    covered = (corruption(images, severity, seeds=seeds(4)) != 0.5).any(1)
+    inner = covered[:, 16:-16, 16:-16].float().mean()
+    # Each place inside is equally likely: a pixel stays free with (1 − 256/208²)^n.
+    assert float(inner) == pytest.approx(1 - (1 - 256 / 208**2) ** count, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["stickers", "geometric_shapes"])
+def test_more_things_lie_on_top_of_the_same(name: str) -> None:
+    images = torch.full((2, 3, 96, 96), 0.5)
+    corruption = registry.get(name)
+    few, more = (corruption(images, count=c, seeds=seeds(2)) for c in (12.0, 20.0))
+    gone = ((few != 0.5).any(1) & (more == 0.5).all(1)).sum()
+    assert int(gone) == 0
+    assert float((few == more).all(1).float().mean()) > 0.7
+
+
+def test_later_things_lie_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    topmost = torch.full((1, 8, 8), -1, dtype=torch.int32)
+    places = torch.tensor([[[0, 2, 4], [0, 2, 4]]])
+    seen = laion_c._strewn(topmost, range(3), places, (0, 4))
+    assert seen[0, 1, 1] == 0
+    assert seen[0, 3, 3] == 1
+    assert seen[0, 5, 5] == 2
+    assert seen[0, 0, 7] == -1
+
+
+# --------------------------------------------------------------------------------------------------
+# Tiles
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("severity", [1, 3, 5])
+def test_the_checkerboard_alternates_within_its_range(severity: int) -> None:
+    low, high = PUBLISHED["luminance_checkerboard"][severity - 1]
+    images = torch.full((3, 3, 224, 224), 0.5)
+    change = registry.get("luminance_checkerboard")(images, severity, seeds=seeds(3)) - 0.5
+    tiles = change.unfold(2, 14, 14).unfold(3, 14, 14)
+    assert float((tiles.amax((-2, -1)) - tiles.amin((-2, -1))).max()) == 0
+    amount = tiles[:, 0, :, :, 0, 0]
+    grid = torch.arange(16)
+    sign = 1 - 2 * ((grid[:, None] + grid) % 2)
+    raised = amount * sign
+    assert float(raised.min()) >= min(low, 0.5) - 1e-5
+    assert float(raised.max()) <= min(high, 0.5) + 1e-5
+    if high < 0.5:
+        assert float(raised.mean()) == pytest.approx((low + high) / 2, abs=0.02)
+
+
+@pytest.mark.parametrize("severity", [1, 3, 4, 5])
+def test_tiles_of_a_mosaic_keep_their_mean_colour(severity: int, scenes: Tensor) -> None:
+    images = 0.3 + 0.4 * scenes  # nothing is clamped
+    tile = int(PUBLISHED["mosaic"][severity - 1][0])
+    result = registry.get("mosaic")(images, severity, seeds=seeds(3))
+    size = (224 // tile, 224 // tile)
+    torch.testing.assert_close(
+        box_resize(result, size), box_resize(images, size), rtol=0, atol=1e-5
+    )
+    inside = result.unfold(2, tile, tile).unfold(3, tile, tile).std((-2, -1))
+    assert float(inside.mean()) > 0.03
+
+
+# --------------------------------------------------------------------------------------------------
+# Lines
+# --------------------------------------------------------------------------------------------------
+
+
+def slow_lines(picture: np.ndarray, lines: int, step: int) -> np.ndarray:
+    """Draw the published lines with PIL on a picture (H, W, 3) of bytes."""
+    height, width = picture.shape[:2]
+    grey = picture @ np.array([0.299, 0.587, 0.114])
+    image = Image.new("RGB", (width, height))
+    draw = ImageDraw.Draw(image)
+    for i in range(lines):
+        x = i / lines * width
+        last, columns = (x, 0.0), slice(int(x), min(int(x + width / lines), width))
+        for y in range(0, height, step):
+            cell = picture[y : y + step, columns].reshape(-1, 3)
+            luma = grey[y : y + step, columns].mean() if cell.size else 0.0
+            colour = tuple(int(c) for c in cell.mean(0)) if cell.size else (0, 0, 0)
+            here = (x - 40 * (1 - luma / 255), float(y))
+            draw.line((*last, *here), fill=colour)
+            last = here
+    return np.array(image)
+
+
+@pytest.mark.parametrize("severity", [2, 3, 4, 5])
+def test_vertical_lines_are_those_of_pil(severity: int, scenes: Tensor) -> None:
+    lines, step = map(int, PUBLISHED["vertical_lines"][severity - 1])
+    result = registry.get("vertical_lines")(scenes, severity)
+    for picture, seen in zip(scenes, result, strict=True):
+        pixels = (picture * 255).round().byte().permute(1, 2, 0).numpy()
+        drawn = slow_lines(pixels, lines, step)[:-step]
+        expected = torch.from_numpy(drawn).permute(2, 0, 1) / 255
+        picture, seen = picture[:, step:], seen[:, step:]  # ours are a step lower
+        ours, theirs = (torch.nn.functional.avg_pool2d(x, 8) for x in (seen, expected))
+        assert float((ours - theirs).abs().mean()) < 0.06
+        assert float((seen - expected).abs().mean()) < float((picture - expected).abs().mean())
+        black, theirs_black = ((x.amax(0) == 0).float().mean() for x in (seen, expected))
+        assert float(black) == pytest.approx(float(theirs_black), abs=0.08)
+
+
+def test_white_pictures_keep_their_lines_in_place() -> None:
+    images = torch.ones(1, 3, 60, 60)
+    result = laion_c.vertical_lines(images, lines=30.0, step=15.0)
+    columns = result[0, 0].amax(0)
+    assert torch.equal(result[0, 0].amin(0), columns)
+    assert float(columns.mean()) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("severity", [1, 3, 5])
+def test_a_glitch_moves_bands_and_a_channel_and_blacks_out_rows(severity: int) -> None:
+    level = PUBLISHED["glitch"][severity - 1][0]
+    images = torch.rand(6, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.5
+    result = registry.get("glitch")(images, severity, seeds=seeds(6))
+    assert float(result[..., ::2, :].max()) == 0
+    odd = result[..., 1::2, :]
+    assert float(odd.min()) > 0
+    moved_channels = 0
+    for picture, seen in zip(images, odd, strict=True):
+        exact = []
+        for channel in range(3):
+            rows = picture[channel, 1::2]
+            # Each row is the picture's own, turned by up to level² per cent.
+            offsets = [
+                [s for s in range(96) if torch.equal(rows[i].roll(s), seen[channel, i])]
+                for i in range(48)
+            ]
+            exact.append(all(offsets))
+            if all(offsets):
+                far = max(min(o[0], 96 - o[0]) for o in offsets)
+                assert far <= int(level**2 / 100 * 96)
+        moved_channels += exact.count(False)
+    # One channel of each picture went up or down, unless by nothing.
+    assert 3 <= moved_channels <= 6
+
+
+def test_no_level_without_scan_lines_is_the_identity() -> None:
+    images = torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(laion_c.glitch(images, level=0.0, scan_lines=0.0, seeds=seeds(2)), images)

@@ -1,0 +1,440 @@
+"""Checkpoints that are told apart, read as tensors, and never run."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.targets.checkpoint import read_checkpoint
+
+TORCHSCRIPT = "ignore:.*torch.jit"
+
+
+def weights() -> dict[str, Tensor]:
+    """Tensors of every type, one of them a view, one transposed, one empty, one a scalar."""
+    torch.manual_seed(0)
+    base = torch.randn(6, 4)
+    return {
+        "visual.proj": base,
+        "visual.view": base[1:3],
+        "visual.turned": base.t(),
+        "text.half": base.half(),
+        "text.brain": base.bfloat16(),
+        "text.whole": torch.arange(5),
+        "text.mask": torch.tensor([True, False]),
+        "text.bytes": torch.arange(4, dtype=torch.uint8),
+        "empty": torch.zeros(0, 3),
+        "logit_scale": torch.tensor(4.6),
+    }
+
+
+def told(path: Path) -> str:
+    """The one line that reading a file ends with."""
+    with pytest.raises(ClipRobustError) as caught:
+        read_checkpoint(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 500
+    return message
+
+
+def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype, name
+        assert torch.equal(found[name], tensor), name
+
+
+def parameter(tensor: Tensor) -> Tensor:
+    return nn.Parameter(tensor) if tensor.is_floating_point() else tensor
+
+
+def optimizer() -> dict[str, Any]:
+    return torch.optim.SGD([torch.ones(2, requires_grad=True)], 0.1).state_dict()
+
+
+# --- what torch itself writes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: collections.OrderedDict((k, parameter(v)) for k, v in state.items()),
+        lambda state: {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}},
+        lambda state: {"model": state, "args": argparse.Namespace(lr=0.1, model="deit")},
+        lambda state: {"best": np.float64(0.71), "state_dict": state, "rng": np.arange(3)},
+        lambda state: {
+            "pytorch-lightning_version": "2.5.0",
+            "state_dict": {f"model.{k}": v for k, v in state.items()},
+            "callbacks": {("Early", 1): Path("x")},
+            "hyper_parameters": {"lr": 1e-3, "optimizer": torch.optim.AdamW, "seen": {1, 2}},
+        },
+        lambda state: {"state_dict": state, "optimizer": optimizer()},
+    ],
+    ids=["plain", "parameters", "open_clip", "deit", "numpy", "lightning", "optimizer"],
+)
+def test_training_checkpoints_are_read_as_they_were_saved(
+    zipped: bool, wrap: Callable[[dict[str, Tensor]], Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "epoch_3.pt"
+    torch.save(wrap(weights()), path, _use_new_zipfile_serialization=zipped)
+    assert_equal(read_checkpoint(path).state, weights())
+
+
+def test_a_checkpoint_without_checksums_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(weights(), path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert_equal(read_checkpoint(path).state, weights())
+
+
+class Part(nn.Module):
+    """A tower with a parameter, a buffer, and a tensor that belongs to no state dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.norm = nn.BatchNorm1d(2)
+        self.register_buffer("positions", torch.arange(4))
+        self.mask = torch.ones(5)
+        self.sizes = [1, 2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.norm(self.linear(x)) + self.mask[0] + self.sizes[0]
+        return result
+
+
+class OpenAI(nn.Module):
+    """The outside of one of OpenAI's archives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for setting in ("input_resolution", "context_length", "vocab_size"):
+            self.register_buffer(setting, torch.tensor(7))
+        self.visual, self.transformer = Part(), Part()
+        self.logit_scale = nn.Parameter(torch.tensor(4.6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.visual(x) * self.logit_scale
+        return result
+
+
+@pytest.mark.filterwarnings(TORCHSCRIPT)
+@pytest.mark.parametrize("how", ["script", "trace"])
+def test_a_torchscript_archive_has_the_state_dict_that_torch_gives_it(
+    how: str, tmp_path: Path
+) -> None:
+    model = OpenAI().half().eval()
+    example = torch.ones(2, 3).half()
+    compiled: Any = torch.jit.script(model) if how == "script" else torch.jit.trace(model, example)
+    path = tmp_path / "ViT-B-32.pt"
+    compiled.save(str(path))
+    found = read_checkpoint(path)
+    assert found.openai_archive
+    settings = ("input_resolution", "context_length", "vocab_size")
+    expected = {k: v for k, v in model.state_dict().items() if k not in settings}
+    assert_equal(found.state, expected)
+    assert "visual.mask" not in found.state
+
+
+# --- what must not run ------------------------------------------------------------------------------
+
+
+class Writer(nn.Module):
+    """A module that writes a file when TorchScript runs it, and when it is unpacked."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+        self.weight: Tensor = torch.ones(2)
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, Tensor, bool]:
+        return (self.where, self.weight, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, Tensor, bool]) -> None:
+        self.where = state[0]
+        self.weight = state[1]
+        self.training = state[2]
+        torch.save(self.weight, self.where)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.weight
+
+
+@pytest.mark.filterwarnings(TORCHSCRIPT)
+def test_an_archive_that_writes_a_file_writes_none(tmp_path: Path) -> None:
+    target, path = tmp_path / "written", tmp_path / "w.pt"
+    scripted = torch.jit.script(Writer(str(target)))
+    scripted.save(str(path))
+    target.unlink(missing_ok=True)
+    torch.jit.load(str(path))
+    assert target.exists(), "the archive is not the one that this is about"
+    target.unlink()
+    told(path)  # its state is a tuple, which is no state dict
+    # Hidden in a file that is else sound: it is read as a zip all the same.
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    assert any(name.endswith("constants.pkl") for name in names)
+    assert not target.exists()
+
+
+class Attack:
+    """Runs a command when a pickle is loaded."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
+@pytest.mark.parametrize("place", ["beside", "inside", "instead"])
+def test_a_pickle_that_runs_a_command_runs_none(zipped: bool, place: str, tmp_path: Path) -> None:
+    target, path = tmp_path / "written", tmp_path / "w.pt"
+    attack = Attack(os.system, f"touch {target}")
+    content: Any = {
+        "beside": {"state_dict": weights(), "extra": attack},
+        "inside": {**weights(), "extra": attack},
+        "instead": attack,
+    }[place]
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    if place == "beside":
+        assert_equal(read_checkpoint(path).state, weights())
+    else:
+        assert "no state dict" in told(path) or "not a state dict" in told(path)
+    path.write_bytes(pickle.dumps(attack))
+    assert "a pickle of Python's, which is never loaded" in told(path)
+    assert not target.exists()
+
+
+def assemble(path: Path, content: bytes, **records: bytes) -> Path:
+    """Write a zip as ``torch.save`` does, with a pickle of one's own."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("w/data.pkl", content)
+        for name, value in records.items():
+            archive.writestr(f"w/data/{name}", value)
+    return path
+
+
+def tensor_pickle(
+    *, numel: int = 4, size: str = "(I2\nI2\nt", stride: str = "(I2\nI1\nt", offset: int = 0
+) -> bytes:
+    """A state dict of one tensor, opcode by opcode."""
+    storage = f"((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuI{numel}\ntQ"
+    arguments = f"{storage}I{offset}\n{size}{stride}\x89}}t"
+    text = f"\x80\x02}}U\x01actorch._utils\n_rebuild_tensor_v2\n{arguments}Rs."
+    return text.encode("latin1")
+
+
+def test_a_pickle_of_ones_own_is_what_it_should_be(tmp_path: Path) -> None:
+    path = assemble(
+        tmp_path / "w.pt", tensor_pickle(), **{"0": np.arange(4, dtype="<f4").tobytes()}
+    )
+    assert_equal(read_checkpoint(path).state, {"a": torch.arange(4.0).reshape(2, 2)})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"numel": 2**40}, "truncated or damaged"),
+        ({"numel": -1}, "a storage that is a part of another"),
+        ({"size": "(I2\nI3\nt"}, "larger than its storage"),
+        (
+            {"size": "(I1000000000\nI1000000000\nt", "stride": "(I0\nI0\nt"},
+            "larger than its storage",
+        ),
+        ({"offset": 2}, "larger than its storage"),
+        ({"offset": -2}, "a tensor of size"),
+        ({"size": "(I-2\nI2\nt"}, "a tensor of size"),
+        ({"stride": "(I-2\nI1\nt"}, "a tensor of size"),
+        ({"stride": "(I1\nt"}, "a tensor without a storage"),
+        ({"size": "(U\x01aI2\nt"}, "a tensor of size"),
+    ],
+)
+def test_tensors_outside_of_their_storage_are_refused(
+    arguments: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    path = assemble(tmp_path / "w.pt", tensor_pickle(**arguments), **{"0": bytes(16)})
+    assert words in told(path)
+
+
+def bomb(levels: int) -> bytes:
+    """A tuple of twice the same tuple of twice the same … as the key of a dictionary."""
+    places = [number.to_bytes(4, "little") for number in range(levels)]
+    doubled = b"".join(b"\x86r" + place + b"j" + place for place in places)
+    return b"\x80\x02}NN" + doubled + b"0K\x01s."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bomb(60),
+        b"\x80\x05\x96"
+        + (2**40).to_bytes(8, "little")
+        + b".",  # an array of bytes, reserved at once
+        b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b".",
+        b"\x80\x04\x95" + (2**62).to_bytes(8, "little") + b".",
+        b"\x80\x02r\xff\xff\xff\x7f.",  # a memo of two thousand million entries
+        b"\x80\x02Nr\xff\xff\xff\x7f.",
+        b"\x80\x02(" * 100_000 + b".",
+        b"]" + b"]a" * 100_000 + b".",
+        b"\x80\x04(" + b"\x8f" * 7_000_000 + b"t.",  # sets, 216 bytes each
+        b"(" + b"".join(b"ca\n%d\n" % number for number in range(200_000)) + b"t.",
+        b"cos\nsystem\n(U\x04truetR.",
+        b"cbuiltins\nexec\n(U\x04truetR.",
+        b"(U\x04trueios\nsystem\n.",
+        b"ctorch\nSize\n}U\x08__code__Nsb.",
+        b"ctorch._utils\n_rebuild_tensor_v2\nN}U\x0c__defaults__Ns\x86b.",
+        b"\x82\x01.",
+        b"",
+        b".",
+    ],
+    ids=lambda content: repr(content[:12]),
+)
+def test_pickles_that_do_harm_end_at_once(content: bytes, tmp_path: Path) -> None:
+    from pytest_cliprobust.targets import unpickling
+
+    before = unpickling._tensor.__defaults__
+    told(assemble(tmp_path / "w.pt", content))
+    assert unpickling._tensor.__defaults__ == before
+
+
+def test_a_zip_that_grows_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/data.pkl", bytes(2**26))
+    assert path.stat().st_size < 2**17
+    assert "w/data.pkl of 67108864 bytes" in told(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        square: dict[str, Any] = {"size": "(I4096\nI4096\nt", "stride": "(I4096\nI1\nt"}
+        archive.writestr("w/data.pkl", tensor_pickle(numel=2**24, **square))
+        archive.writestr("w/data/0", bytes(2**26), zipfile.ZIP_DEFLATED)
+    assert "packed with compression" in told(path)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"a": torch.arange(64.0)}, path)
+    content = bytearray(path.read_bytes())
+    where = content.index(np.arange(64, dtype="<f4").tobytes()) + 40
+    content[where] ^= 1
+    path.write_bytes(content)
+    assert "truncated or damaged" in told(path)
+
+
+# --- files that are none ----------------------------------------------------------------------------
+
+
+def test_what_is_no_file_is_told_and_never_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.pt"
+    os.mkfifo(pipe)
+    assert "is a pipe, not a file" in told(pipe)
+    device = tmp_path / "zero.safetensors"
+    device.symlink_to("/dev/zero")
+    assert "is a device, not a file" in told(device)
+    loop = tmp_path / "loop.pt"
+    loop.symlink_to(tmp_path / "loop.pt")
+    assert "does not exist" in told(loop)
+
+
+def npz(path: Path) -> None:
+    np.savez(path, a=np.ones(2))
+
+
+def onnx(path: Path) -> None:
+    path.write_bytes(b"\x08\x08\x12\x07pytorch")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "words"),
+    [
+        ("w.npz", npz, "holds NumPy arrays (.npz), not a state dict of torch"),
+        ("w.onnx", onnx, "an ONNX graph, not a state dict"),
+        ("w.npy", lambda path: np.save(path, np.ones(2)), "one NumPy array"),
+        ("w.h5", lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64)), "an HDF5 file"),
+        ("w.gguf", lambda path: path.write_bytes(b"GGUF" + bytes(64)), "a GGUF file"),
+        ("w.tar.gz", lambda path: path.write_bytes(b"\x1f\x8b" + bytes(64)), "unpack it first"),
+        ("w.pt", lambda path: path.write_text("<html>not found</html>"), "a page of HTML"),
+        ("w.pth", lambda path: path.write_bytes(os.urandom(8) * 9), "truncated or damaged"),
+        (
+            "w.bin",
+            lambda path: zipfile.ZipFile(path, "w").writestr("a", "b"),
+            "without the data.pkl",
+        ),
+    ],
+)
+def test_the_true_reason_is_told(
+    name: str, write: Callable[[Path], Any], words: str, tmp_path: Path
+) -> None:
+    write(tmp_path / name)
+    assert words in told(tmp_path / name)
+
+
+def test_a_file_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    state = {"a": torch.ones(2)}
+    save_file(state, tmp_path / "w.ckpt")
+    assert_equal(read_checkpoint(tmp_path / "w.ckpt").state, state)
+
+
+# --- shards -----------------------------------------------------------------------------------------
+
+
+def shard(folder: Path, **places: str) -> Path:
+    """Write an index of weights, and each of its files that lies beside it."""
+    folder.mkdir(exist_ok=True)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    for file in {*places.values()}:
+        if "/" not in file:
+            names = [name for name, place in places.items() if place == file]
+            save_file({name: torch.full((2,), float(len(name))) for name in names}, folder / file)
+    return index
+
+
+def test_shards_are_put_together(tmp_path: Path) -> None:
+    index = shard(tmp_path, a="one.safetensors", bb="two.safetensors", ccc="one.safetensors")
+    assert_equal(
+        read_checkpoint(index).state,
+        {name: torch.full((2,), float(len(name))) for name in ("a", "bb", "ccc")},
+    )
+    (tmp_path / "two.safetensors").unlink()
+    assert "names 'two.safetensors', which is not there" in told(index)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.safetensors", "/etc/secret.safetensors", "..", "sub/x.safetensors", "x.json"],
+)
+def test_shards_lie_beside_their_index(name: str, tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": name}}))
+    assert "names a file elsewhere" in told(index)
+
+
+def test_an_index_that_is_none(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    for text in ("{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "[]", "[" * 10_000, "{"):
+        index.write_text(text)
+        told(index)

@@ -1,0 +1,775 @@
+"""Every family of models, as a tiny random checkpoint in its real format, against its own library."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from helpers import SUITES, Sessions
+from model_helpers import VIT, write_folder, write_tokenizer
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.targets.base import Target
+from pytest_cliprobust.targets.loading import load_target
+
+#: (height, width): a landscape whose margin beside the crop is 3 modulo 4, an upright one, a narrow one.
+PHOTOS = ((427, 640), (500, 333), (90, 400))
+
+#: Grey levels of 255.
+MEAN = 0.4
+
+TEXTS = ["a photo of a cat.", "two red cars", "a very long caption"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def photo(height: int, width: int) -> Image.Image:
+    """A picture with smooth areas, edges and some noise, the same each time."""
+    generator = torch.Generator().manual_seed(height)
+    coarse = torch.rand(1, 3, 6, 8, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")[0]
+    smooth[:, height // 3 : height // 2, width // 4 : width // 2] = 0.9
+    smooth += 0.05 * torch.randn(3, height, width, generator=generator)
+    pixels = (smooth.clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def as_measured(target: Any, picture: Image.Image) -> Tensor:
+    """The model's input as the harness makes it: framed at the model's own size, then normalised."""
+    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    framed = target.frame(image, max(target.image_size))
+    pixels: Tensor = target.preprocess(framed[None].float() / 255)[0]
+    return pixels
+
+
+def assert_own_preprocessing(target: Any, own: Any) -> None:
+    """Compare what the model sees with its own library's preprocessing, in grey levels."""
+    spread = torch.tensor(target.preprocessing.std).view(3, 1, 1)
+    for shape in PHOTOS:
+        picture = photo(*shape)
+        theirs = own(picture)
+        ours = as_measured(target, picture)
+        assert ours.shape == theirs.shape
+        error = (ours - theirs).abs() * spread * 255
+        assert float(error.mean()) <= MEAN, shape
+
+
+def assert_unit_features(target: Target) -> None:
+    pixels = torch.stack([as_measured(target, photo(*shape)) for shape in PHOTOS])
+    for features in (target.encode_image(pixels), target.encode_text(TEXTS)):
+        assert features.shape == (3, target.embed_dim)
+        assert torch.allclose(features.norm(dim=1), torch.ones(3), atol=1e-5)
+        assert float((features[0] - features[1]).norm()) > 1e-5
+
+
+# --- open_clip --------------------------------------------------------------------------------------
+
+TEXT: dict[str, Any] = VIT["text_cfg"]
+VISION: dict[str, Any] = VIT["vision_cfg"]
+HF_TEXT = {**TEXT, "vocab_size": 40, "hf_tokenizer_name": "some/tokenizer"}
+SIGLIP_TEXT = {
+    **HF_TEXT,
+    "tokenizer_kwargs": {"clean": "canonicalize"},
+    "no_causal_mask": True,
+    "proj_bias": True,
+    "pool_type": "last",
+    "norm_kwargs": {"eps": 1e-6},
+    "width": 64,
+}
+SIGLIP_IMAGES = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}
+
+
+def timm_vision(name: str, size: int, pool: str, proj: str) -> dict[str, Any]:
+    return {"timm_model_name": name, "image_size": size, "timm_pool": pool, "timm_proj": proj}
+
+
+SIGLIP = {
+    "embed_dim": 64,
+    "init_logit_bias": -10,
+    "custom_text": True,
+    "vision_cfg": timm_vision("test_vit", 96, "map", "none"),
+    "text_cfg": SIGLIP_TEXT,
+}
+
+#: Configuration and preprocessing by family.
+OPEN_CLIP: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "vit": (VIT, {}),
+    "vit at 384": ({**VIT, "vision_cfg": {**VISION, "image_size": 384, "patch_size": 32}}, {}),
+    "coca": (
+        {
+            **VIT,
+            "custom_text": True,
+            "vision_cfg": {
+                **VISION,
+                "attentional_pool": True,
+                "attn_pooler_heads": 2,
+                "attn_pooler_queries": 4,
+                "output_tokens": True,
+            },
+            "text_cfg": {**TEXT, "embed_cls": True, "output_tokens": True},
+            "multimodal_cfg": {
+                "context_length": 12,
+                "vocab_size": TEXT["vocab_size"],
+                "width": 24,
+                "heads": 2,
+                "layers": 1,
+                "attn_pooler_heads": 2,
+            },
+        },
+        {},
+    ),
+    "siglip": (SIGLIP, SIGLIP_IMAGES),
+    "siglip 2": ({**SIGLIP, "text_cfg": {**SIGLIP_TEXT, "context_length": 16}}, SIGLIP_IMAGES),
+    "mobileclip": (
+        {**VIT, "custom_text": True, "vision_cfg": timm_vision("fastvit_mci0", 64, "avg", "None")},
+        {"mean": [0.0] * 3, "std": [1.0] * 3, "interpolation": "bilinear"},
+    ),
+    "clipa": (
+        {
+            **VIT,
+            "vision_cfg": {
+                **VISION,
+                "pool_type": "avg",
+                "no_ln_pre": True,
+                "final_ln_after_pool": True,
+            },
+            "text_cfg": {
+                **HF_TEXT,
+                "tokenizer_kwargs": {"strip_sep_token": True},
+                "pool_type": "last",
+                "no_causal_mask": True,
+            },
+        },
+        {
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "interpolation": "bilinear",
+            "resize_mode": "squash",
+        },
+    ),
+    "eva": (
+        {
+            **VIT,
+            "custom_text": True,
+            "vision_cfg": timm_vision("eva02_tiny_patch14_224", 224, "token", "linear"),
+        },
+        {},
+    ),
+    "convnext": ({**VIT, "vision_cfg": timm_vision("test_convnext", 96, "avg", "linear")}, {}),
+    "resnet": (
+        {**VIT, "vision_cfg": {**VISION, "image_size": 64, "layers": [1, 1, 1, 1], "width": 8}},
+        {},
+    ),
+    "longest": (VIT, {"resize_mode": "longest", "fill_color": 127}),
+}
+
+
+@pytest.mark.parametrize("family", OPEN_CLIP)
+def test_families_of_open_clip(family: str, tmp_path: Path) -> None:
+    config, preprocess = OPEN_CLIP[family]
+    config = json.loads(json.dumps(config).replace('"None"', "null"))
+    folder = write_folder(tmp_path / "model", config, **preprocess)
+    if "hf_tokenizer_name" in config["text_cfg"]:
+        write_tokenizer(folder)
+    target = load_target(str(folder), device="cpu")
+    assert_unit_features(target)
+    model, own = open_clip.create_model_from_pretrained(
+        f"local-dir:{folder}", return_transform=True
+    )
+    model.eval()
+    assert_own_preprocessing(target, own)
+    pixels = torch.stack([as_measured(target, photo(*shape)) for shape in PHOTOS])
+    with torch.no_grad():
+        expected = model.encode_image(pixels, normalize=True)
+    assert torch.allclose(target.encode_image(pixels), expected, atol=1e-5)
+    assert target.probability == ("sigmoid" if "siglip" in family else "softmax")
+
+
+def test_a_384_pixel_model_is_shown_photographs_at_384(tmp_path: Path) -> None:
+    config, _ = OPEN_CLIP["vit at 384"]
+    folder = write_folder(tmp_path / "model", config)
+    photos = tmp_path / "photos"
+    for number, shape in enumerate(PHOTOS):
+        (photos / f"class {number}").mkdir(parents=True)
+        photo(*shape).save(photos / f"class {number}" / "a.png")
+    clip = Evaluation(
+        RunConfig((str(folder),), data=str(photos), device="cpu", cache_dir=tmp_path / "cache"),
+        str(folder),
+    )
+    images = clip.dataset("clean").load(range(3)).images
+    assert images.shape == (3, 3, 384, 384)
+    target: Any = clip.target
+    _, own = open_clip.create_model_from_pretrained(f"local-dir:{folder}", return_transform=True)
+    spread = torch.tensor(target.preprocessing.std).view(3, 1, 1)
+    for image, shape in zip(images, PHOTOS, strict=True):
+        seen = target.preprocess(image[None].float() / 255)[0]
+        error = (seen - own(photo(*shape))).abs() * spread * 255
+        assert float(error.mean()) <= MEAN
+    # Pictures of the embedded benchmark, too; their scenes are the same, so that runs are paired.
+    large, usual = clip.dataset("clipart", 2), load("clipart", 224)
+    assert large.load([0]).images.shape == (1, 3, 384, 384)
+    assert large.sample_digests == usual.sample_digests  # type: ignore[attr-defined]
+    assert large.digest != usual.digest
+    assert clip.on("clipart", "fog_3d", 3, limit=2).features.shape == (2, 24)
+
+
+def load(name: str, size: int) -> Any:
+    from pytest_cliprobust.datasets.loading import load_dataset
+
+    return load_dataset(name, limit=2, size=size)
+
+
+def test_pictures_of_the_embedded_benchmark_are_never_smaller_than_its_drawings() -> None:
+    assert load("clean", 80).digest == load("clean", 224).digest == load("clean", 224).content
+
+
+# --- transformers -----------------------------------------------------------------------------------
+
+TOWER: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+WORDS: dict[str, Any] = {**TOWER, "vocab_size": 40, "max_position_embeddings": 12}
+EYES: dict[str, Any] = {**TOWER, "image_size": 48, "patch_size": 8}
+CROPPED = {"size": {"shortest_edge": 48}, "crop_size": {"height": 48, "width": 48}}
+SQUASHED = {"size": {"height": 48, "width": 48}}
+
+#: A text tower that can tell the classes of the benchmark apart: it reads letters, and all of them.
+READER = {"vocab_size": 128, "max_position_embeddings": 80}
+
+#: Class, configuration and image processor by family.
+TRANSFORMERS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
+    "clip": (
+        "CLIP",
+        {"text_config": {**WORDS, "eos_token_id": 2}, "projection_dim": 24},
+        "CLIP",
+        CROPPED,
+    ),
+    "chinese_clip": (
+        "ChineseCLIP",
+        {"text_config": WORDS, "projection_dim": 24},
+        "ChineseCLIP",
+        {**CROPPED, "size": {"height": 57, "width": 51}},
+    ),
+    "altclip": (
+        "AltCLIP",
+        {
+            "text_config": {**WORDS, "project_dim": 24, "max_position_embeddings": 20},
+            "projection_dim": 24,
+        },
+        "CLIP",
+        CROPPED,
+    ),
+    "metaclip_2": (
+        "MetaClip2",
+        {"text_config": {**WORDS, "eos_token_id": 2}, "projection_dim": 24},
+        "CLIP",
+        CROPPED,
+    ),
+    "siglip": ("Siglip", {"text_config": {**WORDS, "projection_size": 32}}, "Siglip", SQUASHED),
+    "siglip2": (
+        "Siglip2",
+        {
+            "text_config": {**WORDS, "projection_size": 32},
+            "vision_config": {**TOWER, "patch_size": 8, "num_patches": 16},
+        },
+        "Siglip2",
+        {"max_num_patches": 16, "patch_size": 8},
+    ),
+    "align": (
+        "Align",
+        {
+            "text_config": {**WORDS, "hidden_size": 32},
+            "projection_dim": 32,
+            "vision_config": {
+                "image_size": 48,
+                "width_coefficient": 1.0,
+                "depth_coefficient": 1.0,
+                "hidden_dim": 32,
+                "kernel_sizes": [3],
+                "in_channels": [32],
+                "out_channels": [32],
+                "depthwise_padding": [],
+                "strides": [1],
+                "num_block_repeats": [1],
+                "expand_ratios": [1],
+            },
+        },
+        "EfficientNet",
+        {
+            "size": {"height": 58, "width": 58},
+            "crop_size": {"height": 48, "width": 48},
+            "do_center_crop": True,
+            "rescale_factor": 1 / 127.5,
+            "rescale_offset": True,
+            "do_normalize": False,
+            "include_top": False,
+            "resample": 2,
+        },
+    ),
+}
+
+
+def write_model(folder: Path, family: str, *, letters: bool = False, **changes: Any) -> Path:
+    """A folder of transformers with random weights, its tokenizer and its image processor."""
+    import transformers
+
+    kind, settings, processor, images = TRANSFORMERS[family]
+    settings = {
+        **settings,
+        "text_config": {**settings["text_config"], **(READER if letters else {})},
+    }
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**{"vision_config": EYES, **settings})
+    model = getattr(transformers, f"{kind}Model")(config).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    write_tokenizer(folder, letters=letters)
+    names = [f"{processor}ImageProcessor", f"{processor}ImageProcessorFast"]
+    own = next(getattr(transformers, n) for n in names if hasattr(transformers, n))
+    own(**{**images, **changes}).save_pretrained(folder)
+    return folder
+
+
+def processor_of(folder: Path) -> Any:
+    import transformers
+
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+
+    def own(picture: Image.Image) -> Tensor:
+        pixels: Tensor = processor(images=picture, return_tensors="pt")["pixel_values"][0]
+        return pixels
+
+    return own
+
+
+def unit(output: Any) -> Tensor:
+    features = output if isinstance(output, Tensor) else output.pooler_output
+    return torch.nn.functional.normalize(features, dim=-1)
+
+
+@pytest.mark.parametrize("family", TRANSFORMERS)
+def test_families_of_transformers(family: str, tmp_path: Path) -> None:
+    import transformers
+
+    if not hasattr(transformers, f"{TRANSFORMERS[family][0]}Model"):
+        pytest.skip("this transformers has no such model")
+    folder = write_model(tmp_path / "model", family)
+    target: Any = load_target(str(folder), device="cpu")
+    assert_unit_features(target)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    pixels = torch.stack([as_measured(target, photo(*shape)) for shape in PHOTOS])
+    if family != "siglip2":  # of a shape that follows the picture's: see the test of its patches
+        assert_own_preprocessing(target, processor_of(folder))
+        with torch.no_grad():
+            expected = unit(model.get_image_features(pixel_values=pixels))
+        assert torch.allclose(target.encode_image(pixels), expected, atol=1e-5)
+    texts = [text.rstrip(".") for text in TEXTS] if "siglip" in family else TEXTS
+    length = target.context_length
+    tokens = tokenizer(
+        texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    )
+    if "siglip" in family:
+        tokens.pop("attention_mask", None)
+    tokens.pop("token_type_ids", None)
+    with torch.no_grad():
+        expected = unit(model.get_text_features(**tokens))
+    assert torch.allclose(target.encode_text(TEXTS), expected, atol=1e-5)
+    if family == "align":
+        assert target.logit_scale == pytest.approx(1 / float(model.temperature.detach()))
+        with pytest.raises(ClipRobustError, match="offers no patch features"):
+            target.dense_features(pixels)
+    else:
+        assert target.logit_scale == pytest.approx(float(model.logit_scale.detach().exp()))
+        grid = target.image_size[0] // 8
+        assert target.dense_features(pixels).shape == (3, 32, grid, grid)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rescale_factor": 1 / 127.5},
+        {"do_rescale": False},
+        {"do_normalize": False},
+        {"do_rescale": False, "do_normalize": False},
+        {"size": {"shortest_edge": 57}},
+        {"size": {"height": 60, "width": 51}},
+        {"size": {"height": 48, "width": 48}, "do_center_crop": False},
+        {"resample": 2},
+        {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 1.0, 2.0]},
+    ],
+    ids=str,
+)
+def test_settings_of_an_image_processor_are_honoured(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "model", "clip", **changes)
+    assert_own_preprocessing(load_target(str(folder), device="cpu"), processor_of(folder))
+
+
+@pytest.mark.parametrize(
+    ("family", "written", "meant"),
+    [
+        ("clip", 48, {"shortest_edge": 48}),
+        ("clip", None, {"shortest_edge": 48}),
+        ("clip", [48, 48], {"height": 48, "width": 48}),
+        ("siglip", 48, {"height": 48, "width": 48}),
+        ("siglip", None, {"height": 48, "width": 48}),
+        ("siglip", [48, 48], {"height": 48, "width": 48}),
+    ],
+    ids=str,
+)
+def test_sizes_as_older_files_have_them(
+    family: str, written: Any, meant: dict[str, int], tmp_path: Path
+) -> None:
+    def digest(name: str, size: Any) -> str:
+        folder = write_model(tmp_path / name, family)
+        path = folder / "preprocessor_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "size": size}))
+        return load_target(str(folder), device="cpu").info.digest
+
+    assert digest("written", written) == digest("meant", meant)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"do_resize": False}, "do_resize is false"),
+        ({"size": {"longest_edge": 48}}, "size {'longest_edge': 48} is not supported"),
+        ({"size": {"shortest_edge": 48, "longest_edge": 90}}, "is not supported"),
+        ({"size": "48"}, "size must be a whole number"),
+        ({"size": [48]}, "is no height and width"),
+        ({"size": {"shortest_edge": -3}}, "size must be a whole number above 0"),
+        ({"do_center_crop": False}, "gives pictures of any shape"),
+        ({"do_pad": True}, "do_pad"),
+        ({"rescale_factor": 0}, "rescale_factor must be above 0"),
+        ({"rescale_factor": "1/255"}, "rescale_factor must be a number"),
+        ({"image_mean": [0.5, 0.5]}, "three channels"),
+        ({"image_std": 0}, "std above 0"),
+        ({"resample": 1}, "resample 1"),
+        ({"resample": []}, "resample []"),
+        (
+            {"crop_size": {"height": 32, "width": 32}},
+            "gives (32, 32) but config.json wants (48, 48)",
+        ),
+        ({"do_reduce_labels": True}, "'do_reduce_labels' (True) is not supported"),
+        ({"image_processor_type": "PixtralImageProcessor"}, "is not supported; known are"),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_honoured_are_named(
+    changes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "model", "clip")
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    assert words in refused(folder)
+
+
+def refused(name: Path | str, **options: Any) -> str:
+    """The one line that loading a model ends with."""
+    with pytest.raises(ClipRobustError) as caught:
+        load_target(str(name), device="cpu", **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 700
+    return message
+
+
+# --- the whole harness --------------------------------------------------------------------------------
+
+
+def write_reader(folder: Path, family: str) -> Path:
+    """A model of a family whose text tower reads whole prompts."""
+    if family in TRANSFORMERS:
+        return write_model(folder, family, letters=True)
+    config, preprocess = OPEN_CLIP[family.removeprefix("open_clip ")]
+    config = json.loads(json.dumps(config).replace('"None"', "null"))
+    config["text_cfg"]["context_length"] = 64
+    letters = "hf_tokenizer_name" in config["text_cfg"]
+    if letters:
+        config["text_cfg"]["vocab_size"] = 128
+    write_folder(folder, config, **preprocess)
+    if letters:
+        write_tokenizer(folder, letters=True)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [*(f"open_clip {name}" for name in OPEN_CLIP), *TRANSFORMERS])
+def test_each_family_goes_through_the_suites(family: str, run: Sessions) -> None:
+    folder = write_reader(run.path / "model", family)
+    result = run.plain(
+        str(SUITES),
+        "-m",
+        "accuracy or calibration or ood",
+        "-k",
+        "not test_labels",  # it wants four pictures a class
+        f"--clip-model={folder}",
+        "--clip-device=cpu",
+        "--clip-profile=quick",
+        "--clip-limit=134",
+        "--clip-history=none",
+        f"--clip-cache-dir={run.path / 'cache'}",
+    )
+    outcomes = result.parseoutcomes()
+    assert not outcomes.get("failed")
+    assert not outcomes.get("errors")
+    assert outcomes["passed"] >= 15
+
+
+# --- weights in parts, adapters, other roots ----------------------------------------------------------
+
+
+def test_sharded_folders_of_both_libraries(tmp_path: Path) -> None:
+    for folder, whole in (
+        (write_folder(tmp_path / "open_clip"), "open_clip_model"),
+        (write_model(tmp_path / "transformers", "clip"), "model"),
+    ):
+        before = load_target(str(folder), device="cpu").info.digest
+        state = load_file(folder / "model.safetensors")
+        (folder / "model.safetensors").unlink()
+        names = sorted(state)
+        parts = {"one.safetensors": names[::2], "two.safetensors": names[1::2]}
+        for file, members in parts.items():
+            save_file({n: state[n] for n in members}, folder / file, metadata={"format": "pt"})
+        places = {name: file for file, members in parts.items() for name in members}
+        (folder / f"{whole}.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+        assert load_target(str(folder), device="cpu").info.digest == before
+        (folder / "two.safetensors").unlink()
+        assert "names 'two.safetensors', which is not there" in refused(folder)
+
+
+def test_a_folder_of_sentence_transformers(tmp_path: Path) -> None:
+    inner = write_model(tmp_path / "root" / "0_CLIPModel", "clip")
+    module = {
+        "idx": 0,
+        "name": "0",
+        "path": "0_CLIPModel",
+        "type": "sentence_transformers.models.CLIPModel",
+    }
+    path = tmp_path / "root" / "modules.json"
+    path.write_text(json.dumps([module]))
+    whole = load_target(str(tmp_path / "root"), device="cpu")
+    assert whole.info.digest == load_target(str(inner), device="cpu").info.digest
+    for changed, words in (
+        ([{**module, "path": "../elsewhere"}], "names a folder elsewhere"),
+        ([{**module, "path": "1_CLIPModel"}], "has no config.json"),
+        ([{**module, "type": "sentence_transformers.models.Transformer"}], "a CLIPModel alone"),
+        ([module, module], "a CLIPModel alone"),
+        ([], "lists"),
+        ({}, "lists"),
+        ([3], "cannot be read"),
+    ):
+        path.write_text(json.dumps(changed))
+        told = refused(tmp_path / "root")
+        assert words in told or "cannot be read" in told
+
+
+def write_adapter(folder: Path, model: Path, **settings: Any) -> Any:
+    """Save a LoRA adapter for a model of transformers, and return the model with it merged."""
+    peft = pytest.importorskip("peft")
+    import transformers
+
+    torch.manual_seed(1)
+    base = transformers.CLIPModel.from_pretrained(model)
+    config = peft.LoraConfig(**{"r": 2, "target_modules": ["q_proj", "fc1"], **settings})
+    wrapped: Any = peft.get_peft_model(base, config)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_" in name:
+            nn.init.normal_(parameter, std=0.3)
+    wrapped.save_pretrained(folder)
+    return wrapped.merge_and_unload().eval()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"use_rslora": True, "lora_alpha": 3},
+        {"use_dora": True},
+        {"target_modules": ".*visual_projection|.*v_proj"},
+    ],
+    ids=str,
+)
+def test_an_adapter_is_merged_with_its_base(settings: dict[str, Any], tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", "clip")
+    alone = load_target(str(base), device="cpu")
+    merged = write_adapter(tmp_path / "delta", base, **settings)
+    apart: Any = load_target(str(tmp_path / "delta"), device="cpu")
+    pixels = torch.stack([as_measured(apart, photo(*shape)) for shape in PHOTOS])
+    with torch.no_grad():
+        expected = unit(merged.get_image_features(pixel_values=pixels))
+    assert torch.allclose(apart.encode_image(pixels), expected, atol=1e-5)
+    assert any("LoRA adapter of" in note for note in apart.info.notes)
+    for file in (tmp_path / "delta").iterdir():
+        shutil.copy(file, base)
+    beside = load_target(str(base), device="cpu")
+    assert beside.info.digest == apart.info.digest != alone.info.digest
+    named = load_target(f"transformers:{base}", device="cpu")
+    assert named.info.digest == apart.info.digest
+
+
+def test_adapters_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = write_model(tmp_path / "base", "clip")
+    delta = tmp_path / "delta"
+    write_adapter(delta, base)
+    path = delta / "adapter_config.json"
+    before = json.loads(path.read_text())
+    for changes, words in (
+        ({"peft_type": "IA3"}, "peft_type 'IA3' is not supported, LORA is"),
+        ({"base_model_name_or_path": ""}, "does not name the model"),
+        ({"base_model_name_or_path": "/no/such"}, "give the base's folder with --clip-pretrained"),
+        ({"layer_replication": [[0, 1]]}, "'layer_replication'"),
+        ({"rank_pattern": {"(a+)+$": 3}}, "'rank_pattern'"),
+        ({"r": 3}, "cannot be merged"),
+        ({"r": "many"}, "cannot be merged"),
+    ):
+        path.write_text(json.dumps({**before, **changes}))
+        assert words in refused(delta)
+    path.write_text(json.dumps({**before, "base_model_name_or_path": "/no/such"}))
+    assert load_target(str(delta), pretrained=str(base), device="cpu").embed_dim == 24
+    state = load_file(delta / "adapter_model.safetensors")
+    save_file(
+        {k.replace("layers.1", "layers.7"): v for k, v in state.items()},
+        delta / "adapter_model.safetensors",
+    )
+    assert "it has no module" in refused(delta, pretrained=str(base))
+    (delta / "adapter_model.safetensors").unlink()
+    assert "no adapter_model.safetensors" in refused(delta, pretrained=str(base))
+    # Never ignored: without peft the base with an adapter beside it is refused, and open_clip's always.
+    save_file(state, delta / "adapter_model.safetensors")
+    monkeypatch.setitem(__import__("sys").modules, "peft", None)
+    assert "pip install pytest-cliprobust[peft]" in refused(delta, pretrained=str(base))
+    folder = write_folder(tmp_path / "open_clip")
+    shutil.copy(path, folder)
+    assert "has an adapter" in refused(folder)
+
+
+# --- tokenizers of SigLIP ---------------------------------------------------------------------------
+
+
+def write_sentencepiece(path: Path) -> None:
+    spm = pytest.importorskip("sentencepiece")
+    words = path.parent / "words.txt"
+    words.write_text("\n".join(["a photo of a cat", "two red cars", "a very long caption"] * 20))
+    spm.SentencePieceTrainer.train(
+        input=str(words),
+        model_prefix=str(path.with_suffix("")),
+        vocab_size=24,
+        model_type="unigram",
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    words.unlink()
+    path.with_suffix(".vocab").unlink()
+
+
+def test_a_siglip_folder_with_a_sentencepiece_model(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "siglip", "siglip")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    assert "holds no tokenizer files" in refused(folder)
+    write_sentencepiece(folder / "spiece.model")
+    target = load_target(str(folder), device="cpu")
+    assert_unit_features(target)
+
+
+def test_a_siglip_checkpoint_alone_says_where_its_tokenizer_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    configs = tmp_path / "configs"
+    configs.mkdir()
+    (configs / "Tiny-SigLIP.json").write_text(json.dumps(SIGLIP))
+    before = list(open_clip.factory._MODEL_CONFIG_PATHS), dict(open_clip.factory._MODEL_CONFIGS)
+    open_clip.add_model_config(configs)
+    try:
+        folder = write_folder(tmp_path / "run", SIGLIP)
+        path = folder / "model.safetensors"
+        told = refused(f"Tiny-SigLIP@{path}")
+        assert "its tokenizer files are missing" in told
+        assert f"into the folder {folder}" in told
+        write_tokenizer(folder)
+        assert load_target(f"Tiny-SigLIP@{path}", device="cpu").probability == "sigmoid"
+    finally:
+        open_clip.factory._MODEL_CONFIG_PATHS[:] = before[0]
+        open_clip.factory._MODEL_CONFIGS = before[1]
+
+
+# --- what is no model -------------------------------------------------------------------------------
+
+
+def test_parts_of_pythons_own_library_are_no_models() -> None:
+    for name in ("sys:exit", "os:abort", "builtins:exit", "os.path:join"):
+        assert "a part of Python's own library" in refused(name)
+
+
+def test_a_module_that_ends_the_process_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaves_at_once.py").write_text("import sys\nsys.exit(3)\n")
+    (tmp_path / "leaves_later.py").write_text("import sys\ndef model():\n    sys.exit(3)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "cannot be imported (SystemExit: 3, at" in refused("leaves_at_once:model")
+    assert "could not be made (SystemExit: 3, at" in refused("leaves_later:model")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a" * 300, "a" * 5000, "x\0y", "./x\0y", "ViT-B-32/" + "x" * 5000, "./" + "x" * 300),
+        *("local-dir:" + "x" * 300, "transformers:./" + "x" * 300, "ViT-B-32@./" + "x" * 300),
+        *("local-dir:\x1b[2J", "hf-hub:../../x", "/dev/zero", "ViT-B-32@/dev/zero", "\udcff"),
+    ],
+    ids=lambda name: repr(name[:20]),
+)
+def test_names_of_no_file_are_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    from pytest_cliprobust.targets.names import named_models
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert named_models([name]) is not None
+    with pytest.raises(ClipRobustError) as caught:
+        load_target(name, device="cpu")
+    assert str(caught.value).isprintable()
+
+
+def test_links_in_a_circle_are_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    os.mkfifo("pipe.pt")
+    assert "there is no such folder or checkpoint" in refused("./loop")
+    assert "there is no folder loop" in refused("local-dir:loop")
+    assert "is a pipe, not a file" in refused("./pipe.pt")
+    assert "is a pipe, not a file" in refused("ViT-B-32@pipe.pt")

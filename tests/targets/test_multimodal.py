@@ -1,0 +1,273 @@
+"""Multimodal models of every family: likelihoods and answers against one row at a time, and mistakes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from multimodal_helpers import FAMILIES, write
+from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
+from torchvision.transforms.v2.functional import to_pil_image
+
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
+from pytest_cliprobust.targets import hub, multimodal
+from pytest_cliprobust.targets.multimodal import CHUNK, MultimodalModel
+from pytest_cliprobust.targets.multimodal_loading import load_multimodal
+
+CPU = torch.device("cpu")
+QUESTIONS = [
+    "Which is it: a cat or a dog?",
+    "What?",
+    "Is this a dog, or is it a zebra?",
+    "A",
+    "Who?",
+]
+OPTIONS = [
+    ("a cat", "a dog"),
+    ("a dog", "a zebra crossing"),
+    ("cat", "dog"),
+    ("the picture", "a"),
+    ("a cat", "a dog"),
+]
+IMAGES = torch.randint(
+    0, 256, (5, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest, folders: Path) -> MultimodalModel:
+    """Each family, as it is loaded from its files."""
+    if request.param == "smolvlm":
+        pytest.importorskip("num2words")
+    folder = folders / request.param
+    if not folder.exists():
+        write(request.param, folder)
+    return load_multimodal(str(folder), device=CPU)
+
+
+@pytest.fixture(scope="module")
+def llava(folders: Path) -> Path:
+    folder = folders / "llava"
+    return folder if folder.exists() else write("llava", folder)
+
+
+def alone(model: MultimodalModel, row: int, option: str) -> float:
+    """Return an option's log-likelihood from one row without padding, all logits, token by token."""
+    prompt = model.prompt(QUESTIONS[row])
+    given = model.processor(images=[to_pil_image(IMAGES[row])], text=[prompt], return_tensors="pt")
+    ending = "\n" if model.info.model_type == "paligemma" else ""
+    between = "" if (prompt + ending)[-1].isspace() else " "
+    option_ids = model.tokenizer(between + option, add_special_tokens=False)["input_ids"]
+    before = given["input_ids"].shape[1]
+    inputs: dict[str, Any] = {k: v for k, v in given.items() if k != "labels"}
+    inputs["input_ids"] = torch.cat([given["input_ids"], torch.tensor([option_ids])], 1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    if "token_type_ids" in inputs:
+        kinds = torch.ones(1, len(option_ids), dtype=torch.long)
+        inputs["token_type_ids"] = torch.cat([given["token_type_ids"], kinds], 1)
+    with torch.inference_mode():
+        logits = model.model(**inputs).logits[0]
+    total = 0.0
+    for place, token in enumerate(option_ids):
+        row_logits = logits[before - 1 + place].double()
+        total += float(row_logits[token] - torch.logsumexp(row_logits, 0))
+    return total
+
+
+def test_likelihoods_are_sums_over_the_options_tokens(family: MultimodalModel) -> None:
+    found = family.likelihoods(IMAGES, QUESTIONS, OPTIONS)
+    expected = [[alone(family, row, option) for option in OPTIONS[row]] for row in range(5)]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    # Longer options have lower likelihoods with random weights: nothing is divided by the length.
+    assert found[1, 1] < found[1, 0]
+
+
+def test_answers_do_not_depend_on_what_else_is_asked(family: MultimodalModel) -> None:
+    said = family.answers(IMAGES, QUESTIONS)
+    assert said == [family.answers(IMAGES[i : i + 1], [QUESTIONS[i]])[0] for i in range(5)]
+    many = [*QUESTIONS] * 4  # more than one chunk
+    assert len(many) > CHUNK
+    assert family.answers(IMAGES.repeat(4, 1, 1, 1), many) == said * 4
+    np.testing.assert_allclose(
+        family.likelihoods(IMAGES.repeat(4, 1, 1, 1), many, OPTIONS * 4)[15:],
+        family.likelihoods(IMAGES, QUESTIONS, OPTIONS),
+        atol=2e-5,
+    )
+
+
+def test_pictures_and_questions_count(family: MultimodalModel) -> None:
+    found = family.likelihoods(IMAGES, QUESTIONS, OPTIONS)
+    other = family.likelihoods(255 - IMAGES, QUESTIONS, OPTIONS)
+    assert np.abs(found - other).min() > 0
+    asked = family.likelihoods(IMAGES, ["Is it?"] * 5, OPTIONS)
+    assert np.abs(found - asked).min() > 0
+
+
+def test_the_tower_is_named(family: MultimodalModel) -> None:
+    assert family.info.tower.endswith("2 layers of 32, 28 px")
+    assert family.info.model_type in family.info.name
+    assert len(family.info.digest) == 64
+
+
+def test_a_prompt_is_the_chat_templates_or_the_familys(llava: Path, tmp_path: Path) -> None:
+    plain = load_multimodal(str(llava), device=CPU)
+    assert plain.prompt("Who?") == "USER: <image>\nWho? ASSISTANT:"
+    folder = shutil.copytree(llava, tmp_path / "templated")
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}[{{ m['role'] }}]{% for c in m['content'] %}{% if c['type'] == 'image' %}"
+        "<image>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %}[bot]{% endif %}"
+    )
+    templated = load_multimodal(str(folder), device=CPU)
+    assert templated.prompt("Who?") == "[user]<image>Who?[bot]"
+    assert templated.info.digest != plain.info.digest
+
+
+def test_there_is_one_start_token(llava: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llava, tmp_path / "started")
+    (folder / "chat_template.jinja").write_text("<s><image>{{ messages[0].content[1].text }}>")
+    plain = load_multimodal(str(folder), device=CPU)
+    assert plain.prompt("Who?") == "<s><image>Who?>"
+    adding = load_multimodal(str(folder), device=CPU)
+    adding.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    assert adding.prompt("Who?") == "<image>Who?>"
+    for model in (plain, adding):
+        ids = model._inputs(IMAGES[:1], ["Who?"], 1)["input_ids"][0].tolist()
+        assert ids[:2] == [1, 3]
+        assert ids.count(1) == 1
+
+
+def test_the_digest_tells_weights_apart(llava: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llava, tmp_path / "other")
+    before = load_multimodal(str(llava), device=CPU).info.digest
+    assert load_multimodal(str(folder), device=CPU).info.digest == before
+    state = load_file(folder / "model.safetensors")
+    name = next(name for name in state if "layers.0.mlp" in name)
+    state[name] = state[name] + 1e-3
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_multimodal(str(folder), device=CPU).info.digest != before
+
+
+def test_precision_is_the_users_choice(llava: Path) -> None:
+    assert load_multimodal(str(llava), device=CPU).model.dtype == torch.float32
+    half = load_multimodal(str(llava), device=CPU, precision="bf16")
+    assert half.model.dtype == torch.bfloat16
+    whole = load_multimodal(str(llava), device=CPU)
+    np.testing.assert_allclose(
+        half.likelihoods(IMAGES, QUESTIONS, OPTIONS),
+        whole.likelihoods(IMAGES, QUESTIONS, OPTIONS),
+        atol=0.5,
+    )
+
+
+def test_a_token_that_grows_into_the_option_is_left_alone(llava: Path) -> None:
+    model = load_multimodal(str(llava), device=CPU)
+
+    class Merging:
+        """Puts the prompt's last character and the option's first into one token."""
+
+        def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+            return {"input_ids": [ord(c) for c in text.replace(": a", "\N{SNOWMAN}")]}
+
+    model.tokenizer = Merging()
+    assert model._continuation("x:", "ab") == [ord(c) for c in " ab"]
+    assert model._continuation("x:\n", "b") == [ord("b")]
+
+
+def refused(name: str, match: str, kind: type[ClipRobustError] = ClipRobustError) -> None:
+    """Check that a model is refused in one line."""
+    with pytest.raises(kind, match=match) as caught:
+        load_multimodal(name, device=CPU)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(("--clip-lmm", "multimodal model"))
+
+
+def test_folders_that_hold_no_such_model(llava: Path, tmp_path: Path) -> None:
+    refused("./nowhere", "there is no folder nowhere")
+    refused("nowhere", "OWNER/NAME of a hub repository")
+    (tmp_path / "empty").mkdir()
+    refused(str(tmp_path / "empty"), "has no config.json")
+    (tmp_path / "empty" / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    refused(str(tmp_path / "empty"), "no multimodal model can be loaded")
+
+    folder = shutil.copytree(llava, tmp_path / "cut")
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+    refused(str(folder), "no multimodal model can be loaded")
+
+    folder = shutil.copytree(llava, tmp_path / "part")
+    state = load_file(folder / "model.safetensors")
+    gone = next(name for name in state if "mlp" in name and "vision" not in name)
+    del state[gone]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    refused(str(folder), "does not fit its config.json: 1 tensors are missing")
+
+    folder = shutil.copytree(llava, tmp_path / "no processor")
+    for file in ("processor_config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / file).unlink()
+    refused(str(folder), "processor")
+
+
+def test_a_hub_name_without_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object) -> None:
+        raise Unavailable("multimodal model 'some/model' is not in the local cache; give a folder")
+
+    monkeypatch.setattr(hub, "require_hub", unreachable)
+    refused("some/model", "not in the local cache", Unavailable)
+
+
+def test_failures_of_a_model_are_one_line(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_multimodal(str(llava), device=CPU)
+
+    def breaks(error: Exception) -> Any:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        return fail
+
+    monkeypatch.setattr(model.model, "forward", breaks(RuntimeError("shapes\nand more")))
+    with pytest.raises(ClipRobustError, match=r"forward pass fails \(RuntimeError: shapes\)"):
+        model.likelihoods(IMAGES, QUESTIONS, OPTIONS)
+    with pytest.raises(ClipRobustError, match="forward pass fails"):
+        model.answers(IMAGES, QUESTIONS)
+    monkeypatch.setattr(model.model, "forward", breaks(torch.OutOfMemoryError("full")))
+    with pytest.raises(Unavailable, match="out of memory on cpu with 16 rows"):
+        model.likelihoods(IMAGES, QUESTIONS, OPTIONS)
+    model.processor = breaks(ValueError("no such picture"))
+    monkeypatch.setattr(model, "prompt", lambda question: question)
+    with pytest.raises(ClipRobustError, match=r"processor cannot make an input .*no such picture"):
+        model.answers(IMAGES, QUESTIONS)
+
+
+def test_a_model_that_cannot_keep_few_logits(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_multimodal(str(llava), device=CPU)
+    expected = model.likelihoods(IMAGES, QUESTIONS, OPTIONS)
+    forward = model.model.forward
+
+    def old(**inputs: Any) -> Any:
+        if "logits_to_keep" in inputs:
+            raise TypeError("forward() got an unexpected keyword argument 'logits_to_keep'")
+        return forward(**inputs)
+
+    monkeypatch.setattr(model.model, "forward", old)
+    np.testing.assert_allclose(model.likelihoods(IMAGES, QUESTIONS, OPTIONS), expected, atol=1e-6)
+
+
+def test_towers_in_words() -> None:
+    class Config:
+        vision_config: Any = None
+
+    assert multimodal.tower_of(Config()) == "unknown"
