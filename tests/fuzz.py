@@ -88,7 +88,7 @@ def _cached(path: Path) -> None:
 
 
 def _checkpoints(root: Path) -> dict[str, Kind]:
-    root.mkdir()
+    root.mkdir(parents=True)
     torch.manual_seed(0)
     state = {f"layers.{i}.weight": torch.randn(4, 3) for i in range(4)}
     state["half"] = torch.arange(6).half()
@@ -170,7 +170,7 @@ def kinds(root: Path) -> dict[str, Kind]:
 
 
 def _pictures(root: Path, made: dict[str, Kind]) -> None:
-    root.mkdir()
+    root.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     picture = Image.fromarray(pixels)
     for ending in ("png", "jpg", "webp", "bmp", "tiff"):

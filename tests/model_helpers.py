@@ -63,13 +63,13 @@ def write_tokenizer(folder: Path, *, pad: str = "<pad>", letters: bool = False) 
     known = ["a", "photo", "of", "cat", "two", "red", "cars", "very", "long", "caption", "."]
     if letters:
         known = [chr(number) for number in range(32, 127)]
-    words = ["<unk>", "<pad>", "</s>", *known]
+    words = ["<unk>", "<pad>", *known, "</s>"]  # CLIP looks for the largest token
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     if letters:
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", 2)]
+        single="$A </s>", special_tokens=[("</s>", len(words) - 1)]
     )
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

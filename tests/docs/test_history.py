@@ -40,7 +40,7 @@ def test_the_page_names_all_tables_and_commands(tmp_path: Path) -> None:
     assert tables.keys() == {"runs", "tags", "figures", "blobs", "outcomes"}
     for name in (*tables, *tables["runs"][1:]):
         assert f"`{name}`" in page, name
-    for command in sorted(set(cli.commands()) - {"perturb", "perturbations", "models", "doctor"}):
+    for command in sorted(set(cli.commands()) - {"perturb", "perturbations", "doctor", "models"}):
         assert f"cliprobust {command}" in page, command
     assert sqlite3.sqlite_version_info > (3, 24)
 

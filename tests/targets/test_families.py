@@ -255,13 +255,13 @@ CROPPED = {"size": {"shortest_edge": 48}, "crop_size": {"height": 48, "width": 4
 SQUASHED = {"size": {"height": 48, "width": 48}}
 
 #: A text tower that can tell the classes of the benchmark apart: it reads letters, and all of them.
-READER = {"vocab_size": 128, "max_position_embeddings": 80}
+READER = {"vocab_size": 128, "max_position_embeddings": 80, "eos_token_id": 97}
 
 #: Class, configuration and image processor by family.
 TRANSFORMERS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "clip": (
         "CLIP",
-        {"text_config": {**WORDS, "eos_token_id": 2}, "projection_dim": 24},
+        {"text_config": {**WORDS, "eos_token_id": 13}, "projection_dim": 24},
         "CLIP",
         CROPPED,
     ),
@@ -282,7 +282,7 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     ),
     "metaclip_2": (
         "MetaClip2",
-        {"text_config": {**WORDS, "eos_token_id": 2}, "projection_dim": 24},
+        {"text_config": {**WORDS, "eos_token_id": 13}, "projection_dim": 24},
         "CLIP",
         CROPPED,
     ),

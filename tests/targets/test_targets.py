@@ -1199,7 +1199,13 @@ def test_an_end_of_text_token_that_is_not_the_tokenizers_is_refused(
         assert words in error(str(folder))
 
     assert load_target(str(hf["clip"]), device="cpu").embed_dim == 24
-    told(39, "has eos_token_id 39 in its text_config, and the tokenizer ends a text with 2")
+    told(39, "has eos_token_id 39 in its text_config, and the tokenizer ends a text with 13")
+    # 2 means the largest token, and this tokenizer ends a text with another.
+    folder = shutil.copytree(hf["clip"], tmp_path / "larger")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["zebra"] = 20
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    assert "has eos_token_id 20 in its text_config" in error(str(folder))
 
 
 def test_transformers_preprocessing_variants(hf: dict[str, Path], tmp_path: Path) -> None:
