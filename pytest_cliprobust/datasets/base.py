@@ -114,3 +114,60 @@ class Dataset(Protocol):
     def load(self, indices: Sequence[int]) -> Batch:
         """Load the samples at ``indices`` (any order); the same sample is always the same tensor."""
         ...
+
+
+@dataclass(frozen=True)
+class Links:
+    """What corresponds in the two pictures of a pair.
+
+    Places are (x, y) in pixels of the pictures, pixel centres at half-integers.
+
+    Attributes:
+        points: (P, 2) places in the first picture, each visible in the second; or its keypoints.
+        truth: (P, 2) where each of them lies in the second picture.
+        candidates: (Q, 2) places of the second picture among which to look (the object's, say); None:
+            the centres of the model's patches.
+        scale: what distances in pixels are divided by before they are compared with a threshold: the
+            longer side of the second object's box for PCK, 4 where pixels count at a quarter of the
+            resolution (ScanNet in Probe3D).
+    """
+
+    points: Tensor
+    truth: Tensor
+    candidates: Tensor | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Some pairs of pictures, on the CPU.
+
+    Attributes:
+        first, second: B samples each, of equal ids and of square pictures of one size.
+        links: of each pair what corresponds.
+    """
+
+    first: Batch
+    second: Batch
+    links: tuple[Links, ...]
+
+
+@runtime_checkable
+class PairedDataset(Protocol):
+    """What a :class:`Dataset` has besides that plays ``correspondence`` or ``semantic_correspondence``.
+
+    Its samples are pairs, and ``load`` gives the first picture of each. The column ``angle`` of
+    ``groups``, where there is one, holds the change of viewpoint in degrees.
+
+    Attributes:
+        limits: distances below which a match counts as right, in pixels (``(5, 25, 50)`` for NAVI) or,
+            for keypoints, as shares of the box (``(0.1,)``).
+        angle_edges: ascending edges in degrees of the bins of viewpoint change; () for none.
+    """
+
+    limits: tuple[float, ...]
+    angle_edges: tuple[float, ...]
+
+    def load_pairs(self, indices: Sequence[int]) -> PairBatch:
+        """Load the pairs at ``indices`` (any order); the same pair is always the same tensors."""
+        ...

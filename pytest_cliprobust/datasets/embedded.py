@@ -36,12 +36,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from pytest_cliprobust.datasets.base import Batch, LazyExtras
+from pytest_cliprobust.datasets.base import Batch, LazyExtras, Links, PairBatch
 from pytest_cliprobust.datasets.profiles import PROFILES
 from pytest_cliprobust.embedded import composer, sprites
 from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES, caption, captions, phrase
 from pytest_cliprobust.embedded.two_things import Thing, captions_of, choices_of
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, NotRun, did_you_mean
 from pytest_cliprobust.perturbations.cue_conflict import texture_fill
 from pytest_cliprobust.perturbations.registry import get, sample_seeds
 from pytest_cliprobust.perturbations.typographic import distractors, render_text
@@ -69,7 +69,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "captioned": (134, 134, 134),
     "compositional": (134, 268, 1072),
     "written": (67, 134, 1072),
-    "two_view": (64, 200, 600),
+    "two_view": (64, 134, 600),
     "factor": (67, 201, 2144),
     "style": (134, 268, 1072),
 }
@@ -105,6 +105,16 @@ WRITTEN_SEVERITY = 3
 _TINT_PAIRS = tuple(itertools.permutations(composer.TINTS, 2))
 COMPOSED = 224
 """Side in pixels at which the published figures were measured; the drawings are no larger."""
+
+#: Distances in pixels, and edges in degrees, by which pairs of views are judged.
+PAIR_LIMITS = (5.0, 10.0, 20.0)
+PAIR_ANGLES = (0.0, 10.0, 20.0, 30.0, 45.0)
+#: Side in pixels of the pictures of a pair: both are drawn anew for each, and smaller ones cost less.
+PAIR_SIDE = 112
+#: Places to match are that many pixels apart.
+_PAIR_STEP = 3
+#: With fewer places on the object in sight, all that is in sight is matched.
+_FEWEST_PLACES = 8
 
 _CHUNK = 64
 _SPRITE_SIDE = 224
@@ -593,6 +603,7 @@ class EmbeddedDataset:
             for recipe in self._recipes
             if isinstance(recipe, _TwoThings)
         )
+        self.limits, self.angle_edges = PAIR_LIMITS, PAIR_ANGLES
         self.unit = "pair" if name == "compositional" else "drawing"
         self.units = tuple(map(_unit, self._recipes))
         columns = self._recipes[0].groups if self._recipes else {}
@@ -687,6 +698,28 @@ class EmbeddedDataset:
             extras=LazyExtras(extras, later),
         )
 
+    def load_pairs(self, indices: Sequence[int]) -> PairBatch:
+        """Compose pairs of ``two_view``, their pictures with a side of :data:`PAIR_SIDE`.
+
+        Places to match lie on the object where both views see it; candidates on the object in the second.
+
+        Raises:
+            NotRun: the samples of this data set are no pairs.
+        """
+        if self.name != "two_view":
+            raise NotRun(f"the samples of data set {self.name!r} are no pairs of pictures")
+        chosen = [self._recipes[i] for i in indices]
+        scenes = [_pair_scene(recipe, PAIR_SIDE) for recipe in chosen]
+        cameras = [composer.second_camera(s, r.key)[0] for s, r in zip(scenes, chosen, strict=True)]
+        firsts = composer.compose_all([(scene, None) for scene in scenes])
+        seconds = composer.compose_all(list(zip(scenes, cameras, strict=True)))
+        ids = tuple(recipe.key for recipe in chosen)
+        return PairBatch(
+            _batch(ids, firsts),
+            _batch(ids, seconds),
+            tuple(_links(a, b) for a, b in zip(firsts, seconds, strict=True)),
+        )
+
     def _compose(self, recipes: Sequence[_Recipe]) -> list[composer.Rendering]:
         """Return the renderings of recipes, of which some may be patterns without a scene."""
         scenes = {i: self._scene(r) for i, r in enumerate(recipes) if r.drawing[0] != "pattern"}
@@ -726,6 +759,38 @@ class EmbeddedDataset:
         scene = _pair_scene(recipe, self._size)
         camera, _ = composer.second_camera(scene, recipe.key)
         return (scene, None), (scene, camera)
+
+
+def _batch(ids: tuple[str, ...], renderings: Sequence[composer.Rendering]) -> Batch:
+    return Batch(
+        ids,
+        torch.stack([r.image for r in renderings]),
+        torch.stack([r.depth for r in renderings]),
+        torch.stack([r.mask for r in renderings]),
+        {"focal": torch.tensor([r.camera.focal for r in renderings])},
+    )
+
+
+def _links(first: composer.Rendering, second: composer.Rendering) -> Links:
+    """Return which places of the object in one view are which in another."""
+    places, visible = composer.correspondence(first, second)
+    step = _lattice(first.camera.size)
+    seen = visible[0] & step
+    shown, there = (r.mask[0] > 0.5 for r in (first, second))
+    if int((seen & shown).sum()) < _FEWEST_PLACES or int((there & step).sum()) < _FEWEST_PLACES:
+        shown, there = torch.ones_like(shown), torch.ones_like(there)
+    rows, columns = torch.nonzero(seen & shown, as_tuple=True)
+    return Links(
+        points=torch.stack([columns, rows], 1) + 0.5,
+        truth=places[:, rows, columns].T.contiguous(),
+        candidates=torch.nonzero(there & step).flip(1) + 0.5,
+    )
+
+
+def _lattice(size: int) -> Tensor:
+    """Return which pixels (size, size) are places to match."""
+    every = torch.arange(size) % _PAIR_STEP == _PAIR_STEP // 2
+    return every[:, None] & every[None]
 
 
 def _textures(recipes: Sequence[_Recipe], size: int) -> Tensor:

@@ -30,13 +30,18 @@ ROLES: Mapping[str, str] = MappingProxyType(
         "lmm": "labelled pictures to ask a multimodal model about",
         "unlabelled": "pictures as they come in production, whose labels nobody knows",
         "correspondence": "pairs of views with the places that correspond",
+        "semantic_correspondence": "pairs of things of one class with keypoints that correspond",
     }
 )
+
+#: Roles that the embedded benchmark has no data for: its drawings come without keypoints.
+NEVER_EMBEDDED = frozenset({"semantic_correspondence"})
 
 #: Roles that other data plays, too, where nothing is given for them.
 STAND_INS: Mapping[str, str] = MappingProxyType({"lmm": "clean", "unlabelled": "clean"})
 
 EMBEDDED = "embedded"
+EMBEDDED_NAME = "the embedded benchmark"
 FLAG = "--clip-data"
 
 
@@ -64,12 +69,17 @@ class Provider:
         """
         found = self.of(role)
         if not found:
-            given = ", ".join(self.sets)
-            raise NotRun(
-                f"needs {role} ({ROLES[role]}), and {self.name} gives {given} only; leave --clip-data "
-                "out to run it on the embedded benchmark"
-            )
+            raise NotRun(f"needs {role} ({ROLES[role]}), and {self.name} {self._lacks(role)}")
         return found
+
+    def _lacks(self, role: str) -> str:
+        """Return what is there instead of a role, and how to come by it."""
+        if role in NEVER_EMBEDDED and self.name == EMBEDDED_NAME:
+            return "has none"
+        given = f"gives {', '.join(self.sets)} only"
+        if role in NEVER_EMBEDDED:
+            return given
+        return f"{given}; leave --clip-data out to run it on the embedded benchmark"
 
     def one(self, role: str) -> str:
         """Return the data set that plays a role.
@@ -115,7 +125,7 @@ def provider_of(source: str) -> Provider:
     from pytest_cliprobust.datasets.embedded import names
 
     return Provider(
-        "the embedded benchmark",
+        EMBEDDED_NAME,
         {
             "clean": ("clean",),
             "calibration": ("calibration",),

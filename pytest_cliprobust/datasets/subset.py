@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from pytest_cliprobust.datasets.base import Batch, Dataset
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.datasets.base import Batch, Dataset, PairBatch, PairedDataset
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 
 
 class Subset:
@@ -53,6 +53,19 @@ class Subset:
     def load(self, indices: Sequence[int]) -> Batch:
         """Load the samples at ``indices`` of this subset."""
         return self.whole.load([self.rows[index] for index in indices])
+
+
+def load_pairs(dataset: Dataset, indices: Sequence[int]) -> PairBatch:
+    """Load pairs of a data set, or of one that it is a subset of.
+
+    Raises:
+        NotRun: its samples are no pairs.
+    """
+    if isinstance(dataset, Subset):
+        return load_pairs(dataset.whole, [dataset.rows[index] for index in indices])
+    if not isinstance(dataset, PairedDataset):
+        raise NotRun(f"the samples of data set {dataset.name!r} are no pairs of pictures")
+    return dataset.load_pairs(indices)
 
 
 def whole_of(dataset: Dataset) -> Dataset:

@@ -26,15 +26,17 @@ from torch import Tensor
 
 from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.cache import FeatureCache, Unfinished
-from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras
+from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras, PairBatch
 from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDepth
-from pytest_cliprobust.datasets.subset import Subset, whole_of
+from pytest_cliprobust.datasets.subset import Subset, load_pairs, whole_of
 from pytest_cliprobust.engine.memory import as_out_of_memory, in_parts
 from pytest_cliprobust.engine.probe import PICTURES, check_target, checked_rows
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import registry
-from pytest_cliprobust.targets.base import Target
+from pytest_cliprobust.properties import correspondence
+from pytest_cliprobust.targets.base import LAST, DenseTarget, Layer, Target
+from pytest_cliprobust.targets.dense import no_patches
 
 FORWARD_CHUNK = 32
 """Images per forward pass; halved only when the device runs out of memory (and then reported).
@@ -103,6 +105,7 @@ class Encoder:
     cached: int = 0
     probed: int = 0
     _batches: dict[tuple[str, ...], Batch] = field(default_factory=dict, repr=False)
+    _pairs: dict[tuple[str, ...], PairBatch] = field(default_factory=dict, repr=False)
     _batch_bytes: int = 0
     _at_once: int = sys.maxsize  # samples that are perturbed at a time
 
@@ -308,6 +311,113 @@ class Encoder:
             return self._at_once
 
         return lambda batch: in_parts(function, batch, self._at_once, fewer)
+
+    def matches(self, dataset: Dataset, layer: Layer = LAST) -> list[npt.NDArray[np.float64]]:
+        """Return the matches (K, 8 + T) of each pair of a data set, K of its own each.
+
+        See :func:`~pytest_cliprobust.properties.correspondence.match_pair`. Only they are kept: dense
+        features are many times as large, and at no time are more than one forward pass's in memory.
+
+        Raises:
+            NotRun: the model has no such features, or the samples are no pairs.
+            ClipRobustError: features that are not finite.
+        """
+        whole: Any = whole_of(dataset)
+        limits = tuple(float(limit) for limit in getattr(whole, "limits", ()))
+        key = {
+            **self._model_key(),
+            "kind": "matches",
+            "version": correspondence.VERSION,
+            "data": dataset.digest,
+            "ids": len(dataset),
+            "layer": layer,
+            "limits": limits,
+        }
+        while True:
+            size = min(FORWARD_CHUNK, self.chunk)
+            sized = {**key, "chunk": size} if size != FORWARD_CHUNK else key
+            try:
+                stored = self._cached(sized, partial(self._match, dataset, layer, limits, size))
+            except _BackedOff:
+                continue
+            return [rows[~np.isnan(rows[:, 0])].astype(np.float64) for rows in stored]
+
+    def _match(
+        self, dataset: Dataset, layer: Layer, limits: tuple[float, ...], chunk: int
+    ) -> npt.NDArray[np.float32]:
+        """Return the matches of all pairs (N, K, 8 + T), NaN where a pair has fewer than K.
+
+        ``chunk``: pictures per forward pass.
+        """
+        pixels = self._pixels(dataset, [])
+        found: list[npt.NDArray[np.float32]] = []
+        total, step = len(dataset), max(1, FORWARD_CHUNK // 2)
+        for start in range(0, total, step):
+            rows = range(start, min(start + step, total))
+            pairs = self._load_pairs(dataset, rows)
+            size = pairs.first.images.shape[-2:]
+            with torch.inference_mode():
+                both = torch.cat([pixels(pairs.first), pixels(pairs.second)])
+                dense = self._dense(both, layer, chunk)
+            for number, links in enumerate(pairs.links):
+                features = dense[number].numpy(), dense[len(rows) + number].numpy()
+                if not all(np.isfinite(part).all() for part in features):
+                    raise ClipRobustError(
+                        f"model {self.target.info.name!r} gives NaN or infinite patch features on "
+                        f"{dataset.name}, for {pairs.first.ids[number]!r}; check the weights"
+                    )
+                matched = correspondence.match_pair(*features, links, (size[0], size[1]), limits)
+                found.append(matched.astype(np.float32))
+            self.progress(f"{dataset.name}, pairs", rows.stop, total)
+        longest = max(map(len, found))
+        every = np.full((total, longest, found[0].shape[1]), np.nan, dtype=np.float32)
+        for own, part in zip(every, found, strict=True):
+            own[: len(part)] = part
+        return every
+
+    def _load_pairs(self, dataset: Dataset, rows: range) -> PairBatch:
+        """Load pairs, or take them from memory: one data set is matched by several layers."""
+        key = ("pairs", dataset.digest, str(rows.start), str(rows.stop))
+        if key not in self._pairs:
+            with users_code(f"loading pairs of data set {dataset.name!r}"):
+                pairs = load_pairs(dataset, rows)
+            tensors = [
+                *(t for b in (pairs.first, pairs.second) for t in (b.images, b.depth, b.mask)),
+                *(t for own in pairs.links for t in (own.points, own.truth, own.candidates)),
+            ]
+            size = sum(t.numel() * t.element_size() for t in tensors if t is not None)
+            if self._batch_bytes + size > KEPT_BYTES:
+                return pairs
+            self._pairs[key] = pairs
+            self._batch_bytes += size
+        return self._pairs[key]
+
+    def _dense(self, pixels: Tensor, layer: Layer, size: int) -> Tensor:
+        """Return patch features (B, C, h, w) on the CPU, by forward passes of ``size`` pictures.
+
+        Raises:
+            _BackedOff: memory ran out, and passes take fewer pictures from now on.
+        """
+        target = self.target
+        if not isinstance(target, DenseTarget):
+            raise no_patches(target.info.name, layer, "it has no method dense_features")
+        # A target of the user's own may know the last layer alone.
+        chosen: dict[str, Any] = {} if layer == LAST else {"layer": layer}
+        parts: list[Tensor] = []
+        for start in range(0, len(pixels), size):
+            part = pixels[start : start + size]
+            count = len(part)
+            if count < size:
+                part = torch.cat([part, part.new_zeros(size - count, *part.shape[1:])])
+            try:
+                with as_out_of_memory():
+                    dense = target.dense_features(part, **chosen)
+            except torch.OutOfMemoryError:
+                self.chunk = self._half(size, "images")
+                raise _BackedOff from None
+            parts.append(dense[:count].float().cpu())
+            self.forwarded += count
+        return torch.cat(parts)
 
     def regrouped(self, dataset: Dataset, chunk: int) -> Tensor:
         """Return clean features (N, D) from forward passes of another size.

@@ -37,7 +37,7 @@ from pytest_cliprobust.figures.condition import CLEAN, Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.samples import Samples
 from pytest_cliprobust.properties import calibration
-from pytest_cliprobust.targets.base import Target, TargetInfo
+from pytest_cliprobust.targets.base import Layer, Target, TargetInfo
 from pytest_cliprobust.targets.bundled_multimodal import NAME as BUNDLED_LMM
 from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.targets.multimodal_loading import load_multimodal
@@ -158,6 +158,7 @@ class Evaluation:
                 lambda: self.classifier,
                 seed=self.config.seed,
                 text_features=self.text_features,
+                matches=lambda layer: self._matches(data, layer),
             )
             self._views[key] = view
         return view
@@ -218,6 +219,10 @@ class Evaluation:
         if not self._checked:
             self.encoder.probe(self.dataset("clean", PICTURES))
             self._checked = True
+
+    def _matches(self, data: Dataset, layer: Layer) -> list[Floats]:
+        self.check()
+        return self.encoder.matches(data, layer)
 
     def _features(self, data: Dataset, steps: tuple[Step, ...]) -> Tensor:
         self.check()

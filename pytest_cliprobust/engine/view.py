@@ -15,17 +15,21 @@ import numpy as np
 from torch import Tensor
 
 from pytest_cliprobust.datasets.base import Dataset
-from pytest_cliprobust.datasets.subset import Subset
+from pytest_cliprobust.datasets.subset import Subset, whole_of
 from pytest_cliprobust.engine import head
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, NotRun, did_you_mean
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.samples import Choice, Probability
+from pytest_cliprobust.targets.base import LAST, Layer
 
 #: From texts to their features (M, D).
 TextFeatures = Callable[[Sequence[str]], Tensor]
+
+#: From a layer to the matches of each pair (K, 8 + T).
+MatchesOf = Callable[[Layer], Sequence[Floats]]
 
 #: A column with more values than this names samples rather than subgroups.
 _MOST_SUBGROUPS = 50
@@ -74,6 +78,7 @@ class View:
         classifier: Callable[[], Classifier],
         seed: int = 0,
         text_features: TextFeatures | None = None,
+        matches: MatchesOf | None = None,
     ) -> None:
         self._condition = condition
         self.data = data
@@ -81,6 +86,7 @@ class View:
         self._features = features
         self._classifier = classifier
         self._text_features = text_features
+        self._matches = matches
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -147,6 +153,29 @@ class View:
                 f"{self.condition}: this view has no text encoder; use clip.on(…)"
             )
         return self._text_features(texts)
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """Distances within which a match between the pictures of a pair is right; () without pairs."""
+        return tuple(getattr(whole_of(self.data), "limits", ()))
+
+    @property
+    def angle_edges(self) -> tuple[float, ...]:
+        """Edges in degrees of the bins of viewpoint change; () without."""
+        return tuple(getattr(whole_of(self.data), "angle_edges", ()))
+
+    def matches(self, layer: Layer = LAST) -> Sequence[Floats]:
+        """Return the nearest-neighbour matches between the two pictures of each pair.
+
+        For each pair rows (K, 8 + T): see
+        :func:`~pytest_cliprobust.properties.correspondence.match_pair`.
+
+        Raises:
+            NotRun: the model has no such features, the samples are no pairs, or they are perturbed.
+        """
+        if self._matches is None or self.condition.steps:
+            raise NotRun(f"{self.condition}: pairs are matched as they are, without perturbations")
+        return self._matches(layer)
 
     @property
     def probability(self) -> Probability:
@@ -231,6 +260,7 @@ class View:
             self._classifier,
             seed=self.seed,
             text_features=self._text_features,
+            matches=lambda layer: [self.matches(layer)[row] for row in rows],
         )
 
     def answered_by(self, classifier: Callable[[], Classifier]) -> View:

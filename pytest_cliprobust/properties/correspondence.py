@@ -14,8 +14,9 @@ ours is the centre, which differs by half a patch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,10 +24,16 @@ from numpy.typing import ArrayLike
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Floats, Ints, as_labels, as_vector, same_samples
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, mean_figure
+from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.means import codes_of, group_values, quotient_values, ratio_values
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, quotient, ratio, sums
+from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.targets.layers import LAST, Layer
+
+if TYPE_CHECKING:
+    from pytest_cliprobust.datasets.base import Links
 
 #: Pixel thresholds of NAVI, and of ScanNet (at a quarter of its resolution), in Probe3D.
 NAVI_PIXELS = (5.0, 25.0, 50.0)
@@ -35,6 +42,8 @@ _PIXELS = {f"{limit:g}": f"{limit:g}" for limit in sorted({*NAVI_PIXELS, *SCANNE
 #: Edges in degrees of the viewpoint-change bins of NAVI and ScanNet in Probe3D.
 NAVI_ANGLES = (0.0, 30.0, 60.0, 90.0, 120.0)
 SCANNET_ANGLES = (0.0, 15.0, 30.0, 60.0, 180.0)
+#: Raise it when the matches of the same features change.
+VERSION = 1
 #: Matches kept per pair of views (NAVI, ScanNet), and SPair-71k's PCK threshold.
 MATCHES = 1000
 PCK_ALPHA = 0.1
@@ -171,22 +180,186 @@ def geometric_errors(
     Raises:
         ClipRobustError: broken features or points.
     """
-    where, right = _points(points, "points"), _points(truth, "true positions")
-    same_samples("correspondence", where, right)
-    grid = _dense(second, "features").shape[1:]
-    targets = (
-        patch_centres((grid[0], grid[1]), image_size)
-        if candidates is None
-        else _points(candidates, "candidates")
-    )
+    where, right, places = _checked(second, points, truth, image_size, candidates)
     matches = match_features(
         sample_features(first, where, image_size),
-        sample_features(second, targets, image_size),
+        sample_features(second, places, image_size),
         keep=keep,
     )
     return np.asarray(
-        np.linalg.norm(targets[matches.target] - right[matches.source], axis=1), dtype=np.float64
+        np.linalg.norm(places[matches.target] - right[matches.source], axis=1), dtype=np.float64
     )
+
+
+def _checked(
+    second: ArrayLike,
+    points: ArrayLike,
+    truth: ArrayLike,
+    image_size: tuple[int, int],
+    candidates: ArrayLike | None,
+) -> tuple[Floats, Floats, Floats]:
+    """Return points, true positions and candidates: the second view's patch centres if none are given."""
+    where, right = _points(points, "points"), _points(truth, "true positions")
+    same_samples("correspondence", where, right)
+    if candidates is not None:
+        return where, right, _points(candidates, "candidates")
+    grid = _dense(second, "features").shape[1:]
+    return where, right, patch_centres((grid[0], grid[1]), image_size)
+
+
+#: The columns of :func:`match_pair`'s rows before those of chance.
+COLUMNS = ("x", "y", "found_x", "found_y", "true_x", "true_y", "weight", "scale")
+
+
+def match_pair(
+    first: ArrayLike,
+    second: ArrayLike,
+    links: Links,
+    image_size: tuple[int, int],
+    limits: Sequence[float],
+    *,
+    keep: int = MATCHES,
+) -> Floats:
+    """Return the matches of a pair as rows (K, 8 + T), the most distinctive first.
+
+    The columns are :data:`COLUMNS`, then for each of the T limits the share of the candidates that lie
+    within it of the truth: what matching at random would reach.
+
+    Args:
+        first, second: (C, h, w) dense features of the two pictures.
+        links: what corresponds.
+        image_size: (H, W) of both pictures, in whose pixels the places are.
+        limits: thresholds, in pixels over ``links.scale``.
+        keep: matches kept.
+
+    Raises:
+        ClipRobustError: broken features or places, or a scale that is not positive.
+    """
+    if not links.scale > 0:
+        raise ClipRobustError(f"distances cannot be divided by a scale of {links.scale}")
+    where, right, places = _checked(second, links.points, links.truth, image_size, links.candidates)
+    matches = match_features(
+        sample_features(first, where, image_size),
+        sample_features(second, places, image_size),
+        keep=keep,
+    )
+    own = right[matches.source]
+    scale = np.full((len(own), 1), links.scale)
+    distances = np.linalg.norm(places[None] - own[:, None], axis=2) / links.scale
+    chance = [(distances < limit).mean(axis=1, keepdims=True) for limit in limits]
+    columns = (where[matches.source], places[matches.target], own, matches.weight[:, None], scale)
+    return np.concatenate([*columns, *chance], axis=1)
+
+
+def errors_of(rows: ArrayLike) -> Floats:
+    """Return the error (K,) of each row of :func:`match_pair`: its distance from the truth over the scale."""
+    matches = np.asarray(rows, dtype=np.float64)
+    away = np.linalg.norm(matches[:, 2:4] - matches[:, 4:6], axis=1)
+    return np.asarray(away / matches[:, 7], dtype=np.float64)
+
+
+class Pairs(Samples, Protocol):
+    """Samples that are pairs of pictures, matched by a model."""
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """(T,) distances within which a match is right."""
+        ...
+
+    @property
+    def angle_edges(self) -> tuple[float, ...]:
+        """Ascending edges in degrees of the bins of viewpoint change; () for none."""
+        ...
+
+    def matches(self, layer: Layer = LAST) -> Sequence[Floats]:
+        """Return for each pair its rows of :func:`match_pair`."""
+        ...
+
+
+def recall_of(pairs: Pairs, layer: Layer = LAST) -> list[Figure]:
+    """Return the recall of matches between two views, over all pairs and by change of viewpoint.
+
+    One figure for each limit of the data over all pairs, and one for each bin of viewpoint change that
+    has a pair, measured on the part ``10-20deg``; of another layer than the last, ``block-2`` or ``values``
+    comes before that. The details hold the recall of matching at random as ``chance``.
+
+    Args:
+        pairs: with the column ``angle`` where the data knows the change of viewpoint.
+        layer: of the model's image tower.
+
+    Raises:
+        NotRun: the model has no such features, or the samples are no pairs.
+    """
+    matches = pairs.matches(layer)
+    condition = _condition(pairs, layer)
+    angles = np.array([float(a) for a in pairs.groups["angle"]]) if _binned(pairs) else None
+    every = np.arange(len(matches))
+    figures = _recalls(pairs, matches, every, angles, condition)
+    if angles is None:
+        return figures
+    for low, high in pairwise(pairs.angle_edges):
+        inside = np.flatnonzero((angles >= low) & (angles < high))
+        if len(inside):
+            part = condition.part(f"{low:g}-{high:g}deg")
+            figures += _recalls(pairs, matches, inside, None, part)
+    return figures
+
+
+def _condition(pairs: Pairs, layer: Layer) -> Condition:
+    """Return what figures of a layer are measured on: the last goes without saying."""
+    if layer == LAST:
+        return pairs.condition
+    return pairs.condition.part(f"block{layer}" if isinstance(layer, int) else layer)
+
+
+def _binned(pairs: Pairs) -> bool:
+    return len(pairs.angle_edges) > 1 and "angle" in pairs.groups
+
+
+def _recalls(
+    pairs: Pairs,
+    matches: Sequence[Floats],
+    rows: Ints,
+    angles: Floats | None,
+    condition: Condition,
+) -> list[Figure]:
+    """Return the recall at each limit of the pairs at ``rows``."""
+    chosen = [matches[row] for row in rows]
+    found = recall_figures(
+        [errors_of(own) for own in chosen],
+        angles,
+        pixels=pairs.limits,
+        angle_edges=pairs.angle_edges,
+        bootstrap=pairs.bootstrap.subset(rows),
+    )
+    chance = np.concatenate(chosen)[:, len(COLUMNS) :].mean(axis=0)
+    return [
+        replace(figure, details={**figure.details, "chance": float(luck)}).measured_on(condition)
+        for figure, luck in zip(found.values(), chance, strict=True)
+    ]
+
+
+def pck_of(pairs: Pairs, layer: Layer = LAST) -> list[Figure]:
+    """Return the share of keypoints found in another thing of the class: see :func:`pck_figures`.
+
+    Classes are those of the column ``class``, or the labels where there is none.
+
+    Raises:
+        NotRun: the model has no such features, or the samples are no pairs.
+    """
+    matches = pairs.matches(layer)
+    names = pairs.groups.get("class") or tuple(map(str, pairs.labels))
+    known = sorted(set(names))
+    errors = [errors_of(rows) for rows in matches]
+    figures = []
+    for limit in pairs.limits:
+        codes = [known.index(name) for name in names]
+        made = pck_figures(errors, codes, alpha=limit, bootstrap=pairs.bootstrap)
+        for figure in made.values():
+            classes = [{**c, "name": known[c["class"]]} for c in figure.details["per_class"]]
+            details = {**figure.details, "per_class": classes}
+            figures.append(replace(figure, details=details).measured_on(_condition(pairs, layer)))
+    return figures
 
 
 def keypoint_errors(

@@ -2,27 +2,41 @@
 
 shape bias = shape decisions / (shape decisions + texture decisions), over images whose shape and
 texture come from different classes; decisions for any third class do not enter, and their share is
-reported beside it.
+reported beside it. People, and models that answer in words, may name no class at all: that is a decision
+for neither cue.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import PurePath
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.arrays import Ints, as_labels, as_matrix, softmax
-from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, proportion_figure
+from pytest_cliprobust.figures.arrays import Bools, Floats, Ints, as_labels, as_matrix, softmax
+from pytest_cliprobust.figures.bootstrap import (
+    DEFAULT,
+    Bootstrap,
+    bootstrap_figure,
+    mean_figure,
+    proportion_figure,
+)
+from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.means import compare_means, quotient_values
+from pytest_cliprobust.figures.means import (
+    IN_A_CHANGE,
+    compare_means,
+    quotient_values,
+    ratio_values,
+)
 from pytest_cliprobust.figures.metrics import register_metric
-from pytest_cliprobust.figures.outcomes import Outcomes, quotient
-from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.outcomes import Outcomes, quotient, ratio, sums
+from pytest_cliprobust.figures.samples import Samples, shared
 
 _NAME = re.compile(r"^(?P<shape>[a-z]+(?:_[a-z]+)*)\d+-(?P<texture>[a-z]+(?:_[a-z]+)*)\d+$")
 _EXPERIMENT = re.compile(r"^.*_(?=[a-z]+\d+-[a-z]+\d+$)")
@@ -36,6 +50,12 @@ def _span(*parts: int | tuple[int, int]) -> tuple[int, ...]:
 
 
 IMAGENET_CLASSES = 1000
+
+#: The decision of an answer that names no class: for neither cue.
+NO_CLASS = -1
+
+#: Where people's decisions lie, with their source.
+PEOPLE = Path(__file__).parent / "data" / "human_shape_bias.toml"
 
 #: The 16 entry-level classes of Geirhos et al. 2018/2019 as ImageNet-1k class indices, as
 #: model-vs-human (bethgelab/model-vs-human, human_categories.py) groups them.
@@ -80,6 +100,27 @@ def shape_bias_of(samples: Samples) -> dict[str, Figure]:
     Raises:
         ClipRobustError: no such columns, or a name that is neither.
     """
+    cues = _cues(samples)
+    figures = shape_bias_figures(
+        _decisions(samples, cues.names),
+        cues.shapes,
+        cues.textures,
+        cues.names,
+        bootstrap=samples.bootstrap,
+    )
+    return {metric: figure.measured_on(samples.condition) for metric, figure in figures.items()}
+
+
+@dataclass(frozen=True)
+class _Cues:
+    """What samples show: ``names`` of the classes of the conflicts, and (N,) indices into them."""
+
+    names: list[str]
+    shapes: Ints
+    textures: Ints
+
+
+def _cues(samples: Samples) -> _Cues:
     for column in ("shape_label", "texture_label"):
         if column not in samples.groups:
             raise ClipRobustError(
@@ -88,15 +129,17 @@ def shape_bias_of(samples: Samples) -> dict[str, Figure]:
             )
     shapes, textures = samples.groups["shape_label"], samples.groups["texture_label"]
     names = sorted({*shapes, *textures})
-    members = [_members(name, samples.class_names) for name in names]
-    figures = shape_bias_figures(
-        group_decisions(softmax(samples.logits), members),
-        [names.index(name) for name in shapes],
-        [names.index(name) for name in textures],
+    index = {name: number for number, name in enumerate(names)}
+    return _Cues(
         names,
-        bootstrap=samples.bootstrap,
+        np.array([index[name] for name in shapes], dtype=np.int64),
+        np.array([index[name] for name in textures], dtype=np.int64),
     )
-    return {metric: figure.measured_on(samples.condition) for metric, figure in figures.items()}
+
+
+def _decisions(samples: Samples, names: Sequence[str]) -> Ints:
+    members = [_members(name, samples.class_names) for name in names]
+    return group_decisions(softmax(samples.logits), members)
 
 
 def _members(name: str, class_names: Sequence[str]) -> list[int]:
@@ -183,11 +226,13 @@ def shape_bias_figures(
     of the published set). ``shape_bias`` rests on the images decided for one of the two cues, which
     is its n, and is undefined where there is none; ``cue_accuracy`` is the share of images decided
     for either cue, ``other_decisions`` its complement. The details of ``shape_bias`` hold
-    ``per_class`` (by shape class: shape and texture decisions, n, shape bias or None), the
-    ``class_mean`` of the defined ones, and the number of images dropped.
+    ``per_class`` (by shape class: shape and texture decisions, n, shape bias or None), the ``class_mean``
+    of the defined ones, how many decisions were for ``neither`` and of them for ``no_class`` at all, and
+    the number of images dropped.
 
     Args:
-        decisions, shapes, textures: (N,) class indices in [0, G).
+        decisions: (N,) class indices in [0, G), or :data:`NO_CLASS`.
+        shapes, textures: (N,) class indices in [0, G).
         class_names: (G,), for the details; kept by index.
         bootstrap: interval settings.
 
@@ -195,7 +240,9 @@ def shape_bias_figures(
         ClipRobustError: indices outside [0, G), or no image with a conflict.
     """
     count, groups = len(np.asarray(shapes)), len(class_names)
-    chosen = as_labels(decisions, count, groups, "decisions")
+    chosen = np.asarray(decisions)
+    named = as_labels(np.where(chosen == NO_CLASS, 0, chosen), count, groups, "decisions")
+    chosen = np.where(chosen == NO_CLASS, NO_CLASS, named)
     shape = as_labels(shapes, count, groups, "shape classes")
     texture = as_labels(textures, count, groups, "texture classes")
     conflict = shape != texture
@@ -229,6 +276,7 @@ def shape_bias_figures(
         "shape": int(by_shape.sum()),
         "texture": int(by_texture.sum()),
         "neither": int((~decided).sum()),
+        "no_class": int((chosen == NO_CLASS).sum()),
         "dropped_without_conflict": int((~conflict).sum()),
         "per_class": per_class,
         "class_mean": float(np.mean(np.asarray(defined, np.float64))) if defined else None,
@@ -249,3 +297,207 @@ def shape_bias_figures(
         proportion_figure("other_decisions", ~decided, own),
     ]
     return {figure.metric: figure for figure in figures}
+
+
+def decisions_of(answers: Iterable[str], class_names: Sequence[str]) -> Ints:
+    """Return the class (N,) that each answer in words names, :data:`NO_CLASS` where it names none.
+
+    For people's answers (``na`` is none) and a model's that speaks. The whole answer must be a class's
+    name, whatever its case, articles and full stop.
+
+    Example:
+        >>> decisions_of(["A cat.", "na", "dog"], ["cat", "dog"])
+        array([ 0, -1,  1])
+    """
+    known = {_plain(name): number for number, name in reversed(list(enumerate(class_names)))}
+    return np.array([known.get(_plain(answer), NO_CLASS) for answer in answers], dtype=np.int64)
+
+
+def _plain(text: str) -> str:
+    words = text.lower().strip(" .!\n\t\"'").split()
+    return " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words)
+
+
+@register_metric(
+    "shape_bias_change",
+    higher_is_better=None,
+    meaning="shape bias under a perturbation minus shape bias of the same images without",
+    low=-1.0,
+)
+def shape_bias_change(clean: Samples, shifted: Samples) -> Figure:
+    """Return ``shape_bias_change``: shape bias of ``shifted`` minus that of ``clean``, in [-1, 1].
+
+    On the samples that both have, paired. Which of them are decided for a cue differs between the two.
+    Undefined where none is in one of them.
+
+    Raises:
+        ClipRobustError: no sample is in both, or they hold no cue conflicts.
+    """
+    common = shared(clean, shifted)
+    columns: dict[str, Bools] = {}
+    for view, rows, when in zip((clean, shifted), common.rows, ("before", "after"), strict=True):
+        cues = _cues(view)
+        decided = _decisions(view, cues.names)
+        conflict = cues.shapes != cues.textures
+        by_shape = (decided == cues.shapes) & conflict
+        columns[f"hits_{when}"] = by_shape[rows]
+        columns[f"trials_{when}"] = (by_shape | ((decided == cues.textures) & conflict))[rows]
+    figure = _change_figure(columns, common.bootstrap)
+    return figure.measured_on(against(shifted.condition, clean.condition))
+
+
+def _change_figure(columns: Mapping[str, Bools], bootstrap: Bootstrap) -> Figure:
+    """Return the change of the quotient of ``hits_after`` and ``trials_after`` from that before."""
+    outcomes = Outcomes(columns, _difference)
+    return mean_figure(
+        "shape_bias_change",
+        _difference_values(outcomes),
+        bootstrap,
+        outcomes=outcomes,
+        linear=_difference_values,
+        value=outcomes.value(),
+        supposed=(1.0, -1.0),
+        worth=IN_A_CHANGE,
+        bounds=(-1.0, 1.0),
+        details={name: int(column.sum()) for name, column in columns.items()},
+    )
+
+
+def _difference(weights: Floats, outcomes: Outcomes) -> Floats:
+    before, after = (
+        ratio(sums(weights, outcomes[f"hits_{w}"]), sums(weights, outcomes[f"trials_{w}"]))
+        for w in ("before", "after")
+    )
+    return after - before
+
+
+def _difference_values(outcomes: Outcomes) -> Floats:
+    before, after = (
+        ratio_values(
+            outcomes[f"hits_{w}"].astype(np.float64), outcomes[f"trials_{w}"].astype(np.float64)
+        )
+        for w in ("before", "after")
+    )
+    return after - before
+
+
+@register_metric(
+    "prompt_mean_shape_bias", higher_is_better=True, meaning="mean shape bias over prompt templates"
+)
+@register_metric(
+    "prompt_shape_bias_spread",
+    higher_is_better=None,
+    meaning="largest minus smallest shape bias over prompt templates",
+    gateable=False,
+    why_not_gateable="noise alone sets templates apart; bound prompt_mean_shape_bias",
+)
+def shape_bias_over_prompts(
+    samples: Samples, singles: Iterable[tuple[str, Samples]]
+) -> list[Figure]:
+    """Return how the shape bias of ``samples`` varies over prompt templates.
+
+    ``prompt_mean_shape_bias``, the mean over single templates, with ``templates`` in its details (of each
+    template shape bias, its interval, and the share decided for neither cue); and
+    ``prompt_shape_bias_spread``, the largest minus the smallest. A template without a decision for either
+    cue leaves both undefined.
+
+    Args:
+        samples: cue conflicts.
+        singles: each template with the same samples as it alone answers them
+            (``clip.under_each_template(view)``).
+
+    Raises:
+        ClipRobustError: other samples under a template, or no cue conflicts.
+    """
+    table, hits, trials = [], [], []
+    for template, view in singles:
+        if view.ids != samples.ids:
+            raise ClipRobustError(f"template {template!r} answers other samples than the ensemble")
+        figures = shape_bias_of(view)
+        bias = figures["shape_bias"]
+        assert bias.outcomes is not None
+        hits.append(bias.outcomes["hits"])
+        trials.append(bias.outcomes["trials"])
+        table.append(
+            {
+                "template": template,
+                "shape_bias": bias.value,
+                "low": bias.low,
+                "high": bias.high,
+                "n": bias.n,
+                "other_decisions": figures["other_decisions"].value,
+            }
+        )
+        keys = bias.outcomes.keys
+    outcomes = Outcomes(
+        {"hits": np.stack(hits, 1), "trials": np.stack(trials, 1)}, _mean_of_templates
+    )
+    own = samples.bootstrap.of(keys)
+    spread = replace(outcomes, statistic=_spread_of_templates)
+    made = [
+        mean_figure(
+            "prompt_mean_shape_bias",
+            _template_values(outcomes),
+            own,
+            outcomes=outcomes,
+            linear=_template_values,
+            value=outcomes.value(),
+            supposed=(1.0, 0.0),
+            bounds=(0.0, 1.0),
+            details={"templates": table},
+        ),
+        bootstrap_figure(
+            "prompt_shape_bias_spread",
+            spread.value(),
+            spread,
+            own,
+            method="basic",
+            bounds=(0.0, 1.0),
+            trials=len(outcomes),
+        ),
+    ]
+    return [figure.measured_on(samples.condition) for figure in made]
+
+
+def _each_template(weights: Floats, outcomes: Outcomes) -> Floats:
+    return ratio(sums(weights, outcomes["hits"]), sums(weights, outcomes["trials"]))
+
+
+def _mean_of_templates(weights: Floats, outcomes: Outcomes) -> Floats:
+    return np.asarray(_each_template(weights, outcomes).mean(axis=1))
+
+
+def _spread_of_templates(weights: Floats, outcomes: Outcomes) -> Floats:
+    return np.asarray(np.ptp(_each_template(weights, outcomes), axis=1))
+
+
+def _template_values(outcomes: Outcomes) -> Floats:
+    """Return values (N,) of which the mean over templates of their shape biases is the mean, nearly."""
+    pairs = zip(outcomes["hits"].T, outcomes["trials"].T, strict=True)
+    each = [ratio_values(h.astype(np.float64), t.astype(np.float64)) for h, t in pairs]
+    return np.asarray(np.mean(each, axis=0))
+
+
+@dataclass(frozen=True)
+class Decided:
+    """How many decisions on images of one shape class were for the shape, the texture, and neither."""
+
+    shape: int
+    texture: int
+    neither: int
+
+    @property
+    def shape_bias(self) -> float | None:
+        """Shape decisions among those for either cue, None without any."""
+        either = self.shape + self.texture
+        return self.shape / either if either else None
+
+
+def people_decided() -> dict[str, Decided]:
+    """Return what people decided on the published cue conflicts, by shape class.
+
+    Ten people, 1,200 images (Geirhos et al. 2019), from :data:`PEOPLE`, which names the source: shape
+    bias 0.959 over all.
+    """
+    classes = tomllib.loads(PEOPLE.read_text(encoding="utf-8"))["classes"]
+    return {name: Decided(*map(int, counts)) for name, counts in classes.items()}

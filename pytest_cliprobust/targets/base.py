@@ -9,6 +9,9 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from pytest_cliprobust.targets.layers import LAST as LAST
+from pytest_cliprobust.targets.layers import Layer as Layer
+
 Interpolation = Literal["bicubic", "bilinear", "nearest"]
 ResizeMode = Literal["shortest", "longest", "squash"]
 
@@ -71,10 +74,19 @@ class Target(Protocol):
         """From N strings to features (N, D); tokenised (and canonicalised) as the model wants it."""
         ...
 
-    def dense_features(self, pixels: Tensor) -> Tensor:
-        """From preprocessed pixels to last-block patch features (B, C, h, w), without CLS token.
+
+@runtime_checkable
+class DenseTarget(Protocol):
+    """A target that also gives a feature for each patch of a picture; none has to."""
+
+    def dense_features(self, pixels: Tensor, layer: Layer = LAST) -> Tensor:
+        """From preprocessed pixels (B, 3, H, W) to patch features (B, C, h, w), without CLS token.
+
+        Args:
+            pixels: as :meth:`Target.preprocess` makes them.
+            layer: the block whose tokens (or the stage whose map) are wanted; or ``"values"``.
 
         Raises:
-            ClipRobustError: this model offers no patch features.
+            NotRun: this model offers no patch features, or none of that layer.
         """
         ...

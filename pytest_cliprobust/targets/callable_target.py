@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from pytest_cliprobust.blame import told
 from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.perturbations.random import uniform
-from pytest_cliprobust.targets.base import Target, TargetInfo
+from pytest_cliprobust.targets.base import LAST, Layer, Target, TargetInfo
+from pytest_cliprobust.targets.dense import no_patches
 from pytest_cliprobust.targets.digest import canonical, model_digest
 from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing, as_pair
@@ -35,7 +36,6 @@ _TARGET_MEMBERS = (
     "preprocess",
     "encode_image",
     "encode_text",
-    "dense_features",
 )
 
 
@@ -47,7 +47,8 @@ class CallableTarget(TorchTarget):
     to normalise. Optional attributes, with their defaults: ``image_size`` (224), ``mean`` and ``std``
     (OpenAI's), ``interpolation`` ("bicubic"), ``resize_mode`` ("shortest"), ``logit_scale`` (100.0,
     the factor itself), ``logit_bias`` (None), ``probability`` ("softmax", or "sigmoid" with a bias),
-    ``dense_features(pixels)``, ``version`` (any text; change it when the encoder changes in a way that
+    ``dense_features(pixels)`` or ``dense_features(pixels, layer)``, (B, C, h, w);
+    ``version`` (any text; change it when the encoder changes in a way that
     its weights and its features on two probe images do not show).
     """
 
@@ -66,14 +67,20 @@ class CallableTarget(TorchTarget):
         features: Tensor = self.encoder.encode_text(texts)
         return features.to(self.device)
 
-    def _dense_features(self, pixels: Tensor) -> Tensor:
+    def _dense_features(self, pixels: Tensor, layer: Layer) -> Tensor:
         method = getattr(self.encoder, "dense_features", None)
         if not callable(method):
-            raise ClipRobustError(
-                f"model {self.info.name!r} offers no patch features; give its encoder a method "
-                "dense_features(pixels) -> (B, C, h, w), or leave the correspondence suite out"
+            raise no_patches(
+                self.info.name,
+                layer,
+                "its encoder has no method dense_features(pixels) -> (B, C, h, w)",
             )
-        features: Any = method(pixels)
+        chooses = "layer" in inspect.signature(method).parameters
+        if layer != LAST and not chooses:
+            raise no_patches(
+                self.info.name, layer, "its encoder's dense_features takes no argument layer"
+            )
+        features: Any = method(pixels, layer=layer) if chooses else method(pixels)
         if not isinstance(features, Tensor) or features.ndim != 4 or len(features) != len(pixels):
             raise ClipRobustError(
                 f"model {self.info.name!r}: dense_features must return (B, C, h, w), got "

@@ -19,7 +19,7 @@ from pytest_cliprobust.files import lies_there, read_json, require_regular
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation, Choice
 from pytest_cliprobust.targets.adapter import ADAPTER
-from pytest_cliprobust.targets.base import TargetInfo
+from pytest_cliprobust.targets.base import LAST, Layer, TargetInfo
 from pytest_cliprobust.targets.checkpoint import (
     Checkpoint,
     check_size,
@@ -28,6 +28,7 @@ from pytest_cliprobust.targets.checkpoint import (
     weights_in,
 )
 from pytest_cliprobust.targets.configuration import MAX_CONFIG, check_open_clip, read_configuration
+from pytest_cliprobust.targets.dense import last_attention, no_patches, value_features
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import FOLDER_REMEDY, hub_file, require_hub
 from pytest_cliprobust.targets.precision import Precision
@@ -122,15 +123,22 @@ class OpenClipTarget(TorchTarget):
         )
         return features
 
-    def _dense_features(self, pixels: Tensor) -> Tensor:
+    def _dense_features(self, pixels: Tensor, layer: Layer) -> Tensor:
+        if layer == "values":
+            attention = last_attention(self.model.visual)
+            return value_features(
+                attention, lambda: self._dense_features(pixels, LAST), self.info.name
+            )
         if not hasattr(self.model.visual, "forward_intermediates"):
-            raise self._no_patches("its image tower gives no intermediate features")
+            raise no_patches(
+                self.info.name, layer, "its image tower gives no intermediate features"
+            )
         try:
             output = self.model.visual.forward_intermediates(
-                pixels, indices=1, intermediates_only=True, output_fmt="NCHW"
+                pixels, indices=[layer], intermediates_only=True, output_fmt="NCHW"
             )
         except (AttributeError, NotImplementedError, AssertionError) as error:
-            raise self._no_patches(brief(error)) from None
+            raise no_patches(self.info.name, layer, brief(error)) from None
         features: Tensor = output["image_intermediates"][-1]
         return features
 
@@ -171,12 +179,6 @@ class OpenClipTarget(TorchTarget):
         )
         features: Tensor = visual.ln_post(attention.out_proj(values))
         return features if visual.proj is None else features @ visual.proj
-
-    def _no_patches(self, why: str) -> ClipRobustError:
-        return ClipRobustError(
-            f"model {self.info.name!r} offers no patch features ({why}); leave the correspondence "
-            "suite out for it"
-        )
 
 
 def split_name(name: str) -> tuple[str, str | None] | None:

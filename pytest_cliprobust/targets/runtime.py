@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError, NotRun, did_you_mean
-from pytest_cliprobust.targets.base import TargetInfo
+from pytest_cliprobust.targets.base import LAST, Layer, TargetInfo
 from pytest_cliprobust.targets.precision import PRECISIONS, Precision
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 
@@ -152,7 +152,7 @@ class TorchTarget(abc.ABC):
         """From N strings to features (N, D), not normalised."""
 
     @abc.abstractmethod
-    def _dense_features(self, pixels: Tensor) -> Tensor:
+    def _dense_features(self, pixels: Tensor, layer: Layer) -> Tensor:
         """From pixels (B, 3, h, w) to (B, C, h', w')."""
 
     def frame(self, image: Tensor, size: int) -> Tensor:
@@ -197,19 +197,21 @@ class TorchTarget(abc.ABC):
             features = F.normalize(self._encode_text(list(texts)).float(), dim=-1)
         return _ordinary(features)
 
-    def dense_features(self, pixels: Tensor) -> Tensor:
-        """From preprocessed pixels to float32 patch features (B, C, h', w') of the last block.
+    def dense_features(self, pixels: Tensor, layer: Layer = LAST) -> Tensor:
+        """From preprocessed pixels to float32 patch features (B, C, h', w') of a layer.
 
-        Transformers: the tokens that the last block puts out, without CLS or other prefix tokens,
-        before the final layer norm and before the projection into the joint space (as Probe3D takes
-        them, El Banani et al. 2024). Convolutional towers: the map of the last stage. Not normalised.
+        Transformers: the tokens that the block puts out, without CLS or other prefix tokens, before the
+        final layer norm and before the projection into the joint space (as Probe3D takes them, El Banani
+        et al. 2024). Convolutional towers: the map of the stage. ``"values"``: see
+        :func:`~pytest_cliprobust.targets.dense.value_features`. Not normalised.
 
         Raises:
-            ClipRobustError: this model offers no patch features, or pixels of another shape.
+            NotRun: this model offers no patch features, or none of that layer.
+            ClipRobustError: pixels of another shape.
         """
         self._check(pixels)
         with self._running(_wanted(pixels)):
-            features = self._dense_features(pixels.to(self.device)).float()
+            features = self._dense_features(pixels.to(self.device), layer).float()
         return _ordinary(features)
 
     def local_features(self, pixels: Tensor) -> Tensor:

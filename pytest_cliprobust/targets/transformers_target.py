@@ -15,13 +15,14 @@ from pytest_cliprobust.files import lies_there
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation
 from pytest_cliprobust.targets.adapter import ADAPTER, merged
-from pytest_cliprobust.targets.base import TargetInfo
+from pytest_cliprobust.targets.base import LAST, Layer, TargetInfo
 from pytest_cliprobust.targets.checkpoint import check_fit, check_size, read_checkpoint, weights_in
 from pytest_cliprobust.targets.configuration import (
     check_values,
     plain_transformers,
     read_configuration,
 )
+from pytest_cliprobust.targets.dense import last_attention, no_patches, value_features
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import hub_folder
 from pytest_cliprobust.targets.image_processor import read_preprocessing
@@ -123,7 +124,17 @@ class TransformersTarget(TorchTarget):
             inputs["attention_mask"] = tokens["attention_mask"].to(self.device)
         return _tensor(self.model.get_text_features(**inputs))
 
-    def _dense_features(self, pixels: Tensor) -> Tensor:
+    def _dense_features(self, pixels: Tensor, layer: Layer) -> Tensor:
+        encoder = _encoder(self.model.vision_model)
+        layers = getattr(encoder, "layers", None)
+        if not isinstance(layers, nn.ModuleList) or not len(layers) or not self.patch_size:
+            raise no_patches(self.info.name, layer, "its image tower has no patches")
+        if layer == "values":
+            return value_features(
+                last_attention(encoder), lambda: self._dense_features(pixels, LAST), self.info.name
+            )
+        if not -len(layers) <= layer < len(layers):
+            raise no_patches(self.info.name, layer, f"it has {len(layers)} layers, 0 the first")
         # What vision models call last_hidden_state is before the final norm for CLIP and after it
         # for SigLIP; the last block's own output is the same thing in both.
         kept: list[Tensor] = []
@@ -131,13 +142,7 @@ class TransformersTarget(TorchTarget):
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             kept.append(output[0] if isinstance(output, tuple) else output)
 
-        layers = _last_block(self.model.vision_model)
-        if layers is None or not self.patch_size:
-            raise ClipRobustError(
-                f"model {self.info.name!r} offers no patch features; leave the correspondence suite out "
-                "for it"
-            )
-        hook = layers.register_forward_hook(keep)
+        hook = layers[layer].register_forward_hook(keep)
         try:
             self._encode_image(pixels)
         finally:
@@ -262,11 +267,9 @@ def _context_length(config: Any) -> int:
     return min(positions, _TRAINED_LENGTH.get(config.model_type, positions))
 
 
-def _last_block(vision: Any) -> nn.Module | None:
-    """Return the last block of an image tower of transformers; None if it has none."""
-    encoder = getattr(getattr(vision, "vision_model", vision), "encoder", None)
-    layers = getattr(encoder, "layers", None)
-    return layers[-1] if isinstance(layers, nn.ModuleList) and len(layers) else None
+def _encoder(vision: Any) -> Any:
+    """Return the part of an image tower of transformers that holds its blocks; None if it has none."""
+    return getattr(getattr(vision, "vision_model", vision), "encoder", None)
 
 
 def _library(name: str) -> Any:

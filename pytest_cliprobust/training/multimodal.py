@@ -46,6 +46,7 @@ from pytest_cliprobust.properties.multimodal import (
     multimodal_of,
 )
 from pytest_cliprobust.targets import bundled_multimodal
+from pytest_cliprobust.targets.base import DenseTarget
 from pytest_cliprobust.training.reference import DATA, progress_bar, share_of
 
 REFERENCE = "reference"
@@ -271,13 +272,15 @@ class Scenes:
 
 def scenes_of(evaluation: Evaluation, names: Sequence[str]) -> Scenes:
     """Return the scenes of several data sets, one after the other."""
+    target = evaluation.target
+    assert isinstance(target, DenseTarget)
     features, labels, logits = [], [], []
     for name in names:
         view = evaluation.on(name)
         for start in range(0, len(view), 128):
             rows = range(start, min(start + 128, len(view)))
             pixels = evaluation.target.preprocess(view.data.load(rows).images.float() / 255)
-            maps = evaluation.target.dense_features(pixels)
+            maps = target.dense_features(pixels)
             features.append(maps.flatten(2).transpose(1, 2).half().clone())
         labels.append(torch.from_numpy(view.labels))
         logits.append(torch.from_numpy(view.logits).float())

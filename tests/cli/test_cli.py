@@ -31,7 +31,9 @@ def run(options):
     return 3
 """
 
-COMMANDS = sorted(file.stem for file in Path(cli.__file__).parent.glob("[!_]*.py"))
+COMMANDS = sorted(
+    file.stem.replace("_", "-") for file in Path(cli.__file__).parent.glob("[!_]*.py")
+)
 
 
 def test_a_command_is_one_file(

@@ -26,7 +26,7 @@ from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, natural_
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.embedded import captions, composer, sprites
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.cue_conflict import texture_fill
 
@@ -253,6 +253,35 @@ def test_two_views_correspond() -> None:
     landed = torch.nn.functional.grid_sample(extras["second_mask"], grid, align_corners=False)
     # What is on the object in one view is on the object in the other.
     assert float(landed[seen].mean()) > 0.95
+
+
+def test_pairs_link_what_the_views_show() -> None:
+    data = make("two_view")
+    pairs = data.load_pairs([0, 3, 5])
+    whole = make("two_view", size=embedded.PAIR_SIDE).load([0, 3, 5])
+    assert torch.equal(pairs.first.images, whole.images)
+    assert torch.equal(pairs.second.images, whole.extras["second_image"])
+    assert pairs.first.ids == pairs.second.ids == whole.ids
+    for i, links in enumerate(pairs.links):
+        assert links.candidates is not None
+        assert len(links.points) == len(links.truth) > 20
+        assert len(links.candidates) > 20
+        column, row = (links.points.T - 0.5).long()
+        assert bool(whole.extras["visible"][i, 0, row, column].all())
+        assert torch.equal(whole.extras["correspondence"][i][:, row, column].T, links.truth)
+        assert whole.mask is not None
+        assert bool((whole.mask[i, 0, row, column] > 0.5).all())
+        column, row = (links.candidates.T - 0.5).long()
+        assert bool((whole.extras["second_mask"][i, 0, row, column] > 0.5).all())
+        # Each true place has a candidate near by: the lattice is three pixels wide.
+        near = torch.cdist(links.truth, links.candidates).min(dim=1).values
+        assert float((near < 3).float().mean()) > 0.9
+    # In any company the same.
+    alone = data.load_pairs([3])
+    assert torch.equal(alone.second.images[0], pairs.second.images[1])
+    assert torch.equal(alone.links[0].truth, pairs.links[1].truth)
+    with pytest.raises(NotRun, match="'clean' are no pairs"):
+        make("clean").load_pairs([0])
 
 
 def test_mistakes_in_names_are_told() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import write_pictures
 
-from pytest_cliprobust.datasets.roles import ROLES, STAND_INS, provider_of
+from pytest_cliprobust.datasets.roles import NEVER_EMBEDDED, ROLES, STAND_INS, provider_of
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.engine.evaluation import CachedText, Evaluation, steps_of
@@ -192,7 +192,9 @@ def test_an_image_folder_is_clean_and_what_clean_stands_in_for(
 
 def test_a_role_that_several_data_sets_play_needs_its_fixture() -> None:
     provider = provider_of("embedded")
-    assert all(provider.of(role) for role in ROLES)
+    assert {role for role in ROLES if not provider.of(role)} == NEVER_EMBEDDED
+    with pytest.raises(NotRun, match=r"and the embedded benchmark has none$"):
+        provider.require("semantic_correspondence")
     assert len(provider.of("factors")) > 1
     with pytest.raises(ClipRobustError, match="take the fixture 'factors'"):
         provider.one("factors")

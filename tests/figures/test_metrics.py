@@ -17,6 +17,7 @@ RANGES: dict[tuple[float | None, float | None], set[str]] = {
         *("accuracy_drop", "mean_corruption_drop", "worst_corruption_drop", "worst_case_drop"),
         *("signed_gap", "signed_gap_scaled", "signed_gap_sigmoid"),
         *("effective_robustness", "prompt_ensemble_gain", "shift_drop", "caption_drop"),
+        "shape_bias_change",
         *("lmm_gain", "lmm_order_gap"),
     },
     (None, 1.0): {"relative_drop", "relative_corruption_drop"},
@@ -43,6 +44,7 @@ LOWER_IS_BETTER = {
 NEITHER = {
     *("signed_gap", "signed_gap_scaled", "signed_gap_sigmoid"),
     *("temperature", "lmm_order_gap"),
+    *("shape_bias_change", "prompt_shape_bias_spread"),
 }
 
 

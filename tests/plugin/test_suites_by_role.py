@@ -143,3 +143,29 @@ def test_bounds_may_name_what_they_measure(run: Sessions, dataset: str, perturba
     result = run(str(SUITES / f"test_{name}.py"), thresholds=bound)
     assert result.parseoutcomes()["failed"] == 1
     result.stdout.fnmatch_lines([f"*{metric}*{dataset}*"])
+
+
+def test_correspondence(run: Sessions) -> None:
+    bound = (
+        'schema = 1\n[[threshold]]\nsuite = "correspondence"\nmetric = "correspondence_recall_at_10px"\n'
+        'dataset = "two_view"\nmin = 0.999\nbecause = "a test"\n'
+    )
+    result = run(
+        f"{SUITES}/test_correspondence.py", "--clip-report=report.json", "-rs", thresholds=bound
+    )
+    result.assert_outcomes(failed=1, skipped=1)
+    text = result.stdout.str()
+    assert "needs semantic_correspondence (pairs of things of one class with keypoints" in text
+    assert "and the embedded benchmark has none" in text
+    assert "worst     two_view-000" in text
+    command = next(line for line in text.splitlines() if "cliprobust matches" in line)
+    assert "--clip-data=two_view --clip-profile=quick --layer=-1 --sample=two_view-" in command
+    rows = report()["measurements"]
+    (missed,) = (row for row in rows if "evidence" in row)
+    assert Path(missed["evidence"]["picture"]).is_file()
+    datasets = {row["figure"]["condition"]["dataset"] for row in rows}
+    assert datasets == {
+        "two_view",
+        *(f"two_view:{bin_}deg" for bin_ in ("0-10", "10-20", "20-30", "30-45")),
+    }
+    assert all(row["figure"]["n"] > 0 for row in rows)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from helpers import drawn_rows, drawn_samples, keys_of, replicates_of, times_as_wide
 from numpy.typing import ArrayLike
+from sklearn.neighbors import NearestNeighbors
 
+from pytest_cliprobust.datasets.base import Links
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties import correspondence as co
+from pytest_cliprobust.targets.base import LAST, Layer
 
 FEW = Bootstrap(replicates=200)
 
@@ -325,3 +333,115 @@ def test_the_published_settings() -> None:
     assert co.NAVI_ANGLES == (0, 30, 60, 90, 120)
     assert co.SCANNET_ANGLES == (0, 15, 30, 60, 180)
     assert (co.MATCHES, co.PCK_ALPHA) == (1000, 0.1)
+
+
+def _links(seed: int = 3, count: int = 30, scale: float = 1.0) -> Links:
+    rng = np.random.default_rng(seed)
+    points, truth, places = (
+        torch.from_numpy(rng.uniform(0, 48, (n, 2))) for n in (count, count, 40)
+    )
+    return Links(points, truth, places, scale)
+
+
+def test_the_rows_of_a_pair_are_what_scikit_learn_finds() -> None:
+    first, second, links = _view(1), _view(2), _links(scale=2.0)
+    assert links.candidates is not None
+    rows = co.match_pair(first, second, links, (48, 48), (5.0, 20.0))
+    assert rows.shape == (30, len(co.COLUMNS) + 2)
+    ours, theirs = (
+        co.sample_features(view, places, (48, 48))
+        for view, places in ((first, links.points), (second, links.candidates))
+    )
+    distance, index = NearestNeighbors(n_neighbors=2, metric="cosine").fit(theirs).kneighbors(ours)
+    ratio = 1 - distance[:, 0] / distance[:, 1]
+    order = np.argsort(-ratio)
+    np.testing.assert_allclose(rows[:, 6], ratio[order], atol=1e-9)
+    np.testing.assert_allclose(rows[:, :2], links.points.numpy()[order])
+    np.testing.assert_allclose(rows[:, 2:4], links.candidates.numpy()[index[order, 0]])
+    np.testing.assert_allclose(rows[:, 4:6], links.truth.numpy()[order])
+    assert set(rows[:, 7]) == {2.0}
+    # Chance, by counting; and errors, by Pythagoras: both over the scale.
+    for row in rows:
+        away = [
+            float(((x - row[4]) ** 2 + (y - row[5]) ** 2) ** 0.5) / 2 for x, y in links.candidates
+        ]
+        assert row[8] == pytest.approx(sum(a < 5 for a in away) / 40)
+        assert row[9] == pytest.approx(sum(a < 20 for a in away) / 40)
+    wanted = np.hypot(rows[:, 2] - rows[:, 4], rows[:, 3] - rows[:, 5]) / 2
+    np.testing.assert_allclose(co.errors_of(rows), wanted)
+    assert len(co.match_pair(first, second, links, (48, 48), (5.0,), keep=7)) == 7
+    with pytest.raises(ClipRobustError, match="scale of 0"):
+        co.match_pair(first, second, _links(scale=0.0), (48, 48), (5.0,))
+
+
+class Matched(SampleArrays):
+    """Pairs whose matches are given."""
+
+    limits: tuple[float, ...] = (5.0, 10.0)
+    angle_edges: tuple[float, ...] = (0.0, 10.0, 20.0, 30.0)
+    rows: list[Floats]
+
+    def matches(self, layer: Layer = LAST) -> list[Floats]:
+        return self.rows
+
+
+def _matched(errors: list[list[float]], angles: list[float] | None, **groups: list[str]) -> Matched:
+    count = len(errors)
+    columns = {name: tuple(values) for name, values in groups.items()}
+    if angles is not None:
+        columns["angle"] = tuple(map(str, angles))
+    zeros = np.zeros((count, 2))
+    ids = tuple(f"pair{i}" for i in range(count))
+    made = Matched(Condition("mine"), ids, np.zeros(count, dtype=np.int64), zeros, groups=columns)
+    made.__dict__["rows"] = [
+        np.array([[0, 0, e, 0, 0, 0, 0.5, 1.0, 0.25, 0.5] for e in own], dtype=np.float64)
+        for own in errors
+    ]
+    return made
+
+
+def test_recall_of_pairs_over_all_and_by_viewpoint() -> None:
+    pairs = _matched([[1, 7], [7, 12, 1], [1]], [5.0, 15.0, 19.0])
+    figures = {(_dataset(f), f.metric): f for f in co.recall_of(pairs)}
+    five, ten = (co.recall_metric(limit) for limit in (5, 10))
+    assert figures["mine", five].value == 3 / 6
+    assert figures["mine", ten].value == 5 / 6
+    assert figures["mine:0-10deg", five].value == 1 / 2
+    assert figures["mine:10-20deg", five].value == 2 / 4
+    assert figures["mine:10-20deg", ten].value == 3 / 4
+    assert {d for d, _ in figures} == {"mine", "mine:0-10deg", "mine:10-20deg"}  # no pair beyond
+    assert [figures[d, five].n for d in ("mine", "mine:0-10deg", "mine:10-20deg")] == [3, 1, 2]
+    assert (figures["mine", five].details["chance"], figures["mine", ten].details["chance"]) == (
+        0.25,
+        0.5,
+    )
+    bins = figures["mine", five].details["by_angle"]
+    assert [b["n"] for b in bins] == [1, 2, 0]
+    assert {f.metric for f in figures.values()} <= set(METRICS)
+    part = figures["mine:10-20deg", five].outcomes
+    assert part is not None
+    assert part.keys is not None
+    assert part.keys.ids == ("pair1", "pair2")
+    # Another layer is another condition; without angles there are no bins.
+    assert {_dataset(f) for f in co.recall_of(pairs, -2)} == {
+        "mine:block-2",
+        "mine:block-2:0-10deg",
+        "mine:block-2:10-20deg",
+    }
+    plain = co.recall_of(_matched([[1.0], [7.0]], None), "values")
+    assert [_dataset(f) for f in plain] == ["mine:values"] * 2
+
+
+def test_pck_of_pairs_by_class() -> None:
+    pairs = _matched([[0.05, 0.2], [0.05], [0.3], [0.01]], None, **{"class": ["b", "b", "a", "a"]})
+    pairs.__dict__["limits"] = (0.1,)
+    (figure,) = co.pck_of(pairs)
+    assert figure.metric == "pck_at_0.1"
+    assert figure.value == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert [(c["name"], c["n"]) for c in figure.details["per_class"]] == [("a", 2), ("b", 2)]
+    assert _dataset(figure) == "mine"
+
+
+def _dataset(figure: Figure) -> str:
+    assert figure.condition is not None
+    return figure.condition.dataset

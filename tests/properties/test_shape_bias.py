@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Floats, Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
+from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties import shape_bias as sb
 
 NAMES = ["cat", "elephant", "clock"]
@@ -210,3 +213,139 @@ def test_swapping_the_cues_mirrors_the_bias(seed: int) -> None:
     order = rng.permutation(60)
     again = sb.shape_bias_figures(decided[order], shapes[order], textures[order], NAMES)
     assert again["shape_bias"].value == one["shape_bias"].value
+
+
+def test_an_answer_that_names_no_class_is_for_neither() -> None:
+    shapes, textures = [0, 0, 1, 1], [1, 1, 0, 0]
+    figures = sb.shape_bias_figures([0, sb.NO_CLASS, 0, 2], shapes, textures, NAMES)
+    assert figures["shape_bias"].value == 1 / 2
+    assert figures["shape_bias"].n == 2
+    assert figures["other_decisions"].value == 2 / 4
+    details = figures["shape_bias"].details
+    assert (details["neither"], details["no_class"]) == (2, 1)
+    # Other numbers outside the classes are mistakes still.
+    with pytest.raises(ClipRobustError, match="label -2 of sample 0"):
+        sb.shape_bias_figures([-2, 0, 0, 0], shapes, textures, NAMES)
+
+
+def test_answers_in_words() -> None:
+    answers = ["cat", "A Cat.", "na", "the elephant", " CLOCK\n", "a cat or a clock", "", "an", "a"]
+    found = sb.decisions_of(answers, NAMES)
+    assert found.tolist() == [0, 0, -1, 1, 2, -1, -1, -1, -1]
+    assert sb.decisions_of([], NAMES).shape == (0,)
+    # Of classes with one name the first counts, as elsewhere.
+    assert sb.decisions_of(["crane"], ["crane", "crane"]).tolist() == [0]
+
+
+def test_people_are_as_published() -> None:
+    people = sb.people_decided()
+    assert list(people) == list(sb.ENTRY_LEVEL_CLASSES)
+    # Ten people, 75 conflicts of each shape class.
+    assert {p.shape + p.texture + p.neither for p in people.values()} == {750}
+    shape, texture = (
+        sum(getattr(p, what) for p in people.values()) for what in ("shape", "texture")
+    )
+    # The paper says 95.9%.
+    assert round(shape / (shape + texture), 3) == 0.959
+    assert people["knife"].shape_bias == 483 / 542
+    assert sb.Decided(0, 0, 3).shape_bias is None
+
+
+def conflicts(decided: Ints, name: str = "", ids: Ints | None = None) -> SampleArrays:
+    """Return 24 conflicts of which three classes are decided as said, one drawing for each two."""
+    count = 24
+    chosen = np.arange(count) if ids is None else ids
+    shapes, textures = chosen % 3, (chosen + 1) % 3
+    logits: Floats = np.eye(3)[decided] * 5.0
+    return SampleArrays(
+        Condition("mine", (Step(name, 3),) if name else ()),
+        tuple(f"c{i}" for i in chosen),
+        shapes,
+        logits,
+        class_names=tuple(NAMES),
+        groups={
+            "shape_label": tuple(NAMES[i] for i in shapes),
+            "texture_label": tuple(NAMES[i] for i in textures),
+        },
+        units=tuple(f"d{i // 2}" for i in chosen),
+    )
+
+
+def test_the_change_is_that_of_two_runs() -> None:
+    rng = np.random.default_rng(4)
+    one, two = rng.integers(3, size=(2, 24))
+    clean, fog = conflicts(one), conflicts(two, "fog")
+    change = sb.shape_bias_change(clean, fog)
+    biases = [sb.shape_bias_of(view)["shape_bias"] for view in (clean, fog)]
+    assert change.value == pytest.approx(biases[1].value - biases[0].value)
+    assert (change.n, change.units) == (24, 12)
+    assert change.condition == fog.condition
+    assert change.details["trials_after"] == biases[1].n
+    paired = change_between(biases[1], biases[0])
+    assert paired.difference == pytest.approx(change.value)
+    assert change.low < change.value < change.high
+    assert sb.shape_bias_change(clean, conflicts(one, "fog")).value == 0.0
+    assert "shape_bias_change" in METRICS
+    # Only what both have counts, whatever its order.
+    rows = np.arange(24)[::-1][:20]
+    part = conflicts(two[rows], "fog", rows)
+    assert sb.shape_bias_change(clean, part).n == 20
+    same = conflicts(one[rows], "fog", rows)
+    assert sb.shape_bias_change(clean, same).value == 0.0
+
+
+def test_images_without_a_conflict_do_not_enter_the_change() -> None:
+    def dropped(view: SampleArrays) -> SampleArrays:
+        textures = (view.groups["shape_label"][0], *view.groups["texture_label"][1:])
+        view.__dict__["groups"] = {**view.groups, "texture_label": textures}
+        return view
+
+    ones = np.arange(24) % 3  # all by shape
+    found = sb.shape_bias_change(dropped(conflicts(ones)), dropped(conflicts(ones, "fog")))
+    assert found.details["trials_before"] == 23
+
+
+def test_prompts_have_each_their_shape_bias() -> None:
+    rng = np.random.default_rng(5)
+    answers = [rng.integers(3, size=24) for _ in range(3)]
+    views = [(f"t{i}", conflicts(own)) for i, own in enumerate(answers)]
+    mean, spread = sb.shape_bias_over_prompts(conflicts(answers[0]), views)
+    biases = [sb.shape_bias_of(view)["shape_bias"] for _, view in views]
+    values = [bias.value for bias in biases]
+    assert mean.value == pytest.approx(np.mean(values))
+    assert spread.value == pytest.approx(max(values) - min(values))
+    assert mean.low <= mean.value <= mean.high
+    assert (mean.n, mean.units) == (24, 12)
+    table = mean.details["templates"]
+    assert [(row["template"], row["shape_bias"], row["low"], row["n"]) for row in table] == [
+        (name, bias.value, bias.low, bias.n) for (name, _), bias in zip(views, biases, strict=True)
+    ]
+    assert {mean.metric, spread.metric} <= set(METRICS)
+    assert not METRICS[spread.metric].gateable
+    # One template alone: its own shape bias, and no spread.
+    alone, none = sb.shape_bias_over_prompts(conflicts(answers[0]), views[:1])
+    assert [alone.value, none.value] == pytest.approx([values[0], 0.0])
+    with pytest.raises(ClipRobustError, match="'t' answers other samples"):
+        sb.shape_bias_over_prompts(
+            conflicts(answers[0]), [("t", conflicts(answers[0][:20], ids=np.arange(20)))]
+        )
+
+
+def test_the_change_holds_the_truth() -> None:
+    """In at least 93 of 100 draws, where shape decisions become texture decisions, or none."""
+    rng = np.random.default_rng(6)
+    before, after = [0.6, 0.3, 0.1], [0.45, 0.35, 0.2]
+    truth = 0.45 / 0.8 - 0.6 / 0.9
+    held = 0
+    draws, count = 300, 160
+    for _ in range(draws):
+        one, two = (rng.choice(3, p=p, size=count) for p in (before, after))
+        columns = {
+            "hits_before": one == 0,
+            "trials_before": one < 2,
+            "hits_after": two == 0,
+            "trials_after": two < 2,
+        }
+        made = sb._change_figure(columns, Bootstrap(keys=keys_of(count)))
+        held += made.low <= truth <= made.high
+    assert held / draws >= 0.93

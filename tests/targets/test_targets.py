@@ -21,10 +21,10 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.targets import activation, hub, runtime
 from pytest_cliprobust.targets.activation import for_checkpoint, for_tag, for_transformers
-from pytest_cliprobust.targets.base import Target
+from pytest_cliprobust.targets.base import DenseTarget, Target
 from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.targets.open_clip_target import build_model, default_tag, split_name
 from pytest_cliprobust.targets.reference import data_folder, reference_names
@@ -290,6 +290,46 @@ def test_dense_features_are_those_of_the_last_block(
         block = tokens.transpose(1, 2).reshape(dense.shape)
     # not bitwise: timm's ConvNeXt runs in channels_last for one of the two
     assert torch.allclose(dense, block, atol=1e-6)
+    # By number, from either end; and what there is none of.
+    assert torch.equal(target.dense_features(pixels, layer=-1), dense)
+    assert target.dense_features(pixels, layer=0).shape != dense.shape or not torch.allclose(
+        target.dense_features(pixels, layer=0), dense
+    )
+    with pytest.raises(NotRun, match="no patch features of layer 99"):
+        target.dense_features(pixels, layer=99)
+
+
+@pytest.mark.parametrize(
+    ("config", "last"),
+    [(VIT, "transformer.resblocks.1"), (TIMM_VIT, "trunk.blocks.5")],
+    ids=["vit", "timm-vit"],
+)
+def test_value_features_by_the_weights(config: dict[str, Any], last: str, tmp_path: Path) -> None:
+    target: Any = load_target(str(write_folder(tmp_path / "m", config)), device="cpu")
+    pixels = target.preprocess(pictures(target, 2))
+    block = target.model.visual.get_submodule(last)
+    native = hasattr(block, "ln_1")
+    tokens = last_block(block.ln_1 if native else block.norm1, lambda: target.encode_image(pixels))
+    values = target.dense_features(pixels, layer="values")
+    attention, width = block.attn, tokens.shape[-1]
+    weight, bias = (
+        (attention.in_proj_weight, attention.in_proj_bias)
+        if native
+        else (attention.qkv.weight, attention.qkv.bias)
+    )
+    with torch.no_grad():
+        own = torch.nn.functional.linear(tokens, weight[2 * width :], bias[2 * width :])
+        wanted = (attention.out_proj if native else attention.proj)(own)
+    count = values.shape[2] * values.shape[3]
+    torch.testing.assert_close(
+        values.flatten(2).transpose(1, 2), wanted[:, -count:], rtol=0, atol=1e-5
+    )
+
+
+def test_a_convolutional_tower_has_no_values(tmp_path: Path) -> None:
+    target: Any = load_target(str(write_folder(tmp_path / "m", CONVNEXT)), device="cpu")
+    with pytest.raises(NotRun, match="no self-attention"):
+        target.dense_features(target.preprocess(pictures(target)), layer="values")
 
 
 def test_a_tower_without_patch_features_says_so(vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +339,7 @@ def test_a_tower_without_patch_features_says_so(vit: Path, monkeypatch: pytest.M
         raise AttributeError("forward_intermediates")
 
     monkeypatch.setattr(target.model.visual, "forward_intermediates", refuse)
-    with pytest.raises(ClipRobustError, match="offers no patch features"):
+    with pytest.raises(NotRun, match="offers no patch features"):
         target.dense_features(target.preprocess(pictures(target)))
 
 
@@ -831,6 +871,7 @@ class Colours:
 def test_an_object_with_two_methods_becomes_a_target() -> None:
     register_target("colours")(Colours)
     target = load_target("colours", device="cpu")
+    assert isinstance(target, DenseTarget)
     assert isinstance(target, Target)
     assert target.image_size == (16, 16)
     assert target.embed_dim == 3
@@ -838,7 +879,7 @@ def test_an_object_with_two_methods_becomes_a_target() -> None:
     pixels = target.preprocess(torch.rand(4, 3, 40, 50))
     features = target.encode_image(pixels)
     assert torch.allclose(features.norm(dim=1), torch.ones(4))
-    with pytest.raises(ClipRobustError, match="offers no patch features"):
+    with pytest.raises(NotRun, match="offers no patch features"):
         target.dense_features(pixels)
     # The digest sees a change of the code, which no weight shows, and nothing else.
     again = load_target("colours", device="cpu")
@@ -1004,6 +1045,7 @@ def test_transformers_features_are_the_models_own(kind: str, hf: dict[str, Path]
     import transformers
 
     target = load_target(str(hf[kind]), device="cpu")
+    assert isinstance(target, DenseTarget)
     assert isinstance(target, Target)
     model = transformers.AutoModel.from_pretrained(hf[kind]).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(hf[kind])
@@ -1026,6 +1068,16 @@ def test_transformers_features_are_the_models_own(kind: str, hf: dict[str, Path]
         hidden = model.vision_model(pixels, output_hidden_states=True)
     dense = target.dense_features(pixels)
     assert dense.shape == (3, 32, 4, 4)
+    first = target.dense_features(pixels, layer=0).flatten(2).transpose(1, 2)
+    assert torch.allclose(first, hidden.hidden_states[1][:, -16:], atol=1e-6)
+    with pytest.raises(NotRun, match="layer 9"):
+        target.dense_features(pixels, layer=9)
+    block = model.vision_model.encoder.layers[-1]
+    with torch.no_grad():
+        before = block.layer_norm1(hidden.hidden_states[-2][:, -16:])
+        wanted = block.self_attn.out_proj(block.self_attn.v_proj(before))
+    values = target.dense_features(pixels, layer="values").flatten(2).transpose(1, 2)
+    torch.testing.assert_close(values, wanted, rtol=0, atol=1e-5)
     assert target.logit_scale == pytest.approx(float(model.logit_scale.detach().exp()))
     tokens_of = dense.flatten(2).transpose(1, 2)
     if kind == "clip":

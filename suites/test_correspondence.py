@@ -1,0 +1,31 @@
+"""3D awareness (Probe3D, El Banani et al. 2024): do patches of one place match between two views of it?
+
+Patch features of one view go to their nearest neighbours in the other, by cosine. A model that gives no patch
+features is not run. See docs/properties.md.
+"""
+
+from __future__ import annotations
+
+from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.plugin.gate import Gate
+from pytest_cliprobust.properties import correspondence as properties
+from pytest_cliprobust.search.matches import explained
+from pytest_cliprobust.targets.base import Layer
+
+LAYERS: dict[str, Layer] = {"last": -1, "second_to_last": -2, "values": "values"}
+NAMES = {"quick": ["last"], "standard": ["last", "second_to_last"], "full": list(LAYERS)}
+
+
+def test_views(clip: Evaluation, gate: Gate, correspondence: str, name: str) -> None:
+    """Recall within some pixels of the truth, over all pairs and by change of viewpoint."""
+    view, layer = clip.on(correspondence), LAYERS[name]
+    gate(properties.recall_of(view, layer), explain=explained(clip, view, layer))
+
+
+def test_keypoints(clip: Evaluation, gate: Gate, semantic_correspondence: str) -> None:
+    """PCK@0.1 between two things of a class (SPair-71k), and by the levels that the data names."""
+    view = clip.on(semantic_correspondence)
+    parts = [
+        view.where(column, value) for column in view.subgroups for value in view.values(column)
+    ]
+    gate(map(properties.pck_of, [view, *parts]), explain=explained(clip, view))
