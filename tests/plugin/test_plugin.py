@@ -376,7 +376,7 @@ def test_no_suite_asks_whether_data_is_embedded() -> None:
 def test_the_shipped_suites_on_an_image_folder(run: Sessions) -> None:
     write_pictures(run.path / "photos", each=3)
     suites = ("accuracy", "calibration", "corruption_2d", "corruption_3d", "occlusion", "ood")
-    more = ("shape_bias", "typographic", "view")
+    more = ("shape_bias", "shift", "typographic", "view")
     run(
         *(f"{SUITES}/test_{name}.py" for name in (*suites, *more)),
         "-k",
@@ -397,7 +397,7 @@ def test_the_shipped_suites_on_an_image_folder(run: Sessions) -> None:
     for entry in document["not_run"]:
         reasons.setdefault(entry["suite"], set()).add(entry["reason"])
     assert any(r.startswith("needs calibration (") for r in reasons["calibration"]), reasons
-    assert any(r.startswith("needs shift (") for r in reasons["accuracy"])
+    assert any(r.startswith("needs shift (") for r in reasons["shift"])
     assert {r.partition(" (")[0] for r in reasons["ood"]} == {"needs near_ood", "needs far_ood"}
     assert {r.partition(" (")[0] for r in reasons["shape_bias"]} == {"needs cue_conflict"}
     assert all("depth" in r for r in reasons["corruption_3d"])
