@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating.rules import CHANGES
+from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.gating.words import format_value
 from pytest_cliprobust.reporting.ending import LISTED, last_words
 from pytest_cliprobust.reporting.remarks import remarks
@@ -253,7 +255,7 @@ def row_of(records: list[Record]) -> Row:
     if perturbed and first.measurement.dataset != "clean":
         on = f"{first.measurement.dataset} · {on}"
     severities = [record.measurement.severity for record in records]
-    texts = sorted({record.verdict.bound or "–" for record in records})
+    texts = sorted({bound_of(record.verdict) for record in records})
     if severities[0] is not None:
         on += f"@{severities[0]}"
     value = interval(first.figure)
@@ -270,6 +272,13 @@ def row_of(records: list[Record]) -> Row:
         status=status,
         values=tuple(record.figure.value for record in records),
     )
+
+
+def bound_of(verdict: Verdict) -> str:
+    """Return ``min 0.8``, or ``margin 0.029`` of a change in either direction; ``–`` without a bound."""
+    if verdict.kind in CHANGES:
+        return f"margin {verdict.limit:.12g}"
+    return verdict.bound or "–"
 
 
 def interval(figure: Figure) -> str:
@@ -298,7 +307,9 @@ def folded(rows: list[Row]) -> list[Row]:
                 on=f"{len(same)} conditions",
                 value=f"{min(values):.2f} … {max(values):.2f}",
                 n=str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}",
-                bound=f"{sum(len(row.values) for row in same)} bounds",
+                bound=same[0].bound
+                if same[0].status == "unbounded"
+                else f"{sum(len(row.values) for row in same)} bounds",
                 status=same[0].status,
                 values=tuple(values),
             )
