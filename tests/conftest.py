@@ -10,11 +10,16 @@ from helpers import Sessions
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark whatever starts whole pytest sessions as slow: it takes most of the time of all tests.
 
-    Those marked as ``smoke`` stay in the tight loop.
+    Those marked as ``smoke`` stay in the tight loop. Those marked as ``long`` are left out unless they are
+    asked for: ``.ci/run`` does.
     """
+    if "long" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("long") is not None]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in set(long)]
     for item in items:
         starts = "pytester" in getattr(item, "fixturenames", ())
         if starts and item.get_closest_marker("smoke") is None:

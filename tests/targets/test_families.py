@@ -518,7 +518,7 @@ def write_reader(folder: Path, family: str) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("family", [*(f"open_clip {name}" for name in OPEN_CLIP), *TRANSFORMERS])
 def test_each_family_goes_through_the_suites(family: str, run: Sessions) -> None:
     folder = write_reader(run.path / "model", family)
@@ -527,7 +527,8 @@ def test_each_family_goes_through_the_suites(family: str, run: Sessions) -> None
         "-m",
         "accuracy or calibration or ood",
         "-k",
-        "not test_labels",  # it wants four pictures a class
+        # The first wants four pictures a class, the others are the same code once for each corruption.
+        "not test_labels and not under_corruption and not corrupted",
         f"--clip-model={folder}",
         "--clip-device=cpu",
         "--clip-profile=quick",
