@@ -13,7 +13,8 @@ from pytest_cliprobust.search.matches import explained
 from pytest_cliprobust.targets.base import Layer
 
 LAYERS: dict[str, Layer] = {"last": -1, "second_to_last": -2, "values": "values"}
-NAMES = {"quick": ["last"], "standard": ["last", "second_to_last"], "full": list(LAYERS)}
+FEW = ["last", "second_to_last"]
+NAMES = {"quick": FEW, "standard": FEW, "full": list(LAYERS)}
 
 
 def test_views(clip: Evaluation, gate: Gate, correspondence: str, name: str) -> None:

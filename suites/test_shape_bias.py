@@ -11,8 +11,8 @@ from pytest_cliprobust.properties import shape_bias
 
 FEW = ["gaussian_noise", "gaussian_blur"]
 MANY = [*FEW, "contrast", "jpeg_compression", "pixelate", "fog"]
-NAMES = {"quick": FEW[:1], "standard": FEW, "full": MANY}
-SEVERITIES = {"quick": [3], "standard": [1, 3, 5], "full": [1, 2, 3, 4, 5]}
+NAMES = {"quick": FEW, "standard": FEW, "full": MANY}
+SEVERITIES = {"quick": [1, 3, 5], "standard": [1, 3, 5], "full": [1, 2, 3, 4, 5]}
 SAMPLES = {"quick": 80, "standard": 160, "full": None}
 
 

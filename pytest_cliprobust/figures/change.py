@@ -38,6 +38,10 @@ REPLICATES = 1000
 SAME = 1e-6
 
 
+#: A figure and what its outcomes give differ by no more than this, relative to the figure above 1.
+_ROUNDING = 1e-5
+
+
 @dataclass(frozen=True)
 class Change:
     """What one run has more, or less, than an earlier one.
@@ -120,7 +124,7 @@ class Change:
         away = max(0.0, abs(self.difference) - noise)
         if self.identical or away == 0.0:
             return 1.0
-        if self._ends is not None:
+        if self._ends is not None or self._figures is not None:
             return self._left_out(noise)
         error = self.standard_error
         if self._counts is not None:
@@ -223,7 +227,10 @@ def _described(
     keys, n = after.keys, len(after)
     everything = n == figure.n == earlier.n
     now = figure.value if everything else after.value()
-    then = earlier.value if everything else before.value()
+    # What was recorded of the figure counts if its samples give it, too: float32 keeps no more.
+    recorded = before.value()
+    rounding = _ROUNDING * max(1.0, abs(recorded))
+    then = earlier.value if everything and abs(earlier.value - recorded) <= rounding else recorded
     differs = _differs(before, after, noise)
     return Change(
         difference=now - then,

@@ -51,6 +51,7 @@ class Provenance:
         templates: digest of prompts and class texts, by model.
         data: digest, by data set.
         perturbations: version, by perturbation.
+        preprocessing: all settings as JSON, by model; of a user's own encoder nothing is known.
     """
 
     profile: str = ""
@@ -60,6 +61,7 @@ class Provenance:
     templates: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     perturbations: Mapping[str, str] = field(default_factory=dict)
+    preprocessing: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able data."""
@@ -76,10 +78,14 @@ class Provenance:
             KeyError, TypeError, ValueError: ``data`` is something else.
         """
         tables = ("precision", "weights", "templates", "data", "perturbations")
+        later = {"preprocessing": {}, **data}
         return cls(
             profile=str(data["profile"]),
             seed=int(data["seed"]),
-            **{name: {str(k): str(v) for k, v in data[name].items()} for name in tables},
+            **{
+                name: {str(k): str(v) for k, v in later[name].items()}
+                for name in (*tables, "preprocessing")
+            },
         )
 
 
@@ -198,6 +204,7 @@ class Baseline:
             lines.append(
                 f"precision {now.precision.get(model)}, recorded with {then.precision.get(source)}"
             )
+        lines += _settings_apart(then.preprocessing.get(source), now.preprocessing.get(model))
         if then.templates.get(source) != now.templates.get(model):
             lines.append("other prompts or class texts than those recorded")
         lines += [
@@ -213,6 +220,21 @@ class Baseline:
             if then.perturbations.get(name, version) != version
         ]
         return lines
+
+
+def _settings_apart(then: str | None, now: str | None) -> list[str]:
+    """Return a line for each setting of the preprocessing that differs, as far as both runs say them."""
+    try:
+        before, after = (json.loads(text or "{}") for text in (then, now))
+    except ValueError:
+        return []
+    if not before or not after or not isinstance(before, dict) or not isinstance(after, dict):
+        return []
+    return [
+        f"preprocessing: {name} is {after.get(name)}, recorded with {before.get(name)}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
 
 
 def perturbations_of(condition: Condition) -> list[str]:

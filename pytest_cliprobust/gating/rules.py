@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -175,6 +175,15 @@ class Rule:
         elif self.severities:
             exact += 1
         return Specificity(exact, lists, globs, characters, -listed)
+
+    def entries(self) -> Iterator[Rule]:
+        """Yield the rule for each metric, data set, perturbation and severity of its lists alone."""
+        for name in ("metric", "dataset", "perturbation"):
+            patterns = self.selectors.get(name, ())
+            for pattern in patterns if len(patterns) > 1 else ():
+                yield replace(self, selectors={**self.selectors, name: (pattern,)})
+        for severity in self.severities if len(self.severities) > 1 else ():
+            yield replace(self, severities=(severity,))
 
     def mismatch(self, measurement: Measurement, profile: str | None = None) -> str:
         """Return why the rule does not match ``measurement``; empty if it does."""

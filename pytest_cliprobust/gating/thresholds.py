@@ -149,6 +149,20 @@ class ThresholdFile:
         """Return the rules of this run's profile that no look-up gave back."""
         return [rule for rule in self._never_used() if self._of_this_profile(rule)]
 
+    def unmet_entries(self, measured: Sequence[Measurement]) -> list[Rule]:
+        """Return what the lists of rules that judged name in vain, each as a rule of its own.
+
+        A data set, a perturbation, a metric or a severity that met nothing gates nothing, whatever the
+        others of its list do.
+        """
+        return [
+            entry
+            for rule in self.rules
+            if rule.id in self._used and self._of_this_profile(rule)
+            for entry in rule.entries()
+            if not any(not entry.mismatch(one, self.profile) for one in measured)
+        ]
+
     def of_other_profiles(self) -> list[Rule]:
         """Return the rules for another profile than this run's."""
         return [rule for rule in self._never_used() if not self._of_this_profile(rule)]

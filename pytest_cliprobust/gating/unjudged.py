@@ -136,7 +136,7 @@ def find_unjudged(
     on = {*datasets, *(m.dataset for m in measured)}
     result = Unjudged(policy=thresholds.policy, other_profiles=len(thresholds.of_other_profiles()))
     result.warnings += [*thresholds.warnings, *thresholds.dropped_changes(measured)]
-    for rule in thresholds.unused():
+    for rule in [*thresholds.unused(), *thresholds.unmet_entries(measured)]:
         suites = rule.selectors.get("suite", ())
         mine = {suite for suite in run if matches_any(suites, (suite,))}
         partly = mine & chosen.partly

@@ -14,6 +14,7 @@ from typing import Literal
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.figures.metrics import METRICS, Metric
+from pytest_cliprobust.files import is_path, own_name
 from pytest_cliprobust.gating.limits import (
     chance_text,
     weaker_than_chance,
@@ -147,10 +148,26 @@ def _check_names(rule: Rule, known: Known) -> None:
         for pattern in patterns:
             if _knows(vocabulary, pattern) or (name == "suite" and pattern in known.elsewhere):
                 continue
+            _check_form(rule, name, pattern, vocabulary)
             if name == "model" and not _nearly_a_model(pattern, vocabulary):
                 continue  # another model of the user's, who calls it what they like
             if name != "suite" or slip_of(pattern, vocabulary):
                 raise _unknown(rule, name, pattern, vocabulary)
+
+
+def _check_form(rule: Rule, name: str, pattern: str, known: tuple[str, ...]) -> None:
+    """Refuse what is written as the command line has it, where a rule has a name."""
+    exact = literal(pattern)
+    if name == "model" and exact is not None and is_path(exact):
+        raise ClipRobustError(
+            f"{rule.where_of(name)}: model {exact!r} is a path, and models go by names that are the same "
+            f"everywhere; write {own_name(exact)!r}"
+        )
+    plain = pattern.removesuffix(".py").removeprefix("test_")
+    if name == "suite" and plain != pattern and any(plain == suite for suite in known):
+        raise ClipRobustError(
+            f"{rule.where_of(name)}: the suite of test_{plain}.py is called {plain!r}, not {pattern!r}"
+        )
 
 
 def _nearly_a_model(pattern: str, known: tuple[str, ...]) -> bool:
@@ -202,6 +219,9 @@ def _check_suite_measures(rule: Rule, known: Known) -> None:
 
 # --- Slips -----------------------------------------------------------------------------------------
 
+#: Of names so short a letter after a number makes another version, and of longer ones it is a slip.
+_SHORT = 8
+
 #: Cyrillic letters that look like Latin ones.
 _LOOKALIKES = str.maketrans("асеорхуі", "aceopxyi")
 
@@ -228,8 +248,8 @@ def slip_of(pattern: str, names: Iterable[str]) -> str | None:
 def is_slip(one: str, two: str, most: int = 2) -> bool:
     """Return whether names of models or data differ by a letter or two, but not as two things' would.
 
-    Versions and sizes (``v1`` and ``v2``, ``ViT-B`` and ``ViT-L``) are two things, and so is a name with
-    a word more (``dev``, ``dev2`` and ``dev-b``). Of short names one letter counts.
+    Versions and sizes (``v1``, ``v2`` and ``v2b``, ``ViT-B`` and ``ViT-L``) are two things, and so is a name
+    with a word more (``dev``, ``dev2`` and ``dev-b``). Of short names one letter counts.
     """
     short, long = sorted((folded(one), folded(two)), key=len)
     mine, theirs = (re.findall(r"[a-z]+|\d+", name) for name in (short, long))
@@ -237,7 +257,10 @@ def is_slip(one: str, two: str, most: int = 2) -> bool:
         pairs = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
         if pairs and all(_variants(a, b) for a, b in pairs):
             return False
-    if long.startswith(short) and re.fullmatch(r"[_.]\w+|\d+", long.removeprefix(short)):
+    more = long.removeprefix(short) if long.startswith(short) else ""
+    if re.fullmatch(r"[_.]\w+|\d+", more) or (
+        len(short) <= _SHORT and short[-1:].isdigit() and re.fullmatch(r"[a-z]", more)
+    ):
         return False
     return letters_apart(short, long) <= (most if len(short) > 4 else min(most, 1))
 

@@ -21,6 +21,7 @@ from pytest_cliprobust.gating.family import Family
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.results.history import earlier_run, is_file
+from pytest_cliprobust.targets.preprocessing import Preprocessing
 
 
 def chosen_baseline(
@@ -76,6 +77,11 @@ def provenance_of(config: RunConfig, evaluations: Mapping[str, Evaluation]) -> P
         templates={name: _prompts(e) for name, e in evaluations.items()},
         data=data,
         perturbations=versions,
+        preprocessing={
+            name: preprocessing.identity()
+            for name, e in evaluations.items()
+            if isinstance(preprocessing := getattr(e.target, "preprocessing", None), Preprocessing)
+        },
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
@@ -37,9 +37,12 @@ def swapped_labels(samples: Samples, *, level: float = LEVEL) -> Figure:
     See :func:`swapped_labels_figure`.
 
     Raises:
+        NotRun: on so few images a class the test would not see a swap.
         ClipRobustError: a label is outside the classes.
     """
     figure = swapped_labels_figure(samples.logits, samples.labels, samples.class_names, level=level)
+    if math.isnan(figure.low):
+        raise NotRun(f"swapped labels on {samples.condition}: {figure.method}")
     return figure.measured_on(samples.condition)
 
 

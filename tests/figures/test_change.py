@@ -703,7 +703,9 @@ def test_mover_matches_newcombes_difference() -> None:
     assert (change.before, change.after, change.identical) == (0.6, 0.8, False)
     half = (interval.high - interval.low) / 2.0
     assert change.standard_error == pytest.approx(half / z(0.95))
-    assert change.p_value == pytest.approx(2.0 * scipy_stats.norm.sf(0.2 / half * z(0.95)))
+    # The p-value is that of the interval which just leaves out no change.
+    assert change.interval(1.0 - change.p_value).low == pytest.approx(0.0, abs=1e-6)
+    assert change.p_value < 0.01
 
 
 def test_why_runs_are_no_pair() -> None:
@@ -831,3 +833,22 @@ def test_a_change_says_what_it_is() -> None:
     alone = replace(change, units=1).interval(0.95)
     assert alone.high - 0.1 == pytest.approx(t(0.95, 2) * 0.05)
     assert replace(change, units=1).p_value == pytest.approx(2.0 * scipy_stats.t.sf(2.0, 1))
+
+
+def test_an_unpaired_p_value_is_that_of_its_interval() -> None:
+    lost = change_between(share(np.zeros(1, np.bool_), keys_of(1)), share(answers(3)[0], None))
+    assert not lost.paired
+    wide = lost.interval(0.95)
+    assert wide.low < lost.difference < 0.0 < wide.high
+    assert lost.p_value > 0.05
+    edge = lost.interval(1.0 - lost.p_value)
+    assert edge.high == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_recorded_value_that_its_samples_do_not_give_does_not_count() -> None:
+    before, after = answers(4, better=0.05)
+    keys = keys_of(200)
+    plain = change_between(share(after, keys), share(before, keys))
+    edited = change_between(share(after, keys), replace(share(before, keys), value=0.2))
+    assert edited.before == plain.before == before.mean()
+    assert edited.difference == plain.difference

@@ -63,6 +63,7 @@ PROVENANCE = Provenance(
     templates={"v1": "cd34"},
     data={"clean": "ef56"},
     perturbations={"fog_3d": "2", "mine": "1+0123456789ab"},
+    preprocessing={"v1": '{"mean": [0.4], "size": [224]}'},
 )
 
 
@@ -602,6 +603,11 @@ def against(**changes: Any) -> Baseline:
         ({"precision": {"v2": "bfloat16"}}, ["precision bfloat16, recorded with float32"]),
         ({"templates": {"v2": "x"}}, ["other prompts or class texts than those recorded"]),
         ({"data": {"clean": "x"}}, [OTHER_DATA]),
+        (
+            {"preprocessing": {"v2": '{"mean": [0.5], "size": [224]}'}},
+            ["preprocessing: mean is [0.5], recorded with [0.4]"],
+        ),
+        ({"preprocessing": {}}, []),  # a user's own encoder says nothing of it
         ({"data": {"photos": "x"}}, []),
         ({"perturbations": {"fog_3d": "3"}}, ["fog_3d is version 3, recorded with 2"]),
         ({"perturbations": {"snow": "3"}}, []),

@@ -143,3 +143,44 @@ def test_what_is_told() -> None:
     )
     assert lines(found(parse_thresholds(HEAD))) == []
     assert len(lines(found(parse_thresholds(FILE)))) == 4
+
+
+LISTS = (
+    HEAD
+    + """
+[[threshold]]
+metric = "ece"
+suite = "calibration"
+bounds = [
+    { dataset = ["clean", "clean:notto"], max = 0.5 },
+    { dataset = "fogged", perturbation = ["fog_3d", "snow"], severity = [1, 3], max = 0.5 },
+]
+"""
+)
+
+
+def test_each_entry_of_a_list_must_meet_a_figure() -> None:
+    thresholds = parse_thresholds(LISTS, "t.toml")
+    clean = measure()
+    foggy = measure(dataset="fogged", perturbation="fog_3d", severity=3)
+    for one in (clean, foggy):
+        assert thresholds.lookup(one) is not None
+    result = found(thresholds, measured=[clean, foggy], suites_run=["calibration"])
+    named = {
+        rule.id.replace("suite=calibration ", "").replace("metric=ece ", "")
+        for rule in result.unused
+    }
+    assert named == {
+        "dataset=clean:notto",
+        "dataset=fogged perturbation=snow severity=1|3",
+        "dataset=fogged perturbation=fog_3d|snow severity=1",
+    }
+    assert fails(result, Policy())
+    snowy = [
+        measure(dataset="fogged", perturbation=name, severity=severity)
+        for name in ("fog_3d", "snow")
+        for severity in (1, 3)
+    ]
+    noted = measure(dataset="clean:notto")
+    everything = [clean, noted, *snowy]
+    assert found(thresholds, measured=everything, suites_run=["calibration"]).unused == []

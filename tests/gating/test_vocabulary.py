@@ -173,6 +173,7 @@ def test_what_is_a_slip(name: str, meant: str | None) -> None:
         ("candiadte", "candidate", True),
         ("v2", "v22", False),
         ("v1", "v2", False),
+        ("v2", "v2b", False),
         ("dev", "dev2", False),
         ("candidate", "candidate-b", False),
         ("candidate.b", "candidate", False),
@@ -234,7 +235,7 @@ def test_ties_between_globs() -> None:
 def test_a_mapping_of_metrics_rules_out_impossible_ties() -> None:
     text = (
         HEAD
-        + '[[threshold]]\nsuite = "ood"\nmetric = "au*"\nmin = 0.6\n'
+        + '[[threshold]]\nsuite = "ood"\nmetric = "auroc*"\nmin = 0.6\n'
         + '[[threshold]]\nsuite = "c*"\nmetric = "nll"\nmax = 0.9\n'
     )
     parse_thresholds(text, known_metrics={"ood": ["auroc_mcm"], "calibration": ["nll"]})
@@ -242,7 +243,7 @@ def test_a_mapping_of_metrics_rules_out_impossible_ties() -> None:
     assert "equally" in complaint(
         text.replace('"ood"', '"*ood"')
         .replace('"c*"', '"c*od"')
-        .replace('"nll"', '"a*m"')
+        .replace('"nll"', '"auro*m"')
         .replace("max =", "min = 0.6\nmax ="),
         known_metrics={"cood": ["auroc_mcm"]},
     )

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import parse_thresholds
@@ -166,3 +167,12 @@ def test_many_images_that_are_confused_hide_a_swap_too() -> None:
 
 def test_the_outermost_classes_are_classes() -> None:
     assert labels.swapped_labels_figure(np.zeros((2, 3)), [0, 2], NAMES).value == 0.0
+
+
+def test_on_too_few_images_nothing_is_said() -> None:
+    scores, truth = np.eye(3)[[0, 1, 2]], np.arange(3)
+    samples = SampleArrays(
+        Condition("clean"), tuple("abc"), truth, scores, class_names=tuple(NAMES)
+    )
+    with pytest.raises(NotRun, match="swapped labels on clean: cannot see a swap"):
+        labels.swapped_labels(samples)
