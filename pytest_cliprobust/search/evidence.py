@@ -21,6 +21,8 @@ from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.search.envelope import Drops, Parameters, reproduction, settings_text
 
 _SHOWN = 6
+#: The side at which ``cliprobust perturb`` frames a picture, unless it is told another.
+_SIDE = 224
 _CELL = 128
 
 
@@ -107,6 +109,9 @@ def image_argument(clip: Evaluation, data: Dataset, row: int) -> str:
     if root is None:
         return "IMAGE"
     words = ["--clip-data", str(root), "--sample", name]
+    side = getattr(whole, "size", _SIDE)
+    if side != _SIDE:
+        words += ["--size", str(side)]
     if clip.config.depth is not None and not getattr(whole, "has_depth", False):
         words += ["--clip-depth", clip.config.depth]
     return shlex.join(words)

@@ -40,7 +40,8 @@ def test_the_page_names_all_tables_and_commands(tmp_path: Path) -> None:
     assert tables.keys() == {"runs", "tags", "figures", "blobs", "outcomes"}
     for name in (*tables, *tables["runs"][1:]):
         assert f"`{name}`" in page, name
-    for command in sorted(set(cli.commands()) - {"perturb", "perturbations", "doctor", "models"}):
+    others = {"perturb", "perturbations", "doctor", "models", "matches", "shape-bias", "study"}
+    for command in sorted(set(cli.commands()) - others):
         assert f"cliprobust {command}" in page, command
     assert sqlite3.sqlite_version_info > (3, 24)
 

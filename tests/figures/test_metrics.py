@@ -10,6 +10,7 @@ SUFFIXES = ("", "_scaled")
 #: Ranges other than a share's.
 RANGES: dict[tuple[float | None, float | None], set[str]] = {
     (0.0, None): {
+        *("conformal_set_size_lac", "conformal_set_size_aps"),
         *("swapped_labels", "ce", "mce", "temperature", "error_ratio"),
         *(f"nll{suffix}" for suffix in SUFFIXES),
     },
@@ -19,10 +20,15 @@ RANGES: dict[tuple[float | None, float | None], set[str]] = {
         *("effective_robustness", "prompt_ensemble_gain", "shift_drop", "caption_drop"),
         "shape_bias_change",
         *("lmm_gain", "lmm_order_gap"),
+        *("confidence_shift", "baseline_confidence_shift"),
     },
     (None, 1.0): {"relative_drop", "relative_corruption_drop"},
-    (None, None): {"relative_ce", "relative_mce"},
-    (0.0, 2.0): {*(f"brier{suffix}" for suffix in SUFFIXES), "group_confidence_gap"},
+    (None, None): {"relative_ce", "relative_mce", "few_sample_cost", "label_set_cost"},
+    (0.0, 2.0): {
+        *(f"brier{suffix}" for suffix in SUFFIXES),
+        "group_confidence_gap",
+        "embedding_drift",
+    },
     (1.0, None): {"image_to_text_median_rank", "text_to_image_median_rank"},
 }
 
@@ -37,13 +43,15 @@ LOWER_IS_BETTER = {
     *(f"{kind}ece{suffix}" for kind in ("", "adaptive_", "classwise_") for suffix in SUFFIXES),
     *(f"{name}{suffix}" for name in ("nll", "brier") for suffix in SUFFIXES),
     "ece_sigmoid",
+    *("aurc", "excess_aurc", "abstention", "conformal_set_size_aps", "conformal_set_size_lac"),
+    *("few_sample_cost", "label_set_cost", "embedding_drift", "flip_rate", "baseline_flip_rate"),
     *("lmm_by_position", "lmm_lost", "lmm_named_both", "lmm_named_neither"),
     *(f"fpr95_{score}" for score in OOD_SCORES),
 }
 
 NEITHER = {
     *("signed_gap", "signed_gap_scaled", "signed_gap_sigmoid"),
-    *("temperature", "lmm_order_gap"),
+    *("temperature", "lmm_order_gap", "confidence_shift", "baseline_confidence_shift"),
     *("shape_bias_change", "prompt_shape_bias_spread"),
 }
 
@@ -64,7 +72,10 @@ def test_every_metric_has_the_direction_of_its_definition() -> None:
 
 
 def test_units_and_cut_offs() -> None:
-    assert {name for name, metric in METRICS.items() if metric.unit} == {"nll", "nll_scaled"}
+    assert {name: metric.unit for name, metric in METRICS.items() if metric.unit} == {
+        **dict.fromkeys(("nll", "nll_scaled", "few_sample_cost", "label_set_cost"), "nats"),
+        **dict.fromkeys(("conformal_set_size_lac", "conformal_set_size_aps"), "classes"),
+    }
     recalls = {name for name in METRICS if "recall" in name}
     assert recalls == {
         *(f"image_to_text_recall_at_{k}" for k in (1, 5, 10)),

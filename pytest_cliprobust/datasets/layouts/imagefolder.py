@@ -113,7 +113,7 @@ class ImageFolder:
     ) -> None:
         self.root = Path(root).expanduser()
         self._frame = frame or shortest_side
-        self._size = size
+        self.size = size
         if limit is not None and limit < 1:
             raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
         if not self.root.exists():
@@ -228,7 +228,7 @@ class ImageFolder:
             with suppress(OSError):  # a read-only home: the digest is right, only slower next time
                 replace_file(store, json.dumps(known))
         self.content = total.hexdigest()
-        return hashlib.sha256(f"{self._size}\0{self.content}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.size}\0{self.content}".encode()).hexdigest()
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -236,7 +236,7 @@ class ImageFolder:
 
     def frame(self, image: Tensor) -> Tensor:
         """Bring an image (3, H, W) uint8 to the frame, (3, size, size)."""
-        return self._frame(image, self._size)
+        return self._frame(image, self.size)
 
     def load(self, indices: Sequence[int]) -> Batch:
         """Decode the images at ``indices``, in parallel threads: (B, 3, size, size) uint8.
@@ -254,7 +254,7 @@ class ImageFolder:
                 images = list(pool.map(one, chosen))
         else:
             images = [one(path) for path in chosen]
-        empty = torch.empty(0, 3, self._size, self._size, dtype=torch.uint8)
+        empty = torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
         return Batch(ids=tuple(chosen), images=torch.stack(images) if images else empty)
 
 

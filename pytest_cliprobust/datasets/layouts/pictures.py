@@ -52,7 +52,7 @@ class Pictures(ImageFolder):
     ) -> None:
         self.root = Path(root).expanduser()
         self._frame = frame or shortest_side
-        self._size = size
+        self.size = size
         if limit is not None and limit < 1:
             raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
         if not self.root.is_dir():
