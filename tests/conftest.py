@@ -14,7 +14,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark whatever starts whole pytest sessions as slow: it takes most of the time of all tests.
 
     Those marked as ``smoke`` stay in the tight loop. Those marked as ``long`` are left out unless they are
-    asked for: ``.ci/run`` does.
+    asked for; ``.ci/run`` asks for a part of them.
     """
     if "long" not in config.option.markexpr:
         long = [item for item in items if item.get_closest_marker("long") is not None]
