@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if "long" not in config.option.markexpr:
         long = [item for item in items if item.get_closest_marker("long") is not None]
         config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in set(long)]
+        items[:] = [item for item in items if item.get_closest_marker("long") is None]
     for item in items:
         starts = "pytester" in getattr(item, "fixturenames", ())
         if starts and item.get_closest_marker("smoke") is None:

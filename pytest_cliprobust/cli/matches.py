@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_cliprobust.engine.config import RunConfig
     from pytest_cliprobust.engine.evaluation import Evaluation
     from pytest_cliprobust.search import matches
+    from pytest_cliprobust.search.evidence import save_picture
 
     layer = _layer(options.layer)
     clip = Evaluation(
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     rows = [view.ids.index(word) for word in options.sample] or matches.worst_pairs(
         view, layer, within
     )
-    path = matches.save(matches.draw_pairs(view, rows, layer, within), options.out)
+    path = save_picture(matches.draw_pairs(view, rows, layer, within), options.out)
     for row in rows:
         print(f"{view.ids[row]}: {matches.described(view, row, layer, within)}")
     print(f"written to {path}")

@@ -123,16 +123,37 @@ class Encoder:
 
     def text(self, texts: Sequence[str]) -> Tensor:
         """Return L2-normalised float32 features (N, D) of ``texts``, on the CPU."""
+        key = {**self._model_key(), "kind": "text", "texts": list(texts)}
+        features = self._backing_off(
+            key, TEXT_CHUNK, lambda: self.text_chunk, lambda size, _: self._texts(texts, size)
+        )
+        return torch.from_numpy(self._checked(features, "text", texts))
+
+    def _backing_off(
+        self,
+        key: Mapping[str, Any],
+        usual: int,
+        chunk: Callable[[], int],
+        compute: Callable[[int, Mapping[str, Any]], npt.NDArray[np.float32]],
+    ) -> npt.NDArray[np.float32]:
+        """Return rows from passes of one size, from the cache or computed.
+
+        Where memory runs out everything begins anew with half the size, so that no row depends on when
+        that was.
+
+        Args:
+            key: of the rows; a size other than the usual one is part of it.
+            usual: the size whose rows have the key as it is.
+            chunk: gives the size to try.
+            compute: from the size and the key with it to the rows.
+        """
         while True:
-            size = self.text_chunk
-            key: dict[str, Any] = {**self._model_key(), "kind": "text", "texts": list(texts)}
-            if size != TEXT_CHUNK:
-                key["chunk"] = size
+            size = chunk()
+            sized = {**key, "chunk": size} if size != usual else dict(key)
             try:
-                features = self._cached(key, partial(self._texts, texts, size))
+                return self._cached(sized, partial(compute, size, sized))
             except _BackedOff:
                 continue
-            return torch.from_numpy(self._checked(features, "text", texts))
 
     def _texts(self, texts: Sequence[str], size: int) -> npt.NDArray[np.float32]:
         """Run the text tower in passes of one size, of which a single one may be smaller."""
@@ -197,25 +218,15 @@ class Encoder:
         encode: Callable[[Tensor], Tensor] | None = None,
         width: int | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Return features from forward passes of one size, at most ``most``, from the cache or computed.
+        """Return features from forward passes of one size, at most ``most``, from the cache or computed."""
 
-        Where memory runs out everything begins anew with half the size, so that no row depends on when
-        that was.
-        """
-        pixels = self._pixels(dataset, chain)
-        while True:
-            size = min(most, self.chunk)
-            sized = {**key, "chunk": size} if size != FORWARD_CHUNK else key
+        def compute(size: int, sized: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+            pixels, unfinished = self._pixels(dataset, chain), self.cache.unfinished(sized)
+            features = self._forward(dataset, pixels, label, unfinished, size, encode, width)
+            return self._checked(features, label, dataset.ids)
 
-            def compute(size: int = size, sized: Mapping[str, Any] = sized) -> Any:
-                unfinished = self.cache.unfinished(sized)
-                features = self._forward(dataset, pixels, label, unfinished, size, encode, width)
-                return self._checked(features, label, dataset.ids)
-
-            try:
-                return self._checked(self._cached(sized, compute), label, dataset.ids)
-            except _BackedOff:
-                continue
+        features = self._backing_off(key, FORWARD_CHUNK, lambda: min(most, self.chunk), compute)
+        return self._checked(features, label, dataset.ids)
 
     def rows(
         self,
@@ -240,10 +251,9 @@ class Encoder:
             **what,
             "data": dataset.digest,
             "ids": len(dataset),
-            "chain": [self._described(dataset, step, apply) for step, apply in chain],
+            "chain": self.described(dataset, steps),
         }
         label = " · ".join([dataset.name, *(str(step) for step, _ in chain), *what.values()][:3])
-
         return self._in_passes(dataset, chain, key, label, FORWARD_CHUNK, encode, width)
 
     @staticmethod
@@ -333,14 +343,13 @@ class Encoder:
             "layer": layer,
             "limits": limits,
         }
-        while True:
-            size = min(FORWARD_CHUNK, self.chunk)
-            sized = {**key, "chunk": size} if size != FORWARD_CHUNK else key
-            try:
-                stored = self._cached(sized, partial(self._match, dataset, layer, limits, size))
-            except _BackedOff:
-                continue
-            return [rows[~np.isnan(rows[:, 0])].astype(np.float64) for rows in stored]
+        stored = self._backing_off(
+            key,
+            FORWARD_CHUNK,
+            lambda: min(FORWARD_CHUNK, self.chunk),
+            lambda size, _: self._match(dataset, layer, limits, size),
+        )
+        return [rows[~np.isnan(rows[:, 0])].astype(np.float64) for rows in stored]
 
     def _match(
         self, dataset: Dataset, layer: Layer, limits: tuple[float, ...], chunk: int

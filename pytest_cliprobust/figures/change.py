@@ -28,7 +28,7 @@ from pytest_cliprobust.figures.intervals import (
 from pytest_cliprobust.figures.keys import SampleKeys, matched
 from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.figures.means import SUPPOSED
-from pytest_cliprobust.figures.outcomes import Column, Outcomes
+from pytest_cliprobust.figures.outcomes import Column, Outcomes, same_value
 from pytest_cliprobust.figures.resampling import Resampling
 
 #: Replicates behind the standard error of a change.
@@ -36,10 +36,6 @@ REPLICATES = 1000
 
 #: Numbers that differ by less are the same outcome: what float32 keeps of them, and no more.
 SAME = 1e-6
-
-
-#: A figure and what its outcomes give differ by no more than this, relative to the figure above 1.
-_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -227,10 +223,10 @@ def _described(
     keys, n = after.keys, len(after)
     everything = n == figure.n == earlier.n
     now = figure.value if everything else after.value()
-    # What was recorded of the figure counts if its samples give it, too: float32 keeps no more.
-    recorded = before.value()
-    rounding = _ROUNDING * max(1.0, abs(recorded))
-    then = earlier.value if everything and abs(earlier.value - recorded) <= rounding else recorded
+    # What was recorded of the figure counts if its samples give it, too.
+    then = before.value()
+    if everything and same_value(then, earlier.value):
+        then = earlier.value
     differs = _differs(before, after, noise)
     return Change(
         difference=now - then,

@@ -156,6 +156,11 @@ def means(weights: Floats, column: Column) -> Floats:
     return ratio(added, totals if added.ndim == 1 else totals[:, None])
 
 
+def same_value(made: float, recorded: float) -> bool:
+    """Return whether a figure and what its outcomes give are the same, as far as float32 keeps outcomes."""
+    return abs(made - recorded) <= 1e-5 * max(1.0, abs(recorded))
+
+
 def not_known(weights: Floats, outcomes: Outcomes) -> Floats:
     """Stand for the statistic of outcomes that were read from a file, which holds none.
 

@@ -31,11 +31,9 @@ from pytest_cliprobust.figures.outcomes import (
     mean,
     quotient,
     relative_drop,
+    same_value,
 )
 from pytest_cliprobust.registry import Registry
-
-#: A statistic is that of a figure if it gives its value to so much: float32 keeps no more.
-_EXACT = 1e-5
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,6 @@ class Recipe:
         statistic: from weights and outcomes to the figure.
         compare: from two runs' outcomes to the change; None: the bootstrap's.
         attributes: names of the outcomes' attributes.
-        flat: whether each sample has one number in a column.
         metrics: a glob of the metrics that it can be of; two may give a figure the same value by chance.
     """
 
@@ -55,7 +52,6 @@ class Recipe:
     statistic: Statistic
     compare: Compare | None = None
     attributes: frozenset[str] = frozenset()
-    flat: bool = True
     metrics: str = "*"
 
     def gives(self, figure: Figure) -> bool:
@@ -65,10 +61,9 @@ class Recipe:
         if outcomes is None or figure.n > len(outcomes) or not self._fits(figure, outcomes):
             return False
         try:
-            value = self.of(outcomes).value()
+            return same_value(self.of(outcomes).value(), figure.value)
         except ClipRobustError:  # columns of the same names that hold something else
             return False
-        return abs(value - figure.value) <= _EXACT * max(1.0, abs(figure.value))
 
     def of(self, outcomes: Outcomes) -> Outcomes:
         """Return outcomes with this statistic and comparison."""
@@ -80,7 +75,7 @@ class Recipe:
             and outcomes.columns.keys() == self.columns
             and outcomes.attributes.keys() == self.attributes
             and not outcomes.parameters.keys() - {SUPPOSED}
-            and not (self.flat and any(c.ndim != 1 for c in outcomes.columns.values()))
+            and all(column.ndim == 1 for column in outcomes.columns.values())
         )
 
 
@@ -95,7 +90,6 @@ def register_recipe(
     compare: Compare | None = None,
     attributes: Iterable[str] = (),
     *,
-    flat: bool = True,
     metrics: str = "*",
 ) -> None:
     """Make known how figures follow from their outcomes; see :class:`Recipe`.
@@ -103,7 +97,7 @@ def register_recipe(
     Raises:
         ClipRobustError: another module has registered that name.
     """
-    made = Recipe(frozenset(columns), statistic, compare, frozenset(attributes), flat, metrics)
+    made = Recipe(frozenset(columns), statistic, compare, frozenset(attributes), metrics)
     function = statistic.func if isinstance(statistic, partial) else statistic
     RECIPES.add(name, made, module=function.__module__)
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.files import not_written, replace_file, shown_path
 from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.search.envelope import Drops, Parameters, reproduction, settings_text
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _SHOWN = 6
 #: The side at which ``cliprobust perturb`` frames a picture, unless it is told another.
@@ -142,8 +146,18 @@ def draw_before_after(
         title=f"{perturbation.name}, {settings}",
         cell=_CELL,
     )
+    return save_picture(sheet, path)
+
+
+def save_picture(picture: Image, path: Path) -> Path:
+    """Write a picture as PNG and return its path.
+
+    Raises:
+        Unavailable: the disk is full.
+        ClipRobustError: it cannot be written.
+    """
     content = io.BytesIO()
-    sheet.save(content, format="PNG", optimize=True)
+    picture.save(content, format="PNG", optimize=True)
     try:
         replace_file(path, content.getvalue())
     except OSError as error:

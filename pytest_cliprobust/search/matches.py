@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +13,9 @@ from pytest_cliprobust.datasets.subset import load_pairs, whole_of
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.figures.arrays import Bools, Floats
-from pytest_cliprobust.files import not_written, replace_file
 from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.properties.correspondence import errors_of
-from pytest_cliprobust.search.evidence import Evidence
+from pytest_cliprobust.search.evidence import Evidence, save_picture
 from pytest_cliprobust.targets.base import LAST, Layer
 
 if TYPE_CHECKING:
@@ -48,7 +45,7 @@ def explained(clip: Evaluation, view: View, layer: Layer = LAST) -> Callable[[Ve
             (("worst", "{}: {}".format(*worst)),),
             {},
             shlex.join(words),
-            lambda path: save(draw_pairs(view, rows, layer, limit), path),
+            lambda path: save_picture(draw_pairs(view, rows, layer, limit), path),
         )
 
     return explain
@@ -150,19 +147,3 @@ def draw_matches(pictures: tuple[Tensor, Tensor], matches: Floats, right: Bools)
             x, y = true
             draw.ellipse([x - 4, y - 4, x + 4, y + 4], outline=colour, width=1)
     return image
-
-
-def save(picture: Image, path: Path) -> Path:
-    """Write a picture as PNG and return its path.
-
-    Raises:
-        Unavailable: the disk is full.
-        ClipRobustError: it cannot be written.
-    """
-    content = io.BytesIO()
-    picture.save(content, format="PNG", optimize=True)
-    try:
-        replace_file(path, content.getvalue())
-    except OSError as error:
-        raise not_written(f"cannot write the picture {str(path)!r}", error) from None
-    return path

@@ -47,7 +47,15 @@ from pytest_cliprobust.properties.multimodal import (
 )
 from pytest_cliprobust.targets import bundled_multimodal
 from pytest_cliprobust.targets.base import DenseTarget
-from pytest_cliprobust.training.reference import DATA, progress_bar, share_of
+from pytest_cliprobust.training.reference import (
+    DATA,
+    optimiser_of,
+    progress_bar,
+    share_of,
+    take_up,
+    write_checkpoint,
+    write_tensors,
+)
 
 REFERENCE = "reference"
 CHECKPOINT_STEPS = 250
@@ -292,9 +300,7 @@ def kept(path: Path, evaluation: Evaluation, names: Sequence[str]) -> Scenes:
     if path.is_file():
         return Scenes(**torch.load(path, weights_only=True))
     scenes = scenes_of(evaluation, names)
-    partial = path.with_suffix(".part")
-    torch.save(vars(scenes), partial)
-    partial.replace(path)
+    write_tensors(path, vars(scenes))
     return scenes
 
 
@@ -399,14 +405,7 @@ class Course:
         self.model = model
         self.learner = Learner(model, config.dropout)
         self.averaged = copy.deepcopy(self.learner).eval().requires_grad_(False)
-        parameters = list(self.learner.parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p.ndim > 1]},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(
-            groups, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
-        )
+        self.optimiser = optimiser_of(self.learner, config.learning_rate, config.weight_decay)
 
     def advance(self, step: int, batch: tuple[Tensor, Tensor, Tensor]) -> float:
         """Take a step, and return the mean loss of an answer before it."""
@@ -429,25 +428,14 @@ class Course:
 
     def save(self, path: Path, steps_done: int) -> None:
         """Write a checkpoint, in one step."""
-        state = {
-            "learner": self.learner.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": steps_done,
-        }
-        partial = path.with_suffix(".part")
-        torch.save(state, partial)
-        partial.replace(path)
+        write_checkpoint(path, self._parts(), steps_done)
 
     def resume(self, path: Path) -> int:
         """Take up a checkpoint if there is one, and return the number of steps done."""
-        if not path.is_file():
-            return 0
-        state = torch.load(path, weights_only=True)
-        self.learner.load_state_dict(state["learner"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        return int(state["step"])
+        return take_up(path, self._parts())
+
+    def _parts(self) -> dict[str, Any]:
+        return {"learner": self.learner, "averaged": self.averaged, "optimiser": self.optimiser}
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -602,16 +602,7 @@ class Course:
             self.device = torch.accelerator.current_accelerator() or self.device
         self.training = training.to(self.device)
         self.averaged = copy.deepcopy(self.training).eval().requires_grad_(False)
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.training.parameters() if p.ndim > 1]},
-            {"params": [p for p in self.training.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(
-            groups,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            betas=(0.9, 0.98),
-        )
+        self.optimiser = optimiser_of(self.training, config.learning_rate, config.weight_decay)
 
     def advance(self, step: int, batch: Iterable[Tensor]) -> float:
         """Take a step on a batch of :class:`Batches`, and return the loss before it."""
@@ -643,25 +634,49 @@ class Course:
 
     def save(self, path: Path, steps_done: int) -> None:
         """Write a checkpoint, in one step."""
-        state = {
-            "model": self.training.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": steps_done,
-        }
-        partial = path.with_suffix(".part")
-        torch.save(state, partial)
-        partial.replace(path)
+        write_checkpoint(path, self._parts(), steps_done)
 
     def resume(self, path: Path) -> int:
         """Take up a checkpoint if there is one, and return the number of steps done."""
-        if not path.is_file():
-            return 0
-        state = torch.load(path, weights_only=True)
-        self.training.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        return int(state["step"])
+        return take_up(path, self._parts())
+
+    def _parts(self) -> dict[str, Any]:
+        return {"model": self.training, "averaged": self.averaged, "optimiser": self.optimiser}
+
+
+def optimiser_of(
+    model: torch.nn.Module, learning_rate: float, weight_decay: float
+) -> torch.optim.AdamW:
+    """Return AdamW over a model's parameters; vectors do not decay."""
+    parameters = list(model.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.98))
+
+
+def write_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a file of torch, in one step."""
+    partial = path.with_suffix(".part")
+    torch.save(dict(state), partial)
+    partial.replace(path)
+
+
+def write_checkpoint(path: Path, parts: Mapping[str, Any], steps_done: int) -> None:
+    """Write the states of ``parts`` (modules, the optimiser) and the number of steps, in one step."""
+    states = {name: part.state_dict() for name, part in parts.items()}
+    write_tensors(path, {**states, "step": steps_done})
+
+
+def take_up(path: Path, parts: Mapping[str, Any]) -> int:
+    """Load the states of ``parts`` if there is a checkpoint, and return the number of steps done."""
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return int(state["step"])
 
 
 def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:

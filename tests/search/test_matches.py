@@ -19,6 +19,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.search import matches
+from pytest_cliprobust.search.evidence import save_picture
 
 
 def rows_of(errors: list[float]) -> Any:
@@ -83,10 +84,10 @@ def test_the_worst_and_the_typical() -> None:
 
 def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
     picture = Image.new("RGB", (4, 4))
-    assert matches.save(picture, tmp_path / "new" / "a.png").is_file()
+    assert save_picture(picture, tmp_path / "new" / "a.png").is_file()
     (tmp_path / "file").touch()
     with pytest.raises(ClipRobustError, match="cannot write the picture"):
-        matches.save(picture, tmp_path / "file" / "a.png")
+        save_picture(picture, tmp_path / "file" / "a.png")
 
 
 class Gated:

@@ -111,11 +111,7 @@ class ImageFolder:
         name: str | None = None,
         cache: Path | None = None,
     ) -> None:
-        self.root = Path(root).expanduser()
-        self._frame = frame or shortest_side
-        self.size = size
-        if limit is not None and limit < 1:
-            raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
+        self._framed(root, limit, frame, size)
         if not self.root.exists():
             raise ClipRobustError(
                 f"image folder {str(self.root)!r} does not exist; check the path of the data set"
@@ -154,6 +150,16 @@ class ImageFolder:
         self.class_names = tuple(named[folder] for folder in folders)
         self.groups = {"folder": tuple(folders[label] for label in self.labels)}
         self.digest = self._digest(cache)
+
+    def _framed(
+        self, root: str | os.PathLike[str], limit: int | None, frame: Frame | None, size: int
+    ) -> None:
+        """Note where the pictures are and how they are framed; see the class for the arguments."""
+        self.root = Path(root).expanduser()
+        self._frame = frame or shortest_side
+        self.size = size
+        if limit is not None and limit < 1:
+            raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
 
     def _images_of(self, folder: str) -> list[str]:
         found = []

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from pytest_cliprobust.datasets.base import Frame
-from pytest_cliprobust.datasets.layouts.imagefolder import EXTENSIONS, ImageFolder, shortest_side
+from pytest_cliprobust.datasets.layouts.imagefolder import EXTENSIONS, ImageFolder
 from pytest_cliprobust.datasets.registry import register_layout
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import own_name
@@ -50,11 +50,7 @@ class Pictures(ImageFolder):
         name: str | None = None,
         cache: Path | None = None,
     ) -> None:
-        self.root = Path(root).expanduser()
-        self._frame = frame or shortest_side
-        self.size = size
-        if limit is not None and limit < 1:
-            raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
+        self._framed(root, limit, frame, size)
         if not self.root.is_dir():
             raise ClipRobustError(
                 f"folder of pictures {str(self.root)!r} does not exist; check the path of the data set"
