@@ -12,7 +12,7 @@ only. All kinds are drawn equally often while they last; the same seed draws the
 same sources. A mutated module stands in a temporary copy of the package, in which the tests that
 belong to it run (:func:`tests_of`: ``pytest_cliprobust/properties/ood.py`` has
 ``tests/properties/test_ood.py``) until the first failure. A failure, an error or the time limit
-notices the mutation; survivors are printed with their place and the changed lines, then the shares by
+(many times what the tests take without a mutation) notices the mutation; survivors are printed with their place and the changed lines, then the shares by
 module and by kind.
 
 A survivor is a missing test, code that nobody needs, or an equivalent mutation, that is one that
@@ -34,6 +34,7 @@ import random
 import shutil
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,9 @@ PACKAGE = "pytest_cliprobust"
 
 #: Tests beside the mirrored file of a module. Without either it is the mirrored folder.
 ALSO = {
+    "engine/evaluation.py": ["tests/engine/test_view.py", "tests/engine/test_probe.py"],
+    "engine/memory.py": ["tests/engine/test_encoding.py"],
+    "engine/texts.py": ["tests/engine/test_probe.py"],
     "figures/compact.py": ["tests/results/test_outcomes.py"],
     "figures/samples.py": ["tests/properties/test_views.py"],
     "figures/metrics.py": ["tests/properties/test_bridge.py", "tests/test_registry.py"],
@@ -54,6 +58,12 @@ ALSO = {
         "tests/gating/test_recording_margins.py",
     ],
     "gating/recording.py": ["tests/gating/test_recording_margins.py"],
+    "perturbations/common/fields.py": [
+        "tests/perturbations/test_weather.py",
+        "tests/perturbations/test_digital.py",
+    ],
+    "perturbations/common/reference.py": ["tests/perturbations/test_contract.py"],
+    "perturbations/common/weather.py": ["tests/perturbations/test_weather.py"],
     "properties/accuracy.py": ["tests/properties/test_views.py"],
     "properties/calibration.py": ["tests/properties/test_views.py"],
     "properties/corruption.py": ["tests/properties/test_views.py"],
@@ -62,6 +72,28 @@ ALSO = {
     "properties/ood.py": ["tests/properties/test_views.py"],
     "properties/shape_bias.py": ["tests/properties/test_views.py"],
     "properties/worst_case.py": ["tests/search/test_worst_case.py"],
+    **{
+        f"targets/{name}.py": ["tests/targets/test_targets.py", "tests/targets/test_families.py"]
+        for name in ("activation", "callable_target", "open_clip_target", "registry", "runtime")
+    },
+    "targets/adapter.py": ["tests/targets/test_families.py"],
+    "targets/adapter_folder.py": ["tests/targets/test_families.py"],
+    "targets/checkpoint.py": ["tests/targets/test_archive.py", "tests/targets/test_targets.py"],
+    "targets/checkpoint_file.py": [
+        "tests/targets/test_archive.py",
+        "tests/targets/test_targets.py",
+    ],
+    "targets/image_processor.py": ["tests/targets/test_families.py"],
+    "targets/multimodal_loading.py": [
+        "tests/targets/test_multimodal.py",
+        "tests/targets/test_bundled_multimodal.py",
+    ],
+    "targets/sentence_transformers.py": ["tests/targets/test_families.py"],
+    "targets/transformers_target.py": [
+        "tests/targets/test_families.py",
+        "tests/targets/test_targets.py",
+    ],
+    "targets/unpickling.py": ["tests/targets/test_archive.py"],
 }
 
 #: Imported once, before the runs are forked off; never the package itself.
@@ -326,13 +358,19 @@ def modules_of(names: Sequence[str]) -> list[str]:
 
 
 def tests_of(path: str) -> list[str]:
-    """Return the tests that belong to a module: the file of its name, or else its whole folder."""
+    """Return the tests that belong to a module: the file of its name, or else its whole folder.
+
+    Tests stand one folder deep: ``perturbations/depth/light.py`` has
+    ``tests/perturbations/test_light.py``, or else ``test_depth.py`` beside it.
+    """
     inside = Path(path).relative_to(PACKAGE)
-    own = Path("tests") / inside.parent / f"test_{inside.stem}.py"
+    folder = Path("tests", *inside.parts[:1]) if len(inside.parts) > 1 else Path("tests")
     also = ALSO.get(str(inside), [])
-    if (ROOT / own).exists():
-        return [str(own), *also]
-    return also or [str(own.parent)]
+    for name in (inside.stem, *reversed(inside.parts[1:-1])):
+        own = folder / f"test_{name}.py"
+        if (ROOT / own).exists():
+            return [str(own), *(test for test in also if test != str(own))]
+    return also or [str(folder)]
 
 
 # --- Running ----------------------------------------------------------------------------------------
@@ -361,6 +399,7 @@ def _run(folder: str, tests: list[str], log: str) -> None:
     os.dup2(output, 2)
     os.chdir(folder)
     os.environ["CI"] = "1"  # the same examples in every run
+    os.environ["PYTHONPATH"] = folder  # what the tests start imports the mutated package, too
     sys.dont_write_bytecode = True  # two mutations of one second and one size would share a file
     sys.path.insert(0, folder)
     import pytest
@@ -398,12 +437,16 @@ def noticed(folder: Path, mutation: Mutation, limit: float) -> bool:
     return status != 0
 
 
-def check_unmutated(folder: Path, paths: Sequence[str], limit: float) -> None:
-    """End the program if the tests fail even without a mutation."""
+def unmutated_seconds(folder: Path, paths: Sequence[str], limit: float) -> dict[str, float]:
+    """Return how long the tests of each module take; end the program if some fail without a mutation."""
+    seconds = {}
     for tests in sorted({tuple(tests_of(path)) for path in paths}):
+        begin = time.perf_counter()
         if status_of(folder, list(tests), limit) != 0:
             log = (folder / "mutation.log").read_text()
             raise SystemExit(f"{' '.join(tests)} fail without any mutation:\n{log[-3000:]}")
+        seconds |= {p: time.perf_counter() - begin for p in paths if tuple(tests_of(p)) == tests}
+    return seconds
 
 
 def _report(mutation: Mutation) -> None:
@@ -418,7 +461,8 @@ def measure(chosen: Sequence[Mutation], jobs: int, limit: float) -> list[tuple[M
     def one(mutation: Mutation) -> tuple[Mutation, bool]:
         folder = free.get()
         try:
-            seen = noticed(folder, mutation, limit)
+            # Tests that are merely slow today must not count as having noticed.
+            seen = noticed(folder, mutation, max(limit, 5 * seconds[mutation.path]))
         finally:
             free.put(folder)
         if not seen:
@@ -430,7 +474,7 @@ def measure(chosen: Sequence[Mutation], jobs: int, limit: float) -> list[tuple[M
             folder = Path(base, str(job))
             folder.mkdir()
             free.put(workspace(folder))
-        check_unmutated(Path(base, "0"), [mutation.path for mutation in chosen], 10 * limit)
+        seconds = unmutated_seconds(Path(base, "0"), [m.path for m in chosen], 10 * limit)
         with ThreadPoolExecutor(jobs) as pool:
             return list(pool.map(one, chosen))
 
@@ -459,7 +503,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--modules", nargs="+", default=["."], help="folders or files below the package (all)"
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
-    parser.add_argument("--limit", type=float, default=120.0, help="seconds for one run (120)")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=120.0,
+        help="seconds for one run, or 5 times the unmutated (120)",
+    )
     parser.add_argument("--least", type=float, default=0.95, help="share to be noticed (0.95)")
     options = parser.parse_args(arguments)
     every = [m for path in modules_of(options.modules) for m in mutations_of(path)]
