@@ -11,9 +11,9 @@ by one, a guard that never fires, a branch that is always or never taken, a loop
 only. All kinds are drawn equally often while they last; the same seed draws the same sample of the
 same sources. A mutated module stands in a temporary copy of the package, in which the tests that
 belong to it run (:func:`tests_of`: ``pytest_cliprobust/properties/ood.py`` has
-``tests/properties/test_ood.py``) until the first failure. A failure, an error or the time limit
-(many times what the tests take without a mutation) notices the mutation; survivors are printed with their place and the changed lines, then the shares by
-module and by kind.
+``tests/properties/test_ood.py``) until the first failure. A failure, an error or the time limit (many
+times what the tests take without a mutation) notices the mutation; survivors are printed with their
+place and the changed lines, then the shares by module and by kind.
 
 A survivor is a missing test, code that nobody needs, or an equivalent mutation, that is one that
 changes no result (a chunk of another size, a border that no number hits). Ends with status 1 if less
@@ -439,7 +439,7 @@ def noticed(folder: Path, mutation: Mutation, limit: float) -> bool:
 
 def unmutated_seconds(folder: Path, paths: Sequence[str], limit: float) -> dict[str, float]:
     """Return how long the tests of each module take; end the program if some fail without a mutation."""
-    seconds = {}
+    seconds: dict[str, float] = {}
     for tests in sorted({tuple(tests_of(path)) for path in paths}):
         begin = time.perf_counter()
         if status_of(folder, list(tests), limit) != 0:
