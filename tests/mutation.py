@@ -424,7 +424,7 @@ def status_of(folder: Path, tests: list[str], limit: float) -> int | None:
 
 
 def noticed(folder: Path, mutation: Mutation, limit: float) -> bool:
-    """Return whether the tests of a module notice one mutation of it."""
+    """Return whether the tests of a module notice one mutation of it, and print which did."""
     target = folder / mutation.path
     source = target.read_bytes()
     target.write_bytes(mutation.applied(source))
@@ -434,6 +434,11 @@ def noticed(folder: Path, mutation: Mutation, limit: float) -> bool:
         target.write_bytes(source)
     if status in (4, 5):
         raise SystemExit(f"no tests ran for {mutation.path}: see {folder / 'mutation.log'}")
+    if status != 0:
+        log = (folder / "mutation.log").read_text().splitlines()
+        told = [line for line in log if line.startswith(("FAILED", "ERROR"))]
+        how = told[0] if told else "the time limit" if status is None else f"status {status}"
+        print(f"noticed  {mutation.path}:{mutation.line} [{mutation.kind}] by {how}", flush=True)
     return status != 0
 
 
@@ -454,15 +459,21 @@ def _report(mutation: Mutation) -> None:
     print(mutation.diff((ROOT / mutation.path).read_bytes()), flush=True)
 
 
-def measure(chosen: Sequence[Mutation], jobs: int, limit: float) -> list[tuple[Mutation, bool]]:
-    """Run all mutations, ``jobs`` at a time, and print each survivor as it is found."""
+def measure(
+    chosen: Sequence[Mutation], jobs: int, limit: float, unmutated: bool = True
+) -> list[tuple[Mutation, bool]]:
+    """Run all mutations, ``jobs`` at a time, and print each survivor as it is found.
+
+    ``unmutated``: run the tests without a mutation first, which must pass.
+    """
+    seconds: dict[str, float] = {}
     free: queue.SimpleQueue[Path] = queue.SimpleQueue()
 
     def one(mutation: Mutation) -> tuple[Mutation, bool]:
         folder = free.get()
         try:
             # Tests that are merely slow today must not count as having noticed.
-            seen = noticed(folder, mutation, max(limit, 5 * seconds[mutation.path]))
+            seen = noticed(folder, mutation, max(limit, 5 * seconds.get(mutation.path, 0.0)))
         finally:
             free.put(folder)
         if not seen:
@@ -474,7 +485,8 @@ def measure(chosen: Sequence[Mutation], jobs: int, limit: float) -> list[tuple[M
             folder = Path(base, str(job))
             folder.mkdir()
             free.put(workspace(folder))
-        seconds = unmutated_seconds(Path(base, "0"), [m.path for m in chosen], 10 * limit)
+        if unmutated:
+            seconds |= unmutated_seconds(Path(base, "0"), [m.path for m in chosen], 10 * limit)
         with ThreadPoolExecutor(jobs) as pool:
             return list(pool.map(one, chosen))
 
@@ -510,12 +522,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="seconds for one run, or 5 times the unmutated (120)",
     )
     parser.add_argument("--least", type=float, default=0.95, help="share to be noticed (0.95)")
+    parser.add_argument(
+        "--passing",
+        action="store_true",
+        help="the tests are known to pass without a mutation: do not run them so first",
+    )
     options = parser.parse_args(arguments)
     every = [m for path in modules_of(options.modules) for m in mutations_of(path)]
     chosen = sample(every, options.count, options.seed)
     print(f"{len(chosen)} of {len(every)} mutations, seed {options.seed}", flush=True)
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
-    results = measure(chosen, options.jobs, options.limit)
+    results = measure(chosen, options.jobs, options.limit, not options.passing)
     print(summary(results))
     share = sum(seen for _, seen in results) / max(1, len(results))
     return int(share < options.least)
