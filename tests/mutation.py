@@ -97,7 +97,10 @@ ALSO = {
 }
 
 #: Imported once, before the runs are forked off; never the package itself.
-PRELOADED = ["pytest", "hypothesis", "scipy.stats", "sklearn.covariance", "pytorch_ood.detector"]
+PRELOADED = [
+    *("pytest", "hypothesis", "scipy.stats", "sklearn.covariance", "pytorch_ood.detector"),
+    *("open_clip", "kornia", "torchvision"),
+]
 
 #: Keywords whose value only says how a mistake is told, or how a thing is shown.
 _UNMUTATED_KEYWORDS = {"strict", "repr", "compare", "frozen"}

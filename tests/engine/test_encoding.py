@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch, LazyExtras
+from pytest_cliprobust.datasets.depth.base import MissingDepth
 from pytest_cliprobust.engine.encoding import FORWARD_CHUNK, Encoder
 from pytest_cliprobust.engine.memory import part_of
 from pytest_cliprobust.errors import ClipRobustError
@@ -250,6 +251,39 @@ def test_a_part_of_a_batch_has_a_part_of_everything() -> None:
     assert part.extras["texture"].tolist() == [[2, 3], [4, 5]]
     plain = part_of(replace(batch, extras={"focal": torch.arange(4.0)}), slice(3, 4))
     assert plain.extras["focal"].tolist() == [3]
+
+
+class MadeDepth:
+    """A source of depth that says what it was asked for: metres as the number in each id."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+
+    def key(self, dataset: RandomPictures) -> dict[str, str]:
+        return {"made": dataset.digest}
+
+    def depth(self, dataset: RandomPictures, ids: Sequence[str]) -> Tensor:
+        self.asked.append(tuple(ids))
+        metres = torch.tensor([float(name.split("/")[1]) for name in ids]) + 1
+        return metres.view(-1, 1, 1, 1).expand(-1, 1, 32, 32)
+
+
+def test_depth_is_asked_for_where_it_is_used_and_lacking(tmp_path: Path) -> None:
+    data, source = RandomPictures(3), MadeDepth()
+    engine = Encoder(TinyTarget(), FeatureCache(tmp_path), depth=source)  # type: ignore[arg-type]
+    fog, noise = registry.get("fog_3d"), registry.get("patch_occlusion")
+    batch = data.load([0, 2])
+    added = engine._with_depth(data, batch, fog)  # type: ignore[arg-type]
+    assert added.depth is not None
+    assert added.depth[:, 0, 0, 0].tolist() == [1, 3]
+    assert engine._with_depth(data, batch, noise).depth is None  # type: ignore[arg-type]
+    own = replace(batch, depth=torch.ones(2, 1, 32, 32))
+    assert engine._with_depth(data, own, fog) is own  # type: ignore[arg-type]
+    assert source.asked == [("r/0", "r/2")]
+    without = Encoder(TinyTarget(), FeatureCache(tmp_path))  # type: ignore[arg-type]
+    assert without._with_depth(data, batch, noise) is batch  # type: ignore[arg-type]
+    with pytest.raises(MissingDepth, match=r"'random' has no depth, which 'fog_3d' needs"):
+        without._with_depth(data, batch, fog)  # type: ignore[arg-type]
 
 
 def test_features_that_are_not_finite_name_the_sample(tmp_path: Path) -> None:

@@ -123,6 +123,15 @@ def test_copies_are_continuous_and_keep_their_place(stickers: torch.Tensor) -> N
         write(9)
 
 
+def test_rows_of_copies_are_spread_evenly() -> None:
+    """Three by thirds, six by sixths; the last two in the middle of gaps, half a turn apart."""
+    rows = module._ROWS
+    assert sorted(rows[:3]) == pytest.approx([0, 1 / 3, 2 / 3])
+    assert sorted(rows[:6]) == pytest.approx([k / 6 for k in range(6)])
+    assert [row % (1 / 6) for row in rows[6:]] == pytest.approx([1 / 12, 1 / 12])
+    assert rows[7] - rows[6] == pytest.approx(0.5)
+
+
 def test_rows_are_bit_identical_in_every_batch(
     images: torch.Tensor, stickers: torch.Tensor
 ) -> None:

@@ -421,6 +421,7 @@ def test_shards_are_put_together(tmp_path: Path) -> None:
     )
     (tmp_path / "two.safetensors").unlink()
     assert "names 'two.safetensors', which is not there" in told(index)
+    assert "names no weights" in told(shard(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -287,6 +287,10 @@ def test_towers_that_take_for_ever_are_not_built(config: dict[str, Any], words: 
         check_values({"vision_config": config}, Path("config.json"))
 
 
+def test_the_largest_factor_is_one_that_may_be() -> None:
+    check_values({"width_coefficient": 10, "depth_coefficient": 1e-3}, Path("config.json"))
+
+
 @pytest.mark.parametrize(
     ("key", "limit"),
     [

@@ -319,3 +319,11 @@ def test_a_picture_too_short_and_too_wide_is_padded_and_cropped_at_once() -> Non
     assert torch.equal(framed[:, 2:6], wide[:, :, 1:9])
     assert (framed[:, :2] == 9).all()
     assert (framed[:, 6:] == 9).all()
+
+
+def test_a_picture_too_tall_and_too_narrow_is_padded_and_cropped_at_once() -> None:
+    tall = torch.arange(3 * 10 * 4, dtype=torch.uint8).view(3, 10, 4)
+    framed = Preprocessing((8, 8), resize=4, resize_mode="shortest", fill=(9, 9, 9)).frame(tall, 8)
+    assert torch.equal(framed[:, :, 2:6], tall[:, 1:9])
+    assert (framed[:, :, :2] == 9).all()
+    assert (framed[:, :, 6:] == 9).all()
