@@ -273,17 +273,17 @@ def test_depth_is_asked_for_where_it_is_used_and_lacking(tmp_path: Path) -> None
     engine = Encoder(TinyTarget(), FeatureCache(tmp_path), depth=source)  # type: ignore[arg-type]
     fog, noise = registry.get("fog_3d"), registry.get("patch_occlusion")
     batch = data.load([0, 2])
-    added = engine._with_depth(data, batch, fog)  # type: ignore[arg-type]
+    added = engine._with_depth(data, batch, fog)
     assert added.depth is not None
     assert added.depth[:, 0, 0, 0].tolist() == [1, 3]
-    assert engine._with_depth(data, batch, noise).depth is None  # type: ignore[arg-type]
+    assert engine._with_depth(data, batch, noise).depth is None
     own = replace(batch, depth=torch.ones(2, 1, 32, 32))
-    assert engine._with_depth(data, own, fog) is own  # type: ignore[arg-type]
+    assert engine._with_depth(data, own, fog) is own
     assert source.asked == [("r/0", "r/2")]
     without = Encoder(TinyTarget(), FeatureCache(tmp_path))  # type: ignore[arg-type]
-    assert without._with_depth(data, batch, noise) is batch  # type: ignore[arg-type]
+    assert without._with_depth(data, batch, noise) is batch
     with pytest.raises(MissingDepth, match=r"'random' has no depth, which 'fog_3d' needs"):
-        without._with_depth(data, batch, fog)  # type: ignore[arg-type]
+        without._with_depth(data, batch, fog)
 
 
 def test_features_that_are_not_finite_name_the_sample(tmp_path: Path) -> None:
