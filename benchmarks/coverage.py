@@ -23,7 +23,8 @@ The classifiers have 67 classes; their logits are a noisy margin over 66 noisy o
 
 The other worlds are answers under corruptions, prompts and strengths (76% right; ``good answers`` 98%),
 scores of in- and out-of-distribution samples, half of n on either side (AUROC 0.83; ``strong`` 0.98;
-``ties``, half of the scores at a ceiling), cue conflicts, hard choices (82% right; ``good choices`` 98%),
+``ties``, half of the scores at a ceiling), sets and silence by the thresholds of one calibration split,
+pictures before and after a perturbation, cue conflicts, hard choices (82% right; ``good choices`` 98%),
 pairs of views with many matches, and retrieval.
 """
 
@@ -48,9 +49,12 @@ from scipy import special
 from pytest_cliprobust.figures.arrays import log_softmax, softmax
 from pytest_cliprobust.figures.bootstrap import Bootstrap, proportion_figure
 from pytest_cliprobust.figures.change import change_between
+from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.levels import interval_at
+from pytest_cliprobust.figures.outcomes import Outcomes
+from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties import (
     accuracy,
     calibration,
@@ -59,6 +63,9 @@ from pytest_cliprobust.properties import (
     groups,
     ood,
     prompts,
+    selective,
+    shape_bias,
+    unlabelled,
 )
 from pytest_cliprobust.properties.correspondence import pck_figures, recall_figures
 from pytest_cliprobust.properties.frontier import first_crossing, frontier_strength_figure
@@ -518,6 +525,138 @@ def _true_answers(chance: Mapping[str, Floats], labels: Ints, groups: Ints) -> V
     }
 
 
+# --- Keeping silent, and pictures without labels ------------------------------------------------------
+
+
+@dataclass
+class Selective(Classifier):
+    """Risk and coverage, abstention and conformal sets; the calibration split is one, and taken as given.
+
+    The truth of the areas is the mean over draws of as many samples, which they depend on.
+    """
+
+    calibration: int = 400
+
+    def thresholds(self, changed: bool) -> list[tuple[Floats, Ints]]:
+        """Return the logits and labels of the calibration split, of both models."""
+        units = np.arange(self.calibration, dtype=np.int64)
+        labels, both = self.sample(np.random.default_rng(11), units, changed)
+        # Equally good models have one threshold: another would be another truth.
+        return [(logits, labels) for logits in (both if changed else both[:1] * 2)]
+
+    def figures(
+        self,
+        logits: Floats,
+        labels: Ints,
+        known: tuple[Floats, Ints],
+        bootstrap: Bootstrap,
+    ) -> Figures:
+        """Return all figures of a model's answers."""
+        p, own = softmax(logits), softmax(known[0])
+        right = logits.argmax(axis=1) == labels
+        sure, sure_before = p.max(axis=1), own.max(axis=1)
+        figures = selective.selective_figures(sure, right, bootstrap=bootstrap)
+        figures |= selective.abstention_figures(
+            sure, labels, right, sure_before, bootstrap=bootstrap
+        )
+        figures |= selective.conformal_figures(p, labels, own, known[1], bootstrap=bootstrap)
+        return figures
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        labels, both = self.sample(rng, design.units(design.n), changed)
+        bootstrap = design.bootstrap()
+        return [
+            self.figures(logits, labels, known, bootstrap)
+            for logits, known in zip(both, self.thresholds(changed), strict=True)
+        ]
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the true figures of the baseline and of the head."""
+        step, known = 20_000 // design.n * design.n, self.thresholds(changed)
+        kept: list[dict[str, list[float]]] = [defaultdict(list), defaultdict(list)]
+        for _ in range(self.known // 2 // step):
+            labels, both = self.sample(rng, design.units(step), changed)
+            for side, logits in enumerate(both):
+                values = self._values(logits, labels, known[side], design.n)
+                for name, value in values.items():
+                    kept[side][name].append(value)
+        return [{name: float(np.mean(v)) for name, v in side.items()} for side in kept]
+
+    @staticmethod
+    def _values(logits: Floats, labels: Ints, known: tuple[Floats, Ints], n: int) -> Values:
+        """Return figures of many samples, the areas as means over draws of n."""
+        p, own, rows = softmax(logits), softmax(known[0]), np.arange(len(labels))
+        right, sure = logits.argmax(axis=1) == labels, p.max(axis=1)
+        once = np.ones((1, n))
+        draws = [
+            Outcomes({"confidence": c, "correct": r}, selective._aurc)
+            for c, r in zip(sure.reshape(-1, n), right.reshape(-1, n), strict=True)
+        ]
+        silent = sure < np.sort(own.max(axis=1))[::-1][math.ceil(0.9 * len(own)) - 1]
+        values = {
+            "aurc": float(np.mean([selective._aurc(once, draw)[0] for draw in draws])),
+            "excess_aurc": float(np.mean([selective._excess(once, draw)[0] for draw in draws])),
+            "abstention": float(silent.mean()),
+            "answered_accuracy": float(right[~silent].mean()),
+        }
+        for name, score in selective._SCORES.items():
+            limit = selective.conformal_threshold(score(own)[np.arange(len(own)), known[1]])
+            sets = score(p) <= limit
+            values[f"conformal_coverage_{name}"] = float(sets[rows, labels].mean())
+            values[f"conformal_set_size_{name}"] = float(sets.sum(axis=1).mean())
+        return values
+
+
+@dataclass
+class Unlabelled(World):
+    """Answers and features of pictures before and after a perturbation: flips, drift, confidence."""
+
+    name: str = "unlabelled"
+    #: How far the perturbation moves what a model sees.
+    moved: float = 0.5
+    width: int = 24
+
+    def sample(
+        self, rng: np.random.Generator, units: Ints, changed: bool
+    ) -> list[tuple[Floats, ...]]:
+        """Return of each model probabilities (n, C) and features (n, D), before and after."""
+        noise = Noise(rng, units)
+        seen, blur = noise.pair(CLASSES), noise.pair(CLASSES)
+        features, drift = noise.pair(self.width), noise.pair(self.width)
+        out = []
+        for side in (0, 1):
+            moved = self.moved * (1.2 if side == 1 and changed else 1.0)
+            before, after = seen[side], 0.95 * seen[side] + moved * blur[side]
+            then = features[side] + moved * drift[side]
+            out.append((softmax(3.0 * before), softmax(3.0 * after), features[side], then))
+        return out
+
+    def draw(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Figures]:
+        """Return the figures of the baseline and of the head."""
+        bootstrap, out = design.bootstrap(), []
+        for before, after, own, then in self.sample(rng, design.units(design.n), changed):
+            figures = unlabelled.answer_figures(before, after, bootstrap=bootstrap)
+            figures["embedding_drift"] = unlabelled.drift_figure(own, then, bootstrap=bootstrap)
+            out.append(figures)
+        return out
+
+    def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
+        """Return the true figures of the baseline and of the head."""
+        out = []
+        for before, after, own, then in self.sample(rng, design.units(self.known // 2), changed):
+            cosines = (own * then).sum(axis=1)
+            cosines /= np.linalg.norm(own, axis=1) * np.linalg.norm(then, axis=1)
+            out.append(
+                {
+                    "flip_rate": float((before.argmax(axis=1) != after.argmax(axis=1)).mean()),
+                    "confidence_shift": float((after.max(axis=1) - before.max(axis=1)).mean()),
+                    "embedding_drift": float(1.0 - cosines.mean()),
+                }
+            )
+        return out
+
+
 # --- Detection ---------------------------------------------------------------------------------------
 
 
@@ -610,10 +749,47 @@ class Decisions(World):
             figures = shape_bias_figures(
                 chosen, shapes, shapes + 1, ["a", "b", "c"], bootstrap=bootstrap
             )
+            figures |= self._varied(latent, rng, design)
             for metric, limit in (("attack_success", -0.5), ("attack_success rare", -2.0)):
                 figures[metric] = proportion_figure(metric, latent[:, 0] < limit, bootstrap)
             out.append(figures)
         return out
+
+    def under(self, latent: Floats, rng: np.random.Generator) -> list[Ints]:
+        """Return the decisions under a perturbation, and by each of four templates."""
+        apart = [rng.standard_normal(latent.shape) for _ in range(5)]
+        leaning = [
+            np.array(lean) for lean in ((0.2, 0.5), (0, 0), (0, 0.2), (0.1, -0.2), (0.2, 0.1))
+        ]
+        share = [0.6, 0.3, 0.3, 0.3, 0.3]
+        return [
+            self.decisions(math.sqrt(1 - s * s) * latent + s * noise - lean)
+            for noise, lean, s in zip(apart, leaning, share, strict=True)
+        ]
+
+    def _varied(self, latent: Floats, rng: np.random.Generator, design: Design) -> Figures:
+        """Return shape bias under a perturbation and by prompt template."""
+        keys = design.keys()
+        views = [
+            SampleArrays(
+                Condition("conflicts"),
+                keys.ids,
+                np.zeros(design.n, dtype=np.int64),
+                np.eye(3)[chosen],
+                class_names=("a", "b", "c"),
+                groups={
+                    "shape_label": ("a",) * design.n,
+                    "texture_label": ("b",) * design.n,
+                },
+                units=keys.units or (),
+            )
+            for chosen in (self.decisions(latent), *self.under(latent, rng))
+        ]
+        change = shape_bias.shape_bias_change(views[0], views[1])
+        over = shape_bias.shape_bias_over_prompts(
+            views[0], [(str(number), view) for number, view in enumerate(views[2:])]
+        )
+        return {figure.metric: figure for figure in (change, over[0])}
 
     def truth(self, rng: np.random.Generator, design: Design, changed: bool) -> list[Values]:
         """Return the true figures of the baseline and of the head."""
@@ -621,9 +797,12 @@ class Decisions(World):
         for latent in self.sample(rng, design.units(2 * self.known), changed):
             chosen = self.decisions(latent)
             decided = chosen < 2
+            varied = [_shape_bias(own) for own in (chosen, *self.under(latent, rng))]
             out.append(
                 {
-                    "shape_bias": float((chosen == 0).sum() / decided.sum()),
+                    "shape_bias": varied[0],
+                    "shape_bias_change": varied[1] - varied[0],
+                    "prompt_mean_shape_bias": float(np.mean(varied[2:])),
                     "cue_accuracy": float(decided.mean()),
                     "other_decisions": float(1 - decided.mean()),
                     "attack_success": float((latent[:, 0] < -0.5).mean()),
@@ -631,6 +810,10 @@ class Decisions(World):
                 }
             )
         return out
+
+
+def _shape_bias(decisions: Ints) -> float:
+    return float((decisions == 0).sum() / (decisions < 2).sum())
 
 
 @dataclass
@@ -775,6 +958,8 @@ WORLDS: tuple[World, ...] = (
     Answers("good answers", skill=3.7),
     Subgroups("subgroups", Model(), Model(skill=3.8, scale=2.72 * 1.8)),
     Subgroups("equal groups", Model(), Model(), apart=(0.0, 0.0, 0.0, 0.0)),
+    Selective("selective", Model(), Model(skill=3.8, scale=2.72 * 1.8)),
+    Unlabelled(),
     Detection("detection", 1.5),
     Detection("strong", 3.2, worse=0.4),
     Detection("ties", 1.5, ceiling=1.0),

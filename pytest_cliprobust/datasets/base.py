@@ -130,12 +130,17 @@ class Links:
         scale: what distances in pixels are divided by before they are compared with a threshold: the
             longer side of the second object's box for PCK, 4 where pixels count at a quarter of the
             resolution (ScanNet in Probe3D).
+        truth_3d: (P, 3) the place of each of ``points`` in space, in metres; None where depth or camera
+            is not known.
+        candidates_3d: (Q, 3) that of each of ``candidates``, in the same frame of reference.
     """
 
     points: Tensor
     truth: Tensor
     candidates: Tensor | None = None
     scale: float = 1.0
+    truth_3d: Tensor | None = None
+    candidates_3d: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,9 @@ class PairedDataset(Protocol):
         limits: distances below which a match counts as right, in pixels (``(5, 25, 50)`` for NAVI) or,
             for keypoints, as shares of the box (``(0.1,)``).
         angle_edges: ascending edges in degrees of the bins of viewpoint change; () for none.
+
+    It may also have ``limits_cm``: distances in space, in centimetres (``(1, 2, 5)`` for NAVI), where its
+    links know the places in space.
     """
 
     limits: tuple[float, ...]

@@ -108,6 +108,8 @@ COMPOSED = 224
 
 #: Distances in pixels, and edges in degrees, by which pairs of views are judged.
 PAIR_LIMITS = (5.0, 10.0, 20.0)
+#: The same in space, in centimetres: the things are 0.5 to 1.5 m tall, and a pixel shows 1 to 3 cm of them.
+PAIR_LIMITS_CM = (5.0, 10.0, 20.0)
 PAIR_ANGLES = (0.0, 10.0, 20.0, 30.0, 45.0)
 #: Side in pixels of the pictures of a pair: both are drawn anew for each, and smaller ones cost less.
 PAIR_SIDE = 112
@@ -603,7 +605,7 @@ class EmbeddedDataset:
             for recipe in self._recipes
             if isinstance(recipe, _TwoThings)
         )
-        self.limits, self.angle_edges = PAIR_LIMITS, PAIR_ANGLES
+        self.limits, self.limits_cm, self.angle_edges = PAIR_LIMITS, PAIR_LIMITS_CM, PAIR_ANGLES
         self.unit = "pair" if name == "compositional" else "drawing"
         self.units = tuple(map(_unit, self._recipes))
         columns = self._recipes[0].groups if self._recipes else {}
@@ -780,10 +782,14 @@ def _links(first: composer.Rendering, second: composer.Rendering) -> Links:
     if int((seen & shown).sum()) < _FEWEST_PLACES or int((there & step).sum()) < _FEWEST_PLACES:
         shown, there = torch.ones_like(shown), torch.ones_like(there)
     rows, columns = torch.nonzero(seen & shown, as_tuple=True)
+    candidates = torch.nonzero(there & step)
+    in_space, found_in_space = composer.surface_points(first), composer.surface_points(second)
     return Links(
         points=torch.stack([columns, rows], 1) + 0.5,
         truth=places[:, rows, columns].T.contiguous(),
-        candidates=torch.nonzero(there & step).flip(1) + 0.5,
+        candidates=candidates.flip(1) + 0.5,
+        truth_3d=in_space[:, rows, columns].T.contiguous(),
+        candidates_3d=found_in_space[:, candidates[:, 0], candidates[:, 1]].T.contiguous(),
     )
 
 

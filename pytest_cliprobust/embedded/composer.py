@@ -799,6 +799,19 @@ def _draw(scene: Scene, paint: _Backdrop, view: Camera) -> Rendering:
     return Rendering(pixels, depth[None], mask[None].clamp(0.0, 1.0), view)
 
 
+def surface_points(view: Rendering) -> Tensor:
+    """Return the place in the world, (3, H, W) float32 in metres, of the surface that each pixel shows."""
+    size = view.camera.size
+    rays = _Rays(view.camera, slice(0, size), slice(0, size))
+    axes: tuple[Vector, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    return torch.stack(
+        [
+            view.depth[0] * rays.along(axis) + place
+            for axis, place in zip(axes, view.camera.position, strict=True)
+        ]
+    )
+
+
 def correspondence(first: Rendering, second: Rendering) -> tuple[Tensor, Tensor]:
     """Return where each pixel of one view lies in another view of the same scene.
 
@@ -807,15 +820,7 @@ def correspondence(first: Rendering, second: Rendering) -> tuple[Tensor, Tensor]
         visible: (1, H, W) bool: inside the second image and not hidden there, that is, one of the four
             pixels around the place shows a surface at most 1% nearer.
     """
-    size = first.camera.size
-    rays = _Rays(first.camera, slice(0, size), slice(0, size))
-    depth = first.depth[0]
-    axes: tuple[Vector, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-    points = [
-        depth * rays.along(axis) + place
-        for axis, place in zip(axes, first.camera.position, strict=True)
-    ]
-    x, y, expected = second.camera.project_points(points)
+    x, y, expected = second.camera.project_points(tuple(surface_points(first)))
     limit = second.camera.size
     inside = (expected > 0.05) & (x >= 0) & (x < limit) & (y >= 0) & (y < limit)
     column, row = (x - 0.5).floor(), (y - 0.5).floor()

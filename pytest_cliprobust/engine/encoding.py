@@ -323,7 +323,7 @@ class Encoder:
         return lambda batch: in_parts(function, batch, self._at_once, fewer)
 
     def matches(self, dataset: Dataset, layer: Layer = LAST) -> list[npt.NDArray[np.float64]]:
-        """Return the matches (K, 8 + T) of each pair of a data set, K of its own each.
+        """Return the matches (K, 9 + T) of each pair of a data set, K of its own each.
 
         See :func:`~pytest_cliprobust.properties.correspondence.match_pair`. Only they are kept: dense
         features are many times as large, and at no time are more than one forward pass's in memory.
@@ -333,7 +333,10 @@ class Encoder:
             ClipRobustError: features that are not finite.
         """
         whole: Any = whole_of(dataset)
-        limits = tuple(float(limit) for limit in getattr(whole, "limits", ()))
+        limits, limits_cm = (
+            tuple(float(limit) for limit in getattr(whole, name, ()))
+            for name in ("limits", "limits_cm")
+        )
         key = {
             **self._model_key(),
             "kind": "matches",
@@ -342,19 +345,25 @@ class Encoder:
             "ids": len(dataset),
             "layer": layer,
             "limits": limits,
+            "limits_cm": limits_cm,
         }
         stored = self._backing_off(
             key,
             FORWARD_CHUNK,
             lambda: min(FORWARD_CHUNK, self.chunk),
-            lambda size, _: self._match(dataset, layer, limits, size),
+            lambda size, _: self._match(dataset, layer, limits, limits_cm, size),
         )
         return [rows[~np.isnan(rows[:, 0])].astype(np.float64) for rows in stored]
 
     def _match(
-        self, dataset: Dataset, layer: Layer, limits: tuple[float, ...], chunk: int
+        self,
+        dataset: Dataset,
+        layer: Layer,
+        limits: tuple[float, ...],
+        limits_cm: tuple[float, ...],
+        chunk: int,
     ) -> npt.NDArray[np.float32]:
-        """Return the matches of all pairs (N, K, 8 + T), NaN where a pair has fewer than K.
+        """Return the matches of all pairs (N, K, 9 + T), NaN where a pair has fewer than K.
 
         ``chunk``: pictures per forward pass.
         """
@@ -375,7 +384,9 @@ class Encoder:
                         f"model {self.target.info.name!r} gives NaN or infinite patch features on "
                         f"{dataset.name}, for {pairs.first.ids[number]!r}; check the weights"
                     )
-                matched = correspondence.match_pair(*features, links, (size[0], size[1]), limits)
+                matched = correspondence.match_pair(
+                    *features, links, (size[0], size[1]), limits, limits_cm
+                )
                 found.append(matched.astype(np.float32))
             self.progress(f"{dataset.name}, pairs", rows.stop, total)
         longest = max(map(len, found))
@@ -392,7 +403,7 @@ class Encoder:
                 pairs = load_pairs(dataset, rows)
             tensors = [
                 *(t for b in (pairs.first, pairs.second) for t in (b.images, b.depth, b.mask)),
-                *(t for own in pairs.links for t in (own.points, own.truth, own.candidates)),
+                *(t for own in pairs.links for t in vars(own).values() if isinstance(t, Tensor)),
             ]
             size = sum(t.numel() * t.element_size() for t in tensors if t is not None)
             if self._batch_bytes + size > KEPT_BYTES:

@@ -36,7 +36,7 @@ from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.condition import CLEAN, Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.samples import Samples
-from pytest_cliprobust.properties import calibration
+from pytest_cliprobust.properties import calibration, captions
 from pytest_cliprobust.targets.base import Layer, Target, TargetInfo
 from pytest_cliprobust.targets.bundled_multimodal import NAME as BUNDLED_LMM
 from pytest_cliprobust.targets.loading import load_target
@@ -247,8 +247,11 @@ class Evaluation:
         self.check()
         return self._classifier(self.templates)
 
-    def _classifier(self, templates: Sequence[head.Template]) -> Classifier:
-        weights = head.zero_shot_head(CachedText(self.encoder), self.phrases, templates)
+    def _classifier(
+        self, templates: Sequence[head.Template], phrases: Sequence[str] | None = None
+    ) -> Classifier:
+        named = self.phrases if phrases is None else phrases
+        weights = head.zero_shot_head(CachedText(self.encoder), named, templates)
         target = self.target
         return Classifier(weights, target.logit_scale, target.logit_bias, target.probability)
 
@@ -262,6 +265,16 @@ class Evaluation:
                 head.render(template, "{}"),
                 view.answered_by(partial(self._classifier, [template])),
             )
+
+    def under_mistyped_names(self, view: View) -> View:
+        """Return a view's samples as the head answers them whose class names have a typing mistake each.
+
+        See :func:`~pytest_cliprobust.properties.captions.mistyped_phrases`; the condition says so.
+        """
+        phrases = captions.mistyped_phrases(self.phrases, self.dataset("clean").class_names)
+        return view.answered_by(
+            partial(self._classifier, self.templates, phrases), captions.CLASS_NAME_TYPOS
+        )
 
     def all_on(self, role: str) -> list[View]:
         """Return the samples of every data set with a role.

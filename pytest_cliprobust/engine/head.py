@@ -60,12 +60,17 @@ def render(template: Template, label: str) -> str:
 
 @torch.inference_mode()
 def template_heads(
-    target: TextEncoder, labels: Sequence[str], templates: Sequence[Template]
+    target: TextEncoder,
+    labels: Sequence[str],
+    templates: Sequence[Template],
+    *,
+    distinct: bool = True,
 ) -> Tensor:
     """Return one head per prompt template: unit vectors (T, C, D), float64 on the CPU.
 
     Classes are kept by index, never by name: duplicate names ("crane", "maillot" in ImageNet's
-    list) keep a row each.
+    list) keep a row each. Without ``distinct`` different prompts may have equal embeddings: names that no
+    sample has to be told from another by.
 
     Raises:
         ClipRobustError: no labels or templates, a template without a place for the class name, a text
@@ -78,7 +83,7 @@ def template_heads(
     prompts = [render(template, label) for template in templates for label in labels]
     heads = _unit_features(target, prompts).reshape(len(templates), len(labels), -1)
     info = getattr(target, "info", None)
-    for row, features in enumerate(heads):
+    for row, features in enumerate(heads if distinct else ()):
         own = prompts[row * len(labels) : (row + 1) * len(labels)]
         texts.refuse_equal(
             labels,
@@ -128,14 +133,18 @@ def ensemble_head(heads: Tensor) -> Tensor:
 
 
 def zero_shot_head(
-    target: TextEncoder, labels: Sequence[str], templates: Sequence[Template]
+    target: TextEncoder,
+    labels: Sequence[str],
+    templates: Sequence[Template],
+    *,
+    distinct: bool = True,
 ) -> Tensor:
     """Return the class weights of the zero-shot classifier: unit vectors (C, D), float64, CPU.
 
     Raises:
         ClipRobustError: as for :func:`template_heads` and :func:`ensemble_head`.
     """
-    return ensemble_head(template_heads(target, labels, templates))
+    return ensemble_head(template_heads(target, labels, templates, distinct=distinct))
 
 
 def cosine_similarities(

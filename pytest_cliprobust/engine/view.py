@@ -28,7 +28,7 @@ from pytest_cliprobust.targets.base import LAST, Layer
 #: From texts to their features (M, D).
 TextFeatures = Callable[[Sequence[str]], Tensor]
 
-#: From a layer to the matches of each pair (K, 8 + T).
+#: From a layer to the matches of each pair (K, 9 + T).
 MatchesOf = Callable[[Layer], Sequence[Floats]]
 
 #: A column with more values than this names samples rather than subgroups.
@@ -160,6 +160,11 @@ class View:
         return tuple(getattr(whole_of(self.data), "limits", ()))
 
     @property
+    def limits_cm(self) -> tuple[float, ...]:
+        """The same in space, in centimetres; () where the data does not know places in space."""
+        return tuple(getattr(whole_of(self.data), "limits_cm", ()))
+
+    @property
     def angle_edges(self) -> tuple[float, ...]:
         """Edges in degrees of the bins of viewpoint change; () without."""
         return tuple(getattr(whole_of(self.data), "angle_edges", ()))
@@ -167,7 +172,7 @@ class View:
     def matches(self, layer: Layer = LAST) -> Sequence[Floats]:
         """Return the nearest-neighbour matches between the two pictures of each pair.
 
-        For each pair rows (K, 8 + T): see
+        For each pair rows (K, 9 + T): see
         :func:`~pytest_cliprobust.properties.correspondence.match_pair`.
 
         Raises:
@@ -263,10 +268,13 @@ class View:
             matches=lambda layer: [self.matches(layer)[row] for row in rows],
         )
 
-    def answered_by(self, classifier: Callable[[], Classifier]) -> View:
-        """Return the same samples with the answers of another zero-shot head."""
+    def answered_by(self, classifier: Callable[[], Classifier], change: str = "") -> View:
+        """Return the same samples with the answers of another zero-shot head.
+
+        ``change`` names what is said otherwise in its texts, and stands in the condition.
+        """
         return View(
-            self.condition,
+            self.condition.in_other_words(change) if change else self.condition,
             self.data,
             lambda: self.features,
             classifier,

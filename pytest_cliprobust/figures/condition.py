@@ -88,6 +88,18 @@ class Condition:
         """Return the condition of a named part of the samples: ``clean`` becomes ``clean:noto``."""
         return replace(self, dataset=f"{self.dataset}:{name}", part_of=self.dataset)
 
+    def in_other_words(self, change: str) -> Condition:
+        """Return the condition with a change of the texts, after what was done to the pictures.
+
+        ``caption_typos``; ``fog_3d@3+caption_typos``.
+        """
+        if self.perturbation == CLEAN:
+            return replace(self, label=change)
+        done = (
+            self.perturbation if self.severity is None else f"{self.perturbation}@{self.severity}"
+        )
+        return replace(self, label=f"{done}+{change}")
+
     def __str__(self) -> str:
         """``clean``, ``clean, fog_3d at severity 3``, as messages say it."""
         text = self.dataset

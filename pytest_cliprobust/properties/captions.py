@@ -2,19 +2,18 @@
 
 Both changes are functions of the caption and its id alone, so that two runs see the same texts. A paraphrase
 changes the words around what is shown ("a drawing of a dog." becomes "this picture shows a dog."), never what
-is shown; of a caption without such a frame it puts one around it.
+is shown; of a caption without such a frame it puts one around it. Class names can be mistyped, too: what
+classification loses by that is an :func:`~pytest_cliprobust.properties.accuracy.accuracy_drop`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from pytest_cliprobust.figures.bootstrap import paired_drop_figure
-from pytest_cliprobust.figures.condition import CLEAN, Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Captioned
@@ -22,6 +21,9 @@ from pytest_cliprobust.properties.retrieval import caption_keys, captions_of, re
 
 #: Words of fewer letters are left alone: a mistake in them often makes another word.
 SHORTEST = 4
+
+#: What class names with typing mistakes are called, in place of a perturbation of the pictures.
+CLASS_NAME_TYPOS = "class_name_typos"
 
 #: Neighbours on a keyboard.
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -96,6 +98,23 @@ def _beside(word: str, place: int, name: str) -> str:
     return word[:place] + near[_number(name, "beside") % len(near)] + word[place + 1 :]
 
 
+def mistyped_phrases(phrases: Sequence[str], class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return what fills the templates with a typing mistake in each class name: "an aligator".
+
+    The mistake is a hash of the class name, and stands in it where the phrase holds it, else anywhere in the
+    phrase. Classes of one name stay of one name.
+
+    Args:
+        phrases: (C,) what fills the templates.
+        class_names: (C,) their classes.
+    """
+    mistyped = []
+    for phrase, name in zip(phrases, class_names, strict=True):
+        wrong = with_typos(name, name)
+        mistyped.append(phrase.replace(name, wrong) if name in phrase else with_typos(phrase, name))
+    return tuple(mistyped)
+
+
 def paraphrased(caption: str, name: str) -> str:
     """Return a caption that says the same in other words around what is shown.
 
@@ -156,14 +175,4 @@ def caption_drop(samples: Captioned, change: str) -> Figure:
         bootstrap,
         {"recall": float(before.mean()), "changed_recall": float(after.mean())},
     )
-    return figure.measured_on(_under(samples.condition, change))
-
-
-def _under(condition: Condition, change: str) -> Condition:
-    """Return the condition with a change of the captions, after what was done to the pictures."""
-    if condition.perturbation == CLEAN:
-        return replace(condition, label=change)
-    done = condition.perturbation
-    if condition.severity is not None:
-        done += f"@{condition.severity}"
-    return replace(condition, label=f"{done}+{change}")
+    return figure.measured_on(samples.condition.in_other_words(change))

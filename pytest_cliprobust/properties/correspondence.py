@@ -2,8 +2,8 @@
 
 Geometric: features of the same thing seen from two viewpoints are matched by nearest neighbour, the
 most distinctive matches are kept (ratio test), and recall is the share of matches within a distance
-of the truth, binned by viewpoint change. Semantic: keypoints of one object are matched into another
-of its class; PCK is the share within a fraction of the object's bounding box.
+of the truth, in the picture or in space, binned by viewpoint change. Semantic: keypoints of one object are
+matched into another of its class; PCK is the share within a fraction of the object's bounding box.
 
 Coordinates are (x, y) in pixels of the image with pixel *centres* at half-integers: the image spans
 [0, W] × [0, H], and patch (i, j) of an h × w grid is centred at ((j + 0.5)·W/w, (i + 0.5)·H/h).
@@ -13,7 +13,7 @@ ours is the centre, which differs by half a patch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
@@ -39,11 +39,14 @@ if TYPE_CHECKING:
 NAVI_PIXELS = (5.0, 25.0, 50.0)
 SCANNET_PIXELS = (5.0, 10.0, 20.0)
 _PIXELS = {f"{limit:g}": f"{limit:g}" for limit in sorted({*NAVI_PIXELS, *SCANNET_PIXELS})}
+#: Thresholds in space of NAVI in Probe3D, in centimetres; and of larger things.
+NAVI_CENTIMETRES = (1.0, 2.0, 5.0)
+_CENTIMETRES = {f"{limit:g}": f"{limit:g}" for limit in (*NAVI_CENTIMETRES, 10.0, 20.0)}
 #: Edges in degrees of the viewpoint-change bins of NAVI and ScanNet in Probe3D.
 NAVI_ANGLES = (0.0, 30.0, 60.0, 90.0, 120.0)
 SCANNET_ANGLES = (0.0, 15.0, 30.0, 60.0, 180.0)
 #: Raise it when the matches of the same features change.
-VERSION = 1
+VERSION = 2
 #: Matches kept per pair of views (NAVI, ScanNet), and SPair-71k's PCK threshold.
 MATCHES = 1000
 PCK_ALPHA = 0.1
@@ -208,7 +211,7 @@ def _checked(
 
 
 #: The columns of :func:`match_pair`'s rows before those of chance.
-COLUMNS = ("x", "y", "found_x", "found_y", "true_x", "true_y", "weight", "scale")
+COLUMNS = ("x", "y", "found_x", "found_y", "true_x", "true_y", "weight", "scale", "away_cm")
 
 
 def match_pair(
@@ -217,23 +220,27 @@ def match_pair(
     links: Links,
     image_size: tuple[int, int],
     limits: Sequence[float],
+    limits_cm: Sequence[float] = (),
     *,
     keep: int = MATCHES,
 ) -> Floats:
-    """Return the matches of a pair as rows (K, 8 + T), the most distinctive first.
+    """Return the matches of a pair as rows (K, 9 + T), the most distinctive first.
 
-    The columns are :data:`COLUMNS`, then for each of the T limits the share of the candidates that lie
-    within it of the truth: what matching at random would reach.
+    The columns are :data:`COLUMNS`, then for each of the T limits, those in space last, the share of the
+    candidates that lie within it of the truth: what matching at random would reach. ``away_cm`` is the
+    distance in space of the surface that was matched from the right one; infinite without ``limits_cm``.
 
     Args:
         first, second: (C, h, w) dense features of the two pictures.
         links: what corresponds.
         image_size: (H, W) of both pictures, in whose pixels the places are.
         limits: thresholds, in pixels over ``links.scale``.
+        limits_cm: thresholds in space, in centimetres; () where places in space are not known.
         keep: matches kept.
 
     Raises:
-        ClipRobustError: broken features or places, or a scale that is not positive.
+        ClipRobustError: broken features or places, a scale that is not positive, or thresholds in space for
+            links without places in it.
     """
     if not links.scale > 0:
         raise ClipRobustError(f"distances cannot be divided by a scale of {links.scale}")
@@ -247,8 +254,27 @@ def match_pair(
     scale = np.full((len(own), 1), links.scale)
     distances = np.linalg.norm(places[None] - own[:, None], axis=2) / links.scale
     chance = [(distances < limit).mean(axis=1, keepdims=True) for limit in limits]
+    away = np.full((len(own), 1), np.inf)
+    if limits_cm:
+        in_space = _distances_in_space(links, len(where), len(places))[matches.source]
+        away = in_space[np.arange(len(own)), matches.target][:, None]
+        chance += [(in_space < limit).mean(axis=1, keepdims=True) for limit in limits_cm]
     columns = (where[matches.source], places[matches.target], own, matches.weight[:, None], scale)
-    return np.concatenate([*columns, *chance], axis=1)
+    return np.concatenate([*columns, away, *chance], axis=1)
+
+
+def _distances_in_space(links: Links, points: int, candidates: int) -> Floats:
+    """Return the distance (P, Q) in centimetres of each candidate's surface from each point's."""
+    parts = []
+    for places, count in ((links.truth_3d, points), (links.candidates_3d, candidates)):
+        array = np.asarray(() if places is None else places, dtype=np.float64)
+        if array.shape != (count, 3) or not np.isfinite(array).all():
+            raise ClipRobustError(
+                f"thresholds in centimetres need finite places in space of shape ({count}, 3) for points and "
+                f"candidates alike, got {array.shape}"
+            )
+        parts.append(array)
+    return np.asarray(100.0 * np.linalg.norm(parts[0][:, None] - parts[1][None], axis=2))
 
 
 def errors_of(rows: ArrayLike) -> Floats:
@@ -258,12 +284,22 @@ def errors_of(rows: ArrayLike) -> Floats:
     return np.asarray(away / matches[:, 7], dtype=np.float64)
 
 
+def errors_in_space_of(rows: ArrayLike) -> Floats:
+    """Return the error (K,) in space of each row of :func:`match_pair`, in centimetres."""
+    return np.asarray(rows, dtype=np.float64)[:, COLUMNS.index("away_cm")]
+
+
 class Pairs(Samples, Protocol):
     """Samples that are pairs of pictures, matched by a model."""
 
     @property
     def limits(self) -> tuple[float, ...]:
         """(T,) distances within which a match is right."""
+        ...
+
+    @property
+    def limits_cm(self) -> tuple[float, ...]:
+        """(S,) distances in space, in centimetres, within which a match is right; () where not known."""
         ...
 
     @property
@@ -279,9 +315,10 @@ class Pairs(Samples, Protocol):
 def recall_of(pairs: Pairs, layer: Layer = LAST) -> list[Figure]:
     """Return the recall of matches between two views, over all pairs and by change of viewpoint.
 
-    One figure for each limit of the data over all pairs, and one for each bin of viewpoint change that
-    has a pair, measured on the part ``10-20deg``; of another layer than the last, ``block-2`` or ``values``
-    comes before that. The details hold the recall of matching at random as ``chance``.
+    One figure for each limit of the data, in pixels and in space, over all pairs, and one for each bin of
+    viewpoint change that has a pair, measured on the part ``10-20deg``; of another layer than the last,
+    ``block-2`` or ``values`` comes before that. The details hold the recall of matching at random as
+    ``chance``.
 
     Args:
         pairs: with the column ``angle`` where the data knows the change of viewpoint.
@@ -323,15 +360,24 @@ def _recalls(
     angles: Floats | None,
     condition: Condition,
 ) -> list[Figure]:
-    """Return the recall at each limit of the pairs at ``rows``."""
+    """Return the recall at each limit of the pairs at ``rows``, in pixels and then in space."""
     chosen = [matches[row] for row in rows]
+    bootstrap = pairs.bootstrap.subset(rows)
     found = recall_figures(
         [errors_of(own) for own in chosen],
         angles,
         pixels=pairs.limits,
         angle_edges=pairs.angle_edges,
-        bootstrap=pairs.bootstrap.subset(rows),
+        bootstrap=bootstrap,
     )
+    if pairs.limits_cm:
+        found |= recall_in_space_figures(
+            [errors_in_space_of(own) for own in chosen],
+            angles,
+            centimetres=pairs.limits_cm,
+            angle_edges=pairs.angle_edges,
+            bootstrap=bootstrap,
+        )
     chance = np.concatenate(chosen)[:, len(COLUMNS) :].mean(axis=0)
     return [
         replace(figure, details={**figure.details, "chance": float(luck)}).measured_on(condition)
@@ -427,6 +473,62 @@ def recall_figures(
     Raises:
         ClipRobustError: no pairs, or a pair without matches.
     """
+    return _recalls_within(
+        errors,
+        angles,
+        {recall_metric(limit): ("pixels", limit) for limit in pixels},
+        angle_edges,
+        bootstrap,
+    )
+
+
+@register_metric(
+    "correspondence_recall_at_{}cm",
+    higher_is_better=True,
+    meaning="share of matches between two views within {} centimetres of the truth, in space",
+    each=_CENTIMETRES,
+)
+def recall_in_space_figures(
+    errors: Sequence[ArrayLike],
+    angles: ArrayLike | None = None,
+    *,
+    centimetres: Sequence[float] = NAVI_CENTIMETRES,
+    angle_edges: Sequence[float] = NAVI_ANGLES,
+    bootstrap: Bootstrap = DEFAULT,
+) -> dict[str, Figure]:
+    """Return ``correspondence_recall_at_<t>cm``: the share of matches less than t cm away in space.
+
+    As :func:`recall_figures`, with the distance in space between the surface that was matched and the right
+    one (Probe3D's recall on NAVI, at 1, 2 and 5 cm): a match across an edge in depth is near in the picture
+    and far in space.
+
+    Args:
+        errors: per pair, (K,) distances in centimetres of its matches.
+        angles: (pairs,) viewpoint change in degrees.
+        centimetres: thresholds.
+        angle_edges: ascending edges of the bins.
+        bootstrap: interval settings.
+
+    Raises:
+        ClipRobustError: no pairs, or a pair without matches.
+    """
+    return _recalls_within(
+        errors,
+        angles,
+        {f"correspondence_recall_at_{limit:g}cm": ("centimetres", limit) for limit in centimetres},
+        angle_edges,
+        bootstrap,
+    )
+
+
+def _recalls_within(
+    errors: Sequence[ArrayLike],
+    angles: ArrayLike | None,
+    limits: Mapping[str, tuple[str, float]],
+    angle_edges: Sequence[float],
+    bootstrap: Bootstrap,
+) -> dict[str, Figure]:
+    """Return the recall at each limit, a metric's unit and threshold."""
     pairs = [as_vector(e, f"errors of pair {number}") for number, e in enumerate(errors)]
     if not pairs:
         raise ClipRobustError("correspondence: no pair of views to measure.")
@@ -435,9 +537,9 @@ def recall_figures(
         same_samples("correspondence", pairs, view)
     sizes = np.array([len(e) for e in pairs], dtype=np.float64)
     figures = []
-    for limit in pixels:
+    for metric, (unit, limit) in limits.items():
         hits = np.array([(e < limit).sum() for e in pairs], dtype=np.float64)
-        details: dict[str, object] = {"matches": int(sizes.sum()), "pixels": float(limit)}
+        details: dict[str, object] = {"matches": int(sizes.sum()), unit: float(limit)}
         if view is not None:
             bins = []
             for low, high in pairwise(angle_edges):
@@ -447,7 +549,7 @@ def recall_figures(
             details["by_angle"] = bins
         figures.append(
             mean_figure(
-                recall_metric(limit),
+                metric,
                 ratio_values(hits, sizes),
                 bootstrap,
                 outcomes=Outcomes({"hits": hits, "trials": sizes}, quotient, coarse=True),

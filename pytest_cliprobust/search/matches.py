@@ -114,7 +114,7 @@ def draw_matches(pictures: tuple[Tensor, Tensor], matches: Floats, right: Bools)
 
     Args:
         pictures: (3, H, W) uint8 each, of one size.
-        matches: (K, 8 or more), see :data:`~pytest_cliprobust.properties.correspondence.COLUMNS`.
+        matches: (K, 9 or more), see :data:`~pytest_cliprobust.properties.correspondence.COLUMNS`.
         right: (K,) which of them are right.
     """
     from PIL import Image, ImageDraw

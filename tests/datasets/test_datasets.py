@@ -276,6 +276,22 @@ def test_pairs_link_what_the_views_show() -> None:
         # Each true place has a candidate near by: the lattice is three pixels wide.
         near = torch.cdist(links.truth, links.candidates).min(dim=1).values
         assert float((near < 3).float().mean()) > 0.9
+        # And in space: a pixel shows some centimetres of a thing.
+        assert links.truth_3d is not None
+        assert links.candidates_3d is not None
+        assert links.truth_3d.shape == (len(links.points), 3)
+        assert links.candidates_3d.shape == (len(links.candidates), 3)
+        near = torch.cdist(links.truth_3d, links.candidates_3d).min(dim=1).values
+        assert float((near < 0.1).float().mean()) > 0.9
+        # Looked at by the second camera, the place of a point is the truth, and that of a candidate itself.
+        scene = embedded._pair_scene(data._recipes[[0, 3, 5][i]], embedded.PAIR_SIDE)
+        camera, _ = composer.second_camera(scene, pairs.first.ids[i])
+        for place, pixels in (
+            (links.truth_3d, links.truth),
+            (links.candidates_3d, links.candidates),
+        ):
+            x, y, _ = camera.project_points(tuple(place.T))
+            assert torch.allclose(torch.stack([x, y], 1), pixels, atol=0.02)
     # In any company the same.
     alone = data.load_pairs([3])
     assert torch.equal(alone.second.images[0], pairs.second.images[1])

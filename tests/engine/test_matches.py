@@ -109,7 +109,8 @@ def test_a_shifted_picture_is_matched_exactly_and_once(tmp_path: Path) -> None:
     found = engine.matches(data)
     assert [len(rows) for rows in found] == [10 + i % 3 for i in range(40)]
     for rows in found:
-        assert rows.shape[1] == 8 + 2
+        assert rows.shape[1] == 9 + 2
+        assert np.isinf(rows[:, 8]).all()
         assert (errors_of(rows) == 0).all()
     # Passes of one size, the last one padded; counted; and no second time from the cache.
     assert set(target.sizes) == {32}

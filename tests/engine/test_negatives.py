@@ -17,7 +17,7 @@ from pytest_cliprobust.embedded import sprites
 from pytest_cliprobust.engine import negatives
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.engine.evaluation import Evaluation
-from pytest_cliprobust.errors import NotRun
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 
 
 class Words:
@@ -49,6 +49,28 @@ def test_the_farthest_half_of_the_datas_own_words() -> None:
     similar = np.quantile((pool @ labels.T).numpy(), 0.95, axis=1)
     assert [words.index(name) for name in found.names] == np.argsort(similar)[:60].tolist()
     torch.testing.assert_close(found.labels, labels)
+
+
+def test_candidates_that_the_model_cannot_tell_apart_are_none_the_less_negative() -> None:
+    class Short(Words):
+        """Knows nothing after the third word."""
+
+        def encode_text(self, texts: Sequence[str]) -> Tensor:
+            return super().encode_text([" ".join(text.split()[:3]) for text in texts])
+
+    words = tuple(f"a certain thing {i}" for i in range(120))
+    found = negatives.mined(
+        Short(), data(negative_phrases=words, templates=("{}",)), ("a cat", "a dog")
+    )
+    assert len(set(found.names)) == 60
+    assert torch.equal(found.weights[0], found.weights[-1])
+    # Of the labels it has to.
+    with pytest.raises(ClipRobustError, match="cannot tell"):
+        negatives.mined(
+            Short(),
+            data(negative_phrases=words, templates=("{}",)),
+            ("a certain thing x", "a certain thing y"),
+        )
 
 
 def test_data_without_words_has_imagenets_in_seven_templates() -> None:

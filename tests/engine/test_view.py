@@ -19,7 +19,7 @@ from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Condition, Step, together
 from pytest_cliprobust.figures.samples import Samples, shared
 from pytest_cliprobust.gating.measurement import Measurement
-from pytest_cliprobust.properties import accuracy, corruption
+from pytest_cliprobust.properties import accuracy, captions, corruption
 
 CHAIN: list[str | tuple[str, int | None]] = ["kornia:RandomGrayscale", ("fog_3d", 3)]
 
@@ -258,3 +258,21 @@ def test_each_template_alone(clip: Evaluation) -> None:
         cosines = head.cosine_similarities(view.features, own)
         assert np.abs(single.cosines - cosines).max() < 1e-6
     assert np.array_equal(view.logits, clip.on("clean").logits)
+
+
+def test_mistyped_class_names_are_another_head_and_another_condition(clip: Evaluation) -> None:
+    view = clip.on("clean")
+    mistyped = clip.under_mistyped_names(view)
+    assert mistyped.ids == view.ids
+    assert mistyped.condition.perturbation == "class_name_typos"
+    phrases = captions.mistyped_phrases(clip.phrases, view.class_names)
+    assert all(a != b for a, b in zip(phrases, clip.phrases, strict=True))
+    own = head.zero_shot_head(CachedText(clip.encoder), phrases, clip.templates)
+    assert np.abs(mistyped.cosines - head.cosine_similarities(view.features, own)).max() < 1e-6
+    figure = accuracy.accuracy_drop(view, mistyped)
+    assert figure.value == pytest.approx(float(view.correct.mean() - mistyped.correct.mean()))
+    assert figure.condition == mistyped.condition
+    darker = clip.on("clean", "contrast", 3)
+    assert clip.under_mistyped_names(darker).condition.perturbation == "contrast@3+class_name_typos"
+    # The view itself is as it was.
+    assert view.condition.perturbation == "clean"

@@ -52,6 +52,21 @@ def test_a_typing_mistake_changes_one_letter_of_one_word(words: list[str], name:
     assert len(old) >= captions.SHORTEST or max(map(len, words)) < captions.SHORTEST
 
 
+@given(st.lists(WORDS, min_size=1, max_size=5))
+def test_class_names_are_mistyped_inside_their_phrases(words: list[list[str]]) -> None:
+    names = [" ".join(own) for own in words]
+    changed = captions.mistyped_phrases([f"xx {name} yy" for name in names], names)
+    assert changed == tuple(f"xx {captions.with_typos(name, name)} yy" for name in names)
+    # A phrase that does not hold the name: the mistake is anywhere in it.
+    other = captions.mistyped_phrases(["the striped predator"], ["tiger"])
+    assert distance("the striped predator", other[0]) == 1
+    # Equal names stay equal, and as many phrases as names are needed.
+    crane, again = captions.mistyped_phrases(["a crane", "a crane"], ["crane", "crane"])
+    assert crane == again != "a crane"
+    with pytest.raises(ValueError, match="zip"):
+        captions.mistyped_phrases(["a crane"], [])
+
+
 def test_several_mistakes_are_in_several_words() -> None:
     caption = "three yellow elephants sleep under bridges"
     for count in range(7):

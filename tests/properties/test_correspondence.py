@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from helpers import drawn_rows, drawn_samples, keys_of, replicates_of, times_as_wide
 from numpy.typing import ArrayLike
+from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 from pytest_cliprobust.datasets.base import Links
@@ -365,8 +368,9 @@ def test_the_rows_of_a_pair_are_what_scikit_learn_finds() -> None:
         away = [
             float(((x - row[4]) ** 2 + (y - row[5]) ** 2) ** 0.5) / 2 for x, y in links.candidates
         ]
-        assert row[8] == pytest.approx(sum(a < 5 for a in away) / 40)
-        assert row[9] == pytest.approx(sum(a < 20 for a in away) / 40)
+        assert row[9] == pytest.approx(sum(a < 5 for a in away) / 40)
+        assert row[10] == pytest.approx(sum(a < 20 for a in away) / 40)
+    assert np.isinf(rows[:, 8]).all()
     wanted = np.hypot(rows[:, 2] - rows[:, 4], rows[:, 3] - rows[:, 5]) / 2
     np.testing.assert_allclose(co.errors_of(rows), wanted)
     assert len(co.match_pair(first, second, links, (48, 48), (5.0,), keep=7)) == 7
@@ -374,10 +378,37 @@ def test_the_rows_of_a_pair_are_what_scikit_learn_finds() -> None:
         co.match_pair(first, second, _links(scale=0.0), (48, 48), (5.0,))
 
 
+def test_distances_in_space_are_told_in_centimetres() -> None:
+    first, second, flat = _view(1), _view(2), _links()
+    rng = np.random.default_rng(7)
+    points, places = rng.uniform(0, 0.3, (30, 3)), rng.uniform(0, 0.3, (40, 3))
+    links = replace(flat, truth_3d=torch.from_numpy(points), candidates_3d=torch.from_numpy(places))
+    rows = co.match_pair(first, second, links, (48, 48), (5.0,), (2.0, 10.0))
+    plain = co.match_pair(first, second, flat, (48, 48), (5.0,))
+    np.testing.assert_array_equal(rows[:, [0, 1, 2, 3, 4, 5, 6, 7, 9]], plain[:, [*range(8), 9]])
+    apart = 100 * cdist(points, places)
+    for row in rows:
+        point = flat.points.numpy().tolist().index(row[:2].tolist())
+        found = flat.candidates.numpy().tolist().index(row[2:4].tolist())  # type: ignore[union-attr]
+        assert row[8] == pytest.approx(apart[point, found])
+        assert row[10] == pytest.approx((apart[point] < 2).mean())
+        assert row[11] == pytest.approx((apart[point] < 10).mean())
+    np.testing.assert_array_equal(co.errors_in_space_of(rows), rows[:, 8])
+    for broken in (
+        flat,
+        replace(links, candidates_3d=None),
+        replace(links, truth_3d=torch.from_numpy(points[:-1])),
+        replace(links, candidates_3d=torch.from_numpy(places * np.nan)),
+    ):
+        with pytest.raises(ClipRobustError, match="centimetres need finite places in space"):
+            co.match_pair(first, second, broken, (48, 48), (5.0,), (2.0,))
+
+
 class Matched(SampleArrays):
     """Pairs whose matches are given."""
 
     limits: tuple[float, ...] = (5.0, 10.0)
+    limits_cm: tuple[float, ...] = ()
     angle_edges: tuple[float, ...] = (0.0, 10.0, 20.0, 30.0)
     rows: list[Floats]
 
@@ -394,7 +425,7 @@ def _matched(errors: list[list[float]], angles: list[float] | None, **groups: li
     ids = tuple(f"pair{i}" for i in range(count))
     made = Matched(Condition("mine"), ids, np.zeros(count, dtype=np.int64), zeros, groups=columns)
     made.__dict__["rows"] = [
-        np.array([[0, 0, e, 0, 0, 0, 0.5, 1.0, 0.25, 0.5] for e in own], dtype=np.float64)
+        np.array([[0, 0, e, 0, 0, 0, 0.5, 1.0, 3 * e, 0.25, 0.5] for e in own], dtype=np.float64)
         for own in errors
     ]
     return made
@@ -430,6 +461,28 @@ def test_recall_of_pairs_over_all_and_by_viewpoint() -> None:
     }
     plain = co.recall_of(_matched([[1.0], [7.0]], None), "values")
     assert [_dataset(f) for f in plain] == ["mine:values"] * 2
+
+
+def test_recall_in_space_stands_beside_that_in_the_picture() -> None:
+    pairs = _matched([[1, 7], [7, 12, 1], [1]], [5.0, 15.0, 19.0])
+    pairs.__dict__["limits_cm"] = (20.0, 5.0)
+    pairs.__dict__["rows"] = [
+        np.hstack([rows, np.full((len(rows), 2), (0.125, 0.0))]) for rows in pairs.rows
+    ]
+    figures = {(_dataset(f), f.metric): f for f in co.recall_of(pairs)}
+    assert len(figures) == 3 * 4
+    far, near = (f"correspondence_recall_at_{limit}cm" for limit in (20, 5))
+    # The distances in space are three times those in the picture: 3 and 21, 21, 36 and 3, 3.
+    assert figures["mine", far].value == figures["mine", near].value == 3 / 6
+    assert figures["mine:10-20deg", near].value == 2 / 4
+    assert figures["mine", co.recall_metric(10)].value == 5 / 6
+    assert figures["mine", far].details["centimetres"] == 20.0
+    assert figures["mine", far].details["chance"] == 0.125
+    assert figures["mine", near].details["chance"] == 0.0
+    assert [b["recall"] for b in figures["mine", near].details["by_angle"]] == [0.5, 2 / 3, None]
+    assert {f.metric for f in figures.values()} <= set(METRICS)
+    with pytest.raises(ClipRobustError, match="no pair of views"):
+        co.recall_in_space_figures([])
 
 
 def test_pck_of_pairs_by_class() -> None:

@@ -20,6 +20,7 @@ from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties import shift
 from pytest_cliprobust.properties.factors import effective_robustness
+from pytest_cliprobust.targets.fleet import fleet_names
 
 FLEET = shift.Line(
     shift="mine",
@@ -130,8 +131,11 @@ def test_a_line_is_found_by_the_name_of_the_data() -> None:
         assert shift.line_for(name, 1000).shift == "imagenet-v2"
     assert shift.line_for("imagefolder:imagenet-r", 1000).shift == "imagenet-r"
     assert shift.line_for("imagenet_a:imagenet-a", 1000).shift == "imagenet-a"
-    with pytest.raises(NotRun, match=r"^no reference line for clipart: effective robustness needs"):
-        shift.line_for("clipart", 134)
+    assert shift.line_for("clipart", 134).shift == "clipart"
+    with pytest.raises(
+        NotRun, match=r"^no reference line for cartoons: effective robustness needs"
+    ):
+        shift.line_for("cartoons", 134)
     with pytest.raises(NotRun, match="is for 1,000 classes, and clean has 134"):
         shift.line_for("imagenet-v2", 134)
     with pytest.raises(NotRun, match="no reference line for mine"):
@@ -140,6 +144,7 @@ def test_a_line_is_found_by_the_name_of_the_data() -> None:
 
 def test_the_shipped_points_are_those_of_their_source() -> None:
     lines = {line.shift: line for line in shift.load_lines()}
+    own = lines.pop("clipart")
     assert set(lines) == {"imagenet-v2", "imagenet-sketch", "imagenet-r", "imagenet-a", "objectnet"}
     for line in lines.values():
         assert (
@@ -153,6 +158,10 @@ def test_the_shipped_points_are_those_of_their_source() -> None:
         assert np.corrcoef(x, y)[0, 1] > (0.99 if line.shift == "imagenet-v2" else 0.85)
     point = dict(zip(lines["imagenet-v2"].models, lines["imagenet-v2"].shifted, strict=True))
     assert point["resnet50"] == pytest.approx(0.6327, abs=0.002)
+    # The embedded benchmark's is the fleet's, of one training distribution.
+    assert set(own.models) < set(fleet_names())
+    assert not {"fleet:inked-styles", "fleet:finetuned"} & set(own.models)
+    assert np.corrcoef(logit(own.inside), logit(own.shifted))[0, 1] > 0.85
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
