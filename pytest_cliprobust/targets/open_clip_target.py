@@ -34,7 +34,7 @@ from pytest_cliprobust.targets.hub import FOLDER_REMEDY, hub_file, require_hub
 from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 from pytest_cliprobust.targets.registry import register_format, register_target
-from pytest_cliprobust.targets.runtime import TorchTarget
+from pytest_cliprobust.targets.runtime import TwoTowerTarget
 
 CONFIG_NAME = "open_clip_config.json"
 
@@ -105,7 +105,7 @@ class _Spec:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-class OpenClipTarget(TorchTarget):
+class OpenClipTarget(TwoTowerTarget):
     """A model of open_clip (CLIP, CustomTextCLIP with any tower, CoCa)."""
 
     def __init__(self, model: nn.Module, tokenizer: Any, **shared: Any) -> None:
@@ -117,10 +117,13 @@ class OpenClipTarget(TorchTarget):
         features: Tensor = self.model.encode_image(pixels, normalize=False)
         return features
 
-    def _encode_text(self, texts: list[str]) -> Tensor:
-        features: Tensor = self.model.encode_text(
-            self.tokenizer(texts).to(self.device), normalize=False
-        )
+    def tokens(self, texts: list[str]) -> dict[str, Tensor]:
+        """From N strings to ``input_ids`` (N, L)."""
+        return {"input_ids": self.tokenizer(texts).to(self.device)}
+
+    def encode_tokens(self, tokens: dict[str, Tensor]) -> Tensor:
+        """From tokens to features (N, D), not normalised."""
+        features: Tensor = self.model.encode_text(tokens["input_ids"], normalize=False)
         return features
 
     def _dense_features(self, pixels: Tensor, layer: Layer) -> Tensor:

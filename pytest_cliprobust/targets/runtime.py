@@ -258,6 +258,21 @@ class TorchTarget(abc.ABC):
             yield
 
 
+class TwoTowerTarget(TorchTarget):
+    """A target of which texts become tokens first, so that another program may encode the same tokens."""
+
+    @abc.abstractmethod
+    def tokens(self, texts: list[str]) -> dict[str, Tensor]:
+        """From N strings to what the text tower reads: ``input_ids`` (N, L), perhaps ``attention_mask``."""
+
+    @abc.abstractmethod
+    def encode_tokens(self, tokens: dict[str, Tensor]) -> Tensor:
+        """From tokens to features (N, D), not normalised."""
+
+    def _encode_text(self, texts: list[str]) -> Tensor:
+        return self.encode_tokens(self.tokens(texts))
+
+
 def _wanted(images: Tensor) -> bool:
     return torch.is_grad_enabled() and images.requires_grad
 

@@ -29,7 +29,7 @@ from pytest_cliprobust.targets.image_processor import read_preprocessing
 from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 from pytest_cliprobust.targets.registry import register_format, register_target
-from pytest_cliprobust.targets.runtime import TorchTarget
+from pytest_cliprobust.targets.runtime import TwoTowerTarget
 
 PREFIX = "transformers:"
 
@@ -69,7 +69,7 @@ _TOKENIZER_FILES = (
 )
 
 
-class TransformersTarget(TorchTarget):
+class TransformersTarget(TwoTowerTarget):
     """A model of transformers with two towers, one of :data:`MODEL_TYPES`.
 
     Text is padded to the model's full length (or to that of its training, where the tower has room for
@@ -108,7 +108,8 @@ class TransformersTarget(TorchTarget):
     def _encode_image(self, pixels: Tensor) -> Tensor:
         return _tensor(self.model.get_image_features(**self._vision_inputs(pixels)))
 
-    def _encode_text(self, texts: list[str]) -> Tensor:
+    def tokens(self, texts: list[str]) -> dict[str, Tensor]:
+        """From N strings to ``input_ids`` (N, L), with ``attention_mask`` where padding is masked."""
         siglip = self.model_type in _SIGLIP
         if siglip:
             texts = [_canonical(text) for text in texts]
@@ -122,7 +123,11 @@ class TransformersTarget(TorchTarget):
         inputs = {"input_ids": tokens["input_ids"].to(self.device)}
         if not siglip and "attention_mask" in tokens:
             inputs["attention_mask"] = tokens["attention_mask"].to(self.device)
-        return _tensor(self.model.get_text_features(**inputs))
+        return inputs
+
+    def encode_tokens(self, tokens: dict[str, Tensor]) -> Tensor:
+        """From tokens to features (N, D), not normalised."""
+        return _tensor(self.model.get_text_features(**tokens))
 
     def _dense_features(self, pixels: Tensor, layer: Layer) -> Tensor:
         encoder = _encoder(self.model.vision_model)
