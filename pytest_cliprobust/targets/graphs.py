@@ -297,7 +297,7 @@ def _output(session: Any, tower: str, source: str) -> str:
     Raises:
         ClipRobustError: none that is known, and not a single one of two dimensions.
     """
-    outputs = {item.name: item.shape for item in session.get_outputs()}
+    outputs = {str(item.name): item.shape for item in session.get_outputs()}
     for name in _FEATURES[tower]:
         if name in outputs:
             return name

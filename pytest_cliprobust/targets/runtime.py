@@ -218,8 +218,9 @@ class TorchTarget(abc.ABC):
         """From preprocessed pixels to L2-normalised float32 patch features (B, P, D) in the joint space.
 
         What a patch says by itself, comparable with texts. Vision transformers: the values of the last
-        attention block, through its output projection, the final layer norm and the projection (Zhou et
-        al. 2022; as GL-MCM, Miyai et al. 2025, takes them). Convolutional towers that average their last
+        attention block, through its output projection and what the tower does with its last tokens: the
+        final layer norm, attention pooling over this token alone, the projection (Zhou et al. 2022; as
+        GL-MCM, Miyai et al. 2025, takes them). Convolutional towers that average their last
         map: each place of the map through the same layers as the average.
 
         Raises:
@@ -233,7 +234,7 @@ class TorchTarget(abc.ABC):
 
     def _local_features(self, pixels: Tensor) -> Tensor:
         """From pixels (B, 3, h, w) to (B, P, D), not normalised."""
-        raise self._nothing_local("only open_clip's ViT and averaged convolutional towers do")
+        raise self._nothing_local("only ViT and averaged convolutional towers do")
 
     def _nothing_local(self, why: str) -> NotRun:
         return NotRun(

@@ -22,7 +22,7 @@ from pytest_cliprobust.targets.configuration import (
     plain_transformers,
     read_configuration,
 )
-from pytest_cliprobust.targets.dense import last_attention, no_patches, value_features
+from pytest_cliprobust.targets.dense import each_alone, last_attention, no_patches, value_features
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import hub_folder
 from pytest_cliprobust.targets.image_processor import read_preprocessing
@@ -155,6 +155,23 @@ class TransformersTarget(TwoTowerTarget):
         height, width = (edge // self.patch_size for edge in pixels.shape[-2:])
         tokens = kept[0][:, -height * width :]  # CLIP's class token comes first
         return tokens.transpose(1, 2).reshape(len(pixels), -1, height, width)
+
+    def _local_features(self, pixels: Tensor) -> Tensor:
+        if not self.patch_size:
+            raise self._nothing_local("its image tower has no patches")
+        return each_alone(self._dense_features(pixels, "values"), self._head)
+
+    def _head(self, tokens: Tensor) -> Tensor:
+        """From tokens (N, 2, C), before the last norm, to features (N, D)."""
+        vision = getattr(self.model.vision_model, "vision_model", self.model.vision_model)
+        normed = vision.post_layernorm(tokens)
+        if self.model_type in _SIGLIP:
+            if getattr(vision, "head", None) is None:
+                raise self._nothing_local("its image tower does not pool its tokens")
+            features: Tensor = vision.head(normed)
+        else:
+            features = self.model.visual_projection(normed[:, 0])
+        return features
 
 
 @register_target(PREFIX)
