@@ -57,7 +57,12 @@ def base_of(folder: Path) -> str:
 
 
 def merged(model: Any, folder: Path, name: str) -> tuple[Any, str]:
-    """Return a model of transformers or open_clip with the adapter in ``folder`` merged, and a note for the report.
+    """Return a model with the adapter in ``folder`` merged, and a note for the report.
+
+    Args:
+        model: of transformers or open_clip.
+        folder: with the adapter.
+        name: of the model, for messages.
 
     Raises:
         Unavailable: peft is not installed.

@@ -445,6 +445,7 @@ def assert_local_features(target: Any, pixels: Tensor, grid: int) -> None:
         {"size": {"height": 60, "width": 51}},
         {"size": {"height": 48, "width": 48}, "do_center_crop": False},
         {"resample": 2},
+        {"do_resize": False},
         {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 1.0, 2.0]},
     ],
     ids=str,
@@ -483,7 +484,7 @@ def test_sizes_as_older_files_have_them(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"do_resize": False}, "do_resize is false"),
+        ({"do_resize": False, "do_center_crop": False}, "do_resize and do_center_crop are false"),
         ({"size": {"longest_edge": 48}}, "size {'longest_edge': 48} is not supported"),
         ({"size": {"shortest_edge": 48, "longest_edge": 90}}, "is not supported"),
         ({"size": "48"}, "size must be a whole number"),
@@ -513,6 +514,17 @@ def test_settings_that_cannot_be_honoured_are_named(
     path = folder / "preprocessor_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     assert words in refused(folder)
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (30, 47), (47, 31), (20, 200), (200, 20), (1, 1)])
+def test_pictures_that_are_not_resized_are_cropped_and_padded(
+    shape: tuple[int, int], tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "model", "clip", do_resize=False)
+    target: Any = load_target(str(folder), device="cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    torch.testing.assert_close(as_measured(target, picture), processor_of(folder)(picture))
 
 
 def refused(name: Path | str, **options: Any) -> str:
