@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, NotRun, did_you_mean
 from pytest_cliprobust.perturbations import random
 from pytest_cliprobust.perturbations.filters import working_dtype
 from pytest_cliprobust.targets.base import Target
@@ -338,7 +338,8 @@ def adversarial_accuracy(
             ``"cross_entropy"`` or ``"margin"``.
 
     Raises:
-        ClipRobustError: unknown attack, loss or norm; a target without gradients.
+        ClipRobustError: unknown attack, loss or norm.
+        NotRun: a target without gradients.
     """
     if loss not in LOSSES:
         raise ClipRobustError(
@@ -366,7 +367,7 @@ def adversarial_accuracy(
         def objective(x: Tensor) -> tuple[Tensor, Tensor]:
             z = logits(x)
             if x.requires_grad and not z.requires_grad:
-                raise ClipRobustError(
+                raise NotRun(
                     f"target {target.info.name!r} gives no gradient with respect to the image; "
                     "adversarial accuracy needs a differentiable target"
                 )

@@ -37,7 +37,8 @@ _WITHOUT_EFFECT = frozenset(
 _USED = ("r", "lora_alpha", "fan_in_fan_out", "bias", "use_rslora", "use_dora", "lora_bias")
 _TABLES = ("rank_pattern", "alpha_pattern")
 
-_MODULE = re.compile(r"base_model\.model\.(.+)\.lora_[AB]\.weight")
+#: Tensors of an adapter; torch's own attention stands around its output projection.
+_MODULE = re.compile(r"base_model\.model\.(.+?)(?:\.base_layer\.out_proj)?\.lora_[AB]\.weight")
 
 
 def base_of(folder: Path) -> str:
@@ -56,7 +57,12 @@ def base_of(folder: Path) -> str:
 
 
 def merged(model: Any, folder: Path, name: str) -> tuple[Any, str]:
-    """Return a model of transformers with the adapter in ``folder`` merged, and a note for the report.
+    """Return a model with the adapter in ``folder`` merged, and a note for the report.
+
+    Args:
+        model: of transformers or open_clip.
+        folder: with the adapter.
+        name: of the model, for messages.
 
     Raises:
         Unavailable: peft is not installed.
@@ -78,7 +84,9 @@ def merged(model: Any, folder: Path, name: str) -> tuple[Any, str]:
     modules = sorted({m[1] for key in state if (m := _MODULE.fullmatch(key))})
     _check(model, state, modules, path)
     try:
-        wrapped: Any = peft.get_peft_model(model, peft.LoraConfig(target_modules=modules, **plain))
+        # As a pattern: in a list, the name of a text tower's module means the image tower's as well.
+        pattern = "|".join(map(re.escape, modules))
+        wrapped: Any = peft.get_peft_model(model, peft.LoraConfig(target_modules=pattern, **plain))
         result: Any = peft.set_peft_model_state_dict(wrapped, dict(state))
         if result.unexpected_keys:
             raise ValueError(f"{result.unexpected_keys[0]} has no place")
@@ -87,7 +95,10 @@ def merged(model: Any, folder: Path, name: str) -> tuple[Any, str]:
         raise ClipRobustError(
             f"adapter {path} cannot be merged into {name!r} ({brief(error)}); it belongs to another model"
         ) from None
-    return whole, f"LoRA adapter of {len(modules)} modules merged into the weights"
+    return (
+        whole,
+        f"LoRA adapter of {len(modules)} modules ({modules[0]}, …) merged into the weights",
+    )
 
 
 def _settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets.activation import Activation
 from pytest_cliprobust.targets.adapter import ADAPTER, base_of
+from pytest_cliprobust.targets.open_clip_target import CONFIG_NAME, OpenClipTarget, load_folder
 from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.registry import register_format
 from pytest_cliprobust.targets.transformers_target import (
@@ -27,7 +28,7 @@ def load_adapter(
     device: torch.device,
     precision: Precision,
     activation: Activation | None,
-) -> TransformersTarget:
+) -> TransformersTarget | OpenClipTarget:
     """Load a folder of peft; its base is beside the adapter, or where ``base_model_name_or_path`` says.
 
     ``pretrained``, if given, is the folder of the base instead.
@@ -45,6 +46,16 @@ def load_adapter(
     else:
         where = pretrained or base_of(folder)
         base = _base(name, folder, where)
+    if (base / CONFIG_NAME).exists():
+        return load_folder(
+            name,
+            str(base),
+            pretrained=None,
+            device=device,
+            precision=precision,
+            activation=activation,
+            adapter=folder,
+        )
     return load_merged(
         name,
         base,

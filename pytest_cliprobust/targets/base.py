@@ -13,7 +13,7 @@ from pytest_cliprobust.targets.layers import LAST as LAST
 from pytest_cliprobust.targets.layers import Layer as Layer
 
 Interpolation = Literal["bicubic", "bilinear", "nearest"]
-ResizeMode = Literal["shortest", "longest", "squash"]
+ResizeMode = Literal["shortest", "longest", "squash", "keep"]
 
 
 @dataclass(frozen=True)

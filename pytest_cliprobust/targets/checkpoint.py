@@ -52,8 +52,8 @@ _OTHERS = (
 )
 
 _ONNX = (
-    "an ONNX graph, not a state dict; give the weights that it was exported from, or wrap it in an "
-    "encoder of your own (--clip-model module:attribute)"
+    "an ONNX graph, not a state dict; name it beside the model that it was exported from, as its twin: "
+    "--clip-model MODEL@onnx:PATH"
 )
 
 

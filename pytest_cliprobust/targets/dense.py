@@ -77,3 +77,16 @@ def value_features(
         raise no_patches(name, "values", brief(error)) from None
     values: Tensor = output[0] if isinstance(output, tuple) else output
     return values.reshape(len(patches), *grid, -1).permute(0, 3, 1, 2)
+
+
+def each_alone(values: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return features (B, P, D) in the space of texts, of each of the values (B, C, h, w) as if alone.
+
+    Args:
+        values: as :func:`value_features` gives them.
+        head: what a tower does with its last tokens, from (N, 2, C) to (N, D). Each value stands there
+            twice: towers read the first token, or pool all, or all but the first.
+    """
+    batch, channels = values.shape[:2]
+    tokens = values.flatten(2).transpose(1, 2).reshape(-1, 1, channels).expand(-1, 2, -1)
+    return head(tokens).reshape(batch, values[0, 0].numel(), -1)

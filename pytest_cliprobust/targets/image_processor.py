@@ -93,6 +93,10 @@ def read_preprocessing(folder: Path, config: Any) -> tuple[Preprocessing, str]:
     _refuse_unknown(given, path)
     shared = _scaling({**defaults, **given}, path)
     if config.model_type == "siglip2":
+        if given.get("do_resize") is False:
+            raise ClipRobustError(
+                f"{path}: do_resize is false, which is not supported for NaFlex models; set it to true"
+            )
         patches = _whole(given.get("max_num_patches", 256), "max_num_patches", path)
         edge = math.isqrt(patches) * int(config.vision_config.patch_size)
         note = "; ".join(filter(None, [note, f"NaFlex model run at a fixed {edge}x{edge} pixels"]))
@@ -146,11 +150,6 @@ def _refuse_unknown(settings: Mapping[str, Any], path: Path) -> None:
             raise ClipRobustError(
                 f"{path}: the image processor's setting {key[:60]!r} ({value!r:.40}) is not supported"
             )
-    if settings.get("do_resize") is False:
-        raise ClipRobustError(
-            f"{path}: do_resize is false, so that pictures would have to come in the model's size; set "
-            "it to true, with the size that they are resized to"
-        )
     if settings.get("do_pad") or settings.get("do_thumbnail"):
         raise ClipRobustError(
             f"{path}: do_pad and do_thumbnail are not supported; set them to false"
@@ -193,6 +192,14 @@ def _scaling(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def _geometry(settings: Mapping[str, Any], config: Any, path: Path) -> dict[str, Any]:
     """Return the sizes before and after the crop, and how the first is reached."""
     own = _model_size(config)
+    if settings.get("do_resize") is False:
+        if not settings.get("do_center_crop"):
+            raise ClipRobustError(
+                f"{path}: do_resize and do_center_crop are false, so that pictures would have to come in "
+                "the model's size; set one to true"
+            )
+        crop = _pair(settings.get("crop_size", own), "crop_size", path)
+        return {"size": crop, "resize_mode": "keep", "crop": "floor"}
     size = settings.get("size", None if settings["square"] else own[0])
     shortest, squashed = _edges(size, settings, own, path)
     crop = own

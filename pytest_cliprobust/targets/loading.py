@@ -19,9 +19,10 @@ from pytest_cliprobust.targets import folder
 from pytest_cliprobust.targets.activation import parse_activation
 from pytest_cliprobust.targets.base import Target
 from pytest_cliprobust.targets.checkpoint_file import load_checkpoint_file
-from pytest_cliprobust.targets.names import split_checkpoint
+from pytest_cliprobust.targets.names import GRAPHS, TWINS, split_checkpoint, split_twin
 from pytest_cliprobust.targets.registry import TARGETS, kind_of, listed_names
 from pytest_cliprobust.targets.runtime import resolve_device, resolve_precision
+from pytest_cliprobust.targets.twins import twin_of
 
 ENTRY_POINT_GROUP = "pytest_cliprobust.targets"
 
@@ -41,6 +42,8 @@ def load_target(
 
             * a name, or a prefix and what follows it, given to :func:`.registry.register_target`;
             * one of those below with a checkpoint of its own, ``MODEL@CHECKPOINT``;
+            * the twin of one of those, ``MODEL@int8``, ``MODEL@compile`` or ``MODEL@onnx:PATH``, see
+              :mod:`.twins`;
             * ``reference``, or a sibling ``reference-…``: bundled, offline;
             * ``local-dir:PATH`` or the path of a folder: in open_clip's format
               (``open_clip_config.json``) or in transformers' (``config.json``);
@@ -90,6 +93,10 @@ def _load(
             **options,
         )
 
+    parent, twin = split_twin(name)
+    if twin is not None:
+        loaded = _load(parent, pretrained, options, explicit_precision=explicit_precision)
+        return twin_of(loaded, twin, name)
     model, checkpoint = split_checkpoint(name)
     if checkpoint is not None:
         if pretrained:
@@ -159,6 +166,13 @@ def _unknown(name: str) -> ClipRobustError:
         return ClipRobustError(
             f"--clip-model {name}: there is no such folder or checkpoint; check the path (the working "
             f"folder is {Path.cwd()})"
+        )
+    parent, at, twin = name.rpartition("@")
+    if at and parent and twin.isidentifier():
+        return ClipRobustError(
+            f"--clip-model {name}: there is no twin {twin!r:.40} of a model.{did_you_mean(twin, TWINS)} "
+            f"Twins are {', '.join(TWINS)} and {GRAPHS}PATH; a checkpoint called so is written "
+            f"{parent}@./{twin}"
         )
     elsewhere = f"{own_name(name)}=PATH" if own_name(name) else "NAME=PATH"
     return ClipRobustError(

@@ -22,6 +22,13 @@ _FOLDERS = ("local-dir:", "transformers:")
 CHECKPOINTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 
 
+#: Twins of a model, ``MODEL@int8``: the same weights, computed in another way.
+TWINS = ("int8", "compile")
+
+#: What an ONNX export is written behind, ``MODEL@onnx:PATH``.
+GRAPHS = "onnx:"
+
+
 def named_models(texts: Iterable[str]) -> dict[str, str]:
     """Return the models that ``--clip-model`` names: by name, what to load.
 
@@ -55,11 +62,31 @@ def named(text: str) -> tuple[str, str]:
 
 def _name_of(source: str) -> str:
     path = path_in(source)
-    return source if path is None else own_name(path)
+    if path is None:
+        return source
+    twin = split_twin(source)[1]
+    return f"{own_name(path)}@{twin}" if twin in TWINS else own_name(path)
+
+
+def split_twin(source: str) -> tuple[str, str | None]:
+    """Return model and twin of ``MODEL@TWIN``; the whole and None if there is none.
+
+    A twin is one of :data:`TWINS`, or :data:`GRAPHS` and a path.
+    """
+    if lies_there(source):
+        return source, None
+    model, sign, path = source.partition(f"@{GRAPHS}")
+    if sign and model:
+        return model, f"{GRAPHS}{path}"
+    model, at, twin = source.rpartition("@")
+    return (model, twin) if at and model and twin in TWINS else (source, None)
 
 
 def path_in(source: str) -> str | None:
     """Return the path that a model is loaded from; None if it has a name of its own."""
+    parent, twin = split_twin(source)
+    if twin is not None:
+        return twin.removeprefix(GRAPHS) if twin.startswith(GRAPHS) else path_in(parent)
     model, checkpoint = split_checkpoint(source)
     if checkpoint is not None:
         return checkpoint
@@ -103,7 +130,7 @@ def check_pretrained(models: Mapping[str, str], pretrained: str | None) -> None:
     if pretrained is None or len(models) < 2:
         return
     tag = not (is_path(pretrained) or pretrained.endswith(CHECKPOINTS) or lies_there(pretrained))
-    if tag and all(is_architecture(source) for source in models.values()):
+    if tag and all(is_architecture(split_twin(source)[0]) for source in models.values()):
         return
     raise ClipRobustError(
         f"--clip-pretrained {pretrained} would go to all {len(models)} models ({', '.join(models)}): "
@@ -114,7 +141,16 @@ def check_pretrained(models: Mapping[str, str], pretrained: str | None) -> None:
 
 def _same(one: str, two: str) -> bool:
     paths = (path_in(one), path_in(two))
-    if one == two or None in paths:
+    if one == two or None in paths or _around(one) != _around(two):
         return one == two
     first, second = (Path(str(path)).expanduser().resolve() for path in paths)
     return first == second
+
+
+def _around(source: str) -> tuple[str | None, str | None]:
+    """Return what stands beside the path in a model's name: its architecture or parent, and its twin."""
+    parent, twin = split_twin(source)
+    if twin is not None and twin.startswith(GRAPHS):
+        return parent, GRAPHS
+    model, checkpoint = split_checkpoint(parent)
+    return None if checkpoint is None else model, twin

@@ -18,7 +18,7 @@ from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, did_yo
 from pytest_cliprobust.files import lies_there, read_json, require_regular
 from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation, Choice
-from pytest_cliprobust.targets.adapter import ADAPTER
+from pytest_cliprobust.targets.adapter import ADAPTER, merged
 from pytest_cliprobust.targets.base import LAST, Layer, TargetInfo
 from pytest_cliprobust.targets.checkpoint import (
     Checkpoint,
@@ -28,13 +28,13 @@ from pytest_cliprobust.targets.checkpoint import (
     weights_in,
 )
 from pytest_cliprobust.targets.configuration import MAX_CONFIG, check_open_clip, read_configuration
-from pytest_cliprobust.targets.dense import last_attention, no_patches, value_features
+from pytest_cliprobust.targets.dense import each_alone, last_attention, no_patches, value_features
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import FOLDER_REMEDY, hub_file, require_hub
 from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 from pytest_cliprobust.targets.registry import register_format, register_target
-from pytest_cliprobust.targets.runtime import TorchTarget
+from pytest_cliprobust.targets.runtime import TwoTowerTarget
 
 CONFIG_NAME = "open_clip_config.json"
 
@@ -101,11 +101,12 @@ class _Spec:
     preprocess: Mapping[str, Any]
     checkpoint: Checkpoint
     tokenizer_folder: Path | None = None  # with tokenizer files, if it holds any
+    adapter: Path | None = None  # a folder with one
     notes: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-class OpenClipTarget(TorchTarget):
+class OpenClipTarget(TwoTowerTarget):
     """A model of open_clip (CLIP, CustomTextCLIP with any tower, CoCa)."""
 
     def __init__(self, model: nn.Module, tokenizer: Any, **shared: Any) -> None:
@@ -117,10 +118,13 @@ class OpenClipTarget(TorchTarget):
         features: Tensor = self.model.encode_image(pixels, normalize=False)
         return features
 
-    def _encode_text(self, texts: list[str]) -> Tensor:
-        features: Tensor = self.model.encode_text(
-            self.tokenizer(texts).to(self.device), normalize=False
-        )
+    def tokens(self, texts: list[str]) -> dict[str, Tensor]:
+        """From N strings to ``input_ids`` (N, L)."""
+        return {"input_ids": self.tokenizer(texts).to(self.device)}
+
+    def encode_tokens(self, tokens: dict[str, Tensor]) -> Tensor:
+        """From tokens to features (N, D), not normalised."""
+        features: Tensor = self.model.encode_text(tokens["input_ids"], normalize=False)
         return features
 
     def _dense_features(self, pixels: Tensor, layer: Layer) -> Tensor:
@@ -147,38 +151,44 @@ class OpenClipTarget(TorchTarget):
         from open_clip.transformer import VisionTransformer
 
         visual = self.model.visual
-        if isinstance(visual, VisionTransformer):
-            return self._values_of_last_block(visual, pixels)
-        if not isinstance(visual, TimmModel):
+        if not isinstance(visual, VisionTransformer | TimmModel):
             raise self._nothing_local(f"its image tower is a {type(visual).__name__}")
+        if last_attention(visual) is not None:
+            values = self._dense_features(pixels, "values")
+            head = self._head_of_timm if isinstance(visual, TimmModel) else self._head
+            return each_alone(values, head)
+        if not isinstance(visual, TimmModel):
+            raise self._nothing_local("its attention is not the usual one")
+        return self._places(visual, pixels)
+
+    def _head(self, tokens: Tensor) -> Tensor:
+        """From tokens (N, 2, C), before the last norm, to features (N, D)."""
+        visual = self.model.visual
+        pooled: Tensor = visual._pool(tokens)[0]
+        if pooled.ndim != 2:
+            raise self._nothing_local("its image tower does not pool its tokens")
+        return pooled if visual.proj is None else pooled @ visual.proj
+
+    def _head_of_timm(self, tokens: Tensor) -> Tensor:
+        visual = self.model.visual
+        prefix = int(getattr(visual.trunk, "num_prefix_tokens", 0))
+        tokens = tokens[:, :1].expand(-1, 1 + prefix, -1)
+        features: Tensor = visual.head(visual.trunk.forward_head(visual.trunk.norm(tokens)))
+        return features
+
+    def _places(self, visual: Any, pixels: Tensor) -> Tensor:
+        """Return (B, P, D): each place of the last map of a tower that averages it, as the average."""
         found = visual.trunk.forward_features(pixels)
         if found.ndim != 4:
-            raise self._nothing_local("its image tower is not open_clip's own ViT")
-        batch, channels, height, width = found.shape
-        places = found.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
+            raise self._nothing_local("its image tower is neither a ViT nor averages a map")
+        if getattr(visual.trunk, "output_fmt", "NCHW") == "NHWC":
+            batch, height, width, channels = found.shape
+            places = found.reshape(-1, 1, 1, channels)
+        else:
+            batch, channels, height, width = found.shape
+            places = found.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
         features: Tensor = visual.head(visual.trunk.forward_head(places))
         return features.reshape(batch, height * width, -1)
-
-    def _values_of_last_block(self, visual: Any, pixels: Tensor) -> Tensor:
-        """Return (B, P, D): values of the last attention block, projected, without the class token."""
-        last = visual.transformer.resblocks[-1]
-        attention = getattr(last, "attn", None)
-        if visual.attn_pool is not None or not isinstance(attention, nn.MultiheadAttention):
-            raise self._nothing_local("its attention is not the usual one")
-        kept: list[Tensor] = []
-        hook = last.ln_1.register_forward_hook(lambda module, inputs, output: kept.append(output))
-        try:
-            self._encode_image(pixels)
-        finally:
-            hook.remove()
-        tokens = kept[0] if attention.batch_first else kept[0].transpose(0, 1)
-        width = tokens.shape[-1]
-        weight, bias = attention.in_proj_weight, attention.in_proj_bias
-        values = nn.functional.linear(
-            tokens[:, 1:], weight[-width:], None if bias is None else bias[-width:]
-        )
-        features: Tensor = visual.ln_post(attention.out_proj(values))
-        return features if visual.proj is None else features @ visual.proj
 
 
 def split_name(name: str) -> tuple[str, str | None] | None:
@@ -320,21 +330,20 @@ def load_folder(
     precision: Precision,
     activation: Activation | None,
     architecture: str | None = None,
+    adapter: Path | None = None,
 ) -> OpenClipTarget:
     """Load a folder with ``open_clip_config.json`` and weights (what ``local-dir:`` of open_clip reads).
 
-    ``pretrained``, if given, is a checkpoint that takes the place of the folder's own weights.
+    ``pretrained``, if given, is a checkpoint that takes the place of the folder's own weights, and
+    ``adapter`` a folder with a LoRA adapter for them; without, one that lies in the folder is merged.
 
     Raises:
         ClipRobustError: configuration or weights missing, damaged or not fitting each other.
     """
     folder = Path(source).expanduser()
     config, preprocess = _read_config(folder / CONFIG_NAME)
-    if (folder / ADAPTER).exists():
-        raise ClipRobustError(
-            f"folder {folder} has an adapter ({ADAPTER}) beside open_clip's weights, which is not merged "
-            "here; merge it yourself, or move it away to test the base alone"
-        )
+    if adapter is None and (folder / ADAPTER).exists():
+        adapter = folder
     checkpoint = read_checkpoint(
         Path(pretrained).expanduser() if pretrained else _weights_in(folder)
     )
@@ -349,6 +358,7 @@ def load_folder(
             preprocess=preprocess,
             checkpoint=checkpoint,
             tokenizer_folder=folder,
+            adapter=adapter,
             notes=(choice.note,) if choice.note else (),
             tags=_card_facts(folder / "model_card.json"),
         ),
@@ -407,6 +417,9 @@ def _assemble(spec: _Spec, device: torch.device, precision: Precision) -> OpenCl
     )
     model, settings = build_model(spec.config, spec.name)
     notes = list(spec.notes) + load_into(model, spec.checkpoint, spec.architecture)
+    if spec.adapter is not None:
+        model, note = merged(model, spec.adapter, spec.name)
+        notes.append(note)
     if device.type != "cpu" and precision == "fp32":
         notes.append("convolutions and matrix products in fp32 as torch is set up (TF32 or not)")
     model = model.eval().requires_grad_(False)

@@ -54,7 +54,8 @@ class Preprocessing:
         mean, std: per channel, of images in [0, 1].
         interpolation: of the resize (always antialiased, as PIL's is).
         resize_mode: ``"shortest"`` (shorter edge to the size, centre crop), ``"longest"`` (longer edge
-            to the size, padded with ``fill``), ``"squash"`` (both edges, aspect ratio ignored).
+            to the size, padded with ``fill``), ``"squash"`` (both edges, aspect ratio ignored),
+            ``"keep"`` (no resize: cropped to the size around the centre, padded where too small).
         fill: colour of the padding, 0 to 255.
         resize: shorter edge before the centre crop, if it is not the crop's own size (some
             transformers configurations resize to 256 and crop 224); with ``"squash"`` (height, width).
@@ -118,6 +119,10 @@ class Preprocessing:
         """
         # open_clip's evaluation transform takes "random" (a training setting) for bicubic.
         interpolation: Any = config.get("interpolation") or "bicubic"
+        if config.get("resize_mode") == "keep":
+            raise ClipRobustError(
+                "preprocessing: resize_mode 'keep' is not open_clip's; it knows shortest, longest and squash"
+            )
         try:
             return cls(
                 size=as_pair(size),
@@ -171,6 +176,8 @@ class Preprocessing:
 
     def _resized_size(self, source: Sequence[int], size: tuple[int, int]) -> tuple[int, int]:
         height, width = source
+        if self.resize_mode == "keep":
+            return height, width
         before = None if self.resize is None else as_pair(self.resize)
         if self.resize_mode == "squash":
             if before is None:

@@ -218,8 +218,9 @@ class TorchTarget(abc.ABC):
         """From preprocessed pixels to L2-normalised float32 patch features (B, P, D) in the joint space.
 
         What a patch says by itself, comparable with texts. Vision transformers: the values of the last
-        attention block, through its output projection, the final layer norm and the projection (Zhou et
-        al. 2022; as GL-MCM, Miyai et al. 2025, takes them). Convolutional towers that average their last
+        attention block, through its output projection and what the tower does with its last tokens: the
+        final layer norm, attention pooling over this token alone, the projection (Zhou et al. 2022; as
+        GL-MCM, Miyai et al. 2025, takes them). Convolutional towers that average their last
         map: each place of the map through the same layers as the average.
 
         Raises:
@@ -233,7 +234,7 @@ class TorchTarget(abc.ABC):
 
     def _local_features(self, pixels: Tensor) -> Tensor:
         """From pixels (B, 3, h, w) to (B, P, D), not normalised."""
-        raise self._nothing_local("only open_clip's ViT and averaged convolutional towers do")
+        raise self._nothing_local("only ViT and averaged convolutional towers do")
 
     def _nothing_local(self, why: str) -> NotRun:
         return NotRun(
@@ -256,6 +257,21 @@ class TorchTarget(abc.ABC):
             if dtype is not None:
                 stack.enter_context(torch.autocast(self.device.type, dtype=dtype))
             yield
+
+
+class TwoTowerTarget(TorchTarget):
+    """A target of which texts become tokens first, so that another program may encode the same tokens."""
+
+    @abc.abstractmethod
+    def tokens(self, texts: list[str]) -> dict[str, Tensor]:
+        """From N strings to what the text tower reads: ``input_ids`` (N, L), perhaps ``attention_mask``."""
+
+    @abc.abstractmethod
+    def encode_tokens(self, tokens: dict[str, Tensor]) -> Tensor:
+        """From tokens to features (N, D), not normalised."""
+
+    def _encode_text(self, texts: list[str]) -> Tensor:
+        return self.encode_tokens(self.tokens(texts))
 
 
 def _wanted(images: Tensor) -> bool:

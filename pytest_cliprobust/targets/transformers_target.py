@@ -22,14 +22,14 @@ from pytest_cliprobust.targets.configuration import (
     plain_transformers,
     read_configuration,
 )
-from pytest_cliprobust.targets.dense import last_attention, no_patches, value_features
+from pytest_cliprobust.targets.dense import each_alone, last_attention, no_patches, value_features
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import hub_folder
 from pytest_cliprobust.targets.image_processor import read_preprocessing
 from pytest_cliprobust.targets.precision import Precision
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 from pytest_cliprobust.targets.registry import register_format, register_target
-from pytest_cliprobust.targets.runtime import TorchTarget
+from pytest_cliprobust.targets.runtime import TwoTowerTarget
 
 PREFIX = "transformers:"
 
@@ -69,7 +69,7 @@ _TOKENIZER_FILES = (
 )
 
 
-class TransformersTarget(TorchTarget):
+class TransformersTarget(TwoTowerTarget):
     """A model of transformers with two towers, one of :data:`MODEL_TYPES`.
 
     Text is padded to the model's full length (or to that of its training, where the tower has room for
@@ -108,7 +108,8 @@ class TransformersTarget(TorchTarget):
     def _encode_image(self, pixels: Tensor) -> Tensor:
         return _tensor(self.model.get_image_features(**self._vision_inputs(pixels)))
 
-    def _encode_text(self, texts: list[str]) -> Tensor:
+    def tokens(self, texts: list[str]) -> dict[str, Tensor]:
+        """From N strings to ``input_ids`` (N, L), with ``attention_mask`` where padding is masked."""
         siglip = self.model_type in _SIGLIP
         if siglip:
             texts = [_canonical(text) for text in texts]
@@ -122,7 +123,11 @@ class TransformersTarget(TorchTarget):
         inputs = {"input_ids": tokens["input_ids"].to(self.device)}
         if not siglip and "attention_mask" in tokens:
             inputs["attention_mask"] = tokens["attention_mask"].to(self.device)
-        return _tensor(self.model.get_text_features(**inputs))
+        return inputs
+
+    def encode_tokens(self, tokens: dict[str, Tensor]) -> Tensor:
+        """From tokens to features (N, D), not normalised."""
+        return _tensor(self.model.get_text_features(**tokens))
 
     def _dense_features(self, pixels: Tensor, layer: Layer) -> Tensor:
         encoder = _encoder(self.model.vision_model)
@@ -150,6 +155,23 @@ class TransformersTarget(TorchTarget):
         height, width = (edge // self.patch_size for edge in pixels.shape[-2:])
         tokens = kept[0][:, -height * width :]  # CLIP's class token comes first
         return tokens.transpose(1, 2).reshape(len(pixels), -1, height, width)
+
+    def _local_features(self, pixels: Tensor) -> Tensor:
+        if not self.patch_size:
+            raise self._nothing_local("its image tower has no patches")
+        return each_alone(self._dense_features(pixels, "values"), self._head)
+
+    def _head(self, tokens: Tensor) -> Tensor:
+        """From tokens (N, 2, C), before the last norm, to features (N, D)."""
+        vision = getattr(self.model.vision_model, "vision_model", self.model.vision_model)
+        normed = vision.post_layernorm(tokens)
+        if self.model_type in _SIGLIP:
+            if getattr(vision, "head", None) is None:
+                raise self._nothing_local("its image tower does not pool its tokens")
+            features: Tensor = vision.head(normed)
+        else:
+            features = self.model.visual_projection(normed[:, 0])
+        return features
 
 
 @register_target(PREFIX)

@@ -64,6 +64,48 @@ def test_towers_without_such_features_are_not_run() -> None:
         target_of(resnet).local_features(torch.randn(1, 3, 64, 64))
 
 
+def test_pooling_by_attention_sees_one_token_at_a_time() -> None:
+    pooled = {"attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 4}
+    target = target_of({**VIT, **pooled})
+    visual = target.model.visual
+    pixels = torch.randn(2, 3, 32, 32)
+    values = target.dense_features(pixels, layer="values").flatten(2).transpose(1, 2)
+    with torch.no_grad():
+        alone = [visual._pool(values[:, i : i + 1])[0] @ visual.proj for i in range(16)]
+    want = F.normalize(torch.stack(alone, dim=1), dim=-1)
+    torch.testing.assert_close(target.local_features(pixels), want, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("trunk", "size", "pool", "places"),
+    [
+        ("test_vit3", 160, "map", 100),
+        ("test_vit", 160, "avg", 100),
+        ("test_vit", 160, "token", 100),
+        ("test_convnext", 160, "avg", 25),
+        ("swin_tiny_patch4_window7_224", 224, "avg", 49),
+    ],
+)
+def test_towers_of_timm(trunk: str, size: int, pool: str, places: int) -> None:
+    vision = {"image_size": size, "timm_model_name": trunk, "timm_pool": pool}
+    target = target_of({**vision, "timm_proj": "linear"})
+    pixels = torch.randn(2, 3, size, size)
+    found = target.local_features(pixels)
+    assert found.shape == (2, places, 24)
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(2, places))
+    visual = target.model.visual
+    with torch.no_grad():
+        if "vit" in trunk:
+            values = target.dense_features(pixels, layer="values").flatten(2).transpose(1, 2)
+            tokens = visual.trunk.norm(values[:, 7, None].expand(-1, 3, -1))
+            want = visual.head(visual.trunk.forward_head(tokens))
+            torch.testing.assert_close(found[:, 7], F.normalize(want, dim=-1), atol=1e-5, rtol=0)
+        elif "swin" in trunk:
+            last = visual.trunk.forward_features(pixels)[:, 0, 3]
+            want = visual.head(visual.trunk.forward_head(last[:, None, None]))
+            torch.testing.assert_close(found[:, 3], F.normalize(want, dim=-1), atol=1e-5, rtol=0)
+
+
 @pytest.fixture(scope="module")
 def clip(shared_cache: Path) -> Evaluation:
     options = RunConfig(("reference",), limit=24, profile="quick", cache_dir=shared_cache)

@@ -402,10 +402,36 @@ def test_families_of_transformers(family: str, tmp_path: Path) -> None:
         assert target.logit_scale == pytest.approx(1 / float(model.temperature.detach()))
         with pytest.raises(ClipRobustError, match="offers no patch features"):
             target.dense_features(pixels)
+        with pytest.raises(ClipRobustError, match="gives no patch features in the space of"):
+            target.local_features(pixels)
     else:
         assert target.logit_scale == pytest.approx(float(model.logit_scale.detach().exp()))
         grid = target.image_size[0] // 8
         assert target.dense_features(pixels).shape == (3, 32, grid, grid)
+        assert_local_features(target, pixels, grid)
+
+
+def assert_local_features(target: Any, pixels: Tensor, grid: int) -> None:
+    """Compare with the tower's own end where the last block's output is one patch's value alone."""
+    found = target.local_features(pixels)
+    assert found.shape == (3, grid * grid, target.embed_dim)
+    values = target.dense_features(pixels, layer="values").flatten(2).transpose(1, 2)
+    tower = getattr(target.model.vision_model, "vision_model", target.model.vision_model)
+    place = grid + 1
+    inputs = target._vision_inputs(pixels)
+    count = grid * grid + ("siglip" not in target.model_type)
+
+    def alone(module: Any, given: Any, output: Any) -> Any:
+        made = values[:, place, None].expand(-1, count, -1)
+        return (made, *output[1:]) if isinstance(output, tuple) else made
+
+    hook = tower.encoder.layers[-1].register_forward_hook(alone)
+    try:
+        with torch.no_grad():
+            wanted = unit(target.model.get_image_features(**inputs))
+    finally:
+        hook.remove()
+    torch.testing.assert_close(found[:, place], wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -419,6 +445,7 @@ def test_families_of_transformers(family: str, tmp_path: Path) -> None:
         {"size": {"height": 60, "width": 51}},
         {"size": {"height": 48, "width": 48}, "do_center_crop": False},
         {"resample": 2},
+        {"do_resize": False},
         {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 1.0, 2.0]},
     ],
     ids=str,
@@ -457,7 +484,7 @@ def test_sizes_as_older_files_have_them(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"do_resize": False}, "do_resize is false"),
+        ({"do_resize": False, "do_center_crop": False}, "do_resize and do_center_crop are false"),
         ({"size": {"longest_edge": 48}}, "size {'longest_edge': 48} is not supported"),
         ({"size": {"shortest_edge": 48, "longest_edge": 90}}, "is not supported"),
         ({"size": "48"}, "size must be a whole number"),
@@ -487,6 +514,17 @@ def test_settings_that_cannot_be_honoured_are_named(
     path = folder / "preprocessor_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     assert words in refused(folder)
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (30, 47), (47, 31), (20, 200), (200, 20), (1, 1)])
+def test_pictures_that_are_not_resized_are_cropped_and_padded(
+    shape: tuple[int, int], tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "model", "clip", do_resize=False)
+    target: Any = load_target(str(folder), device="cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    torch.testing.assert_close(as_measured(target, picture), processor_of(folder)(picture))
 
 
 def refused(name: Path | str, **options: Any) -> str:
@@ -661,13 +699,51 @@ def test_adapters_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "it has no module" in refused(delta, pretrained=str(base))
     (delta / "adapter_model.safetensors").unlink()
     assert "no adapter_model.safetensors" in refused(delta, pretrained=str(base))
-    # Never ignored: without peft the base with an adapter beside it is refused, and open_clip's always.
+    # Never ignored: without peft the base with an adapter beside it is refused.
     save_file(state, delta / "adapter_model.safetensors")
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     assert "pip install pytest-cliprobust[peft]" in refused(delta, pretrained=str(base))
     folder = write_folder(tmp_path / "open_clip")
-    shutil.copy(path, folder)
-    assert "has an adapter" in refused(folder)
+    for file in delta.iterdir():
+        shutil.copy(file, folder)
+    assert "pip install pytest-cliprobust[peft]" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [["c_fc"], [".*visual.*c_fc", "^transformer.*c_proj"], ["attn"], ["attn", "c_fc", "c_proj"]],
+    ids=str,
+)
+def test_an_adapter_is_merged_with_an_open_clip_folder(modules: list[str], tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    base = write_folder(tmp_path / "base")
+    alone: Any = load_target(str(base), device="cpu")
+    torch.manual_seed(1)
+    wanted: Any = modules if "*" not in modules[0] else "|".join(modules)
+    wrapped: Any = peft.get_peft_model(
+        load_target(str(base), device="cpu").model,  # type: ignore[attr-defined]
+        peft.LoraConfig(r=2, target_modules=wanted),
+    )
+    for name, parameter in wrapped.named_parameters():
+        if "lora_" in name:
+            nn.init.normal_(parameter, std=0.3)
+    wrapped.save_pretrained(tmp_path / "delta")
+    merged = wrapped.merge_and_unload().eval()
+    delta = str(tmp_path / "delta")
+    assert "does not name the model" in refused(delta)
+    apart: Any = load_target(delta, pretrained=str(base), device="cpu")
+    pixels = torch.stack([as_measured(apart, photo(*shape)) for shape in PHOTOS])
+    with torch.no_grad():
+        images = merged.encode_image(pixels, normalize=True)
+        texts = merged.encode_text(apart.tokens(TEXTS)["input_ids"], normalize=True)
+    torch.testing.assert_close(apart.encode_image(pixels), images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(apart.encode_text(TEXTS), texts, atol=1e-5, rtol=0)
+    assert not torch.allclose(apart.encode_text(TEXTS), alone.encode_text(TEXTS), atol=1e-3)
+    assert any("LoRA adapter of" in note for note in apart.info.notes)
+    for file in (tmp_path / "delta").iterdir():
+        shutil.copy(file, base)
+    beside = load_target(str(base), device="cpu")
+    assert beside.info.digest == apart.info.digest != alone.info.digest
 
 
 # --- tokenizers of SigLIP ---------------------------------------------------------------------------

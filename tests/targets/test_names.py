@@ -13,6 +13,7 @@ from pytest_cliprobust.targets.names import (
     named,
     named_models,
     split_checkpoint,
+    split_twin,
 )
 
 
@@ -46,6 +47,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("runs:/of/mine/7", "7", "runs:/of/mine/7"),
         ("ViT-B-32@/x/w.pt", "w.pt", "ViT-B-32@/x/w.pt"),
         ("c=ViT-B-32@w.pt", "c", "ViT-B-32@w.pt"),
+        ("ViT-B-32/openai@int8", "ViT-B-32/openai@int8", "ViT-B-32/openai@int8"),
+        ("runs/v1@compile", "v1@compile", "runs/v1@compile"),
+        ("ViT-B-32@/x/w.pt@int8", "w.pt@int8", "ViT-B-32@/x/w.pt@int8"),
+        ("ViT-B-32@onnx:/x/graphs", "graphs", "ViT-B-32@onnx:/x/graphs"),
+        ("q=reference@int8", "q", "reference@int8"),
         # What is no path keeps its whole name, also where a folder is called so.
         ("transformers:openai/clip", "transformers:openai/clip", "transformers:openai/clip"),
         ("hf-hub:o/n@main", "hf-hub:o/n@main", "hf-hub:o/n@main"),
@@ -112,6 +118,37 @@ def test_two_models_of_one_name_are_told(here: Path) -> None:
 )
 def test_a_checkpoint_behind_a_model(source: str, expected: tuple[str, str | None]) -> None:
     assert split_checkpoint(source) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("reference@int8", ("reference", "int8")),
+        ("ViT-B-32@w.pt@compile", ("ViT-B-32@w.pt", "compile")),
+        ("ViT-B-32@onnx:a@b", ("ViT-B-32", "onnx:a@b")),
+        ("./v1@onnx:./v1", ("./v1", "onnx:./v1")),
+        ("reference", ("reference", None)),
+        ("@int8", ("@int8", None)),
+        ("@onnx:x", ("@onnx:x", None)),
+        ("reference@INT8", ("reference@INT8", None)),
+        ("hf-hub:o/n@v2", ("hf-hub:o/n@v2", None)),
+    ],
+)
+def test_a_twin_behind_a_model(source: str, expected: tuple[str, str | None], here: Path) -> None:
+    assert split_twin(source) == expected
+    (here / "run@int8").mkdir()
+    assert split_twin("run@int8") == ("run@int8", None)
+
+
+def test_models_of_one_path_are_one_only_if_the_rest_is_the_same() -> None:
+    for one, two in (
+        ("ViT-B-32@./w.pt", "ViT-B-16@./w.pt"),
+        ("ViT-B-32@onnx:./v1", "ViT-B-16@onnx:./v1"),
+    ):
+        with pytest.raises(ClipRobustError, match="two models are called"):
+            named_models([one, two])
+        assert len(named_models([one, one.replace("./", "")])) == 1
+    assert list(named_models(["./v1", "./v1@int8"])) == ["v1", "v1@int8"]
 
 
 def test_a_folder_with_the_sign_in_its_name_is_a_folder(here: Path) -> None:
