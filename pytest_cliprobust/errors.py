@@ -36,6 +36,25 @@ class Unavailable(ClipRobustError):  # noqa: N818
     """
 
 
+class UnreadableSample(ClipRobustError):  # noqa: N818
+    """A sample of a data set cannot be read: a damaged picture, a pipe in its place.
+
+    ``--clip-bad-data skip`` leaves it out.
+
+    Args:
+        message: as for other errors.
+        reason: the same without the path and the remedy, for a list of samples.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = printable(reason)
+
+    def __reduce__(self) -> tuple[type[UnreadableSample], tuple[str, str]]:
+        """Return what another process makes the same error of."""
+        return type(self), (str(self.args[0]), self.reason)
+
+
 class UserCodeError(ClipRobustError):
     """Code of the user's own (a perturbation, a layout) raised an error, which is the cause of this one.
 
@@ -78,6 +97,12 @@ def printable(text: str) -> str:
         else letter
         for letter in text
     )
+
+
+def one_line(text: str) -> str:
+    """Return a text that moves no cursor and begins no line: for names of files and folders."""
+    plain = printable(text)
+    return "".join(ascii(c)[1:-1] if c in "\n\t\u2028\u2029" else c for c in plain)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

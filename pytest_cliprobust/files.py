@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, one_line
 
 #: What the system says where there is no more room: on the disk, or for one user or file.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -46,8 +46,11 @@ def lies_there(path: str | Path) -> bool:
 
 
 def own_name(path: str) -> str:
-    """Return the last component of a path, which is the same on every machine; a link keeps its own."""
-    return Path(os.path.abspath(os.path.expanduser(path))).name
+    """Return the last component of a path, which is the same on every machine; a link keeps its own.
+
+    Figures, bounds and reports carry it: what moves a cursor or begins a line is escaped.
+    """
+    return one_line(Path(os.path.abspath(os.path.expanduser(path))).name)
 
 
 def split_name(text: str, flag: str) -> tuple[str | None, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pytest_cliprobust.datasets.embedded import EmbeddedDataset
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.engine.encoding import text_writer, to_float
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, NotRun, did_you_mean
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.typographic import render_text
 
@@ -150,8 +151,9 @@ def _data_subject(
     sample = Subset(data, [row])
     batch = sample.load([0])
     if options.text is None and sample.labels[0] >= 0:
-        write = text_writer(registry.get("typographic"), sample, options.seed)
-        batch = batch if write is None else write(batch)
+        with suppress(NotRun):  # no font has the letters: another word is written
+            write = text_writer(registry.get("typographic"), sample, options.seed)
+            batch = batch if write is None else write(batch)
     depth = batch.depth
     if depth is None and source is not None:
         depth = source.depth(data, [name])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, history_path
 from pytest_cliprobust.cli._tables import print_table
 from pytest_cliprobust.cli.trend import drift_text
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, printable
 from pytest_cliprobust.files import replace_file
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _print(made: Comparison, *, every: bool, samples: bool) -> None:
 
     print(f"{made.base.source} and {made.head.source}")
     for note in made.notes:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     quiet = () if every else (Word.UNSEEN, Word.IDENTICAL)
     order = list(Word)
     rows = sorted(
@@ -108,7 +108,7 @@ def _print(made: Comparison, *, every: bool, samples: bool) -> None:
     if samples:
         for row in rows:
             for line in _samples(row):
-                print(line)
+                print(printable(line))
     counts = Counter(row.word for row in made.rows)
     told = ", ".join(f"{counts[word]} {word}" for word in Word if counts[word])
     hidden = " (--all shows them)" if any(counts[word] for word in quiet) else ""
@@ -116,7 +116,7 @@ def _print(made: Comparison, *, every: bool, samples: bool) -> None:
     for keys, run_ in ((made.only_base, made.base), (made.only_head, made.head)):
         if keys:
             names = f": {', '.join(keys)}" if every or len(keys) < 4 else " (--all names them)"
-            print(f"only in {run_.source}: {len(keys)} figures{names}")
+            print(printable(f"only in {run_.source}: {len(keys)} figures{names}"))
 
 
 def _row(row: Compared) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean, one_line
 
 if TYPE_CHECKING:
     from pytest_cliprobust.targets.base import Layer
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     )
     path = save_picture(matches.draw_pairs(view, rows, layer, within), options.out)
     for row in rows:
-        print(f"{view.ids[row]}: {matches.described(view, row, layer, within)}")
+        print(one_line(f"{view.ids[row]}: {matches.described(view, row, layer, within)}"))
     print(f"written to {path}")
     return 0
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, history_path
 from pytest_cliprobust.cli._tables import print_table
+from pytest_cliprobust.errors import printable
 
 if TYPE_CHECKING:
     from pytest_cliprobust.results.earlier import Earlier
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
     found = earlier_run(options.run_, history_path(options))
     for line in _header(found):
-        print(line)
+        print(printable(line))
     print()
     print_table(
         ("figure", "value [interval]", "n", "bound", "verdict"), _rows(found, options.figure)

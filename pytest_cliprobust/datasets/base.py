@@ -96,8 +96,10 @@ class Dataset(Protocol):
     identifies the sample among all data sets: samples with equal keys are equal, so what is loaded for one
     data set serves another; ``captions``, of each sample the texts that are true of it (five, in the
     retrieval benchmarks); ``choices``, of each sample those between a true caption and false ones
-    (:class:`~pytest_cliprobust.figures.samples.Choice`); and ``subgroups``, the columns of ``groups``
-    whose values are subgroups to be compared (``style``, ``category``).
+    (:class:`~pytest_cliprobust.figures.samples.Choice`); ``subgroups``, the columns of ``groups``
+    whose values are subgroups to be compared (``style``, ``category``); ``label_mistake``, what keeps its
+    classes from being a label set, with the remedy, which ends a run that asks for its labels; and ``notes``,
+    what a reader of the report must know of it, one line each.
     """
 
     name: str

@@ -8,6 +8,12 @@ from collections.abc import Sequence
 from pytest_cliprobust.datasets.base import Batch, Dataset, PairBatch, PairedDataset
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 
+#: What a data set has as a whole, and a part of it has as well.
+OF_THE_WHOLE = (
+    *("phrases", "templates", "negative_phrases", "subgroups", "root", "has_depth"),
+    *("label_mistake", "notes"),
+)
+
 
 class Subset:
     """The samples of ``whole`` at ``rows``, in that order, as a :class:`Dataset`.
@@ -37,11 +43,14 @@ class Subset:
         self.unit = getattr(whole, "unit", "sample")
         digests = getattr(whole, "sample_digests", ())
         self.sample_digests = tuple(digests[row] for row in self.rows) if digests else ()
+        for attribute in OF_THE_WHOLE:
+            if hasattr(whole, attribute):
+                setattr(self, attribute, getattr(whole, attribute))
+        if hasattr(whole, "content"):
+            self.content = hashlib.sha256(f"{whole.content}\0{self.rows}".encode()).hexdigest()
         captions, choices = getattr(whole, "captions", ()), getattr(whole, "choices", ())
         self.captions = tuple(captions[row] for row in self.rows) if captions else ()
         self.choices = tuple(choices[row] for row in self.rows) if choices else ()
-        if hasattr(whole, "subgroups"):
-            self.subgroups = tuple(whole.subgroups)
         self.groups = {
             name: tuple(column[row] for row in self.rows) for name, column in whole.groups.items()
         }

@@ -29,6 +29,8 @@ class RunConfig:
         lmm: multimodal model that hard choices are asked of: a folder, a hub name, or ``reference`` for the
             bundled one; None: the bundled one where the model under test is its CLIP, else none.
         depth: estimator or folder of depth maps for data without depth of its own, or None.
+        bad_data: ``error``, or ``skip`` to leave samples out that cannot be read.
+        font: file of the font that class names are written on pictures in; None: one that has the letters.
         sources: what to load for a model, by name, where it is not the name itself.
     """
 
@@ -46,6 +48,8 @@ class RunConfig:
     depth: str | None = None
     lmm: str | None = None
     plant: str | None = None
+    bad_data: str = "error"
+    font: Path | None = None
     against: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 

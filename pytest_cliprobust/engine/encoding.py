@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,7 +34,7 @@ from pytest_cliprobust.engine.memory import as_out_of_memory, in_parts
 from pytest_cliprobust.engine.probe import PICTURES, check_target, checked_rows
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.figures.condition import Step
-from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.perturbations import lettering, registry
 from pytest_cliprobust.properties import correspondence
 from pytest_cliprobust.targets.base import LAST, DenseTarget, Layer, Target
 from pytest_cliprobust.targets.dense import no_patches
@@ -85,6 +86,7 @@ class Encoder:
         depth: gives depth to data sets that have none of their own.
         chunk: images per forward pass.
         text_chunk: texts per forward pass.
+        font: file of the font that class names are written in; None: one that has their letters.
         notes: what a reader of the report must know (out-of-memory back-offs).
         forwarded: images that really went through the model (cache misses), for tests and reports.
         cached: images whose features were there already.
@@ -100,6 +102,7 @@ class Encoder:
     depth: DepthSource | None = None
     chunk: int = FORWARD_CHUNK
     text_chunk: int = TEXT_CHUNK
+    font: Path | None = None
     notes: list[str] = field(default_factory=list)
     forwarded: int = 0
     cached: int = 0
@@ -273,6 +276,9 @@ class Encoder:
         }
         if apply.code:
             described["code"] = apply.code
+        if "text" in apply.inputs and dataset.class_names:
+            font = lettering.font_for(dataset.class_names, self.font)
+            described |= {} if font is None else {"font": lettering.identity(font)}
         if self.depth is not None and self._lacks_depth(dataset, apply):
             described["depth"] = self.depth.key(dataset)
         return described
@@ -298,7 +304,7 @@ class Encoder:
 
     def _perturbed(self, dataset: Dataset, chain: Chain) -> Callable[[Batch], Tensor]:
         """Return what makes perturbed pictures (B, 3, H, W) in [0, 1] of a batch of the data set."""
-        writers = [text_writer(apply, dataset, self.seed) for _, apply in chain]
+        writers = [text_writer(apply, dataset, self.seed, self.font) for _, apply in chain]
 
         def some(batch: Batch) -> Tensor:
             images = to_float(batch.images.to(self.target.device))
@@ -465,7 +471,7 @@ class Encoder:
         Both are (len(rows), 3, H, W) in [0, 1] on the model's device, before its preprocessing.
         """
         batch = self._load(dataset, rows)
-        write = text_writer(perturbation, dataset, self.seed)
+        write = text_writer(perturbation, dataset, self.seed, self.font)
         if write is not None:
             batch = write(batch)
         batch = self._with_depth(dataset, batch, perturbation)
@@ -681,23 +687,28 @@ class _BackedOff(Exception):  # noqa: N818
 
 
 def text_writer(
-    perturbation: registry.Perturbation, dataset: Dataset, seed: int
+    perturbation: registry.Perturbation, dataset: Dataset, seed: int, font: Path | None = None
 ) -> Callable[[Batch], Batch] | None:
     """Return what adds the input ``text``, another class's name per sample; None if not needed.
 
-    Any data set with class names has it, so none has to bring it along.
+    Any data set with class names has it, so none has to bring it along. ``font``: as for
+    :func:`~pytest_cliprobust.perturbations.lettering.font_for`.
+
+    Raises:
+        NotRun: no font has the letters of the names.
     """
     if "text" not in perturbation.inputs:
         return None
     from pytest_cliprobust.perturbations.typographic import distractors, render_text
 
     chosen = distractors(dataset.ids, dataset.labels, dataset.class_names, seed)
+    used = lettering.font_for(dataset.class_names, font)
     written = dict(zip(dataset.ids, chosen, strict=True))
 
     def write(batch: Batch) -> Batch:
         if "text" in batch.extras:
             return batch
-        stickers = render_text(dataset.class_names, rows=[written[i] for i in batch.ids])
+        stickers = render_text(dataset.class_names, font=used, rows=[written[i] for i in batch.ids])
         extras = batch.extras
         lazy = extras if isinstance(extras, LazyExtras) else LazyExtras(extras)
         return replace(batch, extras=lazy.joined(text=stickers))

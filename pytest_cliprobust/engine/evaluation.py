@@ -16,13 +16,16 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import open_clip
+import PIL
 from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Dataset
 from pytest_cliprobust.datasets.depth.loading import load_depth_source
+from pytest_cliprobust.datasets.embedded import EmbeddedDataset
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.datasets.roles import ROLES, provider_of
+from pytest_cliprobust.datasets.skipping import Skipped, unreadable, without
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig as RunConfig
 from pytest_cliprobust.engine.encoding import DEFAULT_BATCH_SIZE, Encoder, Progress, silent
@@ -78,6 +81,8 @@ class Evaluation:
         encoder: the engine that runs it.
         config: the run's options.
         provider: says which data set plays which role.
+        skipped: what was left out of data sets as it cannot be read, by their names; of a data set that
+            several limits were asked of, of the largest part.
     """
 
     def __init__(self, config: RunConfig, model: str, progress: Progress = silent) -> None:
@@ -102,12 +107,14 @@ class Evaluation:
             precision=getattr(self.target, "precision", config.precision),
             seed=config.seed,
             progress=progress,
+            font=config.font,
         )
         if config.depth is not None:
             self.encoder.depth = load_depth_source(
                 config.depth, self.target.device, self.encoder.cache
             )
         self.provider = provider_of(config.data)
+        self.skipped: dict[str, Skipped] = {}
         self._checked = False
         self._datasets: dict[tuple[str, int | None], Dataset] = {}
         self._roots: dict[str, Path] = {}
@@ -190,10 +197,37 @@ class Evaluation:
                 limit=smallest,
                 frame=self.target.frame,
                 size=max(self.target.image_size),
+                bad_data=self.config.bad_data,
             )
             self._check_name(data)
-            self._datasets[key] = data
+            mistake = getattr(data, "label_mistake", None)
+            if mistake is not None and self.provider.labels_matter(source):
+                raise ClipRobustError(f"{data.name}: {mistake}")
+            told = self.encoder.notes
+            told += [note for note in getattr(data, "notes", ()) if note not in told]
+            self._datasets[key] = self._readable(data)
         return self._datasets[key]
+
+    def _readable(self, data: Dataset) -> Dataset:
+        """Return a data set without the samples that cannot be read, where they are to be left out.
+
+        Which those are is cached by the content of the data: all of it is read once for that.
+        """
+        if self.config.bad_data != "skip" or isinstance(data, EmbeddedDataset):
+            return data
+
+        def tell(done: int, total: int) -> None:
+            self.encoder.progress(f"{data.name}, reading", done, total)
+
+        key = {"kind": "unreadable", "data": data.digest, "pillow": PIL.__version__}
+        bad = self.encoder.cache.get_or_compute(
+            key, lambda: unreadable(data, tell).astype(np.float32)
+        )
+        kept, skipped = without(data, bad != 0)
+        before = self.skipped.get(data.name)
+        if skipped is not None and (before is None or before.total < skipped.total):
+            self.skipped[data.name] = skipped
+        return kept
 
     def _check_name(self, data: Dataset) -> None:
         """Raise if another folder's data has that name already: their figures would be one.

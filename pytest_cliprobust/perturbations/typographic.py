@@ -14,13 +14,12 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.perturbations import random
+from pytest_cliprobust.perturbations import lettering, random
 from pytest_cliprobust.perturbations.filters import in_small_batches
 from pytest_cliprobust.perturbations.occlusion import (
     paste,
@@ -29,9 +28,6 @@ from pytest_cliprobust.perturbations.occlusion import (
     sticker_grid,
 )
 from pytest_cliprobust.perturbations.registry import register
-
-if TYPE_CHECKING:
-    from PIL import ImageFont
 
 Colour = tuple[int, int, int]
 
@@ -53,17 +49,6 @@ def _lines(text: str, longest: int) -> list[str]:
     return lines or [""]
 
 
-def _face(height: int, font: str | None) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    from PIL import ImageFont
-
-    try:
-        return ImageFont.load_default(height) if font is None else ImageFont.truetype(font, height)
-    except OSError as error:
-        raise ClipRobustError(
-            f"font {font!r} cannot be read ({error}); give a .ttf or .otf file"
-        ) from None
-
-
 @functools.lru_cache(maxsize=4)
 def _boxes(
     texts: tuple[str, ...], height: int, font: str | None, rim: int
@@ -72,7 +57,7 @@ def _boxes(
     from PIL import Image, ImageDraw
 
     probe = ImageDraw.Draw(Image.new("L", (1, 1)))
-    face = _face(height, font)
+    face = lettering.face(height, font)
     return tuple(
         probe.multiline_textbbox((0, 0), text, font=face, align="center", stroke_width=rim)
         for text in texts
@@ -99,7 +84,8 @@ def render_text(
         strings: the texts; long ones are broken at blanks.
         height: font size in pixels; about twice the height that the letters shall have on the image.
         font: a TrueType/OpenType file; by default the font that Pillow carries (Aileron, CC0; Latin
-            letters only).
+            letters only). :func:`~pytest_cliprobust.perturbations.lettering.font_for` finds one with the
+            letters.
         ink: colour of the letters, 0 to 255.
         outline: colour of a rim around the letters that keeps them legible on any ground, or None.
         card: colour of a card behind the letters, as with Goh's paper labels, or None.
@@ -115,7 +101,7 @@ def render_text(
         raise ClipRobustError(
             "render_text got an empty text; give each sticker at least one letter"
         )
-    face = _face(height, None if font is None else str(font))
+    face = lettering.face(height, None if font is None else str(font))
     rim = max(1, height // 12) if outline is not None else 0
     pad = rim + 2 + (height // 4 if card is not None else 0)
     texts = ["\n".join(_lines(text, line_length)) for text in strings]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from pytest_cliprobust.errors import Unavailable, brief
+from pytest_cliprobust.errors import Unavailable, brief, is_out_of_memory
 from pytest_cliprobust.files import FULL
 
 
@@ -77,9 +77,6 @@ def ending(signs: Signs) -> int:
 
 # --- What the environment lacks --------------------------------------------------------------------
 
-#: How torch's allocators on the CPU say that there is no memory; they raise a plain RuntimeError.
-_NO_MEMORY = ("can't allocate memory", "not enough memory")
-
 
 def trouble_of(error: BaseException | None) -> str | None:
     """Return in one line what an exception says that the environment lacks; None for any other one."""
@@ -89,8 +86,7 @@ def trouble_of(error: BaseException | None) -> str | None:
         if isinstance(one, OSError) and one.errno in FULL:
             where = f" ({one.filename})" if one.filename else ""
             return f"the disk is full{where}: {one.strerror}; make room"
-        memory = isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError"
-        if memory or (isinstance(one, RuntimeError) and any(w in str(one) for w in _NO_MEMORY)):
+        if is_out_of_memory(one):
             return (
                 f"out of memory ({brief(one, 120)}); end other programs, take a smaller "
                 "--clip-batch-size, or another --clip-device"

@@ -67,6 +67,16 @@ OPTIONS = (
         "the multimodal model that is asked about what the model under test confuses: a folder or hub "
         "name of transformers (default: with 'reference' the bundled one)",
     ),
+    Option(
+        "bad-data",
+        "what samples that cannot be read do: end the run, or be left out, counted and listed (1% at most)",
+        "error",
+        ("error", "skip"),
+    ),
+    Option(
+        "font",
+        "font file in which class names are written on pictures (default: a bundled one with their letters)",
+    ),
     Option("device", "device of the model (default: the accelerator there is, else cpu)", "auto"),
     Option("precision", "precision of the forward passes", "auto", PRECISIONS),
     Option("batch-size", "images loaded and perturbed at a time (default: auto)", "auto"),
@@ -267,6 +277,8 @@ def run_config(config: pytest.Config) -> RunConfig:
         profile=profile_of(config),
         seed=whole_number(config, "seed", 0) or 0,
         plant=value_of(config, "plant"),
+        bad_data=value_of(config, "bad-data") or "error",
+        font=None if (font := value_of(config, "font")) is None else Path(font),
         against=None if against is None else named(against)[0],
     )
 

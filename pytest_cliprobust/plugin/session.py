@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pytest_cliprobust.datasets.skipping import Skipped
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.files import shown_path
@@ -392,6 +393,20 @@ class Session:
         theirs = [str(note) for told in self._told for note in told["notes"]]
         return tuple(dict.fromkeys([*own, *theirs]))
 
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Return what was left out of each data set, as it cannot be read: of its largest part."""
+        own = [one for e in self._evaluations.values() for one in e.skipped.values()]
+        theirs = [Skipped.from_dict(one) for told in self._told for one in told["skipped"]]
+        found: dict[str, Skipped] = {}
+        for one in sorted([*own, *theirs], key=lambda one: one.total):
+            found[one.data] = one
+        return tuple(found[name] for name in sorted(found))
+
+    def _mistakes(self) -> list[str]:
+        """Return the user's mistakes, and those of tests, each once."""
+        too_many = [one.mistake() for one in self.skipped() if one.too_many]
+        return list(dict.fromkeys([*self.mistakes, *self.ledger.mistakes(), *too_many]))
+
     # --- From worker to controller -----------------------------------------------------------------
 
     def tell(self) -> dict[str, Any]:
@@ -399,6 +414,7 @@ class Session:
         return {
             "mistakes": self.mistakes,
             "troubles": self.troubles,
+            "skipped": [one.as_dict() for one in self.skipped()],
             "notes": list(self.notes()),
             "models": [model.as_dict() for model in self.models().values()],
             "collected": self.collected,
@@ -476,6 +492,9 @@ class Session:
         """
         if not self.recording or self.threshold_path is None or not self.records:
             return ()
+        if any(one.too_many for one in self.skipped()):
+            self.recorded = ["nothing recorded: too many samples cannot be read"]
+            return ()
         changes, self.recorded = self._recorder.write(self.records, self.provenance, self.classes)
         return changes
 
@@ -523,7 +542,8 @@ class Session:
             unjudged_fail=fails(found, found.policy),
             recording=self.recording,
             notes=self.notes(),
-            mistakes=tuple(dict.fromkeys([*self.mistakes, *ledger.mistakes()])),
+            skipped=self.skipped(),
+            mistakes=tuple(self._mistakes()),
             troubles=tuple(
                 dict.fromkeys([*self.troubles, *ledger.troubles(), *self._lacked(found)])
             ),

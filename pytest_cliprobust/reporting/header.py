@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from pytest_cliprobust.datasets.roles import EMBEDDED
 from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.errors import one_line
 from pytest_cliprobust.results.run import ModelSummary
 
 
@@ -40,4 +41,8 @@ def header_lines(
         lines.append(f"clip depth: {config.depth}{used}")
     if config.lmm is not None:
         lines.append(f"clip lmm: {config.lmm}")
-    return [*lines, *(f"  note: {note}" for note in notes)]
+    if config.font is not None:
+        lines.append(f"clip font: {config.font}")
+    if config.bad_data != "error":
+        lines.append("clip data: samples that cannot be read are left out")
+    return [one_line(line) for line in (*lines, *(f"  note: {note}" for note in notes))]

@@ -16,6 +16,7 @@ def document(run: Run) -> dict[str, Any]:
     """Return the whole report as JSON-able data."""
     config = asdict(run.config)
     config["cache_dir"] = str(config["cache_dir"]) if config["cache_dir"] else None
+    config["font"] = str(config["font"]) if config["font"] else None
     return {
         "schema": SCHEMA,
         "complete": run.complete,
@@ -34,6 +35,7 @@ def document(run: Run) -> dict[str, Any]:
         "samples": run.named,
         "notes": list(run.notes),
         "measurements": [plain(record) for record in run.records],
+        "skipped_samples": [one.as_dict() for one in run.skipped],
         "not_run": [asdict(entry) for entry in run.not_run],
         "missing": [asdict(entry) for entry in run.missing],
         "not_collected": list(run.not_collected),

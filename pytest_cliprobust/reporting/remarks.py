@@ -11,6 +11,9 @@ from pytest_cliprobust.reporting.comparison import comparison_lines
 from pytest_cliprobust.reporting.ending import missing_lines
 from pytest_cliprobust.results.run import NotMeasured, Run
 
+#: Samples that were left out, of which so many are listed; the JSON report has all.
+_LISTED = 50
+
 
 @dataclass(frozen=True)
 class Remark:
@@ -35,6 +38,7 @@ def remarks(run: Run, *, gravest_first: bool = False, most: int | None = None) -
     groups = [
         [Remark("not run", line) for line in _not_run_lines(run.not_run)],
         [Remark("note", note) for note in run.notes],
+        [Remark("left out", one.line(most or _LISTED)) for one in run.skipped],
         [Remark(level, text) for level, text in comparison_lines(run)],
         [Remark("not run to its end", line) for line in missing_lines(run, most)],
         [Remark(level, line) for level, line in unjudged.lines(run.unjudged, most)],

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from pytest_cliprobust.errors import one_line, printable
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating.rules import CHANGES
 from pytest_cliprobust.gating.verdict import Verdict
@@ -69,14 +70,14 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
         _print_tables(reporter, run, verbose)
     for record in run.records:
         if record.evidence is not None:
-            reporter.write_line(f"picture of {record.key}: {record.evidence.picture}")
+            reporter.write_line(one_line(f"picture of {record.key}: {record.evidence.picture}"))
     for change in run.changes:
         reporter.write_line(str(change))
     if run.kept:
         reporter.write_line(f"history: {run.kept}")
     for remark in remarks(run, most=LISTED):
         reporter.write_line(
-            f"{remark.level}: {remark.text}",
+            printable(f"{remark.level}: {remark.text}"),
             red=remark.grave or remark.level in ("error", "ERROR"),
             yellow=remark.level == "warning" and not remark.grave,
             bold=remark.grave,

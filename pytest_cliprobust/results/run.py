@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pytest_cliprobust import __version__
+from pytest_cliprobust.datasets.skipping import Skipped
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.gating.baseline import Provenance
 from pytest_cliprobust.gating.recording import RecordChange
@@ -124,6 +125,7 @@ class Run:
         changes: bounds that recording wrote.
         recording: whether the run recorded.
         notes: what a reader must know beside the figures.
+        skipped: what was left out of data sets, as it cannot be read.
         mistakes: the user's, one line each.
         troubles: what the environment lacked, one line each.
         thresholds: the threshold file as messages show it; empty if there is none.
@@ -151,6 +153,7 @@ class Run:
     changes: tuple[RecordChange, ...] = ()
     recording: bool = False
     notes: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     mistakes: tuple[str, ...] = ()
     troubles: tuple[str, ...] = ()
     thresholds: str = ""
@@ -169,7 +172,8 @@ class Run:
     def unnamed(self) -> Run:
         """Return the same run with samples that go by digests of their names, and no pictures."""
         records = tuple(record.unnamed() for record in self.records)
-        return replace(self, records=records, named=False)
+        skipped = tuple(one.unnamed() for one in self.skipped)
+        return replace(self, records=records, skipped=skipped, named=False)
 
     @property
     def judged(self) -> int:

@@ -52,7 +52,7 @@ def test_mistakes_are_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ClipRobustError, match="does not exist"):
         Pictures(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ClipRobustError, match=r"has no pictures \(\.bmp"):
+    with pytest.raises(ClipRobustError, match=r"has no pictures \(\.avif"):
         Pictures(tmp_path / "empty")
     with pytest.raises(ClipRobustError, match="limit of 0"):
         Pictures(folder, limit=0)

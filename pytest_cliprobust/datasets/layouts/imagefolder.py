@@ -1,7 +1,8 @@
 """The published "image folder" layout: one folder per class, ``root/class/picture.jpg``.
 
 Many benchmarks are distributed so (ImageNet-V2, -R, -A, -Sketch, ObjectNet …). An optional file
-``root/classes.txt`` gives each folder a human name, one per line: folder, tab, name.
+``root/classes.txt`` gives each folder a human name, one per line: folder, tab, name. What else becomes a
+name, and what cannot: :mod:`pytest_cliprobust.datasets.label_sets`.
 """
 
 from __future__ import annotations
@@ -9,34 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import platformdirs
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from pytest_cliprobust.datasets.base import Batch, Frame
+from pytest_cliprobust.datasets.label_sets import NAMES_FILE, label_set
+from pytest_cliprobust.datasets.reading import EXTENSIONS as EXTENSIONS
+from pytest_cliprobust.datasets.reading import lacks_a_plugin
+from pytest_cliprobust.datasets.reading import read_image as read_image
 from pytest_cliprobust.datasets.registry import register_layout
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.files import own_name, replace_file
+from pytest_cliprobust.datasets.walking import Tree, as_text, listed
+from pytest_cliprobust.datasets.walking import natural_key as natural_key
+from pytest_cliprobust.errors import ClipRobustError, UnreadableSample, did_you_mean
+from pytest_cliprobust.files import MAX_JSON, own_name, replace_file, require_regular
 
-#: File name extensions that count as images, in lower case.
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-
-_NAMES_FILE = "classes.txt"
-
-
-def natural_key(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Return a sorting key that puts ``img2`` before ``img10``; case counts only between equals."""
-    pieces = (piece for piece in re.split(r"(\d+)", text) if piece)
-    key = tuple((0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in pieces)
-    return key, text
+#: In place of the digest of a file that cannot be read, where it is left out.
+_UNREADABLE = "unreadable"
 
 
 def shortest_side(image: Tensor, size: int) -> Tensor:
@@ -49,34 +45,6 @@ def shortest_side(image: Tensor, size: int) -> Tensor:
     resized = V.resize(image, [size], interpolation=V.InterpolationMode.BICUBIC, antialias=True)
     framed: Tensor = V.center_crop(resized, [size, size])
     return framed
-
-
-def read_image(path: Path) -> Tensor:
-    """Read an image file as (3, H, W) uint8 RGB, turned the way its EXIF orientation says.
-
-    Raises:
-        ClipRobustError: the file is no image that PIL can decode; the message names it.
-    """
-    try:
-        with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file)
-            if upright.mode.startswith("I;16") or upright.mode == "I":
-                # PIL clips 16-bit greys at 255; scale them instead.
-                grey = (np.asarray(upright, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8)
-                upright = Image.fromarray(grey)
-            pixels = np.array(upright.convert("RGB"))
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ClipRobustError(
-            f"cannot read image {str(path)!r} ({reason}); repair or remove the file"
-        ) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 @register_layout("imagefolder")
@@ -95,10 +63,18 @@ class ImageFolder:
         name: what figures and bounds call it, after ``imagefolder:``; the folder's own name unless given.
         cache: folder for digests of files, which are looked up by size and modification time; the
             user's cache folder unless given.
+        bad_data: ``"error"``, or ``"skip"`` where pictures that cannot be read will be left out: they are
+            samples here, and :meth:`load` says what is wrong with them.
+
+    Attributes:
+        label_mistake: what keeps its classes from being a label set, with the remedy; None: nothing. Only
+            where labels are asked for it matters.
+        notes: what was left out, and how classes came by their names.
 
     Raises:
         ClipRobustError: the folder is missing, or has no class folders or no images; ``classes.txt``
-            lacks a folder or is malformed; ``limit`` is not positive.
+            lacks a folder or is malformed; ``limit`` is not positive; a picture cannot be read at all,
+            unless ``bad_data`` is ``"skip"``.
     """
 
     def __init__(
@@ -110,6 +86,7 @@ class ImageFolder:
         size: int = 224,
         name: str | None = None,
         cache: Path | None = None,
+        bad_data: str = "error",
     ) -> None:
         self._framed(root, limit, frame, size)
         if not self.root.exists():
@@ -120,22 +97,26 @@ class ImageFolder:
             raise ClipRobustError(
                 f"image folder {str(self.root)!r} is a file; give the folder that holds the class folders"
             )
-        folders = sorted(
-            (p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith(".")),
-            key=natural_key,
-        )
+        tree = Tree(self.root)
+        folders = tree.folders()
         if not folders:
             raise ClipRobustError(
                 f"image folder {str(self.root)!r} has no class folders; put each class's images into a "
                 "folder of its own"
             )
-        files = [self._images_of(folder) for folder in folders]
+        files = tree.pictures(folders)
         if not any(files):
             raise ClipRobustError(
                 f"image folder {str(self.root)!r} has class folders but no images "
                 f"({', '.join(sorted(EXTENSIONS))})"
             )
-        named = self._human_names(folders)
+        named, empty = self._human_names(folders), []
+        if named is None:
+            # An empty folder is no class, unless somebody says so by giving it a name.
+            empty = [folder for folder, own in zip(folders, files, strict=True) if not own]
+            kept = [i for i, own in enumerate(files) if own]
+            folders, files = [folders[i] for i in kept], [files[i] for i in kept]
+        labels = label_set(folders, files, named)
         rounds = (
             (k, label)
             for k in range(max(len(f) for f in files))
@@ -145,10 +126,13 @@ class ImageFolder:
         chosen = [(files[label][k], label) for k, label in rounds][:limit]
         # Never the path: the same pictures are the same data wherever they lie.
         self.name = f"imagefolder:{name or own_name(str(self.root))}"
-        self.ids = tuple(path for path, _ in chosen)
+        self._take([path for path, _ in chosen], bad_data)
         self.labels = tuple(label for _, label in chosen)
-        self.class_names = tuple(named[folder] for folder in folders)
-        self.groups = {"folder": tuple(folders[label] for label in self.labels)}
+        self.class_names = labels.names
+        self.label_mistake = labels.mistake
+        self.groups = {"folder": tuple(as_text(folders[label]) for label in self.labels)}
+        left_out = [f"class folders without pictures: {listed(empty)}"] if empty else []
+        self.notes = self._notes(labels.notes, [*left_out, *tree.notes()])
         self.digest = self._digest(cache)
 
     def _framed(
@@ -161,21 +145,38 @@ class ImageFolder:
         if limit is not None and limit < 1:
             raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
 
-    def _images_of(self, folder: str) -> list[str]:
-        found = []
-        for parent, inner, names in os.walk(self.root / folder, followlinks=True):
-            inner[:] = sorted((n for n in inner if not n.startswith(".")), key=natural_key)
-            for name in names:
-                if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                    found.append((Path(parent) / name).relative_to(self.root).as_posix())
-        return sorted(found, key=natural_key)
+    def _take(self, paths: Sequence[str], bad_data: str) -> None:
+        """Note which pictures the samples are.
 
-    def _human_names(self, folders: Sequence[str]) -> dict[str, str]:
-        path = self.root / _NAMES_FILE
-        if not path.is_file():
-            return {folder: folder.replace("_", " ") for folder in folders}
+        Raises:
+            ClipRobustError: some need a package that is not there, unless ``bad_data`` is ``"skip"``.
+        """
+        self._bad_data = bad_data
+        self.ids = tuple(map(as_text, paths))
+        self._paths = dict(zip(self.ids, paths, strict=True))
+        lacking = [] if bad_data == "skip" else [p for p in self.ids if lacks_a_plugin(p)]
+        if lacking:
+            raise ClipRobustError(
+                f"{self.name}: {len(lacking)} of {len(self.ids)} pictures need {lacks_a_plugin(lacking[0])} "
+                f"to be read (first: {lacking[0]!r}); install it, convert them, or leave them out with "
+                "--clip-bad-data skip"
+            )
+
+    def _notes(self, told: Sequence[str], left_out: Sequence[str]) -> tuple[str, ...]:
+        own = [f"{self.name}: {text}" for text in told]
+        return (*own, *(f"left out of {self.name}: {text}" for text in left_out))
+
+    def _human_names(self, folders: Sequence[str]) -> dict[str, str] | None:
+        """Return the names that ``classes.txt`` gives, by folder; None where there is no such file.
+
+        Raises:
+            ClipRobustError: it is malformed, or lacks a folder.
+        """
+        path = self.root / NAMES_FILE
+        if not os.path.lexists(path) or path.is_dir():
+            return None
         names: dict[str, str] = {}
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        for number, line in enumerate(_lines_of(path), start=1):
             if not line.strip() or line.startswith("#"):
                 continue
             folder, tab, label = line.partition("\t")
@@ -183,54 +184,44 @@ class ImageFolder:
                 raise ClipRobustError(
                     f"{str(path)!r}, line {number}: expected folder, tab, human name, found {line!r}"
                 )
-            names[folder.strip()] = label.strip()
+            names[_plain(folder)] = label.strip()
         for folder in folders:
-            if folder not in names:
+            if _plain(as_text(folder)) not in names:
                 raise ClipRobustError(
-                    f"{str(path)!r} gives no name for folder {folder!r}; add a line for it."
-                    f"{did_you_mean(folder, names)}"
+                    f"{str(path)!r} gives no name for folder {as_text(folder)!r}; add a line for it."
+                    f"{did_you_mean(as_text(folder), names)}"
                 )
-        return names
+        return {folder: names[_plain(as_text(folder))] for folder in folders}
 
     def _digest(self, cache: Path | None) -> str:
         """Return a hash of the samples' paths, sizes and contents; contents are hashed once."""
         folder = cache or platformdirs.user_cache_path("pytest-cliprobust") / "imagefolder"
-        key = hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:32]
+        key = hashlib.sha256(os.fsencode(self.root.resolve())).hexdigest()[:32]
         store = folder / f"{key}.json"
-        known: dict[str, list[int | str]] = {}
-        try:
-            loaded = json.loads(store.read_text(encoding="utf-8"))
-            if isinstance(loaded, dict):
-                known = loaded
-        except (OSError, ValueError):
-            pass  # no cache yet, or a damaged one: everything is hashed anew
+        known = _known(store)
 
-        def entry(path: str) -> tuple[str, list[int | str], bool]:
+        def entry(sample: str) -> tuple[str, list[int | str], bool]:
+            path = self.root / self._paths[sample]
             try:
-                status = (self.root / path).stat()
-                old = known.get(path)
-                stamp = [status.st_size, status.st_mtime_ns]
-                if isinstance(old, list) and len(old) == 3 and old[:2] == stamp:
-                    return path, old, False
-                content = hashlib.blake2b(digest_size=20)
-                with (self.root / path).open("rb") as file:
-                    while block := file.read(1 << 20):
-                        content.update(block)
-            except OSError as error:
-                raise ClipRobustError(
-                    f"cannot read image {str(self.root / path)!r} ({error.strerror}); "
-                    "repair or remove the file"
+                require_regular(path, "image")
+                return _identified(path, sample, known)
+            except (OSError, ClipRobustError) as error:
+                if self._bad_data == "skip":  # whoever leaves it out says why
+                    return sample, [0, 0, _UNREADABLE], False
+                reason = getattr(error, "strerror", None) or str(error)
+                raise UnreadableSample(
+                    f"cannot read image {as_text(str(path))!r} ({reason}); repair or remove the file",
+                    reason,
                 ) from error
-            return path, [*stamp, content.hexdigest()], True
 
         with ThreadPoolExecutor(_workers()) as pool:
             entries = list(pool.map(entry, self.ids))
         self.sample_digests = tuple(str(value[2])[:16] for _, value, _ in entries)
-        total = hashlib.sha256(chr(0).join(self.class_names).encode())
+        total = hashlib.sha256(chr(0).join(self.class_names).encode("utf-8", "backslashreplace"))
         for (path, value, _), label in zip(entries, self.labels, strict=True):
             total.update(f"\0{path}\0{label}\0{value[0]}\0{value[2]}".encode())
         if any(fresh for _, _, fresh in entries):
-            known.update({path: value for path, value, _ in entries})
+            known.update({path: value for path, value, _ in entries if value[2] != _UNREADABLE})
             with suppress(OSError):  # a read-only home: the digest is right, only slower next time
                 replace_file(store, json.dumps(known))
         self.content = total.hexdigest()
@@ -253,7 +244,7 @@ class ImageFolder:
         chosen = [self.ids[i] for i in indices]
 
         def one(path: str) -> Tensor:
-            return self.frame(read_image(self.root / path))
+            return self.frame(read_image(self.root / self._paths[path]))
 
         if len(chosen) > 1:
             with ThreadPoolExecutor(_workers()) as pool:
@@ -262,6 +253,55 @@ class ImageFolder:
             images = [one(path) for path in chosen]
         empty = torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
         return Batch(ids=tuple(chosen), images=torch.stack(images) if images else empty)
+
+
+def _known(store: Path) -> dict[str, list[int | str]]:
+    """Return what is known of files: path -> size, modification time, digest."""
+    try:
+        loaded = json.loads(store.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}  # no cache yet, or a damaged one: everything is hashed anew
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _identified(
+    path: Path, sample: str, known: Mapping[str, list[int | str]]
+) -> tuple[str, list[int | str], bool]:
+    """Return a sample, what identifies its file, and whether that was found out just now."""
+    status = path.stat()
+    old = known.get(sample)
+    stamp = [status.st_size, status.st_mtime_ns]
+    if isinstance(old, list) and len(old) == 3 and old[:2] == stamp:
+        return sample, old, False
+    content = hashlib.blake2b(digest_size=20)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            content.update(block)
+    return sample, [*stamp, content.hexdigest()], True
+
+
+def _lines_of(path: Path) -> list[str]:
+    """Return the lines of a text file.
+
+    Raises:
+        ClipRobustError: it is no file, too large, or not in UTF-8.
+    """
+    require_regular(path, "file of class names")
+    try:
+        content = path.read_bytes() if path.stat().st_size <= MAX_JSON else b""
+        return content.decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise ClipRobustError(f"{str(path)!r} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        number = content[: error.start].count(b"\n") + 1
+        raise ClipRobustError(
+            f"{str(path)!r}, line {number}: not in UTF-8 (byte {content[error.start]:#x}); save it as UTF-8"
+        ) from None
+
+
+def _plain(folder: str) -> str:
+    """Return the name of a folder as names are compared: some systems take letters with accents apart."""
+    return unicodedata.normalize("NFC", folder.strip())
 
 
 def _workers() -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.layouts.imagefolder import EXTENSIONS, ImageFolder
 from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.walking import Tree
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import own_name
 
@@ -32,9 +33,11 @@ class Pictures(ImageFolder):
         size: side of the frame in pixels.
         name: what figures and bounds call it, after ``pictures:``; the folder's own name unless given.
         cache: folder for digests of files; the user's cache folder unless given.
+        bad_data: as for :class:`~pytest_cliprobust.datasets.layouts.imagefolder.ImageFolder`.
 
     Raises:
-        ClipRobustError: the folder is missing or has no pictures, or ``limit`` is not positive.
+        ClipRobustError: the folder is missing or has no pictures, ``limit`` is not positive, or a picture
+            cannot be read at all, unless ``bad_data`` is ``"skip"``.
     """
 
     #: The roles that it can play.
@@ -49,24 +52,28 @@ class Pictures(ImageFolder):
         size: int = 224,
         name: str | None = None,
         cache: Path | None = None,
+        bad_data: str = "error",
     ) -> None:
         self._framed(root, limit, frame, size)
         if not self.root.is_dir():
             raise ClipRobustError(
                 f"folder of pictures {str(self.root)!r} does not exist; check the path of the data set"
             )
-        found = sorted(self._images_of(""), key=_hashed)
+        tree = Tree(self.root)
+        found = sorted(tree.pictures([""])[0], key=_hashed)
         if not found:
             raise ClipRobustError(
                 f"folder {str(self.root)!r} has no pictures ({', '.join(sorted(EXTENSIONS))})"
             )
         self.name = f"pictures:{name or own_name(str(self.root))}"
-        self.ids = tuple(found[:limit])
+        self._take(found[:limit], bad_data)
         self.labels = (-1,) * len(self.ids)
         self.class_names = ()
+        self.label_mistake = None
+        self.notes = self._notes([], tree.notes())
         self.groups = {}
         self.digest = self._digest(cache)
 
 
 def _hashed(path: str) -> str:
-    return hashlib.sha256(path.encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(path)).hexdigest()

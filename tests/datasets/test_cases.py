@@ -1,0 +1,425 @@
+"""Folders and pictures as users have them: each is read as it was meant, or named with the remedy."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import unicodedata
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pytest_cliprobust.datasets.label_sets import label_set
+from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, read_image
+from pytest_cliprobust.datasets.layouts.pictures import Pictures
+from pytest_cliprobust.datasets.skipping import Skipped, unreadable, without
+from pytest_cliprobust.errors import ClipRobustError, UnreadableSample
+
+
+def picture(path: Path, colour: tuple[int, int, int] = (10, 200, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 30), colour).save(path)
+
+
+def load(root: Path, **options: object) -> ImageFolder:
+    return ImageFolder(root, **{"size": 16, "cache": root.parent / "cache", **options})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two classes of ten pictures."""
+    root = tmp_path / "set"
+    for name in ("cat", "dog"):
+        for number in range(10):
+            picture(root / name / f"{number}.png", (number, 0, 200))
+    return root
+
+
+# --- Label sets ------------------------------------------------------------------------------------
+
+
+def mistake(*paths: str, given: dict[str, str] | None = None) -> str:
+    """Return what is wrong with the label set of these pictures."""
+    folders = list(dict.fromkeys(path.split("/")[0] for path in paths))
+    found = label_set(
+        folders, [[p for p in paths if p.startswith(f"{f}/")] for f in folders], given
+    )
+    return found.mistake or ""
+
+
+def test_wordnet_ids_get_their_names(tmp_path: Path) -> None:
+    for folder in ("n01440764", "n02123045", "n00004475"):
+        picture(tmp_path / "set" / folder / "x.png")
+    data = load(tmp_path / "set")
+    assert data.class_names == ("organism", "tench", "tabby cat")
+    assert data.label_mistake is None
+    assert data.notes == ("imagefolder:set: 3 class folders called by WordNet ids got their names",)
+    assert data.groups["folder"] == ("n00004475", "n01440764", "n02123045")
+    assert "'n99999999' is no known WordNet id; give names in classes.txt" in mistake(
+        "n99999999/x.png", "n01440764/x.png"
+    )
+    # A name of the user's own wins.
+    (tmp_path / "set" / "classes.txt").write_text("n01440764\ta\nn02123045\tb\nn00004475\tc\n")
+    assert load(tmp_path / "set").class_names == ("c", "a", "b")
+
+
+def test_a_thousand_ids_or_numbers_are_imagenet() -> None:
+    from timm.data import ImageNetInfo
+
+    ids = list(ImageNetInfo("imagenet-1k").label_names())
+    assert list(label_set(ids, [[f"{i}/x.png"] for i in ids], None).names) == list(
+        open_clip.IMAGENET_CLASSNAMES
+    )
+    for form in ("{}", "{:04}"):
+        numbers = [form.format(number) for number in reversed(range(1000))]
+        found = label_set(numbers, [[f"{n}/x.png"] for n in numbers], None)
+        assert list(found.names) == list(reversed(open_clip.IMAGENET_CLASSNAMES))
+        assert found.mistake is None
+        assert found.notes
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        (["0/x.png", "1/x.png", "2/x.png"], "'a photo of a 0' means nothing; give names in classes.txt"),
+        (["train/cat/x.png", "val/cat/x.png"], "train, val are splits of a data set, not classes"),
+        (["Test/x.png"], "splits of a data set"),
+        (["fog/1/n01440764/x.png", "snow/2/n01440764/x.png"], "ImageNet-C's tree.*…/fog/3"),
+        (["1/n01440764/x.png", "5/n01440764/x.png"], "severities.*such as …/1"),
+        (["my_cat/x.png", "my cat/x.png"], "'my_cat' and 'my cat' have one name.*classes.txt"),
+        (["Cat/x.png", "dog/x.png", "cat/x.png"], "'Cat' and 'cat' have one name"),
+        (["t-shirt/x.png", "t_shirt/x.png"], "have one name"),
+        (["cat/x.png"], "one class only .'cat'.*pictures:PATH"),
+        (["caf\udce9/x.png", "dog/x.png"], r"'caf\\\\xe9' is not called in UTF-8"),
+    ],
+)  # fmt: skip
+def test_what_is_no_label_set_is_named_with_the_remedy(paths: list[str], words: str) -> None:
+
+    told = mistake(*paths)
+    assert re.search(words, told), told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["train/x.png", "car/x.png"],
+        ["747/x.png", "A380/x.png"],
+        ["cat/1/a/x.png", "dog/x.png"],
+        ["cat/1/a/x.png", "dog/new/a/x.png"],
+        ["1/x.png", "two/x.png"],
+        ["schéma/x.png", "猫/x.png"],
+    ],
+)
+def test_what_may_be_meant_is_taken(paths: list[str]) -> None:
+    assert mistake(*paths) == ""
+
+
+def test_names_that_somebody_gave_may_be_one() -> None:
+    found = label_set(["a", "b"], [["a/x"], ["b/x"]], {"a": "crane", "b": "Crane"})
+    assert found.mistake is None
+    assert found.notes == ["classes of one name: 'a' and 'b'"]
+    assert "one class only" in mistake("0/x.png", given={"0": "cat"})
+    # Digits are named by digits where somebody says so.
+    assert mistake("0/x.png", "1/x.png", given={"0": "0", "1": "1"}) == ""
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=6, unique=True))
+def test_any_names_are_told_in_one_line_or_distinct(folders: list[str]) -> None:
+    found = label_set(folders, [[f"{i}/x.png"] for i in range(len(folders))], None)
+    assert len(found.names) == len(folders)
+    if found.mistake is None:
+        assert len({unicodedata.normalize("NFKC", n).casefold() for n in found.names}) == len(
+            folders
+        )
+
+
+def test_accents_in_two_parts_are_one_letter(tmp_path: Path) -> None:
+    """Some systems write é as two characters; what a person types into classes.txt is one."""
+    picture(tmp_path / "set" / "cafe\u0301" / "x.png")
+    picture(tmp_path / "set" / "bar" / "x.png")
+    assert load(tmp_path / "set").class_names == ("bar", "caf\u00e9")
+    (tmp_path / "set" / "classes.txt").write_text("caf\u00e9\tcoffee\nbar\tpub\n", "utf-8")
+    assert load(tmp_path / "set").class_names == ("pub", "coffee")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_names_in_another_encoding_are_one_line(root: Path, encoding: str) -> None:
+    (root / "classes.txt").write_bytes("cat\tchat\ndog\tchien à poil\n".encode(encoding))
+    with pytest.raises(ClipRobustError, match=r"classes\.txt', line [12]: not in UTF-8"):
+        load(root)
+
+
+def test_a_pipe_in_place_of_the_names(root: Path) -> None:
+    os.mkfifo(root / "classes.txt")
+    with pytest.raises(ClipRobustError, match=r"classes\.txt is a pipe, not a file"):
+        load(root)
+
+
+# --- Folders ---------------------------------------------------------------------------------------
+
+
+def test_folders_of_the_system_and_empty_ones_are_no_classes(root: Path) -> None:
+    alone = load(root)
+    for name in ("__MACOSX", "@eaDir", "lost+found", "cat/@eaDir", "$RECYCLE.BIN"):
+        picture(root / name / "x.png")
+    (root / "nothing").mkdir()
+    (root / "cat" / "notes.txt").write_text("")
+    (root / "dog" / "drawing.svg").write_text("")
+    data = load(root)
+    assert data.class_names == ("cat", "dog")
+    assert data.digest == alone.digest
+    told = "\n".join(data.notes)
+    assert "class folders without pictures: nothing" in told
+    assert "folders of the system: $RECYCLE.BIN, @eaDir, __MACOSX and 2 more" in told
+    assert "files that are no pictures: 1 .svg, 1 .txt" in told
+    assert alone.notes == ()
+    # Somebody who names it means it.
+    (root / "classes.txt").write_text("cat\tcat\ndog\tdog\nnothing\tbird\n")
+    assert load(root).class_names == ("cat", "dog", "bird")
+
+
+def test_each_real_folder_is_read_once(root: Path) -> None:
+    alone = load(root)
+    (root / "cat" / "up").symlink_to("..")
+    (root / "cat" / "above").symlink_to("../..")
+    (root / "cat" / "again").symlink_to(".")
+    (root / "cat" / "other").symlink_to("../dog")
+    (root / "dog" / "loop").symlink_to("loop")
+    (root / "bird").symlink_to("dog")
+    data = load(root)
+    assert len(data) == 20
+    assert data.ids == alone.ids
+    assert data.digest == alone.digest
+    assert any("links to folders that are read already" in note for note in data.notes)
+
+
+def test_links_to_folders_elsewhere_are_followed(root: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        picture(tmp_path / "elsewhere" / "deeper" / f"{number}.png")
+    (tmp_path / "elsewhere" / "back").symlink_to(root)
+    (root / "cat" / "more").symlink_to(tmp_path / "elsewhere")
+    (root / "bird").symlink_to(tmp_path / "elsewhere" / "deeper")
+    data = load(root)
+    # Under the link that comes first in the tree: a class folder's own place is not special.
+    assert len(data) == 23
+    assert sum(name.startswith("bird/") for name in data.ids) == 3
+
+
+def test_a_folder_that_must_not_be_read_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "dog":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ClipRobustError, match=r"set/dog' cannot be read \(Permission denied\)"):
+        load(root)
+
+
+def test_names_of_files_that_are_not_utf8(root: Path) -> None:
+    os.rename(root / "cat" / "0.png", os.fsencode(root / "cat") + b"/\xe9t\xe9.png")
+    data = load(root)
+    name = r"cat/\xe9t\xe9.png"
+    assert name in data.ids
+    assert data.load([data.ids.index(name)]).images[0, 0, 8, 8] == 0
+    assert len(Pictures(root, cache=root.parent / "cache", size=16)) == 20
+    data.digest.encode()
+
+
+# --- Pictures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0, 65535.0])
+def test_floating_point_is_read_by_its_range(tmp_path: Path, scale: float) -> None:
+    levels = np.array([[0, 0.25], [0.5, 1]], np.float32) * np.float32(scale)
+    Image.fromarray(levels).save(tmp_path / "x.tif")
+    assert read_image(tmp_path / "x.tif")[1].tolist() == [[0, 64], [128, 255]]
+
+
+@pytest.mark.parametrize(
+    "levels", [[-1, 1], [0, 1.5], [0, 1e6], [float("nan"), 1], [0, float("inf")]]
+)
+def test_floating_point_of_another_range_is_refused(tmp_path: Path, levels: list[float]) -> None:
+    Image.fromarray(np.array([levels], np.float32)).save(tmp_path / "x.tif")
+    with pytest.raises(UnreadableSample, match=r"x\.tif' \(levels in floating point from"):
+        read_image(tmp_path / "x.tif")
+
+
+def test_eight_bits_in_thirty_two(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 100, 255]], np.int32)).save(tmp_path / "x.tif")
+    assert read_image(tmp_path / "x.tif")[0].tolist() == [[0, 100, 255]]
+
+
+@pytest.mark.parametrize("ending", ["gif", "avif", "jfif", "jp2", "ppm", "jpe"])
+def test_further_endings_are_pictures(root: Path, ending: str) -> None:
+    if f".{ending}" not in Image.registered_extensions():
+        pytest.skip(f"this Pillow reads no .{ending}")
+    picture(root / "cat" / f"new.{ending}", (200, 100, 50))
+    data = load(root)
+    assert len(data) == 21
+    pixel = data.load([data.ids.index(f"cat/new.{ending}")]).images[0, :, 8, 8].float()
+    assert (pixel - torch.tensor([200.0, 100.0, 50.0])).abs().max() < 12
+
+
+def test_what_needs_a_package_is_counted_and_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "registered_extensions", lambda: {".png": "PNG"})
+    for number in range(3):
+        (root / "cat" / f"{number}.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(
+        ClipRobustError,
+        match=r"set: 3 of 23 pictures need pillow-heif .*first: 'cat/0\.heic'.*--clip-bad-data skip",
+    ):
+        load(root)
+    with pytest.raises(ClipRobustError, match="3 of 23 pictures need pillow-heif"):
+        Pictures(root, cache=root.parent / "cache")
+    data = load(root, bad_data="skip")
+    kept, skipped = without(data, unreadable(data, lambda done, total: None))
+    assert len(kept) == 20
+    assert skipped is not None
+    assert {reason for _, reason in skipped.samples} == {"no image in a format that Pillow reads"}
+    with pytest.raises(UnreadableSample, match="install pillow-heif, or convert the file"):
+        data.load([data.ids.index("cat/0.heic")])
+
+
+def _palette(path: Path) -> None:
+    image = Image.new("RGB", (40, 30), (10, 200, 30)).convert("P")
+    image.save(path, transparency=bytes([0, 128, 255]))
+
+
+def _odd_exif(path: Path) -> None:
+    image = Image.new("RGB", (40, 30))
+    image.save(path, "jpeg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01" * 40)
+
+
+def _large(path: Path) -> None:
+    """Of more pixels than Pillow takes without a warning, with the limit of the test."""
+    Image.new("1", (110, 110), 1).save(path)
+
+
+@pytest.mark.parametrize("write", [_palette, _odd_exif, _large])
+def test_warnings_that_are_errors_stop_no_picture(
+    tmp_path: Path, write: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 110 * 110 - 1)
+    path = tmp_path / "x.png"
+    write(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = read_image(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(read_image(path), expected)
+
+
+def test_a_bomb_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 110 * 55 - 1)
+    Image.new("1", (110, 110)).save(tmp_path / "x.png")
+    with pytest.raises(UnreadableSample, match=r"x\.png' \(Image size .* exceeds limit"):
+        read_image(tmp_path / "x.png")
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _nowhere(path: Path) -> None:
+    path.symlink_to("nowhere.png")
+
+
+def _to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def _cut(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:4000])
+
+
+BAD = [_pipe, _device, _nowhere, _to_itself, _cut]
+
+
+@pytest.mark.parametrize("write", BAD)
+def test_what_is_no_picture_is_one_line_at_once(root: Path, write: Callable[[Path], None]) -> None:
+    write(root / "cat" / "bad.png")
+    told: list[str] = []
+
+    def read() -> None:
+        try:
+            data = load(root)
+            data.load(range(len(data)))
+        except ClipRobustError as error:
+            told.append(str(error))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(10)
+    assert len(told) == 1
+    assert "cat/bad.png" in told[0]
+    assert "repair or remove the file" in told[0]
+    assert "\n" not in told[0]
+
+
+@pytest.mark.parametrize("write", BAD)
+def test_what_is_no_picture_is_left_out_where_asked(
+    root: Path, write: Callable[[Path], None]
+) -> None:
+    whole = load(root)
+    write(root / "cat" / "99.png")
+    data = load(root, bad_data="skip")
+    kept, skipped = without(data, unreadable(data, lambda done, total: None))
+    assert kept.ids == whole.ids
+    assert kept.labels == whole.labels
+    assert kept.class_names == whole.class_names
+    assert torch.equal(kept.load(range(20)).images, whole.load(range(20)).images)
+    assert kept.digest not in (data.digest, whole.digest)
+    assert skipped is not None
+    assert (skipped.total, skipped.data) == (21, "imagefolder:set")
+    ((name, reason),) = skipped.samples
+    assert name == "cat/99.png"
+    assert reason
+    assert str(root) not in reason or write is not _cut
+    assert skipped.too_many
+    assert Skipped.from_dict(skipped.as_dict()) == skipped
+
+
+def test_one_in_a_hundred_may_be_left_out() -> None:
+    one = (("a", "damaged"),)
+    assert not Skipped("x", 100, one).too_many
+    assert Skipped("x", 99, one).too_many
+    assert "1 of 99 samples of x cannot be read, 1.1%, and" in Skipped("x", 99, one).mistake()
+    many = Skipped("x", 9, (("a", "p"), ("b", "q"), ("c", "r")))
+    assert many.line(2) == (
+        "3 of 9 samples of x left out, as they cannot be read: a (p); b (q); 1 more"
+    )
+    assert [sample for sample, _ in many.unnamed().samples] != ["a", "b", "c"]
+
+
+def test_a_data_set_of_nothing_readable_is_one_line(root: Path) -> None:
+    for path in root.rglob("*.png"):
+        path.write_bytes(b"nothing")
+    data = load(root, bad_data="skip")
+    with pytest.raises(
+        ClipRobustError, match="none of the 20 samples of imagefolder:set can be read"
+    ):
+        without(data, unreadable(data, lambda done, total: None))
