@@ -142,13 +142,23 @@ def try_writing(path: Path) -> None:
     """Find out whether a file can be written to ``path``, and leave nothing behind.
 
     Raises:
-        OSError: it cannot: there is a folder of that name, or a file where its folder should be made,
-            or the folder is not for writing.
+        OSError: it cannot: there is a folder, a pipe or a read-only file of that name, or a file where its
+            folder should be made, or the folder is not for writing.
     """
     target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
-    folder = target.parent
+    if _is_device(target):
+        return
+    for attempt in range(3):
+        try:
+            return _try_in(target.parent, path)
+        except FileNotFoundError:  # another process tried the same, and has removed the folder
+            if attempt == 2:
+                raise
+
+
+def _try_in(parent: Path, path: Path) -> None:
+    """Find out whether a folder takes the file, and leave nothing behind."""
+    folder = parent
     made: list[Path] = []
     while not os.path.lexists(folder):
         made.append(folder)
@@ -156,8 +166,8 @@ def try_writing(path: Path) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file", str(path))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}."):
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=parent, prefix=f".{path.name}."):
             pass
     finally:
         for folder in made:
@@ -169,7 +179,8 @@ def replace_file(path: Path, content: str | bytes, *, durable: bool = False) -> 
     """Write a file in one step: whoever reads it sees all of the old content or all of the new.
 
     A link is followed; missing folders are made; permissions of a file that is replaced stay. Whatever
-    goes wrong, the old file stays and nothing is left beside it.
+    goes wrong, the old file stays and nothing is left beside it. A device (``/dev/full``, ``/dev/null``)
+    is never replaced, but written to.
 
     Args:
         path: the file.
@@ -180,11 +191,16 @@ def replace_file(path: Path, content: str | bytes, *, durable: bool = False) -> 
         OSError: it cannot be written; the caller says what that means.
     """
     target = Path(os.path.realpath(path))
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    if _is_device(target):
+        with target.open("wb") as device:
+            device.write(data)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+            stream.write(data)
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())
@@ -194,6 +210,26 @@ def replace_file(path: Path, content: str | bytes, *, durable: bool = False) -> 
         with contextlib.suppress(OSError):
             os.unlink(partial)
         raise
+
+
+def _is_device(target: Path) -> bool:
+    """Return whether what lies at a path is a device, which is written to and not replaced.
+
+    Raises:
+        OSError: it is something that can be neither: a folder, a pipe, a socket, a file that is read-only.
+    """
+    try:
+        mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(target))
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a socket", str(target))
+    # The administrator may write to what nobody is to write to; it was made read-only for a reason.
+    if not mode & 0o222 or not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "it is read-only", str(target))
+    return not stat.S_ISREG(mode)
 
 
 def _permissions(path: Path) -> int:

@@ -173,3 +173,31 @@ def test_a_folder_that_takes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(PermissionError):
         try_writing(tmp_path / "new" / "r.json")
     assert os.listdir(tmp_path) == []
+
+
+def test_what_is_read_only_stays_as_it_is(tmp_path: Path) -> None:
+    """Also for the administrator, whom the system lets write."""
+    old = tmp_path / "r.json"
+    old.write_text("old")
+    old.chmod(0o444)
+    for write in (lambda: try_writing(old), lambda: replace_file(old, "new")):
+        with pytest.raises(PermissionError, match="it is read-only"):
+            write()
+    assert (old.read_text(), os.listdir(tmp_path)) == ("old", ["r.json"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="a device of Linux")
+def test_a_device_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    for name in ("full", "null"):
+        (tmp_path / name).symlink_to(f"/dev/{name}")
+        try_writing(tmp_path / name)
+    replace_file(tmp_path / "null", "lost")
+    with pytest.raises(OSError, match="No space left"):
+        replace_file(tmp_path / "full", "lost")
+    assert Path("/dev/full").is_char_device()
+    assert Path("/dev/null").is_char_device()
+    assert sorted(os.listdir(tmp_path)) == ["full", "null"]
+    os.mkfifo(tmp_path / "pipe")
+    for write in (try_writing, lambda path: replace_file(path, "lost")):
+        with pytest.raises(OSError, match="a pipe or a socket"):
+            write(tmp_path / "pipe")

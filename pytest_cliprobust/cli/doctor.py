@@ -60,6 +60,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="how many samples (default: quick)",
     )
     parser.add_argument(
+        "--clip-limit", metavar="N", help="at most so many samples of each data set"
+    )
+    parser.add_argument(
         "--losses",
         default=",".join(LOSSES),
         metavar="NAMES",
@@ -96,12 +99,22 @@ def run(options: argparse.Namespace) -> int:
     )
     if options.dry_run:
         return 0
+    return _report(plain, _damaged(options, names))
+
+
+def _damaged(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Ran]:
+    """Return what the suites say of each loss; of those before Ctrl-C if that ends it."""
     damaged: dict[str, Ran] = {}
-    for name in names:
-        found = damaged[name] = _ran(options, name)
-        told = f"refused: {found.refused}" if found.refused else _counted(found)
-        print(f"{name}: {told}, {found.seconds:.0f} s", flush=True)
-    return _report(plain, damaged)
+    try:
+        for name in names:
+            found = damaged[name] = _ran(options, name)
+            told = f"refused: {found.refused}" if found.refused else _counted(found)
+            print(f"{name}: {told}, {found.seconds:.0f} s", flush=True)
+    except KeyboardInterrupt:
+        if not damaged:
+            raise
+        print(f"stopped; not planted: {', '.join(n for n in names if n not in damaged)}")
+    return damaged
 
 
 def _ran(options: argparse.Namespace, loss: str | None) -> Ran:
@@ -112,7 +125,8 @@ def _ran(options: argparse.Namespace, loss: str | None) -> Ran:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += options.suites or ["--clip-suites"]
         command += [f"--clip-model={options.clip_model}", f"--clip-report={report}"]
-        for flag in ("thresholds", "baseline", "data", "cache_dir", "profile"):
+        command.append("--clip-history=none")  # its runs are no releases
+        for flag in ("thresholds", "baseline", "data", "cache_dir", "profile", "limit"):
             value = getattr(options, f"clip_{flag}")
             if value is not None:
                 command.append(f"--clip-{flag.replace('_', '-')}={value}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_cliprobust.cli._history import add_history_option, open_history
@@ -14,6 +16,7 @@ from pytest_cliprobust.cli.history import when
 if TYPE_CHECKING:
     from pytest_cliprobust.results.compare import Compared
     from pytest_cliprobust.results.history import History, Point
+    from pytest_cliprobust.results.trend import LeftOut
 
 HELP = "show a figure over runs, and how far it has drifted"
 DESCRIPTION = (
@@ -24,7 +27,7 @@ DESCRIPTION = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``cliprobust trend``."""
-    parser.add_argument("name", metavar="METRIC_OR_KEY", help="a metric, a key, or a glob of keys")
+    parser.add_argument("name", metavar="NAME", help="a metric, a model, a key, or a glob of keys")
     parser.add_argument("--csv", action="store_true", help="every figure of every run, as CSV")
     add_history_option(parser)
 
@@ -49,14 +52,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print_csv(history: History, keys: list[str]) -> None:
-    head = ("key", "run", "written", "tags", "value", "low", "high", "n", "unit", "status")
+    from pytest_cliprobust.results.history import SERIES
+
+    head = ("key", "run", "written", "tags", "value", "low", "high", "n", "unit", "status", *SERIES)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(head)
     for key in keys:
         for point in history.points(key):
             ends = (point.value, point.low, point.high, point.n, point.unit, point.status)
             tags = " ".join(point.tags)
-            writer.writerow((key, point.number, point.written, tags, *ends))
+            series = (" ".join(v) if isinstance(v, list) else v for v in json.loads(point.series))
+            writer.writerow((key, point.number, point.written, tags, *ends, *series))
 
 
 def _print_one(history: History, key: str) -> None:
@@ -77,28 +83,39 @@ def _print_one(history: History, key: str) -> None:
         for point, drift in zip(trend.points, trend.drifts, strict=True)
     ]
     print_table(("run", "when", "tags", "value [interval]", "n", since), rows)
-    if trend.left_out:
-        print(
-            f"{trend.left_out} runs of other models, data, profiles or limits are left out (--csv)"
-        )
+    _print_left_out(trend.left_out)
 
 
 def _print_several(history: History, keys: list[str]) -> None:
     from pytest_cliprobust.results.trend import drifts_of
 
+    drifts = drifts_of(history, keys)
     rows = [
         (
-            last.key,
-            _named(first),
-            f"{first.value:.4g}",
-            _named(last),
-            f"{last.value:.4g}",
-            drift_text(drift) if drift else "–",
-            str(drift.word) if drift else "–",
+            one.last.key,
+            _named(one.first),
+            f"{one.first.value:.4g}",
+            _named(one.last),
+            f"{one.last.value:.4g}",
+            drift_text(one.row) if one.row else "–",
+            str(one.row.word) if one.row else "–",
         )
-        for first, last, drift in drifts_of(history, keys)
+        for one in drifts
     ]
     print_table(("figure", "from", "value", "to", "value", "drift [interval]", "verdict"), rows)
+    _print_left_out([entry for one in drifts for entry in one.left_out])
+
+
+def _print_left_out(entries: Sequence[LeftOut]) -> None:
+    """Say which runs are no part of the line, and why, one line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in entries:
+        names = by_reason.setdefault(entry.why, [])
+        if _named(entry.point) not in names:
+            names.append(_named(entry.point))
+    for why, names in by_reason.items():
+        are = "is" if len(names) == 1 else "are"
+        print(f"{', '.join(names)} {are} left out, as not comparable: {why} (--csv has them)")
 
 
 def _named(point: Point) -> str:

@@ -9,7 +9,7 @@ report of an earlier run serves, too; it has no outcomes by sample, so the compa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,9 @@ class Baseline:
         figures: by (key without the model, model).
         provenance: what else decided them; None if the file does not say.
         current: of this run, for :meth:`why_not`.
-        anchors: by key without the model, the figure as it was first recorded.
-        accepted: by key without the model, when and why it was recorded anew.
+        anchors: the figure as it was first recorded, by key without the model; where several models were
+            recorded, by key with it.
+        accepted: by the same keys, when and why it was recorded anew.
     """
 
     source: str
@@ -154,6 +155,26 @@ class Baseline:
                 "baseline_model in [policy]"
             )
         return f"baseline {self.source} has no figure for {bare_key(measurement)}; record it anew"
+
+    @property
+    def named(self) -> str:
+        """The file, with the models that it holds if they are several."""
+        if len(self.models) < 2:
+            return self.source
+        return f"{self.source} (of {len(self.models)} models: {', '.join(self.models)})"
+
+    def anchor_of(self, measurement: Measurement, asked: str | None = None) -> Anchor | None:
+        """Return the figure as it was first recorded, None if that is not known."""
+        return self.anchors.get(self._first_key(measurement, asked))
+
+    def acceptance_of(self, measurement: Measurement, asked: str | None = None) -> str:
+        """Return when and why a figure was recorded anew; empty if it was not."""
+        return self.accepted.get(self._first_key(measurement, asked), "")
+
+    def _first_key(self, measurement: Measurement, asked: str | None) -> str:
+        return first_key(
+            bare_key(measurement), self.model_for(measurement.model, asked), self.models
+        )
 
     def measurements(self, model: str, asked: str | None = None) -> list[Measurement]:
         """Return what was recorded, as measurements of ``model``."""
@@ -248,6 +269,17 @@ def perturbations_of(condition: Condition) -> list[str]:
 def bare_key(measurement: Measurement) -> str:
     """Return the key without the model."""
     return measurement.key.removesuffix(f"/{measurement.model}")
+
+
+def first_key(bare: str, model: str | None, models: Collection[str]) -> str:
+    """Return under which key the first recording of a figure is kept: with its model if there are several.
+
+    Args:
+        bare: the key without the model.
+        model: of the figure.
+        models: all that the baseline holds.
+    """
+    return bare if model is None or len(models) < 2 else f"{bare}/{model}"
 
 
 def beside(thresholds: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.files import require_regular, shown_path
 from pytest_cliprobust.gating import toml
 from pytest_cliprobust.gating.positions import Positions
 
@@ -167,6 +167,8 @@ def read_text(path: Path) -> str:
         ClipRobustError: there is no such file, it cannot be read, or it is no UTF-8.
     """
     shown = shown_path(path)
+    if path.exists() and not path.is_dir():
+        require_regular(path, "threshold file")
     try:
         # Bytes, so that no line ending is translated.
         return path.read_bytes().decode("utf-8")

@@ -97,6 +97,7 @@ def _called_real(verdict: Verdict) -> Verdict:
         status="fail",
         outcome="fail",
         late=True,
+        note="",  # of a real loss that did not fail
         explanation=(
             f"the loss is real, given the others that this run found (Holm's method): "
             f"{verdict.explanation}"

@@ -21,7 +21,7 @@ from pytest_cliprobust.figures.change import Change, change_between
 from pytest_cliprobust.figures.figure import Figure, json_number
 from pytest_cliprobust.figures.intervals import Interval, samples_needed, two_sided_z
 from pytest_cliprobust.figures.levels import interval_at
-from pytest_cliprobust.gating.baseline import Baseline, bare_key
+from pytest_cliprobust.gating.baseline import Baseline
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, Kind, Rule
@@ -410,16 +410,17 @@ def _judge_change(
     if baseline is None:
         reason = "there is no baseline; --clip-record writes one, or name one with --clip-baseline"
         return replace(blank, explanation=reason)
-    before = baseline.find(measurement, policy.baseline_model)
+    asked = policy.baseline_model
+    before = baseline.find(measurement, asked)
     if before is None:
-        return replace(blank, explanation=baseline.missing(measurement, policy.baseline_model))
+        return replace(blank, explanation=baseline.missing(measurement, asked))
     why_not = baseline.why_not(measurement)
     change = change_between(
         figure,
         before,
         noise=levels.noise,
         why_not=why_not,
-        same_model=baseline.same_model(measurement.model, policy.baseline_model),
+        same_model=baseline.same_model(measurement.model, asked),
     )
     loss = _loss(change, kind)
     noise = 0.0 if change.identical else levels.noise
@@ -440,7 +441,7 @@ def _judge_change(
     if change.one_model:
         text = "every outcome is the same as in the baseline"
         same = replace(judged, status="pass", explanation=text)
-        return replace(same, note=_drift(same, before, baseline, bare_key(measurement)))
+        return replace(same, note=_drift(same, before, baseline, measurement, asked))
     least = _decidable(change, policy.change_confidence, noise)
     # Answers that are all the same have no spread; what they can rule out is what their interval says.
     judged = replace(judged, decidable=max(least, kept.high) if change.identical else least)
@@ -451,7 +452,7 @@ def _judge_change(
         word = "decrease" if kind == "max_decrease" else "increase"
         told = _told_loss(replace(decided, interval=own), change, word)
         decided = replace(decided, note=f"{figure.metric}: {told}")
-    drifted = _drift(decided, before, baseline, bare_key(measurement))
+    drifted = _drift(decided, before, baseline, measurement, asked)
     return replace(decided, note="; ".join(filter(None, (decided.note, drifted))))
 
 
@@ -507,20 +508,26 @@ def _undecided_change(judged: _Judged, strict: Interval, start: str) -> tuple[st
     return f"{text}; about {rounded_up(needed)} samples would tell ({_CHANCE})", needed
 
 
-def _drift(judged: _Judged, recorded: Figure, baseline: Baseline, key: str) -> str:
+def _drift(
+    judged: _Judged,
+    recorded: Figure,
+    baseline: Baseline,
+    measurement: Measurement,
+    asked: str | None,
+) -> str:
     """Return what is told of losses that add up to more than the margin since the first recording.
 
     What the recorded figure had lost by then, on all of its samples, and what is lost since, on those that
     this run has: it may be a smaller profile's.
     """
-    anchor = baseline.anchors.get(key)
+    anchor = baseline.anchor_of(measurement, asked)
     if anchor is None or judged.status == "fail" or recorded.value == anchor.value:
         return ""
     lost = recorded.value - anchor.value
     loss = judged.value + (-lost if judged.kind == "max_decrease" else lost)
     if loss <= judged.limit:
         return ""
-    accepted = baseline.accepted.get(key)
+    accepted = baseline.acceptance_of(measurement, asked)
     reason = f" (recorded anew {accepted})" if accepted else ""
     return (
         f"{recorded.metric} was {format_value(anchor.value, recorded.high - recorded.low)} when it was first "
@@ -535,15 +542,21 @@ def _told_loss(judged: _Judged, change: Change, word: str) -> str:
     value, low, high = (
         format_value(x, ends.high - ends.low) for x in (judged.value, ends.low, ends.high)
     )
-    place = "within" if judged.value <= judged.limit else "beyond"
-    text = (
-        f"the {word} of {value} [{low}, {high}] ({change.text()}) is real, and {place} the margin of "
-        f"{judged.limit:.12g}"
-    )
+    text = f"the {word} of {value} [{low}, {high}] ({change.text()}) is real, and {_place(judged)}"
     needed = _samples_for(judged.value, judged.decidable or 0.0, judged.n)
-    if needed is None or place == "beyond":
+    if needed is None or judged.value > judged.limit:
         return text
     return f"{text}; a margin of {value} needs about {rounded_up(needed)} samples"
+
+
+def _place(judged: _Judged) -> str:
+    """Return where a real loss that does not fail lies, and no more than the verdict knows of it."""
+    margin = f"the margin of {judged.limit:.12g}"
+    if judged.status == "pass":
+        return f"within {margin}"
+    if judged.value > judged.limit:
+        return f"beyond {margin} by the estimate, though not surely enough among so many bounds"
+    return f"these samples cannot tell whether it lies within {margin}"
 
 
 def _decidable(change: Change, confidence: float, noise: float) -> float:

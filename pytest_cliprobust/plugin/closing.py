@@ -13,6 +13,12 @@ from pytest_cliprobust.plugin.session import Session
 from pytest_cliprobust.results.run import Run
 
 
+#: What is told where -x ended the collection: which tests lie behind it nobody knows.
+NOT_KNOWN = (
+    "an error ended the collection (-x): which tests are in the files behind it is not known"
+)
+
+
 def close(own: Session, session: pytest.Session, status: int) -> Run:
     """Return the run as it ended, with its bounds recorded and its reports written.
 
@@ -21,13 +27,17 @@ def close(own: Session, session: pytest.Session, status: int) -> Run:
         session: pytest's.
         status: pytest's exit code.
     """
+    # What stops a session behind its last test (-x) has kept nothing of it from running.
+    stopped = session.shouldstop or session.shouldfail
     ended = status in (Exit.PASSED, Exit.REGRESSION)
-    ended = ended and not (session.shouldstop or session.shouldfail)
+    ended = ended and not (stopped and own.ledger.lacks_any)
     lost = own.lost_while_recording if own.recording else own.settle()
     # A bound that is missed only given all that was found counts as a test that failed.
     failures = session.testsfailed - own.ledger.spared + len(lost)
     status = int(Exit.REGRESSION) if lost and status == Exit.PASSED else status
     found = _unjudged(own, by_id=named_by_id(session.config))
+    if stopped and own.ledger.not_collected and not own.ledger.attempts:
+        own.remarks.append(NOT_KNOWN)
     run = own.run(found, ended=ended, partial=picked(session.config))
     run = _with_ending(run, status, failures)
     if ended:
@@ -37,7 +47,7 @@ def close(own: Session, session: pytest.Session, status: int) -> Run:
         except ClipRobustError as error:
             run = _with_ending(_blamed(run, error), status, failures)
     run = _written(own, run, status, failures)
-    return own.remember(run)
+    return _remembered(own, run, status, failures)
 
 
 def refuse(own: Session, error: ClipRobustError) -> Run:
@@ -131,3 +141,13 @@ def _written(own: Session, run: Run, status: int, failures: int) -> Run:
         run = _with_ending(run, status, failures)
         own.write(run)
     return run
+
+
+def _remembered(own: Session, run: Run, status: int, failures: int) -> Run:
+    """Add the run to the history; where that was asked for and cannot be, the reports tell of it."""
+    try:
+        return own.remember(run)
+    except ClipRobustError as error:
+        run = _with_ending(_blamed(run, error), status, failures)
+        own.write(run)
+        return run

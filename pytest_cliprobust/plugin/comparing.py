@@ -151,10 +151,11 @@ def comparison_lines(baseline: Baseline, models: Iterable[str], asked: str | Non
         if source is None:
             names = ", ".join(baseline.models) or "no model"
             lines.append(
-                f"clip baseline: {baseline.source} has {names}, none to compare {model} with"
+                f"clip baseline: {baseline.source} has {names}, none to compare {model} with; say in "
+                "[policy] which counts: baseline_model"
             )
             continue
-        lines.append(f"clip baseline: {baseline.source}: {model} against {source}")
+        lines.append(f"clip baseline: {baseline.named}: {model} against {source}")
         same = _weights(baseline.provenance, source) == _weights(baseline.current, model)
         if same and baseline.provenance is not None:
             lines.append("  note: these are the weights that were recorded")

@@ -15,11 +15,14 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.message import failure_message
+from pytest_cliprobust.gating.rules import Rule
 from pytest_cliprobust.gating.verdict import Verdict, judge
 from pytest_cliprobust.gating.vocabulary import check_chance
+from pytest_cliprobust.gating.weak import weak_for
 from pytest_cliprobust.plugin.options import OPTIONS, models_of, reports_of
 from pytest_cliprobust.plugin.state import UNDER_TEST
 from pytest_cliprobust.plugin.suites import suite_of
+from pytest_cliprobust.plugin.writing import pictures_of
 from pytest_cliprobust.results.record import Evidence, Record
 
 if TYPE_CHECKING:
@@ -78,9 +81,10 @@ class Gate:
         rule = session.thresholds.lookup(measurement)
         if self._model == session.config.against:
             rule = None  # What others are held against is measured, not judged.
-        floor = 0.0
+        floor, weak = 0.0, list[str]()
         if rule is not None and not session.recording:
             check_chance(rule, measurement, lambda: session.classes(self._model))
+            weak = self._weak(rule, measurement)
         if rule or session.recording:
             floor = session.noise_floor(self._model, measurement.metric)
         judged = judge(
@@ -112,9 +116,18 @@ class Gate:
             tuple(self._also_used),
             floor,
             evidence,
+            tuple(weak),
         )
         self.records.append(record)
         self._item.user_properties.append((record.key, record.one_line()))
+
+    def _weak(self, rule: Rule, measurement: Measurement) -> list[str]:
+        """Return why the bounds of a rule hardly gate a figure."""
+        session = self._session
+        baseline = session.baseline_of(self._model)
+        asked = session.thresholds.policy.baseline_model
+        recorded = None if baseline is None else baseline.find(measurement, asked)
+        return weak_for(rule, measurement, session.classes(self._model), recorded)
 
     def finish(self) -> None:
         """Fail the test with all that was missed, or if nothing was judged at all."""
@@ -145,7 +158,7 @@ def _flat(figures: Any) -> Iterable[Figure]:
 def picture_folder(config: pytest.Config) -> Path:
     """Return the folder for pictures: beside the report, else in pytest's cache."""
     for report in reports_of(config)[:1]:
-        return report.with_name(f"{report.stem}-pictures")
+        return pictures_of(report)
     cache = getattr(config, "cache", None)
     return Path(cache.mkdir("cliprobust")) if cache else config.rootpath / "cliprobust-pictures"
 

@@ -203,6 +203,11 @@ class Ledger:
                 told.append(NotMeasured(test, suite, why))
         return told
 
+    @property
+    def lacks_any(self) -> bool:
+        """Whether any test did not come to its end, or may not have: it is not known what was selected."""
+        return not self.planned or bool(self.missing() or self.not_collected)
+
     def lacking(self, suites: Sequence[str]) -> list[str]:
         """Return why tests of these suites were skipped, where the environment lacks something."""
         return [

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import ClipRobustError
@@ -17,6 +18,7 @@ from pytest_cliprobust.gating.baseline import (
     Provenance,
     bare_key,
     beside,
+    first_key,
     write_baseline,
 )
 from pytest_cliprobust.gating.measurement import Measurement
@@ -92,15 +94,17 @@ class Recorder:
         )
         kept = self._kept(measurements)
         path = beside(self.path)
+        models = tuple(dict.fromkeys(one.model for one in [*measurements, *kept]))
         size = write_baseline(
             path,
             [*measurements, *kept],
             used(provenance, [*measurements, *kept]),
-            anchors=self._anchors(measurements),
-            accepted=self._accepted(measurements),
+            anchors=self._anchors(measurements, models),
+            accepted=self._accepted(measurements, models),
         )
+        held = f" of {len(models)} models ({', '.join(models)})" if len(models) > 1 else ""
         told = [
-            f"baseline written: {shown_path(path)}, {len(measurements)} figures by sample, "
+            f"baseline written: {shown_path(path)}{held}, {len(measurements)} figures by sample, "
             f"{_shown_size(size)}; commit it beside the threshold file"
         ]
         if kept:
@@ -123,19 +127,38 @@ class Recorder:
                 kept.append(Measurement(key.split("/", 1)[0], name, figure))
         return kept
 
-    def _anchors(self, measurements: Sequence[Measurement]) -> dict[str, Anchor]:
+    def _anchors(
+        self, measurements: Sequence[Measurement], models: Sequence[str]
+    ) -> dict[str, Anchor]:
         """Return the first recording of each figure, which stays whatever is recorded later."""
         today = time.strftime("%Y-%m-%d")
-        fresh = {bare_key(one): Anchor(one.figure.value, today) for one in measurements}
-        return fresh | dict(self.earlier.anchors if self.earlier else {})
+        fresh = {
+            first_key(bare_key(one), one.model, models): Anchor(one.figure.value, today)
+            for one in measurements
+        }
+        return fresh | self._as_before("anchors", models)
 
-    def _accepted(self, measurements: Sequence[Measurement]) -> dict[str, str]:
+    def _accepted(
+        self, measurements: Sequence[Measurement], models: Sequence[str]
+    ) -> dict[str, str]:
         """Return why figures were recorded anew, by key."""
-        before = dict(self.earlier.accepted if self.earlier else {})
+        before: dict[str, str] = self._as_before("accepted", models)
         if not self.because:
             return before
         reason = f"{time.strftime('%Y-%m-%d')}: {self.because}"
-        return before | {bare_key(one): reason for one in measurements}
+        return before | {first_key(bare_key(m), m.model, models): reason for m in measurements}
+
+    def _as_before(
+        self, table: Literal["anchors", "accepted"], models: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return a table of the earlier baseline, by the keys that one of these models has."""
+        if self.earlier is None:
+            return {}
+        then = self.earlier.models
+        kept = dict(getattr(self.earlier, table))
+        if len(then) != 1 or len(models) < 2:
+            return kept
+        return {first_key(key, then[0], models): value for key, value in kept.items()}
 
 
 def _shown_size(size: int) -> str:

@@ -49,6 +49,7 @@ from pytest_cliprobust.plugin.options import (
 from pytest_cliprobust.plugin.progress import ProgressLine
 from pytest_cliprobust.plugin.recorder import Recorder
 from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
+from pytest_cliprobust.plugin.writing import check_writing
 from pytest_cliprobust.reporting import files
 from pytest_cliprobust.reporting.header import header_lines
 from pytest_cliprobust.reporting.json import document
@@ -72,6 +73,7 @@ class Session:
         mistakes: the user's, one line each, beside those of tests.
         troubles: what the environment lacks, one line each, beside what tests lacked.
         died: workers of pytest-xdist that ended without a word.
+        remarks: what else a reader must know of how the run ended, one line each.
         known_suites: names of the shipped suites and of those collected.
         collected: number of tests.
         needed: whether any of them evaluates a model.
@@ -97,6 +99,7 @@ class Session:
         self.mistakes: list[str] = []
         self.troubles: list[str] = []
         self.died: list[str] = []
+        self.remarks: list[str] = []
         self.known_suites: tuple[str, ...] = shipped()
         self.collected = 0
         self.needed = False
@@ -123,8 +126,13 @@ class Session:
             Unavailable: the environment lacks something that they need.
             ClipRobustError: a mistake in an option, a model, the data or the threshold file.
         """
-        for path in self.reports:
-            files.check(path)
+        # Where the command line names the model, the process that reports has looked before its workers.
+        if not (self.is_worker and self.pytest_config.getoption("--clip-model")):
+            check_writing(
+                self.reports,
+                self.threshold_path if self.recording else None,
+                self.history_path if self.keeps_history else None,
+            )
         for model in self.config.models:
             self.evaluation(model)
         if self.config.data != "embedded":
@@ -143,7 +151,7 @@ class Session:
     def open_journal(self) -> None:
         """Start to write down what is measured, where a report was asked for."""
         if self.reports and not self.is_worker and self.journal is None:
-            files.check(self.reports[0])
+            check_writing(self.reports[:1])
             self.journal = Journal(self.reports[0])
 
     def _threshold_path(self) -> Path | None:
@@ -383,7 +391,8 @@ class Session:
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the summary must know beside the figures."""
-        own = [note for e in self._evaluations.values() for note in e.encoder.notes]
+        own = [*self.remarks]
+        own += [note for e in self._evaluations.values() for note in e.encoder.notes]
         own += [
             _noise_note(name, *noise) for name, noise in self._noise.items() if noise[0] > SHOWN
         ]
@@ -596,6 +605,12 @@ class Session:
             return None
         return Path(chosen) if chosen else default_path(self.config.cache_dir)
 
+    @property
+    def keeps_history(self) -> bool:
+        """Whether the user named a file for the history, so that a run is not whole without it."""
+        named = value_of(self.pytest_config, "history") not in (None, "none")
+        return named and self.config.plant is None
+
     def _held_against(self, history: History) -> int | None:
         """Return the run of the history that this one is held against; None if that is a file."""
         named = value_of(self.pytest_config, "baseline")
@@ -606,7 +621,12 @@ class Session:
         return None
 
     def remember(self, run: Run) -> Run:
-        """Add the run to the history, and return it with where it is, or why it is not there."""
+        """Add the run to the history, and return it with where it is, or why it is not there.
+
+        Raises:
+            Unavailable: there is no room in the file that the user named for it.
+            ClipRobustError: that file cannot be written. Another one is a note.
+        """
         path = self.history_path
         if path is None or not run.records or self.config.plant is not None:
             return run
@@ -620,6 +640,8 @@ class Session:
                     # Later baselines come and go; drift is told against the first.
                     history.set_anchor(first, only_first=True)
         except ClipRobustError as error:
+            if self.keeps_history:
+                raise
             return replace(run, notes=(*run.notes, f"this run is not in the history: {error}"))
         option = self.pytest_config.getoption
         # What the ini file says of it, the command finds by itself.

@@ -41,8 +41,9 @@ def frontier_strength_figure(
 
     The interval is read off the curve's: its ends are where the upper and the lower ends of the excess of
     the drop over what is allowed first lie above 0. Each model is searched by itself, at strengths of its
-    own, so that the change between two has the interval of figures that are not paired (MOVER, Zou &
-    Donner 2008), which is conservative on the same samples.
+    own; their change on the same samples is paired all the same: its interval is MOVER's for figures that
+    depend on each other (Zou & Donner 2008), with the correlation of what each sample adds to the two
+    curves, each where it crosses.
 
     Args:
         strengths: (K,) ascending, from 0 to 1.
@@ -79,12 +80,17 @@ def frontier_strength_figure(
     )
 
 
-def _excess(outcomes: Outcomes, allowed: float | None) -> Means:
-    """Return how far the drop exceeds what is allowed, at each strength."""
+def _excesses(outcomes: Outcomes, allowed: float | None) -> Floats:
+    """Return of each sample how far its drop exceeds what is allowed, at each strength (N, K)."""
     clean = outcomes["clean"].astype(np.float64)[:, None]
     limit = ALLOWED_LOSS * clean if allowed is None else allowed
+    return np.asarray(clean - outcomes["answers"] - limit)
+
+
+def _excess(outcomes: Outcomes, allowed: float | None) -> Means:
+    """Return how far the drop exceeds what is allowed, at each strength."""
     most = 1.0 - (ALLOWED_LOSS if allowed is None else allowed)
-    return means_of(clean - outcomes["answers"] - limit, codes_of(outcomes.keys), (most, -1.0))
+    return means_of(_excesses(outcomes, allowed), codes_of(outcomes.keys), (most, -1.0))
 
 
 def _ends(outcomes: Outcomes, allowed: float | None) -> EndsAt:
@@ -114,13 +120,49 @@ def _compare(before: Outcomes, after: Outcomes, *, allowed: float | None) -> Com
     old_low, old_high, new_low, new_high = (
         np.asarray(row) for side in sides for row in (side.lows, side.highs)
     )
-    lows = now - then - np.hypot(now - new_low, old_high - then)
-    highs = now - then + np.hypot(new_high - now, then - old_low)
+    shared = _correlation(before, after, (then, now), allowed)
+    lows = now - then - _length(now - new_low, old_high - then, shared)
+    highs = now - then + _length(new_high - now, then - old_low, shared)
     ends = Ends(tuple(lows.tolist()), tuple(highs.tolist()))
     interval = ends.at(0.95)
     error = (interval.high - interval.low) / 2.0 / two_sided_z(0.95)
     effect = float(_excess(after, allowed).effects.max())
     return Compared(now - then, ends, error, effect)
+
+
+def _length(one: Floats, other: Floats, correlation: float) -> Floats:
+    """Return how far the difference of two figures reaches, each of which reaches so far."""
+    squares = one**2 + other**2 - 2.0 * correlation * one * other
+    return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
+
+
+def _correlation(
+    before: Outcomes, after: Outcomes, at: tuple[float, float], allowed: float | None
+) -> float:
+    """Return how two frontiers on the same samples vary together, from -1 to 1.
+
+    To first order a frontier moves with the excess at its own crossing, and so with the sum over samples
+    of their part in it; samples of one unit belong together.
+    """
+    parts = [
+        _at(_excesses(outcomes, allowed), np.asarray(outcomes.parameters["strengths"]), where)
+        for outcomes, where in zip((before, after), at, strict=True)
+    ]
+    codes = codes_of(after.keys)
+    if codes is not None:
+        parts = [np.bincount(codes, weights=part - part.mean()) for part in parts]
+    deviations = [float(part.std()) for part in parts]
+    if min(deviations) == 0.0:
+        return 0.0
+    return float(np.corrcoef(parts[0], parts[1])[0, 1])
+
+
+def _at(values: Floats, strengths: Floats, where: float) -> Floats:
+    """Return the columns (N, K) of ``values`` at a strength between theirs, linear between them (N,)."""
+    right = int(np.searchsorted(strengths, where).clip(1, len(strengths) - 1))
+    step = strengths[right] - strengths[right - 1]
+    share = float(np.clip((where - strengths[right - 1]) / step, 0.0, 1.0)) if step > 0.0 else 0.0
+    return np.asarray((1.0 - share) * values[:, right - 1] + share * values[:, right])
 
 
 def _crossings(weights: Floats, outcomes: Outcomes, *, allowed: float | None) -> Floats:

@@ -42,12 +42,21 @@ def remarks(run: Run, *, gravest_first: bool = False, most: int | None = None) -
         [Remark(level, text) for level, text in comparison_lines(run)],
         [Remark("not run to its end", line) for line in missing_lines(run, most)],
         [Remark(level, line) for level, line in unjudged.lines(run.unjudged, most)],
+        [Remark("warning", line) for line in _weak_lines(run, most)],
         _skipped(run.unjudged, run.not_run),
         [Remark("ERROR", mistake) for mistake in run.mistakes],
     ]
     if gravest_first:
         groups.reverse()
     return [remark for group in groups for remark in group]
+
+
+def _weak_lines(run: Run, most: int | None) -> list[str]:
+    """Return one line for each bound that hardly gates its figure; beyond ``most`` they are counted."""
+    told = list(dict.fromkeys(line for record in run.records for line in record.weak))
+    if most is None or len(told) <= most:
+        return told
+    return [*told[:most], f"{len(told) - most} more bounds hardly gate their figures"]
 
 
 def _not_run_lines(entries: Iterable[NotMeasured]) -> list[str]:

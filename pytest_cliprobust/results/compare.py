@@ -389,6 +389,12 @@ def _notes(
     base_model: str | None,
 ) -> list[str]:
     notes = [f"{run.source} did not come to its end" for run in (base, head) if not run.complete]
+    then_limit, limit = (run.header.get("config", {}).get("limit") for run in (base, head))
+    if then_limit != limit:
+        notes.append(
+            f"sample limit {limit or 'none'}, then {then_limit or 'none'}: only samples that both have "
+            "are compared one by one"
+        )
     for model, other in models.items():
         if model != other:
             notes.append(f"{model} is compared with {other}")

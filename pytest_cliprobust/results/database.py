@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
+from pytest_cliprobust.files import FULL, not_written, shown_path
 
 #: Marks the file as one of ours ("CLRB").
 APPLICATION = 0x434C5242
@@ -184,6 +184,10 @@ class Database:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise Unavailable(
+                    f"{self.shown}: the history cannot be written: {error}; make room"
+                ) from None
             raise ClipRobustError(
                 f"{self.shown}: the history cannot be used ({error}); name another file"
             ) from None
@@ -193,6 +197,8 @@ class Database:
                 "another file"
             ) from None
         except OSError as error:
+            if error.errno in FULL:
+                raise not_written(f"{self.shown}: the history cannot be written", error) from None
             raise ClipRobustError(
                 f"{self.shown}: the history cannot be used ({error.strerror}); name another file"
             ) from None

@@ -32,7 +32,7 @@ class Earlier:
         noise: numerical noise by key.
         number: its number in the history; None for a file.
         tags: in the history.
-        anchors: by key without the model, the figures of the anchor of its series.
+        anchors: the figures of the anchor of its series, by the keys that a baseline has them by.
     """
 
     source: str

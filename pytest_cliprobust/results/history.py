@@ -25,7 +25,7 @@ from platformdirs import user_cache_path
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.gating.baseline import Anchor
+from pytest_cliprobust.gating.baseline import Anchor, first_key
 from pytest_cliprobust.results.database import Database
 from pytest_cliprobust.results.earlier import Earlier, of_document, of_file
 from pytest_cliprobust.results.outcomes import names_in, to_manifest
@@ -100,10 +100,14 @@ class Point:
     series: str
 
 
+#: What runs must have in common to be of one series.
+SERIES = ("models", "data", "profile", "limit")
+
+
 def series_of(config: Mapping[str, Any]) -> str:
-    """Return what runs must have in common to be of one series: models, data, profile, limit."""
+    """Return what a run has of :data:`SERIES`, as JSON."""
     models = sorted(map(str, config.get("models", ())))
-    return json.dumps([models, *(config.get(name) for name in ("data", "profile", "limit"))])
+    return json.dumps([models, *(config.get(name) for name in SERIES[1:])])
 
 
 # --- The file --------------------------------------------------------------------------------------
@@ -349,19 +353,15 @@ class History(Database):
         return replace(found, anchors=self._anchors(number))
 
     def _anchors(self, number: int) -> dict[str, Anchor]:
-        """Return the figures of the anchor of a run's series, by key without the model.
-
-        None if they are of several models: the keys do not tell these apart.
-        """
+        """Return the figures of the anchor of a run's series, by the keys that a baseline has them by."""
         rows = self.rows(
             "SELECT key, model, value, written FROM figures JOIN runs ON id = run WHERE anchor "
             "AND value IS NOT NULL AND series = (SELECT series FROM runs WHERE id = ?)",
             number,
         )
-        if len({model for _, model, _, _ in rows}) > 1:
-            return {}
+        models = {model for _, model, _, _ in rows}
         return {
-            key.removesuffix(f"/{model}"): Anchor(value, written[:10])
+            first_key(key.removesuffix(f"/{model}"), model, models): Anchor(value, written[:10])
             for key, model, value, written in rows
         }
 
@@ -378,10 +378,10 @@ class History(Database):
         blobs = self.rows(f"SELECT digest, data FROM blobs WHERE digest IN ({marks})", *names)
         return of_document(document, dict(blobs), f"run {number}", number)
 
-    def keys(self) -> list[tuple[str, str]]:
-        """Return (key, metric) of all figures of all runs."""
-        rows = self.rows("SELECT DISTINCT key, metric FROM figures ORDER BY key")
-        return [(str(key), str(metric)) for key, metric in rows]
+    def keys(self) -> list[tuple[str, str, str]]:
+        """Return (key, metric, model) of all figures of all runs."""
+        rows = self.rows("SELECT DISTINCT key, metric, model FROM figures ORDER BY key")
+        return [(str(key), str(metric), str(model)) for key, metric, model in rows]
 
     def points(self, key: str) -> list[Point]:
         """Return one figure over all runs that came to their end, the oldest first."""

@@ -19,6 +19,11 @@ from pytest_cliprobust.results.plain import plain
 from pytest_cliprobust.results.record import Record
 
 
+def journal_of(report: Path) -> Path:
+    """Return where the journal of a run lies, given its first report."""
+    return report.with_name(f"{report.name}.unfinished")
+
+
 class Journal:
     """Writes each figure as soon as its test is over.
 
@@ -34,7 +39,7 @@ class Journal:
     """
 
     def __init__(self, report: Path) -> None:
-        self.path = report.with_name(f"{report.name}.unfinished")
+        self.path = journal_of(report)
         earlier = read(self.path)
         self._left = {str(record["key"]) for record in earlier}
         self.notes: list[str] = []

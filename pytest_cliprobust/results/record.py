@@ -64,6 +64,7 @@ class Record:
         also_used: ids of rules that decided how it was measured (a frontier's allowed drop).
         noise_floor: numerical noise of the figure, below which nothing is decided.
         evidence: of a missed bound, where the test gives any.
+        weak: why its bounds hardly gate it, one line each.
     """
 
     measurement: Measurement
@@ -73,6 +74,7 @@ class Record:
     also_used: tuple[str, ...] = ()
     noise_floor: float = 0.0
     evidence: Evidence | None = None
+    weak: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -117,6 +119,8 @@ class Record:
         }
         if self.evidence is not None:
             data["evidence"] = self.evidence.as_dict()
+        if self.weak:
+            data["weak"] = list(self.weak)
         return data
 
     @classmethod
@@ -141,6 +145,7 @@ class Record:
             also_used=tuple(str(name) for name in data["also_used"]),
             noise_floor=float(data["noise_floor"]),
             evidence=None if evidence is None else Evidence.from_dict(evidence),
+            weak=tuple(str(line) for line in data.get("weak", ())),
         )
 
     def unnamed(self) -> Record:

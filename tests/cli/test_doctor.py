@@ -65,7 +65,7 @@ def test_each_bound_says_what_it_sees(folder: Path, capsys: pytest.CaptureFixtur
     assert "1 did not turn red under any of these losses:\n  mine/nll/clean/clean/reference" in out
     assert "NEITHER" not in out
     # The runs of a doctor are no releases.
-    assert not list(folder.glob("*.sqlite"))
+    assert not list(folder.rglob("*.sqlite"))
 
 
 @pytest.mark.slow
@@ -75,6 +75,24 @@ def test_the_cost_comes_first(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert f"planting {len(doctor.LOSSES)} losses: {len(doctor.LOSSES)} times " in out
     assert "Ctrl-C stops" in out
     assert "red:" not in out
+
+
+def test_ctrl_c_keeps_what_was_found(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ran(options: object, loss: str | None) -> doctor.Ran:
+        if loss == "light_noise":
+            raise KeyboardInterrupt
+        status = "pass" if loss is None else "fail"
+        return doctor.Ran({"a/key": status}, {"a/key": "min 0.5"}, 10, 1.0)
+
+    monkeypatch.setattr(doctor, "_ran", ran)
+    assert cli.main(words(folder, "--losses=heavy_noise,light_noise,swapped_texts")) == 0
+    out = capsys.readouterr().out
+    assert "\nheavy_noise: 1 fail, 1 s\nstopped; not planted: light_noise, swapped_texts\n" in out
+    assert "  a/key  min 0.5: pass; red: heavy_noise\n" in out
+    with pytest.raises(KeyboardInterrupt):
+        cli.main(words(folder, "--losses=light_noise"))
 
 
 def test_mistakes_are_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,11 +126,18 @@ def test_a_trend_as_csv_has_every_run_with_the_figure(folder: Path, capsys: Capt
         keep(history, replace(run, config=replace(run.config, profile="full")))
     assert cli.main(["trend", "accuracy", "--csv"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "key,run,written,tags,value,low,high,n,unit,status"
+    assert lines[0] == (
+        "key,run,written,tags,value,low,high,n,unit,status,models,data,profile,limit"
+    )
     assert [line.split(",")[1] for line in lines[1:]] == ["1", "2", "3", "5"]
+    assert lines[-1].endswith(",reference,embedded,full,")
     assert lines[1].startswith(f"{KEY},1,2026-11-01T12:00:00+0000,v1.0,0.725,0.65")
     *_, last = told(capsys, "trend", KEY)
-    assert last == ["3 runs of other models, data, profiles or limits are left out (--csv)"]
+    assert last == [
+        "run 1, run 2, run 3 are left out, as not comparable: profile quick, not full (--csv has them)"
+    ]
+    *_, last = told(capsys, "trend", "./reference")
+    assert "run 1, run 2, run 3 are left out" in last[0]
 
 
 def test_a_trend_of_something_unknown(folder: Path, capsys: Capture) -> None:

@@ -9,9 +9,11 @@ import pytest
 from gating_helpers import HEAD, complaint, measure
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import load_thresholds, parse_thresholds
 from pytest_cliprobust.gating.unjudged import fails, find_unjudged, lines
+from pytest_cliprobust.gating.weak import lucky_guess, weak_for
 
 KNOWN: dict[str, Any] = {
     "known_suites": ["accuracy", "calibration"],
@@ -183,6 +185,52 @@ def test_a_bound_far_from_what_was_measured_is_told(row: str, value: str | None)
     file = parse_thresholds(f"{HEAD}[[threshold]]\nbounds = [\n{{ {metric}{row}\n]\n", "t.toml")
     told = [f"is far from the {value} that was measured" in text for text in file.warnings]
     assert told == ([] if value is None else [True])
+
+
+#: A bound, the figure and its n, the recorded figure, and what is told of it; there are 134 classes.
+WEAK = {
+    # Chance is 0.00746, and a guess in 1,072 comes to 0.0147 in one of 40 draws.
+    ("accuracy", "min = 0.0075", 1072, None): "what guessing reaches by luck on 1,072 samples",
+    ("accuracy", "min = 0.0145", 1072, None): "(0.0147): a model that guesses is not red",
+    ("accuracy", "min = 0.0148", 1072, None): "",
+    ("accuracy", "min = 0.0148", 100, None): "what guessing reaches by luck on 100 samples",
+    ("accuracy", "min = 0.0145\nbecause = 'a toy'", 1072, None): "",
+    ("accuracy", "min = 0.42", 1072, 0.84): "is far from the 0.84 that was recorded",
+    ("accuracy", "min = 0.43", 1072, 0.84): "",
+    ("accuracy", "min = 0.42\nbecause = 'a toy'", 1072, 0.84): "",
+    ("accuracy", "max_decrease = 0.4", 1072, 0.84): "",
+    ("auroc_mcm", "min = 0.52", 400, None): "what guessing reaches by luck on 400 samples",
+    ("auroc_mcm", "min = 0.56", 400, None): "",
+    ("auroc_mcm", "min = 0.56", 400, 0.9): "is far from the 0.9 that was recorded",
+    ("fpr95_mcm", "max = 0.94", 400, None): "(0.924): a model that guesses is not red",
+    ("fpr95_mcm", "max = 0.92", 400, None): "",
+    ("ece", "max = 0.6", 400, 0.05): "is far from the 0.05 that was recorded",
+    ("signed_gap", "min = -0.9\nmax = 0.9", 400, 0.05): "",
+}
+
+
+@pytest.mark.parametrize(("case", "words"), WEAK.items())
+def test_a_bound_that_hardly_gates_is_told_unless_it_says_why(
+    case: tuple[str, str, int, float | None], words: str
+) -> None:
+    metric, bounds, n, value = case
+    text = f"{HEAD}[[threshold]]\nmetric = '{metric}'\n{bounds}\n"
+    rule = parse_thresholds(text, "t.toml").rules[0]
+    recorded = None if value is None else measure(metric, value).figure
+    told = weak_for(rule, measure(metric, 0.5, n=n), 134, recorded)
+    assert len(told) == bool(words)
+    assert not words or (words in told[0] and told[0].startswith("t.toml:4: m"))
+
+
+def test_guessing_is_known_where_chance_is() -> None:
+    accuracy, ece = METRICS.find("accuracy"), METRICS.find("ece")
+    assert accuracy is not None
+    assert ece is not None
+    # scipy.stats.binomtest(8, 1072).proportion_ci(method="wilson").high
+    assert lucky_guess(accuracy, 134, 1072) == pytest.approx(0.0146565, abs=1e-6)
+    assert lucky_guess(accuracy, None, 1072) is None
+    assert lucky_guess(accuracy, 134, 0) is None
+    assert lucky_guess(ece, 134, 1072) is None
 
 
 def test_a_narrow_rule_that_drops_the_bound_on_the_change_is_told() -> None:

@@ -352,7 +352,12 @@ def test_a_real_loss_within_the_margin_is_told() -> None:
     assert (both.bound, both.note[:34]) == ("min 0.5", "accuracy: the decrease of 0.0100 [")
     close = judge(lost, accuracy_rule("max_decrease = 0.0101"), WARN, baseline=baseline)
     assert close.status == "inconclusive"
-    assert "is real, and within the margin of 0.0101" in close.note
+    assert "is real, and these samples cannot tell whether it lies within the margin" in close.note
+    beyond = accuracy_rule("max_decrease = 0.0005")
+    unsure = judge(lost, beyond, WARN, baseline=baseline, error_rate=1e-8)
+    assert unsure.status == "inconclusive"
+    assert "beyond the margin of 0.0005 by the estimate, though not surely enough" in unsure.note
+    assert "needs about" not in unsure.note
 
 
 def test_a_margin_too_small_to_be_decided_says_what_it_needs() -> None:

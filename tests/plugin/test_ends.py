@@ -52,6 +52,17 @@ SUITE = """
         gate(accuracy.accuracy_of(clip.on("calibration")))
 """
 
+#: Two tests, of which the second one misses its bound.
+LAST_FAILS = """
+    from pytest_cliprobust.properties import accuracy
+
+    def test_a(clip, gate):
+        gate(accuracy.accuracy_of(clip.on("near_ood")))
+
+    def test_b(clip, gate):
+        gate(accuracy.accuracy_of(clip.on("clipart")))
+"""
+
 SECOND = "test_mine.py::test_second[reference]"
 THIRD = "test_mine.py::test_third[reference]"
 
@@ -156,6 +167,67 @@ def test_the_first_failure_that_ends_a_run_leaves_the_rest_unrun(run: Sessions, 
     assert result.outlines[-1].startswith(
         "PARTIAL: 2 of 3 tests did not come to their end (mine 2)"
     )
+
+
+@pytest.mark.parametrize("options", [("-x",), ("--maxfail=1",), ("-x", "-n1")])
+def test_a_failure_of_the_last_test_leaves_nothing_unrun(
+    run: Sessions, end: Any, options: tuple[str, ...]
+) -> None:
+    """Nothing is behind it, so that the run is as whole as without ``-x``."""
+    run(
+        *("--clip-report=report.json", *options),
+        suite=LAST_FAILS,
+        thresholds=bounds().replace("0.0075", "0.99"),
+        process="-n1" in options,
+    )
+    data = report()
+    assert (data["exit_status"], data["complete"], data["missing"]) == (1, True, [])
+    assert len(data["measurements"]) == 2
+    assert not any("PARTIAL" in line for line in data["because"])
+
+
+@pytest.mark.parametrize("options", [("-x", "-n1"), ("--maxfail=2",)])
+def test_what_a_failure_keeps_from_running_is_told(
+    run: Sessions, end: Any, options: tuple[str, ...]
+) -> None:
+    suite = LAST_FAILS + "".join(
+        f"""
+    def test_{name}(clip, gate):
+        gate(accuracy.accuracy_of(clip.on({view})))
+"""
+        for name, view in zip(
+            "cdef",
+            ('"calibration"', '"clean"', '"clean", "contrast", 1', '"clean", "contrast", 3'),
+            strict=True,
+        )
+    )
+    run(
+        *("--clip-report=report.json", *options),
+        suite=suite,
+        thresholds=bounds().replace("0.0075", "0.99"),
+        process="-n1" in options,
+    )
+    data = report()
+    assert (data["exit_status"], data["complete"]) == (1, False)
+    ended, missing = (
+        {test.partition("[")[0].rpartition("_")[2] for test in tests}
+        for tests in ({record["test"] for record in data["measurements"]}, lost(data))
+    )
+    assert {"a", "b"} <= ended
+    assert {"e", "f"} <= missing
+    assert ended | missing == set("abcdef")
+    assert not ended & missing
+    assert set(lost(data).values()) == {"the run ended before it began"}
+
+
+def test_where_an_error_ends_the_collection_what_lies_behind_it_is_told(
+    run: Sessions, end: Any
+) -> None:
+    run.pytester.makepyfile(test_early="import nothing_of_this_name")
+    end("well", "-x")
+    data = report()
+    assert (data["complete"], data["not_collected"]) == (False, ["test_early.py"])
+    assert any("files behind it" in note for note in data["notes"])
 
 
 def test_ctrl_c_stays_pytests(run: Sessions, end: Any) -> None:
@@ -302,6 +374,70 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_runs(
     assert "cannot be written" in (run.path / "new" / "good.md").read_text()
 
 
+SUITE_THAT_MUST_NOT_RUN = "def test_mine(clip, gate):\n    raise AssertionError('it ran')\n"
+
+
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a session end that loads a model."""
+
+    def load(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(Evaluation, "__init__", load)
+
+
+@pytest.mark.parametrize(
+    ("taken", "words"),
+    [
+        ("r.json.unfinished", "--clip-report r.json.unfinished: cannot be written: it is a folder"),
+        ("r-pictures", "--clip-report r-pictures/picture.png: cannot be written"),
+        ("gate.toml", "--clip-record gate.toml: cannot be written: it is a folder"),
+        ("gate.baseline.safetensors", "--clip-record gate.baseline.safetensors: cannot be written"),
+        ("h.sqlite", "--clip-history h.sqlite: cannot be written: it is a folder"),
+    ],
+)
+@pytest.mark.parametrize("how", ["in its place", "read-only"])
+def test_all_that_a_run_writes_is_tried_before_a_model_is_loaded(
+    run: Sessions, monkeypatch: pytest.MonkeyPatch, taken: str, words: str, how: str
+) -> None:
+    place = run.path / taken
+    if how == "in its place" and taken != "r-pictures":
+        place.mkdir()
+    else:
+        place.touch()
+        place.chmod(0o444)
+        words = words.replace("it is a folder", "it is read-only")
+    no_model(monkeypatch)
+    options = ("--clip-record", "--clip-thresholds=gate.toml", "--clip-history=h.sqlite")
+    result = run("--clip-report=r.json", *options, suite=SUITE_THAT_MUST_NOT_RUN, thresholds=None)
+    one_line(result, words)
+
+
+def test_where_nothing_can_be_recorded_is_told_before_a_model_is_loaded(
+    run: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run.path / "file").touch()
+    no_model(monkeypatch)
+    options = ("--clip-record", "--clip-thresholds=file/gate.toml")
+    result = run(*options, suite=SUITE_THAT_MUST_NOT_RUN, thresholds=None)
+    one_line(result, "--clip-record file/gate.toml: cannot be written: ", "file is a file")
+
+
+def test_a_gate_is_recorded_into_a_folder_that_is_made(run: Sessions) -> None:
+    options = ("--clip-record", "--clip-thresholds=new/er/gate.toml")
+    suite = """
+        from pytest_cliprobust.properties import accuracy
+
+        def test_mine(clip, gate):
+            gate(accuracy.accuracy_of(clip.on("clean")))
+    """
+    run(*options, suite=suite, thresholds=None).assert_outcomes(passed=1)
+    assert sorted(path.name for path in (run.path / "new" / "er").iterdir()) == [
+        "gate.baseline.safetensors",
+        "gate.toml",
+    ]
+
+
 def test_workers_tell_it_once_where_only_the_ini_file_asks_for_it(
     run: Sessions, shared_cache: Path
 ) -> None:
@@ -356,6 +492,25 @@ def test_a_disk_that_is_full_at_the_end_is_told_by_the_other_report(
     full_disk.clear()
     assert run.again("--clip-report=report.json").ret == Exit.PASSED
     nothing_left(run.path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="a device of Linux")
+@pytest.mark.parametrize("lost", ["report.json", "report.md", "history.sqlite"])
+def test_what_was_asked_for_and_is_lost_at_the_end_is_not_green(
+    run: Sessions, end: Any, lost: str
+) -> None:
+    (run.path / lost).symlink_to("/dev/full")
+    result = end("well", "--clip-history=history.sqlite")
+    result.assert_outcomes(passed=3)
+    assert result.ret == Exit.ENVIRONMENT
+    assert result.outlines[-1] == "NOT GREEN: environment, exit code 7"
+    result.stdout.fnmatch_lines([f"ENVIRONMENT: *{lost}*cannot be written: *make room"])
+    if lost != "report.json":
+        assert report()["exit_status"] == Exit.ENVIRONMENT
+    if lost != "report.md":
+        assert "environment, exit code 7" in (run.path / "report.md").read_text()
+    assert Path("/dev/full").is_char_device()
+    assert not [path.name for path in run.path.iterdir() if path.name.endswith(".part")]
 
 
 def test_a_disk_that_is_full_on_the_way_ends_nothing(

@@ -143,13 +143,24 @@ def test_none_keeps_nothing(run: Sessions, tmp_path: Path) -> None:
     assert "history: " not in result.stdout.str()
 
 
-def test_a_history_that_cannot_be_written_is_a_note(run: Sessions) -> None:
+def test_a_history_that_was_named_and_cannot_be_written_is_one_line(run: Sessions) -> None:
     (run.path / "text").write_text("no database " * 500, encoding="utf-8")
-    for place in ("text", "text/history.sqlite", "."):
-        result = run(f"--clip-history={place}", "-k", "test_drop", suite=SUITE)
-        result.assert_outcomes(passed=1)
-        assert result.ret == 0
-        result.stdout.fnmatch_lines(["note: this run is not in the history: *"])
+    for place, words in (
+        ("text", "text: not a history"),
+        ("text/history.sqlite", "text is a file"),
+        (".", "it is a folder"),
+    ):
+        one_line(run(f"--clip-history={place}", "-k", "test_drop", suite=SUITE), words)
+
+
+def test_the_usual_history_is_a_note_where_it_cannot_be_written(
+    run: Sessions, tmp_path: Path
+) -> None:
+    (tmp_path / "history.sqlite").write_text("no database " * 500, encoding="utf-8")
+    result = run(f"--clip-cache-dir={tmp_path}", "-k", "test_drop", suite=SUITE)
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["note: this run is not in the history: *"])
     assert "Traceback" not in result.stdout.str()
 
 

@@ -47,7 +47,7 @@ def test_small_losses_add_up(history: History) -> None:
     trend = trend_of(history, DROP)
     assert [point.number for point in trend.points] == [1, 2, 3]
     assert trend.since.number == 1
-    assert trend.left_out == 0
+    assert trend.left_out == ()
     assert trend.drifts[0] is None
     steps = trend_of(history, KEY.replace("reference", "other"))
     assert steps.drifts == (None,)
@@ -70,9 +70,11 @@ def test_small_losses_add_up(history: History) -> None:
 def test_runs_of_another_series_are_left_out(history: History) -> None:
     trend = trend_of(history, KEY)
     assert [point.number for point in trend.points] == [5]
-    assert trend.left_out == 3
+    assert [(one.point.number, one.why) for one in trend.left_out] == [
+        (number, "profile quick, not full") for number in (1, 2, 3)
+    ]
     points = history.points(KEY)
-    assert own_series(points) == points[-1:]
+    assert own_series(points) == (points[-1:], trend.left_out)
     assert start_of(points).number == 1
     keep(history, a_run(figures(answers())[:1], "cut", complete=False))
     with pytest.raises(ClipRobustError, match="no run that came to its end has mine"):
@@ -83,8 +85,8 @@ def test_drifts_of_several_figures_are_judged_together(history: History) -> None
     history.rows("DELETE FROM runs WHERE id = 5")
     keys = [KEY, DROP, KEY.replace("reference", "other"), KEY.replace("reference", "cut")]
     told = drifts_of(history, keys)
-    assert [(first.number, last.number) for first, last, _ in told] == [(1, 3), (1, 3), (4, 4)]
-    one, two, alone = (row for _, _, row in told)
+    assert [(d.first.number, d.last.number) for d in told] == [(1, 3), (1, 3), (4, 4)]
+    one, two, alone = (drift.row for drift in told)
     assert alone is None
     assert one is not None
     assert two is not None
@@ -92,5 +94,32 @@ def test_drifts_of_several_figures_are_judged_together(history: History) -> None
     assert one.adjusted == pytest.approx(min(1.0, 2 * one.p_value))
     assert (one.key, two.key) == (KEY, DROP)
     (single,) = drifts_of(history, [KEY])
-    assert single[2] is not None
-    assert single[2].adjusted == single[2].p_value
+    assert single.row is not None
+    assert single.row.adjusted == single.row.p_value
+
+
+def test_a_few_samples_are_no_point_of_the_line(history: History) -> None:
+    """Neither those of a limit, nor those of data that has grown."""
+    few = a_run(figures(answers())[:1])
+    keep(history, replace(few, config=replace(few.config, limit=3)))
+    (drift,) = drifts_of(history, [KEY])
+    assert (drift.first.number, drift.last.number, drift.row) == (6, 6, None)
+    assert [(one.point.number, one.why) for one in drift.left_out] == [
+        (1, "limit none, not 3"),
+        (2, "limit none, not 3"),
+        (3, "limit none, not 3"),
+        (5, "profile full, not quick, limit none, not 3"),
+    ]
+    history.rows("DELETE FROM runs WHERE id > 4")
+    history.rows("UPDATE figures SET n = 150 WHERE run = 2")
+    trend = trend_of(history, KEY)
+    assert [point.number for point in trend.points] == [1, 3]
+    assert [(one.point.number, one.why) for one in trend.left_out] == [(2, "n = 150, not 200")]
+
+
+def test_a_model_goes_by_its_name_or_its_path(history: History) -> None:
+    of_other = [KEY.replace("reference", "other")]
+    for name in ("other", "./other", "/models/other", "other/", "../other/"):
+        assert keys_for(history, name) == of_other
+    with pytest.raises(ClipRobustError, match=r"'./othr'.* Did you mean 'other'.*a model \(other"):
+        keys_for(history, "./othr")

@@ -40,6 +40,14 @@ def test_a_copy_is_damaged_and_the_model_is_not(
     assert name not in " ".join(target.info.notes)
 
 
+def test_swapped_texts_leave_the_model_as_it_is(target: Target, images: torch.Tensor) -> None:
+    """So what it encoded is taken from the cache."""
+    damaged = planted(target, "swapped_texts")
+    assert damaged.info.digest == target.info.digest
+    assert "swapped_texts" in damaged.info.notes[-1]
+    assert torch.equal(features(damaged, images), features(target, images))
+
+
 def test_noise_is_the_same_again_and_heavier_noise_moves_more(
     target: Target, images: torch.Tensor
 ) -> None:
