@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pytest_cliprobust.datasets.roles import EMBEDDED
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.files import shown_path
@@ -126,8 +127,10 @@ class Session:
             files.check(path)
         for model in self.config.models:
             self.evaluation(model)
-        if self.config.data != "embedded":
-            self.evaluation(self.config.models[0]).dataset("clean")
+        if self.config.data != EMBEDDED:
+            first = self.evaluation(self.config.models[0])
+            first.provider.check_paths()
+            first.dataset("clean")
         if self.config.against is not None and self._reports_for_workers:
             raise ClipRobustError(
                 "--clip-against needs both models in one process; leave out -n, or compare two runs "
@@ -455,7 +458,7 @@ class Session:
         from pytest_cliprobust.datasets import embedded
         from pytest_cliprobust.targets.registry import listed_names
 
-        replaced = self.config.data != "embedded"
+        replaced = self.config.data != EMBEDDED
         ask = replaced and loaded
         clean = self.evaluation(self.config.models[0]).dataset("clean") if ask else None
         models = {
