@@ -132,11 +132,12 @@ def of_classes(data: Dataset, classes: Sequence[int], **changed: object) -> Data
 
 
 def _with_texts(data: Dataset, classes: Mapping[str, tuple[str, ...]]) -> Dataset:
-    texts = [(phrase,) for phrase in getattr(data, "phrases", data.class_names)]
+    phrases = getattr(data, "phrases", data.class_names)
+    texts: list[tuple[str, ...]] = [(phrase,) for phrase in phrases]
     for name, own in classes.items():
         texts[_index(data, name)] = own
-    phrases = tuple(own[0] for own in texts)
-    return Prepared(data, _every(data), phrases=phrases, texts=tuple(texts))
+    first = tuple(own[0] for own in texts)
+    return Prepared(data, _every(data), phrases=first, texts=tuple(texts))
 
 
 # --- The label set of clean ------------------------------------------------------------------------
@@ -254,8 +255,7 @@ def split(
         if len(data) < CALIBRATION_LEAST:
             return None
         rows = [row for row, unit in enumerate(units) if calibrates(unit) == calibration]
-        whole = asked is None or len(data) < asked
-        if whole or (limit is not None and len(rows) >= limit):
+        if asked is None or len(data) < asked or (limit is not None and len(rows) >= limit):
             break
         asked = round(asked * 1.5)
     name = f"{data.name}:calibration" if calibration else data.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_cliprobust.datasets.roles import (
     EMBEDDED,
@@ -16,6 +17,9 @@ from pytest_cliprobust.datasets.roles import (
 )
 from pytest_cliprobust.datasets.sources import Source, read_sources
 from pytest_cliprobust.errors import ClipRobustError, NotRun, did_you_mean
+
+if TYPE_CHECKING:
+    from pytest_cliprobust.datasets.registry import Told
 
 #: What is written behind the key of the data that plays ``clean`` for the part that calibrates it.
 CALIBRATION = ":calibration"
@@ -60,16 +64,17 @@ class Provider:
         needs = f"needs {role} ({ROLES[role]}), and {self.name}"
         if role in NEVER_EMBEDDED and self.name == EMBEDDED_NAME:
             return f"{needs} has none"
-        given = [known for known in self.sets if not self._is_part(known)]
+        given = [known for known in self.sets if not self.is_part(known)]
         needs += f" gives {', '.join(given)} only{why}; "
         own = f"{FLAG} {role}=LAYOUT:PATH"
         if role in NEVER_EMBEDDED:
             return f"{needs}give it with {own}"
         return f"{needs}leave {FLAG} out to run it on the embedded benchmark, or give it with {own}"
 
-    def _is_part(self, role: str) -> bool:
+    def is_part(self, role: str) -> bool:
         """Return whether a role is played by a part of the data that plays another."""
-        return all(key.endswith(CALIBRATION) for key in self.sets[role])
+        keys = self.sets.get(role, ())
+        return bool(keys) and all(key.endswith(CALIBRATION) for key in keys)
 
     def one(self, role: str) -> str:
         """Return the data set that plays a role.
@@ -155,7 +160,7 @@ def _name_of(source: Source) -> str:
     """Return what figures call a data set: a published one has the name of its layout."""
     if source.layout == EMBEDDED:
         return source.path
-    if getattr(_layout(source), "published", False):
+    if _told(source).published:
         return source.layout if source.name is None else f"{source.layout}:{source.name}"
     return source.label
 
@@ -178,11 +183,12 @@ def _roles_of(source: Source) -> tuple[str, ...]:
         return (source.role,)
     if source.layout == EMBEDDED:
         return ("clean",)
-    return tuple(getattr(_layout(source), "plays", ("clean",)))
+    return _told(source).plays
 
 
-def _layout(source: Source) -> object:
-    from pytest_cliprobust.datasets.registry import LAYOUTS
+def _told(source: Source) -> Told:
+    """Return what is known of the layout of a data set."""
+    from pytest_cliprobust.datasets.registry import LAYOUTS, told_of
 
     if source.layout not in LAYOUTS:
         raise ClipRobustError(
@@ -190,7 +196,7 @@ def _layout(source: Source) -> object:
             f"{did_you_mean(source.layout, LAYOUTS)} Known are {', '.join(LAYOUTS)}; a path that begins so "
             "is written ./…"
         )
-    return LAYOUTS[source.layout]
+    return told_of(source.layout)
 
 
 def embedded_provider() -> Provider:

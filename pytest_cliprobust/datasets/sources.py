@@ -1,8 +1,8 @@
-"""What ``--clip-data`` says, as values: which role, which name, which layout, where. Imports nothing heavy.
+"""What ``--clip-data`` says, as values: role, name, layout and path. Imports nothing heavy.
 
-``[ROLE=][NAME=][LAYOUT:]PATH`` on the command line and in an ini file, or a TOML file with a table ``[data]``,
-in which a data set can also have prompt templates, texts of classes, a part of the label set and a column of
-units of its own::
+``[ROLE=][NAME=][LAYOUT:]PATH`` on the command line and in an ini file, or a TOML file with a table
+``[data]``, in which a data set can also have prompt templates, texts of classes, a part of the label set
+and a column of units of its own::
 
     [data]
     clean = "imagenet:/data/imagenet"

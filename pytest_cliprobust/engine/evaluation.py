@@ -250,7 +250,7 @@ class Evaluation:
         return self._classifier(self.templates)
 
     def classifier_of(self, data: Dataset) -> Classifier:
-        """The zero-shot head for a data set: that of ``clean``, or with its own templates or part of the classes.
+        """The zero-shot head for a data set: that of ``clean``, or with templates or classes of its own.
 
         Raises:
             ClipRobustError: see :func:`~pytest_cliprobust.engine.head.zero_shot_head`.
