@@ -90,7 +90,19 @@ def _row(data: EmbeddedDataset, row: int) -> dict[str, Any]:
 
 def write_roles(root: Path, roles: Sequence[str] = tuple(SETS)) -> Path:
     """Write the data of roles below ``root`` and a TOML file that names them, and return this."""
-    lines = [f'{role} = "{write_role(root, role)}"' for role in roles]
+    sources = {role: write_role(root, role) for role in roles}
+    lines = [f'{role} = "{source}"' for role, source in sources.items() if role != "clean"]
+    classes = EmbeddedDataset("clean", profile="quick", limit=1)
+    texts = zip(classes.class_names, classes.phrases, strict=True)
     path = root / "data.toml"
-    path.write_text("[data]\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text(
+        "\n".join(
+            [
+                *("[data]", *lines, "[data.clean]", f'source = "{sources["clean"]}"'),
+                f"templates = {json.dumps(list(classes.templates))}",
+                *("[data.clean.classes]", *(f'"{name}" = "{text}"' for name, text in texts)),
+            ]
+        ),
+        encoding="utf-8",
+    )
     return path

@@ -40,6 +40,9 @@ _PREFIX = re.compile(r"[A-Za-z][\w.-]*")
 #: A variable of the environment that is left after those that are set were put in.
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 
+#: What a name after a file leaves out.
+_TABLE = re.compile(r"\.(csv|tsv|jsonl?|parquet|txt)$", re.IGNORECASE)
+
 #: A name that is so near to a role's is taken for a slip.
 _SLIP = 0.85
 
@@ -86,7 +89,8 @@ class Source:
     @property
     def label(self) -> str:
         """Its name in figures where the layout has no name of its own: never a path."""
-        return f"{self.layout}:{self.name or own_name(self.path)}"
+        own = own_name(self.path)
+        return f"{self.layout}:{self.name or _TABLE.sub('', own) or own}"
 
 
 def parse_source(text: str, folder: Path | None = None) -> Source:
