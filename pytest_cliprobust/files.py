@@ -150,7 +150,8 @@ def try_writing(path: Path) -> None:
         return
     for attempt in range(3):
         try:
-            return _try_in(target.parent, path)
+            _try_in(target.parent, path)
+            return
         except FileNotFoundError:  # another process tried the same, and has removed the folder
             if attempt == 2:
                 raise

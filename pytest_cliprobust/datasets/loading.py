@@ -11,7 +11,8 @@ from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.datasets.base import Dataset, Frame
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
 from pytest_cliprobust.datasets.registry import LAYOUTS
-from pytest_cliprobust.datasets.roles import FLAG
+from pytest_cliprobust.datasets.roles import EMBEDDED, FLAG
+from pytest_cliprobust.datasets.sources import Source
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.files import own_name, split_name
 
@@ -64,10 +65,7 @@ def load_dataset(
     if colon and prefix in LAYOUTS:
         if not rest:
             raise ClipRobustError(f"data set {text!r} names no folder; write {prefix}:PATH")
-        with users_code(f"layout {prefix!r} on {rest!r}"):
-            layout: Any = LAYOUTS[prefix]
-            further = {"bad_data": bad_data} if _takes(layout, "bad_data") else {}
-            data = layout(rest, limit=limit, frame=frame, size=size, **further)
+        data = _laid_out(prefix, rest, limit=limit, frame=frame, size=size, bad_data=bad_data)
         return _called(data, prefix, given, rest)
     path = Path(text).expanduser()
     if path.is_dir() or path.is_absolute() or text.startswith((".", "~")) or os.sep in text:
@@ -82,6 +80,41 @@ def load_dataset(
 def _takes(layout: Any, name: str) -> bool:
     """Return whether a layout takes an argument, which a user's own need not."""
     return name in inspect.signature(layout).parameters
+
+
+def load_source(
+    source: Source,
+    *,
+    profile: str = "standard",
+    limit: int | None = None,
+    frame: Frame | None = None,
+    size: int = 224,
+    bad_data: str = "error",
+) -> Dataset:
+    """Return the data set that a value of ``--clip-data`` names; the rest as for :func:`load_dataset`.
+
+    Raises:
+        ClipRobustError: it does not lie there, or is something else.
+        UserCodeError: a layout raises anything else.
+    """
+    if source.layout == EMBEDDED:
+        given = "" if source.name is None else f"{source.name}="
+        return load_dataset(
+            f"{given}embedded:{source.path}", profile=profile, limit=limit, frame=frame, size=size
+        )
+    return _laid_out(
+        source.layout, source.path, limit=limit, frame=frame, size=size, bad_data=bad_data
+    )
+
+
+def _laid_out(
+    name: str, path: str, *, limit: int | None, frame: Frame | None, size: int, bad_data: str
+) -> Dataset:
+    with users_code(f"layout {name!r} on {path!r}"):
+        layout: Any = LAYOUTS[name]
+        further = {"bad_data": bad_data} if _takes(layout, "bad_data") else {}
+        data: Dataset = layout(path, limit=limit, frame=frame, size=size, **further)
+        return data
 
 
 def _called(data: Dataset, layout: str, given: str | None, root: str) -> Dataset:

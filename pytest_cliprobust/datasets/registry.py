@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from pytest_cliprobust.datasets.base import Dataset, Frame
@@ -32,12 +33,43 @@ Registered = TypeVar("Registered", bound=Layout)
 LAYOUTS: Registry[Layout] = Registry("layout", "pytest_cliprobust.datasets.layouts")
 
 
-def register_layout(name: str) -> Callable[[Registered], Registered]:
+@dataclass(frozen=True)
+class Told:
+    """What is known of a layout, as ``cliprobust data list`` tells it.
+
+    Attributes:
+        plays: the roles that its data plays where the user names none.
+        path: what its path is.
+        source: who published it.
+        licence: of the data, which is the user's own copy.
+        published: whether it is one data set, which has the layout's name in figures.
+    """
+
+    plays: tuple[str, ...] = ("clean",)
+    path: str = "a folder"
+    source: str = ""
+    licence: str = ""
+    published: bool = False
+
+
+def register_layout(
+    name: str,
+    *,
+    plays: tuple[str, ...] | None = None,
+    path: str = "a folder",
+    source: str = "",
+    licence: str = "",
+    published: bool = False,
+) -> Callable[[Registered], Registered]:
     """Register the decorated class or function: ``NAME:PATH`` is then a data set.
 
     Example:
         >>> @register_layout("one_file")
         ... def one_file(root, *, limit=None, frame=None, size=224): ...
+
+    Args:
+        name: the prefix.
+        plays, path, source, licence, published: see :class:`Told`. A class may say ``plays`` itself.
 
     Raises:
         ClipRobustError: another module has registered that name.
@@ -45,9 +77,25 @@ def register_layout(name: str) -> Callable[[Registered], Registered]:
 
     def decorate(layout: Registered) -> Registered:
         LAYOUTS.add(name, layout, module=layout.__module__)
+        roles = plays if plays is not None else getattr(layout, "plays", ("clean",))
+        _TOLD[name] = Told(tuple(roles), path, source, licence, published)
         return layout
 
     return decorate
 
 
-__all__ = ["LAYOUTS", "Layout", "register_layout"]
+_TOLD: dict[str, Told] = {}
+
+
+def told_of(name: str) -> Told:
+    """Return what is known of a layout."""
+    LAYOUTS.load()
+    return _TOLD.get(name, Told())
+
+
+def published() -> tuple[str, ...]:
+    """Return the layouts that are one published data set each."""
+    return tuple(name for name in LAYOUTS if told_of(name).published)
+
+
+__all__ = ["LAYOUTS", "Layout", "Told", "published", "register_layout", "told_of"]

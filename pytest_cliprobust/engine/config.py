@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_cliprobust.datasets.sources import Source
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -15,8 +17,12 @@ class RunConfig:
         models: their names: NAME of ``--clip-model NAME=MODEL``, or what follows from the model.
         pretrained: tag or path for every model, or None for each model's default.
         activation: ``gelu`` or ``quickgelu`` for checkpoints that do not say.
-        data: ``embedded``, or the user's own image folder, which replaces ``clean``: its path, or
-            ``NAME=PATH``.
+        data: ``embedded``, or the user's own data, as ``--clip-data`` had it; several values are separated by
+            blanks.
+        sets: the same, read; () where ``data`` is one value that nobody has read yet.
+        templates: the user's own prompt templates for the data that plays ``clean``, or ().
+        templates_file: the file that they stand in, as messages show it.
+        required: roles and suites that must be measured (``--clip-require``).
         device, precision: as for :func:`~pytest_cliprobust.targets.loading.load_target`.
         batch_size: images loaded and perturbed at a time; None: 32.
         limit: at most so many samples of each data set, or None.
@@ -52,6 +58,10 @@ class RunConfig:
     font: Path | None = None
     against: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    sets: tuple[Source, ...] = ()
+    templates: tuple[str, ...] = ()
+    templates_file: str = ""
+    required: tuple[str, ...] = ()
 
     def source(self, model: str) -> str:
         """Return what to load for a model under test."""

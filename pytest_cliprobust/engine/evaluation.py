@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -22,10 +21,10 @@ from torch import Tensor
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Dataset
 from pytest_cliprobust.datasets.depth.loading import load_depth_source
-from pytest_cliprobust.datasets.embedded import EmbeddedDataset
-from pytest_cliprobust.datasets.loading import load_dataset
-from pytest_cliprobust.datasets.roles import ROLES, provider_of
-from pytest_cliprobust.datasets.skipping import Skipped, unreadable, without
+from pytest_cliprobust.datasets.providers import provider_of
+from pytest_cliprobust.datasets.provision import Provision
+from pytest_cliprobust.datasets.skipping import Skipped, unreadable
+from pytest_cliprobust.datasets.templates import TemplateSummary, digest_of
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig as RunConfig
 from pytest_cliprobust.engine.encoding import DEFAULT_BATCH_SIZE, Encoder, Progress, silent
@@ -35,7 +34,7 @@ from pytest_cliprobust.engine.negatives import Negatives, mined
 from pytest_cliprobust.engine.probe import PICTURES, rounding_of
 from pytest_cliprobust.engine.view import Classifier, View
 from pytest_cliprobust.errors import ClipRobustError, NotRun
-from pytest_cliprobust.figures.arrays import Floats
+from pytest_cliprobust.figures.arrays import Bools, Floats
 from pytest_cliprobust.figures.condition import CLEAN, Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.samples import Samples
@@ -81,8 +80,6 @@ class Evaluation:
         encoder: the engine that runs it.
         config: the run's options.
         provider: says which data set plays which role.
-        skipped: what was left out of data sets as it cannot be read, by their names; of a data set that
-            several limits were asked of, of the largest part.
     """
 
     def __init__(self, config: RunConfig, model: str, progress: Progress = silent) -> None:
@@ -113,12 +110,19 @@ class Evaluation:
             self.encoder.depth = load_depth_source(
                 config.depth, self.target.device, self.encoder.cache
             )
-        self.provider = provider_of(config.data)
-        self.skipped: dict[str, Skipped] = {}
+        self.provider = provider_of(config.sets or config.data)
+        self._provision = Provision(
+            self.provider,
+            profile=config.profile,
+            frame=self.target.frame,
+            size=max(self.target.image_size),
+            templates=config.templates,
+            unreadable=self._unreadable if config.bad_data == "skip" else None,
+            notes=self.encoder.notes,
+        )
         self._checked = False
-        self._datasets: dict[tuple[str, int | None], Dataset] = {}
-        self._roots: dict[str, Path] = {}
-        self._views: WeakValueDictionary[tuple[str, Condition], View] = WeakValueDictionary()
+        self._heads: dict[tuple[object, ...], Classifier] = {}
+        self._views: WeakValueDictionary[tuple[str, str, Condition], View] = WeakValueDictionary()
 
     def on(
         self,
@@ -155,14 +159,14 @@ class Evaluation:
         data = self.dataset(dataset, limit) if isinstance(dataset, str) else dataset
         steps = steps_of(perturbation, severity, parameters)
         condition = Condition(data.name, steps, limit)
-        key = (data.digest, condition)
+        key = (data.digest, getattr(data, "content", data.digest), condition)
         view = self._views.get(key)
         if view is None:
             view = View(
                 condition,
                 data,
                 lambda: self._features(data, steps),
-                lambda: self.classifier,
+                lambda: self.classifier_of(data),
                 seed=self.config.seed,
                 text_features=self.text_features,
                 matches=lambda layer: self._matches(data, layer),
@@ -187,34 +191,18 @@ class Evaluation:
             ClipRobustError: no such data set, or nothing readable in it.
         """
         limits = [n for n in (limit, self.config.limit) if n is not None]
-        smallest = min(limits) if limits else None
-        source = self.provider.one(name) if name in ROLES else name
-        key = (source, smallest)
-        if key not in self._datasets:
-            data = load_dataset(
-                source,
-                profile=self.config.profile,
-                limit=smallest,
-                frame=self.target.frame,
-                size=max(self.target.image_size),
-                bad_data=self.config.bad_data,
-            )
-            self._check_name(data)
-            mistake = getattr(data, "label_mistake", None)
-            if mistake is not None and self.provider.labels_matter(source):
-                raise ClipRobustError(f"{data.name}: {mistake}")
-            told = self.encoder.notes
-            told += [note for note in getattr(data, "notes", ()) if note not in told]
-            self._datasets[key] = self._readable(data)
-        return self._datasets[key]
+        return self._provision.dataset(name, min(limits) if limits else None)
 
-    def _readable(self, data: Dataset) -> Dataset:
-        """Return a data set without the samples that cannot be read, where they are to be left out.
+    @property
+    def skipped(self) -> Mapping[str, Skipped]:
+        """What was left out of data sets as it cannot be read, by their names."""
+        return self._provision.skipped
 
-        Which those are is cached by the content of the data: all of it is read once for that.
+    def _unreadable(self, data: Dataset) -> Bools:
+        """Return which samples (N,) of a data set cannot be read.
+
+        It is cached by the content of the data: all of it is read once for that.
         """
-        if self.config.bad_data != "skip" or isinstance(data, EmbeddedDataset):
-            return data
 
         def tell(done: int, total: int) -> None:
             self.encoder.progress(f"{data.name}, reading", done, total)
@@ -223,26 +211,7 @@ class Evaluation:
         bad = self.encoder.cache.get_or_compute(
             key, lambda: unreadable(data, tell).astype(np.float32)
         )
-        kept, skipped = without(data, bad != 0)
-        before = self.skipped.get(data.name)
-        if skipped is not None and (before is None or before.total < skipped.total):
-            self.skipped[data.name] = skipped
-        return kept
-
-    def _check_name(self, data: Dataset) -> None:
-        """Raise if another folder's data has that name already: their figures would be one.
-
-        Raises:
-            ClipRobustError: it has.
-        """
-        if hasattr(data, "root"):
-            root = Path(data.root).resolve()
-            other = self._roots.setdefault(data.name, root)
-            if other != root:
-                raise ClipRobustError(
-                    f"two data sets are called {data.name!r}, {other} and {root}: write NAME=PATH for "
-                    "one of them"
-                )
+        return np.asarray(bad != 0, dtype=np.bool_)
 
     def check(self) -> None:
         """Raise, before any figure, if the model's features cannot be trusted; looks once.
@@ -270,10 +239,34 @@ class Evaluation:
         return swapped(phrases) if self.config.plant == SWAPPED else phrases
 
     @cached_property
+    def texts(self) -> tuple[tuple[str, ...], ...]:
+        """All texts of each class, the one of :attr:`phrases` first; one each unless the user gave more."""
+        further = getattr(self.dataset("clean"), "texts", ())
+        if not further or self.config.plant == SWAPPED:
+            return tuple((phrase,) for phrase in self.phrases)
+        return tuple(further)
+
+    @cached_property
     def templates(self) -> tuple[Any, ...]:
-        """The prompt templates: the data set's own, or OpenAI's 80 for photographs."""
+        """The prompt templates: the user's, the data set's own, or OpenAI's 80 for photographs."""
         clean = self.dataset("clean")
         return tuple(getattr(clean, "templates", open_clip.OPENAI_IMAGENET_TEMPLATES))
+
+    def template_summaries(self) -> dict[str, TemplateSummary]:
+        """Return which templates the classes of ``clean`` have, and those of data with its own, by name."""
+        clean = self.dataset("clean")
+        if not hasattr(clean, "templates"):
+            told = "OpenAI's for ImageNet, as none are given"
+        elif self.config.templates:
+            told = self.config.templates_file
+        else:
+            told = "of the data"
+        found = {clean.name: _summary(told, self.templates)}
+        for source in self.provider.sources.values():
+            if source.settings.templates:
+                name = self.provider.name_of(source.text)
+                found[name] = _summary("of the data", source.settings.templates)
+        return found
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -281,10 +274,28 @@ class Evaluation:
         self.check()
         return self._classifier(self.templates)
 
+    def classifier_of(self, data: Dataset) -> Classifier:
+        """The zero-shot head for a data set: that of ``clean``, or with templates or classes of its own.
+
+        Raises:
+            ClipRobustError: see :func:`~pytest_cliprobust.engine.head.zero_shot_head`.
+        """
+        templates, rows = getattr(data, "own_templates", None), getattr(data, "head_rows", None)
+        if templates is None and rows is None:
+            return self.classifier
+        key = (templates, rows)
+        if key not in self._heads:
+            whole = self.classifier if templates is None else self._classifier(templates)
+            part = whole.weights if rows is None else whole.weights[list(rows)]
+            self._heads[key] = replace(whole, weights=part)
+        return self._heads[key]
+
     def _classifier(
-        self, templates: Sequence[head.Template], phrases: Sequence[str] | None = None
+        self,
+        templates: Sequence[head.Template],
+        labels: Sequence[str | Sequence[str]] | None = None,
     ) -> Classifier:
-        named = self.phrases if phrases is None else phrases
+        named = self.texts if labels is None else labels
         weights = head.zero_shot_head(CachedText(self.encoder), named, templates)
         target = self.target
         return Classifier(weights, target.logit_scale, target.logit_bias, target.probability)
@@ -432,6 +443,12 @@ class Evaluation:
         if known.unit == "nats":
             return nats
         return share if known.low is not None and known.high is not None else 0.0
+
+
+def _summary(name: str, templates: Sequence[head.Template]) -> TemplateSummary:
+    return TemplateSummary(
+        name, len(templates), digest_of(head.render(template, "x") for template in templates)
+    )
 
 
 def steps_of(

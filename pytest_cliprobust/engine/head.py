@@ -134,17 +134,28 @@ def ensemble_head(heads: Tensor) -> Tensor:
 
 def zero_shot_head(
     target: TextEncoder,
-    labels: Sequence[str],
+    labels: Sequence[str | Sequence[str]],
     templates: Sequence[Template],
     *,
     distinct: bool = True,
 ) -> Tensor:
     """Return the class weights of the zero-shot classifier: unit vectors (C, D), float64, CPU.
 
+    Args:
+        target: encodes texts.
+        labels: of each class its text, or several, whose embeddings are averaged with those of the templates.
+        templates: prompt templates.
+
     Raises:
         ClipRobustError: as for :func:`template_heads` and :func:`ensemble_head`.
     """
-    return ensemble_head(template_heads(target, labels, templates, distinct=distinct))
+    owned = [[label] if isinstance(label, str) else list(label) for label in labels]
+    flat = [text for own in owned for text in own]
+    heads = template_heads(target, flat, templates, distinct=distinct)
+    if all(len(own) == 1 for own in owned):
+        return ensemble_head(heads)
+    parts = torch.split(heads, [len(own) for own in owned], dim=1)
+    return ensemble_head(torch.stack([part.mean(dim=(0, 1)) for part in parts])[None])
 
 
 def cosine_similarities(

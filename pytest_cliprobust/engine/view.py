@@ -122,6 +122,11 @@ class View:
         return self.data.groups
 
     @property
+    def head_rows(self) -> tuple[int, ...] | None:
+        """Which classes of ``clean`` the head has, where it is restricted to some; None: all of them."""
+        return getattr(self.data, "head_rows", None)
+
+    @property
     def captions(self) -> tuple[tuple[str, ...], ...]:
         """(N,) the captions of each sample; () where the data has none."""
         return tuple(getattr(self.data, "captions", ()))

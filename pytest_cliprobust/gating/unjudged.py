@@ -104,6 +104,7 @@ def find_unjudged(
     known_models: Collection[str] = (),
     own_datasets: Collection[str] = (),
     replaced_data: bool = False,
+    published: Collection[str] = (),
     of_other_profiles: Mapping[str, Collection[str]] | None = None,
 ) -> Unjudged:
     """Return the bounds that a run did not judge.
@@ -124,6 +125,7 @@ def find_unjudged(
         known_models: names that are no slip of a tested one.
         own_datasets: names of the embedded benchmark.
         replaced_data: whether the user's data took its place.
+        published: names of published data sets, which a user may give or not.
         of_other_profiles: by suite, the perturbations that it measures in any profile.
 
     Raises:
@@ -147,7 +149,9 @@ def find_unjudged(
             elif not partly:
                 result.unused.append(rule)
                 result.reasons[rule.id] = why
-        elif unmet.is_for_other_data(rule, on, own_datasets, replaced=replaced_data):
+        elif unmet.is_for_other_data(
+            rule, on, own_datasets, replaced=replaced_data, published=published
+        ):
             result.other_data += 1
         elif not mine:
             name = " or ".join(suites)

@@ -72,7 +72,12 @@ def _nearly_a_model(pattern: str, name: str, known: Collection[str]) -> bool:
 
 
 def is_for_other_data(
-    rule: Rule, measured: Collection[str], own: Collection[str], *, replaced: bool
+    rule: Rule,
+    measured: Collection[str],
+    own: Collection[str],
+    *,
+    replaced: bool,
+    published: Collection[str] = (),
 ) -> bool:
     """Return whether a rule is for data that was no part of the run, and no near miss of what was."""
     patterns = rule.selectors.get("dataset", ())
@@ -82,6 +87,8 @@ def is_for_other_data(
         return True
     for pattern in patterns:
         head, colon, tail = pattern.partition(":")
+        if head in published and not any(name.partition(":")[0] == head for name in measured):
+            continue
         if not colon or (head in own and not replaced):
             return False
         # Another folder of the user's is other data; one that differs in a letter is a slip.

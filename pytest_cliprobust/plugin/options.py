@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from pytest_cliprobust.datasets.profiles import PROFILES as PROFILES
-from pytest_cliprobust.datasets.roles import EMBEDDED, label_of
+from pytest_cliprobust.datasets.roles import EMBEDDED
+from pytest_cliprobust.datasets.sources import read_sources
+from pytest_cliprobust.datasets.templates import read_templates
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.results.tags import checked_tag
 from pytest_cliprobust.targets.names import check_pretrained, named, named_models
 from pytest_cliprobust.targets.precision import PRECISIONS
@@ -55,9 +58,7 @@ OPTIONS = (
     Option(
         "activation", "activation of a checkpoint that does not say", choices=("gelu", "quickgelu")
     ),
-    Option(
-        "data", "'embedded', or the image folder that replaces the clean set: PATH or NAME=PATH"
-    ),
+    Option("templates", "file of prompt templates for the classes, one a line with {} or {c}"),
     Option(
         "depth",
         "depth for data without: an estimator (folder or hub name) or a folder of depth maps",
@@ -108,7 +109,7 @@ OPTIONS = (
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 #: Options that may be given several times.
-REPEATABLE = ("--clip-model", "--clip-report", "--clip-tag")
+REPEATABLE = ("--clip-model", "--clip-data", "--clip-report", "--clip-tag", "--clip-require")
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -129,6 +130,21 @@ def add_options(parser: pytest.Parser) -> None:
             option.flag, metavar=option.name.upper(), default=None, help=option.help + choices
         )
         parser.addini(option.key, option.help, default=option.default)
+    group.addoption(
+        "--clip-data",
+        action="append",
+        metavar="[ROLE=][NAME=][LAYOUT:]PATH",
+        help="data of your own for a role (default: clean), in a layout that `cliprobust data list` names "
+        "(default: an image folder); or a TOML file with a table [data], or 'embedded'; repeatable",
+    )
+    parser.addini("clip_data", "data by role, one a line, see --clip-data", type="linelist")
+    group.addoption(
+        "--clip-require",
+        action="append",
+        metavar="ROLE|SUITE",
+        help="a role or suite without which the run is not green (exit code 6); repeatable",
+    )
+    parser.addini("clip_require", "roles and suites, see --clip-require", type="args")
     group.addoption(
         "--clip-report",
         action="append",
@@ -232,6 +248,18 @@ def reports_of(config: pytest.Config) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
+def data_of(config: pytest.Config) -> list[str]:
+    """Return the values of ``--clip-data``, each once; ``embedded`` unless any is given."""
+    given = config.getoption("--clip-data") or config.getini("clip_data") or [EMBEDDED]
+    return list(dict.fromkeys(given))
+
+
+def required_of(config: pytest.Config) -> tuple[str, ...]:
+    """Return the roles and suites that must be measured."""
+    given = config.getoption("--clip-require") or config.getini("clip_require") or []
+    return tuple(dict.fromkeys(given))
+
+
 def tags_of(config: pytest.Config) -> list[str]:
     """Return the names that this run gets in the history.
 
@@ -252,13 +280,13 @@ def run_config(config: pytest.Config) -> RunConfig:
         pytest.UsageError: a mistake in one of them, in one line.
     """
     cache_dir, pretrained = value_of(config, "cache-dir"), value_of(config, "pretrained")
-    data = value_of(config, "data") or EMBEDDED
+    data, templates = data_of(config), value_of(config, "templates")
     against = value_of(config, "against") if models_of(config) else None
     try:
         models = named_models(models_of(config))
         check_pretrained(models, pretrained)
-        if data != EMBEDDED:
-            label_of(data)
+        sets = read_sources(data)
+        texts = read_templates(Path(templates).expanduser()) if templates else ()
     except ClipRobustError as error:
         raise pytest.UsageError(str(error)) from None
     return RunConfig(
@@ -266,7 +294,11 @@ def run_config(config: pytest.Config) -> RunConfig:
         sources={name: source for name, source in models.items() if name != source},
         pretrained=pretrained,
         activation=value_of(config, "activation"),
-        data=data,
+        data=" ".join(data),
+        sets=sets,
+        templates=texts,
+        templates_file=str(shown_path(Path(templates).expanduser())) if templates else "",
+        required=required_of(config),
         depth=value_of(config, "depth"),
         lmm=value_of(config, "lmm"),
         device=value_of(config, "device") or "auto",

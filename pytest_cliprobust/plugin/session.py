@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from pytest_cliprobust.datasets.providers import provider_of
+from pytest_cliprobust.datasets.roles import EMBEDDED
 from pytest_cliprobust.datasets.skipping import Skipped
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
@@ -48,11 +50,13 @@ from pytest_cliprobust.plugin.options import (
 )
 from pytest_cliprobust.plugin.progress import ProgressLine
 from pytest_cliprobust.plugin.recorder import Recorder
+from pytest_cliprobust.plugin.required import check_required, missing_required
 from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
 from pytest_cliprobust.plugin.writing import check_writing
 from pytest_cliprobust.reporting import files
 from pytest_cliprobust.reporting.header import header_lines
 from pytest_cliprobust.reporting.json import document
+from pytest_cliprobust.results.data import DataSummary, data_of
 from pytest_cliprobust.results.history import History, default_path, is_file
 from pytest_cliprobust.results.journal import Journal
 from pytest_cliprobust.results.record import Record
@@ -133,10 +137,14 @@ class Session:
                 self.threshold_path if self.recording else None,
                 self.history_path if self.keeps_history else None,
             )
+        if not self._reports_for_workers:  # only the workers know the suites of the user's own
+            check_required(self.config.required, self.known_suites)
         for model in self.config.models:
             self.evaluation(model)
-        if self.config.data != "embedded":
-            self.evaluation(self.config.models[0]).dataset("clean")
+        if self.config.data != EMBEDDED:
+            first = self.evaluation(self.config.models[0])
+            first.provider.check_paths()
+            first.dataset("clean")
         if self.config.against is not None and self._reports_for_workers:
             raise ClipRobustError(
                 "--clip-against needs both models in one process; leave out -n, or compare two runs "
@@ -191,12 +199,12 @@ class Session:
         import open_clip
 
         from pytest_cliprobust.datasets import embedded
-        from pytest_cliprobust.datasets.registry import LAYOUTS
+        from pytest_cliprobust.datasets.registry import LAYOUTS, published
         from pytest_cliprobust.perturbations import registry
         from pytest_cliprobust.targets.registry import TARGETS
 
         architectures = open_clip.list_models()
-        layouts = (f"{layout}:*" for layout in LAYOUTS)
+        layouts = (*(f"{layout}:*" for layout in LAYOUTS), *published())
         parts = (f"{name}:*" for name in embedded.names())
         return {
             "known_suites": self.known_suites,
@@ -295,7 +303,9 @@ class Session:
     def header(self) -> list[str]:
         """Return the lines that say what is under test, on what."""
         notes = self.journal.notes if self.journal else []
-        lines = header_lines(self.config, self.models(), self._shown_thresholds, notes)
+        lines = header_lines(
+            self.config, self.models(), self._shown_thresholds, notes, self.known_data()
+        )
         if self.config.against is not None:
             return [*lines, f"clip baseline: {self.config.against}, measured in this run"]
         if not self._evaluations or self._reports_for_workers:
@@ -429,6 +439,7 @@ class Session:
             "collected": self.collected,
             "deselected": self.deselected,
             "provenance": None if (found := self.known_provenance()) is None else found.as_dict(),
+            "data": self.known_data().as_dict(),
         }
 
     def listen(self, told: Mapping[str, Any]) -> None:
@@ -478,18 +489,22 @@ class Session:
         import open_clip
 
         from pytest_cliprobust.datasets import embedded
+        from pytest_cliprobust.datasets.registry import published
         from pytest_cliprobust.targets.registry import listed_names
 
-        replaced = self.config.data != "embedded"
+        replaced = self.config.data != EMBEDDED
         ask = replaced and loaded
         clean = self.evaluation(self.config.models[0]).dataset("clean") if ask else None
+        provider = provider_of(self.config.sets)
+        given = [provider.name_of(key) for key in provider.sources]
         models = {
             name for pair in open_clip.list_pretrained() for name in (pair[0], "/".join(pair))
         }
         return {
-            "datasets": [clean.name] if clean else [],
+            "datasets": [clean.name, *given] if clean else [],
             "known_models": {*models, *listed_names()},
             "own_datasets": embedded.names(),
+            "published": published(),
             "replaced_data": replaced,
         }
 
@@ -536,6 +551,26 @@ class Session:
         told = next((t["provenance"] for t in self._told if t.get("provenance")), None)
         return None if told is None else Provenance.from_dict(told)
 
+    def known_data(self) -> DataSummary:
+        """Return which data played which role, from the process that has it."""
+        first = next(
+            (self._evaluations[m] for m in self.config.models if m in self._evaluations), None
+        )
+        if first is not None:
+            with contextlib.suppress(ClipRobustError):
+                return data_of(first)
+        told = next((t["data"] for t in self._told if t.get("data")), None)
+        return DataSummary() if told is None else DataSummary.from_dict(told)
+
+    def _lacking(self) -> tuple[str, ...]:
+        """Return what was required and is missing."""
+        if not self.config.required or self.pytest_config.option.collectonly:
+            return ()
+        provider = provider_of(self.config.sets)
+        return tuple(
+            missing_required(self.config.required, provider, self.records, self.ledger.not_run())
+        )
+
     def run(self, found: Unjudged, *, ended: bool, partial: bool = False) -> Run:
         """Return the run as a value; ``ended``: whether it came to its end, as far as pytest knows."""
         ledger, missing = self.ledger, tuple(self.ledger.missing())
@@ -562,6 +597,8 @@ class Session:
             named=True,
             provenance=self.known_provenance() if self.records else None,
             began=self.began,
+            data=self.known_data(),
+            lacking=self._lacking(),
         )
 
     def _lacked(self, found: Unjudged) -> list[str]:

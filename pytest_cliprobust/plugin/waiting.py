@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_cliprobust.datasets.roles import EMBEDDED, Provider, label_of, provider_of
-from pytest_cliprobust.errors import NotRun
+from pytest_cliprobust.datasets.providers import Provider, provider_of
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.plugin.fixtures import needs_model, parametrized
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.options import given_models, reports_of, run_config, tags_of
@@ -60,7 +60,10 @@ class Waiting:
 
     @cached_property
     def _provider(self) -> Provider:
-        return provider_of(self._run_config.data)
+        try:
+            return provider_of(self._run_config.sets)
+        except ClipRobustError as error:
+            raise pytest.UsageError(str(error)) from None
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Parametrize tests over the models, and over the data sets of the roles that they ask for."""
@@ -70,10 +73,9 @@ class Waiting:
                 given = given_models(self._config)
                 metafunc.parametrize(name, list(given.values()), ids=list(given), scope="session")
                 continue
-            own = self._run_config.data != EMBEDDED
             try:
                 sets: list[Any] = list(self._provider.require(name))
-                ids = [label_of(source) if own else source for source in sets]
+                ids = [self._provider.name_of(key) for key in sets]
             except NotRun as error:
                 sets = [pytest.param("none", marks=pytest.mark.skip(reason=str(error)))]
                 ids = ["none"]

@@ -8,15 +8,15 @@ for neither cue.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pytest_cliprobust.datasets.cue_names import parse_cue_conflict_name as parse_cue_conflict_name
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints, as_labels, as_matrix, softmax
 from pytest_cliprobust.figures.bootstrap import (
@@ -37,9 +37,6 @@ from pytest_cliprobust.figures.means import (
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, quotient, ratio, sums
 from pytest_cliprobust.figures.samples import Samples, shared
-
-_NAME = re.compile(r"^(?P<shape>[a-z]+(?:_[a-z]+)*)\d+-(?P<texture>[a-z]+(?:_[a-z]+)*)\d+$")
-_EXPERIMENT = re.compile(r"^.*_(?=[a-z]+\d+-[a-z]+\d+$)")
 
 
 def _span(*parts: int | tuple[int, int]) -> tuple[int, ...]:
@@ -149,25 +146,6 @@ def _members(name: str, class_names: Sequence[str]) -> list[int]:
     if len(class_names) == IMAGENET_CLASSES and name in ENTRY_LEVEL_CLASSES:
         return list(ENTRY_LEVEL_CLASSES[name])
     raise ClipRobustError(f"cue-conflict class {name!r} is no class of the label set")
-
-
-def parse_cue_conflict_name(name: str) -> tuple[str, str]:
-    """Return (shape class, texture class) of a file name such as ``cat1-elephant3.png``.
-
-    Folders, the suffix, and the prefix of a trial (``0001_cl_dnn_u_cat_00_cat1-elephant3.png``) are
-    ignored.
-
-    Raises:
-        ClipRobustError: the name has another form.
-    """
-    stem = PurePath(name.replace("\\", "/")).name.rsplit(".", 1)[0]
-    match = _NAME.match(_EXPERIMENT.sub("", stem))
-    if match is None:
-        raise ClipRobustError(
-            f"{name!r} does not name its shape and texture; expected a form like "
-            "'cat1-elephant3.png'."
-        )
-    return match["shape"], match["texture"]
 
 
 def group_decisions(probabilities: ArrayLike, groups: Sequence[Sequence[int]]) -> Ints:

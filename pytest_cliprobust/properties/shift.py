@@ -63,9 +63,13 @@ class Line:
     note: str = ""
 
     def is_for(self, dataset: str) -> bool:
-        """Return whether a data set is of this shift, by its name without the layout's prefix."""
-        name = dataset.rpartition(":")[2].lower()
-        return any(fnmatch.fnmatchcase(name, pattern.lower()) for pattern in self.names)
+        """Return whether a data set is of this shift, by its name or its layout's."""
+        layout, _, name = dataset.lower().rpartition(":")
+        return any(
+            fnmatch.fnmatchcase(word, pattern.lower())
+            for word in (name, layout)
+            for pattern in self.names
+        )
 
 
 @functools.cache
@@ -146,9 +150,9 @@ def effective_robustness_of(clean: Samples, shifted: Samples, line: Line | None 
         ClipRobustError: no class is in both, or the model is right or wrong on all clean samples.
     """
     chosen = line or line_for(shifted.condition.dataset, len(clean.class_names))
-    rows = _of_classes(clean, shifted)
+    rows, correct = _inside(clean, shifted)
     figure = effective_robustness(
-        clean.correct[rows],
+        correct,
         shifted.correct,
         chosen.inside,
         chosen.shifted,
@@ -181,10 +185,8 @@ def shift_drop(clean: Samples, shifted: Samples) -> Figure:
     Raises:
         ClipRobustError: no class is in both.
     """
-    rows = _of_classes(clean, shifted)
-    figure = shift_drop_figure(
-        clean.correct[rows], shifted.correct, bootstrap=_beside(clean, rows, shifted)
-    )
+    rows, correct = _inside(clean, shifted)
+    figure = shift_drop_figure(correct, shifted.correct, bootstrap=_beside(clean, rows, shifted))
     details = {**figure.details, "classes": len(set(shifted.labels[shifted.labels >= 0].tolist()))}
     return replace(figure, details=details).measured_on(shifted.condition)
 
@@ -263,17 +265,27 @@ def _difference_values(outcomes: Outcomes) -> Floats:
     return np.asarray(value * np.where(clean, count / inside, -count / (count - inside)))
 
 
-def _of_classes(clean: Samples, shifted: Samples) -> Ints:
-    """Return the rows of the clean samples whose class the shift has."""
-    if clean.class_names != shifted.class_names:
+def _inside(clean: Samples, shifted: Samples) -> tuple[Ints, Bools]:
+    """Return the rows of the clean samples whose class the shift has, and whether their answers are right.
+
+    If the head of the shift has a part of the classes only (``head_rows``: ImageNet-R's 200 of the 1,000), so
+    has that of the clean samples here.
+    """
+    part = getattr(shifted, "head_rows", None)
+    classes = np.arange(len(clean.class_names)) if part is None else np.asarray(part)
+    if tuple(clean.class_names[row] for row in classes) != tuple(shifted.class_names):
         raise ClipRobustError(
             f"{shifted.condition} has {len(shifted.class_names):,} classes that are not those of "
             f"{clean.condition} ({len(clean.class_names):,}): their accuracies do not compare"
         )
-    rows = np.flatnonzero(np.isin(clean.labels, shifted.labels[shifted.labels >= 0]))
+    present = classes[np.unique(shifted.labels[shifted.labels >= 0])]
+    rows = np.flatnonzero(np.isin(clean.labels, present))
     if not len(rows):
         raise ClipRobustError(f"{clean.condition} and {shifted.condition} share no class")
-    return rows.astype(np.int64)
+    if part is None:
+        return rows.astype(np.int64), clean.correct[rows]
+    answers = classes[clean.logits[rows][:, classes].argmax(axis=1)]
+    return rows.astype(np.int64), np.asarray(answers == clean.labels[rows], dtype=np.bool_)
 
 
 def _beside(clean: Samples, rows: Ints, shifted: Samples) -> Bootstrap:

@@ -17,6 +17,7 @@ LISTED = 12
 def last_words(run: Run) -> list[str]:
     """Return the lines that are said last, the one that tells most at the end; none if all is well."""
     told = [*_partial(run), *_environment(run), *_not_judged(run), *_undecided(run), *_nothing(run)]
+    told += [f"REQUIRED: {line}" for line in run.lacking]
     if (run.exit_status, run.ending) in _OURS:
         told.append(f"NOT GREEN: {run.ending}, exit code {run.exit_status}")
     return told

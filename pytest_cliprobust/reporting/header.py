@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pytest_cliprobust.datasets.roles import EMBEDDED
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import one_line
+from pytest_cliprobust.results.data import DataSummary
 from pytest_cliprobust.results.run import ModelSummary
 
 
@@ -15,6 +16,7 @@ def header_lines(
     models: Mapping[str, ModelSummary],
     thresholds: str,
     notes: Iterable[str] = (),
+    data: DataSummary | None = None,
 ) -> list[str]:
     """Return the lines.
 
@@ -23,6 +25,7 @@ def header_lines(
         models: the models under test.
         thresholds: the threshold file as messages show it; empty if there is none.
         notes: of the run, such as that an earlier one did not finish.
+        data: which data played which role; None where it is not loaded yet.
     """
     lines = []
     for model in models.values():
@@ -36,6 +39,7 @@ def header_lines(
         f"clip data: {config.data}, profile {config.profile}{size}, seed {config.seed}; "
         f"thresholds: {thresholds or 'none'}"
     )
+    lines += [] if data is None else data.lines()
     if config.depth is not None:
         used = " (not needed: embedded data has its own)" if config.data == EMBEDDED else ""
         lines.append(f"clip depth: {config.depth}{used}")

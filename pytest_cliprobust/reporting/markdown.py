@@ -16,7 +16,7 @@ from pytest_cliprobust.results.run import Run
 
 def text(run: Run, folder: Path = Path()) -> str:
     """Return the report as Markdown; ``folder`` is where it will lie."""
-    header = header_lines(run.config, run.models, run.thresholds)
+    header = header_lines(run.config, run.models, run.thresholds, data=run.data)
     lines = ["# CLIP robustness", "", f"- ending: **{ending_text(run)}**"]
     lines += [*(f"- {_plain(line.strip())}" for line in header), ""]
     found = remarks(run, gravest_first=True, most=LISTED)

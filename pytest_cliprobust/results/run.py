@@ -17,6 +17,7 @@ from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.gating.baseline import Provenance
 from pytest_cliprobust.gating.recording import RecordChange
 from pytest_cliprobust.gating.unjudged import Unjudged
+from pytest_cliprobust.results.data import DataSummary
 from pytest_cliprobust.results.record import Record
 
 
@@ -139,6 +140,8 @@ class Run:
         kept: where the history has it, as the summary says; empty if it has not.
         began, written: when it began and ended.
         version: of this package.
+        data: which data played which role, and the templates.
+        lacking: what was required (``--clip-require``) and is missing, one line each.
     """
 
     config: RunConfig
@@ -168,6 +171,8 @@ class Run:
     began: str = ""
     written: str = field(default_factory=now)
     version: str = __version__
+    data: DataSummary = field(default_factory=DataSummary)
+    lacking: tuple[str, ...] = ()
 
     def unnamed(self) -> Run:
         """Return the same run with samples that go by digests of their names, and no pictures."""

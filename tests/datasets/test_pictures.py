@@ -10,7 +10,7 @@ from PIL import Image
 
 from pytest_cliprobust.datasets.layouts.pictures import Pictures
 from pytest_cliprobust.datasets.loading import load_dataset
-from pytest_cliprobust.datasets.roles import provider_of
+from pytest_cliprobust.datasets.providers import provider_of
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.errors import ClipRobustError, NotRun

@@ -10,7 +10,8 @@ import pytest
 import torch
 from helpers import write_pictures
 
-from pytest_cliprobust.datasets.roles import NEVER_EMBEDDED, ROLES, STAND_INS, provider_of
+from pytest_cliprobust.datasets.providers import provider_of
+from pytest_cliprobust.datasets.roles import NEVER_EMBEDDED, ROLES, STAND_INS
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.engine.evaluation import CachedText, Evaluation, steps_of

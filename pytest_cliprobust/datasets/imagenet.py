@@ -1,0 +1,91 @@
+"""ImageNet-1k's classes, and what its variants' folders have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import open_clip
+
+from pytest_cliprobust.datasets.base import Frame
+from pytest_cliprobust.datasets.listed import (
+    Labels,
+    Listed,
+    Row,
+    folders_of,
+    in_rounds,
+    pictures_below,
+    shuffled,
+)
+from pytest_cliprobust.errors import ClipRobustError
+
+WNID = re.compile(r"n\d{8}")
+
+
+@cache
+def wnids() -> tuple[str, ...]:
+    """Return the 1,000 WordNet ids in the order of the classes, from timm's table."""
+    table = resources.files("timm") / "data" / "_info" / "imagenet_synsets.txt"
+    return tuple(table.read_text(encoding="utf-8").split())
+
+
+@cache
+def labels() -> Labels:
+    """Return the label set: open_clip's names, which keep both cranes and both maillots."""
+    return Labels(tuple(open_clip.IMAGENET_CLASSNAMES), wnids())
+
+
+def part(keys: Sequence[str]) -> Labels:
+    """Return the label set of some of the classes, to which the zero-shot head is restricted.
+
+    Args:
+        keys: WordNet ids among the 1,000.
+    """
+    place = {key: row for row, key in enumerate(wnids())}
+    chosen = sorted(keys, key=place.__getitem__)
+    names = labels().names
+    return Labels(tuple(names[place[key]] for key in chosen), tuple(chosen), restricted=True)
+
+
+def by_folder(
+    name: str,
+    root: Path,
+    *,
+    limit: int | None,
+    frame: Frame | None,
+    size: int,
+    restricted: bool = False,
+    outside: bool = False,
+) -> Listed:
+    """Return the pictures of folders that are named by WordNet ids.
+
+    Args:
+        name: of the data set.
+        root: the folder of these folders.
+        limit, frame, size: as for all layouts.
+        restricted: whether the head is restricted to the classes that have a folder (-A, -R).
+        outside: whether the classes lie outside the 1,000 (-O), so that no sample has a label.
+
+    Raises:
+        ClipRobustError: there are no such folders, or one is no class of the 1,000.
+    """
+    folders = [folder for folder in folders_of(root) if WNID.fullmatch(folder)]
+    if not folders:
+        raise ClipRobustError(
+            f"{name}: {str(root)!r} has no folders named by WordNet ids (n01440764 …); check the path"
+        )
+    unknown = [] if outside else [folder for folder in folders if folder not in set(wnids())]
+    if unknown:
+        raise ClipRobustError(f"{name}: folder {unknown[0]!r} is none of ImageNet's 1,000 classes")
+    own = Labels() if outside else part(folders) if restricted else labels()
+    number = {key: row for row, key in enumerate(own.keys)}
+    rows = [
+        Row(path, path, number.get(folder, -1), {"folder": folder})
+        for folder in folders
+        for path in pictures_below(root, folder)
+    ]
+    order = shuffled if outside else in_rounds
+    return Listed(name, root, order(rows), own, limit=limit, frame=frame, size=size)

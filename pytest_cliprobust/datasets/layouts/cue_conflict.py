@@ -1,0 +1,48 @@
+"""Cue conflict (Geirhos et al. 2019) in both published forms.
+
+``<shape>/<shape><n>-<texture><m>.png`` of texture-vs-shape, and the sessions of model-vs-human, whose files
+have the trial before that name. The 80 pictures whose shape and texture are of one class are left out.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pytest_cliprobust.datasets.base import Frame
+from pytest_cliprobust.datasets.cue_names import parse_cue_conflict_name
+from pytest_cliprobust.datasets.listed import Labels, Listed, Row, pictures_below, shuffled
+from pytest_cliprobust.datasets.registry import register_layout
+
+
+@register_layout(
+    "cue-conflict",
+    plays=("cue_conflict",),
+    path="the folder of the shapes, or of the sessions",
+    source="Geirhos et al. 2019, github.com/rgeirhos/texture-vs-shape",
+    licence="CC BY 4.0",
+    published=True,
+)
+def cue_conflict(
+    root: str | os.PathLike[str],
+    /,
+    *,
+    limit: int | None = None,
+    frame: Frame | None = None,
+    size: int = 224,
+) -> Listed:
+    """Return the pictures whose shape and texture are of two classes; none has a label.
+
+    Raises:
+        ClipRobustError: a file's name does not tell its shape and texture.
+    """
+    folder = Path(root)
+    rows = []
+    for path in pictures_below(folder):
+        shape, texture = parse_cue_conflict_name(path)
+        if shape != texture:
+            columns = {"shape_label": shape, "texture_label": texture}
+            rows.append(Row(path, path, columns=columns))
+    return Listed(
+        "cue-conflict", folder, shuffled(rows), Labels(), limit=limit, frame=frame, size=size
+    )

@@ -1,0 +1,105 @@
+"""ImageNet-1k's validation set: folders by WordNet id, or flat with its ground truth.
+
+Flat, the classes come from Kaggle's ``LOC_val_solution.csv``, or from
+``ILSVRC2012_validation_ground_truth.txt`` with ``meta.mat`` of the development kit: the numbers of the ground
+truth are ILSVRC's, which are not in the order of the WordNet ids.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytest_cliprobust.datasets import imagenet
+from pytest_cliprobust.datasets.base import Frame
+from pytest_cliprobust.datasets.listed import Listed, Row, in_rounds, pictures_below
+from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.errors import ClipRobustError, brief
+
+_SOLUTION = "LOC_val_solution.csv"
+_TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+_KIT = "ILSVRC2012_devkit_t12/data"
+
+
+@register_layout(
+    "imagenet",
+    path="the folder of the validation pictures, or the one around val",
+    source="Russakovsky et al. 2015, image-net.org",
+    licence="for research, after registration",
+    published=True,
+)
+def imagenet_1k(
+    root: str | os.PathLike[str],
+    /,
+    *,
+    limit: int | None = None,
+    frame: Frame | None = None,
+    size: int = 224,
+) -> Listed:
+    """Return ImageNet-1k's validation set.
+
+    Raises:
+        ClipRobustError: it is in neither form, or a picture has no ground truth.
+    """
+    folder = Path(root)
+    inner = folder / "val" if (folder / "val").is_dir() else folder
+    if any(imagenet.WNID.fullmatch(path.name) for path in inner.iterdir() if path.is_dir()):
+        return imagenet.by_folder("imagenet", inner, limit=limit, frame=frame, size=size)
+    truth = _truth(folder, inner)
+    number = {key: row for row, key in enumerate(imagenet.wnids())}
+    rows = []
+    for path in pictures_below(inner):
+        key = truth.get(Path(path).stem)
+        if key not in number:
+            raise ClipRobustError(
+                f"imagenet: {str(inner / path)!r} has no class in the ground truth; remove it, or check the "
+                "ground truth"
+            )
+        rows.append(Row(path, path, number[key], {"folder": key}))
+    labels = imagenet.labels()
+    return Listed("imagenet", inner, in_rounds(rows), labels, limit=limit, frame=frame, size=size)
+
+
+def _truth(*folders: Path) -> Mapping[str, str]:
+    """Return the WordNet id by stem of the picture's file name."""
+    places = [place for folder in folders for place in (folder, folder / _KIT, folder.parent)]
+    for place in places:
+        if (place / _SOLUTION).is_file():
+            return _of_solution(place / _SOLUTION)
+        if (place / _TRUTH).is_file() and (place / _META).is_file():
+            return _of_kit(place / _TRUTH, place / _META)
+    raise ClipRobustError(
+        f"imagenet: {str(folders[0])!r} has neither folders by WordNet id nor {_SOLUTION}, nor {_TRUTH} with "
+        f"{_META} ({_KIT}); put one of them there"
+    )
+
+
+def _of_solution(path: Path) -> Mapping[str, str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+    except (KeyError, IndexError, AttributeError) as error:
+        raise ClipRobustError(
+            f"{str(path)!r} must have the columns ImageId and PredictionString ({brief(error)})"
+        ) from None
+
+
+def _of_kit(truth: Path, meta: Path) -> Mapping[str, str]:
+    """Return the classes by the development kit: line n of the ground truth is of picture n."""
+    from scipy.io import loadmat
+
+    try:
+        synsets = loadmat(meta, squeeze_me=True)["synsets"]
+        wnid = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
+        numbers = [int(line) for line in truth.read_text(encoding="utf-8").split()]
+        return {
+            f"ILSVRC2012_val_{place:08d}": wnid[number]
+            for place, number in enumerate(numbers, start=1)
+        }
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise ClipRobustError(
+            f"{str(truth)!r} with {str(meta)!r} cannot be read ({brief(error)}); take both from the same kit"
+        ) from None

@@ -1,0 +1,149 @@
+"""ImageNet's variants of which each class is a folder: -V2, -Sketch, -R, -A and -O.
+
+-R and -A have 200 of the 1,000 classes: the zero-shot head is restricted to these, and accuracies compare
+with those of the same classes of ``clean``, under the same head. The classes of -O lie outside the 1,000.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pytest_cliprobust.datasets import imagenet
+from pytest_cliprobust.datasets.base import Frame
+from pytest_cliprobust.datasets.listed import (
+    Labels,
+    Listed,
+    Row,
+    folders_of,
+    in_rounds,
+    pictures_below,
+    place_of,
+)
+from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.errors import ClipRobustError
+
+
+@register_layout(
+    "imagenet-v2",
+    plays=("shift",),
+    path="the folder of 0 to 999",
+    source="Recht et al. 2019, github.com/modestyachts/ImageNetV2",
+    licence="MIT (code); pictures of Flickr",
+    published=True,
+)
+def imagenet_v2(
+    root: str | os.PathLike[str],
+    /,
+    *,
+    limit: int | None = None,
+    frame: Frame | None = None,
+    size: int = 224,
+) -> Listed:
+    """Return ImageNet-V2: folders are numbers of classes, which sorted as texts would be others.
+
+    Raises:
+        ClipRobustError: there are no such folders, or one is no number of a class.
+    """
+    folder = Path(root)
+    names = [name for name in folders_of(folder) if name.isdecimal()]
+    if not names or max(map(int, names)) >= len(imagenet.wnids()):
+        raise ClipRobustError(
+            f"imagenet-v2: {str(folder)!r} must have folders named 0 to 999; check the path"
+        )
+    rows = [
+        Row(path, path, int(name), {"folder": name})
+        for name in names
+        for path in pictures_below(folder, name)
+    ]
+    labels: Labels = imagenet.labels()
+    return Listed(
+        "imagenet-v2", folder, in_rounds(rows), labels, limit=limit, frame=frame, size=size
+    )
+
+
+@register_layout(
+    "imagenet-sketch",
+    plays=("shift",),
+    path="the folder of WordNet ids, or the one around it",
+    source="Wang et al. 2019, github.com/HaohanWang/ImageNet-Sketch",
+    licence="MIT (code); pictures of the web",
+    published=True,
+)
+def imagenet_sketch(
+    root: str | os.PathLike[str],
+    /,
+    *,
+    limit: int | None = None,
+    frame: Frame | None = None,
+    size: int = 224,
+) -> Listed:
+    """Return ImageNet-Sketch: all 1,000 classes, drawn."""
+    folder = place_of(Path(root), "ImageNet-Sketch", "sketch", ".")
+    return imagenet.by_folder("imagenet-sketch", folder, limit=limit, frame=frame, size=size)
+
+
+@register_layout(
+    "imagenet-r",
+    plays=("shift",),
+    path="the folder of 200 WordNet ids",
+    source="Hendrycks et al. 2021, github.com/hendrycks/imagenet-r",
+    licence="MIT (code); pictures of the web",
+    published=True,
+)
+def imagenet_r(
+    root: str | os.PathLike[str],
+    /,
+    *,
+    limit: int | None = None,
+    frame: Frame | None = None,
+    size: int = 224,
+) -> Listed:
+    """Return ImageNet-R(endition): 200 classes, to which the head is restricted."""
+    return imagenet.by_folder(
+        "imagenet-r", Path(root), limit=limit, frame=frame, size=size, restricted=True
+    )
+
+
+@register_layout(
+    "imagenet-a",
+    plays=("shift",),
+    path="the folder of 200 WordNet ids",
+    source="Hendrycks et al. 2021, github.com/hendrycks/natural-adv-examples",
+    licence="MIT (code); pictures of the web",
+    published=True,
+)
+def imagenet_a(
+    root: str | os.PathLike[str],
+    /,
+    *,
+    limit: int | None = None,
+    frame: Frame | None = None,
+    size: int = 224,
+) -> Listed:
+    """Return ImageNet-A(dversarial): 200 classes, to which the head is restricted."""
+    return imagenet.by_folder(
+        "imagenet-a", Path(root), limit=limit, frame=frame, size=size, restricted=True
+    )
+
+
+@register_layout(
+    "imagenet-o",
+    plays=("near_ood",),
+    path="the folder of WordNet ids",
+    source="Hendrycks et al. 2021, github.com/hendrycks/natural-adv-examples",
+    licence="MIT (code); pictures of the web",
+    published=True,
+)
+def imagenet_o(
+    root: str | os.PathLike[str],
+    /,
+    *,
+    limit: int | None = None,
+    frame: Frame | None = None,
+    size: int = 224,
+) -> Listed:
+    """Return ImageNet-O: classes outside the 1,000, so that no sample has a label."""
+    return imagenet.by_folder(
+        "imagenet-o", Path(root), limit=limit, frame=frame, size=size, outside=True
+    )

@@ -1,0 +1,71 @@
+"""Pictures outside ImageNet's 1,000 classes, in class folders that say nothing of these: DTD, NINCO."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pytest_cliprobust.datasets.base import Frame
+from pytest_cliprobust.datasets.listed import (
+    Labels,
+    Listed,
+    Row,
+    folders_of,
+    pictures_below,
+    place_of,
+    shuffled,
+)
+from pytest_cliprobust.datasets.registry import register_layout
+
+
+@register_layout(
+    "textures",
+    plays=("far_ood",),
+    path="the folder dtd, or its images",
+    source="Cimpoi et al. 2014 (DTD), www.robots.ox.ac.uk/~vgg/data/dtd",
+    licence="for research",
+    published=True,
+)
+def textures(
+    root: str | os.PathLike[str],
+    /,
+    *,
+    limit: int | None = None,
+    frame: Frame | None = None,
+    size: int = 224,
+) -> Listed:
+    """Return the Describable Textures: 47 kinds of texture, none of them a thing."""
+    folder = place_of(Path(root), "DTD", "images", "banded")
+    folder = folder if folder.name == "images" else folder.parent
+    return _outside("textures", folder, limit=limit, frame=frame, size=size)
+
+
+@register_layout(
+    "ninco",
+    plays=("near_ood",),
+    path="the folder with NINCO_OOD_classes, or that one",
+    source="Bitterwolf et al. 2023, github.com/j-cb/NINCO",
+    licence="as its pictures' sources",
+    published=True,
+)
+def ninco(
+    root: str | os.PathLike[str],
+    /,
+    *,
+    limit: int | None = None,
+    frame: Frame | None = None,
+    size: int = 224,
+) -> Listed:
+    """Return NINCO: 64 classes looked through for anything of ImageNet's."""
+    folder = place_of(Path(root), "NINCO", "NINCO_OOD_classes", ".")
+    return _outside("ninco", folder, limit=limit, frame=frame, size=size)
+
+
+def _outside(name: str, root: Path, *, limit: int | None, frame: Frame | None, size: int) -> Listed:
+    """Return pictures in folders of kinds, without labels; a prefix is a random sample."""
+    rows = [
+        Row(path, path, columns={"folder": folder})
+        for folder in folders_of(root)
+        for path in pictures_below(root, folder)
+    ]
+    return Listed(name, root, shuffled(rows), Labels(), limit=limit, frame=frame, size=size)

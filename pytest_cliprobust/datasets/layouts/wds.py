@@ -1,0 +1,220 @@
+"""WebDataset shards in the form of CLIP_benchmark and DataComp: ``wds:FOLDER``.
+
+``FOLDER/test/0.tar`` and on (or the tars themselves in FOLDER), with ``classnames.txt``,
+``zeroshot_classification_templates.txt`` and ``dataset_type.txt`` beside. A sample is a picture (webp, png,
+jpg, jpeg), its class (``.cls``) or captions (``.txt``, one a line), and metadata (``.npy`` beside ``.cls``:
+the groups of WILDS and the fairness sets), which become the columns ``metadata_0`` and on.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from pytest_cliprobust.datasets.base import Frame
+from pytest_cliprobust.datasets.fingerprints import fingerprints, joined
+from pytest_cliprobust.datasets.layouts.imagefolder import natural_key
+from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds
+from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.templates import read_templates
+from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.files import own_name
+
+PICTURES = ("webp", "png", "jpg", "jpeg")
+_TEMPLATES = "zeroshot_classification_templates.txt"
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where a picture lies in a shard, in bytes."""
+
+    start: int
+    length: int
+
+
+class Shards(Listed):
+    """Samples whose pictures lie in tar files; a row's path is that of its shard."""
+
+    members: Mapping[str, Member]
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        rows: Sequence[Row],
+        labels: Labels,
+        members: Mapping[str, Member],
+        *,
+        limit: int | None,
+        frame: Frame | None,
+        size: int,
+    ) -> None:
+        self.members = members
+        super().__init__(name, root, rows, labels, limit=limit, frame=frame, size=size)
+
+    def _fingerprints(self) -> list[str]:
+        shards = fingerprints(self.root, [row.path for row in self._rows])
+        return [
+            joined([shard, repr(self.members[row.id])])
+            for shard, row in zip(shards, self._rows, strict=True)
+        ]
+
+    def picture(self, row: Row) -> Tensor:
+        """Return the picture of a sample, (3, H, W) uint8.
+
+        Raises:
+            ClipRobustError: it cannot be read.
+        """
+        member = self.members[row.id]
+        try:
+            with (self.root / row.path).open("rb") as file:
+                file.seek(member.start)
+                content = file.read(member.length)
+            with Image.open(io.BytesIO(content)) as image:
+                pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ClipRobustError(
+                f"cannot read picture {row.id!r} of {str(self.root / row.path)!r} ({brief(error)}); fetch "
+                "the shard anew"
+            ) from error
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+@register_layout(
+    "wds",
+    path="the folder around test, or of the tars",
+    source="CLIP_benchmark (github.com/LAION-AI/CLIP_benchmark) and DataComp (datacomp.ai)",
+    licence="as each data set's",
+)
+def wds(
+    root: str | os.PathLike[str],
+    /,
+    *,
+    limit: int | None = None,
+    frame: Frame | None = None,
+    size: int = 224,
+) -> Listed:
+    """Return the samples of shards.
+
+    Raises:
+        ClipRobustError: there are no shards, one is no tar (a pointer of git LFS, say), a label is no class,
+            or the data has several labels a sample.
+    """
+    folder = Path(root)
+    inner = folder / "test" if (folder / "test").is_dir() else folder
+    around = folder if (folder / "classnames.txt").exists() else inner.parent
+    if (around / "dataset_type.txt").is_file():
+        kind = (around / "dataset_type.txt").read_text(encoding="utf-8").strip()
+        if kind == "multilabel":
+            raise ClipRobustError(
+                f"wds: {str(folder)!r} has several labels a sample, which no suite measures; leave it out"
+            )
+    names = _class_names(around / "classnames.txt")
+    members: dict[str, Member] = {}
+    rows: list[Row] = []
+    for shard in _shards(inner):
+        for row, member in _samples(shard, inner, len(names)):
+            rows.append(row)
+            members[row.id] = member
+    data = Shards(
+        f"wds:{own_name(str(folder))}",
+        inner,
+        in_rounds(rows),
+        Labels(names),
+        members,
+        limit=limit,
+        frame=frame,
+        size=size,
+    )
+    if (around / _TEMPLATES).is_file():
+        data.templates = read_templates(around / _TEMPLATES)  # type: ignore[attr-defined]
+    return data
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        return ()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Return the tars in the order of their numbers; as many as nshards.txt says, where it is there."""
+    found = sorted(folder.glob("*.tar"), key=lambda path: natural_key(path.name))
+    if not found:
+        raise ClipRobustError(
+            f"wds: {str(folder)!r} has no tar files; check the path of the data set"
+        )
+    told = folder / "nshards.txt"
+    if told.is_file():
+        text = told.read_text(encoding="utf-8").strip()
+        if not re.fullmatch(r"\d+", text) or int(text) != len(found):
+            raise ClipRobustError(
+                f"wds: {str(folder)!r} has {len(found)} tar files, and nshards.txt says {text}; fetch "
+                "the rest"
+            )
+    return found
+
+
+def _samples(shard: Path, root: Path, classes: int) -> Iterator[tuple[Row, Member]]:
+    """Yield the samples of a shard, each with the place of its picture."""
+    parts: dict[str, dict[str, tuple[Member, bytes]]] = {}
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for entry in archive:
+                if not entry.isfile():
+                    continue
+                key, _, ending = entry.name.rpartition("/")[2].partition(".")
+                small = ending not in PICTURES
+                file = archive.extractfile(entry) if small else None
+                content = file.read() if file is not None else b""
+                place = Member(entry.offset_data, entry.size)
+                parts.setdefault(key, {})[ending.lower()] = (place, content)
+    except (tarfile.TarError, OSError) as error:
+        raise ClipRobustError(
+            f"wds: {str(shard)!r} is no tar file ({brief(error)}); if git LFS left a pointer, fetch the file"
+        ) from None
+    for key, found in parts.items():
+        picture = next((found[e][0] for e in PICTURES if e in found), None)
+        if picture is not None:
+            columns, label = _metadata(found), _label(found, classes, f"{shard.name}, {key}")
+            captions = found.get("txt", (picture, b""))[1].decode("utf-8", "replace").splitlines()
+            row = Row(
+                f"{shard.stem}/{key}",
+                shard.relative_to(root).as_posix(),
+                label,
+                columns,
+                tuple(text.strip() for text in captions if text.strip()),
+            )
+            yield row, picture
+
+
+def _label(found: Mapping[str, tuple[Member, bytes]], classes: int, where: str) -> int:
+    if "cls" not in found:
+        return -1
+    text = found["cls"][1].decode("utf-8", "replace").strip()
+    if not text.isdecimal() or int(text) >= classes:
+        raise ClipRobustError(
+            f"wds: {where}: the label {text!r} is none of the {classes} classes of classnames.txt"
+        )
+    return int(text)
+
+
+def _metadata(found: Mapping[str, tuple[Member, bytes]]) -> dict[str, str]:
+    if "npy" not in found:
+        return {}
+    try:
+        values = np.load(io.BytesIO(found["npy"][1]), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ClipRobustError(f"wds: metadata cannot be read ({brief(error)})") from None
+    return {f"metadata_{n}": str(value) for n, value in enumerate(np.ravel(values).tolist())}
