@@ -769,18 +769,21 @@ class Decisions(World):
 
     def _varied(self, latent: Floats, rng: np.random.Generator, design: Design) -> Figures:
         """Return shape bias under a perturbation and by prompt template."""
-        keys = design.keys()
+        keys, rows = design.keys(), np.arange(design.n)
+        # The texture is of either of two classes, so that the other one is neither cue.
+        textures = 1 + rows % 2
+        columns = {
+            "shape_label": ("a",) * design.n,
+            "texture_label": tuple("abc"[texture] for texture in textures),
+        }
         views = [
             SampleArrays(
                 Condition("conflicts"),
                 keys.ids,
                 np.zeros(design.n, dtype=np.int64),
-                np.eye(3)[chosen],
+                np.eye(3)[np.choose(chosen, [0 * rows, textures, 3 - textures])],
                 class_names=("a", "b", "c"),
-                groups={
-                    "shape_label": ("a",) * design.n,
-                    "texture_label": ("b",) * design.n,
-                },
+                groups=columns,
                 units=keys.units or (),
             )
             for chosen in (self.decisions(latent), *self.under(latent, rng))

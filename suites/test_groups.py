@@ -1,18 +1,31 @@
 """Subgroups: the worst group, the gap between groups, and whether their error rates are equal.
 
-For accuracy and for calibration, over each column of the data that names subgroups (embedded: drawing style
-and super-category). Small groups are named, and are no candidates for the worst.
+For accuracy, as the pictures are and under corruption, and for calibration; over each column of the data
+that names subgroups (embedded: drawing style and super-category). Small groups are named, and are no
+candidates for the worst.
 """
 
 from __future__ import annotations
+
+import pytest
 
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import groups as properties
 
+CORRUPTED = [("fog_3d", 3), ("iso_noise", 3)]
+
 
 def test_accuracy(clip: Evaluation, gate: Gate, groups: str) -> None:
     view = clip.on(groups)
+    gate(properties.accuracy_over(view, column) for column in view.subgroups)
+
+
+@pytest.mark.parametrize("corrupted", CORRUPTED, ids=["fog_3d", "iso_noise"])
+def test_under_corruption(
+    clip: Evaluation, gate: Gate, groups: str, corrupted: tuple[str, int]
+) -> None:
+    view = clip.on(groups, *corrupted)
     gate(properties.accuracy_over(view, column) for column in view.subgroups)
 
 

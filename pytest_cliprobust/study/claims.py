@@ -194,7 +194,11 @@ def accuracy_goes_with_ood(table: Table) -> Claim:
 
 
 def calibrated_under_shift(table: Table) -> Claim:
-    """How much more calibration error there is under shift than on ID data, after temperature scaling."""
+    """How much more calibration error there is under shift than on ID data, after temperature scaling.
+
+    By the estimates without most of the bias that grows as samples get fewer: shifts are measured on as many
+    as a profile has, ID data on more.
+    """
     sentence = "After temperature scaling on ID data, zero-shot models stay calibrated under shift"
     wanted = _keys(table, lambda m: m.suite == "calibration" and m.metric == "ece_scaled")
     dataset = table.id_accuracy.split("/")[2]
@@ -208,13 +212,13 @@ def calibrated_under_shift(table: Table) -> Claim:
     for key in wanted:
         if key == base:
             continue
-        more = (_values(table, key) - _values(table, base))[rows]
+        more = (_calibration_errors(table, key) - _calibration_errors(table, base))[rows]
         found = _mean_interval(more)
         if found is None:
             continue
         mean, low, high = found
         after, before = (
-            _mean_text(_values(table, name)[rows])
+            _mean_text(_calibration_errors(table, name)[rows])
             for name in (key, key.replace("/ece_scaled/", "/ece/"))
         )
         lines.append(
@@ -224,7 +228,10 @@ def calibrated_under_shift(table: Table) -> Claim:
         words.append(_below(low, high, KEPT))
     if not words:
         return _lacking(sentence, "no two zero-shot models have ece_scaled under a shift")
-    why = f"the mean over models of the growth of ECE, which is to stay below {KEPT}"
+    why = (
+        "the mean over models of the growth of ECE, without most of its bias in few samples, which is to "
+        f"stay below {KEPT}"
+    )
     return Claim(sentence, _together(words), why, tuple(lines))
 
 
@@ -266,6 +273,14 @@ def _keys(table: Table, wanted: Callable[[Measurement], bool]) -> list[str]:
 
 def _values(table: Table, key: str) -> Floats:
     return np.array([entry.value(key) for entry in table.entries])
+
+
+def _calibration_errors(table: Table, key: str) -> Floats:
+    """Return a calibration error of all models (M,), without most of its bias where that is known."""
+    figures = [e.measurements[key].figure if key in e.measurements else None for e in table.entries]
+    return np.array(
+        [math.nan if f is None else f.details.get("debiased", f.value) for f in figures]
+    )
 
 
 def _on_axis(table: Table, key: str) -> Floats:

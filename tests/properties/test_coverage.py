@@ -69,7 +69,7 @@ def missing(table: ModuleType, world: str, n: int, draws: int) -> list[str]:
     [
         *("usual", "honest", "saturated", "accurate", "answers", "good answers", "detection"),
         *("strong", "ties", "decisions", "pairs", "subgroups", "equal groups"),
-        *("choices", "good choices"),
+        *("choices", "good choices", "unlabelled"),
     ],
 )
 def test_a_hundred_samples(table: ModuleType, world: str) -> None:

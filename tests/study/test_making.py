@@ -7,6 +7,7 @@ import html
 import io
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,20 @@ def test_calibration_under_shift() -> None:
     assert word(study_of([fleet()]), "After temperature") == Word.SUPPORTED
     worse = {name: {ECE_FOG: 0.2 + 0.001 * place} for name, place in LOGITS.items()}
     assert word(study_of([fleet(**worse)]), "After temperature") == Word.CONTRADICTED
+
+
+def test_few_samples_do_not_count_as_calibration_lost() -> None:
+    worse = {name: {ECE_FOG: 0.2 + 0.001 * place} for name, place in LOGITS.items()}
+    run = fleet(**worse)
+    for key, measurement in run.measurements.items():
+        if measurement.metric == "ece_scaled":
+            # An error of 0.2 on fifty samples, most of which is their number.
+            details = {"debiased": 0.04 if measurement.figure.value > 0.1 else 0.03}
+            figure = replace(measurement.figure, details=details)
+            run.measurements[key] = replace(
+                measurement, figure=figure.measured_on(measurement.condition)
+            )
+    assert word(study_of([run]), "After temperature scaling") == Word.SUPPORTED
 
 
 def test_a_multimodal_models_gain() -> None:
