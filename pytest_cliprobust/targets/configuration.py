@@ -44,6 +44,9 @@ _LIMITS = {
     "queries": 2**12,
 }
 
+#: Distances of depth estimators, whose names end like a number of layers.
+_DISTANCES = frozenset({"min_depth", "max_depth"})
+
 #: Settings that may be missing, as None, or zero.
 _OPTIONAL = frozenset({"patch_size", "embed_dim", "vocab_size"})
 
@@ -135,6 +138,8 @@ def _check_number(key: str, value: int | float, path: Path) -> None:
 
 def limit_of(key: str) -> str | None:
     """Return the setting whose limit a key has: the longest that its name ends with."""
+    if key in _DISTANCES:
+        return None
     endings = [e for e in _LIMITS if key == e or key.endswith(f"_{e}")]
     return max(endings, key=len, default=None)
 

@@ -435,7 +435,10 @@ def test_what_clip_depth_may_mean(tmp_path: Path) -> None:
     with pytest.raises(ClipRobustError, match="model of type 'clip'; known to give depth are dpt"):
         load_depth_source(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "dpt"}')
-    with pytest.raises(ClipRobustError, match="cannot be loaded"):
+    with pytest.raises(ClipRobustError, match=r"has no preprocessor_config\.json"):
+        load_depth_source(str(tmp_path))
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    with pytest.raises(ClipRobustError, match="holds no weights"):
         load_depth_source(str(tmp_path))
 
 
@@ -670,7 +673,9 @@ def test_damaged_weights_and_nan_are_one_line(checkpoints: dict[str, Path], tmp_
     cut = save_dpt(tmp_path / "cut")
     weights = cut / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ClipRobustError, match=r"cut' cannot be loaded .* again") as caught:
+    with pytest.raises(
+        ClipRobustError, match=r"cut/model\.safetensors is truncated .* again"
+    ) as caught:
         DepthEstimator(str(cut))
     assert "\n" not in str(caught.value)
     estimator = DepthEstimator(str(checkpoints["dpt"]), cache=FeatureCache(tmp_path / "cache"))
@@ -679,6 +684,65 @@ def test_damaged_weights_and_nan_are_one_line(checkpoints: dict[str, Path], tmp_
     data = Pictures(2)
     with pytest.raises(ClipRobustError, match=r"NaN or infinite depth for 'p/0'"):
         estimator.depth(data, data.ids)
+
+
+def changed(folder: Path, file: str, **values: Any) -> None:
+    path = folder / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "words"),
+    [
+        ("config.json", {"hidden_size": 10**9}, "'hidden_size' is 1000000000"),
+        ("config.json", {"num_hidden_layers": 10**6}, "'num_hidden_layers' is 1000000"),
+        ("config.json", {"backbone": "owner/name"}, "backbone \\('owner/name'\\) does not lie in"),
+        ("config.json", {"backbone_config": {"model_type": "timm_backbone"}}, "timm_backbone"),
+        ("config.json", {"backbone_config": {"model_type": "no such"}}, "cannot be loaded from"),
+        ("config.json", {"quantization_config": {"a": 1}}, "its weights are quantised"),
+        ("config.json", {"hidden_size": 4096}, "cannot be loaded|does not fit architecture"),
+        (
+            "preprocessor_config.json",
+            {"size": {"height": 10**6, "width": 9}},
+            "'height' is 1000000",
+        ),
+        ("preprocessor_config.json", {"ensure_multiple_of": 10**5}, "'ensure_multiple_of' is"),
+        ("preprocessor_config.json", {"auto_map": {"AutoImageProcessor": "x.Y"}}, "is never run"),
+    ],
+    ids=str,
+)
+def test_what_an_estimators_folder_may_not_ask_for(
+    file: str, values: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("asked for a connection"))
+    folder = save_dpt(tmp_path / "dpt")
+    changed(folder, file, **values)
+    with pytest.raises(ClipRobustError, match=words) as caught:
+        DepthEstimator(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_code_in_an_estimators_folder_is_not_run(tmp_path: Path) -> None:
+    folder = save_dpt(tmp_path / "dpt")
+    before = DepthEstimator(str(folder)).digest
+    (folder / "theirs.py").write_text(f"open({str(tmp_path / 'written')!r}, 'w')\n")
+    changed(folder, "config.json", auto_map={"AutoModelForDepthEstimation": "theirs.Model"})
+    assert DepthEstimator(str(folder)).digest == before
+    # Weights in a pickle are read as data, too.
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    assert DepthEstimator(str(folder)).digest == before
+    assert not (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize("key", ["min_depth", "max_depth"])
+def test_distances_are_no_numbers_of_layers(key: str, tmp_path: Path) -> None:
+    from pytest_cliprobust.targets.configuration import check_values
+
+    check_values({key: 0.001}, tmp_path)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,15 @@ from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Dataset
-from pytest_cliprobust.datasets.depth.base import VERSION, Kind, Maps, normalise
+from pytest_cliprobust.datasets.depth.base import VERSION, Maps, normalise
+from pytest_cliprobust.datasets.depth.estimator_loading import load_estimator, read_estimator
 from pytest_cliprobust.datasets.subset import whole_of
-from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, is_out_of_memory
+from pytest_cliprobust.errors import ClipRobustError, is_out_of_memory
 from pytest_cliprobust.targets.digest import canonical, model_digest
 from pytest_cliprobust.targets.hub import hub_folder
 
 CHUNK = 16
 """Images per forward pass of an estimator, always: figures must not depend on the batch size."""
-
-
-#: What transformers' depth models give, by model_type.
-ESTIMATORS: dict[str, Kind] = {
-    "dpt": "inverse",
-    "depth_anything": "inverse",
-    "zoedepth": "metric",
-    "glpn": "metric",
-    "depth_pro": "metric",
-}
 
 
 HUB_REMEDY = "give a local folder of the estimator, or of depth maps, as --clip-depth PATH"
@@ -51,7 +41,7 @@ class DepthEstimator:
         cache: where maps are kept; None for the platform's folder.
 
     Raises:
-        ClipRobustError: transformers is missing; no such model; not a model that is known to give depth;
+        ClipRobustError: no such model; not a model that is known to give depth;
             weights missing or damaged.
     """
 
@@ -61,18 +51,12 @@ class DepthEstimator:
         self.name = name
         self.device = torch.device(device)
         self._cache = cache or FeatureCache()
-        try:
-            import transformers
-        except ImportError:
-            raise Unavailable(
-                f"depth estimator {name!r} needs transformers; install it with "
-                "`pip install transformers`"
-            ) from None
         folder = Path(name).expanduser()
         if not folder.is_dir():
             folder = hub_folder(name, f"depth estimator {name!r}", HUB_REMEDY)
-        self.kind = self._kind(folder)
-        self._model, self._processor = self._load(transformers, folder)
+        config, self.kind = read_estimator(name, folder)
+        model, self._processor = load_estimator(name, folder, config)
+        self._model = model.to(self.device)
         self.digest = model_digest(
             self._model.state_dict(),
             {"class": type(self._model).__name__, "kind": self.kind, "version": VERSION},
@@ -80,45 +64,6 @@ class DepthEstimator:
             canonical(self._model.config.to_diff_dict()),
         )
         self._recent: dict[tuple[str, int], Tensor] = {}
-
-    def _kind(self, folder: Path) -> Kind:
-        path = folder / "config.json"
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-            model_type = config["model_type"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ClipRobustError(
-                f"depth estimator {self.name!r}: {str(path)!r} cannot be used ({brief(error)})"
-            ) from None
-        if model_type not in ESTIMATORS:
-            raise ClipRobustError(
-                f"depth estimator {self.name!r} is a model of type {model_type!r}; known to give depth are "
-                f"{', '.join(ESTIMATORS)}"
-            )
-        if config.get("depth_estimation_type") == "metric":
-            return "metric"
-        return ESTIMATORS[model_type]
-
-    def _load(self, transformers: Any, folder: Path) -> tuple[Any, Any]:
-        try:
-            processor = transformers.AutoImageProcessor.from_pretrained(
-                folder, local_files_only=True
-            )
-            model, found = transformers.AutoModelForDepthEstimation.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True
-            )
-        except Exception as error:  # safetensors, torch, OSError, KeyError: whatever a file causes
-            raise ClipRobustError(
-                f"depth estimator {self.name!r} cannot be loaded from {str(folder)!r} ({brief(error)}); "
-                "copy or download it again"
-            ) from None
-        if found["missing_keys"]:
-            first = sorted(found["missing_keys"])[0]
-            raise ClipRobustError(
-                f"depth estimator {self.name!r}: {len(found['missing_keys'])} tensors are missing in "
-                f"{str(folder)!r} (first: {first}); copy or download it again"
-            )
-        return model.float().eval().requires_grad_(False).to(self.device), processor
 
     def key(self, dataset: Dataset) -> str:
         """Return the estimator's digest; see :class:`DepthSource`. The data's own is in the key already."""
