@@ -18,7 +18,7 @@ class RunConfig:
         data: ``embedded``, or the user's own image folder, which replaces ``clean``: its path, or
             ``NAME=PATH``.
         device, precision: as for :func:`~pytest_cliprobust.targets.loading.load_target`.
-        batch_size: images loaded and perturbed at a time; None: 32.
+        batch_size: images loaded and perturbed at a time; None: as many as a forward pass takes.
         limit: at most so many samples of each data set, or None.
         cache_dir: folder of the feature cache, or None for the platform's.
         profile: ``quick``, ``standard`` or ``full``.
