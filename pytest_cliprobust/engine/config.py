@@ -24,7 +24,7 @@ class RunConfig:
         templates_file: the file that they stand in, as messages show it.
         required: roles and suites that must be measured (``--clip-require``).
         device, precision: as for :func:`~pytest_cliprobust.targets.loading.load_target`.
-        batch_size: images loaded and perturbed at a time; None: 32.
+        batch_size: images loaded and perturbed at a time; None: as many as a forward pass takes.
         limit: at most so many samples of each data set, or None.
         cache_dir: folder of the feature cache, or None for the platform's.
         profile: ``quick``, ``standard`` or ``full``.

@@ -2,9 +2,12 @@
 
 Figures must not depend on ``--clip-batch-size``, on test order or on the number of workers, to the last
 digit. Perturbations are row-wise by contract; the model is not (matrix kernels may sum in another order
-for another batch size). So the forward pass always runs on chunks of :data:`FORWARD_CHUNK` images, the
-last one padded, and sample i always sits at the same place of the same chunk; the batch size decides
-only how many images are loaded and perturbed at a time.
+for another batch size). So the forward pass always runs on chunks of one size, which the kind of device
+alone decides (:func:`chunk_on`), the last one padded, and sample i always sits at the same place of the same
+chunk; the batch size decides only how many images are loaded and perturbed at a time.
+
+An accelerator is told what to do and not waited for: pictures come from pinned memory (:mod:`.transfer`), and
+features are fetched several passes at a time.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,6 +35,7 @@ from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDe
 from pytest_cliprobust.datasets.subset import Subset, load_pairs, whole_of
 from pytest_cliprobust.engine.memory import as_out_of_memory, in_parts
 from pytest_cliprobust.engine.probe import PICTURES, check_target, checked_rows
+from pytest_cliprobust.engine.transfer import Fetched, moved, pinned, pinned_tensor
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import lettering, registry
@@ -40,21 +44,31 @@ from pytest_cliprobust.targets.base import LAST, DenseTarget, Layer, Target
 from pytest_cliprobust.targets.dense import no_patches
 
 FORWARD_CHUNK = 32
-"""Images per forward pass; halved only when the device runs out of memory (and then reported).
+"""Images per forward pass on a CPU; halved only when the device runs out of memory (and then reported).
 
 All rows of a pass over a data set come from passes of one size, which is part of their cache key where it is
 not this: rows that were computed with little memory are never another run's."""
 
+ACCELERATOR_CHUNK = 256
+"""The same on an accelerator, which passes of 32 leave idle: docs/accelerator.md has what was measured."""
+
 TEXT_CHUNK = 256
 """Texts per forward pass; halved in the same way."""
 
-DEFAULT_BATCH_SIZE = 32
+
+def chunk_on(device: torch.device) -> int:
+    """Return how many images a forward pass takes: one number for each kind of device."""
+    return FORWARD_CHUNK if device.type == "cpu" else ACCELERATOR_CHUNK
+
 
 #: Perturbations in their order, each with the step that asked for it.
 Chain = list[tuple[Step, registry.Perturbation]]
 
 KEPT_BYTES = 2**30
 """Memory for loaded samples that are kept between perturbations."""
+
+PERTURBED, LOADED = "pictures perturbed", "pictures loaded"
+"""What may be fewer at a time without any figure changing."""
 
 SAVE_SECONDS = 20.0
 """How often the rows of a long pass are saved, so that a killed run loses no more than this."""
@@ -79,12 +93,12 @@ class Encoder:
     Attributes:
         target: the model under test.
         cache: where features are kept.
-        batch_size: images loaded and perturbed at a time.
+        batch_size: images loaded and perturbed at a time; 0: as many as a forward pass takes.
         precision: part of the cache key.
         seed: of all perturbations.
         progress: called after each batch.
         depth: gives depth to data sets that have none of their own.
-        chunk: images per forward pass.
+        chunk: images per forward pass; 0: as :func:`chunk_on` has it.
         text_chunk: texts per forward pass.
         font: file of the font that class names are written in; None: one that has their letters.
         notes: what a reader of the report must know (out-of-memory back-offs).
@@ -95,12 +109,12 @@ class Encoder:
 
     target: Target
     cache: FeatureCache
-    batch_size: int = DEFAULT_BATCH_SIZE
+    batch_size: int = 0
     precision: str = "fp32"
     seed: int = 0
     progress: Progress = silent
     depth: DepthSource | None = None
-    chunk: int = FORWARD_CHUNK
+    chunk: int = 0
     text_chunk: int = TEXT_CHUNK
     font: Path | None = None
     notes: list[str] = field(default_factory=list)
@@ -111,6 +125,11 @@ class Encoder:
     _pairs: dict[tuple[str, ...], PairBatch] = field(default_factory=dict, repr=False)
     _batch_bytes: int = 0
     _at_once: int = sys.maxsize  # samples that are perturbed at a time
+
+    def __post_init__(self) -> None:
+        """Choose the sizes that were left open."""
+        self.chunk = self.chunk or chunk_on(self.target.device)
+        self.batch_size = self.batch_size or self.chunk
 
     def probe(self, dataset: Dataset) -> None:
         """Raise if the model's features cannot be trusted, by the first pictures of a data set.
@@ -202,7 +221,7 @@ class Encoder:
         label = " · ".join([dataset.name, *(str(step) for step, _ in chain)])
 
         before = self.forwarded
-        features = self._in_passes(dataset, chain, key, label, FORWARD_CHUNK)
+        features = self._in_passes(dataset, chain, key, label)
         self.cached += len(features) - (self.forwarded - before)
         return torch.from_numpy(features)
 
@@ -217,15 +236,18 @@ class Encoder:
         chain: Chain,
         key: Mapping[str, Any],
         label: str,
-        most: int,
+        most: int = sys.maxsize,
         encode: Callable[[Tensor], Tensor] | None = None,
         width: int | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return features from forward passes of one size, at most ``most``, from the cache or computed."""
+        beside = {name for _, apply in chain for name in apply.inputs | apply.optional}
 
         def compute(size: int, sized: Mapping[str, Any]) -> npt.NDArray[np.float32]:
             pixels, unfinished = self._pixels(dataset, chain), self.cache.unfinished(sized)
-            features = self._forward(dataset, pixels, label, unfinished, size, encode, width)
+            features = self._forward(
+                dataset, pixels, label, unfinished, size, beside, encode, width
+            )
             return self._checked(features, label, dataset.ids)
 
         features = self._backing_off(key, FORWARD_CHUNK, lambda: min(most, self.chunk), compute)
@@ -257,7 +279,7 @@ class Encoder:
             "chain": self.described(dataset, steps),
         }
         label = " · ".join([dataset.name, *(str(step) for step, _ in chain), *what.values()][:3])
-        return self._in_passes(dataset, chain, key, label, FORWARD_CHUNK, encode, width)
+        return self._in_passes(dataset, chain, key, label, encode=encode, width=width)
 
     @staticmethod
     def _chain(steps: Sequence[Step]) -> Chain:
@@ -307,7 +329,7 @@ class Encoder:
         writers = [text_writer(apply, dataset, self.seed, self.font) for _, apply in chain]
 
         def some(batch: Batch) -> Tensor:
-            images = to_float(batch.images.to(self.target.device))
+            images = to_float(moved(batch.images, self.target.device))
             for (step, apply), write in zip(chain, writers, strict=True):
                 offered = batch if write is None else write(batch)
                 offered = self._with_depth(dataset, offered, apply)
@@ -323,7 +345,7 @@ class Encoder:
         """Return a function of batches that takes fewer samples at a time where memory runs out."""
 
         def fewer(count: int) -> int:
-            self._at_once = self._half(count, "pictures perturbed")
+            self._at_once = self._half(count, PERTURBED)
             return self._at_once
 
         return lambda batch: in_parts(function, batch, self._at_once, fewer)
@@ -540,6 +562,7 @@ class Encoder:
         label: str,
         unfinished: Unfinished,
         size: int,
+        beside: Collection[str] = (),
         encode: Callable[[Tensor], Tensor] | None = None,
         width: int | None = None,
     ) -> npt.NDArray[np.float32]:
@@ -547,47 +570,63 @@ class Encoder:
 
         It goes on from the rows that an interrupted run has saved, and saves its own now and then.
 
-        ``encode`` and ``width``: another function than ``encode_image``, and what it puts out.
+        ``beside``: names of the inputs that ``pixels`` uses beside the pictures; ``encode`` and ``width``:
+        another function than ``encode_image``, and what it puts out.
 
         Raises:
-            _BackedOff: memory ran out; there are smaller chunks from now on.
+            _BackedOff: memory ran out; less is done at a time from now on.
         """
         total, before = len(dataset), self.forwarded
         features = np.empty((total, width or self.target.embed_dim), dtype=np.float32)
-        done = saved = self._resume(unfinished, features, size)
+        saved = self._resume(unfinished, features, size)
+        rows = Fetched(features, saved)
         waiting: list[Tensor] = []
         when = time.monotonic()
         try:
             with torch.inference_mode():
-                for batch, last in self._batches_of(dataset, range(done, total)):
-                    waiting.append(pixels(batch))
-                    ready = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+                for batch, last in self._batches_of(dataset, range(saved, total), beside):
+                    try:
+                        with as_out_of_memory():
+                            waiting.append(pixels(batch))
+                            ready = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+                    except torch.OutOfMemoryError:
+                        self.forwarded = before
+                        self._gather_fewer(size)
+                        raise _BackedOff from None
                     while len(ready) >= size or (last and len(ready)):
                         part = ready[:size]
                         try:
                             with as_out_of_memory():
-                                result = self._encode(part, size, encode)
+                                rows.add(self._encode(part, size, encode))
                         except torch.OutOfMemoryError:
                             self.forwarded = before
                             self.chunk = self._half(size, "images")
                             raise _BackedOff from None
-                        features[done : done + len(part)] = result
-                        done += len(part)
                         self.forwarded += len(part)
                         ready = ready[len(part) :]
                     waiting = [ready] if len(ready) else []
-                    self.progress(label, done, total)
+                    self.progress(label, rows.given, total)
                     if not last and time.monotonic() - when > SAVE_SECONDS:
-                        unfinished.save(features[:done])
-                        saved, when = done, time.monotonic()
+                        unfinished.save(features[: rows.fetch()])
+                        saved, when = rows.done, time.monotonic()
+                rows.fetch()
         except BaseException:
-            if done > saved:
+            with suppress(RuntimeError):  # a device that failed has no more rows to give
+                rows.fetch()
+            if rows.done > saved:
                 with suppress(ClipRobustError):
-                    unfinished.save(features[:done])
+                    unfinished.save(features[: rows.done])
             raise
         finally:
             self.progress(label, total, total)
         return features
+
+    def _gather_fewer(self, size: int) -> None:
+        """Load fewer pictures at a time, or run passes on fewer, where they do not fit together."""
+        if self.batch_size > size:
+            self.batch_size = self._half(self.batch_size, LOADED)
+        else:
+            self.chunk = self._half(size, "images")
 
     @staticmethod
     def _resume(
@@ -601,20 +640,28 @@ class Encoder:
         features[:count] = rows[:count]
         return count
 
-    def _batches_of(self, dataset: Dataset, rows: range) -> Iterator[tuple[Batch, bool]]:
-        """Load samples batch by batch, the next one while the model works; tell which is the last."""
+    def _batches_of(
+        self, dataset: Dataset, rows: range, beside: Collection[str]
+    ) -> Iterator[tuple[Batch, bool]]:
+        """Load samples batch by batch, the next one while the model works; tell which is the last.
+
+        ``beside``: what goes to the device beside the pictures.
+        """
         starts = list(rows[:: self.batch_size])
+
+        def load(indices: Sequence[int]) -> Batch:
+            return pinned(self._load(dataset, indices), self.target.device, beside)
+
         with ThreadPoolExecutor(1) as pool:
             ahead = None
             for number, start in enumerate(starts):
                 ready = ahead
                 if ready is None:
-                    ready = pool.submit(self._load, dataset, self._rows(rows, start))
+                    ready = pool.submit(load, self._rows(rows, start))
                 last = number == len(starts) - 1
                 batch = ready.result()
                 if not last:
-                    following = self._rows(rows, starts[number + 1])
-                    ahead = pool.submit(self._load, dataset, following)
+                    ahead = pool.submit(load, self._rows(rows, starts[number + 1]))
                 yield batch, last
 
     def _rows(self, rows: range, start: int) -> range:
@@ -645,7 +692,8 @@ class Encoder:
 
     def _encode(
         self, part: Tensor, size: int, encode: Callable[[Tensor], Tensor] | None = None
-    ) -> npt.NDArray[np.float32]:
+    ) -> Tensor:
+        """Return the rows of some pictures, on the device, from one pass of ``size``."""
         count = len(part)
         if count < size:
             part = torch.cat([part, part.new_zeros(size - count, *part.shape[1:])])
@@ -655,8 +703,7 @@ class Encoder:
             )
         else:
             features = encode(part)
-        result: npt.NDArray[np.float32] = features[:count].float().cpu().numpy()
-        return result
+        return features[:count].float()
 
     def _half(self, count: int, what: str) -> int:
         """Return half of a number that was too many at once, after freeing what can be freed.
@@ -673,7 +720,7 @@ class Encoder:
         changes = ", so that figures may differ in the last digits from a run with more memory"
         self.notes.append(
             f"out of memory on {self.target.device}: {half} {what} at a time"
-            + ("" if what == "pictures perturbed" else changes)
+            + ("" if what in (PERTURBED, LOADED) else changes)
         )
         gc.collect()
         module: Any = getattr(torch, self.target.device.type, None)
@@ -760,11 +807,10 @@ def apply_perturbation(
     for name in sorted(wanted & {*offered, *batch.extras}):
         tensor = batch.extras[name] if name in batch.extras else offered[name]
         if tensor is not None:
-            inputs[name] = tensor.to(images.device)
+            inputs[name] = moved(tensor, images.device)
     if "seeds" in perturbation.inputs:
-        inputs["seeds"] = registry.sample_seeds(batch.ids, perturbation.name, seed).to(
-            images.device
-        )
+        seeds = registry.sample_seeds(batch.ids, perturbation.name, seed)
+        inputs["seeds"] = moved(pinned_tensor(seeds, images.device), images.device)
     at = "" if severity is None else f" at severity {severity}"
     what = f"perturbation {perturbation.name!r}{at}"
     # Out of memory is told by whoever can do something about it.

@@ -27,7 +27,7 @@ from pytest_cliprobust.datasets.skipping import Skipped, unreadable
 from pytest_cliprobust.datasets.templates import TemplateSummary, digest_of
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig as RunConfig
-from pytest_cliprobust.engine.encoding import DEFAULT_BATCH_SIZE, Encoder, Progress, silent
+from pytest_cliprobust.engine.encoding import Encoder, Progress, silent
 from pytest_cliprobust.engine.local import local_mcm
 from pytest_cliprobust.engine.multimodal import Interviewer
 from pytest_cliprobust.engine.negatives import Negatives, mined
@@ -100,7 +100,7 @@ class Evaluation:
         self.encoder = Encoder(
             self.target,
             FeatureCache(config.cache_dir),
-            batch_size=config.batch_size or DEFAULT_BATCH_SIZE,
+            batch_size=config.batch_size or 0,
             precision=getattr(self.target, "precision", config.precision),
             seed=config.seed,
             progress=progress,
