@@ -156,13 +156,6 @@ def test_figures_over_several_views_say_over_which(clip: Evaluation) -> None:
     assert {f.condition.perturbation for f in alone.values() if f.condition} == {"contrast@1+3"}
 
 
-def test_conditions_together_are_on_one_data_set() -> None:
-    with pytest.raises(ClipRobustError, match="clean and clipart: measure each apart"):
-        together([Condition("clean"), Condition("clipart")], "all")
-    with pytest.raises(ClipRobustError, match="at least one"):
-        together([])
-
-
 def test_views_without_a_sample_in_common_cannot_be_paired(clip: Evaluation) -> None:
     with pytest.raises(ClipRobustError, match="clean and near_ood have no sample in common"):
         shared(clip.on("clean"), clip.on("near_ood"))
