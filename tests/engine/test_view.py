@@ -16,7 +16,7 @@ from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.engine.evaluation import CachedText, Evaluation, steps_of
 from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import ClipRobustError, NotRun
-from pytest_cliprobust.figures.condition import Condition, Step, together
+from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.samples import Samples, shared
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.properties import accuracy, corruption
