@@ -17,7 +17,7 @@ from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.engine.evaluation import CachedText, Evaluation, steps_of
 from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import ClipRobustError, NotRun
-from pytest_cliprobust.figures.condition import Condition, Step, together
+from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.samples import Samples, shared
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.properties import accuracy, captions, corruption
@@ -155,13 +155,6 @@ def test_figures_over_several_views_say_over_which(clip: Evaluation) -> None:
     # One perturbation has a name already, to which the severities belong if they are not all.
     alone = corruption.corruption_of(clip.on("clean"), views[:2])
     assert {f.condition.perturbation for f in alone.values() if f.condition} == {"contrast@1+3"}
-
-
-def test_conditions_together_are_on_one_data_set() -> None:
-    with pytest.raises(ClipRobustError, match="clean and clipart: measure each apart"):
-        together([Condition("clean"), Condition("clipart")], "all")
-    with pytest.raises(ClipRobustError, match="at least one"):
-        together([])
 
 
 def test_views_without_a_sample_in_common_cannot_be_paired(clip: Evaluation) -> None:

@@ -162,6 +162,13 @@ def test_offsets_of_glass_blur_are_uniform(reach: float) -> None:
     assert abs(float(torch.corrcoef(both)[0, 1])) < 4 / math.sqrt(down.numel())
 
 
+def test_a_reach_of_next_to_nothing_moves_nothing() -> None:
+    for offsets in blur.glass_offsets(SEEDS, 16, 16, 1e-12, 0):
+        assert not offsets.any()
+    sources = blur.glass_sources(SEEDS, 16, 16, 1e-12, 2)
+    assert torch.equal(sources, torch.arange(256).expand_as(sources))
+
+
 @pytest.mark.parametrize("name", mostly_slow(NAMES, set(NAMES) - {"glass_blur", "zoom_blur"}))
 def test_distortion_grows_with_severity(name: str) -> None:
     pictures = scenes().double().permute(0, 2, 3, 1).numpy()

@@ -106,6 +106,30 @@ def test_pictures_of_the_published_size_are_coded_as_published() -> None:
     assert codec._Coding.of(16, 16).factor(10.0) == 0
 
 
+def test_the_camera_moves_across_and_up_or_down_as_far_as_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """50 to 75 pixels of 512 to a side and up to 75 up or down, of which the clip has a fifth."""
+    moved: list[tuple[int, int]] = []
+
+    def source(picture: codec.Pixels, right: int, down: int, coding: codec._Coding) -> None:
+        moved.append((right, down))
+
+    monkeypatch.setattr(codec, "_source", source)
+    images = torch.zeros(1, 3, 1024, 512).expand(24, -1, -1, -1)
+    codec._round_trip(
+        images,
+        seeds(24),
+        codec._Coding.of(1024, 512),
+        lambda stream, height, width, seed: np.zeros((height, width, 3), np.uint8),
+    )
+    right, down = (np.array(part) for part in zip(*moved, strict=True))
+    assert {-1, 1} == set(np.sign(right))
+    assert (np.abs(right).min(), np.abs(right).max()) == (10, 15)
+    assert -30 <= down.min() < -20
+    assert 20 < down.max() <= 30
+
+
 def test_a_transcoded_picture_is_still_the_picture(scenes: Tensor) -> None:
     """Neither shifted (the last frame is the camera's start) nor recoloured."""
     images = scenes[:4]

@@ -8,16 +8,18 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import open_clip
 import pytest
 import torch
 from model_helpers import VIT, write_folder
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets.configuration import (
+    _LIMITS,
     check_open_clip,
     check_values,
     limit_of,
@@ -285,6 +287,31 @@ def test_what_chooses_code_is_left_out_of_a_transformers_configuration() -> None
 def test_towers_that_take_for_ever_are_not_built(config: dict[str, Any], words: str) -> None:
     with pytest.raises(ClipRobustError, match=words):
         check_values({"vision_config": config}, Path("config.json"))
+
+
+def numbers(content: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Yield every number of a configuration with its key."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from numbers(value, name)
+    elif isinstance(content, list):
+        for value in content:
+            yield from numbers(value, key)
+    elif isinstance(content, int | float) and not isinstance(content, bool):
+        yield key, content
+
+
+def test_limits_have_room_for_open_clips_own_models_and_little_more() -> None:
+    largest: dict[str, float] = {}
+    for path in sorted((Path(open_clip.__file__).parent / "model_configs").glob("*.json")):
+        config = json.loads(path.read_text())
+        check_values(config, path)
+        for key, value in numbers(config):
+            if limit := limit_of(key):
+                largest[limit] = max(largest.get(limit, 0.0), value)
+    assert {"layers", "heads", "width", "dim_head", "vocab_size", "image_size"} <= set(largest)
+    for limit, value in largest.items():
+        assert 2 * value <= _LIMITS[limit] <= 128 * value, limit
 
 
 def test_the_largest_factor_is_one_that_may_be() -> None:

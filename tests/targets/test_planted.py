@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -58,6 +60,42 @@ def test_noise_is_the_same_again_and_heavier_noise_moves_more(
     )
     assert light == again
     assert heavy > 1.5 * light
+
+
+def weights(target: Target) -> list[torch.Tensor]:
+    held = [value for value in vars(target).values() if isinstance(value, torch.nn.Module)]
+    return [weight for module in held for weight in module.parameters()]
+
+
+@pytest.mark.parametrize(("name", "share"), [("light_noise", 0.1), ("heavy_noise", 0.3)])
+def test_noise_is_a_share_of_each_matrix_s_deviation(
+    target: Target, name: str, share: float
+) -> None:
+    seen = 0
+    for before, after in zip(weights(target), weights(planted(target, name)), strict=True):
+        if before.ndim < 2:
+            assert torch.equal(before, after)
+        elif before.numel() > 2000:
+            seen += 1
+            assert float((after - before).std() / before.std()) == pytest.approx(share, rel=0.1)
+    assert seen
+
+
+def test_other_preprocessing_swaps_red_and_blue_about_a_half(
+    target: Target, images: torch.Tensor
+) -> None:
+    found = planted(target, "other_preprocessing").preprocess(images)
+    torch.testing.assert_close(found, 2.0 * images.flip(1) - 1.0, rtol=0, atol=1e-5)
+
+
+def test_a_model_without_modules_cannot_be_damaged(target: Target) -> None:
+    bare = SimpleNamespace(info=target.info)
+    for name in ("light_noise", "training_mode"):
+        with pytest.raises(ClipRobustError, match="shows no torch module"):
+            planted(bare, name)
+    bare.encoder = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.0))
+    with pytest.raises(ClipRobustError, match="same in training mode"):
+        planted(bare, "training_mode")
 
 
 def test_texts_swap_places_in_pairs() -> None:
