@@ -232,11 +232,13 @@ def regression(
     left = y - x @ estimate
     freedom = design.freedom
     variance = float(left @ left) / freedom if freedom else math.nan
-    if variance <= (1e-12 * max(1.0, float(np.abs(y).max()))) ** 2:
-        variance = 0.0  # rounding alone
+    rounding = 1e-12 * max(1.0, float(np.abs(y).max()))
+    if variance <= rounding**2:
+        variance = 0.0
     effects = []
     for position, column in enumerate(design.columns):
         value = float(estimate[position + 1])
+        value = value if abs(value) > rounding else 0.0
         error = math.sqrt(variance * inverse[position + 1, position + 1]) if freedom else math.nan
         effects.append(_effect(column, value, error, freedom, confidence))
     for group in design.confounded:
@@ -263,8 +265,10 @@ def _among(groups: Sequence[tuple[int, ...]], columns: int) -> tuple[tuple[int, 
 def _effect(column: Column, value: float, error: float, freedom: int, confidence: float) -> Effect:
     if not freedom:
         return Effect(column, value, why="no model is left over to tell the spread by")
+    if not error > 0:
+        return Effect(column, value, why="trainings give the same, and no spread to judge by")
     quantile = float(stats.t.ppf(0.5 + confidence / 2, freedom))
-    p = float(2 * stats.t.sf(abs(value) / error, freedom)) if error > 0 else math.nan
+    p = float(2 * stats.t.sf(abs(value) / error, freedom))
     return Effect(column, value, value - quantile * error, value + quantile * error, p)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pytest_cliprobust.errors import Unavailable
+from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.study.axes import Axis
 from pytest_cliprobust.study.gather import Entry
 from pytest_cliprobust.study.making import Property, Study
@@ -104,7 +105,8 @@ def scatter(study: Study, items: Sequence[Property], by: str | None = None) -> b
     shown = chosen(items)
     columns = min(ROW, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure = _figure(max(3.6 * columns, 4.5), 3.0 * rows + 0.9)
+    width = max(3.6 * columns, 4.5)
+    figure = _figure(width, 3.0 * rows + 0.9)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     labels = [_label(entry, by) for entry in study.table.entries]
     for panel, item in zip(panels, shown, strict=False):
@@ -113,7 +115,8 @@ def scatter(study: Study, items: Sequence[Property], by: str | None = None) -> b
     for panel in panels[len(shown) :]:
         panel.set_axis_off()
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(5, len(names)), fontsize=7)
+    across = min(5, len(names), int(width / 1.6))
+    figure.legend(handles, names, loc="outside lower center", ncols=across, fontsize=7)
     more = f" ({len(items) - len(shown)} more in lines.csv)" if len(items) > len(shown) else ""
     figure.suptitle(f"{items[0].sample.suite}: against ID accuracy{more}", fontsize=10)
     return _png(figure)
@@ -239,7 +242,7 @@ def _effect_row(panel: Any, row: int, item: Property, column: Any) -> None:
         panel.barh(row, more - less, left=less - start, height=0.8, color="0.88", linewidth=0)
     if not math.isnan(low):
         panel.plot([low, high], [row, row], color="C0", linewidth=1)
-    clear = not low <= 0 <= high
+    clear = low > 0 or high < 0
     panel.plot([value], [row], "o", color="C3" if clear else "C0", markersize=4)
 
 
@@ -252,7 +255,9 @@ def chosen_for_forest(study: Study, most: int = 40) -> list[Property]:
     """Return the properties of the picture of effects: ID accuracy, and a few of each suite."""
     suites: dict[str, list[Property]] = defaultdict(list)
     for item in study.headlines:
-        if not item.sample.figure.unit:  # nats and pixels have no place on an axis of shares
+        # Nats, pixels and counts have no place on an axis of shares.
+        known = METRICS.find(item.sample.metric)
+        if not item.sample.figure.unit and (known is None or known.high == 1.0):
             suites[item.sample.suite].append(item)
     each = max(1, most // max(1, len(suites)))
     return [item for items in suites.values() for item in chosen(items)[:each]][:most]

@@ -133,7 +133,13 @@ def test_a_property_that_all_models_share_has_no_p_values_from_rounding() -> Non
     assert made is not None
     assert made.residual == 0.0
     assert made.joint == {}
-    assert all(effect.low == effect.value == effect.high for effect in made.effects)
+    assert all(effect.value == 0.0 and math.isnan(effect.low) for effect in made.effects)
+    assert all("no spread to judge by" in effect.why for effect in made.effects)
+    # A count that one model alone has: its effect is known, and how certain it is is not.
+    alone = np.array([float(card == CARDS[-1]) for card in CARDS])
+    made = regression(alone, CARDS)
+    assert made is not None
+    assert all(math.isnan(effect.low) for effect in made.effects)
 
 
 def test_sizes_that_are_about_equal_are_one() -> None:

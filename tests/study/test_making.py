@@ -26,7 +26,7 @@ from pytest_cliprobust.results.run import Run
 from pytest_cliprobust.study.claims import Word
 from pytest_cliprobust.study.making import Study, study_of
 from pytest_cliprobust.study.page import page_of
-from pytest_cliprobust.study.plots import PANELS, chosen, plots_of
+from pytest_cliprobust.study.plots import PANELS, chosen, chosen_for_forest, plots_of
 from pytest_cliprobust.study.tables import tables_of
 
 FOG = "corruption_3d/accuracy/clean/fog_3d"
@@ -241,6 +241,16 @@ def test_pictures_are_drawn() -> None:
         *("corruption_3d.png", "shape_bias.png", "ood.png", "calibration.png", "effects.png")
     }
     assert all(content.startswith(b"\x89PNG") for content in pictures.values())
+
+
+def test_counts_have_no_place_beside_shares() -> None:
+    swapped = "accuracy/swapped_labels/clean/clean"
+    study = study_of(
+        [fleet(**{name: {swapped: float(place > 0)} for name, place in LOGITS.items()})]
+    )
+    assert swapped in {item.key for item in study.headlines}
+    assert swapped not in {item.key for item in chosen_for_forest(study)}
+    assert FOG in {item.key for item in chosen_for_forest(study)}
 
 
 def test_levels_of_a_factor_have_lines_of_their_own() -> None:
