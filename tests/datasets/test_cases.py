@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pytest_cliprobust.datasets.label_sets import label_set
-from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, read_image
+from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, read_image, shortest_side
 from pytest_cliprobust.datasets.layouts.pictures import Pictures
 from pytest_cliprobust.datasets.skipping import Skipped, unreadable, without
 from pytest_cliprobust.errors import ClipRobustError, UnreadableSample
+from pytest_cliprobust.targets.base import ResizeMode
+from pytest_cliprobust.targets.preprocessing import Preprocessing, centre_of_long
 
 
 def picture(path: Path, colour: tuple[int, int, int] = (10, 200, 30)) -> None:
@@ -238,6 +240,33 @@ def test_names_of_files_that_are_not_utf8(root: Path) -> None:
     assert data.load([data.ids.index(name)]).images[0, 0, 8, 8] == 0
     assert len(Pictures(root, cache=root.parent / "cache", size=16)) == 20
     data.digest.encode()
+
+
+# --- Framing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("shape", [(2, 1500), (1500, 2), (1, 200_000), (1, 1)])
+def test_pictures_much_longer_than_wide_are_framed(
+    mode: ResizeMode, shape: tuple[int, int]
+) -> None:
+    image = torch.full((3, *shape), 7, dtype=torch.uint8)
+    framed = Preprocessing(size=(224, 224), resize_mode=mode, fill=(7, 7, 7)).frame(image, 224)
+    assert framed.shape == (3, 224, 224)
+    assert (framed == 7).all()
+
+
+def test_what_is_framed_of_a_long_picture_is_its_centre() -> None:
+    image = torch.zeros(3, 2, 2 * 64 * 5 + 2, dtype=torch.uint8)
+    image[..., image.shape[-1] // 2 - 1 : image.shape[-1] // 2 + 1] = 255
+    framed = Preprocessing(size=(32, 32)).frame(image, 32)
+    assert framed.float().mean() > 200
+    assert torch.equal(framed, framed.flip(-1))
+    assert torch.equal(framed, shortest_side(image, 32))
+    # Up to that length nothing is cropped before.
+    wide = torch.arange(256, dtype=torch.uint8).repeat(3, 4, 1)
+    assert centre_of_long(wide) is not wide
+    assert torch.equal(centre_of_long(wide), wide)
 
 
 # --- Pictures --------------------------------------------------------------------------------------

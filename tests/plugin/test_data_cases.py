@@ -12,6 +12,8 @@ import pytest
 from helpers import Sessions
 from PIL import Image
 
+from pytest_cliprobust.cli import main
+
 ONE = """
     from pytest_cliprobust.properties import accuracy
 
@@ -53,7 +55,9 @@ def one_line(result: pytest.RunResult, words: str) -> None:
     assert "INTERNALERROR" not in text
 
 
-def test_an_evil_name_is_escaped_at_every_exit(run: Sessions) -> None:
+def test_an_evil_name_is_escaped_at_every_exit(
+    run: Sessions, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = "a\x1b[31m|b\n<script>`&"
     data = photos(run.path / name)
     (data / "cat" / "0.png").rename(data / "cat" / "e\x1b[2Jvil|\n<b>.png")
@@ -86,12 +90,12 @@ def test_an_evil_name_is_escaped_at_every_exit(run: Sessions) -> None:
     assert "<b>" not in outside
     names = [p.get("name") for p in ET.parse(run.path / "r.xml").iter("property")]
     assert f"mine/accuracy/imagefolder:{shown}/clean/reference" in names
-    from pytest_cliprobust.cli import main
-
+    capsys.readouterr()
     for command in (["show", "last"], ["history"], ["compare", "last", "last", "--all"]):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(run.path)
-            main([*command, "--history=h.sqlite"])
+        assert main([*command, "--history=h.sqlite"]) == 0
+    told = capsys.readouterr().out
+    assert shown in told
+    assert "\x1b" not in told
 
 
 @pytest.mark.parametrize(
@@ -177,3 +181,17 @@ def test_class_names_in_other_scripts_are_written_or_not(run: Sessions) -> None:
         run.again(f"--clip-data={data}", f"--clip-font={run.path / 'no.ttf'}"),
         r"font '.*no\.ttf' cannot be read .*give a \.ttf or \.otf file",
     )
+
+
+def test_bounds_recorded_on_fewer_samples_are_told(run: Sessions) -> None:
+    data = photos(run.path / "photos", count=40)
+    run.pytester.makepyfile(test_mine=ONE)
+    record = (f"--clip-data={data}", "--clip-record")
+    run.again(*record, "--clip-limit=80").stdout.no_fnmatch_line("*looser than before*")
+    run.again(*record, "--clip-limit=20").stdout.fnmatch_lines(
+        [
+            "note: 1 of the bounds are looser than before, as they were recorded on fewer samples (20, were "
+            "80: mine/accuracy/imagefolder:photos/clean/reference); record without --clip-limit to keep*"
+        ]
+    )
+    run.again(*record, "--clip-limit=20").stdout.no_fnmatch_line("*looser than before*")

@@ -30,6 +30,7 @@ from pytest_cliprobust.datasets.walking import Tree, as_text, listed
 from pytest_cliprobust.datasets.walking import natural_key as natural_key
 from pytest_cliprobust.errors import ClipRobustError, UnreadableSample, did_you_mean
 from pytest_cliprobust.files import MAX_JSON, own_name, replace_file, require_regular
+from pytest_cliprobust.targets.preprocessing import centre_of_long
 
 #: In place of the digest of a file that cannot be read, where it is left out.
 _UNREADABLE = "unreadable"
@@ -42,6 +43,7 @@ def shortest_side(image: Tensor, size: int) -> Tensor:
     """
     from torchvision.transforms.v2 import functional as V
 
+    image = centre_of_long(image)
     resized = V.resize(image, [size], interpolation=V.InterpolationMode.BICUBIC, antialias=True)
     framed: Tensor = V.center_crop(resized, [size, size])
     return framed
