@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from pathlib import Path
-from typing import Any
 
 from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.datasets.base import Dataset, Frame
@@ -23,7 +21,6 @@ def load_dataset(
     limit: int | None = None,
     frame: Frame | None = None,
     size: int = 224,
-    bad_data: str = "error",
 ) -> Dataset:
     """Return the data set that ``name_or_path`` means.
 
@@ -41,8 +38,6 @@ def load_dataset(
         size: side of the pictures in pixels: the model's own, so that none is enlarged or reduced twice.
             Embedded pictures have :data:`~.embedded.COMPOSED` at least, for which their perturbations
             are set; a smaller model reduces them itself.
-        bad_data: ``"skip"`` where samples that cannot be read will be left out, so that they are no error
-            here; for layouts that take it.
 
     Raises:
         ClipRobustError: no such data set, profile or folder; the message names the nearest.
@@ -65,23 +60,16 @@ def load_dataset(
         if not rest:
             raise ClipRobustError(f"data set {text!r} names no folder; write {prefix}:PATH")
         with users_code(f"layout {prefix!r} on {rest!r}"):
-            layout: Any = LAYOUTS[prefix]
-            further = {"bad_data": bad_data} if _takes(layout, "bad_data") else {}
-            data = layout(rest, limit=limit, frame=frame, size=size, **further)
+            data = LAYOUTS[prefix](rest, limit=limit, frame=frame, size=size)
         return _called(data, prefix, given, rest)
     path = Path(text).expanduser()
     if path.is_dir() or path.is_absolute() or text.startswith((".", "~")) or os.sep in text:
-        return ImageFolder(path, limit=limit, frame=frame, size=size, name=given, bad_data=bad_data)
+        return ImageFolder(path, limit=limit, frame=frame, size=size, name=given)
     prefixes = [f"{layout}:PATH" for layout in LAYOUTS]
     raise ClipRobustError(
         f"unknown data set {text!r}.{did_you_mean(text, known)} Known are the embedded "
         f"{', '.join(known)}; {', '.join(prefixes)}; or the path of an image folder"
     )
-
-
-def _takes(layout: Any, name: str) -> bool:
-    """Return whether a layout takes an argument, which a user's own need not."""
-    return name in inspect.signature(layout).parameters
 
 
 def _called(data: Dataset, layout: str, given: str | None, root: str) -> Dataset:

@@ -40,11 +40,6 @@ NEVER_EMBEDDED = frozenset({"semantic_correspondence"})
 #: Roles that other data plays, too, where nothing is given for them.
 STAND_INS: Mapping[str, str] = MappingProxyType({"lmm": "clean", "unlabelled": "clean"})
 
-#: Roles whose data is asked for its labels. What its classes are called matters for these alone.
-LABELLED = frozenset(
-    {"clean", "calibration", "shift", "cue_conflict", "factors", "groups", "typographic", "lmm"}
-)
-
 EMBEDDED = "embedded"
 EMBEDDED_NAME = "the embedded benchmark"
 FLAG = "--clip-data"
@@ -65,11 +60,6 @@ class Provider:
     def of(self, role: str) -> tuple[str, ...]:
         """Return the data sets that play a role, or that stand in for it; none if nothing does."""
         return self.sets.get(role) or self.sets.get(STAND_INS.get(role, ""), ())
-
-    def labels_matter(self, source: str) -> bool:
-        """Return whether data is asked for its labels: always, unless it only plays roles without any."""
-        roles = {role for role, sources in self.sets.items() if source in sources}
-        return not roles or bool(roles & LABELLED)
 
     def require(self, role: str) -> tuple[str, ...]:
         """Return the data sets that play a role.

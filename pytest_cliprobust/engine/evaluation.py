@@ -26,6 +26,7 @@ from pytest_cliprobust.datasets.embedded import EmbeddedDataset
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.datasets.roles import ROLES, provider_of
 from pytest_cliprobust.datasets.skipping import Skipped, unreadable, without
+from pytest_cliprobust.datasets.subset import whole_of
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig as RunConfig
 from pytest_cliprobust.engine.encoding import DEFAULT_BATCH_SIZE, Encoder, Progress, silent
@@ -39,6 +40,7 @@ from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.condition import CLEAN, Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.perturbations import lettering
 from pytest_cliprobust.properties import calibration
 from pytest_cliprobust.targets.base import Layer, Target, TargetInfo
 from pytest_cliprobust.targets.bundled_multimodal import NAME as BUNDLED_LMM
@@ -109,6 +111,8 @@ class Evaluation:
             progress=progress,
             font=config.font,
         )
+        if config.font is not None:
+            lettering.face(1, str(config.font))
         if config.depth is not None:
             self.encoder.depth = load_depth_source(
                 config.depth, self.target.device, self.encoder.cache
@@ -197,23 +201,38 @@ class Evaluation:
                 limit=smallest,
                 frame=self.target.frame,
                 size=max(self.target.image_size),
-                bad_data=self.config.bad_data,
             )
             self._check_name(data)
-            mistake = getattr(data, "label_mistake", None)
-            if mistake is not None and self.provider.labels_matter(source):
-                raise ClipRobustError(f"{data.name}: {mistake}")
-            told = self.encoder.notes
-            told += [note for note in getattr(data, "notes", ()) if note not in told]
-            self._datasets[key] = self._readable(data)
+            self._datasets[key] = self._accepted(data, source in self.provider.of("clean"))
         return self._datasets[key]
+
+    def _accepted(self, data: Dataset, is_clean: bool) -> Dataset:
+        """Return a data set as it is measured: without what cannot be read, if that is to be left out.
+
+        Args:
+            data: as its layout has it, or prepared for its role.
+            is_clean: whether its classes are the label set.
+
+        Raises:
+            ClipRobustError: its classes are no label set, or it cannot be read.
+        """
+        whole = whole_of(data)
+        mistake = getattr(whole, "label_mistake", None) if is_clean else None
+        if mistake is not None and not hasattr(data, "texts"):  # texts: somebody gave others
+            raise ClipRobustError(f"{data.name}: {mistake}")
+        wrong = getattr(whole, "unreadable", None)
+        if wrong is not None and self.config.bad_data != "skip":
+            raise ClipRobustError(f"{data.name}: {wrong}")
+        told = (f"{data.name}: {note}" for note in getattr(whole, "notes", ()))
+        self.encoder.notes += [note for note in told if note not in self.encoder.notes]
+        return self._readable(data)
 
     def _readable(self, data: Dataset) -> Dataset:
         """Return a data set without the samples that cannot be read, where they are to be left out.
 
         Which those are is cached by the content of the data: all of it is read once for that.
         """
-        if self.config.bad_data != "skip" or isinstance(data, EmbeddedDataset):
+        if self.config.bad_data != "skip" or isinstance(whole_of(data), EmbeddedDataset):
             return data
 
         def tell(done: int, total: int) -> None:

@@ -64,7 +64,7 @@ def test_wordnet_ids_get_their_names(tmp_path: Path) -> None:
     data = load(tmp_path / "set")
     assert data.class_names == ("organism", "tench", "tabby cat")
     assert data.label_mistake is None
-    assert data.notes == ("imagefolder:set: 3 class folders called by WordNet ids got their names",)
+    assert data.notes == ("3 class folders called by WordNet ids got their names",)
     assert data.groups["folder"] == ("n00004475", "n01440764", "n02123045")
     assert "'n99999999' is no known WordNet id; give names in classes.txt" in mistake(
         "n99999999/x.png", "n01440764/x.png"
@@ -310,14 +310,10 @@ def test_what_needs_a_package_is_counted_and_named(
     monkeypatch.setattr(Image, "registered_extensions", lambda: {".png": "PNG"})
     for number in range(3):
         (root / "cat" / f"{number}.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    with pytest.raises(
-        ClipRobustError,
-        match=r"set: 3 of 23 pictures need pillow-heif .*first: 'cat/0\.heic'.*--clip-bad-data skip",
-    ):
-        load(root)
-    with pytest.raises(ClipRobustError, match="3 of 23 pictures need pillow-heif"):
-        Pictures(root, cache=root.parent / "cache")
-    data = load(root, bad_data="skip")
+    data, plain = load(root), Pictures(root, cache=root.parent / "cache")
+    told = "3 of 23 pictures need pillow-heif to be read (first: 'cat/0.heic'); install it, convert them"
+    assert str(data.unreadable).startswith(told)
+    assert str(plain.unreadable).startswith(told[:40])
     kept, skipped = without(data, unreadable(data, lambda done, total: None))
     assert len(kept) == 20
     assert skipped is not None
@@ -392,10 +388,12 @@ BAD = [_pipe, _device, _nowhere, _to_itself, _cut]
 def test_what_is_no_picture_is_one_line_at_once(root: Path, write: Callable[[Path], None]) -> None:
     write(root / "cat" / "bad.png")
     told: list[str] = []
+    early: list[str | None] = []
 
     def read() -> None:
         try:
             data = load(root)
+            early.append(data.unreadable)
             data.load(range(len(data)))
         except ClipRobustError as error:
             told.append(str(error))
@@ -407,6 +405,8 @@ def test_what_is_no_picture_is_one_line_at_once(root: Path, write: Callable[[Pat
     assert "cat/bad.png" in told[0]
     assert "repair or remove the file" in told[0]
     assert "\n" not in told[0]
+    # Whatever is no file is known before anything is measured.
+    assert early == [None if write is _cut else told[0]]
 
 
 @pytest.mark.parametrize("write", BAD)
@@ -415,7 +415,7 @@ def test_what_is_no_picture_is_left_out_where_asked(
 ) -> None:
     whole = load(root)
     write(root / "cat" / "99.png")
-    data = load(root, bad_data="skip")
+    data = load(root)
     kept, skipped = without(data, unreadable(data, lambda done, total: None))
     assert kept.ids == whole.ids
     assert kept.labels == whole.labels
@@ -427,7 +427,7 @@ def test_what_is_no_picture_is_left_out_where_asked(
     ((name, reason),) = skipped.samples
     assert name == "cat/99.png"
     assert reason
-    assert str(root) not in reason or write is not _cut
+    assert str(root) not in reason
     assert skipped.too_many
     assert Skipped.from_dict(skipped.as_dict()) == skipped
 
@@ -447,7 +447,7 @@ def test_one_in_a_hundred_may_be_left_out() -> None:
 def test_a_data_set_of_nothing_readable_is_one_line(root: Path) -> None:
     for path in root.rglob("*.png"):
         path.write_bytes(b"nothing")
-    data = load(root, bad_data="skip")
+    data = load(root)
     with pytest.raises(
         ClipRobustError, match="none of the 20 samples of imagefolder:set can be read"
     ):
