@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 import unicodedata
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -101,7 +102,8 @@ def test_a_thousand_ids_or_numbers_are_imagenet() -> None:
         (["Cat/x.png", "dog/x.png", "cat/x.png"], "'Cat' and 'cat' have one name"),
         (["t-shirt/x.png", "t_shirt/x.png"], "have one name"),
         (["cat/x.png"], "one class only .'cat'.*pictures:PATH"),
-        (["caf\udce9/x.png", "dog/x.png"], r"'caf\\\\xe9' is not called in UTF-8"),
+        (["caf\udce9/x.png", "dog/x.png"], r"'caf\\xe9' has a name that is not UTF-8, .*; rename it"),
+        (["a\x1b[2J/x.png", "b\n/x.png"], r"'a\\x1b\[2J' has a name that"),
     ],
 )  # fmt: skip
 def test_what_is_no_label_set_is_named_with_the_remedy(paths: list[str], words: str) -> None:
@@ -452,3 +454,64 @@ def test_a_data_set_of_nothing_readable_is_one_line(root: Path) -> None:
         ClipRobustError, match="none of the 20 samples of imagefolder:set can be read"
     ):
         without(data, unreadable(data, lambda done, total: None))
+
+
+# --- Anything at all -------------------------------------------------------------------------------
+
+KINDS = ("picture", "cut", "text", "pipe", "folder", "up", "down", "self", "device", "names")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    things=st.lists(
+        st.tuples(
+            st.sampled_from(KINDS),
+            st.sampled_from(["", "cat/", "dog/", "cat/inner/", "n02123045/"]),
+            st.binary(min_size=1, max_size=6).filter(lambda b: not {*b} & {*b"./\0"}),
+            st.sampled_from([".png", ".PNG", ".heic", ".txt", ""]),
+        ),
+        max_size=8,
+    )
+)
+def test_any_tree_is_read_or_refused_in_one_line_at_once(
+    tmp_path_factory: pytest.TempPathFactory, things: list[tuple[str, str, bytes, str]]
+) -> None:
+    root = tmp_path_factory.mktemp("tree") / "set"
+    for name in ("cat", "dog"):
+        picture(root / name / "a.png")
+    for kind, folder, stem, ending in things:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        _put(kind, os.fsencode(root / folder) + b"/" + stem + ending.encode(), root)
+    began = time.monotonic()
+    try:
+        data = load(root)
+        assert len(data) == len(set(data.ids)) >= 1
+        kept, skipped = without(data, unreadable(data, lambda done, total: None))
+        assert len(kept) + (0 if skipped is None else len(skipped.samples)) == len(data)
+        for told in (*data.notes, data.label_mistake, data.unreadable):
+            assert told is None or "\n" not in told
+            str(told).encode()
+    except ClipRobustError as error:
+        str(error).encode()
+    assert time.monotonic() - began < 10
+
+
+def _put(kind: str, path: bytes, root: Path) -> None:
+    """Put something at a path, unless something lies there."""
+    where = os.fsdecode(path)
+    if os.path.lexists(where):
+        return
+    if kind == "pipe":
+        os.mkfifo(where)
+    elif kind == "folder":
+        os.mkdir(where)
+    elif kind in ("up", "down", "self", "device"):
+        targets = {"up": "..", "down": str(root / "cat"), "self": where, "device": "/dev/zero"}
+        os.symlink(targets[kind], where)
+    elif kind == "names":
+        (root / "classes.txt").write_bytes(b"cat\tx\ndog\t" + path[-4:] + b"\n")
+    elif kind == "text":
+        Path(where).write_bytes(b"nothing")
+    else:
+        content = (root / "cat" / "a.png").read_bytes()
+        Path(where).write_bytes(content[:60] if kind == "cut" else content)

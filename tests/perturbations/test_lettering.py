@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fontTools.ttLib import TTFont
+from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from PIL import features

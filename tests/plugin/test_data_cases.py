@@ -6,6 +6,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,10 +39,10 @@ def photos(root: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 1
     return root
 
 
-def measured(run: Sessions, *args: str) -> dict[str, object]:
+def measured(run: Sessions, *args: str) -> dict[str, Any]:
     result = run.again("--clip-report=r.json", *args)
     assert result.ret in (0, 4)
-    document: dict[str, object] = json.loads((run.path / "r.json").read_text())
+    document: dict[str, Any] = json.loads((run.path / "r.json").read_text())
     return document
 
 
@@ -133,18 +134,18 @@ def test_what_is_left_out_changes_nothing_else(run: Sessions) -> None:
     run.pytester.makepyfile(test_mine=ONE)
     skip = (f"--clip-data={data}", "--clip-bad-data=skip", "--clip-limit=1000")
     found = measured(run, *skip)
-    (left_out,) = found["skipped_samples"]  # type: ignore[misc]
+    (left_out,) = found["skipped_samples"]
     assert left_out["of"] == 122
     assert {one["id"] for one in left_out["samples"]} == {"cat/60.png", "dog/60.heic"}
-    (mistake,) = found["mistakes"]  # type: ignore[misc]
+    (mistake,) = found["mistakes"]
     assert mistake.startswith("2 of 122 samples of imagefolder:photos cannot be read, 1.7%")
-    (entry,) = found["measurements"]  # type: ignore[misc]
+    (entry,) = found["measurements"]
     assert entry["figure"]["n"] == 120
     for args in (["--clip-batch-size=7"], ["-n1"]):
         again = measured(run, *skip, *args)
         assert again["skipped_samples"] == [left_out]
         assert again["mistakes"] == [mistake]
-        assert again["measurements"][0]["figure"] == entry["figure"]  # type: ignore[index]
+        assert again["measurements"][0]["figure"] == entry["figure"]
     # Without them the rest is what it was.
     (data / "cat/60.png").unlink()
     few = run.again(*skip, "--clip-report=r.json,r.md", "--clip-no-samples")
@@ -159,7 +160,7 @@ def test_what_is_left_out_changes_nothing_else(run: Sessions) -> None:
     (data / "dog/60.heic").unlink()
     whole = measured(run, *skip)
     assert whole["skipped_samples"] == []
-    assert whole["measurements"][0]["figure"] == entry["figure"]  # type: ignore[index]
+    assert whole["measurements"][0]["figure"] == entry["figure"]
 
 
 def test_class_names_in_other_scripts_are_written_or_not(run: Sessions) -> None:
@@ -167,7 +168,7 @@ def test_class_names_in_other_scripts_are_written_or_not(run: Sessions) -> None:
     data = photos(run.path / "some", words, 4)
     run.pytester.makepyfile(test_mine=WRITTEN)
     found = measured(run, f"--clip-data={data}")
-    assert [entry["metric"] for entry in found["measurements"]] == ["attack_success"]  # type: ignore[attr-defined]
+    assert [entry["metric"] for entry in found["measurements"]] == ["attack_success"]
     data = photos(run.path / "others", ("猫", "кошка"), 4)
     result = run.again(f"--clip-data={data}", "--clip-report=r.json")
     result.stdout.fnmatch_lines(
