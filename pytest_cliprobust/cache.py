@@ -16,7 +16,7 @@ import stat
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,8 @@ class FeatureCache:
     def _sweep(path: Path) -> None:
         """Remove what a killed process was writing for a key; the caller holds its lock."""
         for partial in path.parent.glob(f"{path.stem}.*.part"):
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # what it is, if it is not ours, is in nobody's way
+                partial.unlink()
 
     def _write(self, path: Path, array: Array) -> None:
         try:
@@ -203,4 +204,5 @@ class Unfinished:
 
     def remove(self) -> None:
         """Forget it: the computation is finished."""
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path.unlink()

@@ -95,14 +95,26 @@ def require_regular(path: Path, what: str) -> None:
         ClipRobustError: it is something else, or cannot be looked at.
     """
     try:
-        mode = path.stat().st_mode
+        kind = irregular(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ClipRobustError(f"{what} {path} cannot be read ({reason}); check the path") from None
-    if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        kind = kinds.get(stat.S_IFMT(mode), "a device")
+    if kind is not None:
         raise ClipRobustError(f"{what} {path} is {kind}, not a file; give a file")
+
+
+def irregular(path: Path) -> str | None:
+    """Return what lies at a path in place of a file, ``"a pipe"``; None where it is a file.
+
+    Raises:
+        OSError: nothing lies there, or it cannot be looked at.
+        ValueError: no path can be so.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def read_json(path: Path, what: str, limit: int = MAX_JSON) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from safetensors.torch import save_file
 
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.depth.files import read_depth
-from pytest_cliprobust.datasets.layouts.imagefolder import read_image
+from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, read_image
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.gating.baseline import load_baseline
 from pytest_cliprobust.gating.reading import load_thresholds
@@ -85,6 +85,12 @@ def _cached(path: Path) -> None:
         found = cache.get_or_compute({"a": 1}, lambda: np.zeros((4, 8), np.float32))
     if found.shape != (4, 8) or found.any():
         raise AssertionError("a damaged entry was served")
+
+
+def _classes(path: Path) -> None:
+    data = ImageFolder(path.parent, size=8, cache=path.parent.parent / "known")
+    if len(data) != 2 or len(data.class_names) != 2:
+        raise AssertionError("classes went or came")
 
 
 def _checkpoints(root: Path) -> dict[str, Kind]:
@@ -173,9 +179,23 @@ def _pictures(root: Path, made: dict[str, Kind]) -> None:
     root.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     picture = Image.fromarray(pixels)
-    for ending in ("png", "jpg", "webp", "bmp", "tiff"):
-        picture.save(root / f"a.{ending}")
-        made[f"picture-{ending}"] = Kind(root / f"a.{ending}", read_image)
+    for ending in ("png", "jpg", "webp", "bmp", "tiff", "gif", "jp2", "ppm", "avif"):
+        if f".{ending}" in Image.registered_extensions():
+            picture.save(root / f"a.{ending}")
+            made[f"picture-{ending}"] = Kind(root / f"a.{ending}", read_image)
+    picture.convert("P").save(root / "palette.png", transparency=bytes(range(200)))
+    Image.fromarray(pixels[..., 0] / np.float32(255)).save(root / "float.tif")
+    picture.convert("CMYK").save(root / "cmyk.jpg", progressive=True)
+    for name in ("palette.png", "float.tif", "cmyk.jpg"):
+        made[f"picture-{name.partition('.')[0]}"] = Kind(root / name, read_image)
+    for name in ("cat", "dog"):
+        (root / "classes" / name).mkdir(parents=True)
+        picture.save(root / "classes" / name / "a.png")
+    (root / "classes" / "classes.txt").write_text("cat\ta cat\ndog\ta dog\n")
+    made["class-names"] = Kind(root / "classes" / "classes.txt", _classes)
+    _classes(root / "classes" / "classes.txt")
+    (known,) = (root / "known").iterdir()
+    made["known-digests"] = Kind(known, lambda path: _classes(root / "classes" / "classes.txt"))
     Image.fromarray(pixels[..., 0].astype(np.uint16)).save(root / "depth.png")
     np.save(root / "depth.npy", pixels[..., 0].astype(np.float32))
     for ending in ("png", "npy"):

@@ -334,6 +334,23 @@ def test_the_platforms_cache_folder_is_the_default(
     assert FeatureCache().root.is_dir()
 
 
+def test_what_lies_beside_an_entry_is_in_nobodys_way(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    path = cache.path({"a": 1})
+    odd = path.with_name(f"{path.stem}.x.part")
+    (odd / "inner").mkdir(parents=True)
+    array = np.ones((2, 2), np.float32)
+    np.testing.assert_array_equal(cache.get_or_compute({"a": 1}, lambda: array), array)
+    assert odd.is_dir()
+
+    def compute() -> Array:
+        cache.path({"a": 2}).with_suffix(".unfinished").mkdir(parents=True)
+        return array
+
+    np.testing.assert_array_equal(cache.get_or_compute({"a": 2}, compute), array)
+    np.testing.assert_array_equal(cache.get_or_compute({"a": 2}, refuse), array)
+
+
 def test_what_a_killed_process_was_writing_goes_with_the_next_run(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     array = np.ones((2, 2), np.float32)

@@ -98,8 +98,10 @@ class Dataset(Protocol):
     retrieval benchmarks); ``choices``, of each sample those between a true caption and false ones
     (:class:`~pytest_cliprobust.figures.samples.Choice`); ``subgroups``, the columns of ``groups``
     whose values are subgroups to be compared (``style``, ``category``); ``label_mistake``, what keeps its
-    classes from being a label set, with the remedy, which ends a run that asks for its labels; and ``notes``,
-    what a reader of the report must know of it, one line each.
+    classes from being a label set, with the remedy, which ends a run in which it plays ``clean``;
+    ``unreadable``, what is wrong with samples that are seen at once to be no pictures, with the remedy, which
+    ends a run unless they are to be left out; and ``notes``, what a reader of the report must know of it, one
+    line each.
     """
 
     name: str

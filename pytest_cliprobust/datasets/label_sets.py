@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from pytest_cliprobust.datasets.walking import as_text, listed
+from pytest_cliprobust.errors import one_line
 
 NAMES_FILE = "classes.txt"
 
@@ -63,7 +64,7 @@ def label_set(
         notes = [f"classes of one name: {listed(alike)}"] if alike else []
         return LabelSet(names, _one_class(names), notes)
     plain = tuple(unicodedata.normalize("NFC", f).replace("_", " ") for f in folders)
-    mistake = _no_classes(folders, pictures) or _not_utf8(folders)
+    mistake = _no_classes(folders, pictures) or _unreadable(folders)
     if mistake is not None:
         return LabelSet(plain, mistake)
     if all(folder.isdecimal() for folder in folders):
@@ -105,10 +106,13 @@ def _no_classes(folders: Sequence[str], pictures: Sequence[Sequence[str]]) -> st
     return None
 
 
-def _not_utf8(folders: Sequence[str]) -> str | None:
-    bad = [as_text(folder) for folder in folders if as_text(folder) != folder]
+def _unreadable(folders: Sequence[str]) -> str | None:
+    bad = [folder for folder in folders if one_line(as_text(folder)) != folder]
+    if not bad:
+        return None
     return (
-        f"class folder {bad[0]!r} is not called in UTF-8; rename it, or {_REMEDY}" if bad else None
+        f"class folder '{one_line(as_text(bad[0]))}' has a name that is not UTF-8, or holds control letters; "
+        f"rename it, or {_REMEDY}"
     )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from pathlib import Path
-from typing import Any
 
 from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.datasets.base import Dataset, Frame
@@ -24,7 +22,6 @@ def load_dataset(
     limit: int | None = None,
     frame: Frame | None = None,
     size: int = 224,
-    bad_data: str = "error",
 ) -> Dataset:
     """Return the data set that ``name_or_path`` means.
 
@@ -42,8 +39,6 @@ def load_dataset(
         size: side of the pictures in pixels: the model's own, so that none is enlarged or reduced twice.
             Embedded pictures have :data:`~.embedded.COMPOSED` at least, for which their perturbations
             are set; a smaller model reduces them itself.
-        bad_data: ``"skip"`` where samples that cannot be read will be left out, so that they are no error
-            here; for layouts that take it.
 
     Raises:
         ClipRobustError: no such data set, profile or folder; the message names the nearest.
@@ -65,21 +60,16 @@ def load_dataset(
     if colon and prefix in LAYOUTS:
         if not rest:
             raise ClipRobustError(f"data set {text!r} names no folder; write {prefix}:PATH")
-        data = _laid_out(prefix, rest, limit=limit, frame=frame, size=size, bad_data=bad_data)
+        data = _laid_out(prefix, rest, limit=limit, frame=frame, size=size)
         return _called(data, prefix, given, rest)
     path = Path(text).expanduser()
     if path.is_dir() or path.is_absolute() or text.startswith((".", "~")) or os.sep in text:
-        return ImageFolder(path, limit=limit, frame=frame, size=size, name=given, bad_data=bad_data)
+        return ImageFolder(path, limit=limit, frame=frame, size=size, name=given)
     prefixes = [f"{layout}:PATH" for layout in LAYOUTS]
     raise ClipRobustError(
         f"unknown data set {text!r}.{did_you_mean(text, known)} Known are the embedded "
         f"{', '.join(known)}; {', '.join(prefixes)}; or the path of an image folder"
     )
-
-
-def _takes(layout: Any, name: str) -> bool:
-    """Return whether a layout takes an argument, which a user's own need not."""
-    return name in inspect.signature(layout).parameters
 
 
 def load_source(
@@ -89,7 +79,6 @@ def load_source(
     limit: int | None = None,
     frame: Frame | None = None,
     size: int = 224,
-    bad_data: str = "error",
 ) -> Dataset:
     """Return the data set that a value of ``--clip-data`` names; the rest as for :func:`load_dataset`.
 
@@ -102,19 +91,14 @@ def load_source(
         return load_dataset(
             f"{given}embedded:{source.path}", profile=profile, limit=limit, frame=frame, size=size
         )
-    return _laid_out(
-        source.layout, source.path, limit=limit, frame=frame, size=size, bad_data=bad_data
-    )
+    return _laid_out(source.layout, source.path, limit=limit, frame=frame, size=size)
 
 
 def _laid_out(
-    name: str, path: str, *, limit: int | None, frame: Frame | None, size: int, bad_data: str
+    layout: str, path: str, *, limit: int | None, frame: Frame | None, size: int
 ) -> Dataset:
-    with users_code(f"layout {name!r} on {path!r}"):
-        layout: Any = LAYOUTS[name]
-        further = {"bad_data": bad_data} if _takes(layout, "bad_data") else {}
-        data: Dataset = layout(path, limit=limit, frame=frame, size=size, **further)
-        return data
+    with users_code(f"layout {layout!r} on {path!r}"):
+        return LAYOUTS[layout](path, limit=limit, frame=frame, size=size)
 
 
 def _called(data: Dataset, layout: str, given: str | None, root: str) -> Dataset:

@@ -19,7 +19,6 @@ from pytest_cliprobust.datasets.prepared import (
 )
 from pytest_cliprobust.datasets.providers import CALIBRATION, Provider
 from pytest_cliprobust.datasets.roles import (
-    ASKED_FOR_LABELS,
     EMBEDDED,
     FLAG,
     LABELLED,
@@ -125,12 +124,11 @@ class Provision:
             limit=None if chosen else limit,
             frame=self._frame,
             size=self._size,
-            bad_data=self._bad_data,
         )
         data.name = self.provider.name_of(source.text)
         clean = role == "clean"
-        named = clean and bool(source.settings.classes)  # then its folders' names are not asked
-        data = self._looked_at(data, asked=role in ASKED_FOR_LABELS and not named)
+        named = bool(source.settings.classes)  # then what its layout calls them is not asked
+        data = self._looked_at(data, is_clean=clean and not named)
         data = with_settings(data, source.settings, is_clean=clean)
         if chosen and limit is not None and limit < len(data):
             data = Prepared(data, range(limit))
@@ -144,33 +142,27 @@ class Provision:
 
     def _load(self, name: str, limit: int | None) -> Dataset:
         data = load_dataset(
-            name,
-            profile=self._profile,
-            limit=limit,
-            frame=self._frame,
-            size=self._size,
-            bad_data=self._bad_data,
+            name, profile=self._profile, limit=limit, frame=self._frame, size=self._size
         )
-        return self._looked_at(data, asked=True)
+        return self._looked_at(data, is_clean=self.provider.role_of(name) == "clean")
 
-    @property
-    def _bad_data(self) -> str:
-        return "error" if self._unreadable is None else "skip"
-
-    def _looked_at(self, data: Dataset, *, asked: bool) -> Dataset:
+    def _looked_at(self, data: Dataset, *, is_clean: bool) -> Dataset:
         """Return a data set without the samples that cannot be read, where they are to be left out.
 
         Args:
-            data: as it was loaded.
-            asked: whether it is asked for its labels.
+            data: as its layout has it.
+            is_clean: whether its classes are the label set, by the names that its layout gives them.
 
         Raises:
-            ClipRobustError: its classes are no label set.
+            ClipRobustError: its classes are no label set, or it cannot be read.
         """
-        mistake = getattr(data, "label_mistake", None)
-        if mistake is not None and asked:
+        mistake = getattr(data, "label_mistake", None) if is_clean else None
+        if mistake is not None:
             raise ClipRobustError(f"{data.name}: {mistake}")
-        told = getattr(data, "notes", ())
+        wrong = getattr(data, "unreadable", None)
+        if wrong is not None and self._unreadable is None:
+            raise ClipRobustError(f"{data.name}: {wrong}")
+        told = (f"{data.name}: {note}" for note in getattr(data, "notes", ()))
         self._notes += [note for note in told if note not in self._notes]
         if self._unreadable is None or isinstance(data, EmbeddedDataset):
             return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import threading
 import warnings
@@ -16,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from pytest_cliprobust.errors import UnreadableSample
-from pytest_cliprobust.files import require_regular
+from pytest_cliprobust.files import irregular
 
 #: Endings of pictures that need a package beside Pillow, which need not be there.
 PLUGINS = {
@@ -54,7 +55,7 @@ def read_image(path: Path) -> Tensor:
         UnreadableSample: the file is no image that Pillow can decode, or no file; the message names it.
     """
     try:
-        require_regular(path, "image")
+        require_file(path)
         return _pixels(path)
     except MemoryError:
         raise
@@ -63,6 +64,17 @@ def read_image(path: Path) -> Tensor:
         raise UnreadableSample(
             f"cannot read image {str(path)!r} ({reason}); {_remedy(path, error)}", reason
         ) from error
+
+
+def require_file(path: Path) -> None:
+    """Raise unless a path is a file: a pipe or a device never ends.
+
+    Raises:
+        OSError: it is none.
+    """
+    kind = irregular(path)
+    if kind is not None:
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file")
 
 
 def lacks_a_plugin(path: str) -> str | None:
@@ -87,6 +99,8 @@ def _load_plugins() -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "no image in a format that Pillow reads"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

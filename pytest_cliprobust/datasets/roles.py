@@ -42,9 +42,6 @@ LABELLED = frozenset(
     }
 )
 
-#: Roles whose data is asked for its labels. What its classes are called matters for these alone.
-ASKED_FOR_LABELS = LABELLED | {"cue_conflict"}
-
 #: Roles whose samples have none, whatever folders they lie in.
 WITHOUT_LABEL = frozenset({"near_ood", "far_ood", "unlabelled"})
 

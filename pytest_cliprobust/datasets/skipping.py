@@ -13,7 +13,7 @@ import numpy as np
 from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.datasets.base import Dataset, PairedDataset
 from pytest_cliprobust.datasets.subset import Subset
-from pytest_cliprobust.errors import ClipRobustError, Unavailable, UserCodeError
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, UserCodeError, one_line
 from pytest_cliprobust.figures.arrays import Bools
 
 #: Of a data set so large a share may be left out; more fails the run.
@@ -63,7 +63,7 @@ class Skipped:
 
     def line(self, most: int | None = None) -> str:
         """Return it in one line; so many samples are listed at ``most``."""
-        shown = [f"{sample} ({reason})" for sample, reason in self.samples[:most]]
+        shown = [one_line(f"{sample} ({reason})") for sample, reason in self.samples[:most]]
         more = len(self.samples) - len(shown)
         shown += [f"{more} more"] if more else []
         return (

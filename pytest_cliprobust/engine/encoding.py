@@ -678,7 +678,9 @@ class Encoder:
             else tuple(keys[i] for i in indices)
         )
         if key not in self._batches:
-            with users_code(f"loading samples of data set {dataset.name!r}"):
+            what = f"loading samples of data set {dataset.name!r}"
+            # Too little memory is no mistake in a layout.
+            with users_code(what, passing=(MemoryError, torch.OutOfMemoryError)):
                 batch = dataset.load(indices)
             extras = batch.extras
             ready = extras.ready if isinstance(extras, LazyExtras) else extras

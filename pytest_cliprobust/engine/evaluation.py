@@ -38,6 +38,7 @@ from pytest_cliprobust.figures.arrays import Bools, Floats
 from pytest_cliprobust.figures.condition import CLEAN, Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.perturbations import lettering
 from pytest_cliprobust.properties import calibration, captions
 from pytest_cliprobust.targets.base import Layer, Target, TargetInfo
 from pytest_cliprobust.targets.bundled_multimodal import NAME as BUNDLED_LMM
@@ -106,6 +107,8 @@ class Evaluation:
             progress=progress,
             font=config.font,
         )
+        if config.font is not None:
+            lettering.face(1, str(config.font))
         if config.depth is not None:
             self.encoder.depth = load_depth_source(
                 config.depth, self.target.device, self.encoder.cache

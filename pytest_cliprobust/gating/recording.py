@@ -56,6 +56,13 @@ class RecordChange:
     where: str
     reason: str = ""
 
+    @property
+    def looser(self) -> bool:
+        """Whether a bound asks for less than the one that stood there."""
+        if self.old is None or self.new is None:
+            return False
+        return self.new < self.old if self.bound == "min" else self.new > self.old
+
     def __str__(self) -> str:
         """``thresholds.toml:17: max 0.1 → 0.12 (calibration/ece/…)``."""
         if self.action == "skipped":

@@ -111,7 +111,26 @@ class Recorder:
             told.append(
                 f"{len(kept)} figures of {shown_path(path)} stay as they were recorded before"
             )
-        return tuple(changes), told
+        return tuple(changes), [*self._loosened(changes, measurements), *told]
+
+    def _loosened(
+        self, changes: Sequence[RecordChange], measurements: Sequence[Measurement]
+    ) -> list[str]:
+        """Return the line that tells of bounds that are looser for want of samples; none without any."""
+        if self.earlier is None:
+            return []
+        before = {key: figure.n for (key, _), figure in self.earlier.figures.items()}
+        now = {one.key: (one.figure.n, before.get(bare_key(one), 0)) for one in measurements}
+        found = {one.key: now[one.key] for one in changes if one.looser and one.key in now}
+        fewer = {key: (n, old) for key, (n, old) in found.items() if n < old}
+        if not fewer:
+            return []
+        key, (n, old) = next(iter(fewer.items()))
+        limit = "without --clip-limit" if self.config.limit is not None else "on as many samples"
+        return [
+            f"{len(fewer)} of the bounds are looser than before, as they were recorded on fewer samples "
+            f"({n:,}, were {old:,}: {key}); record {limit} to keep them as strict"
+        ]
 
     def _kept(self, measurements: Sequence[Measurement]) -> list[Measurement]:
         """Return what was recorded before and is not measured now."""

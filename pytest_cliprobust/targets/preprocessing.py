@@ -37,6 +37,9 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_SIZE = 4096
 """Largest side of a model's input in pixels; the largest that is published has 1,024."""
 
+LONGEST = 64
+"""A picture more times as long as wide is cropped before it is enlarged by its shorter side."""
+
 _MODES = {
     "bicubic": InterpolationMode.BICUBIC,
     "bilinear": InterpolationMode.BILINEAR,
@@ -154,6 +157,8 @@ class Preprocessing:
             raise ClipRobustError(
                 f"an image to frame must be (3, H, W) uint8, got {tuple(image.shape)} {image.dtype}"
             )
+        if self.resize_mode == "shortest":
+            image = centre_of_long(image)
         return self._resize_and_crop(image, (size, size))
 
     def fit(self, images: Tensor) -> Tensor:
@@ -216,6 +221,17 @@ class Preprocessing:
 def _interpolate(images: Tensor, size: tuple[int, int], mode: InterpolationMode) -> Tensor:
     resized: Tensor = tvf.resize(images, list(size), interpolation=mode, antialias=True)
     return resized
+
+
+def centre_of_long(image: Tensor) -> Tensor:
+    """Return the centre of a picture (3, H, W) that is more than :data:`LONGEST` times as long as wide.
+
+    Its ends are cut away after it was enlarged by its shorter side, and would need gigabytes until then.
+    """
+    height, width = image.shape[-2:]
+    most = LONGEST * min(height, width)
+    rows, columns = (max(length - most, 0) // 2 for length in (height, width))
+    return image[..., rows : height - rows, columns : width - columns]
 
 
 def as_pair(size: int | Sequence[int]) -> tuple[int, int]:

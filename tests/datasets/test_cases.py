@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 import unicodedata
 import warnings
 from collections.abc import Callable
@@ -14,15 +15,17 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from pytest_cliprobust.datasets.label_sets import label_set
-from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, read_image
+from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, read_image, shortest_side
 from pytest_cliprobust.datasets.layouts.pictures import Pictures
 from pytest_cliprobust.datasets.skipping import Skipped, unreadable, without
 from pytest_cliprobust.errors import ClipRobustError, UnreadableSample
+from pytest_cliprobust.targets.base import ResizeMode
+from pytest_cliprobust.targets.preprocessing import Preprocessing, centre_of_long
 
 
 def picture(path: Path, colour: tuple[int, int, int] = (10, 200, 30)) -> None:
@@ -62,7 +65,7 @@ def test_wordnet_ids_get_their_names(tmp_path: Path) -> None:
     data = load(tmp_path / "set")
     assert data.class_names == ("organism", "tench", "tabby cat")
     assert data.label_mistake is None
-    assert data.notes == ("imagefolder:set: 3 class folders called by WordNet ids got their names",)
+    assert data.notes == ("3 class folders called by WordNet ids got their names",)
     assert data.groups["folder"] == ("n00004475", "n01440764", "n02123045")
     assert "'n99999999' is no known WordNet id; give names in classes.txt" in mistake(
         "n99999999/x.png", "n01440764/x.png"
@@ -99,7 +102,8 @@ def test_a_thousand_ids_or_numbers_are_imagenet() -> None:
         (["Cat/x.png", "dog/x.png", "cat/x.png"], "'Cat' and 'cat' have one name"),
         (["t-shirt/x.png", "t_shirt/x.png"], "have one name"),
         (["cat/x.png"], "one class only .'cat'.*pictures:PATH"),
-        (["caf\udce9/x.png", "dog/x.png"], r"'caf\\\\xe9' is not called in UTF-8"),
+        (["caf\udce9/x.png", "dog/x.png"], r"'caf\\xe9' has a name that is not UTF-8, .*; rename it"),
+        (["a\x1b[2J/x.png", "b\n/x.png"], r"'a\\x1b\[2J' has a name that"),
     ],
 )  # fmt: skip
 def test_what_is_no_label_set_is_named_with_the_remedy(paths: list[str], words: str) -> None:
@@ -240,6 +244,33 @@ def test_names_of_files_that_are_not_utf8(root: Path) -> None:
     data.digest.encode()
 
 
+# --- Framing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("shape", [(2, 1500), (1500, 2), (1, 200_000), (1, 1)])
+def test_pictures_much_longer_than_wide_are_framed(
+    mode: ResizeMode, shape: tuple[int, int]
+) -> None:
+    image = torch.full((3, *shape), 7, dtype=torch.uint8)
+    framed = Preprocessing(size=(224, 224), resize_mode=mode, fill=(7, 7, 7)).frame(image, 224)
+    assert framed.shape == (3, 224, 224)
+    assert (framed == 7).all()
+
+
+def test_what_is_framed_of_a_long_picture_is_its_centre() -> None:
+    image = torch.zeros(3, 2, 2 * 64 * 5 + 2, dtype=torch.uint8)
+    image[..., image.shape[-1] // 2 - 1 : image.shape[-1] // 2 + 1] = 255
+    framed = Preprocessing(size=(32, 32)).frame(image, 32)
+    assert framed.float().mean() > 200
+    assert torch.equal(framed, framed.flip(-1))
+    assert torch.equal(framed, shortest_side(image, 32))
+    # Up to that length nothing is cropped before.
+    wide = torch.arange(256, dtype=torch.uint8).repeat(3, 4, 1)
+    assert centre_of_long(wide) is not wide
+    assert torch.equal(centre_of_long(wide), wide)
+
+
 # --- Pictures --------------------------------------------------------------------------------------
 
 
@@ -281,14 +312,10 @@ def test_what_needs_a_package_is_counted_and_named(
     monkeypatch.setattr(Image, "registered_extensions", lambda: {".png": "PNG"})
     for number in range(3):
         (root / "cat" / f"{number}.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    with pytest.raises(
-        ClipRobustError,
-        match=r"set: 3 of 23 pictures need pillow-heif .*first: 'cat/0\.heic'.*--clip-bad-data skip",
-    ):
-        load(root)
-    with pytest.raises(ClipRobustError, match="3 of 23 pictures need pillow-heif"):
-        Pictures(root, cache=root.parent / "cache")
-    data = load(root, bad_data="skip")
+    data, plain = load(root), Pictures(root, cache=root.parent / "cache")
+    told = "3 of 23 pictures need pillow-heif to be read (first: 'cat/0.heic'); install it, convert them"
+    assert str(data.unreadable).startswith(told)
+    assert str(plain.unreadable).startswith(told[:40])
     kept, skipped = without(data, unreadable(data, lambda done, total: None))
     assert len(kept) == 20
     assert skipped is not None
@@ -363,10 +390,12 @@ BAD = [_pipe, _device, _nowhere, _to_itself, _cut]
 def test_what_is_no_picture_is_one_line_at_once(root: Path, write: Callable[[Path], None]) -> None:
     write(root / "cat" / "bad.png")
     told: list[str] = []
+    early: list[str | None] = []
 
     def read() -> None:
         try:
             data = load(root)
+            early.append(data.unreadable)
             data.load(range(len(data)))
         except ClipRobustError as error:
             told.append(str(error))
@@ -378,6 +407,8 @@ def test_what_is_no_picture_is_one_line_at_once(root: Path, write: Callable[[Pat
     assert "cat/bad.png" in told[0]
     assert "repair or remove the file" in told[0]
     assert "\n" not in told[0]
+    # Whatever is no file is known before anything is measured.
+    assert early == [None if write is _cut else told[0]]
 
 
 @pytest.mark.parametrize("write", BAD)
@@ -386,7 +417,7 @@ def test_what_is_no_picture_is_left_out_where_asked(
 ) -> None:
     whole = load(root)
     write(root / "cat" / "99.png")
-    data = load(root, bad_data="skip")
+    data = load(root)
     kept, skipped = without(data, unreadable(data, lambda done, total: None))
     assert kept.ids == whole.ids
     assert kept.labels == whole.labels
@@ -398,7 +429,7 @@ def test_what_is_no_picture_is_left_out_where_asked(
     ((name, reason),) = skipped.samples
     assert name == "cat/99.png"
     assert reason
-    assert str(root) not in reason or write is not _cut
+    assert str(root) not in reason
     assert skipped.too_many
     assert Skipped.from_dict(skipped.as_dict()) == skipped
 
@@ -418,8 +449,69 @@ def test_one_in_a_hundred_may_be_left_out() -> None:
 def test_a_data_set_of_nothing_readable_is_one_line(root: Path) -> None:
     for path in root.rglob("*.png"):
         path.write_bytes(b"nothing")
-    data = load(root, bad_data="skip")
+    data = load(root)
     with pytest.raises(
         ClipRobustError, match="none of the 20 samples of imagefolder:set can be read"
     ):
         without(data, unreadable(data, lambda done, total: None))
+
+
+# --- Anything at all -------------------------------------------------------------------------------
+
+KINDS = ("picture", "cut", "text", "pipe", "folder", "up", "down", "self", "device", "names")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    things=st.lists(
+        st.tuples(
+            st.sampled_from(KINDS),
+            st.sampled_from(["", "cat/", "dog/", "cat/inner/", "n02123045/"]),
+            st.binary(min_size=1, max_size=6).filter(lambda b: not {*b} & {*b"./\0"}),
+            st.sampled_from([".png", ".PNG", ".heic", ".txt", ""]),
+        ),
+        max_size=8,
+    )
+)
+def test_any_tree_is_read_or_refused_in_one_line_at_once(
+    tmp_path_factory: pytest.TempPathFactory, things: list[tuple[str, str, bytes, str]]
+) -> None:
+    root = tmp_path_factory.mktemp("tree") / "set"
+    for name in ("cat", "dog"):
+        picture(root / name / "a.png")
+    for kind, folder, stem, ending in things:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        _put(kind, os.fsencode(root / folder) + b"/" + stem + ending.encode(), root)
+    began = time.monotonic()
+    try:
+        data = load(root)
+        assert len(data) == len(set(data.ids)) >= 1
+        kept, skipped = without(data, unreadable(data, lambda done, total: None))
+        assert len(kept) + (0 if skipped is None else len(skipped.samples)) == len(data)
+        for told in (*data.notes, data.label_mistake, data.unreadable):
+            assert told is None or "\n" not in told
+            str(told).encode()
+    except ClipRobustError as error:
+        str(error).encode()
+    assert time.monotonic() - began < 10
+
+
+def _put(kind: str, path: bytes, root: Path) -> None:
+    """Put something at a path, unless something lies there."""
+    where = os.fsdecode(path)
+    if os.path.lexists(where):
+        return
+    if kind == "pipe":
+        os.mkfifo(where)
+    elif kind == "folder":
+        os.mkdir(where)
+    elif kind in ("up", "down", "self", "device"):
+        targets = {"up": "..", "down": str(root / "cat"), "self": where, "device": "/dev/zero"}
+        os.symlink(targets[kind], where)
+    elif kind == "names":
+        (root / "classes.txt").write_bytes(b"cat\tx\ndog\t" + path[-4:] + b"\n")
+    elif kind == "text":
+        Path(where).write_bytes(b"nothing")
+    else:
+        content = (root / "cat" / "a.png").read_bytes()
+        Path(where).write_bytes(content[:60] if kind == "cut" else content)

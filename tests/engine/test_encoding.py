@@ -235,6 +235,17 @@ def test_too_little_memory_for_a_perturbation_takes_fewer_pictures(
     ]
 
 
+def test_too_little_memory_while_loading_is_no_mistake_of_a_layout(tmp_path: Path) -> None:
+    data = RandomPictures(3)
+
+    def load(indices: Sequence[int]) -> Batch:
+        raise MemoryError
+
+    data.load = load  # type: ignore[method-assign]
+    with pytest.raises(MemoryError):
+        encoder(tmp_path).images(data)
+
+
 def test_a_part_of_a_batch_has_a_part_of_everything() -> None:
     images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2)
     extras = LazyExtras(

@@ -6,11 +6,14 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers import Sessions
 from PIL import Image
+
+from pytest_cliprobust.cli import main
 
 ONE = """
     from pytest_cliprobust.properties import accuracy
@@ -36,10 +39,10 @@ def photos(root: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 1
     return root
 
 
-def measured(run: Sessions, *args: str) -> dict[str, object]:
+def measured(run: Sessions, *args: str) -> dict[str, Any]:
     result = run.again("--clip-report=r.json", *args)
     assert result.ret in (0, 4)
-    document: dict[str, object] = json.loads((run.path / "r.json").read_text())
+    document: dict[str, Any] = json.loads((run.path / "r.json").read_text())
     return document
 
 
@@ -53,7 +56,9 @@ def one_line(result: pytest.RunResult, words: str) -> None:
     assert "INTERNALERROR" not in text
 
 
-def test_an_evil_name_is_escaped_at_every_exit(run: Sessions) -> None:
+def test_an_evil_name_is_escaped_at_every_exit(
+    run: Sessions, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = "a\x1b[31m|b\n<script>`&"
     data = photos(run.path / name)
     (data / "cat" / "0.png").rename(data / "cat" / "e\x1b[2Jvil|\n<b>.png")
@@ -86,12 +91,12 @@ def test_an_evil_name_is_escaped_at_every_exit(run: Sessions) -> None:
     assert "<b>" not in outside
     names = [p.get("name") for p in ET.parse(run.path / "r.xml").iter("property")]
     assert f"mine/accuracy/imagefolder:{shown}/clean/reference" in names
-    from pytest_cliprobust.cli import main
-
+    capsys.readouterr()
     for command in (["show", "last"], ["history"], ["compare", "last", "last", "--all"]):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(run.path)
-            main([*command, "--history=h.sqlite"])
+        assert main([*command, "--history=h.sqlite"]) == 0
+    told = capsys.readouterr().out
+    assert shown in told
+    assert "\x1b" not in told
 
 
 @pytest.mark.parametrize(
@@ -129,18 +134,18 @@ def test_what_is_left_out_changes_nothing_else(run: Sessions) -> None:
     run.pytester.makepyfile(test_mine=ONE)
     skip = (f"--clip-data={data}", "--clip-bad-data=skip", "--clip-limit=1000")
     found = measured(run, *skip)
-    (left_out,) = found["skipped_samples"]  # type: ignore[misc]
+    (left_out,) = found["skipped_samples"]
     assert left_out["of"] == 122
     assert {one["id"] for one in left_out["samples"]} == {"cat/60.png", "dog/60.heic"}
-    (mistake,) = found["mistakes"]  # type: ignore[misc]
+    (mistake,) = found["mistakes"]
     assert mistake.startswith("2 of 122 samples of imagefolder:photos cannot be read, 1.7%")
-    (entry,) = found["measurements"]  # type: ignore[misc]
+    (entry,) = found["measurements"]
     assert entry["figure"]["n"] == 120
     for args in (["--clip-batch-size=7"], ["-n1"]):
         again = measured(run, *skip, *args)
         assert again["skipped_samples"] == [left_out]
         assert again["mistakes"] == [mistake]
-        assert again["measurements"][0]["figure"] == entry["figure"]  # type: ignore[index]
+        assert again["measurements"][0]["figure"] == entry["figure"]
     # Without them the rest is what it was.
     (data / "cat/60.png").unlink()
     few = run.again(*skip, "--clip-report=r.json,r.md", "--clip-no-samples")
@@ -155,7 +160,7 @@ def test_what_is_left_out_changes_nothing_else(run: Sessions) -> None:
     (data / "dog/60.heic").unlink()
     whole = measured(run, *skip)
     assert whole["skipped_samples"] == []
-    assert whole["measurements"][0]["figure"] == entry["figure"]  # type: ignore[index]
+    assert whole["measurements"][0]["figure"] == entry["figure"]
 
 
 def test_class_names_in_other_scripts_are_written_or_not(run: Sessions) -> None:
@@ -163,7 +168,7 @@ def test_class_names_in_other_scripts_are_written_or_not(run: Sessions) -> None:
     data = photos(run.path / "some", words, 4)
     run.pytester.makepyfile(test_mine=WRITTEN)
     found = measured(run, f"--clip-data={data}")
-    assert [entry["metric"] for entry in found["measurements"]] == ["attack_success"]  # type: ignore[attr-defined]
+    assert [entry["metric"] for entry in found["measurements"]] == ["attack_success"]
     data = photos(run.path / "others", ("猫", "кошка"), 4)
     result = run.again(f"--clip-data={data}", "--clip-report=r.json")
     result.stdout.fnmatch_lines(
@@ -177,3 +182,17 @@ def test_class_names_in_other_scripts_are_written_or_not(run: Sessions) -> None:
         run.again(f"--clip-data={data}", f"--clip-font={run.path / 'no.ttf'}"),
         r"font '.*no\.ttf' cannot be read .*give a \.ttf or \.otf file",
     )
+
+
+def test_bounds_recorded_on_fewer_samples_are_told(run: Sessions) -> None:
+    data = photos(run.path / "photos", count=40)
+    run.pytester.makepyfile(test_mine=ONE)
+    record = (f"--clip-data={data}", "--clip-record")
+    run.again(*record, "--clip-limit=80").stdout.no_fnmatch_line("*looser than before*")
+    run.again(*record, "--clip-limit=20").stdout.fnmatch_lines(
+        [
+            "note: 1 of the bounds are looser than before, as they were recorded on fewer samples (20, were "
+            "80: mine/accuracy/imagefolder:photos/clean/reference); record without --clip-limit to keep*"
+        ]
+    )
+    run.again(*record, "--clip-limit=20").stdout.no_fnmatch_line("*looser than before*")

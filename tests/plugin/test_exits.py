@@ -70,6 +70,8 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (MemoryError(), "out of memory (MemoryError)"),
         (OutOfMemoryError("CUDA out of memory"), "(OutOfMemoryError: CUDA out of memory)"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"), "out of memory"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), "out of memory"),
         (
             OSError(errno.ENOSPC, "No space left", "a.png"),
             "the disk is full (a.png): No space left",

@@ -23,15 +23,16 @@ from torch import Tensor
 from pytest_cliprobust.datasets.base import Batch, Frame
 from pytest_cliprobust.datasets.label_sets import NAMES_FILE, label_set
 from pytest_cliprobust.datasets.reading import EXTENSIONS as EXTENSIONS
-from pytest_cliprobust.datasets.reading import lacks_a_plugin
+from pytest_cliprobust.datasets.reading import lacks_a_plugin, require_file
 from pytest_cliprobust.datasets.reading import read_image as read_image
 from pytest_cliprobust.datasets.registry import register_layout
 from pytest_cliprobust.datasets.walking import Tree, as_text, listed
 from pytest_cliprobust.datasets.walking import natural_key as natural_key
-from pytest_cliprobust.errors import ClipRobustError, UnreadableSample, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.files import MAX_JSON, own_name, replace_file, require_regular
+from pytest_cliprobust.targets.preprocessing import centre_of_long
 
-#: In place of the digest of a file that cannot be read, where it is left out.
+#: In place of the digest of a file that cannot be read.
 _UNREADABLE = "unreadable"
 
 
@@ -42,6 +43,7 @@ def shortest_side(image: Tensor, size: int) -> Tensor:
     """
     from torchvision.transforms.v2 import functional as V
 
+    image = centre_of_long(image)
     resized = V.resize(image, [size], interpolation=V.InterpolationMode.BICUBIC, antialias=True)
     framed: Tensor = V.center_crop(resized, [size, size])
     return framed
@@ -63,18 +65,16 @@ class ImageFolder:
         name: what figures and bounds call it, after ``imagefolder:``; the folder's own name unless given.
         cache: folder for digests of files, which are looked up by size and modification time; the
             user's cache folder unless given.
-        bad_data: ``"error"``, or ``"skip"`` where pictures that cannot be read will be left out: they are
-            samples here, and :meth:`load` says what is wrong with them.
 
     Attributes:
-        label_mistake: what keeps its classes from being a label set, with the remedy; None: nothing. Only
-            where labels are asked for it matters.
+        label_mistake: what keeps its classes from being a label set, with the remedy; None: nothing.
+        unreadable: what is wrong with files that are seen at once to be no pictures that can be read, in one
+            line with the remedy; None: nothing. They are samples all the same, which :meth:`load` refuses.
         notes: what was left out, and how classes came by their names.
 
     Raises:
         ClipRobustError: the folder is missing, or has no class folders or no images; ``classes.txt``
-            lacks a folder or is malformed; ``limit`` is not positive; a picture cannot be read at all,
-            unless ``bad_data`` is ``"skip"``.
+            lacks a folder or is malformed; ``limit`` is not positive.
     """
 
     def __init__(
@@ -86,7 +86,6 @@ class ImageFolder:
         size: int = 224,
         name: str | None = None,
         cache: Path | None = None,
-        bad_data: str = "error",
     ) -> None:
         self._framed(root, limit, frame, size)
         if not self.root.exists():
@@ -126,13 +125,13 @@ class ImageFolder:
         chosen = [(files[label][k], label) for k, label in rounds][:limit]
         # Never the path: the same pictures are the same data wherever they lie.
         self.name = f"imagefolder:{name or own_name(str(self.root))}"
-        self._take([path for path, _ in chosen], bad_data)
+        self._take([path for path, _ in chosen])
         self.labels = tuple(label for _, label in chosen)
         self.class_names = labels.names
         self.label_mistake = labels.mistake
         self.groups = {"folder": tuple(as_text(folders[label]) for label in self.labels)}
-        left_out = [f"class folders without pictures: {listed(empty)}"] if empty else []
-        self.notes = self._notes(labels.notes, [*left_out, *tree.notes()])
+        empty_ones = [f"class folders without pictures: {listed(empty)}"] if empty else []
+        self.notes = (*labels.notes, *left_out([*empty_ones, *tree.notes()]))
         self.digest = self._digest(cache)
 
     def _framed(
@@ -145,26 +144,18 @@ class ImageFolder:
         if limit is not None and limit < 1:
             raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
 
-    def _take(self, paths: Sequence[str], bad_data: str) -> None:
-        """Note which pictures the samples are.
-
-        Raises:
-            ClipRobustError: some need a package that is not there, unless ``bad_data`` is ``"skip"``.
-        """
-        self._bad_data = bad_data
+    def _take(self, paths: Sequence[str]) -> None:
+        """Note which pictures the samples are, and what is needed to read them."""
         self.ids = tuple(map(as_text, paths))
         self._paths = dict(zip(self.ids, paths, strict=True))
-        lacking = [] if bad_data == "skip" else [p for p in self.ids if lacks_a_plugin(p)]
+        self.unreadable: str | None = None
+        lacking = [path for path in self.ids if lacks_a_plugin(path)]
         if lacking:
-            raise ClipRobustError(
-                f"{self.name}: {len(lacking)} of {len(self.ids)} pictures need {lacks_a_plugin(lacking[0])} "
-                f"to be read (first: {lacking[0]!r}); install it, convert them, or leave them out with "
+            self.unreadable = (
+                f"{len(lacking)} of {len(self.ids)} pictures need {lacks_a_plugin(lacking[0])} to be read "
+                f"(first: {lacking[0]!r}); install it, convert them, or leave them out with "
                 "--clip-bad-data skip"
             )
-
-    def _notes(self, told: Sequence[str], left_out: Sequence[str]) -> tuple[str, ...]:
-        own = [f"{self.name}: {text}" for text in told]
-        return (*own, *(f"left out of {self.name}: {text}" for text in left_out))
 
     def _human_names(self, folders: Sequence[str]) -> dict[str, str] | None:
         """Return the names that ``classes.txt`` gives, by folder; None where there is no such file.
@@ -203,19 +194,19 @@ class ImageFolder:
         def entry(sample: str) -> tuple[str, list[int | str], bool]:
             path = self.root / self._paths[sample]
             try:
-                require_regular(path, "image")
+                require_file(path)
                 return _identified(path, sample, known)
-            except (OSError, ClipRobustError) as error:
-                if self._bad_data == "skip":  # whoever leaves it out says why
-                    return sample, [0, 0, _UNREADABLE], False
+            except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or str(error)
-                raise UnreadableSample(
-                    f"cannot read image {as_text(str(path))!r} ({reason}); repair or remove the file",
-                    reason,
-                ) from error
+                wrong.append(
+                    f"cannot read image {as_text(str(path))!r} ({reason}); repair or remove the file"
+                )
+                return sample, [0, 0, _UNREADABLE], False
 
+        wrong: list[str] = []
         with ThreadPoolExecutor(_workers()) as pool:
             entries = list(pool.map(entry, self.ids))
+        self.unreadable = self.unreadable or min(wrong, default=None)
         self.sample_digests = tuple(str(value[2])[:16] for _, value, _ in entries)
         total = hashlib.sha256(chr(0).join(self.class_names).encode("utf-8", "backslashreplace"))
         for (path, value, _), label in zip(entries, self.labels, strict=True):
@@ -253,6 +244,11 @@ class ImageFolder:
             images = [one(path) for path in chosen]
         empty = torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
         return Batch(ids=tuple(chosen), images=torch.stack(images) if images else empty)
+
+
+def left_out(told: Sequence[str]) -> tuple[str, ...]:
+    """Return what is told of what was left out, one line each."""
+    return tuple(f"left out: {text}" for text in told)
 
 
 def _known(store: Path) -> dict[str, list[int | str]]:

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from pytest_cliprobust.datasets.base import Frame
-from pytest_cliprobust.datasets.layouts.imagefolder import EXTENSIONS, ImageFolder
+from pytest_cliprobust.datasets.layouts.imagefolder import EXTENSIONS, ImageFolder, left_out
 from pytest_cliprobust.datasets.registry import register_layout
 from pytest_cliprobust.datasets.walking import Tree
 from pytest_cliprobust.errors import ClipRobustError
@@ -33,11 +33,9 @@ class Pictures(ImageFolder):
         size: side of the frame in pixels.
         name: what figures and bounds call it, after ``pictures:``; the folder's own name unless given.
         cache: folder for digests of files; the user's cache folder unless given.
-        bad_data: as for :class:`~pytest_cliprobust.datasets.layouts.imagefolder.ImageFolder`.
 
     Raises:
-        ClipRobustError: the folder is missing or has no pictures, ``limit`` is not positive, or a picture
-            cannot be read at all, unless ``bad_data`` is ``"skip"``.
+        ClipRobustError: the folder is missing or has no pictures, or ``limit`` is not positive.
     """
 
     #: The roles that it can play.
@@ -52,7 +50,6 @@ class Pictures(ImageFolder):
         size: int = 224,
         name: str | None = None,
         cache: Path | None = None,
-        bad_data: str = "error",
     ) -> None:
         self._framed(root, limit, frame, size)
         if not self.root.is_dir():
@@ -66,11 +63,11 @@ class Pictures(ImageFolder):
                 f"folder {str(self.root)!r} has no pictures ({', '.join(sorted(EXTENSIONS))})"
             )
         self.name = f"pictures:{name or own_name(str(self.root))}"
-        self._take(found[:limit], bad_data)
+        self._take(found[:limit])
         self.labels = (-1,) * len(self.ids)
         self.class_names = ()
         self.label_mistake = None
-        self.notes = self._notes([], tree.notes())
+        self.notes = left_out(tree.notes())
         self.groups = {}
         self.digest = self._digest(cache)
 
