@@ -12,7 +12,6 @@ from pytest_cliprobust.plugin.exits import OTHER, TOO_MANY_WARNINGS, Exit, Signs
 from pytest_cliprobust.plugin.session import Session
 from pytest_cliprobust.results.run import Run
 
-
 #: What is told where -x ended the collection: which tests lie behind it nobody knows.
 NOT_KNOWN = (
     "an error ended the collection (-x): which tests are in the files behind it is not known"

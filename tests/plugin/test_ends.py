@@ -46,7 +46,7 @@ SUITE = """
             pytest.skip("no lens cap")
         if how == "disk":
             raise OSError(28, "No space left on device", "picture.png")
-        gate(accuracy.accuracy_of(clip.on("near_ood" if how == "ood" else "clipart")))
+        gate(accuracy.accuracy_of(clip.on("clipart")))
 
     def test_third(clip, gate):
         gate(accuracy.accuracy_of(clip.on("calibration")))
@@ -57,7 +57,7 @@ LAST_FAILS = """
     from pytest_cliprobust.properties import accuracy
 
     def test_a(clip, gate):
-        gate(accuracy.accuracy_of(clip.on("near_ood")))
+        gate(accuracy.accuracy_of(clip.on("clean")))
 
     def test_b(clip, gate):
         gate(accuracy.accuracy_of(clip.on("clipart")))
@@ -75,6 +75,10 @@ def bounds(policy: str = "") -> str:
         for name in ("clean", "clipart", "calibration")
     )
     return f"schema = 1\n{head}{rules}"
+
+
+#: Bounds that no model meets, for two of the three.
+NOT_MET = bounds().replace("0.0075", "0.99").replace('"clean"\nmin = 0.99', '"clean"\nmin = 0.1')
 
 
 @pytest.fixture
@@ -177,7 +181,7 @@ def test_a_failure_of_the_last_test_leaves_nothing_unrun(
     run(
         *("--clip-report=report.json", *options),
         suite=LAST_FAILS,
-        thresholds=bounds().replace("0.0075", "0.99"),
+        thresholds=NOT_MET,
         process="-n1" in options,
     )
     data = report()
@@ -197,14 +201,19 @@ def test_what_a_failure_keeps_from_running_is_told(
 """
         for name, view in zip(
             "cdef",
-            ('"calibration"', '"clean"', '"clean", "contrast", 1', '"clean", "contrast", 3'),
+            (
+                '"calibration"',
+                '"clean", "contrast", 1',
+                '"clean", "contrast", 2',
+                '"clean", "contrast", 3',
+            ),
             strict=True,
         )
     )
     run(
         *("--clip-report=report.json", *options),
         suite=suite,
-        thresholds=bounds().replace("0.0075", "0.99"),
+        thresholds=NOT_MET,
         process="-n1" in options,
     )
     data = report()
