@@ -160,13 +160,12 @@ def try_writing(path: Path) -> None:
     target = Path(os.path.realpath(path))
     if _is_device(target):
         return
-    for attempt in range(3):
-        try:
+    # Another process may try the same, and remove a folder that it made.
+    for _ in range(2):
+        with contextlib.suppress(FileNotFoundError):
             _try_in(target.parent, path)
             return
-        except FileNotFoundError:  # another process tried the same, and has removed the folder
-            if attempt == 2:
-                raise
+    _try_in(target.parent, path)
 
 
 def _try_in(parent: Path, path: Path) -> None:

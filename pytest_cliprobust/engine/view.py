@@ -22,7 +22,7 @@ from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.keys import SampleKeys
-from pytest_cliprobust.figures.samples import Choice, Probability
+from pytest_cliprobust.figures.samples import Choice, Probability, right_answers
 from pytest_cliprobust.targets.base import LAST, Layer
 
 #: From texts to their features (M, D).
@@ -231,8 +231,7 @@ class View:
     @cached_property
     def correct(self) -> Bools:
         """(N,) whether the top-1 answer is right."""
-        right: Bools = self.predictions == self.labels
-        return right
+        return right_answers(self.predictions, self)
 
     def values(self, column: str) -> tuple[str, ...]:
         """Return what stands in a column of ``groups``, each value once, sorted; () without the column."""

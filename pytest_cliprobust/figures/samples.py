@@ -69,7 +69,7 @@ class Samples(Protocol):
 
     @property
     def correct(self) -> Bools:
-        """(N,) whether the top-1 answer is right."""
+        """(N,) whether the top-1 answer is right; an error where a sample has no class."""
         ...
 
     @property
@@ -172,8 +172,7 @@ class SampleArrays:
     @property
     def correct(self) -> Bools:
         """(N,) whether the top-1 answer is right."""
-        right: Bools = self.logits.argmax(axis=1) == self.labels
-        return right
+        return right_answers(self.logits.argmax(axis=1), self)
 
     @property
     def keys(self) -> SampleKeys:
@@ -184,6 +183,25 @@ class SampleArrays:
     def bootstrap(self) -> Bootstrap:
         """How intervals are made."""
         return Bootstrap(seed=self.seed, keys=self.keys)
+
+
+def right_answers(predictions: Ints, samples: Samples) -> Bools:
+    """Return whether the classes (N,) that were predicted are the samples' own (N,).
+
+    Raises:
+        ClipRobustError: a sample's label is no class of the label set, so that no answer is right or wrong.
+    """
+    labels, classes = np.asarray(samples.labels), len(samples.class_names)
+    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(outside):
+        first = outside[0]
+        raise ClipRobustError(
+            f"{samples.condition}: {len(outside)} of {len(labels)} samples have a label outside the "
+            f"{classes} classes (first: {labels[first]} of {samples.ids[first]}), so their answers are "
+            "neither right nor wrong; leave such samples out of accuracies"
+        )
+    right: Bools = np.asarray(predictions) == labels
+    return right
 
 
 @dataclass(frozen=True)

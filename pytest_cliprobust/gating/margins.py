@@ -113,7 +113,7 @@ CHANGE_SHARE = 0.2
 #: weights, which changes 7%: FPR@95 0.67 and 0.75, ECE 0.81; drops 0.85 to 1.28; means over severities 0.45
 #: to 0.65; monotonicity 1.7 and more; AUROC 0.35 and 0.46; NLL 0.30, Brier 0.40. In the simulations of
 #: benchmarks/coverage.py (n = 1,000): signed gap 0.91, relative (m)CE 0.85 to 0.96, gain of the prompts'
-#: ensemble 1.19; a frontier's change has an interval as if the runs were no pair, of 1.42.
+#: ensemble 1.19, frontier 0.9 (of runs that are no pair it would be 1.42).
 _SHARES_OF_ERROR: Mapping[str, float] = {
     "severity_monotonicity": 2.0,
     "*drop*": 1.1,

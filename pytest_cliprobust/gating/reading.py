@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypedDict, Unpack, get_args
 
 from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating import vocabulary
@@ -45,80 +45,81 @@ POLICY_KEYS = (
 Keys = tuple[str | int, ...]
 
 
-def parse_thresholds(
-    text: str,
-    name: str = "thresholds.toml",
-    *,
-    profile: str | None = None,
-    known_suites: Vocabulary = None,
-    known_metrics: Vocabulary | Mapping[str, Iterable[str]] = None,
-    known_datasets: Vocabulary = None,
-    known_perturbations: Vocabulary = None,
-    models: Vocabulary = None,
-    known_profiles: Vocabulary = None,
-    other_suites: Iterable[str] = (),
-) -> ThresholdFile:
-    """Read the text of a threshold file.
+class Vocabularies(TypedDict, total=False):
+    """What is known when a threshold file is read; what is left out is not checked.
 
-    Args:
-        text: the TOML document.
-        name: what messages call the file.
+    Attributes:
         profile: the profile of this run; rules for other profiles never match.
-        known_suites: the suites of this run; None leaves the field unchecked. Entries may be globs where
-            names are open-ended, e.g. ``"imagefolder:*"``. A rule for other suites is no error, and its
-            metric, data set and perturbation are not checked, unless the suite's name looks like a slip.
+        known_suites: the suites of this run. Entries may be globs where names are open-ended, e.g.
+            ``"imagefolder:*"``. A rule for other suites is no error, and its metric, data set and
+            perturbation are not checked, unless the suite's name looks like a slip.
         known_metrics: likewise, or a mapping from suite to its metrics, which also catches a metric
-            that the selected suites do not measure; None means the registered metrics.
+            that the selected suites do not measure; left out, the registered metrics.
         known_datasets: as ``known_suites``.
         known_perturbations: as ``known_suites``; ``"clean"`` and those that the file itself names
             are always known.
         models: as ``known_suites``.
         known_profiles: as ``known_suites``.
         other_suites: suites that are no part of this run, but are there: their names are no slips.
+    """
+
+    profile: str | None
+    known_suites: Vocabulary
+    known_metrics: Vocabulary | Mapping[str, Iterable[str]]
+    known_datasets: Vocabulary
+    known_perturbations: Vocabulary
+    models: Vocabulary
+    known_profiles: Vocabulary
+    other_suites: Iterable[str]
+
+
+def parse_thresholds(
+    text: str, name: str = "thresholds.toml", **given: Unpack[Vocabularies]
+) -> ThresholdFile:
+    """Read the text of a threshold file.
+
+    Args:
+        text: the TOML document.
+        name: what messages call the file.
+        given: see :class:`Vocabularies`.
 
     Raises:
         ClipRobustError: any mistake, as ``file:line: what and what to do``.
+        TypeError: an argument of another name.
     """
+    unknown = given.keys() - Vocabularies.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"parse_thresholds() has no argument {min(unknown)!r}")
     document = Document(text, name)
     document.check_keys(document.data, FILE_KEYS, "the file")
     _check_schema(document)
     policy = _policy(document)
     rules = list(_rules(document))
     named = _perturbations(document)
-    if known_perturbations is not None:
-        known_perturbations = ("clean", *known_perturbations, *(item.name for item in named))
+    perturbations = given.get("known_perturbations")
+    if perturbations is not None:
+        perturbations = ("clean", *perturbations, *(item.name for item in named))
     known = Known.of(
-        suites=known_suites,
-        metrics=known_metrics,
-        datasets=known_datasets,
-        perturbations=known_perturbations,
-        models=models,
-        profiles=known_profiles,
-        elsewhere=other_suites,
+        suites=given.get("known_suites"),
+        metrics=given.get("known_metrics"),
+        datasets=given.get("known_datasets"),
+        perturbations=perturbations,
+        models=given.get("models"),
+        profiles=given.get("known_profiles"),
+        elsewhere=given.get("other_suites", ()),
     )
     vocabulary.check(rules, known)
     return ThresholdFile(
         rules,
         policy,
         name=name,
-        profile=profile,
+        profile=given.get("profile"),
         perturbations=named,
         warnings=weak_bounds(text, rules),
     )
 
 
-def load_thresholds(
-    path: str | Path,
-    *,
-    profile: str | None = None,
-    known_suites: Vocabulary = None,
-    known_metrics: Vocabulary | Mapping[str, Iterable[str]] = None,
-    known_datasets: Vocabulary = None,
-    known_perturbations: Vocabulary = None,
-    models: Vocabulary = None,
-    known_profiles: Vocabulary = None,
-    other_suites: Iterable[str] = (),
-) -> ThresholdFile:
+def load_thresholds(path: str | Path, **given: Unpack[Vocabularies]) -> ThresholdFile:
     """Read a threshold file; arguments as :func:`parse_thresholds`.
 
     A relative ``baseline`` in the policy is resolved against the file's folder.
@@ -127,18 +128,7 @@ def load_thresholds(
         ClipRobustError: there is no such file, or any mistake in it.
     """
     path = Path(path)
-    result = parse_thresholds(
-        read_text(path),
-        str(shown_path(path)),
-        profile=profile,
-        known_suites=known_suites,
-        known_metrics=known_metrics,
-        known_datasets=known_datasets,
-        known_perturbations=known_perturbations,
-        models=models,
-        known_profiles=known_profiles,
-        other_suites=other_suites,
-    )
+    result = parse_thresholds(read_text(path), str(shown_path(path)), **given)
     baseline = result.policy.baseline
     if baseline is not None:
         result.policy = replace(result.policy, baseline=path.parent / baseline)

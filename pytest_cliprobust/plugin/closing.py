@@ -26,10 +26,10 @@ def close(own: Session, session: pytest.Session, status: int) -> Run:
         session: pytest's.
         status: pytest's exit code.
     """
-    # What stops a session behind its last test (-x) has kept nothing of it from running.
-    stopped = session.shouldstop or session.shouldfail
     ended = status in (Exit.PASSED, Exit.REGRESSION)
-    ended = ended and not (stopped and own.ledger.lacks_any)
+    stopped = bool(session.shouldstop or session.shouldfail or status == Exit.INTERRUPTED)
+    # What stops a session behind its last test (-x) has kept nothing of it from running.
+    whole = (ended or stopped) and not (stopped and own.ledger.lacks_any)
     lost = own.lost_while_recording if own.recording else own.settle()
     # A bound that is missed only given all that was found counts as a test that failed.
     failures = session.testsfailed - own.ledger.spared + len(lost)
@@ -37,9 +37,9 @@ def close(own: Session, session: pytest.Session, status: int) -> Run:
     found = _unjudged(own, by_id=named_by_id(session.config))
     if stopped and own.ledger.not_collected and not own.ledger.attempts:
         own.remarks.append(NOT_KNOWN)
-    run = own.run(found, ended=ended, partial=picked(session.config))
+    run = own.run(found, ended=whole, partial=picked(session.config))
     run = _with_ending(run, status, failures)
-    if ended:
+    if ended and whole:
         try:
             run = replace(run, changes=own.record())
             run = replace(run, notes=(*run.notes, *own.recorded, *_told_of(own, lost)))

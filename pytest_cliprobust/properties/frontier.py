@@ -25,6 +25,11 @@ from pytest_cliprobust.figures.outcomes import means as averages
 ALLOWED_LOSS = 0.5
 
 
+#: Two frontiers are never taken to vary together more closely: they are read off curves with corners, at
+#: strengths that differ, and that alone moves one of them and not the other.
+MOST_SHARED = 0.9
+
+
 @register_metric(
     "frontier_strength",
     higher_is_better=True,
@@ -154,7 +159,7 @@ def _correlation(
     deviations = [float(part.std()) for part in parts]
     if min(deviations) == 0.0:
         return 0.0
-    return float(np.corrcoef(parts[0], parts[1])[0, 1])
+    return min(float(np.corrcoef(parts[0], parts[1])[0, 1]), MOST_SHARED)
 
 
 def _at(values: Floats, strengths: Floats, where: float) -> Floats:

@@ -501,3 +501,10 @@ def test_the_short_form_means_what_is_written_out(
     if isinstance(one, str) and isinstance(two, str):
         return
     assert one == two
+
+
+def test_a_misspelt_vocabulary_is_no_argument() -> None:
+    """Else it would check nothing, in silence."""
+    wrong: Any = {"known_suite": ["accuracy"]}
+    with pytest.raises(TypeError, match="no argument 'known_suite'"):
+        parse_thresholds("schema = 1\n", **wrong)

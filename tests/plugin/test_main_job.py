@@ -126,7 +126,7 @@ INTERRUPTED = (
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "interrupt":
             raise KeyboardInterrupt
-        gate(accuracy.accuracy_of(clip.on("near_ood")))
+        gate(accuracy.accuracy_of(clip.on("clipart")))
 """
 )
 

@@ -296,3 +296,17 @@ def test_figures_of_views_of_two_runs_are_paired() -> None:
         assert low <= change.difference <= high
     own = accuracy.accuracy_of(part(view(0), rows))
     assert change_between(made[1]["accuracy"], made[0]["accuracy"]).before == own.value
+
+
+@pytest.mark.parametrize("label", [-1, 4])
+def test_samples_without_a_class_have_no_accuracy(label: int) -> None:
+    """Their answers are neither right nor wrong: to count them as wrong would be a figure of nothing."""
+    samples = view(0, dataset="near_ood")
+    labels = samples.labels.copy()
+    labels[[5, 9]] = label
+    outside = replace(samples, labels=labels)
+    words = f"near_ood: 2 of 30 samples have a label outside the 4 classes \\(first: {label} of "
+    with pytest.raises(ClipRobustError, match=words):
+        accuracy.accuracy_of(outside)
+    with pytest.raises(ClipRobustError, match=words):
+        accuracy.accuracy_drop(samples, outside)

@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import keys_of
 from torch import Tensor
 
 from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.registry import Perturbation
-from pytest_cliprobust.properties.frontier import first_crossing
+from pytest_cliprobust.properties.frontier import first_crossing, frontier_strength_figure
 from pytest_cliprobust.search.envelope import Points, at_strength
 from pytest_cliprobust.search.frontier import frontier, robustness_frontier
 
@@ -124,6 +127,58 @@ def test_the_first_crossing_is_interpolated_and_the_first_counts() -> None:
     assert first_crossing(strengths, np.array([0.0, 0.3, 0.1, 0.4]), 0.2) == pytest.approx(1 / 6)
     assert first_crossing(strengths, np.array([0.0, 0.1, 0.2, 0.2]), 0.2) == 1.0
     assert first_crossing(strengths, np.array([0.3, 0.1, 0.2, 0.2]), 0.2) == 0.0
+
+
+def found_at(
+    strength: float, tolerances: np.ndarray, right: np.ndarray, *, grid: float = 0.0
+) -> Figure:
+    """Return the frontier of a model whose sample i is right up to its own tolerance."""
+    near = strength + np.array([-0.06, -0.03, 0.0, 0.03, 0.06]) + grid
+    strengths = np.unique(np.concatenate([np.linspace(0.0, 1.0, 6), near]))
+    answers = [right, *(right & (tolerances >= s) for s in strengths)]
+    settings = Bootstrap(replicates=100, keys=keys_of(len(right)))
+    figure = frontier_strength_figure(strengths, np.stack(answers, axis=1), None, {}, settings)
+    return figure.measured_on(Condition("clean"))
+
+
+def two_models(seed: int, lost: float, n: int = 134) -> tuple[Figure, Figure]:
+    """Return the frontiers of two models that are much alike, the second one shorter by ``lost``."""
+    rng = np.random.default_rng(seed)
+    shared, right = rng.normal(size=n), rng.random(n) < 0.84
+    kept = np.where(rng.random(n) < 0.06, rng.random(n) < 0.84, right)
+    first, second = (
+        0.5 + 0.2 * (0.9 * shared + math.sqrt(1 - 0.81) * rng.normal(size=n)) for _ in range(2)
+    )
+    # Each is searched at strengths of its own.
+    before = found_at(0.5, first, right)
+    return before, found_at(0.5 - lost, second - lost, kept, grid=0.011)
+
+
+def test_the_change_of_a_frontier_is_paired() -> None:
+    """It holds the truth, and is a good deal shorter than as if the runs were no pair."""
+    held, widths = 0, []
+    for seed in range(60):
+        before, after = two_models(seed, 0.05)
+        change = change_between(after, before)
+        assert change.paired
+        ends = change.interval(0.95)
+        held += ends.low <= -0.05 <= ends.high
+        alone = change_between(after, before, why_not="for once").interval(0.95)
+        widths.append((ends.high - ends.low) / (alone.high - alone.low))
+    assert held >= 54
+    assert 0.4 < float(np.mean(widths)) < 0.8
+
+
+def test_models_that_have_nothing_in_common_gain_nothing_from_pairs() -> None:
+    rng = np.random.default_rng(0)
+    right = np.ones(4000, dtype=np.bool_)
+    figures = [found_at(0.5, 0.5 + 0.2 * rng.normal(size=4000), right) for _ in range(2)]
+    paired, alone = (
+        change_between(figures[1], figures[0], why_not=why).interval(0.95)
+        for why in ("", "for once")
+    )
+    assert paired.low == pytest.approx(alone.low, abs=0.002)
+    assert paired.high == pytest.approx(alone.high, abs=0.002)
 
 
 @pytest.mark.slow
