@@ -226,7 +226,7 @@ def _is_size(value: Any) -> bool:
     return 0 < len(values) <= 4 and all(type(number) is int for number in values)
 
 
-def _check_timm(vision: Mapping[str, Any], path: Path) -> None:
+def _check_timm(vision: Mapping[str, Any], path: Path, called: str = "timm_model_name") -> None:
     """Check that timm has the image tower itself: some names make it ask the network, or read a folder."""
     name = vision.get("timm_model_name")
     if not name:
@@ -236,7 +236,7 @@ def _check_timm(vision: Mapping[str, Any], path: Path) -> None:
     if not isinstance(name, str) or ":" in name or "/" in name or not timm.is_model(name):
         hint = did_you_mean(str(name), timm.list_models()) if len(str(name)) < 60 else ""
         raise ClipRobustError(
-            f"{path}: timm_model_name {name!r:.80} is no architecture of the installed timm "
+            f"{path}: {called} {name!r:.80} is no architecture of the installed timm "
             f"{timm.__version__}.{hint} Nothing else is loaded for a tower"
         )
 
@@ -275,3 +275,23 @@ def plain_transformers(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
             continue
         found[key] = plain_transformers(value, path) if isinstance(value, Mapping) else value
     return found
+
+
+def check_names(config: Mapping[str, Any], path: Path) -> None:
+    """Check the names in a configuration that transformers would ask the network about, or run code of.
+
+    For models whose other settings are left to transformers (multimodal ones, of which there are too many).
+
+    Raises:
+        ClipRobustError: a tower of timm that the installed one does not have itself, or a kernel by name.
+    """
+    for key, value in config.items():
+        if key in _IMPLEMENTATION and isinstance(value, str) and ("/" in value or ":" in value):
+            raise ClipRobustError(
+                f"{path}: {_shown(key)} is {value!r:.80}, code from elsewhere, which is never run"
+            )
+        if isinstance(value, Mapping):
+            check_names(value, path)
+    if config.get("model_type") in ("timm_wrapper", "timm_backbone"):
+        for key in ("architecture", "backbone"):
+            _check_timm({"timm_model_name": config.get(key)}, path, key)
