@@ -165,7 +165,7 @@ class Encoder:
                 with torch.inference_mode(), as_out_of_memory():
                     features = self.target.encode_text(padded)
             except torch.OutOfMemoryError:
-                self.text_chunk = self._half(len(padded), "texts")
+                self.text_chunk = self.halved(len(padded), "texts")
                 raise _BackedOff from None
             features = checked_rows(self.target, "encode_text", features, len(padded))
             parts.append(features[: len(part)].cpu().numpy())
@@ -317,7 +317,7 @@ class Encoder:
         """Return a function of batches that takes fewer samples at a time where memory runs out."""
 
         def fewer(count: int) -> int:
-            self._at_once = self._half(count, "pictures perturbed")
+            self._at_once = self.halved(count, "pictures perturbed")
             return self._at_once
 
         return lambda batch: in_parts(function, batch, self._at_once, fewer)
@@ -422,7 +422,7 @@ class Encoder:
                 with as_out_of_memory():
                     dense = target.dense_features(part, **chosen)
             except torch.OutOfMemoryError:
-                self.chunk = self._half(size, "images")
+                self.chunk = self.halved(size, "images")
                 raise _BackedOff from None
             parts.append(dense[:count].float().cpu())
             self.forwarded += count
@@ -552,7 +552,7 @@ class Encoder:
                                 result = self._encode(part, size, encode)
                         except torch.OutOfMemoryError:
                             self.forwarded = before
-                            self.chunk = self._half(size, "images")
+                            self.chunk = self.halved(size, "images")
                             raise _BackedOff from None
                         features[done : done + len(part)] = result
                         done += len(part)
@@ -641,7 +641,7 @@ class Encoder:
         result: npt.NDArray[np.float32] = features[:count].float().cpu().numpy()
         return result
 
-    def _half(self, count: int, what: str) -> int:
+    def halved(self, count: int, what: str) -> int:
         """Return half of a number that was too many at once, after freeing what can be freed.
 
         Raises:
