@@ -155,7 +155,7 @@ def of_file(path: Path) -> Earlier:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ClipRobustError(f"{shown}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ClipRobustError(f"{shown}: not a JSON report: {error}") from None
     if not isinstance(document, dict):
         raise ClipRobustError(f"{shown}: not a JSON report of a run")
