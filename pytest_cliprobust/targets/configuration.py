@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.files import read_json
+from pytest_cliprobust.files import read_json, require_regular
 
 MAX_CONFIG = 2**24
 """Bytes of a configuration; those of models have some thousand."""
@@ -146,6 +146,37 @@ def limit_of(key: str) -> str | None:
 
 def _shown(key: str) -> str:
     return repr(key[:60])
+
+
+# --- tokenizers ------------------------------------------------------------------------------------
+
+#: What transformers reads for a tokenizer.
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model"),
+    "tokenizer.model",
+)
+
+MAX_TOKENIZER = 2**27
+"""Bytes of a file of a tokenizer; that with a million tokens has 40 million."""
+
+
+def check_tokenizer_files(folder: Path) -> None:
+    """Check that the files of a tokenizer are files, and not without end.
+
+    Raises:
+        ClipRobustError: one is a pipe or a device, or larger than any tokenizer's.
+    """
+    for name in _TOKENIZER_FILES:
+        path = folder / name
+        if not path.exists():
+            continue
+        require_regular(path, "tokenizer file")
+        size = path.stat().st_size
+        if size > MAX_TOKENIZER:
+            raise ClipRobustError(
+                f"tokenizer file {path} has {size} bytes, more than any tokenizer ({MAX_TOKENIZER})"
+            )
 
 
 # --- open_clip -------------------------------------------------------------------------------------
