@@ -58,6 +58,17 @@ def test_something_else_is_no_report(tmp_path: Path, content: str, words: str) -
         earlier_run(str(tmp_path / "missing.json"), tmp_path / "none")
 
 
+@pytest.mark.parametrize("provenance", [{"seed": {}}, 3, []], ids=str)
+def test_a_broken_header_is_told_at_once(tmp_path: Path, provenance: object) -> None:
+    out = tmp_path / "report.json"
+    told = json.loads(json.dumps(document(a_run(figures(answers())))))
+    if isinstance(provenance, dict):
+        provenance = {**told["provenance"], **provenance}
+    out.write_text(json.dumps({**told, "provenance": provenance}), encoding="utf-8")
+    with pytest.raises(ClipRobustError, match="its header is not as this version writes it"):
+        earlier_run(str(out), tmp_path / "none")
+
+
 def test_nothing_is_too_deep_to_be_told(tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     out.write_text("[" * 200_000, encoding="utf-8")
