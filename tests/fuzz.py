@@ -16,9 +16,11 @@ from __future__ import annotations
 import argparse
 import collections
 import copy
+import importlib.util
 import json
 import random
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -35,16 +37,22 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from history_helpers import a_run, answers, figures, kept
 from model_helpers import VIT, write_folder, write_tokenizer
 from PIL import Image
 from safetensors.torch import save_file
 
 from pytest_cliprobust.cache import FeatureCache
-from pytest_cliprobust.datasets.depth.files import read_depth
+from pytest_cliprobust.datasets.depth.estimator import DepthEstimator
+from pytest_cliprobust.datasets.depth.files import DepthFiles, read_depth
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, read_image
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.gating.baseline import load_baseline
 from pytest_cliprobust.gating.reading import load_thresholds
+from pytest_cliprobust.results import journal
+from pytest_cliprobust.results.compare import compare
+from pytest_cliprobust.results.earlier import of_file
+from pytest_cliprobust.results.history import History
 from pytest_cliprobust.targets.checkpoint import read_checkpoint
 from pytest_cliprobust.targets.loading import load_target
 
@@ -170,9 +178,125 @@ def kinds(root: Path) -> dict[str, Kind]:
     cache.get_or_compute({"a": 1}, lambda: np.zeros((4, 8), np.float32))
     made["cache-entry"] = Kind(cache.path({"a": 1}), _cached)
     _pictures(root / "pictures", made)
+    _around_models(root, folder, made)
+    _results(root / "results", made)
     made["thresholds"] = Kind(ROOT / "thresholds.toml", load_thresholds)
     made["baseline"] = Kind(ROOT / "thresholds.baseline.safetensors", load_baseline)
     return made
+
+
+def _around_models(root: Path, clip: Path, made: dict[str, Kind]) -> None:
+    """Files that lead to a model, or stand beside one: adapters, modules, graphs, estimators."""
+    rows = {"lora_A": (2, 16), "lora_B": (16, 2)}
+    names = [f"vision_model.encoder.layers.0.mlp.fc1.{part}.weight" for part in rows]
+    folder = shutil.copytree(clip, root / "adapted")
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["fc1"]})
+    )
+    save_file(
+        {
+            f"base_model.model.{name}": torch.randn(shape)
+            for name, shape in zip(names, rows.values(), strict=True)
+        },
+        folder / "adapter_model.safetensors",
+    )
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        made[f"adapter-{name.partition('.')[2]}"] = Kind(folder / name, _folder)
+    module = {"path": "0_CLIPModel", "type": "sentence_transformers.models.CLIPModel"}
+    shutil.copytree(clip, root / "sentences" / "0_CLIPModel")
+    (root / "sentences" / "modules.json").write_text(json.dumps([module]))
+    made["sentence-transformers"] = Kind(root / "sentences" / "modules.json", _folder)
+    graphs = root / "graphs"
+    graphs.mkdir()
+    _graphs(graphs)
+    parent = str(root / "vit")
+    for name in ("image", "text"):
+        made[f"onnx-{name}"] = Kind(graphs / f"{name}.onnx", lambda path: _twin(parent, path))
+    estimator = _estimator(root / "estimator")
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        made[f"estimator-{name.partition('.')[0]}"] = Kind(
+            estimator / name, lambda path: DepthEstimator(str(path.parent))
+        )
+
+
+def _twin(parent: str, path: Path) -> None:
+    load_target(f"{parent}@onnx:{path.parent}", device="cpu")
+
+
+def _graphs(folder: Path) -> None:
+    """Write graphs that give the first numbers of their input as features."""
+    from onnx import TensorProto, helper
+
+    for name, kind, shape in (
+        ("image", TensorProto.FLOAT, ["n", 3, 32, 32]),
+        ("text", TensorProto.INT64, ["n", 12]),
+    ):
+        width = 24 if name == "image" else 12
+        edges = {"from": [0], "to": [width], "axis": [1], "times": [1, 24 // width]}
+        nodes = [
+            helper.make_node("Flatten", ["x"], ["flat"], axis=1),
+            helper.make_node("Cast", ["flat"], ["cast"], to=TensorProto.FLOAT),
+            helper.make_node("Slice", ["cast", "from", "to", "axis"], ["part"]),
+            helper.make_node("Tile", ["part", "times"], ["y"]),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("x", kind, shape)],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 24])],
+            [helper.make_tensor(k, TensorProto.INT64, [len(v)], v) for k, v in edges.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        model.ir_version = 9
+        (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
+
+
+def _estimator(folder: Path) -> Path:
+    import transformers
+
+    tower = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
+    config = transformers.DPTConfig(
+        **tower,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=8,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[8] * 4,
+        fusion_hidden_size=8,
+        is_hybrid=False,
+    )
+    transformers.DPTForDepthEstimation(config).save_pretrained(folder)
+    transformers.DPTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def _results(root: Path, made: dict[str, Kind]) -> None:
+    """What earlier runs left: a report with its outcomes, the journal of one that ended, the history."""
+    root.mkdir(parents=True)
+    runs = [a_run(figures(answers(share))) for share in (0.8, 0.7)]
+    kept(root / "history.sqlite", *runs)
+    with History(root / "history.sqlite") as history:
+        exported = json.dumps(history.document(1))
+    (root / "run.json").write_text(exported)
+    (root / "other.json").write_text(exported)
+    sound = of_file(root / "other.json")
+    made["report"] = Kind(root / "run.json", lambda path: compare(of_file(path), sound))
+    unfinished = journal.Journal(root / "left.json")
+    unfinished.add(runs[0].records)
+    unfinished.leave()
+    made["journal"] = Kind(unfinished.path, _continued)
+    made["history"] = Kind(root / "history.sqlite", _history)
+
+
+def _continued(path: Path) -> None:
+    # A run beside it must start, and leaves what it cannot read.
+    journal.Journal(path.with_name(path.name.removesuffix(".unfinished"))).leave()
+
+
+def _history(path: Path) -> None:
+    with History(path) as history:
+        for entry in history.entries():
+            history.run(entry.number)
 
 
 def _pictures(root: Path, made: dict[str, Kind]) -> None:
@@ -200,6 +324,15 @@ def _pictures(root: Path, made: dict[str, Kind]) -> None:
     np.save(root / "depth.npy", pixels[..., 0].astype(np.float32))
     for ending in ("png", "npy"):
         made[f"depth-{ending}"] = Kind(root / f"depth.{ending}", read_depth)
+    (root / "depth.json").write_text(json.dumps({"kind": "metric", "png_scale": 0.001}))
+    made["depth-settings"] = Kind(root / "depth.json", lambda path: DepthFiles(path.parent))
+    if importlib.util.find_spec("OpenEXR"):
+        import OpenEXR
+
+        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+        depth = pixels[..., 0].astype(np.float32)
+        OpenEXR.File(header, {"Z": OpenEXR.Channel(depth)}).write(str(root / "depth.exr"))
+        made["depth-exr"] = Kind(root / "depth.exr", read_depth)
 
 
 # --- Damage ----------------------------------------------------------------------------------------
@@ -221,6 +354,8 @@ _VALUES: list[Any] = [
 def damaged(content: bytes, chance: random.Random) -> bytes:
     """Return a file with one to four kinds of damage."""
     text = content.lstrip()[:1] in (b"{", b"[")
+    if text and chance.random() < 0.01:
+        return b"[" * 100_000
     for _ in range(chance.choice((1, 1, 1, 2, 4))):
         if text and chance.random() < 0.8:
             try:
@@ -357,12 +492,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=1000, help="files (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the first (default: 0)")
-    parser.add_argument("--kind", help="only kinds whose name begins so")
+    parser.add_argument("--kind", action="append", help="only kinds whose name begins so")
     options = parser.parse_args()
     torch.set_num_threads(1)
     failures, slowest, began = collections.Counter[str](), 0.0, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        made = {n: k for n, k in kinds(Path(folder)).items() if n.startswith(options.kind or "")}
+        wanted = tuple(options.kind or [""])
+        made = {n: k for n, k in kinds(Path(folder)).items() if n.startswith(wanted)}
         names = list(made)
         for seed in range(options.seed, options.seed + options.count):
             name = names[seed % len(names)]

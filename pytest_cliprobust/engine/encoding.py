@@ -187,7 +187,7 @@ class Encoder:
                 with torch.inference_mode(), as_out_of_memory():
                     features = self.target.encode_text(padded)
             except torch.OutOfMemoryError:
-                self.text_chunk = self._half(len(padded), "texts")
+                self.text_chunk = self.halved(len(padded), "texts")
                 raise _BackedOff from None
             features = checked_rows(self.target, "encode_text", features, len(padded))
             parts.append(features[: len(part)].cpu().numpy())
@@ -345,7 +345,7 @@ class Encoder:
         """Return a function of batches that takes fewer samples at a time where memory runs out."""
 
         def fewer(count: int) -> int:
-            self._at_once = self._half(count, PERTURBED)
+            self._at_once = self.halved(count, PERTURBED)
             return self._at_once
 
         return lambda batch: in_parts(function, batch, self._at_once, fewer)
@@ -461,7 +461,7 @@ class Encoder:
                 with as_out_of_memory():
                     dense = target.dense_features(part, **chosen)
             except torch.OutOfMemoryError:
-                self.chunk = self._half(size, "images")
+                self.chunk = self.halved(size, "images")
                 raise _BackedOff from None
             parts.append(dense[:count].float().cpu())
             self.forwarded += count
@@ -600,7 +600,7 @@ class Encoder:
                                 rows.add(self._encode(part, size, encode))
                         except torch.OutOfMemoryError:
                             self.forwarded = before
-                            self.chunk = self._half(size, "images")
+                            self.chunk = self.halved(size, "images")
                             raise _BackedOff from None
                         self.forwarded += len(part)
                         ready = ready[len(part) :]
@@ -707,7 +707,7 @@ class Encoder:
             features = encode(part)
         return features[:count].float()
 
-    def _half(self, count: int, what: str) -> int:
+    def halved(self, count: int, what: str) -> int:
         """Return half of a number that was too many at once, after freeing what can be freed.
 
         Raises:

@@ -152,6 +152,11 @@ class Database:
             raise ClipRobustError(
                 f"{self.shown}: a database of something else, not a history; name another file"
             )
+        if version < 0:
+            raise ClipRobustError(
+                f"{self.shown}: not a history, or a damaged one (layout {version}); move it away, or name "
+                "another file"
+            )
         if version > len(MIGRATIONS):
             raise ClipRobustError(
                 f"{self.shown}: a newer version of pytest-cliprobust wrote this history (layout "

@@ -141,7 +141,16 @@ def of_document(
         if "higher_is_better" in entry:
             directions[measurement.key] = entry["higher_is_better"]
     header = {k: v for k, v in document.items() if k not in ("measurements", "blobs")}
-    return Earlier(source, measurements, header, verdicts, directions, noise, number, tags)
+    found = Earlier(source, measurements, header, verdicts, directions, noise, number, tags)
+    try:
+        # It is read later, and must be readable now, while there is a file to name.
+        _ = found.provenance
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ClipRobustError(
+            f"{source}: its header is not as this version writes it ({type(error).__name__}: "
+            f"{str(error)[:200]}); run it again"
+        ) from None
+    return found
 
 
 def of_file(path: Path) -> Earlier:
@@ -155,7 +164,7 @@ def of_file(path: Path) -> Earlier:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ClipRobustError(f"{shown}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ClipRobustError(f"{shown}: not a JSON report: {error}") from None
     if not isinstance(document, dict):
         raise ClipRobustError(f"{shown}: not a JSON report of a run")

@@ -22,7 +22,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.gating.baseline import Anchor, first_key
@@ -247,7 +247,12 @@ class History(Database):
             "SELECT id, began, written, version, config, models, exit_status, complete, partial, anchor "
             "FROM runs ORDER BY id"
         )
-        return [_entry(row, suites.get(row[0], {}), tags.get(row[0], ())) for row in rows]
+        try:
+            return [_entry(row, suites.get(row[0], {}), tags.get(row[0], ())) for row in rows]
+        except (TypeError, ValueError) as error:
+            raise ClipRobustError(
+                f"{self.shown}: a damaged history ({brief(error)}); move it away, or name another file"
+            ) from None
 
     def _tags(self) -> dict[int, tuple[str, ...]]:
         found: dict[int, tuple[str, ...]] = {}
@@ -329,8 +334,10 @@ class History(Database):
             raise ClipRobustError(f"no run {number} (in {self.shown})")
         try:
             document: dict[str, Any] = json.loads(zlib.decompress(found[0]))
-        except (zlib.error, ValueError) as error:
+        except (zlib.error, ValueError, TypeError, RecursionError) as error:
             raise ClipRobustError(f"{self.shown}: run {number} is damaged ({error})") from None
+        if not isinstance(document, dict):
+            raise ClipRobustError(f"{self.shown}: run {number} is damaged (it is no report)")
         return document
 
     def _blobs(self, number: int) -> dict[str, bytes]:
@@ -418,8 +425,8 @@ def _entry(
         began=began,
         written=written,
         version=version,
-        config=json.loads(config),
-        models=json.loads(models),
+        config=_object(config),
+        models=_object(models),
         suites=tuple(suites),
         figures=sum(count for count, _ in suites.values()),
         failed=sum(failed for _, failed in suites.values()),
@@ -429,6 +436,18 @@ def _entry(
         tags=tags,
         anchor=bool(anchor),
     )
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"no JSON object: {value!r:.40}")
+    return value
 
 
 def _number(value: float | None) -> float:

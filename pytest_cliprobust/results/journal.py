@@ -101,7 +101,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict) and "key" in entry:
             records[str(entry["key"])] = entry

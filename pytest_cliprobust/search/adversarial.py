@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from pytest_cliprobust.engine.encoding import to_float
+from pytest_cliprobust.engine.encoding import Encoder, to_float
 from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.engine.memory import as_out_of_memory
 from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.perturbations import registry
@@ -21,7 +24,8 @@ from pytest_cliprobust.search.envelope import require_clean, searched_condition
 #: What figures are filed under, in place of a perturbation.
 NAME = "apgd"
 
-#: Images attacked at a time: fixed, so that a figure does not depend on --clip-batch-size.
+#: Images attacked at a time: fixed, so that a figure does not depend on --clip-batch-size. Halved only where
+#: memory runs out, and then a part of the key in the cache.
 ATTACK_BATCH = 16
 
 
@@ -40,17 +44,19 @@ def adversarial_of(
         steps: steps of the attack.
 
     Raises:
-        ClipRobustError: the model gives no gradient, or the samples are perturbed already.
+        ClipRobustError: the samples are perturbed already.
+        NotRun: the model gives no gradient.
+        Unavailable: out of memory with a single image.
     """
     require_clean(clean)
     target, encoder, data = clip.target, clip.encoder, clean.data
     weights = clip.classifier.weights
 
-    def attack() -> npt.NDArray[np.float32]:
+    def attack(size: int) -> npt.NDArray[np.float32]:
         parts = []
         head = weights.to(target.device, torch.float32)
-        for start in range(0, len(data), ATTACK_BATCH):
-            rows = range(start, min(start + ATTACK_BATCH, len(data)))
+        for start in range(0, len(data), size):
+            rows = range(start, min(start + size, len(data)))
             images = to_float(data.load(rows).images.to(target.device))
             result = adversarial_accuracy(
                 target,
@@ -79,7 +85,7 @@ def adversarial_of(
         "steps": steps,
         "seed": clip.config.seed,
     }
-    before, robust = encoder.cache.get_or_compute(key, attack) > 0.5
+    before, robust = _backing_off(encoder, key, attack) > 0.5
     condition = searched_condition(clean, NAME)
     return (
         accuracy.accuracy_figure(robust, bootstrap=clean.bootstrap).measured_on(condition),
@@ -87,3 +93,21 @@ def adversarial_of(
             condition
         ),
     )
+
+
+def _backing_off(
+    encoder: Encoder, key: dict[str, Any], attack: Callable[[int], npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float32]:
+    """Return what an attack gives, from the cache or computed; with fewer images at a time where it must.
+
+    Gradients take several times the memory of a forward pass. Everything then begins anew, so that no row
+    depends on when memory ran out.
+    """
+    size = ATTACK_BATCH
+    while True:
+        sized = key if size == ATTACK_BATCH else {**key, "batch": size}
+        try:
+            with as_out_of_memory():
+                return encoder.cache.get_or_compute(sized, partial(attack, size))
+        except torch.OutOfMemoryError:
+            size = encoder.halved(size, "images attacked")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.files import read_json
+from pytest_cliprobust.files import read_json, require_regular
 
 MAX_CONFIG = 2**24
 """Bytes of a configuration; those of models have some thousand."""
@@ -148,6 +148,37 @@ def _shown(key: str) -> str:
     return repr(key[:60])
 
 
+# --- tokenizers ------------------------------------------------------------------------------------
+
+#: What transformers reads for a tokenizer.
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model"),
+    "tokenizer.model",
+)
+
+MAX_TOKENIZER = 2**27
+"""Bytes of a file of a tokenizer; that with a million tokens has 40 million."""
+
+
+def check_tokenizer_files(folder: Path) -> None:
+    """Check that the files of a tokenizer are files, and not without end.
+
+    Raises:
+        ClipRobustError: one is a pipe or a device, or larger than any tokenizer's.
+    """
+    for name in _TOKENIZER_FILES:
+        path = folder / name
+        if not path.exists():
+            continue
+        require_regular(path, "tokenizer file")
+        size = path.stat().st_size
+        if size > MAX_TOKENIZER:
+            raise ClipRobustError(
+                f"tokenizer file {path} has {size} bytes, more than any tokenizer ({MAX_TOKENIZER})"
+            )
+
+
 # --- open_clip -------------------------------------------------------------------------------------
 
 
@@ -226,7 +257,7 @@ def _is_size(value: Any) -> bool:
     return 0 < len(values) <= 4 and all(type(number) is int for number in values)
 
 
-def _check_timm(vision: Mapping[str, Any], path: Path) -> None:
+def _check_timm(vision: Mapping[str, Any], path: Path, called: str = "timm_model_name") -> None:
     """Check that timm has the image tower itself: some names make it ask the network, or read a folder."""
     name = vision.get("timm_model_name")
     if not name:
@@ -236,7 +267,7 @@ def _check_timm(vision: Mapping[str, Any], path: Path) -> None:
     if not isinstance(name, str) or ":" in name or "/" in name or not timm.is_model(name):
         hint = did_you_mean(str(name), timm.list_models()) if len(str(name)) < 60 else ""
         raise ClipRobustError(
-            f"{path}: timm_model_name {name!r:.80} is no architecture of the installed timm "
+            f"{path}: {called} {name!r:.80} is no architecture of the installed timm "
             f"{timm.__version__}.{hint} Nothing else is loaded for a tower"
         )
 
@@ -275,3 +306,23 @@ def plain_transformers(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
             continue
         found[key] = plain_transformers(value, path) if isinstance(value, Mapping) else value
     return found
+
+
+def check_names(config: Mapping[str, Any], path: Path) -> None:
+    """Check the names in a configuration that transformers would ask the network about, or run code of.
+
+    For models whose other settings are left to transformers (multimodal ones, of which there are too many).
+
+    Raises:
+        ClipRobustError: a tower of timm that the installed one does not have itself, or a kernel by name.
+    """
+    for key, value in config.items():
+        if key in _IMPLEMENTATION and isinstance(value, str) and ("/" in value or ":" in value):
+            raise ClipRobustError(
+                f"{path}: {_shown(key)} is {value!r:.80}, code from elsewhere, which is never run"
+            )
+        if isinstance(value, Mapping):
+            check_names(value, path)
+    if config.get("model_type") in ("timm_wrapper", "timm_backbone"):
+        for key in ("architecture", "backbone"):
+            _check_timm({"timm_model_name": config.get(key)}, path, key)

@@ -213,7 +213,12 @@ def _opened(onnxruntime: Any, path: Path, provider: str) -> Any:
     options.log_severity_level = 4  # what is wrong comes as an error, too
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        return onnxruntime.InferenceSession(
+            str(path),
+            options,
+            providers=[provider],
+            enable_fallback=0,  # which prints, and tries the same again
+        )
     except Exception as error:  # onnxruntime's errors have no common class
         raise ClipRobustError(
             f"ONNX graph {path} cannot be used ({brief(error)}); export it again"

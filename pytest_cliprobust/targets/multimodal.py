@@ -19,6 +19,8 @@ from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
 from pytest_cliprobust.figures.arrays import Floats
+from pytest_cliprobust.files import read_json
+from pytest_cliprobust.targets.configuration import check_names
 from pytest_cliprobust.targets.digest import canonical, model_digest, tokenizer_identity
 
 FLAG = "--clip-lmm"
@@ -268,9 +270,14 @@ class MultimodalModel:
 def _prompt(processor: Any, config: Any, question: str) -> str:
     if getattr(processor, "chat_template", None):
         content = [{"type": "image"}, {"type": "text", "text": question}]
-        prompt: str = processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
+        try:
+            prompt: str = processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            )
+        except Exception as error:  # a template is a program; Jinja runs it in its sandbox
+            raise ClipRobustError(
+                f"{FLAG}: the processor's chat template fails ({brief(error)}); check its chat_template"
+            ) from None
         # A template may write the start token that the tokenizer puts in front by itself.
         tokenizer = processor.tokenizer
         start = tokenizer.bos_token
@@ -332,10 +339,16 @@ def load_folder(folder: Path, name: str, dtype: Any) -> tuple[Any, Any]:
 
     if not (folder / "config.json").is_file():
         raise ClipRobustError(f"{FLAG} {name}: folder {folder} has no config.json")
+    check_names(read_json(folder / "config.json", "configuration"), folder / "config.json")
     try:
         with quiet():
             model, found = transformers.AutoModelForImageTextToText.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True, dtype=dtype
+                folder,
+                local_files_only=True,
+                # Not None, which asks at the terminal.
+                trust_remote_code=False,
+                output_loading_info=True,
+                dtype=dtype,
             )
     except Exception as error:  # safetensors, torch, OSError, ValueError: whatever a file causes
         raise ClipRobustError(
@@ -363,7 +376,9 @@ def load_processor(folder: Path, name: str) -> Any:
 
     try:
         with quiet():
-            processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)
+            processor = transformers.AutoProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
     except Exception as error:  # OSError, ValueError, ImportError (sentencepiece, num2words) …
         raise ClipRobustError(
             f"{FLAG} {name}: its processor cannot be loaded from {folder} ({brief(error)})"

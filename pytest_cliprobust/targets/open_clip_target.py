@@ -27,7 +27,12 @@ from pytest_cliprobust.targets.checkpoint import (
     read_checkpoint,
     weights_in,
 )
-from pytest_cliprobust.targets.configuration import MAX_CONFIG, check_open_clip, read_configuration
+from pytest_cliprobust.targets.configuration import (
+    MAX_CONFIG,
+    check_open_clip,
+    check_tokenizer_files,
+    read_configuration,
+)
 from pytest_cliprobust.targets.dense import each_alone, last_attention, no_patches, value_features
 from pytest_cliprobust.targets.digest import model_digest, tokenizer_identity
 from pytest_cliprobust.targets.hub import FOLDER_REMEDY, hub_file, require_hub
@@ -556,6 +561,8 @@ def _tokenizer(spec: _Spec) -> tuple[Any, dict[str, Any]]:
         return tokenizer, {**settings, "context_length": context}
     _require_transformers(spec.name)
     local = folder is not None and any((folder / n).is_file() for n in _TOKENIZER_NAMES)
+    if folder is not None:
+        check_tokenizer_files(folder)
     arguments = {
         "context_length": context,
         "tokenizer_mode": text.get("tokenizer_mode"),

@@ -18,6 +18,7 @@ from pytest_cliprobust.targets.adapter import ADAPTER, merged
 from pytest_cliprobust.targets.base import LAST, Layer, TargetInfo
 from pytest_cliprobust.targets.checkpoint import check_fit, check_size, read_checkpoint, weights_in
 from pytest_cliprobust.targets.configuration import (
+    check_tokenizer_files,
     check_values,
     plain_transformers,
     read_configuration,
@@ -526,6 +527,7 @@ def _load_tokenizer(transformers: Any, folder: Path, name: str) -> Any:
     )
     if not any(all((folder / n).is_file() for n in names) for names in _TOKENIZER_FILES):
         raise missing
+    check_tokenizer_files(folder)
     try:
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(

@@ -408,7 +408,7 @@ def test_without_openexr_the_remedy_is_named(
     ("text", "message"),
     [
         ("{", "cannot be read"),
-        ("[]", "must hold an object"),
+        ("[]", "must hold a JSON object"),
         ('{"knid": "metric"}', "unknown key 'knid'. Did you mean 'kind'"),
         ('{"kind": "disparity"}', "kind 'disparity' is none of metric, inverse, relative"),
         ('{"png_scale": 0}', "png_scale must be a number above 0"),
@@ -416,12 +416,16 @@ def test_without_openexr_the_remedy_is_named(
         ('{"png_scale": "1"}', "png_scale must be a number above 0"),
         ('{"png_scale": -1}', "png_scale must be a number above 0"),
         ('{"png_scale": Infinity}', "png_scale must be a number above 0"),
+        pytest.param('{"png_scale": ' + "9" * 400 + "}", "png_scale must be", id="huge"),
+        pytest.param('{"kind": "' + "x" * 9000 + '"}', "is none of metric, inv", id="long"),
+        pytest.param("[" * 60_000, "cannot be read", id="deep"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "depth.json").write_text(text)
-    with pytest.raises(ClipRobustError, match=message):
+    with pytest.raises(ClipRobustError, match=message) as caught:
         DepthFiles(tmp_path)
+    assert len(str(caught.value)) < 500
 
 
 def test_what_clip_depth_may_mean(tmp_path: Path) -> None:

@@ -80,7 +80,11 @@ def test_something_else_is_told_in_one_line(tmp_path: Path) -> None:
         keep(history, a_run(figures(answers())))
     raw = cut.read_bytes()
     cut.write_bytes(raw[: len(raw) // 2])
+    negative = tmp_path / "negative.sqlite"
+    with History(negative, create=True) as history:
+        history.connection.execute("PRAGMA user_version = -1")
     for path, words in (
+        (negative, "a damaged one (layout -1)"),
         (tmp_path / "missing", "no history there; a run with a model writes one"),
         (text, "not a history, or a damaged one"),
         (foreign, "a database of something else"),

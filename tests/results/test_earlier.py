@@ -11,6 +11,7 @@ from history_helpers import KEYS, a_run, answers, figures, keep
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.reporting.json import document
+from pytest_cliprobust.results import journal
 from pytest_cliprobust.results.history import History, earlier_run
 from pytest_cliprobust.results.outcomes import pseudonymous
 
@@ -55,6 +56,28 @@ def test_something_else_is_no_report(tmp_path: Path, content: str, words: str) -
     assert words in str(caught.value)
     with pytest.raises(ClipRobustError, match="cannot be read"):
         earlier_run(str(tmp_path / "missing.json"), tmp_path / "none")
+
+
+@pytest.mark.parametrize("provenance", [{"seed": {}}, 3, []], ids=str)
+def test_a_broken_header_is_told_at_once(tmp_path: Path, provenance: object) -> None:
+    out = tmp_path / "report.json"
+    told = json.loads(json.dumps(document(a_run(figures(answers())))))
+    if isinstance(provenance, dict):
+        provenance = {**told["provenance"], **provenance}
+    out.write_text(json.dumps({**told, "provenance": provenance}), encoding="utf-8")
+    with pytest.raises(ClipRobustError, match="its header is not as this version writes it"):
+        earlier_run(str(out), tmp_path / "none")
+
+
+def test_nothing_is_too_deep_to_be_told(tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    out.write_text("[" * 200_000, encoding="utf-8")
+    with pytest.raises(ClipRobustError, match="not a JSON report") as caught:
+        earlier_run(str(out), tmp_path / "none")
+    assert "\n" not in str(caught.value)
+    left = tmp_path / "report.json.unfinished"
+    left.write_text("[" * 200_000 + '\n{"key": "a"}\n', encoding="utf-8")
+    assert journal.read(left) == [{"key": "a"}]
 
 
 def test_a_run_as_a_baseline(history: History) -> None:

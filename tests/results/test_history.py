@@ -301,6 +301,19 @@ def test_a_damaged_run_is_told_by_its_number(history: History) -> None:
         history.run(2)
 
 
+def test_a_damaged_list_of_runs_is_one_line(history: History) -> None:
+    keep(history, a_run(figures(answers())))
+    for column, value in (("config", "x'00'"), ("models", "'{'"), ("config", "3")):
+        with history.transaction() as connection:
+            (before,) = connection.execute(f"SELECT {column} FROM runs").fetchone()
+            connection.execute(f"UPDATE runs SET {column} = {value}")
+        with pytest.raises(ClipRobustError, match="a damaged history"):
+            history.entries()
+        with history.transaction() as connection:
+            connection.execute(f"UPDATE runs SET {column} = ?", (before,))
+    assert len(history.entries()) == 1
+
+
 def test_the_history_lies_in_the_cache_folder(tmp_path: Path) -> None:
     assert default_path(tmp_path) == tmp_path / "history.sqlite"
     assert default_path().name == "history.sqlite"

@@ -10,7 +10,7 @@ import torch
 
 from pytest_cliprobust.engine.encoding import to_float
 from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.search import adversarial as module
@@ -66,3 +66,35 @@ def test_figures_under_attack_are_filed_cached_and_those_of_the_attack(
         assert (unharmed.value, none.value) == (few.correct.mean(), 0.0)
     with pytest.raises(ClipRobustError, match="starts from samples as they are"):
         adversarial_of(clip, clip.on("clean", "fog", 1, limit=1), epsilon=0.1, steps=1)
+
+
+def test_an_attack_backs_off_where_memory_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = Evaluation(RunConfig(("reference",), cache_dir=tmp_path), "reference")
+    clean = clip.on("clean", limit=6)
+    assert clean.correct.shape == (6,)
+    sizes: list[int] = []
+    room = 2
+
+    def attack(target: Any, head: Any, images: Any, labels: Any, **_: Any) -> AdversarialResult:
+        sizes.append(len(images))
+        if len(images) > room:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
+        right = labels >= 0
+        return AdversarialResult(right, right, images, torch.zeros(len(labels)))
+
+    monkeypatch.setattr(module, "adversarial_accuracy", attack)
+    monkeypatch.setattr(module, "ATTACK_BATCH", 8)
+    accuracy, _ = adversarial_of(clip, clean, epsilon=0.1, steps=1)
+    assert accuracy.value == 1.0
+    # All rows are of one size; a run with more memory does not take them for its own.
+    assert sizes == [6, 4, 2, 2, 2]
+    assert any("2 images attacked at a time" in note for note in clip.encoder.notes)
+    before, room = len(sizes), 100
+    adversarial_of(clip, clean, epsilon=0.1, steps=1)
+    assert sizes[before:] == [6]
+    room = 0
+    monkeypatch.setattr(module, "ATTACK_BATCH", 1)
+    with pytest.raises(Unavailable, match="out of memory on cpu with a single image"):
+        adversarial_of(clip, clean, epsilon=0.2, steps=1)

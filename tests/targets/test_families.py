@@ -803,6 +803,41 @@ def test_a_siglip_checkpoint_alone_says_where_its_tokenizer_goes(
         open_clip.factory._MODEL_CONFIGS = before[1]
 
 
+@pytest.mark.parametrize("library", ["transformers", "open_clip"])
+def test_tokenizer_files_run_nothing_and_have_an_end(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import builtins
+
+    def forbidden(*_: Any) -> None:
+        raise AssertionError("it asked")
+
+    monkeypatch.setattr(builtins, "input", forbidden)
+    folder = tmp_path / "model"
+    if library == "transformers":
+        write_model(folder, "clip")
+    else:
+        write_folder(folder, {**VIT, "text_cfg": HF_TEXT})
+        write_tokenizer(folder)
+    settings = folder / "tokenizer_config.json"
+    before = json.loads(settings.read_text())
+    (folder / "theirs.py").write_text(f"open({str(tmp_path / 'written')!r}, 'w')\n")
+    code = {"auto_map": {"AutoTokenizer": ["theirs.T", "theirs.T"]}, "tokenizer_class": "T"}
+    settings.write_text(json.dumps({**before, **code}))
+    try:  # without it, as nothing else is known of it, or refused
+        load_target(str(folder), device="cpu")
+    except ClipRobustError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    assert not (tmp_path / "written").exists()
+    settings.unlink()
+    os.mkfifo(settings)
+    assert "tokenizer_config.json is a pipe, not a file" in refused(folder)
+    settings.unlink()
+    with settings.open("wb") as file:
+        file.truncate(2**28)
+    assert "more than any tokenizer" in refused(folder)
+
+
 # --- what is no model -------------------------------------------------------------------------------
 
 

@@ -221,6 +221,50 @@ def test_folders_that_hold_no_such_model(llava: Path, tmp_path: Path) -> None:
     refused(str(folder), "processor")
 
 
+def test_a_folder_runs_no_code_and_asks_nobody(
+    llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import builtins
+    import socket
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("it asked")
+
+    monkeypatch.setattr(builtins, "input", forbidden)
+    monkeypatch.setattr(socket.socket, "connect", forbidden)
+    written = tmp_path / "written"
+    code = {"auto_map": {"AutoModelForImageTextToText": "theirs.M", "AutoConfig": "theirs.C"}}
+    for number, (file, changes, words) in enumerate(
+        (
+            ("config.json", {**code, "model_type": "theirs"}, "no multimodal model can be loaded"),
+            ("config.json", {"attn_implementation": "owner/kernel"}, "code from elsewhere"),
+            (
+                "config.json",
+                {"vision_config": {"model_type": "timm_wrapper", "architecture": "hf-hub:o/n"}},
+                "architecture 'hf-hub:o/n' is no architecture of the installed timm",
+            ),
+            (
+                "chat_template.jinja",
+                "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+                "sandbox|unsafe",
+            ),
+            ("chat_template.jinja", "{% for i in range(10**9) %}a{% endfor %}", "Range too big"),
+            ("chat_template.jinja", "{{ 1 / 0 }}", "chat template fails"),
+        )
+    ):
+        folder = shutil.copytree(llava, tmp_path / str(number))
+        (folder / "theirs.py").write_text(f"open({str(written)!r}, 'w')\n")
+        path = folder / file
+        if isinstance(changes, dict):
+            path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        else:
+            path.write_text(changes)
+        with pytest.raises(ClipRobustError, match=words) as caught:
+            load_multimodal(str(folder), device=CPU)
+        assert "\n" not in str(caught.value)
+    assert not written.exists()
+
+
 def test_a_hub_name_without_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object) -> None:
         raise Unavailable("multimodal model 'some/model' is not in the local cache; give a folder")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +32,7 @@ from pytest_cliprobust.datasets.depth.base import (
 )
 from pytest_cliprobust.datasets.subset import whole_of
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, did_you_mean
+from pytest_cliprobust.files import read_json
 
 KEPT_BYTES = 2**28
 """Memory for framed maps that are kept between perturbations."""
@@ -42,6 +42,9 @@ SUFFIXES = (".npy", ".exr", ".png")
 
 
 SETTINGS = "depth.json"
+
+MAX_SETTINGS = 2**16
+"""Bytes of that file, which has two entries."""
 
 
 def frame_positions(frame: Callable[[Tensor], Tensor], height: int, width: int) -> Positions:
@@ -283,24 +286,21 @@ def _nearest(positions: npt.NDArray[Any], length: int, size: int) -> npt.NDArray
 def _settings(path: Path) -> tuple[Kind, float]:
     if not path.is_file():
         return "metric", 0.001
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ClipRobustError(f"{str(path)!r} cannot be read ({brief(error)})") from None
+    content = read_json(path, "depth settings", MAX_SETTINGS)
     known = ("kind", "png_scale")
-    if not isinstance(content, dict):
-        raise ClipRobustError(f"{str(path)!r} must hold an object with {' and '.join(known)}")
     for name in content:
         if name not in known:
             raise ClipRobustError(
-                f"{str(path)!r}: unknown key {name!r}.{did_you_mean(name, known)} "
+                f"{str(path)!r}: unknown key {name!r:.60}.{did_you_mean(name, known)} "
                 f"Known are {', '.join(known)}"
             )
     kind, scale = content.get("kind", "metric"), content.get("png_scale", 0.001)
     if kind not in get_args(Kind):
         raise ClipRobustError(
-            f"{str(path)!r}: kind {kind!r} is none of {', '.join(get_args(Kind))}"
+            f"{str(path)!r}: kind {kind!r:.60} is none of {', '.join(get_args(Kind))}"
         )
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < np.inf:
-        raise ClipRobustError(f"{str(path)!r}: png_scale must be a number above 0, not {scale!r}")
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < 1e6:
+        raise ClipRobustError(
+            f"{str(path)!r}: png_scale must be a number above 0 and below a million, not {scale!r:.40}"
+        )
     return kind, float(scale)
