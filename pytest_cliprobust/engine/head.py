@@ -60,12 +60,16 @@ def render(template: Template, label: str) -> str:
 
 @torch.inference_mode()
 def template_heads(
-    target: TextEncoder, labels: Sequence[str], templates: Sequence[Template]
+    target: TextEncoder,
+    labels: Sequence[str],
+    templates: Sequence[Template],
+    *,
+    distinct: bool = True,
 ) -> Tensor:
     """Return one head per prompt template: unit vectors (T, C, D), float64 on the CPU.
 
     Classes are kept by index, never by name: duplicate names ("crane", "maillot" in ImageNet's
-    list) keep a row each.
+    list) keep a row each. ``distinct``: whether different prompts must have different embeddings.
 
     Raises:
         ClipRobustError: no labels or templates, a template without a place for the class name, a text
@@ -78,7 +82,7 @@ def template_heads(
     prompts = [render(template, label) for template in templates for label in labels]
     heads = _unit_features(target, prompts).reshape(len(templates), len(labels), -1)
     info = getattr(target, "info", None)
-    for row, features in enumerate(heads):
+    for row, features in enumerate(heads if distinct else ()):
         own = prompts[row * len(labels) : (row + 1) * len(labels)]
         texts.refuse_equal(
             labels,
@@ -128,7 +132,11 @@ def ensemble_head(heads: Tensor) -> Tensor:
 
 
 def zero_shot_head(
-    target: TextEncoder, labels: Sequence[str | Sequence[str]], templates: Sequence[Template]
+    target: TextEncoder,
+    labels: Sequence[str | Sequence[str]],
+    templates: Sequence[Template],
+    *,
+    distinct: bool = True,
 ) -> Tensor:
     """Return the class weights of the zero-shot classifier: unit vectors (C, D), float64, CPU.
 
@@ -136,12 +144,14 @@ def zero_shot_head(
         target: encodes texts.
         labels: of each class its text, or several, whose embeddings are averaged with those of the templates.
         templates: prompt templates.
+        distinct: whether different prompts must have different embeddings, as those of classes must.
 
     Raises:
         ClipRobustError: as for :func:`template_heads` and :func:`ensemble_head`.
     """
     owned = [[label] if isinstance(label, str) else list(label) for label in labels]
-    heads = template_heads(target, [text for own in owned for text in own], templates)
+    every = [text for own in owned for text in own]
+    heads = template_heads(target, every, templates, distinct=distinct)
     if all(len(own) == 1 for own in owned):
         return ensemble_head(heads)
     parts = torch.split(heads, [len(own) for own in owned], dim=1)
