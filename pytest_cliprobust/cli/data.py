@@ -23,17 +23,17 @@ SHOWN = 10
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``cliprobust data``."""
-    parser.add_argument("action", choices=("list", "check"), help="what to do")
-    parser.add_argument(
+    actions = parser.add_subparsers(dest="action", metavar="list|check", required=True)
+    actions.add_parser("list", help="list the layouts and the roles")
+    check = actions.add_parser("check", help="look through data of your own")
+    check.add_argument(
         "data",
         nargs="*",
         metavar="[ROLE=][NAME=][LAYOUT:]PATH",
-        help="for check: data as for pytest --clip-data, or a TOML file",
+        help="as for pytest --clip-data, or a TOML file",
     )
-    parser.add_argument(
-        "--fast",
-        action="store_true",
-        help="check: do not decode every picture to see if it can be read",
+    check.add_argument(
+        "--fast", action="store_true", help="do not decode every picture to see if it can be read"
     )
 
 
