@@ -13,17 +13,17 @@ from pytest_cliprobust.datasets.embedded import EmbeddedDataset
 
 #: Which embedded data set stands for a role, and how many samples of it are written.
 SETS = {
-    "clean": ("clean", 402),
-    "shift": ("clipart", 60),
-    "groups": ("clean", 134),
-    "near_ood": ("near_ood", 60),
-    "far_ood": ("far_ood", 60),
-    "cue_conflict": ("cue_conflict", 60),
-    "factors": ("factor-pose", 134),
-    "retrieval": ("captioned", 40),
-    "compositional": ("compositional", 40),
-    "typographic": ("written", 60),
-    "unlabelled": ("far_ood", 20),
+    "clean": ("clean", 134),
+    "shift": ("clipart", 24),
+    "groups": ("clean", 80),
+    "near_ood": ("near_ood", 24),
+    "far_ood": ("far_ood", 24),
+    "cue_conflict": ("cue_conflict", 24),
+    "factors": ("factor-pose", 80),
+    "retrieval": ("captioned", 16),
+    "compositional": ("compositional", 16),
+    "typographic": ("written", 24),
+    "unlabelled": ("far_ood", 8),
 }
 
 

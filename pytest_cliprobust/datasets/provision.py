@@ -96,6 +96,17 @@ class Provision:
             self._known[key, limit] = data
         return self._known[key, limit]
 
+    def loaded(self, key: str, limit: int | None = None) -> Dataset:
+        """Return a data set by its key as it lies there, with what the user says of it.
+
+        Raises:
+            ClipRobustError: it cannot be read, or lacks what its role needs.
+        """
+        source, role = self.provider.sources.get(key), self.provider.role_of(key)
+        data = self._load(key, limit) if source is None else self._loaded(source, limit, role)
+        check_role(role, data)
+        return data
+
     def _prepared(self, key: str, limit: int | None) -> Dataset:
         source = self.provider.sources.get(key.removesuffix(CALIBRATION))
         role = self.provider.role_of(key)

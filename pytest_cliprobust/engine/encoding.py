@@ -624,9 +624,9 @@ class Encoder:
     def _gather_fewer(self, size: int) -> None:
         """Load fewer pictures at a time, or run passes on fewer, where they do not fit together."""
         if self.batch_size > size:
-            self.batch_size = self._half(self.batch_size, LOADED)
+            self.batch_size = self.halved(self.batch_size, LOADED)
         else:
-            self.chunk = self._half(size, "images")
+            self.chunk = self.halved(size, "images")
 
     @staticmethod
     def _resume(

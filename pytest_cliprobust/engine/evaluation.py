@@ -263,12 +263,12 @@ class Evaluation:
         elif self.config.templates:
             told = self.config.templates_file
         else:
-            told = "of the data"
+            told = "the data's own"
         found = {clean.name: _summary(told, self.templates)}
         for source in self.provider.sources.values():
             if source.settings.templates:
                 name = self.provider.name_of(source.text)
-                found[name] = _summary("of the data", source.settings.templates)
+                found[name] = _summary("given with it", source.settings.templates)
         return found
 
     @cached_property

@@ -145,6 +145,7 @@ def zero_shot_head(
         target: encodes texts.
         labels: of each class its text, or several, whose embeddings are averaged with those of the templates.
         templates: prompt templates.
+        distinct: whether different prompts must have different embeddings, as those of classes must.
 
     Raises:
         ClipRobustError: as for :func:`template_heads` and :func:`ensemble_head`.

@@ -62,7 +62,7 @@ def mined(target: head.TextEncoder, clean: Dataset, phrases: Sequence[str]) -> N
         )
     templates = getattr(clean, "templates", open_clip.SIMPLE_IMAGENET_TEMPLATES)
     labels = head.zero_shot_head(target, phrases, templates)
-    # A model that never learned two of the candidates may not tell them apart, and need not.
+    # Candidates that a model cannot tell apart are one negative label twice: no harm.
     pool = head.zero_shot_head(target, candidates, templates, distinct=False)
     keep = mine_negative_labels(pool.numpy(), labels.numpy(), keep=round(KEPT * len(candidates)))
     return Negatives(labels, pool[keep], tuple(candidates[row] for row in keep))

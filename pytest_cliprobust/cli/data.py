@@ -1,0 +1,149 @@
+"""``cliprobust data``: which layouts there are, and what is in data of one's own before hours are spent."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pytest_cliprobust.errors import ClipRobustError
+
+if TYPE_CHECKING:
+    from pytest_cliprobust.datasets.base import Dataset
+
+HELP = "list layouts and roles, and check data of your own"
+DESCRIPTION = (
+    "`list` names the layouts that --clip-data takes, with the role that each plays where none is given, and "
+    "all roles. `check` looks through data as a run would: samples of each class, what its classes are in "
+    "the label set of clean, pictures that cannot be read, and pictures that several roles have."
+)
+
+#: So many classes, pictures and the like are listed of each kind.
+SHOWN = 10
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``cliprobust data``."""
+    actions = parser.add_subparsers(dest="action", metavar="list|check", required=True)
+    actions.add_parser("list", help="list the layouts and the roles")
+    check = actions.add_parser("check", help="look through data of your own")
+    check.add_argument(
+        "data",
+        nargs="*",
+        metavar="[ROLE=][NAME=][LAYOUT:]PATH",
+        help="as for pytest --clip-data, or a TOML file",
+    )
+    check.add_argument(
+        "--fast", action="store_true", help="do not decode every picture to see if it can be read"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """List, or check; the exit code is 1 where pictures cannot be read or several roles have them.
+
+    Raises:
+        ClipRobustError: no data to check, or a mistake in it.
+    """
+    if options.action == "list":
+        return _list()
+    if not options.data:
+        raise ClipRobustError(
+            "data check: name the data, as in: data check far_ood=textures:/data/dtd"
+        )
+    return _check(options.data, fast=options.fast)
+
+
+def _list() -> int:
+    from pytest_cliprobust.cli._tables import print_table
+    from pytest_cliprobust.datasets.registry import LAYOUTS, told_of
+    from pytest_cliprobust.datasets.roles import ROLES
+
+    told = {name: told_of(name) for name in LAYOUTS}
+    print_table(
+        ("layout", "role", "path", "source", "licence"),
+        [(n, ", ".join(t.plays), t.path, t.source, t.licence) for n, t in told.items()],
+    )
+    print()
+    print_table(("role", "what it is"), list(ROLES.items()))
+    return 0
+
+
+def _check(given: list[str], *, fast: bool) -> int:
+    from pytest_cliprobust.datasets.providers import provider_of
+    from pytest_cliprobust.datasets.provision import Provision
+    from pytest_cliprobust.datasets.sources import read_sources
+
+    provider = provider_of(read_sources(given))
+    provider.check_paths()
+    provision = Provision(provider, size=64)
+    bad = 0
+    owners: dict[str, set[tuple[str, str]]] = {}
+    for role, keys in provider.sets.items():
+        if provider.is_part(role):
+            continue
+        for key in keys:
+            # Of clean all samples, those that calibrate, too; of other data its labels in clean's label set.
+            alone = role == "clean" or "clean" not in provider.sets
+            data = provision.loaded(key) if alone else provision.dataset(key)
+            print("\n".join(_told(role, data)))
+            bad += 0 if fast else _unreadable(data)
+            for digest in getattr(data, "sample_digests", ()):
+                owners.setdefault(digest, set()).add((role, data.name))
+    return int(bool(bad) | _shared(owners))
+
+
+def _told(role: str, data: Dataset) -> list[str]:
+    """Return what is said of a data set: samples, classes, columns."""
+    counts = [data.labels.count(label) for label in range(len(data.class_names))]
+    lines = [f"{role} {data.name}: {len(data)} samples, digest {data.digest[:12]}"]
+    if any(counts):
+        empty = [n for n, c in zip(data.class_names, counts, strict=True) if not c]
+        lines.append(
+            f"  {len(counts) - len(empty)} of {len(counts)} classes, {min(c for c in counts if c)} to "
+            f"{max(counts)} samples each"
+        )
+        shown = list(zip(data.class_names, counts, strict=True))[:SHOWN]
+        lines.append("  " + ", ".join(f"{name} {count}" for name, count in shown) + _more(counts))
+        if empty:
+            lines.append(f"  without samples: {', '.join(empty[:SHOWN])}{_more(empty)}")
+    unlabelled = sum(label < 0 for label in data.labels)
+    if unlabelled:
+        lines.append(f"  {unlabelled} samples have no class of the label set")
+    for column, values in data.groups.items():
+        distinct = sorted(set(values))
+        lines.append(
+            f"  column {column}: {', '.join(map(repr, distinct[:SHOWN]))}{_more(distinct)}"
+        )
+    return lines
+
+
+def _more(values: object) -> str:
+    count = len(values) if isinstance(values, list) else 0
+    return f" and {count - SHOWN} more" if count > SHOWN else ""
+
+
+def _unreadable(data: Dataset) -> int:
+    """Print which samples cannot be read, and return how many there are."""
+    told = []
+    for row in range(len(data)):
+        try:
+            data.load([row])
+        except ClipRobustError as error:
+            told.append(str(error))
+    for line in told[:SHOWN]:
+        print(f"  {line}")
+    if told:
+        print(f"  {len(told)} of {len(data)} samples cannot be read")
+    return len(told)
+
+
+def _shared(owners: dict[str, set[tuple[str, str]]]) -> bool:
+    """Print which roles have the same pictures; return whether data apart from clean's own has some."""
+    pairs: dict[tuple[tuple[str, str], ...], int] = {}
+    for whose in owners.values():
+        # A data set may play several roles.
+        if len({name for _, name in whose}) > 1:
+            pairs[tuple(sorted(whose))] = pairs.get(tuple(sorted(whose)), 0) + 1
+    for sets, count in pairs.items():
+        named = " and ".join(f"{role} {name}" for role, name in sets)
+        print(f"{count} {'picture is' if count == 1 else 'pictures are'} the same in {named}")
+    return bool(pairs)

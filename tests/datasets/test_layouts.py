@@ -1,0 +1,441 @@
+"""Published layouts, each on a fixture tree in its exact structure."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from layout_helpers import (
+    WNIDS,
+    by_wnid,
+    devkit,
+    encoded,
+    flat_imagenet,
+    kaggle_solution,
+    picture,
+    pixels_of,
+    shards,
+    write_json,
+)
+
+from pytest_cliprobust.datasets import imagenet
+from pytest_cliprobust.datasets.prepared import aligned
+from pytest_cliprobust.datasets.registry import LAYOUTS, published, told_of
+from pytest_cliprobust.datasets.roles import ROLES
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
+
+
+def load(layout: str, path: Path, **settings: Any) -> Any:
+    return LAYOUTS[layout](path, **{"size": 16, **settings})
+
+
+def untouched(image: Any, size: int) -> Any:
+    return image
+
+
+# --- ImageNet --------------------------------------------------------------------------------------
+
+
+def test_the_classes_of_imagenet() -> None:
+    """Known: tench is 0, toilet tissue 999, and the cranes are the bird (134) and the machine (517)."""
+    names, keys = imagenet.labels().names, imagenet.wnids()
+    assert len(names) == len(keys) == len(set(keys)) == 1000
+    assert (names[0], keys[0]) == ("tench", "n01440764")
+    assert keys[999] == "n15075141"
+    assert keys[134] == "n02012849"
+    assert keys[517] == "n03126707"
+
+
+def test_imagenet_in_folders(tmp_path: Path) -> None:
+    by_wnid(tmp_path / "val", WNIDS, each=2)
+    data = load("imagenet", tmp_path)
+    assert data.name == "imagenet"
+    assert data.class_names == imagenet.labels().names
+    assert data.labels == (0, 1, 2, 992, 998, 999) * 2  # every prefix is balanced
+    assert data.ids[0] == "n01440764/ILSVRC2012_val_00000001.JPEG"
+    assert load("imagenet", tmp_path / "val", limit=4).ids == data.ids[:4]
+    assert data.load([5, 0]).images.shape == (2, 3, 16, 16)
+
+
+@pytest.mark.parametrize("form", ["kaggle", "devkit"])
+def test_imagenet_flat(tmp_path: Path, form: str) -> None:
+    classes = [WNIDS[5], WNIDS[0], WNIDS[2]]
+    flat_imagenet(tmp_path / "val", classes)
+    with pytest.raises(ClipRobustError, match="has neither folders by WordNet id nor"):
+        load("imagenet", tmp_path)
+    if form == "kaggle":
+        kaggle_solution(tmp_path / "LOC_val_solution.csv", classes)
+    else:
+        # The kit's numbers are not in the order of the WordNet ids.
+        numbers = {wnid: 500 - n for n, wnid in enumerate(WNIDS)}
+        devkit(tmp_path / "ILSVRC2012_devkit_t12" / "data", numbers, classes)
+    data = load("imagenet", tmp_path)
+    found = dict(zip(data.ids, data.labels, strict=True))
+    assert found == {f"ILSVRC2012_val_{n:08d}.JPEG": k for n, k in ((1, 999), (2, 0), (3, 2))}
+
+
+def test_imagenet_v2_is_labelled_by_number(tmp_path: Path) -> None:
+    for name in ("0", "2", "10", "999"):
+        picture(tmp_path / name / "a.jpeg")
+    data = load("imagenet-v2", tmp_path)
+    assert {Path(i).parent.name: n for i, n in zip(data.ids, data.labels, strict=True)} == {
+        "0": 0,
+        "2": 2,
+        "10": 10,
+        "999": 999,
+    }
+    picture(tmp_path / "1000" / "a.jpeg")
+    with pytest.raises(ClipRobustError, match="folders named 0 to 999"):
+        load("imagenet-v2", tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["imagenet-r", "imagenet-a"])
+def test_a_part_of_the_classes_restricts_the_head(tmp_path: Path, layout: str) -> None:
+    by_wnid(tmp_path / "r", WNIDS[1:5:3])
+    (tmp_path / "r" / "README.txt").write_text("n01443537 goldfish")
+    data = load(layout, tmp_path / "r")
+    assert (data.name, len(data.class_names), data.labels) == (layout, 2, (0, 1, 0, 1))
+    clean = load("imagenet", by_wnid(tmp_path / "val", WNIDS))
+    found: Any = aligned(data, clean, "shift")
+    assert found.head_rows == (1, 998)
+    assert found.class_names == tuple(clean.class_names[n] for n in (1, 998))
+    assert found.labels == (0, 1, 0, 1)
+
+
+def test_sketch_and_what_lies_outside(tmp_path: Path) -> None:
+    by_wnid(tmp_path / "sketch", WNIDS[:3])
+    assert load("imagenet-sketch", tmp_path).labels == (0, 1, 2) * 2
+    by_wnid(tmp_path / "o", ["n01443537", "n99999999"])
+    assert set(load("imagenet-o", tmp_path / "o").labels) == {-1}
+    with pytest.raises(ClipRobustError, match="'n99999999' is none of ImageNet's"):
+        load("imagenet-r", tmp_path / "o")
+    with pytest.raises(ClipRobustError, match="no folders named by WordNet ids"):
+        load("imagenet-a", tmp_path / "o" / "n01443537")
+
+
+@pytest.mark.parametrize("inner", ["", "weather"])
+def test_corrupted_trees(tmp_path: Path, inner: str) -> None:
+    for corruption in ("fog", "snow"):
+        for severity in ("1", "5"):
+            by_wnid(tmp_path / inner / corruption / severity, WNIDS[:2], each=1)
+    data = load("imagenet-c", tmp_path)
+    assert len(data) == 8
+    # A prefix has each condition equally often.
+    first = list(zip(data.groups["corruption"][:4], data.groups["severity"][:4], strict=True))
+    assert first == [("fog", "1"), ("fog", "5"), ("snow", "1"), ("snow", "5")]
+    assert set(data.groups["clean_id"]) == set(
+        load("imagenet", by_wnid(tmp_path / "val", WNIDS[:2], each=1)).ids
+    )
+    assert load("imagenet-3dcc", tmp_path / inner / "fog").groups["corruption"] == ("fog",) * 4
+    with pytest.raises(ClipRobustError, match="no <corruption>/<1 to 5>/<wnid>/"):
+        load("imagenet-c", tmp_path / "val")
+
+
+# --- Outside the label set -------------------------------------------------------------------------
+
+
+def test_textures_and_ninco(tmp_path: Path) -> None:
+    for kind in ("banded", "zigzagged"):
+        picture(tmp_path / "dtd" / "images" / kind / f"{kind}_0001.jpg")
+    for place in (tmp_path / "dtd", tmp_path / "dtd" / "images"):
+        data = load("textures", place)
+        assert sorted(data.groups["folder"]) == ["banded", "zigzagged"]
+        assert data.labels == (-1, -1)
+    picture(tmp_path / "ninco" / "NINCO_OOD_classes" / "amphiuma_means" / "a.jpeg")
+    assert load("ninco", tmp_path / "ninco").ids == ("amphiuma_means/a.jpeg",)
+    with pytest.raises(ClipRobustError, match="is no DTD: it has no 'images' or 'banded'"):
+        load("textures", tmp_path / "ninco")
+
+
+def test_lists_of_openood(tmp_path: Path) -> None:
+    lists = tmp_path / "benchmark_imglist" / "imagenet"
+    lists.mkdir(parents=True)
+    picture(tmp_path / "images_largescale" / "ninco" / "a" / "x.jpg")
+    picture(tmp_path / "images_classic" / "texture" / "banded" / "y z.jpg")
+    (lists / "test_ninco.txt").write_text("ninco/a/x.jpg -1\ntexture/banded/y z.jpg -1\n")
+    data = load("openood", lists / "test_ninco.txt")
+    assert data.name == "openood:test_ninco"
+    assert sorted(data.ids) == ["ninco/a/x.jpg", "texture/banded/y z.jpg"]
+    assert data.load([0, 1]).images.shape == (2, 3, 16, 16)
+    (lists / "test_imagenet.txt").write_text("ninco/a/x.jpg 65\n")
+    assert load("openood", lists / "test_imagenet.txt").labels == (65,)
+    (lists / "bad.txt").write_text("gone.jpg 1\n")
+    with pytest.raises(ClipRobustError, match=r"'gone.jpg' is neither in"):
+        load("openood", lists / "bad.txt")
+
+
+# --- Cues and texts --------------------------------------------------------------------------------
+
+
+def test_cue_conflict_in_both_forms(tmp_path: Path) -> None:
+    for name in ("cat1-elephant3", "cat2-cat1", "dog7-cat1"):
+        picture(tmp_path / "a" / name.rstrip("0123456789").partition("-")[0] / f"{name}.png")
+    session = tmp_path / "b" / "session-1"
+    picture(session / "0001_cl_dnn_u_cat_00_cat1-elephant3.png")
+    one, two = load("cue-conflict", tmp_path / "a"), load("cue-conflict", tmp_path / "b")
+    shown = set(zip(one.groups["shape_label"], one.groups["texture_label"], strict=True))
+    assert shown == {("cat", "elephant"), ("dog", "cat")}
+    assert two.groups["texture_label"] == ("elephant",)
+
+
+def test_flickr30k(tmp_path: Path) -> None:
+    for name in ("1007", "1009"):
+        picture(tmp_path / "flickr30k-images" / f"{name}.jpg")
+    (tmp_path / "flickr30k_test_karpathy.txt").write_text(
+        "image,caption\n1007.jpg,A man, and a dog .\n1007.jpg,Two of them .\n1009.jpg,A cat .\n"
+    )
+    data = load("flickr30k", tmp_path)
+    assert data.ids == ("1007.jpg", "1009.jpg")
+    assert data.captions == (("A man, and a dog .", "Two of them ."), ("A cat .",))
+    (tmp_path / "flickr30k_test_karpathy.txt").write_text("image,caption\nnothing\n")
+    with pytest.raises(ClipRobustError, match=r"line 2: expected PICTURE.jpg,CAPTION"):
+        load("flickr30k", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["coco_test_karpathy.json", "annotations/captions_val2014.json"])
+def test_coco(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "val2014" / "COCO_val2014_000000000042.jpg")
+    table = {
+        "images": [{"id": 42, "file_name": "COCO_val2014_000000000042.jpg"}],
+        "annotations": [
+            {"id": 1, "image_id": 42, "caption": "A cat."},
+            {"id": 2, "image_id": 42, "caption": " A black cat. "},
+        ],
+    }
+    write_json(tmp_path / name, table)
+    assert load("coco", tmp_path).captions == (("A cat.", "A black cat."),)
+    write_json(tmp_path / name, {"images": []})
+    with pytest.raises(ClipRobustError, match="is no table of COCO's captions"):
+        load("coco", tmp_path)
+
+
+def test_sugarcrepe(tmp_path: Path) -> None:
+    picture(tmp_path / "val2017" / "a.jpg")
+    entry = {"filename": "a.jpg", "caption": "true", "negative_caption": "false"}
+    write_json(tmp_path / "data" / "add_att.json", {"0": entry, "3": entry})
+    write_json(tmp_path / "data" / "swap_obj.json", {"0": entry})
+    data = load("sugarcrepe", tmp_path)
+    assert sorted(data.ids) == ["add_att/0", "add_att/3", "swap_obj/0"]
+    kinds = {id_: choices[0] for id_, choices in zip(data.ids, data.choices, strict=True)}
+    assert kinds["swap_obj/0"] == ("swap_obj", "true", ("false",))
+    assert data.units == ("a.jpg",) * 3
+    write_json(tmp_path / "data" / "swap_obj.json", {"0": {"filename": "a.jpg"}})
+    with pytest.raises(ClipRobustError, match="an entry lacks one of filename, caption"):
+        load("sugarcrepe", tmp_path)
+
+
+def test_aro_takes_the_box_alone(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "2.png", seed=2)
+    entry = {
+        "image_id": 2,
+        "image_path": "2.png",
+        "true_caption": "t",
+        "false_caption": "f",
+        "bbox_x": 3,
+        "bbox_y": 4,
+        "bbox_w": 16,
+        "bbox_h": 16,
+        "relation_name": "on",
+    }
+    write_json(tmp_path / "visual_genome_relation.json", [entry])
+    data = load("aro", tmp_path, frame=untouched)
+    assert data.choices[0][0].kind == "relation"
+    expected = pixels_of(2, (24, 20))[:, 4:20, 3:19]
+    assert np.array_equal(data.load([0]).images[0].numpy(), expected)
+
+
+def test_winoground(tmp_path: Path) -> None:
+    for side in "01":
+        picture(tmp_path / "images" / f"ex_7_img_{side}.png")
+    entry = {
+        "id": 7,
+        "image_0": "ex_7_img_0",
+        "image_1": "ex_7_img_1",
+        "collapsed_tag": "Object",
+        "caption_0": "a b",
+        "caption_1": "b a",
+    }
+    (tmp_path / "examples.jsonl").write_text(json.dumps(entry) + "\n")
+    data = load("winoground", tmp_path)
+    assert data.groups["pair"] == ("7", "7")
+    assert data.captions == (("a b",), ("b a",))
+
+
+# --- Tables, shards, records -----------------------------------------------------------------------
+
+
+def test_manifest(tmp_path: Path) -> None:
+    for name in "abcd":
+        picture(tmp_path / "pictures" / f"{name}.png")
+    (tmp_path / "mine.csv").write_text(
+        "image,label,class_name,unit,place,id\n"
+        "pictures/a.png,n2,dog,u1,indoors,one\n"
+        "pictures/b.png,n10,cat,u1,outdoors,\n"
+        "pictures/c.png,n2,dog,u2,indoors,\n"
+        "pictures/d.png,,,u2,indoors,\n"
+    )
+    data = load("manifest", tmp_path / "mine.csv")
+    assert data.name == "manifest:mine"
+    assert data.class_names == ("dog", "cat")
+    assert data.class_keys == ("n2", "n10")
+    found = dict(zip(data.ids, data.labels, strict=True))
+    assert found == {"one": 0, "pictures/b.png": 1, "pictures/c.png": 0, "pictures/d.png": -1}
+    assert data.subgroups == ("place",)
+    assert len(set(data.units)) == 2
+
+
+def test_manifest_of_texts(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    rows = [
+        {"image": "a.png", "id": "1", "caption": ["one", "two"]},
+        {"image": "a.png", "id": "2", "caption": "t", "negative_caption": "f", "kind": "swap"},
+        {"image": "a.png", "id": "3", "caption": "one\ntwo"},
+        {"image": "a.png", "id": "4", "caption": '["one", "two"]'},
+    ]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = load("manifest", path)
+    assert data.captions == (("one", "two"), ("t",), ("one", "two"), ("one", "two"))
+    assert data.choices[1] == (("swap", "t", ("f",)),)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("pic,label\na.png,x\n", "has no column of pictures"),
+        ("image,label\n,x\n", "row 1: column 'image' is empty"),
+        ("image,negative_caption\na.png,x\n", "needs a caption beside it"),
+        ("image\na.png\na.png\n", "two samples have the id 'a.png'"),
+        ("image\ngone.png\n", "gone.png"),
+        ("image\na.png,b\n", "more values than the head"),
+        ("", "it has no row|It has no row"),
+    ],
+)
+def test_mistakes_in_a_manifest(tmp_path: Path, text: str, words: str) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ClipRobustError, match=words):
+        load("manifest", tmp_path / "t.csv")
+    with pytest.raises(ClipRobustError, match=r"is no file that ends in .csv"):
+        load("manifest", tmp_path)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    picture(tmp_path / "a.png")
+    if importlib.util.find_spec("pyarrow") is None:
+        path.touch()
+        with pytest.raises(Unavailable, match="pip install pyarrow"):
+            load("manifest", path)
+        return
+    arrow, parquet = map(importlib.import_module, ("pyarrow", "pyarrow.parquet"))
+    parquet.write_table(arrow.table({"image": ["a.png"], "label": ["x"]}), path)
+    assert load("manifest", path).class_names == ("x",)
+
+
+def test_shards_of_classes(tmp_path: Path) -> None:
+    metadata = io.BytesIO()
+    np.save(metadata, np.array([3, 1]))
+    kinds = ("webp", "png", "jpg")
+    samples = [
+        {
+            kinds[n % 3]: encoded(n, "jpeg" if n % 3 == 2 else kinds[n % 3]),
+            "cls": str(n % 2).encode(),
+            "npy": metadata.getvalue(),
+        }
+        for n in range(25)
+    ]
+    root = shards(tmp_path / "wds_mine", samples, each=2)  # 10.tar comes after 9.tar
+    (root / "classnames.txt").write_text("cat\ndog\n")
+    (root / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n")
+    data = load("wds", root, frame=untouched)
+    assert data.name == "wds:wds_mine"
+    assert data.templates == ("a photo of a {}.",)
+    assert (data.class_names, len(data)) == (("cat", "dog"), 25)
+    assert data.ids[:4] == ("0/s0000000", "0/s0000001", "1/s0000002", "1/s0000003")
+    assert data.groups["metadata_0"] == ("3",) * 25
+    rows = [data.ids.index(f"{n // 2}/s{n:07d}") for n in (4, 24)]
+    for n, image in zip((4, 24), data.load(rows).images, strict=True):
+        if n % 3 < 2:
+            assert np.array_equal(image.numpy(), pixels_of(n))
+
+
+def test_shards_of_captions(tmp_path: Path) -> None:
+    root = shards(tmp_path / "r", [{"png": encoded(1, "png"), "txt": b"one\ntwo\n"}], each=1)
+    (root / "dataset_type.txt").write_text("retrieval\n")
+    assert load("wds", root).captions == (("one", "two"),)
+    assert load("wds", root / "test").captions == (("one", "two"),)
+
+
+def test_mistakes_in_shards(tmp_path: Path) -> None:
+    sample = {"png": encoded(1, "png"), "cls": b"7"}
+    root = shards(tmp_path / "r", [sample, sample], each=1)
+    (root / "classnames.txt").write_text("cat\n")
+    with pytest.raises(ClipRobustError, match="the label '7' is none of the 1 classes"):
+        load("wds", root)
+    (root / "test" / "1.tar").write_text("version https://git-lfs")
+    (root / "classnames.txt").write_text("a\n" * 8)
+    with pytest.raises(ClipRobustError, match=r"is no tar file .*git LFS"):
+        load("wds", root)
+    (root / "test" / "1.tar").unlink()
+    with pytest.raises(ClipRobustError, match=r"has 1 tar files, and nshards.txt says 2"):
+        load("wds", root)
+    (root / "dataset_type.txt").write_text("multilabel")
+    with pytest.raises(ClipRobustError, match="several labels a sample"):
+        load("wds", root)
+
+
+@pytest.mark.parametrize(("layout", "heads"), [("cifar10", 1), ("cifar100", 2)])
+def test_cifar(tmp_path: Path, layout: str, heads: int) -> None:
+    inner = {1: "cifar-10-batches-bin", 2: "cifar-100-binary"}[heads]
+    file = {1: "test_batch.bin", 2: "test.bin"}[heads]
+    names = {1: "batches.meta.txt", 2: "fine_label_names.txt"}[heads]
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
+    labels = [1, 0, 1, 1]
+    records = b"".join(
+        bytes([9] * (heads - 1) + [label]) + image.tobytes()
+        for label, image in zip(labels, pixels, strict=True)
+    )
+    (tmp_path / inner).mkdir()
+    (tmp_path / inner / file).write_bytes(records)
+    (tmp_path / inner / names).write_text("airplane\naquarium_fish\n\n")
+    data = load(layout, tmp_path, frame=untouched)
+    assert data.class_names == ("airplane", "aquarium fish")
+    found = dict(zip(data.ids, data.labels, strict=True))
+    assert found == {str(n): label for n, label in enumerate(labels)}
+    for row, image in enumerate(data.load(range(4)).images):
+        assert np.array_equal(image.numpy(), pixels[int(data.ids[row])])
+    (tmp_path / inner / file).write_bytes(records[:-1])
+    with pytest.raises(ClipRobustError, match="is not made of records"):
+        load(layout, tmp_path)
+
+
+# --- All of them -----------------------------------------------------------------------------------
+
+
+def test_every_layout_plays_a_role_and_says_where_it_comes_from() -> None:
+    for name in LAYOUTS:
+        told = told_of(name)
+        assert set(told.plays) <= set(ROLES), name
+        if told.published:
+            assert told.source, name
+            assert told.licence, name
+    assert {"imagenet", "textures", "wds"} - set(published()) == {"wds"}
+
+
+def test_a_copy_is_the_same_data(tmp_path: Path) -> None:
+    by_wnid(tmp_path / "a" / "val", WNIDS)
+    shutil.copytree(tmp_path / "a", tmp_path / "deep" / "b")
+    one, two = load("imagenet", tmp_path / "a"), load("imagenet", tmp_path / "deep" / "b")
+    assert (one.digest, one.sample_digests) == (two.digest, two.sample_digests)
+    picture(tmp_path / "a" / "val" / WNIDS[0] / "ILSVRC2012_val_00000001.JPEG", seed=77)
+    changed = load("imagenet", tmp_path / "a")
+    assert changed.digest != one.digest
+    assert sum(a != b for a, b in zip(changed.sample_digests, one.sample_digests, strict=True)) == 1
+    assert load("imagenet", tmp_path / "a", size=8).content == changed.content

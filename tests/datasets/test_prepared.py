@@ -1,0 +1,242 @@
+"""Data as its role wants it: labels of another label set, the split that calibrates, own texts."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import write_pictures
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_cliprobust.datasets.base import Batch
+from pytest_cliprobust.datasets.prepared import (
+    CALIBRATION_LEAST,
+    Prepared,
+    aligned,
+    calibrates,
+    split,
+    with_settings,
+    without_labels,
+)
+from pytest_cliprobust.datasets.providers import provider_of
+from pytest_cliprobust.datasets.provision import Provision, check_role
+from pytest_cliprobust.datasets.sources import Settings, read_sources
+from pytest_cliprobust.errors import ClipRobustError, NotRun
+
+
+class Made:
+    """A data set without pictures."""
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        labels: tuple[int, ...],
+        keys: tuple[str, ...] = (),
+        **more: Any,
+    ) -> None:
+        self.name, self.digest, self.content = "made", "d", "c"
+        self.class_names, self.labels = names, labels
+        self.ids = tuple(f"s{n}" for n in range(len(labels)))
+        self.groups: dict[str, tuple[str, ...]] = {}
+        if keys:
+            self.class_keys = keys
+        for name, value in more.items():
+            setattr(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self, indices: Any) -> Batch:
+        ids = tuple(self.ids[index] for index in indices)
+        return Batch(ids, torch.zeros(len(ids), 3, 2, 2, dtype=torch.uint8))
+
+
+CLEAN = Made(("cat", "crane", "crane", "dog"), (0, 1, 2, 3), ("n0", "n1", "n2", "n3"))
+
+
+def test_labels_meet_by_key_or_by_name() -> None:
+    by_key = aligned(Made(("x", "y"), (0, 1, 1), ("n3", "n1")), CLEAN, "shift")
+    assert by_key.labels == (3, 1, 1)
+    assert by_key.class_names == CLEAN.class_names
+    by_name = aligned(Made(("dog", "cat"), (0, 1, -1)), CLEAN, "shift")
+    assert by_name.labels == (3, 0, -1)
+    # Equal names meet in their order.
+    assert aligned(Made(("crane", "crane"), (0, 1)), CLEAN, "shift").labels == (1, 2)
+    folders = aligned(Made(("n2", "n0"), (0, 1)), Made(("n0", "n2"), (0, 1)), "shift")
+    assert folders.labels == (1, 0)
+
+
+def test_a_class_that_clean_has_not_is_refused() -> None:
+    with pytest.raises(ClipRobustError, match=r"shift 'made' has classes that .* 'dig'\. Did you"):
+        aligned(Made(("cat", "dig"), (0, 1)), CLEAN, "shift")
+    # A class without samples is no class of the data.
+    assert aligned(Made(("cat", "dig"), (0, 0)), CLEAN, "shift").labels == (0, 0)
+
+
+def test_a_restricted_head() -> None:
+    data = Made(("dog", "cat"), (0, 1, 0), ("n3", "n0"), restricted=True)
+    found: Any = aligned(data, CLEAN, "shift")
+    assert found.head_rows == (0, 3)
+    assert found.class_names == ("cat", "dog")
+    assert found.labels == (1, 0, 1)
+
+
+def test_without_labels() -> None:
+    assert without_labels(CLEAN).labels == (-1,) * 4
+    assert without_labels(CLEAN).digest == "d"  # the same pictures
+
+
+def test_settings() -> None:
+    data = Made(("cat", "dog"), (0, 1, 1), groups={"scene": ("a", "a", "b")})
+    own: Any = with_settings(
+        data,
+        Settings(templates=("{}",), classes={"dog": ("a dog", "a hound")}, units="scene"),
+        is_clean=True,
+    )
+    assert own.units == ("a", "a", "b")
+    assert own.unit == "scene"
+    assert own.phrases == ("cat", "a dog")
+    assert own.texts == (("cat",), ("a dog", "a hound"))
+    assert own.templates == ("{}",)
+    shift: Any = with_settings(data, Settings(templates=("{}",)), is_clean=False)
+    assert shift.own_templates == ("{}",)
+    assert not hasattr(shift, "templates")
+    part: Any = with_settings(data, Settings(labels=("dog",)), is_clean=True)
+    assert (part.labels, part.class_names, len(part)) == ((0, 0), ("dog",), 2)
+    assert part.content != data.content
+    assert own.digest == data.digest
+    assert own.content != data.content
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Settings(units="scen"), "Did you mean 'scene'"),
+        (Settings(labels=("dig",)), "has no class 'dig'"),
+        (Settings(classes={"cat": ("x",)}), "belong to the data that plays clean"),
+    ],
+)
+def test_mistakes_in_settings(settings: Settings, words: str) -> None:
+    data = Made(("cat", "dog"), (0, 1), groups={"scene": ("a", "b")})
+    with pytest.raises(ClipRobustError, match=words):
+        with_settings(data, settings, is_clean=False)
+
+
+# --- The split that calibrates ---------------------------------------------------------------------
+
+
+def test_a_fifth() -> None:
+    share = sum(calibrates(f"n{n:08d}/x_{n}.JPEG") for n in range(20_000)) / 20_000
+    assert abs(share - 0.2) < 4 * (0.2 * 0.8 / 20_000) ** 0.5
+
+
+@given(st.integers(1, 400), st.one_of(st.none(), st.integers(1, 300)), st.integers(0, 99))
+def test_the_split_does_not_depend_on_order_or_limit(
+    count: int, limit: int | None, seed: int
+) -> None:
+    ids = [f"s{n}" for n in range(count)]
+    shuffled = list(ids)
+    random.Random(seed).shuffle(shuffled)
+
+    def load(most: int | None, names: list[str] = ids) -> Made:
+        data = Made(("a",), (0,) * len(names[:most]))
+        data.ids = tuple(names[:most])
+        return data
+
+    mine, rest = (split(load, limit, calibration=side) for side in (True, False))
+    if count < CALIBRATION_LEAST:
+        assert mine is rest is None
+        return
+    expected = [name for name in ids if calibrates(name)]
+    others = [name for name in ids if not calibrates(name)]
+    assert [] if mine is None else list(mine.ids) == expected[:limit]
+    assert rest is not None
+    assert list(rest.ids) == others[:limit]
+    again = split(lambda most: load(most, shuffled), None, calibration=True)
+    assert again is None or set(again.ids) == set(expected)
+
+
+def test_units_are_not_torn_apart() -> None:
+    data = Made(("a",), (0,) * 200, units=tuple(f"u{n // 4}" for n in range(200)))
+    parts = [split(lambda _: data, None, calibration=side) for side in (True, False)]
+    units = [set(getattr(part, "units", ())) for part in parts]
+    assert not units[0] & units[1]
+    assert len(units[0]) + len(units[1]) == 50
+
+
+# --- By role ---------------------------------------------------------------------------------------
+
+
+def provision(*texts: str, **more: Any) -> Provision:
+    return Provision(provider_of(read_sources(texts)), size=16, **more)
+
+
+def test_the_data_of_a_run(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "photos", ("cat", "dog", "owl"), each=20)
+    write_pictures(tmp_path / "drawn", ("owl", "cat"), each=2)
+    write_pictures(tmp_path / "things", ("stone",), each=3)
+    found = provision(f"{tmp_path}/photos", f"shift={tmp_path}/drawn", f"far_ood={tmp_path}/things")
+    clean, calibration = found.dataset("clean"), found.dataset("calibration")
+    assert len(clean) + len(calibration) == 60
+    assert not set(clean.ids) & set(calibration.ids)
+    assert (clean.name, calibration.name) == (
+        "imagefolder:photos",
+        "imagefolder:photos:calibration",
+    )
+    assert found.dataset("clean", 7).ids == clean.ids[:7]
+    assert found.dataset("calibration", 4).ids == calibration.ids[:4]
+    assert found.dataset("clean") is clean
+    shift = found.dataset("shift")
+    assert {clean.class_names[label] for label in shift.labels} == {"owl", "cat"}
+    for folder, label in zip(shift.groups["folder"], shift.labels, strict=True):
+        assert clean.class_names[label] == folder
+    assert found.dataset("far_ood").labels == (-1, -1, -1)
+    assert found.dataset("lmm") is clean
+    assert clean.load([3]).images.shape == (1, 3, 16, 16)
+
+
+def test_little_data_is_not_split(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "photos", each=3)
+    found = provision(f"{tmp_path}/photos")
+    assert len(found.dataset("clean")) == 6
+    with pytest.raises(NotRun, match=r"^needs calibration .*gives clean only, of which a fifth"):
+        found.dataset("calibration")
+
+
+def test_templates_of_an_option(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "photos", each=1)
+    clean: Any = provision(f"{tmp_path}/photos", templates=("a {}",)).dataset("clean")
+    assert clean.templates == ("a {}",)
+    embedded: Any = provision("embedded", templates=("a {}",)).dataset("clean", 3)
+    assert embedded.templates == ("a {}",)
+    assert embedded.phrases[0].startswith(("a ", "an "))
+    assert isinstance(embedded, Prepared)
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [
+        ("cue_conflict", "has no columns 'shape_label' and 'texture_label'"),
+        ("factors", "has no columns 'factor'"),
+        ("corrupted", "has no columns 'corruption' and 'severity'"),
+        ("typographic", "has no columns 'written_label'"),
+        ("retrieval", "has no captions"),
+        ("compositional", "has no choices or captions"),
+        ("correspondence", "has no pairs of pictures"),
+    ],
+)
+def test_what_a_role_needs(role: str, words: str) -> None:
+    with pytest.raises(ClipRobustError) as caught:
+        check_role(role, CLEAN)
+    assert words in str(caught.value)
+    assert "cliprobust data list" in str(caught.value)
+
+
+def test_labels_are_needed() -> None:
+    with pytest.raises(ClipRobustError, match="has no labels, which clean needs"):
+        check_role("clean", Made(("a",), (-1,)))
+    check_role("far_ood", Made((), (-1,)))

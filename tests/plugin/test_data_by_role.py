@@ -1,0 +1,164 @@
+"""A user's own data meets every suite whose role it plays, under one name wherever it lies."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import SUITES, Sessions, one_line, report, write_pictures
+from role_helpers import SETS, write_roles
+
+NAMES = (
+    *("accuracy", "shift", "ood", "calibration", "factors", "groups", "compositional"),
+    *("retrieval", "shape_bias", "typographic", "unlabelled", "corrupted", "correspondence"),
+)
+FILES = [str(SUITES / f"test_{name}.py") for name in NAMES]
+
+#: Of suites over many perturbations, prompts and scores few.
+CHOSEN = (
+    "not under_corruption and not fog and not corrupted_ and not (shape_bias and corruption) "
+    "and not perturbed and not full_spectrum and not test_near_ood_corrupted "
+    "and not test_far_ood_corrupted and not iso_noise and not few_samples"
+)
+
+ACCURACY = """
+    from pytest_cliprobust.properties import accuracy
+
+    def test_mine(clip, gate):
+        gate(accuracy.accuracy_of(clip.on("clean")))
+"""
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder tree with data for every role, and a TOML file that names it."""
+    return write_roles(tmp_path_factory.mktemp("disk")).parent
+
+
+def verdicts() -> dict[str, str]:
+    return {entry["key"]: entry["verdict"]["status"] for entry in report()["measurements"]}
+
+
+def test_every_role_is_measured_with_one_command(run: Sessions, disk: Path) -> None:
+    """And the same gate on a copy at another path gives the same verdicts."""
+    gate = run.path / "gate.toml"  # recording must not find the shipped file
+    options = ("-k", CHOSEN, "--clip-limit=134", "--clip-report=report.json")
+    options += (f"--clip-thresholds={gate}",)
+    first = run(*FILES, *options, f"--clip-data={disk}/data.toml", "--clip-record", thresholds=None)
+    assert "failed" not in first.parseoutcomes(), first.stdout.str()
+    document = report()
+    measured = {entry["figure"]["condition"]["dataset"] for entry in document["measurements"]}
+    for role in set(SETS) - {"unlabelled"}:  # its perturbations are left out here
+        kinds = ("manifest", "imagefolder", "pictures")
+        names = {f"{kind}:{role}" for kind in kinds}
+        assert any(name.partition("/")[0].startswith(tuple(names)) for name in measured), role
+    reasons = {entry["reason"].partition(" (")[0] for entry in document["not_run"]}
+    missing = {r for r in reasons if r.startswith("needs ") and "--clip" not in r}
+    assert missing == {"needs corrupted", "needs correspondence", "needs semantic_correspondence"}
+    told = document["data"]
+    assert told["roles"]["far_ood"] == ["imagefolder:far_ood"]
+    assert told["calibration_split"]["of"] == "manifest:clean"
+    assert told["templates"]["manifest:clean"]["count"] == 8
+    assert str(disk) not in str(document["measurements"])
+
+    there = run.path / "elsewhere" / "deeper"
+    shutil.copytree(disk, there)
+    assert str(disk) not in gate.read_text(encoding="utf-8")
+    runs = []
+    for place in (disk, there):
+        again = run.again(*FILES, *options, f"--clip-data={place}/data.toml")
+        assert "failed" not in again.parseoutcomes(), again.stdout.str()
+        runs.append((verdicts(), again.ret))
+    assert runs[0] == runs[1]
+    assert "pass" in runs[0][0].values()
+
+
+def test_templates_and_the_split_are_told(run: Sessions) -> None:
+    write_pictures(run.path / "photos", each=40)
+    (run.path / "mine.txt").write_text("a photo of a {c}.\n{}\n", encoding="utf-8")
+    options = ("--clip-data=photos", "--clip-report=report.json", "--clip-limit=200")
+    result = run(*options, suite=ACCURACY)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*note: a fifth, by a hash of the ids, of imagefolder:photos calibrates*",
+            "clip templates: imagefolder:photos: OpenAI's for ImageNet, as none are given (80, *",
+        ]
+    )
+    before = report()
+    result = run(*options, "--clip-templates=mine.txt")
+    result.stdout.fnmatch_lines(["clip templates: imagefolder:photos: mine.txt (2, digest *"])
+    after = report()
+    assert before["data"]["templates"] != after["data"]["templates"]
+    assert before["provenance"]["templates"] != after["provenance"]["templates"]
+    (figure,) = (entry["figure"] for entry in after["measurements"])
+    assert 50 < figure["n"] < 75  # four fifths of eighty
+
+
+def test_several_sets_of_one_role_run_a_test_each(run: Sessions) -> None:
+    for name in ("photos", "a", "b"):
+        write_pictures(run.path / name)
+    suite = """
+        def test_mine(clip, shift):
+            assert clip.on(shift).condition.dataset in ("imagefolder:a", "imagefolder:b")
+    """
+    given = ("--clip-data=photos", "--clip-data=shift=a", "--clip-data=shift=b")
+    result = run(*given, "-v", suite=suite)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        ["*test_mine[[]reference-imagefolder:a[]]*", "*test_mine[[]reference-imagefolder:b[]]*"],
+        consecutive=False,
+    )
+
+
+def test_data_in_the_ini_file(run: Sessions, shared_cache: Path) -> None:
+    for name in ("my photos", "a"):
+        write_pictures(run.path / name)
+    run.pytester.makeini(
+        "[pytest]\nclip_model = reference\nclip_limit = 40\nclip_profile = quick\n"
+        f"clip_cache_dir = {shared_cache}\nclip_report = report.json\n"
+        "clip_data =\n    my photos\n    shift=a\n"
+    )
+    run.pytester.makepyfile(test_mine=ACCURACY)
+    run.plain().assert_outcomes(passed=1)
+    assert report()["data"]["roles"] == {
+        "clean": ["imagefolder:my photos"],
+        "shift": ["imagefolder:a"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--clip-data=far-ood=x"], "'far-ood' is nearly the role 'far_ood'"),
+        (["--clip-data=imagent:x"], "unknown layout 'imagent'. Did you mean 'imagenet'"),
+        (["--clip-data=photos", "--clip-data=shift=nowhere"], "'nowhere' does not exist"),
+        (["--clip-data=nowhere.toml"], "nowhere.toml cannot be read"),
+        (["--clip-data=$NOT_SET_HERE/x"], "variable NOT_SET_HERE is not set"),
+        (["--clip-data=photos", "--clip-templates=nowhere.txt"], "template file nowhere.txt"),
+        (["--clip-require=far_odd"], "--clip-require far_odd: no role or suite"),
+    ],
+)
+def test_mistakes_are_one_line(run: Sessions, options: list[str], words: str) -> None:
+    write_pictures(run.path / "photos")
+    one_line(run(*options, suite=ACCURACY), words)
+
+
+def test_what_is_required_and_missing_is_red(run: Sessions) -> None:
+    write_pictures(run.path / "photos")
+    given = ("--clip-data=photos", "--clip-report=report.json")
+    suite = f"{ACCURACY}\n    def test_far(clip, gate, far_ood):\n        pass\n"
+    result = run(*given, suite=suite)
+    assert result.ret == pytest.ExitCode.OK
+    for name in ("far_ood", "mine"):
+        result = run(*given, f"--clip-require={name}")
+        assert int(result.ret) == 6
+        lines: list[Any] = report()["required_missing"]
+        assert len(lines) == 1
+        assert lines[0].startswith(f"{name}: needs far_ood (")
+        result.stdout.fnmatch_lines(["REQUIRED: *far_ood=LAYOUT:PATH", "NOT GREEN: *code 6"])
+    result = run(*given, "--clip-require=clean")
+    assert result.ret == pytest.ExitCode.OK
+    assert report()["required_missing"] == []
