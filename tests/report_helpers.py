@@ -162,7 +162,7 @@ class Elements(HTMLParser):
         if self._in == "script":
             self.script += data
         elif self._in != "style":
-            self.words += data
+            self.words += f"{data} "
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         """Return the attributes of all elements of one kind."""

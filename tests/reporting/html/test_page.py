@@ -36,7 +36,8 @@ def test_it_opens_with_the_verdict_the_loss_and_its_interval() -> None:
     assert "Do not ship" in first
     assert "Accuracy on clean fell by 0.2 [0.11, 0.31], from 0.983 to 0.8" in first
     assert "a margin of 0.03 was allowed. 1 of 1 bounds fail." in first
-    assert "Robustness of mine, against old in this run" in first
+    assert "Robustness of mine" in first
+    assert "against old in this run" in first
 
 
 def test_which_classes_lost_and_what_they_are_taken_for() -> None:
@@ -63,7 +64,7 @@ def test_the_samples_that_changed_sides_with_both_answers_and_pictures() -> None
     found = Elements(page())
     said = words(page())
     assert "12 lost, 1 gained; accuracy 0.983 before, 0.8 now" in said
-    assert re.search(r"lost cat before cat \(0\.\d\d\) now [\w' -]+ \(0\.\d\d\) clean-00000", said)
+    assert re.search(r"lost cat before cat \(0\.\d+\) now [\w' -]+ \(0\.\d\d\) clean-00000", said)
     shown = [own for own in found.all("img") if str(own["src"]).startswith("data:image/jpeg")]
     assert len(shown) >= 11
     assert all(own.get("alt") for own in found.all("img"))
