@@ -124,6 +124,16 @@ class Line:
         return max(0.0, -made.difference if made.higher_is_better else made.difference)
 
     @property
+    def place(self) -> str:
+        """Its condition in few words: the data set where it is not clean, the perturbation, its severity."""
+        one = self.measurement
+        parts = [] if one.dataset == CLEAN and one.perturbation != CLEAN else [one.dataset]
+        if one.perturbation != CLEAN:
+            at = "" if one.severity is None else f" {one.severity}"
+            parts.append(words(one.perturbation) + at)
+        return ", ".join(parts)
+
+    @property
     def spaces(self) -> tuple[str, str]:
         """Its metric and its condition as words."""
         return words(self.measurement.metric), str(self.measurement.condition)
@@ -172,9 +182,13 @@ def lines_of(head: Earlier, comparison: Comparison | None) -> tuple[Line, ...]:
             )
         )
     order = {"fail": 0, "inconclusive": 1, "pass": 2, "unbounded": 3}
-    return tuple(
-        sorted(found, key=lambda line: (not line.failed, -line.loss, order[line.status], line.key))
-    )
+
+    def rank(line: Line) -> tuple[bool, bool, float, int, str]:
+        # Nats and pixels are no larger losses than shares because their numbers are.
+        unit = bool(line.measurement.figure.unit)
+        return not line.failed, unit, -line.loss, order[line.status], line.key
+
+    return tuple(sorted(found, key=rank))
 
 
 def _verdict(told: Mapping[str, Any] | None) -> Verdict | None:

@@ -117,7 +117,7 @@ def page_of(head: Earlier, comparison: Comparison | None = None, notes: Sequence
             problems=list(pictures.problems),
             evidence={key: file_uri(Path(own.picture)) for key, own in head.evidence.items()},
             provenance=facts.provenance_lines(head, comparison),
-            notes=[*notes, *map(str, head.header.get("notes", ()))],
+            notes=[*notes, *_compared(lines, comparison), *map(str, head.header.get("notes", ()))],
             facts=facts,
             script=Markup(script),
             style=Markup(style),
@@ -174,17 +174,23 @@ def _losses(lines: Sequence[Line]) -> Plot | None:
         low, high = sorted((abs(made.low), abs(made.high)))
         if made.low < 0 < made.high:
             low = -min(abs(made.low), abs(made.high))
-        metric, condition = line.spaces
-        rows.append(
-            plots.Dot(
-                f"{condition}: {metric}", line.loss, low, high, None, "bad" if line.failed else ""
-            )
-        )
+        label = f"{line.place}: {line.spaces[0]}"
+        rows.append(plots.Dot(label, line.loss, low, high, None, "bad" if line.failed else ""))
     more = len(found) - len(shown)
     caption = "Loss against the earlier run, with its interval; red: a bound fails."
     if more:
         caption += f" {more} smaller ones are in the table."
     return Plot(plots.dots(rows, "worst", "largest losses", zero=True), wide=True, caption=caption)
+
+
+def _compared(lines: Sequence[Line], comparison: Comparison | None) -> list[str]:
+    """Return how many figures have an earlier one beside them, where that is not all of them."""
+    if comparison is None or len(comparison.rows) == len(lines):
+        return []
+    return [
+        f"{comparison.base.source} has {len(comparison.rows)} of these {len(lines)} figures; the others "
+        "stand without an earlier one."
+    ]
 
 
 def _confusions(lines: Sequence[Line]) -> tuple[tuple[str, str, int], ...]:

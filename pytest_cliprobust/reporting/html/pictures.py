@@ -65,6 +65,13 @@ class Pictures:
         """The run's."""
         return int(self.config.get("seed", 0))
 
+    def draws(self, condition: Condition) -> bool:
+        """Return whether what a condition does to pictures is known here: a threshold file may define it."""
+        from pytest_cliprobust.perturbations import registry
+
+        known = registry.names()
+        return all(step.perturbation in known for step in condition.steps)
+
     def of(self, condition: Condition, samples: Sequence[tuple[str, str]]) -> dict[str, Shown]:
         """Return the pictures of samples (id, digest) under a condition, as far as they can be drawn."""
         name = condition.part_of or condition.dataset

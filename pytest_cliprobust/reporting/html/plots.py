@@ -79,7 +79,7 @@ def dots(rows: Sequence[Dot], name: str, title: str, *, zero: bool = False) -> M
         return inline(figure, name, f"{title}: {said}")
 
 
-def _fitted(label: str, most: int = 34) -> str:
+def _fitted(label: str, most: int = 40) -> str:
     return textwrap.shorten(printable(label), most, placeholder=" …") or printable(label)[:most]
 
 

@@ -258,7 +258,7 @@ def _reliabilities(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
     for line in chosen[:FEW]:
         head, base = _figures(line)
         bins = head.details["reliability"]
-        title = f"{_short(line)}{', scaled' if 'scaled' in head.metric else ''}"
+        title = f"{line.place}{', scaled' if 'scaled' in head.metric else ''}"
         earlier = [] if base is None else _bins(base, len(bins))
         made.append(
             Plot(
@@ -304,7 +304,7 @@ def _rocs(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
             without += 1
             continue
         earlier = None if base is None else _scores(base.outcomes, head.outcomes)
-        title = f"{head.metric.removeprefix('auroc_')}, {_short(line)}"
+        title = f"{head.metric.removeprefix('auroc_')}, {line.place}"
         caption = f"AUROC {head.interval_text()}"
         curves.append(Plot(plots.roc(told, earlier, names.next(), title), caption=caption))
         if len(spread) < FEW // 2:
@@ -347,14 +347,14 @@ def _curves(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
         if "coverage" in str(head.details["curve"][0]):
             span = (0.0, max(0.05, *own[1], *(earlier[1] if earlier else ())))
             svg = plots.curve(
-                plots.Line(*own), before, names.next(), _short(line), across="coverage", span=span
+                plots.Line(*own), before, names.next(), line.place, across="coverage", span=span
             )
             risks.append(Plot(svg, caption=f"AURC {head.interval_text()}"))
             continue
         clean, allowed = (head.details.get(k) for k in ("clean_accuracy", "allowed_drop"))
         limit = None if clean is None or allowed is None else float(clean) - float(allowed)
         svg = plots.curve(
-            plots.Line(*own), before, names.next(), _short(line), across="strength", limit=limit
+            plots.Line(*own), before, names.next(), line.place, across="strength", limit=limit
         )
         frontiers.append(Plot(svg, caption=f"{words(head.metric)} {head.interval_text()}"))
     yield from _group(
@@ -413,7 +413,7 @@ def _angles(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
         own = _by_angle(head)
         if own is not None and not line.measurement.condition.part_of:
             earlier = None if base is None else _by_angle(base)
-            title = f"{words(head.metric).removeprefix('correspondence ')}, {_short(line)}"
+            title = f"{words(head.metric).removeprefix('correspondence ')}, {line.place}"
             svg = plots.curve(
                 plots.Line(*own),
                 None if earlier is None else plots.Line(*earlier),
@@ -526,16 +526,6 @@ def _bound(lines: Sequence[Line]) -> bool:
 
 def _dot(line: Line, *, alone: bool) -> plots.Dot:
     figure = line.measurement.figure
-    label = _short(line) if alone else words(figure.metric)
+    label = line.place if alone else words(figure.metric)
     tone = "bad" if line.failed else line.tone
     return plots.Dot(label, figure.value, figure.low, figure.high, line.before, tone)
-
-
-def _short(line: Line) -> str:
-    """Return the condition in few words: the data set where it is not clean, the perturbation."""
-    one = line.measurement
-    parts = [] if one.dataset == CLEAN and one.perturbation != CLEAN else [one.dataset]
-    if one.perturbation != CLEAN:
-        at = "" if one.severity is None else f" {one.severity}"
-        parts.append(words(one.perturbation) + at)
-    return ", ".join(parts)

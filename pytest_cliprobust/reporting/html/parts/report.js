@@ -13,6 +13,9 @@
   theme.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; label(); });
   label();
 
+  // On paper whatever can be opened is open.
+  addEventListener("beforeprint", () => all("details.suite").forEach((part) => { part.open = true; }));
+
   // The table of figures: search, filters, order.
   const table = one("#figures");
   if (!table) return;
@@ -63,6 +66,7 @@
       return;
     }
     all("tr.found").forEach((row) => row.classList.remove("found"));
+    if (found.matches("details")) found.open = true;
     if (found.matches("#figures tr")) {
       if (found.hidden) { search.value = show.value = suite.value = ""; filter(); }
       found.classList.add("found");
