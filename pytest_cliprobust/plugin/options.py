@@ -23,7 +23,7 @@ from pytest_cliprobust.results.tags import checked_tag
 from pytest_cliprobust.targets.names import check_pretrained, named, named_models
 from pytest_cliprobust.targets.precision import PRECISIONS
 
-REPORTS = (".json", ".md")
+REPORTS = (".json", ".md", ".html")
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--clip-report",
         action="append",
         metavar="FILE",
-        help="write a report, FILE.json or FILE.md; repeatable, or separated by commas",
+        help="write a report, FILE.json, FILE.md or FILE.html; repeatable, or separated by commas",
     )
     parser.addini("clip_report", "reports to write, see --clip-report", type="args")
     group.addoption(

@@ -596,10 +596,26 @@ class Session:
             partial=partial,
             named=True,
             provenance=self.known_provenance() if self.records else None,
+            baseline=self._known_baseline(),
             began=self.began,
             data=self.known_data(),
             lacking=self._lacking(),
         )
+
+    def _known_baseline(self) -> Baseline | None:
+        """Return the earlier run that figures were held against, for the report that draws it beside.
+
+        Read anew, since the process that reports need not have loaded the models that it was read for.
+        """
+        if not self.records or not any(path.suffix == files.PAGE for path in self.reports):
+            return None
+        if self.config.against is not None:
+            return self.baseline_of(self.config.models[0])
+        named = value_of(self.pytest_config, "baseline")
+        try:
+            return chosen_baseline(named, self.thresholds, self.threshold_path, self.history_path)
+        except ClipRobustError:  # told already, and not in the way of the report
+            return None
 
     def _lacked(self, found: Unjudged) -> list[str]:
         """Return what the environment lacked for tests that bounds wait for."""

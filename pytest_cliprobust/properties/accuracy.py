@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,6 +42,7 @@ from pytest_cliprobust.figures.metrics import METRICS, one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio, relative_drop, sums
 from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Samples, shared
+from pytest_cliprobust.properties.answers import told_answers
 
 #: AlexNet's top-1 error on ImageNet-C, mean over the five severities, as published with the
 #: benchmark (Hendrycks & Dietterich 2019, reference repository hendrycks/robustness). A baseline
@@ -67,10 +69,13 @@ ALEXNET_IMAGENET_C: Mapping[str, float] = {
 def accuracy_of(samples: Samples) -> Figure:
     """Return ``accuracy``, the share of samples with the right top-1 answer, in [0, 1].
 
-    Wilson's interval.
+    Wilson's interval. The details hold the ``answers`` (:mod:`~pytest_cliprobust.properties.answers`), of
+    which reports show those that changed.
     """
     figure = accuracy_figure(samples.correct, bootstrap=samples.bootstrap)
-    return figure.measured_on(samples.condition)
+    told = told_answers(samples)
+    details = {**figure.details, **({"answers": told} if told else {})}
+    return replace(figure, details=details).measured_on(samples.condition)
 
 
 def accuracy_drop(clean: Samples, shifted: Samples) -> Figure:

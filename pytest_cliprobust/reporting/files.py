@@ -10,10 +10,21 @@ from pytest_cliprobust.files import not_written, replace_file, try_writing
 from pytest_cliprobust.reporting import json, markdown
 from pytest_cliprobust.results.run import Run
 
+#: Ending of the name of a report for people, with pictures.
+PAGE = ".html"
+
+
+def _page(run: Run, folder: Path) -> str:
+    from pytest_cliprobust.reporting.html.page import text  # draws, and is slower to import
+
+    return text(run, folder)
+
+
 #: From a run and the folder of the report to its text, by ending of the name.
 FORMS: Mapping[str, Callable[[Run, Path], str]] = {
     ".json": lambda run, folder: json.text(run),
     ".md": markdown.text,
+    PAGE: _page,
 }
 
 

@@ -40,11 +40,7 @@ def same_classes(classes: Classes) -> bool:
 
 
 def picture(models: Mapping[str, Classes], people: Classes) -> bytes:
-    """Return a PNG of each class's share of shape decisions, and of decisions for neither cue.
-
-    A row a class, a marker a model, with Wilson's interval of so many images (which knows nothing of
-    drawings that they share); a line is a model's mean over classes. People are drawn by class where the
-    classes are theirs, and else as a line alone, since those were other pictures.
+    """Return a PNG of :func:`draw`.
 
     Args:
         models: by name, what each decided by class.
@@ -54,31 +50,54 @@ def picture(models: Mapping[str, Classes], people: Classes) -> bytes:
         Unavailable: matplotlib is not there.
     """
     drawing = _drawing()
+    names = {name for classes in models.values() for name in classes}
+    figure = drawing(figsize=(9.0, 1.9 + 0.3 * len(names)), layout="constrained")
+    draw(figure, models, people)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": ""})
+    return buffer.getvalue()
+
+
+def draw(
+    figure: Any,
+    models: Mapping[str, Classes],
+    people: Classes,
+    colours: Sequence[str] = COLOURS,
+    people_colour: str = PEOPLE_COLOUR,
+) -> None:
+    """Draw each class's share of shape decisions, and of decisions for neither cue.
+
+    A row a class, a marker a model, with Wilson's interval of so many images (which knows nothing of
+    drawings that they share); a line is a model's mean over classes. People are drawn by class where the
+    classes are theirs, and else as a line alone, since those were other pictures.
+
+    Args:
+        figure: of matplotlib, empty.
+        models: by name, what each decided by class.
+        people: what people decided by class.
+        colours: of the models.
+        people_colour: of people.
+    """
     names = sorted({name for classes in models.values() for name in classes}, reverse=True)
-    height = 1.9 + 0.3 * len(names)
-    figure = drawing(figsize=(9.0, height), layout="constrained")
     shape, neither = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
     drawn: dict[str, tuple[Classes, str, str]] = {
-        name: (classes, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+        name: (classes, colours[i % len(colours)], MARKERS[i % len(MARKERS)])
         for i, (name, classes) in enumerate(models.items())
     }
     theirs = all(map(same_classes, models.values()))
     if theirs:
-        drawn["people (Geirhos et al. 2019)"] = (people, PEOPLE_COLOUR, "D")
+        drawn["people (Geirhos et al. 2019)"] = (people, people_colour, "D")
     for number, (name, (classes, colour, marker)) in enumerate(drawn.items()):
         shift = (number - (len(drawn) - 1) / 2) * 0.6 / max(len(drawn), 2)
         _draw_model(shape, neither, (names, classes), (name, colour, marker), shift)
     if not theirs:
         shape.axvline(
             _mean(people),
-            color=PEOPLE_COLOUR,
+            color=people_colour,
             linestyle=":",
             label="people, on other pictures (Geirhos et al. 2019)",
         )
     _label(shape, neither, names)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": ""})
-    return buffer.getvalue()
 
 
 def _drawing() -> Any:

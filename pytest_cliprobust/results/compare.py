@@ -357,6 +357,22 @@ def changed_sides(before: Outcomes | None, after: Outcomes | None) -> dict[str, 
     return found
 
 
+def matched_answers(row: Compared, column: str = "value") -> list[tuple[int, bool, bool]]:
+    """Return (row in the later run, right before, right now) of the samples that both runs have.
+
+    None of them where either run did not keep this column of yes and no.
+    """
+    before, after = row.base.figure.outcomes, row.head.figure.outcomes
+    if before is None or after is None or before.keys is None or after.keys is None:
+        return []
+    earlier, later = before.columns.get(column), after.columns.get(column)
+    if earlier is None or later is None or not earlier.dtype == later.dtype == np.bool_:
+        return []
+    theirs, mine = matched(before.keys, after.keys)
+    told = zip(mine.tolist(), earlier[theirs].tolist(), later[mine].tolist(), strict=True)
+    return [(place, bool(was), bool(now)) for place, was, now in told]
+
+
 def judged(rows: Iterable[Compared], confidence: float = 0.95) -> list[Compared]:
     """Return the rows with p-values adjusted for all of them, and with words."""
     rows = list(rows)

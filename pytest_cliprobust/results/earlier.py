@@ -16,6 +16,7 @@ from pytest_cliprobust.gating.baseline import Anchor, Baseline, Provenance, bare
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.results.outcomes import from_manifest, unnamed, with_outcomes
 from pytest_cliprobust.results.plain import SCHEMA
+from pytest_cliprobust.results.record import Evidence
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Earlier:
         number: its number in the history; None for a file.
         tags: in the history.
         anchors: the figures of the anchor of its series, by the keys that a baseline has them by.
+        tests: node id of the test that measured each, by key.
+        evidence: of missed bounds, by key, where their tests gave any.
     """
 
     source: str
@@ -44,6 +47,8 @@ class Earlier:
     number: int | None = None
     tags: tuple[str, ...] = ()
     anchors: Mapping[str, Anchor] = field(default_factory=dict)
+    tests: Mapping[str, str] = field(default_factory=dict)
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, Figure]:
@@ -125,12 +130,15 @@ def of_document(
     verdicts: dict[str, Mapping[str, Any]] = {}
     directions: dict[str, bool | None] = {}
     noise: dict[str, float] = {}
+    evidence: dict[str, Evidence] = {}
     for position, entry in enumerate(document["measurements"]):
         try:
             measurement = Measurement.from_dict(entry)
             outcomes = from_manifest(entry["figure"].get("outcomes"), blobs)
             verdicts[measurement.key] = dict(entry["verdict"])
             noise[measurement.key] = float(entry.get("noise_floor", 0.0))
+            if entry.get("evidence") is not None:
+                evidence[measurement.key] = Evidence.from_dict(entry["evidence"])
         except (KeyError, TypeError, ValueError, AttributeError, ClipRobustError) as error:
             raise ClipRobustError(
                 f"{source}: measurement {position} is not as this version writes it "
@@ -141,7 +149,19 @@ def of_document(
         if "higher_is_better" in entry:
             directions[measurement.key] = entry["higher_is_better"]
     header = {k: v for k, v in document.items() if k not in ("measurements", "blobs")}
-    found = Earlier(source, measurements, header, verdicts, directions, noise, number, tags)
+    tests = {str(e["key"]): str(e.get("test", "")) for e in document["measurements"]}
+    found = Earlier(
+        source,
+        measurements,
+        header,
+        verdicts,
+        directions,
+        noise,
+        number,
+        tags,
+        tests=tests,
+        evidence=evidence,
+    )
     try:
         # It is read later, and must be readable now, while there is a file to name.
         _ = found.provenance

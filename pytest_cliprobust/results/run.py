@@ -14,7 +14,7 @@ from typing import Any
 from pytest_cliprobust import __version__
 from pytest_cliprobust.datasets.skipping import Skipped
 from pytest_cliprobust.engine.config import RunConfig
-from pytest_cliprobust.gating.baseline import Provenance
+from pytest_cliprobust.gating.baseline import Baseline, Provenance
 from pytest_cliprobust.gating.recording import RecordChange
 from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.results.data import DataSummary
@@ -137,6 +137,7 @@ class Run:
         exit_status: the exit code.
         ending: the same in a word.
         environment: where it took place.
+        baseline: the earlier run that it was held against; None if there was none.
         kept: where the history has it, as the summary says; empty if it has not.
         began, written: when it began and ended.
         version: of this package.
@@ -167,6 +168,7 @@ class Run:
     exit_status: int = 0
     ending: str = "passed"
     environment: Environment = field(default_factory=Environment.here)
+    baseline: Baseline | None = field(default=None, repr=False)
     kept: str = ""
     began: str = ""
     written: str = field(default_factory=now)

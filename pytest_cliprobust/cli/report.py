@@ -1,0 +1,57 @@
+"""``cliprobust report``: a run of the history as an HTML page, beside an earlier one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pytest_cliprobust.cli._history import REFERENCE, add_history_option, history_path
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.files import replace_file
+
+HELP = "write a run as an HTML page, beside an earlier one"
+DESCRIPTION = (
+    "Write a run of the history, or of a JSON report, as one HTML file: the verdict, what changed against "
+    "BASE, plots, and the samples that changed sides. The file holds all it shows."
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``cliprobust report``."""
+    parser.add_argument("run_", metavar="RUN", help=f"{REFERENCE}, or a JSON report")
+    parser.add_argument(
+        "base", metavar="BASE", nargs="?", help="the earlier run beside it; none: RUN alone"
+    )
+    parser.add_argument("--out", metavar="FILE.html", type=Path, default=Path("report.html"))
+    parser.add_argument("--base-model", metavar="MODEL", help="the model of BASE that counts")
+    parser.add_argument("--head-model", metavar="MODEL", help="the model of RUN that counts")
+    add_history_option(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the page, and print where it lies.
+
+    Raises:
+        ClipRobustError: no such run, models that cannot be told apart, or a file that cannot be written.
+    """
+    from pytest_cliprobust.reporting.html.page import page_of
+    from pytest_cliprobust.results.compare import compare
+    from pytest_cliprobust.results.history import earlier_run, is_file
+
+    given = [reference for reference in (options.run_, options.base) if reference is not None]
+    path = Path() if all(map(is_file, given)) else history_path(options)
+    head = earlier_run(options.run_, path)
+    comparison = None
+    if options.base is not None:
+        comparison = compare(
+            earlier_run(options.base, path),
+            head,
+            base_model=options.base_model,
+            head_model=options.head_model,
+        )
+    try:
+        replace_file(options.out, page_of(head, comparison))
+    except OSError as error:
+        raise ClipRobustError(f"{options.out}: cannot be written: {error.strerror}") from None
+    print(f"written to {options.out}")
+    return 0
