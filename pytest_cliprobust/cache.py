@@ -151,17 +151,22 @@ class FeatureCache:
             raise self._unwritable(error) from None
 
 
-def _checksum(path: Path, payload: bytes) -> bytes:
+def _checksum(path: Path, payload: bytes | memoryview) -> bytes:
     # The name is the key's digest, and its ending tells a finished array from one that is not.
-    return hashlib.sha256(f"{path.name}\0".encode() + payload).digest()
+    digest = hashlib.sha256(f"{path.name}\0".encode())
+    digest.update(payload)
+    return digest.digest()
 
 
-def _packed(path: Path, array: Array) -> bytes:
+def _packed(path: Path, array: Array) -> memoryview:
     """Return the content of the file of an array: a checksum, and numpy's own format."""
-    buffer = io.BytesIO()
+    buffer = io.BytesIO(bytes(32))
+    buffer.seek(32)
     np.save(buffer, array, allow_pickle=False)
-    payload = buffer.getvalue()
-    return _checksum(path, payload) + payload
+    # Filled in, not put in front: beside an accelerator each copy of the features counts.
+    content = buffer.getbuffer()
+    content[:32] = _checksum(path, content[32:])
+    return content
 
 
 def _unpacked(path: Path, content: bytes) -> Array | None:

@@ -187,7 +187,7 @@ def _try_in(parent: Path, path: Path) -> None:
                 folder.rmdir()
 
 
-def replace_file(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+def replace_file(path: Path, content: str | bytes | memoryview, *, durable: bool = False) -> None:
     """Write a file in one step: whoever reads it sees all of the old content or all of the new.
 
     A link is followed; missing folders are made; permissions of a file that is replaced stay. Whatever

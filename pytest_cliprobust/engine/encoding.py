@@ -591,7 +591,8 @@ class Encoder:
                             ready = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
                     except torch.OutOfMemoryError:
                         self.forwarded = before
-                        self._gather_fewer(size)
+                        if not self._load_fewer(size):
+                            self.chunk = self.halved(size, "images")
                         raise _BackedOff from None
                     while len(ready) >= size or (last and len(ready)):
                         part = ready[:size]
@@ -621,12 +622,15 @@ class Encoder:
             self.progress(label, total, total)
         return features
 
-    def _gather_fewer(self, size: int) -> None:
-        """Load fewer pictures at a time, or run passes on fewer, where they do not fit together."""
-        if self.batch_size > size:
-            self.batch_size = self.halved(self.batch_size, LOADED)
-        else:
-            self.chunk = self.halved(size, "images")
+    def _load_fewer(self, size: int) -> bool:
+        """Load fewer pictures at a time if those of several passes did not fit; return whether they were.
+
+        The rows so far are saved and taken up again, since passes are as large as before.
+        """
+        if self.batch_size <= size:
+            return False
+        self.batch_size = self.halved(self.batch_size, LOADED)
+        return True
 
     @staticmethod
     def _resume(

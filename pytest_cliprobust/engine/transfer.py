@@ -17,19 +17,22 @@ from torch import Tensor
 
 from pytest_cliprobust.datasets.base import Batch
 
+_SHARED = ("cpu", "mps")
+"""Devices that work in the host's memory: there is nothing to pin."""
+
 PASSES = 8
 """Forward passes whose rows are fetched together from an accelerator."""
 
 
 def pinned(batch: Batch, device: torch.device, beside: Collection[str] = ()) -> Batch:
-    """Return the batch with what ``device`` will ask for in pinned memory; for the CPU as it is.
+    """Return the batch with what ``device`` will ask for in pinned memory.
 
     Args:
         batch: samples in host memory.
         device: of the model.
         beside: which of ``depth`` and ``mask`` go there beside the pictures.
     """
-    if device.type == "cpu":
+    if device.type in _SHARED:
         return batch
 
     def wanted(name: str, tensor: Tensor | None) -> Tensor | None:
@@ -44,8 +47,8 @@ def pinned(batch: Batch, device: torch.device, beside: Collection[str] = ()) -> 
 
 
 def pinned_tensor(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor in pinned memory; as it is for the CPU, and where no memory can be pinned."""
-    if device.type == "cpu" or tensor.device.type != "cpu":
+    """Return a tensor in pinned memory; as it is where that can't be, or would be of no use."""
+    if device.type in _SHARED or tensor.device.type != "cpu":
         return tensor
     try:
         return tensor.pin_memory()
@@ -55,7 +58,7 @@ def pinned_tensor(tensor: Tensor, device: torch.device) -> Tensor:
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """Return a tensor on ``device``; from pinned memory the host does not wait for the copy."""
-    if device.type == "cpu" or tensor.device.type != "cpu":
+    if device.type in _SHARED or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.to(device, non_blocking=tensor.is_pinned())
 

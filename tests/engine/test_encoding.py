@@ -15,7 +15,7 @@ from torch import Tensor
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch, LazyExtras
 from pytest_cliprobust.datasets.depth.base import MissingDepth
-from pytest_cliprobust.engine.encoding import FORWARD_CHUNK, Encoder
+from pytest_cliprobust.engine.encoding import ACCELERATOR_CHUNK, FORWARD_CHUNK, Encoder
 from pytest_cliprobust.engine.memory import part_of
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import Step
@@ -93,6 +93,64 @@ def test_the_model_always_sees_full_chunks(tmp_path: Path) -> None:
     encoder(tmp_path, target, batch_size=7).images(RandomPictures(71))
     assert set(target.sizes) == {FORWARD_CHUNK}
     assert len(target.sizes) == -(-71 // FORWARD_CHUNK)
+
+
+@pytest.mark.parametrize(
+    ("device", "chunk"),
+    [("cpu", FORWARD_CHUNK), ("cuda:1", ACCELERATOR_CHUNK), ("mps", ACCELERATOR_CHUNK)],
+)
+def test_the_kind_of_device_decides_how_many_a_pass_takes(
+    tmp_path: Path, device: str, chunk: int
+) -> None:
+    target = TinyTarget()
+    target.device = torch.device(device)
+    engine = encoder(tmp_path, target)
+    assert (engine.chunk, engine.batch_size) == (chunk, chunk)
+    given = encoder(tmp_path, target, chunk=4, batch_size=9)
+    assert (given.chunk, given.batch_size) == (4, 9)
+
+
+def test_the_size_of_passes_is_part_of_the_key_unless_it_is_the_cpus(tmp_path: Path) -> None:
+    data = RandomPictures(3)
+    for chunk, forwarded in ((0, 3), (ACCELERATOR_CHUNK, 3), (FORWARD_CHUNK, 0)):
+        engine = encoder(tmp_path, chunk=chunk)
+        engine.images(data)
+        assert engine.forwarded == forwarded
+
+
+class Crowded(TinyTarget):
+    """Memory for few pixels at a time: there is no room to put those of many pictures together."""
+
+    def __init__(self, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        real = torch.cat
+
+        def cat(tensors: list[Tensor], *rest: Any, **named: Any) -> Tensor:
+            pictures = [tensor for tensor in tensors if tensor.ndim == 4]
+            if sum(map(len, pictures)) > most:
+                raise torch.OutOfMemoryError("made up")
+            return real(tensors, *rest, **named)
+
+        monkeypatch.setattr(torch, "cat", cat)
+
+
+def test_out_of_memory_while_pictures_are_put_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an accelerator whose memory holds them in parts, but not as a whole beside the parts."""
+    data = RandomPictures(150)
+    whole = encoder(tmp_path / "large").images(data)
+    engine = encoder(tmp_path / "small", Crowded(60, monkeypatch), batch_size=50)
+    assert torch.equal(engine.images(data), whole)  # fewer are loaded, and no pass is smaller
+    assert (engine.chunk, engine.batch_size) == (FORWARD_CHUNK, 25)
+    assert engine.notes == ["out of memory on cpu: 25 pictures loaded at a time"]
+    assert 0 < engine.cached < engine.forwarded  # what was done before is not done again
+    assert engine.forwarded + engine.cached == 150
+    engine = encoder(tmp_path / "smallest", Crowded(20, monkeypatch), batch_size=25)
+    torch.testing.assert_close(engine.images(data), whole)
+    assert (engine.chunk, engine.batch_size) == (FORWARD_CHUNK // 4, 12)
+    assert sum("last digits" in note for note in engine.notes) == 2
+    assert engine.forwarded == 150
 
 
 def test_a_second_request_comes_from_the_cache(tmp_path: Path) -> None:
