@@ -53,6 +53,13 @@ ALSO = {
     "figures/compact.py": ["tests/results/test_outcomes.py"],
     "figures/samples.py": ["tests/properties/test_views.py"],
     "figures/metrics.py": ["tests/properties/test_bridge.py", "tests/test_registry.py"],
+    "gating/document.py": ["tests/gating/test_mistakes.py", "tests/gating/test_reading.py"],
+    "gating/limits.py": ["tests/gating/test_authors.py", "tests/gating/test_reading.py"],
+    "gating/policy.py": ["tests/gating/test_verdict.py", "tests/gating/test_unjudged.py"],
+    "gating/toml.py": ["tests/gating/test_recording.py"],
+    "gating/unmet.py": ["tests/gating/test_unjudged.py", "tests/gating/test_mistakes.py"],
+    "gating/weak.py": ["tests/gating/test_reading.py", "tests/gating/test_mistakes.py"],
+    "gating/words.py": ["tests/gating/test_message.py", "tests/gating/test_verdict.py"],
     "gating/editing.py": [
         "tests/gating/test_recording.py",
         "tests/gating/test_recording_margins.py",
@@ -76,6 +83,11 @@ ALSO = {
         f"targets/{name}.py": ["tests/targets/test_targets.py", "tests/targets/test_families.py"]
         for name in ("activation", "callable_target", "open_clip_target", "registry", "runtime")
     },
+    "results/journal.py": ["tests/results/test_record.py"],
+    "results/plain.py": ["tests/results/test_record.py", "tests/results/test_outcomes.py"],
+    "results/run.py": ["tests/results/test_record.py", "tests/results/test_compare.py"],
+    "results/tags.py": ["tests/results/test_history.py"],
+    "properties/typographic.py": ["tests/properties/test_views.py"],
     "targets/adapter.py": ["tests/targets/test_families.py"],
     "targets/adapter_folder.py": ["tests/targets/test_families.py"],
     "targets/checkpoint.py": ["tests/targets/test_archive.py", "tests/targets/test_targets.py"],

@@ -111,6 +111,17 @@ def test_half_the_chroma_is_a_mean_of_four() -> None:
     torch.testing.assert_close(after, blocks, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(7, 9), (8, 9), (7, 8), (1, 1)])
+def test_the_last_block_of_an_odd_side_is_cut(size: tuple[int, int]) -> None:
+    images = 0.4 + 0.2 * torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(4))
+    decoded = resampling.decoder_difference(images, blocks=1.0, matrix=0.0, range=0.0)
+    assert decoded.shape == images.shape
+    chroma = resampling._differences(decoded)[1]
+    for dim, side in zip((-2, -1), size, strict=True):
+        first, second = chroma.narrow(dim, 0, side // 2 * 2).unflatten(dim, (-1, 2)).unbind(dim)
+        torch.testing.assert_close(first, second, rtol=0, atol=1e-6)
+
+
 def test_another_matrix_and_range_are_those_of_the_standards() -> None:
     red = torch.tensor([0.6, 0.2, 0.1]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     y = 0.299 * 0.6 + 0.587 * 0.2 + 0.114 * 0.1

@@ -234,6 +234,22 @@ def test_frost_looks_like_the_reference_s_photographs() -> None:
     assert bands[0] == pytest.approx(bands[1], abs=0.2)
 
 
+def test_large_crystals_at_half_the_resolution_are_those_at_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unbent(seeds: Tensor, size: tuple[int, int], *_: Any, **__: Any) -> Tensor:
+        return torch.zeros(len(seeds), 1, *size)
+
+    monkeypatch.setattr(weather, "smooth_noise", unbent)
+    seeds = torch.arange(3)
+    half = weather._crystals(seeds, 224, 224, 1.0)[0]
+    (spacing, _, fine), small = weather._SIZES
+    monkeypatch.setattr(weather, "_SIZES", ((spacing, 1, fine), small))
+    full = weather._crystals(seeds, 224, 224, 1.0)[0]
+    means = torch.nn.functional.avg_pool2d(full, 2)
+    assert float((means - half).abs().mean()) < 0.02
+
+
 # --------------------------------------------------------------------------------------------------
 # Spatter
 # --------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from functools import partial
 
@@ -547,3 +548,29 @@ def test_broken_input_is_refused(logits: ArrayLike, labels: ArrayLike, words: st
         cal.calibration_figures(logits, labels)
     with pytest.raises(ClipRobustError, match=words):
         cal.fit_temperature(logits, labels)
+
+
+def test_what_a_right_and_a_wrong_answer_would_have_scored() -> None:
+    logits = np.log([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
+    truth, top = np.array([2, 2]), np.array([0, 2])
+    log = cal._log_scores(logits, truth, top)
+    np.testing.assert_allclose(log.values, -np.log([0.2, 0.6]))
+    np.testing.assert_allclose(log.if_right, -np.log([0.5, 0.6]))
+    # Of the others, as probable as the model has them: 3 to 2, then 1 to 1.
+    wrong = [0.6 * math.log(0.3) + 0.4 * math.log(0.2), math.log(0.2)]
+    np.testing.assert_allclose(log.if_wrong, -np.array(wrong))
+    brier = cal._brier_scores(np.exp(logits), truth, top)
+    np.testing.assert_allclose(brier.values, [0.25 + 0.09 + 0.64, 0.04 + 0.04 + 0.16])
+    np.testing.assert_allclose(brier.if_right, [0.38, 0.24])
+    np.testing.assert_allclose(brier.if_wrong, [1.38 - 2 * (0.6 * 0.3 + 0.4 * 0.2), 1.44 - 0.4])
+
+
+def test_a_single_class_is_never_wrong() -> None:
+    one = np.zeros(3, dtype=np.int64)
+    for scores in (
+        cal._log_scores(np.full((3, 1), 2.0), one, one),
+        cal._brier_scores(np.ones((3, 1)), one, one),
+    ):
+        np.testing.assert_allclose(
+            [scores.values, scores.if_right, scores.if_wrong], 0.0, atol=1e-12
+        )
