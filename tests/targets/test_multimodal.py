@@ -234,24 +234,23 @@ def test_a_folder_runs_no_code_and_asks_nobody(
     monkeypatch.setattr(socket.socket, "connect", forbidden)
     written = tmp_path / "written"
     code = {"auto_map": {"AutoModelForImageTextToText": "theirs.M", "AutoConfig": "theirs.C"}}
-    for number, (file, changes, words) in enumerate(
+    cases: tuple[tuple[str, dict[str, Any] | str, str], ...] = (
+        ("config.json", {**code, "model_type": "theirs"}, "no multimodal model can be loaded"),
+        ("config.json", {"attn_implementation": "owner/kernel"}, "code from elsewhere"),
         (
-            ("config.json", {**code, "model_type": "theirs"}, "no multimodal model can be loaded"),
-            ("config.json", {"attn_implementation": "owner/kernel"}, "code from elsewhere"),
-            (
-                "config.json",
-                {"vision_config": {"model_type": "timm_wrapper", "architecture": "hf-hub:o/n"}},
-                "architecture 'hf-hub:o/n' is no architecture of the installed timm",
-            ),
-            (
-                "chat_template.jinja",
-                "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-                "sandbox|unsafe",
-            ),
-            ("chat_template.jinja", "{% for i in range(10**9) %}a{% endfor %}", "Range too big"),
-            ("chat_template.jinja", "{{ 1 / 0 }}", "chat template fails"),
-        )
-    ):
+            "config.json",
+            {"vision_config": {"model_type": "timm_wrapper", "architecture": "hf-hub:o/n"}},
+            "architecture 'hf-hub:o/n' is no architecture of the installed timm",
+        ),
+        (
+            "chat_template.jinja",
+            "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+            "sandbox|unsafe",
+        ),
+        ("chat_template.jinja", "{% for i in range(10**9) %}a{% endfor %}", "Range too big"),
+        ("chat_template.jinja", "{{ 1 / 0 }}", "chat template fails"),
+    )
+    for number, (file, changes, words) in enumerate(cases):
         folder = shutil.copytree(llava, tmp_path / str(number))
         (folder / "theirs.py").write_text(f"open({str(written)!r}, 'w')\n")
         path = folder / file
