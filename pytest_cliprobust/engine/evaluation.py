@@ -35,7 +35,7 @@ from pytest_cliprobust.engine.multimodal import Interviewer
 from pytest_cliprobust.engine.negatives import Negatives, mined
 from pytest_cliprobust.engine.probe import PICTURES, rounding_of
 from pytest_cliprobust.engine.view import Classifier, View
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.errors import ClipRobustError, NotRun, one_line
 from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.condition import CLEAN, Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
@@ -216,6 +216,8 @@ class Evaluation:
         Raises:
             ClipRobustError: its classes are no label set, or it cannot be read.
         """
+        if one_line(data.name) != data.name:  # a layout of the user's may call it anything
+            data.name = one_line(data.name)
         whole = whole_of(data)
         mistake = getattr(whole, "label_mistake", None) if is_clean else None
         if mistake is not None and not hasattr(data, "texts"):  # texts: somebody gave others
