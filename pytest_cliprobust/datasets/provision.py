@@ -28,7 +28,7 @@ from pytest_cliprobust.datasets.roles import (
 from pytest_cliprobust.datasets.skipping import Skipped, without
 from pytest_cliprobust.datasets.sources import Settings, Source
 from pytest_cliprobust.datasets.subset import whole_of
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.errors import ClipRobustError, NotRun, one_line
 from pytest_cliprobust.figures.arrays import Bools
 
 #: What the data of a role must have, as (columns of ``groups``, attributes), of which one is enough.
@@ -167,6 +167,8 @@ class Provision:
         Raises:
             ClipRobustError: its classes are no label set, or it cannot be read.
         """
+        if one_line(data.name) != data.name:  # a layout of the user's may call it anything
+            data.name = one_line(data.name)
         mistake = getattr(data, "label_mistake", None) if is_clean else None
         if mistake is not None:
             raise ClipRobustError(f"{data.name}: {mistake}")
