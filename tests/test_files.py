@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -180,7 +181,7 @@ def test_what_is_read_only_stays_as_it_is(tmp_path: Path) -> None:
     old = tmp_path / "r.json"
     old.write_text("old")
     old.chmod(0o444)
-    for write in (lambda: try_writing(old), lambda: replace_file(old, "new")):
+    for write in (partial(try_writing, old), partial(replace_file, old, "new")):
         with pytest.raises(PermissionError, match="it is read-only"):
             write()
     assert (old.read_text(), os.listdir(tmp_path)) == ("old", ["r.json"])
@@ -198,6 +199,7 @@ def test_a_device_is_written_to_and_never_replaced(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
     assert sorted(os.listdir(tmp_path)) == ["full", "null"]
     os.mkfifo(tmp_path / "pipe")
-    for write in (try_writing, lambda path: replace_file(path, "lost")):
+    pipe = tmp_path / "pipe"
+    for write in (partial(try_writing, pipe), partial(replace_file, pipe, "lost")):
         with pytest.raises(OSError, match="a pipe or a socket"):
-            write(tmp_path / "pipe")
+            write()

@@ -36,6 +36,7 @@ class Ran:
         images: that went through the model or came from the cache.
         seconds: that it took.
         refused: why nothing was measured; empty if something was.
+        broke_off: why the run did not come to its end; empty if it did.
     """
 
     statuses: Mapping[str, str]
@@ -43,6 +44,7 @@ class Ran:
     images: int
     seconds: float
     refused: str = ""
+    broke_off: str = ""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -86,8 +88,9 @@ def run(options: argparse.Namespace) -> int:
         if name not in LOSSES:
             raise ClipRobustError(f"unknown loss {name!r}; there are {', '.join(LOSSES)}")
     plain = _ran(options, None)
-    if plain.refused:
-        raise ClipRobustError(f"the model cannot be measured as it is: {plain.refused}")
+    if plain.refused or plain.broke_off:
+        why = plain.refused or plain.broke_off
+        raise ClipRobustError(f"the model cannot be measured as it is: {why}")
     if not plain.statuses:
         raise ClipRobustError("no figure of these suites has a bound; --clip-record writes some")
     print(
@@ -109,6 +112,7 @@ def _damaged(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Ran
         for name in names:
             found = damaged[name] = _ran(options, name)
             told = f"refused: {found.refused}" if found.refused else _counted(found)
+            told += f" ({found.broke_off})" if found.broke_off else ""
             print(f"{name}: {told}, {found.seconds:.0f} s", flush=True)
     except KeyboardInterrupt:
         if not damaged:
@@ -134,7 +138,10 @@ def _ran(options: argparse.Namespace, loss: str | None) -> Ran:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - began
         if not report.exists():
-            return Ran({}, {}, 0, seconds, _last_error(done.stdout + done.stderr))
+            # A refusal says why; a run that was killed says nothing, and refuses nothing.
+            refused = _last_error(done.stdout + done.stderr)
+            broke_off = "" if refused else f"it broke off, exit code {done.returncode}"
+            return Ran({}, {}, 0, seconds, refused, broke_off)
         data = json.loads(report.read_text(encoding="utf-8"))
     return _read(data, seconds)
 
@@ -149,20 +156,23 @@ def _read(data: Mapping[str, Any], seconds: float) -> Ran:
         if kind in ("encoded", "cached")
     )
     refused = "" if verdicts or not data["mistakes"] else str(data["mistakes"][0])
+    missing = len(data["missing"]) + len(data["not_collected"])
+    broke_off = f"{missing} tests did not come to their end" if missing and not refused else ""
     return Ran(
         {key: str(v["status"]) for key, v in bounded.items()},
         {key: str(v["bound"]) for key, v in bounded.items()},
         images,
         seconds,
         refused,
+        broke_off,
     )
 
 
 def _last_error(output: str) -> str:
-    """Return the line of pytest's output that says what was wrong."""
+    """Return the line of pytest's output that says what was wrong; empty if none does."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("ERROR", "E  "))]
-    return (errors or lines or ["no report was written"])[-1].removeprefix("ERROR: ")
+    return errors[-1].removeprefix("ERROR: ") if errors else ""
 
 
 def _counted(ran: Ran) -> str:
@@ -178,6 +188,8 @@ def _report(plain: Ran, damaged: Mapping[str, Ran]) -> int:
         for key in plain.statuses
     }
     refused = [name for name, ran in damaged.items() if ran.refused]
+    broken = [name for name, ran in damaged.items() if ran.broke_off]
+    seen_by = ", ".join(name for name in damaged if name not in (*refused, *broken)) or "none"
     print("\nbound, whether it is green as it is, and which losses turn it red:")
     for key, status in plain.statuses.items():
         red = ", ".join(seen[key]) or "none"
@@ -187,11 +199,13 @@ def _report(plain: Ran, damaged: Mapping[str, Ran]) -> int:
         print(
             f"refused before any bound was judged, which stops a release, too: {', '.join(refused)}"
         )
+    if broken:
+        print(f"not run to the end, so that a bound may see more than is told: {', '.join(broken)}")
     not_green = [key for key, status in plain.statuses.items() if status != "pass"]
     never_red = [key for key in plain.statuses if not seen[key]]
     neither = [key for key in never_red if key in not_green]
     _list("cannot be green (margin or bound too tight for these samples)", not_green)
-    _list("did not turn red under any of these losses", never_red)
+    _list(f"did not turn red under any of these losses (whole runs: {seen_by})", never_red)
     _list("can do NEITHER, so they gate nothing", neither)
     if not (not_green or never_red):
         print(f"all {len(plain.statuses)} bounds can be green and can turn red")

@@ -155,7 +155,10 @@ def _correlation(
     ]
     codes = codes_of(after.keys)
     if codes is not None:
-        parts = [np.bincount(codes, weights=part - part.mean()) for part in parts]
+        parts = [
+            np.asarray(np.bincount(codes, weights=part - part.mean()), dtype=np.float64)
+            for part in parts
+        ]
     deviations = [float(part.std()) for part in parts]
     if min(deviations) == 0.0:
         return 0.0

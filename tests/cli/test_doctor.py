@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,7 +64,8 @@ def test_each_bound_says_what_it_sees(folder: Path, capsys: pytest.CaptureFixtur
     accuracy = "mine/accuracy/clean/clean/reference"
     assert f"  {accuracy}  min 0.75: pass; red: heavy_noise\n" in out
     assert "  mine/nll/clean/clean/reference  max 900: pass; red: none\n" in out
-    assert "1 did not turn red under any of these losses:\n  mine/nll/clean/clean/reference" in out
+    told = "1 did not turn red under any of these losses (whole runs: heavy_noise):\n  mine/nll/"
+    assert told in out
     assert "NEITHER" not in out
     # The runs of a doctor are no releases.
     assert not list(folder.rglob("*.sqlite"))
@@ -93,6 +96,28 @@ def test_ctrl_c_keeps_what_was_found(
     assert "  a/key  min 0.5: pass; red: heavy_noise\n" in out
     with pytest.raises(KeyboardInterrupt):
         cli.main(words(folder, "--losses=light_noise"))
+
+
+def test_a_run_that_died_refuses_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        planted = any(word.startswith("--clip-plant") for word in command)
+        if not planted:
+            report = next(w.partition("=")[2] for w in command if w.startswith("--clip-report"))
+            verdict = {"status": "pass", "bound": "min 0.5"}
+            told: dict[str, object] = {"models": {}, "mistakes": [], "not_collected": []}
+            told |= {"missing": [], "measurements": [{"key": "a/key", "verdict": verdict}]}
+            Path(report).write_text(json.dumps(told))
+        return subprocess.CompletedProcess(command, -9 if planted else 0, "sFF.F", "")
+
+    monkeypatch.setattr(subprocess, "run", died)
+    assert cli.main(words(folder, "--losses=heavy_noise")) == 1
+    out = capsys.readouterr().out
+    assert "\nheavy_noise: nothing judged (it broke off, exit code -9), 0 s\n" in out
+    assert "refused before any bound" not in out
+    assert "may see more than is told: heavy_noise" in out
+    assert "under any of these losses (whole runs: none):\n  a/key\n" in out
 
 
 def test_mistakes_are_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

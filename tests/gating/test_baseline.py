@@ -36,6 +36,7 @@ from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.outcomes import Outcomes, mean
 from pytest_cliprobust.gating import baseline as module
 from pytest_cliprobust.gating.baseline import (
+    Anchor,
     Baseline,
     Provenance,
     bare_key,
@@ -547,6 +548,23 @@ def test_the_model_that_was_asked_for_counts_then_its_own_name_then_the_only_one
     assert one.model_for("v1", "v9") is None
     assert baseline_of().model_for("v1") is None
     assert two.models == ("v1", "org/v2")
+
+
+def test_a_baseline_of_several_models_says_so() -> None:
+    one, two = (answered(answers(), model=name) for name in ("v1", "v2"))
+    assert baseline_of(one).named == "t.baseline.safetensors"
+    both = baseline_of(one, two)
+    assert both.named == "t.baseline.safetensors (of 2 models: v1, v2)"
+    first = Anchor(0.9, "2026-11-01")
+    key = "accuracy/accuracy/clean/clean"
+    kept = dataclasses.replace(both, anchors={f"{key}/v1": first}, accepted={f"{key}/v2": "why"})
+    assert (kept.anchor_of(one), kept.anchor_of(two)) == (first, None)
+    assert (kept.acceptance_of(one), kept.acceptance_of(two)) == ("", "why")
+    other = answered(answers(), model="v3")
+    assert kept.anchor_of(other, asked="v1") == first
+    assert kept.anchor_of(other) is None
+    alone = dataclasses.replace(baseline_of(one), anchors={key: first})
+    assert alone.anchor_of(other) == first
 
 
 def test_a_figure_is_found_under_the_other_models_name() -> None:
