@@ -10,7 +10,7 @@ from pytest_cliprobust.datasets.base import Dataset, Frame
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
 from pytest_cliprobust.datasets.registry import LAYOUTS
 from pytest_cliprobust.datasets.roles import EMBEDDED, FLAG
-from pytest_cliprobust.datasets.sources import Source
+from pytest_cliprobust.datasets.sources import FOLDER, Source
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.files import own_name, split_name
 
@@ -91,7 +91,11 @@ def load_source(
         return load_dataset(
             f"{given}embedded:{source.path}", profile=profile, limit=limit, frame=frame, size=size
         )
-    return _laid_out(source.layout, source.path, limit=limit, frame=frame, size=size)
+    data = _laid_out(source.layout, source.path, limit=limit, frame=frame, size=size)
+    if source.layout != FOLDER:
+        # What a command line calls it: its root need not be the path that was given.
+        data.source = f"{source.layout}:{source.path}"  # type: ignore[attr-defined]
+    return data
 
 
 def _laid_out(

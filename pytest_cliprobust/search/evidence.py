@@ -105,7 +105,7 @@ def image_argument(clip: Evaluation, data: Dataset, row: int) -> str:
     ``IMAGE`` for a data set of a user's own making, which no command line can name.
     """
     whole, name = whole_of(data), data.ids[row]
-    root = getattr(whole, "root", None)
+    root = getattr(whole, "source", None) or getattr(whole, "root", None)
     if isinstance(whole, EmbeddedDataset):
         if name.startswith(f"{whole.name}-"):
             return f"--embedded {name}"

@@ -53,7 +53,10 @@ def explained(clip: Evaluation, view: View, layer: Layer = LAST) -> Callable[[Ve
 
 def _source(view: View) -> str:
     """Return what a command line calls the data of a view."""
-    name, root = view.data.name, getattr(whole_of(view.data), "root", None)
+    whole, name = whole_of(view.data), view.data.name
+    if hasattr(whole, "source"):
+        return str(whole.source)
+    root = getattr(whole, "root", None)
     return name if root is None else f"{name.partition(':')[0]}:{root}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from helpers import write_pictures
 from hypothesis import given
 from hypothesis import strategies as st
+from layout_helpers import picture
 
 from pytest_cliprobust.datasets.base import Batch
 from pytest_cliprobust.datasets.prepared import (
@@ -26,6 +28,7 @@ from pytest_cliprobust.datasets.providers import provider_of
 from pytest_cliprobust.datasets.provision import Provision, check_role
 from pytest_cliprobust.datasets.sources import Settings, read_sources
 from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.search.evidence import image_argument
 
 
 class Made:
@@ -215,6 +218,15 @@ def test_templates_of_an_option(tmp_path: Path) -> None:
     assert embedded.templates == ("a {}",)
     assert embedded.phrases[0].startswith(("a ", "an "))
     assert isinstance(embedded, Prepared)
+
+
+def test_data_knows_what_a_command_line_calls_it(tmp_path: Path) -> None:
+    picture(tmp_path / "pictures" / "a.png")
+    (tmp_path / "t.csv").write_text("image,label,id\npictures/a.png,cat,one\n")
+    data = provision(f"manifest:{tmp_path}/t.csv").dataset("clean")
+    clip: Any = SimpleNamespace(config=SimpleNamespace(depth=None))
+    told = image_argument(clip, data, 0)
+    assert told == f"--clip-data manifest:{tmp_path}/t.csv --sample one --size 16"
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,30 @@ def test_class_weight_is_the_normalised_mean_of_normalised_embeddings() -> None:
     np.testing.assert_allclose(weights.numpy(), [[np.sqrt(0.5), np.sqrt(0.5)]], atol=1e-15)
 
 
+def test_several_texts_of_a_class_are_averaged_over_the_templates() -> None:
+    target = Texts()
+    classes = [("cat", "kitten", "tom"), ("dog",)]
+    templates = ["a {}", "{}."]
+    weights = head.zero_shot_head(target, classes, templates)
+    for row, texts in enumerate(classes):
+        prompts = [template.replace("{}", text) for template in templates for text in texts]
+        mean = target.encode_text(prompts).double().mean(dim=0)
+        np.testing.assert_allclose(weights[row], mean / mean.norm(), atol=1e-6)
+    single = head.zero_shot_head(target, [("cat",), ("dog",)], templates)
+    assert torch.equal(single, head.zero_shot_head(target, ["cat", "dog"], templates))
+
+
+def test_prompts_that_are_no_classes_may_be_alike() -> None:
+    class Constant(Texts):
+        def encode_text(self, texts: Sequence[str]) -> Tensor:
+            return torch.ones(len(texts), 2)
+
+    target = Constant()
+    with pytest.raises(ClipRobustError, match="cannot tell"):
+        head.zero_shot_head(target, ["a", "b"], ["{}"])
+    assert head.zero_shot_head(target, ["a", "b"], ["{}"], distinct=False).shape == (2, 2)
+
+
 def test_head_matches_a_loop_over_classes_and_templates() -> None:
     target, labels = Texts(), [f"class {i}" for i in range(7)]
     templates = ["{}", "a photo of a {}.", "a drawing of a {}."]

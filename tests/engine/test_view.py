@@ -12,6 +12,7 @@ from helpers import write_pictures
 
 from pytest_cliprobust.datasets.providers import provider_of
 from pytest_cliprobust.datasets.roles import NEVER_EMBEDDED, ROLES, STAND_INS
+from pytest_cliprobust.datasets.sources import read_sources
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.engine.evaluation import CachedText, Evaluation, steps_of
@@ -270,3 +271,41 @@ def test_mistyped_class_names_are_another_head_and_another_condition(clip: Evalu
     assert clip.under_mistyped_names(darker).condition.perturbation == "contrast@3+class_name_typos"
     # The view itself is as it was.
     assert view.condition.perturbation == "clean"
+
+
+def test_data_with_templates_or_classes_of_its_own_has_its_own_head(
+    tmp_path: Path, shared_cache: Path
+) -> None:
+    write_pictures(tmp_path / "photos", ("ant", "cat", "dog"), each=2)
+    write_pictures(tmp_path / "drawn", ("ant", "dog"), each=1)
+    (tmp_path / "data.toml").write_text(
+        '[data]\nclean = "photos"\n'
+        'shift = [{source = "a=drawn", templates = ["a drawing of {}."]},\n'
+        '         {source = "b=drawn", labels = ["ant", "dog"]}]\n'
+        '[data.groups]\nsource = "c=drawn"\n',
+        encoding="utf-8",
+    )
+    data = str(tmp_path / "data.toml")
+    clip = Evaluation(
+        RunConfig(
+            ("reference",), data=data, sets=read_sources([data]), cache_dir=shared_cache, seed=0
+        ),
+        "reference",
+    )
+    drawn, part = clip.all_on("shift")
+    plain = clip.on("groups")
+    assert [view.condition.dataset for view in (drawn, part, plain)] == [
+        f"imagefolder:{name}" for name in "abc"
+    ]
+    assert plain.class_names == drawn.class_names == ("ant", "cat", "dog")
+    # The same pictures: what differs is the head.
+    assert torch.equal(plain.features, drawn.features)
+    assert not np.array_equal(plain.logits, drawn.logits)
+    own = clip._classifier(["a drawing of {}."])
+    assert np.array_equal(drawn.cosines, own.cosines(drawn.features, drawn.data))
+    assert part.head_rows == (0, 2)
+    assert part.class_names == ("ant", "dog")
+    assert np.array_equal(part.logits, plain.logits[:, [0, 2]])
+    told = clip.template_summaries()
+    assert told["imagefolder:photos"].count == 80
+    assert told["imagefolder:a"].count == 1

@@ -117,6 +117,15 @@ def test_bounds_of_a_run_that_was_cut_short_are_neither_unused_nor_green() -> No
     assert where(found(chosen=Chosen(**other)).cut) == []
 
 
+def test_a_published_data_set_that_was_not_given_is_other_data() -> None:
+    bound = '[[threshold]]\nsuite = "ood"\nmetric = "ece"\ndataset = "imagenet-r:x"\nmax = 0.5\n'
+    for name in ("imagenet-r:x", "imagenet-r"):
+        rules = parse_thresholds(HEAD + bound.replace("imagenet-r:x", name), "t.toml")
+        assert found(rules, published=["imagenet-r"]).other_data == 1
+        given = found(rules, published=["imagenet-r"], datasets=["imagenet-r"])
+        assert given.other_data == (0 if name == "imagenet-r" else 1)
+
+
 def test_what_is_told() -> None:
     told = lines(found(suites_broken=["ood"], chosen=skipped("calibration")))
     assert told == [

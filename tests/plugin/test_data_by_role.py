@@ -44,8 +44,8 @@ def verdicts() -> dict[str, str]:
 def test_every_role_is_measured_with_one_command(run: Sessions, disk: Path) -> None:
     """And the same gate on a copy at another path gives the same verdicts."""
     gate = run.path / "gate.toml"  # recording must not find the shipped file
-    options = ("-k", CHOSEN, "--clip-limit=134", "--clip-report=report.json")
-    options += (f"--clip-thresholds={gate}",)
+    options = ["-k", CHOSEN, "--clip-limit=134", "--clip-report=report.json"]
+    options += [f"--clip-thresholds={gate}"]
     first = run(*FILES, *options, f"--clip-data={disk}/data.toml", "--clip-record", thresholds=None)
     assert "failed" not in first.parseoutcomes(), first.stdout.str()
     document = report()

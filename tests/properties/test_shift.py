@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,43 @@ def test_a_drop_is_over_the_classes_that_the_shift_has() -> None:
         shift.shift_drop(clean, view([True], [-1], "mine"))
     with pytest.raises(ClipRobustError, match="5 classes that are not those of clean"):
         shift.shift_drop(clean, view([True], [0], "mine", classes=5))
+
+
+@dataclass(frozen=True)
+class Restricted(SampleArrays):
+    """Samples under a head of some classes of clean only."""
+
+    head_rows: tuple[int, ...] = ()
+
+
+def test_under_a_restricted_head_clean_is_answered_by_the_same() -> None:
+    names = ("a", "b", "c", "d")
+    scores = np.array([[3.0, 1.0, 2.0, 0.0], [0.0, 1.0, 2.0, 3.0], [5.0, 1.0, 2.0, 0.0]])
+    clean = SampleArrays(
+        Condition("clean"), ("x", "y", "z"), np.array([0, 2, 3]), scores, class_names=names
+    )
+    shifted = Restricted(
+        Condition("mine"),
+        ("u", "v"),
+        np.array([0, 1]),
+        np.array([[1.0, 0.0], [1.0, 0.0]]),
+        class_names=("a", "c"),
+        head_rows=(0, 2),
+    )
+    found = shift.shift_drop(clean, shifted)
+    # Among all four y is taken for d; among a and c it is right, and z has no class of the shift.
+    assert found.details["clean_accuracy"] == 1.0
+    assert found.details["clean_n"] == 2
+    assert found.value == pytest.approx(0.5)
+    with pytest.raises(ClipRobustError, match="2 classes that are not those of clean"):
+        shift.shift_drop(clean, replace(shifted, head_rows=(0, 1)))
+
+
+def test_a_line_is_found_by_the_name_or_by_the_layout() -> None:
+    line = replace(FLEET, names=("imagenet-r",))
+    for name in ("imagenet-r", "imagenet-r:mine", "imagefolder:ImageNet-R"):
+        assert line.is_for(name), name
+    assert not line.is_for("imagefolder:mine")
 
 
 def test_the_interval_is_newcombes() -> None:

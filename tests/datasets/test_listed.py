@@ -1,0 +1,104 @@
+"""What layouts have in common: order, digests, what is refused."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from layout_helpers import picture, pixels_of
+
+from pytest_cliprobust.datasets.fingerprints import fingerprints
+from pytest_cliprobust.datasets.listed import (
+    Labels,
+    Listed,
+    Row,
+    folders_of,
+    in_rounds,
+    pictures_below,
+    place_of,
+    shuffled,
+)
+from pytest_cliprobust.errors import ClipRobustError
+
+
+@given(st.lists(st.integers(-1, 5), max_size=40))
+def test_every_prefix_is_balanced(labels: list[int]) -> None:
+    rows = [Row(str(n), "", label) for n, label in enumerate(labels)]
+    found = in_rounds(rows)
+    assert sorted(found, key=lambda row: int(row.id)) == rows
+    total = Counter(labels)
+    for end in range(len(found) + 1):
+        seen = Counter(row.label for row in found[:end])
+        fewest = min((seen[label] for label in total if seen[label] < total[label]), default=99)
+        assert all(seen[label] <= fewest + 1 for label in total)
+
+
+@given(st.permutations([str(n) for n in range(12)]))
+def test_a_random_order_is_the_same_every_time(ids: list[str]) -> None:
+    found = [row.id for row in shuffled(Row(name, "") for name in ids)]
+    assert found == [row.id for row in shuffled(Row(str(n), "") for n in range(12))]
+    assert found != sorted(found)
+
+
+def test_a_data_set(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / f"{name}.png", ord(name), (16, 16))
+    rows = [
+        Row("1", "a.png", 0, {"x": "p"}, unit="u"),
+        Row("2", "b.png", 1),
+        Row("3", "b.png", -1, {"y": "q"}, captions=("t",)),
+    ]
+    data = Listed("mine", tmp_path, rows, Labels(("one", "two")), size=16)
+    assert data.groups == {"x": ("p", "", ""), "y": ("", "", "q")}
+    assert data.units == ("u", "2", "3")
+    assert data.captions == ((), (), ("t",))
+    assert data.choices == ()
+    images = data.load([2, 0]).images.numpy()
+    assert np.array_equal(images[0], pixels_of(ord("b")))
+    assert np.array_equal(images[1], pixels_of(ord("a")))
+    assert data.load([]).images.shape == (0, 3, 16, 16)
+    assert data.sample_digests[1] == data.sample_digests[2] != data.sample_digests[0]
+    other = Listed("mine", tmp_path, rows, Labels(("one", "too")), size=16)
+    assert other.digest != data.digest
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    with pytest.raises(ClipRobustError, match="has no pictures in this layout"):
+        Listed("mine", tmp_path, [], Labels())
+    with pytest.raises(ClipRobustError, match="limit of 0"):
+        Listed("mine", tmp_path, [Row("1", "a.png")], Labels(), limit=0)
+    with pytest.raises(ClipRobustError, match="two samples have the id '1'"):
+        Listed("mine", tmp_path, [Row("1", "a.png"), Row("1", "a.png")], Labels())
+    with pytest.raises(ClipRobustError, match=r"gone\.png.*repair or remove"):
+        Listed("mine", tmp_path, [Row("1", "gone.png")], Labels())
+    with pytest.raises(ClipRobustError, match="is no ABC: it has no 'x' or 'y'"):
+        place_of(tmp_path, "ABC", "x", "y")
+
+
+def test_hidden_files_are_left_out(tmp_path: Path) -> None:
+    for name in ("c10/x.jpg", "c2/x.jpg", "c2/.y.jpg", ".d/x.jpg", "__MACOSX/x.jpg"):
+        picture(tmp_path / name)
+    (tmp_path / "c2" / "readme.txt").touch()
+    assert pictures_below(tmp_path) == ["c2/x.jpg", "c10/x.jpg"]
+    assert folders_of(tmp_path) == ["c2", "c10"]
+
+
+def test_digests_are_of_the_content(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        picture(folder / "a.png", 1)
+    cache = tmp_path / "cache"
+    before = fingerprints(one, ["a.png", "a.png"], cache)
+    assert before == fingerprints(two, ["a.png"], cache) * 2
+    picture(one / "a.png", 2)
+    os.utime(one / "a.png", (1, 1))
+    assert fingerprints(one, ["a.png"], cache) != before[:1]
+    for store in cache.iterdir():
+        store.write_text("[")  # a damaged store is no store
+    assert fingerprints(two, ["a.png"], cache) == before[:1]
