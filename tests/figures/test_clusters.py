@@ -60,6 +60,8 @@ def test_units_of_one_size_that_agree_have_their_size_as_effect() -> None:
     units = np.repeat(np.arange(500), 4)
     alike = (rng(2).random(500) < 0.6).astype(float)[units]
     assert design_effect_of_mean(alike, units) == pytest.approx(4 * 500 / 499)
+    # A single unit does not say how units differ: as if all of its samples were one.
+    assert design_effect_of_mean(rng(5).normal(size=12), np.zeros(12, np.int64)) == 12
     # Half of the variance between units: 1 + (m - 1) ρ, ρ = 1/2.
     half = rng(3).normal(size=500)[units] + rng(4).normal(size=2000)
     assert design_effect_of_mean(half, units) == pytest.approx(1 + 3 * 0.5, rel=0.15)

@@ -13,7 +13,7 @@ CLEAN = Condition("clean")
 FOG = Condition("clean", (Step("fog_3d", 3),))
 TURNED = Condition("clean", (Step("rotation", None, (("degrees", 12.5),)),))
 CHAIN = Condition("clean", (Step("kornia:RandomGrayscale"), Step("fog_3d", 3)))
-STRONGER = Condition("clean", (Step("fog_3d", 3, (("density", 0.25),)),))
+STRONGER = Condition("clean", (Step("fog_3d", 3, (("density", 0.25), ("glow", 2.0))),))
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ STRONGER = Condition("clean", (Step("fog_3d", 3, (("density", 0.25),)),))
         (FOG, "fog_3d", 3, "clean, fog_3d at severity 3"),
         (Condition("sketch", (Step("rotation"),)), "rotation", None, "sketch, rotation"),
         (TURNED, "rotation(degrees=12.5)", None, "clean, rotation(degrees=12.5)"),
-        (STRONGER, "fog_3d(density=0.25)@3", None, "clean, fog_3d(density=0.25)@3"),
+        (STRONGER, "fog_3d(density=0.25,glow=2)@3", None, "clean, fog_3d(density=0.25,glow=2)@3"),
         (CHAIN, "kornia:RandomGrayscale+fog_3d@3", None, "clean, kornia:RandomGrayscale+fog_3d@3"),
         (Condition("clean", (Step("fog_3d", 3),), label="apgd"), "apgd", None, "clean, apgd"),
     ],

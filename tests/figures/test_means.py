@@ -18,6 +18,8 @@ from pytest_cliprobust.figures.clusters import (
 from pytest_cliprobust.figures.ends import at_level
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.means import (
+    IN_A_CHANGE,
+    compared,
     group_values,
     means_of,
     quotient_values,
@@ -194,3 +196,14 @@ def test_equal_answers_may_be_those_of_another_model() -> None:
     fine = mean_figure("m", RNG.random(50), boot, supposed=(1.0, 0.0))
     same = change_between(fine, fine).interval(0.95)
     assert (same.low, same.high) == (0.0, 0.0)
+
+
+def test_a_change_supposes_two_samples_that_change_as_much_as_any_did() -> None:
+    half = np.random.default_rng(9).normal(size=30)
+    step = np.concatenate([half, -half])
+    largest = float(np.abs(step).max())
+    for least, most in ((0.1, largest), (3.0 * largest, 3.0 * largest)):
+        found = compared(step, None, 0.25, 59.0, least)
+        expected = means_of(step, None, (most, -most), IN_A_CHANGE)
+        assert found.difference == 0.25
+        assert found.standard_error == pytest.approx(expected.errors[0])

@@ -172,6 +172,14 @@ def test_the_version_follows_the_fixed_parameters() -> None:
         ({"kornia": "RandomPosterize", "severities": ({"bit": 3},)}, "Did you mean 'bits'"),
         ({"kornia": "RandomPosterize", "envelope": {"bit": (8.0, 1.0)}}, "Did you mean 'bits'"),
         ({"kornia": "RandomRotation", "severities": ({"degrees": "ten"},)}, "refused by kornia"),
+        (
+            {
+                "kornia": "RandomRotation",
+                "parameters": {"degrees": 10.0},
+                "severities": ({"resample": "finest"},),
+            },
+            "refused by kornia",
+        ),
         ({"kornia": "RandomRotation"}, "needs degrees"),
         ({"kornia": "RandomPosterize", "parameters": {"bits": {"a": 1}}}, "'bits' cannot be"),
         ({"kornia": "RandomPosterize", "severities": ({"bits": [{}]},)}, "'bits' cannot be"),

@@ -230,6 +230,14 @@ def test_a_glitch_moves_bands_and_a_channel_and_blacks_out_rows(severity: int) -
     assert 3 <= moved_channels <= 6
 
 
+def test_a_band_of_a_glitch_has_up_to_a_quarter_of_the_rows() -> None:
+    images = (torch.arange(800) / 800).expand(128, 3, 40, 800)
+    # One band of each picture, which moves all of its channels but perhaps one.
+    result = laion_c.glitch(images, level=0.5, scan_lines=0.0, seeds=seeds(128))
+    moved = ((result != images).any(dim=3).sum(dim=1) >= 2).sum(dim=1)
+    assert (int(moved.min()), int(moved.max())) == (0, 10)
+
+
 def test_no_level_without_scan_lines_is_the_identity() -> None:
     images = torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(1))
     assert torch.equal(laion_c.glitch(images, level=0.0, scan_lines=0.0, seeds=seeds(2)), images)
