@@ -15,7 +15,7 @@ from pytest_cliprobust.datasets.prepared import (
     with_settings,
     without_labels,
 )
-from pytest_cliprobust.datasets.providers import CALIBRATION, Provider
+from pytest_cliprobust.datasets.providers import CALIBRATION, Provider, is_of_files
 from pytest_cliprobust.datasets.roles import EMBEDDED, FLAG, LABELLED, ROLES, WITHOUT_LABEL
 from pytest_cliprobust.datasets.sources import Settings, Source
 from pytest_cliprobust.datasets.subset import whole_of
@@ -114,7 +114,8 @@ class Provision:
             frame=self._frame,
             size=self._size,
         )
-        data.name = self.provider.name_of(source.text)
+        if is_of_files(source):
+            data.name = self.provider.name_of(source.text)
         clean = role == "clean"
         data = with_settings(data, source.settings, is_clean=clean)
         if chosen and limit is not None and limit < len(data):
