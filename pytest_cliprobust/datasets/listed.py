@@ -134,6 +134,10 @@ class Listed:
         """
         return read_image(self.root / row.path)
 
+    def frame(self, image: Tensor) -> Tensor:
+        """Bring a picture (3, H, W) uint8 to the frame, (3, size, size)."""
+        return self._frame(image, self.size)
+
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.ids)
@@ -155,7 +159,7 @@ class Listed:
         if row.box is not None:
             left, upper, right, lower = row.box
             image = image[:, max(upper, 0) : lower, max(left, 0) : right]
-        return self._frame(image, self.size)
+        return self.frame(image)
 
 
 def _or_none(values: Sequence[tuple[object, ...]]) -> tuple[tuple[object, ...], ...]:

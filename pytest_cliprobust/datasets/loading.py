@@ -95,7 +95,7 @@ def load_source(
     if source.layout != FOLDER:
         # What a command line calls it: its root need not be the path that was given.
         data.source = f"{source.layout}:{source.path}"  # type: ignore[attr-defined]
-    return data
+    return _called(data, source.layout, source.name, source.path)
 
 
 def _laid_out(

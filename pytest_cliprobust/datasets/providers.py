@@ -106,7 +106,7 @@ class Provider:
             ClipRobustError: it does not.
         """
         for source in self.sources.values():
-            if source.layout != EMBEDDED and not Path(source.path).exists():
+            if is_of_files(source) and not Path(source.path).exists():
                 raise ClipRobustError(
                     f"{FLAG} {source.text}: {source.path!r} does not exist; check the path of the data set"
                 )
@@ -184,6 +184,18 @@ def _roles_of(source: Source) -> tuple[str, ...]:
     if source.layout == EMBEDDED:
         return ("clean",)
     return _told(source).plays
+
+
+def is_of_files(source: Source) -> bool:
+    """Return whether the path of a data set is one: to a layout of the user's own it may be anything.
+
+    Such a layout may also name its data itself.
+    """
+    from pytest_cliprobust.datasets.registry import LAYOUTS
+
+    if source.layout == EMBEDDED:
+        return False
+    return str(LAYOUTS[source.layout].__module__).startswith("pytest_cliprobust.")
 
 
 def _told(source: Source) -> Told:

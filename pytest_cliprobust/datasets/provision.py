@@ -17,14 +17,8 @@ from pytest_cliprobust.datasets.prepared import (
     with_settings,
     without_labels,
 )
-from pytest_cliprobust.datasets.providers import CALIBRATION, Provider
-from pytest_cliprobust.datasets.roles import (
-    EMBEDDED,
-    FLAG,
-    LABELLED,
-    ROLES,
-    WITHOUT_LABEL,
-)
+from pytest_cliprobust.datasets.providers import CALIBRATION, Provider, is_of_files
+from pytest_cliprobust.datasets.roles import EMBEDDED, FLAG, LABELLED, ROLES, WITHOUT_LABEL
 from pytest_cliprobust.datasets.skipping import Skipped, without
 from pytest_cliprobust.datasets.sources import Settings, Source
 from pytest_cliprobust.datasets.subset import whole_of
@@ -136,7 +130,8 @@ class Provision:
             frame=self._frame,
             size=self._size,
         )
-        data.name = self.provider.name_of(source.text)
+        if is_of_files(source):
+            data.name = self.provider.name_of(source.text)
         clean = role == "clean"
         named = bool(source.settings.classes)  # then what its layout calls them is not asked
         data = self._looked_at(data, is_clean=clean and not named)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layout_helpers import picture, pixels_of
 
+from pytest_cliprobust.datasets.depth.base import Framed
 from pytest_cliprobust.datasets.fingerprints import fingerprints
 from pytest_cliprobust.datasets.listed import (
     Labels,
@@ -58,6 +59,7 @@ def test_a_data_set(tmp_path: Path) -> None:
     assert data.units == ("u", "2", "3")
     assert data.captions == ((), (), ("t",))
     assert data.choices == ()
+    assert isinstance(data, Framed)  # maps of depth may lie beside its pictures
     images = data.load([2, 0]).images.numpy()
     assert np.array_equal(images[0], pixels_of(ord("b")))
     assert np.array_equal(images[1], pixels_of(ord("a")))

@@ -398,8 +398,8 @@ def test_the_shipped_suites_on_an_image_folder(run: Sessions) -> None:
         reasons.setdefault(entry["suite"], set()).add(entry["reason"])
     assert any(r.startswith("needs calibration (") for r in reasons["calibration"]), reasons
     assert any(r.startswith("needs shift (") for r in reasons["shift"])
-    # The banks of kNN and Mahalanobis are calibration data.
-    asked = {"needs near_ood", "needs far_ood", "needs calibration"}
+    # The banks of kNN and Mahalanobis are calibration data, which a fifth of more pictures would be.
+    asked = {"needs near_ood", "needs far_ood"}
     assert {r.partition(" (")[0] for r in reasons["ood"]} == asked
     assert {r.partition(" (")[0] for r in reasons["shape_bias"]} == {"needs cue_conflict"}
     assert all("depth" in r for r in reasons["corruption_3d"])
