@@ -81,13 +81,17 @@ ALSO = {
     "properties/worst_case.py": ["tests/search/test_worst_case.py"],
     **{
         f"targets/{name}.py": ["tests/targets/test_targets.py", "tests/targets/test_families.py"]
-        for name in ("activation", "callable_target", "open_clip_target", "registry", "runtime")
+        for name in ("activation", "callable_target", "registry", "runtime")
     },
     "results/journal.py": ["tests/results/test_record.py"],
     "results/plain.py": ["tests/results/test_record.py", "tests/results/test_outcomes.py"],
     "results/run.py": ["tests/results/test_record.py", "tests/results/test_compare.py"],
     "results/tags.py": ["tests/results/test_history.py"],
     "properties/typographic.py": ["tests/properties/test_views.py"],
+    "targets/open_clip_target.py": [
+        *("tests/targets/test_targets.py", "tests/targets/test_families.py"),
+        "tests/targets/test_configuration.py",
+    ],
     "targets/adapter.py": ["tests/targets/test_families.py"],
     "targets/adapter_folder.py": ["tests/targets/test_families.py"],
     "targets/checkpoint.py": ["tests/targets/test_archive.py", "tests/targets/test_targets.py"],

@@ -49,6 +49,18 @@ def test_settings_reach_the_resampling() -> None:
     assert Bootstrap(replicates=7).fewer(9).replicates == 7
 
 
+def test_a_figure_may_report_another_number_of_samples_than_it_is_made_of() -> None:
+    values = RNG.random(12)
+    known = Bootstrap(replicates=20, keys=keys_of(12, [i // 3 for i in range(12)]))
+    outcomes = Outcomes({"value": values}, mean)
+    for n, told in ((None, 12), (5, 5)):
+        for figure in (
+            b.mean_figure("nll", values, known, n=n),
+            b.bootstrap_figure("nll", float(values.mean()), outcomes, known, n=n),
+        ):
+            assert (figure.n, figure.units) == (told, 4)
+
+
 def test_keys_say_which_units_are_drawn() -> None:
     keys = keys_of(6, [0, 0, 1, 1, 1, 2])
     known = Bootstrap(replicates=20, seed=2, keys=keys)

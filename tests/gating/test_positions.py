@@ -49,6 +49,20 @@ suite = "a\\\\"; max = 0.1
     ]
 
 
+def test_what_stands_inside_a_table() -> None:
+    text = 'schema = 1\n[[rule]]\nmetric = "nll"\nmodel = { name = "a", size = [1, 2] }\n[other]\nx = 1\n'
+    found = Positions(text)
+
+    def keys(*path: str | int) -> list[str | int]:
+        return [statement.path[-1] for statement in found.inside(*path)]
+
+    assert keys() == ["schema"]
+    assert keys("rule", 0) == ["metric", "model"]
+    assert keys("rule", 0, "model") == ["name", "size"]
+    assert keys("other") == ["x"]
+    assert keys("rule") == keys("absent") == []
+
+
 PIECES = st.lists(
     st.sampled_from(
         [

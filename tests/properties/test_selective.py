@@ -70,6 +70,17 @@ def test_confidence_that_says_nothing_has_the_error_and_a_perfect_one_no_excess(
     assert selective.selective_figures(RNG.random(50), np.zeros(50, bool))["aurc"].value == 1.0
 
 
+def test_each_figure_is_the_mean_of_what_its_samples_add() -> None:
+    generator = np.random.default_rng(11)
+    sure = generator.random(4000)
+    figures = selective.selective_figures(sure, generator.random(4000) < 0.5 + 0.4 * sure)
+    influences = {"aurc": selective._influence, "excess_aurc": selective._excess_influence}
+    for metric, influence in influences.items():
+        outcomes = figures[metric].outcomes
+        assert outcomes is not None
+        assert influence(outcomes).mean() == pytest.approx(figures[metric].value, abs=1e-3)
+
+
 def test_replicates_are_those_of_samples_written_out() -> None:
     sure, right = np.round(RNG.random(30), 1), RNG.random(30) < 0.7
     for metric in ("aurc", "excess_aurc"):
