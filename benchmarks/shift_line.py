@@ -1,7 +1,7 @@
 """Print the points of the reference line for the embedded clip art: ``python benchmarks/shift_line.py``.
 
 Each point is a model of the bundled fleet: its accuracy on the clean pictures of the classes that the clip
-art has, and on the clip art, both with the full profile. They stand in ``properties/data/shift_lines.toml``.
+art has, and on the clip art, both with the quick profile. They stand in ``properties/data/shift_lines.toml``.
 The line is that of models of one training distribution, as in Taori et al. (2020): the sibling of other
 drawing styles and the fine-tuned one are printed as comments.
 """
@@ -19,7 +19,7 @@ from pytest_cliprobust.targets.fleet import fleet_names
 def main() -> None:
     """Measure the models that are named, or all of the fleet."""
     for name in sys.argv[1:] or fleet_names():
-        clip = Evaluation(RunConfig((name,), profile="full"), name)
+        clip = Evaluation(RunConfig((name,), profile="quick"), name)
         facts = shift_drop(clip.on("clean"), clip.on("clipart"))
         inside, shifted = (facts.details[f"{side}_accuracy"] for side in ("clean", "shifted"))
         tags = clip.target.info.tags
