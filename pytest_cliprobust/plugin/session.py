@@ -215,7 +215,8 @@ class Session:
             "known_perturbations": (
                 *registry.names(),
                 *(f"{name}(*" for name in registry.names()),
-                *("kornia:*", "*+*", "all_*", "apgd", "caption_*", "full_spectrum"),
+                *("kornia:*", "*+*", "all_*", "apgd", "full_spectrum"),
+                *("caption_*", "class_name_typos"),
             ),
             "models": (
                 *self.config.models,

@@ -131,11 +131,18 @@ def test_a_role_without_data_says_what_it_needs(run: Sessions, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("dataset", "perturbation"),
-    [("compositional:negation", "clean"), ("captioned", "caption_typos")],
+    [
+        ("compositional:negation", "clean"),
+        ("captioned", "caption_typos"),
+        ("clean", "class_name_typos"),
+    ],
 )
 def test_bounds_may_name_what_they_measure(run: Sessions, dataset: str, perturbation: str) -> None:
-    name = "compositional" if ":" in dataset else "retrieval"
-    metric = "caption_choice_accuracy" if ":" in dataset else "caption_drop"
+    name, metric = {
+        "clean": ("compositional", "caption_choice_accuracy"),
+        "caption_typos": ("retrieval", "caption_drop"),
+        "class_name_typos": ("prompts", "accuracy_drop"),
+    }[perturbation]
     kind = 'min = 0.99\nbecause = "a test"' if ":" in dataset else "max = -0.99"
     bound = (
         f'schema = 1\n[[threshold]]\nsuite = "{name}"\nmetric = "{metric}"\ndataset = "{dataset}"\n'
