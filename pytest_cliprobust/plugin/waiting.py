@@ -138,7 +138,8 @@ class Waiting:
         asked = self._config.getoption("--clip-model") and reports_of(self._config)
         if hasattr(self._config, "workerinput"):
             mistakes = self._config.stash[IMPORTS].lines
-            told: dict[str, Any] = {"models": [], "mistakes": mistakes, "troubles": [], "notes": []}
+            told: dict[str, Any] = {"mistakes": mistakes}
+            told |= {name: [] for name in ("models", "troubles", "notes", "skipped")}
             told["collected"] = self._collected
             self._config.workeroutput["cliprobust"] = told  # type: ignore[attr-defined]
         elif asked and self._not_collected and not self._config.option.collectonly:

@@ -39,11 +39,12 @@ def told_answers(samples: Samples) -> dict[str, Any]:
     """Return the top answers to the first :data:`MOST` samples, JSON-able: what :func:`answers_in` reads.
 
     The probability is the softmax over the classes, as everywhere in calibration; it is written with three
-    digits. Names stand once each.
+    digits. Names stand once each. There are none for samples that are answered from another label set than
+    their names are of.
     """
     labels = np.asarray(samples.labels[:MOST])
     logits = np.asarray(samples.logits[:MOST], dtype=np.float64)
-    if not logits.size:
+    if not logits.size or logits.shape[1] != len(samples.class_names):
         return {}
     # Classes of equal scores: the one that counted.
     tops = np.where(np.asarray(samples.correct[:MOST]), labels, logits.argmax(axis=1))
