@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import platformdirs
 
+from pytest_cliprobust.datasets.reading import require_file
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import replace_file
 
@@ -23,43 +25,89 @@ def workers() -> int:
     return min(16, os.cpu_count() or 1)
 
 
+@dataclass(frozen=True)
+class Fingerprint:
+    """What identifies a file.
+
+    Attributes:
+        size: in bytes.
+        modified: when, in nanoseconds.
+        digest: of its content, in hex digits.
+    """
+
+    size: int
+    modified: int
+    digest: str
+
+
+def look_at(
+    root: Path, paths: Mapping[str, str], store: str, cache: Path | None = None
+) -> tuple[dict[str, Fingerprint], dict[str, str]]:
+    """Return what identifies files below ``root``, and why some cannot be read; both by name.
+
+    Contents are hashed once: what is known of a file holds as long as its size and time stay the same.
+
+    Args:
+        root: the folder.
+        paths: by name, relative to it.
+        store: name of the folder, in the user's cache folder, in which digests are kept.
+        cache: that folder, if it is another.
+    """
+    folder = cache or platformdirs.user_cache_path("pytest-cliprobust") / store
+    file = folder / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]}.json"
+    known = _known(file)
+    wrong: dict[str, str] = {}
+
+    def one(name: str) -> Fingerprint | None:
+        try:
+            return _identified(root / paths[name], known.get(name))
+        except (OSError, ValueError) as error:
+            wrong[name] = getattr(error, "strerror", None) or str(error)
+            return None
+
+    with ThreadPoolExecutor(workers()) as pool:
+        entries = zip(paths, pool.map(one, paths), strict=True)
+        found = {name: entry for name, entry in entries if entry is not None}
+    fresh = {name: list(astuple(entry)) for name, entry in found.items()}
+    if any(known.get(name) != value for name, value in fresh.items()):
+        with suppress(OSError):  # a read-only home: the digests are right, only slower next time
+            replace_file(file, json.dumps(known | fresh))
+    return found, wrong
+
+
 def fingerprints(root: Path, paths: Sequence[str], cache: Path | None = None) -> list[str]:
     """Return a hex digest of the content of each file below ``root``.
 
     Args:
         root: the folder.
         paths: relative to it.
-        cache: folder in which digests are kept; the user's cache folder unless given.
+        cache: folder in which digests are kept; one in the user's cache folder unless given.
 
     Raises:
         ClipRobustError: a file cannot be read; the message names it.
     """
-    folder = cache or platformdirs.user_cache_path("pytest-cliprobust") / "fingerprints"
-    key = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]
-    store = folder / f"{key}.json"
-    known = _known(store)
-
-    def one(path: str) -> tuple[list[int | str], bool]:
-        try:
-            status = (root / path).stat()
-            stamp: list[int | str] = [status.st_size, status.st_mtime_ns]
-            old = known.get(path)
-            if isinstance(old, list) and len(old) == 3 and old[:2] == stamp:
-                return old, False
-            return [*stamp, _digest(root / path)], True
-        except OSError as error:
+    found, wrong = look_at(root, {path: path for path in paths}, "fingerprints", cache)
+    for path in paths:
+        if path in wrong:
             raise ClipRobustError(
-                f"cannot read {str(root / path)!r} ({error.strerror}); repair or remove the file"
-            ) from error
+                f"cannot read {str(root / path)!r} ({wrong[path]}); repair or remove the file"
+            )
+    return [found[path].digest for path in paths]
 
-    distinct = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(workers()) as pool:
-        entries = dict(zip(distinct, pool.map(one, distinct), strict=True))
-    if any(fresh for _, fresh in entries.values()):
-        known.update({path: value for path, (value, _) in entries.items()})
-        with suppress(OSError):  # a read-only home: the digests are right, only slower next time
-            replace_file(store, json.dumps(known))
-    return [str(entries[path][0][2]) for path in paths]
+
+def _identified(path: Path, known: object) -> Fingerprint:
+    """Return what identifies a file, where it is not known by its size and time already.
+
+    Raises:
+        OSError: it cannot be read, or is no file: a pipe never ends.
+        ValueError: no path can be so.
+    """
+    require_file(path)
+    status = path.stat()
+    size, modified = status.st_size, status.st_mtime_ns
+    if isinstance(known, list) and len(known) == 3 and known[:2] == [size, modified]:
+        return Fingerprint(size, modified, str(known[2]))
+    return Fingerprint(size, modified, _digest(path))
 
 
 def _known(store: Path) -> dict[str, list[int | str]]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
-
-import open_clip
 
 from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.listed import (
@@ -20,22 +16,14 @@ from pytest_cliprobust.datasets.listed import (
     pictures_below,
     shuffled,
 )
+from pytest_cliprobust.datasets.wordnet import WNID, imagenet_names, wnids
 from pytest_cliprobust.errors import ClipRobustError
-
-WNID = re.compile(r"n\d{8}")
-
-
-@cache
-def wnids() -> tuple[str, ...]:
-    """Return the 1,000 WordNet ids in the order of the classes, from timm's table."""
-    table = resources.files("timm") / "data" / "_info" / "imagenet_synsets.txt"
-    return tuple(table.read_text(encoding="utf-8").split())
 
 
 @cache
 def labels() -> Labels:
     """Return the label set: open_clip's names, which keep both cranes and both maillots."""
-    return Labels(tuple(open_clip.IMAGENET_CLASSNAMES), wnids())
+    return Labels(imagenet_names(), wnids())
 
 
 def part(keys: Sequence[str]) -> Labels:

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
 
 from pytest_cliprobust.datasets.walking import as_text, listed
+from pytest_cliprobust.datasets.wordnet import WNID, imagenet_names, name_of
 from pytest_cliprobust.errors import one_line
 
 NAMES_FILE = "classes.txt"
@@ -23,7 +21,6 @@ IMAGENET = 1000
 _SPLITS = frozenset(
     {"train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"}
 )
-_WORDNET_ID = re.compile(r"n\d{8}")
 _SEVERITIES = frozenset("12345")
 _REMEDY = f"give names in {NAMES_FILE}, one line a class: folder, tab, name"
 
@@ -69,7 +66,7 @@ def label_set(
         return LabelSet(plain, mistake)
     if all(folder.isdecimal() for folder in folders):
         return _numbered(folders, plain)
-    found = {folder: _wordnet_name(folder) for folder in folders if _WORDNET_ID.fullmatch(folder)}
+    found = {folder: name_of(folder) for folder in folders if WNID.fullmatch(folder)}
     unknown = [folder for folder, name in found.items() if name is None]
     if unknown:
         return LabelSet(plain, f"class folder {unknown[0]!r} is no known WordNet id; {_REMEDY}")
@@ -119,41 +116,13 @@ def _unreadable(folders: Sequence[str]) -> str | None:
 def _numbered(folders: Sequence[str], plain: tuple[str, ...]) -> LabelSet:
     numbers = [int(folder) for folder in folders]
     if sorted(numbers) == list(range(IMAGENET)):
-        names = tuple(_imagenet_names()[number] for number in numbers)
+        names = tuple(imagenet_names()[number] for number in numbers)
         return LabelSet(names, None, ["class folders called 0 to 999 got ImageNet's names"])
     return LabelSet(
         plain,
         f"its class folders are numbers ({listed(folders)}), and 'a photo of a {folders[0]}' means nothing; "
         f"{_REMEDY}",
     )
-
-
-def _imagenet_names() -> Sequence[str]:
-    import open_clip
-
-    names: Sequence[str] = open_clip.IMAGENET_CLASSNAMES
-    return names
-
-
-def _wordnet_name(identifier: str) -> str | None:
-    """Return the name of a WordNet id; None where it is not known."""
-    imagenet, wordnet = _wordnet_lists()
-    if identifier in imagenet:
-        return imagenet[identifier]
-    try:
-        lemmas: str = wordnet.label_name_to_description(identifier, detailed=False)
-    except KeyError:
-        return None
-    return lemmas.split(",")[0].strip() or None
-
-
-@cache
-def _wordnet_lists() -> tuple[Mapping[str, str], Any]:
-    """Return ImageNet's names by WordNet id, and timm's list of all that it knows."""
-    from timm.data import ImageNetInfo
-
-    ids = ImageNetInfo("imagenet-1k").label_names()  # sorted, as the names are
-    return dict(zip(ids, _imagenet_names(), strict=True)), ImageNetInfo("imagenet-22k")
 
 
 def _alike(names: Sequence[str], folders: Sequence[str]) -> list[str]:

@@ -15,12 +15,6 @@ from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 #: The part of ``clean`` that calibrates it where no other data does, and how many samples there must be.
 CALIBRATION_SHARE, CALIBRATION_LEAST = 0.2, 50
 
-#: Attributes that a part has from the whole, where this has them.
-_KEPT = (
-    *("phrases", "templates", "negative_phrases", "texts", "class_keys", "head_rows"),
-    *("restricted", "own_templates"),
-)
-
 #: So many classes are named in a message.
 _NAMED = 3
 
@@ -43,9 +37,6 @@ class Prepared(Subset):
         if not rows:
             raise ClipRobustError(f"data set {whole.name!r} has no sample left for its role")
         super().__init__(whole, rows)
-        for name in _KEPT:
-            if hasattr(whole, name):
-                setattr(self, name, getattr(whole, name))
         for name, value in changed.items():
             setattr(self, name, value)
         content = getattr(whole, "content", whole.digest)

@@ -28,6 +28,7 @@ from pytest_cliprobust.datasets import imagenet
 from pytest_cliprobust.datasets.prepared import aligned
 from pytest_cliprobust.datasets.registry import LAYOUTS, published, told_of
 from pytest_cliprobust.datasets.roles import ROLES
+from pytest_cliprobust.datasets.wordnet import wnids
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
 
 
@@ -44,7 +45,7 @@ def untouched(image: Any, size: int) -> Any:
 
 def test_the_classes_of_imagenet() -> None:
     """Known: tench is 0, toilet tissue 999, and the cranes are the bird (134) and the machine (517)."""
-    names, keys = imagenet.labels().names, imagenet.wnids()
+    names, keys = imagenet.labels().names, wnids()
     assert len(names) == len(keys) == len(set(keys)) == 1000
     assert (names[0], keys[0]) == ("tench", "n01440764")
     assert keys[999] == "n15075141"

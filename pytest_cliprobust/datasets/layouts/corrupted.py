@@ -13,6 +13,7 @@ from pytest_cliprobust.datasets import imagenet
 from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.listed import Listed, Row, folders_of, in_rounds, pictures_below
 from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.wordnet import wnids
 from pytest_cliprobust.errors import ClipRobustError
 
 SEVERITIES = ("1", "2", "3", "4", "5")
@@ -67,7 +68,7 @@ def _corrupted(
         raise ClipRobustError(
             f"{name}: {str(root)!r} has no <corruption>/<1 to 5>/<wnid>/ below it; check the path"
         )
-    number = {key: row for row, key in enumerate(imagenet.wnids())}
+    number = {key: row for row, key in enumerate(wnids())}
     conditions = []
     for place in places:
         rows = []

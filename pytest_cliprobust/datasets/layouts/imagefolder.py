@@ -8,32 +8,30 @@ name, and what cannot: :mod:`pytest_cliprobust.datasets.label_sets`.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
-import platformdirs
 import torch
 from torch import Tensor
 
 from pytest_cliprobust.datasets.base import Batch, Frame
+from pytest_cliprobust.datasets.fingerprints import Fingerprint, look_at, workers
 from pytest_cliprobust.datasets.label_sets import NAMES_FILE, label_set
 from pytest_cliprobust.datasets.reading import EXTENSIONS as EXTENSIONS
-from pytest_cliprobust.datasets.reading import lacks_a_plugin, require_file
+from pytest_cliprobust.datasets.reading import lacks_a_plugin
 from pytest_cliprobust.datasets.reading import read_image as read_image
 from pytest_cliprobust.datasets.registry import register_layout
 from pytest_cliprobust.datasets.walking import Tree, as_text, listed
 from pytest_cliprobust.datasets.walking import natural_key as natural_key
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.files import MAX_JSON, own_name, replace_file, require_regular
+from pytest_cliprobust.files import MAX_JSON, own_name, require_regular
 from pytest_cliprobust.targets.preprocessing import centre_of_long
 
-#: In place of the digest of a file that cannot be read.
-_UNREADABLE = "unreadable"
+#: In place of what identifies a file that cannot be read.
+_UNREADABLE = Fingerprint(0, 0, "unreadable")
 
 
 def shortest_side(image: Tensor, size: int) -> Tensor:
@@ -186,35 +184,18 @@ class ImageFolder:
 
     def _digest(self, cache: Path | None) -> str:
         """Return a hash of the samples' paths, sizes and contents; contents are hashed once."""
-        folder = cache or platformdirs.user_cache_path("pytest-cliprobust") / "imagefolder"
-        key = hashlib.sha256(os.fsencode(self.root.resolve())).hexdigest()[:32]
-        store = folder / f"{key}.json"
-        known = _known(store)
-
-        def entry(sample: str) -> tuple[str, list[int | str], bool]:
-            path = self.root / self._paths[sample]
-            try:
-                require_file(path)
-                return _identified(path, sample, known)
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
-                wrong.append(
-                    f"cannot read image {as_text(str(path))!r} ({reason}); repair or remove the file"
-                )
-                return sample, [0, 0, _UNREADABLE], False
-
-        wrong: list[str] = []
-        with ThreadPoolExecutor(_workers()) as pool:
-            entries = list(pool.map(entry, self.ids))
-        self.unreadable = self.unreadable or min(wrong, default=None)
-        self.sample_digests = tuple(str(value[2])[:16] for _, value, _ in entries)
+        found, wrong = look_at(self.root, self._paths, "imagefolder", cache)
+        told = (
+            f"cannot read image {as_text(str(self.root / self._paths[sample]))!r} ({reason}); repair or "
+            "remove the file"
+            for sample, reason in wrong.items()
+        )
+        self.unreadable = self.unreadable or min(told, default=None)
+        entries = [found.get(sample, _UNREADABLE) for sample in self.ids]
+        self.sample_digests = tuple(entry.digest[:16] for entry in entries)
         total = hashlib.sha256(chr(0).join(self.class_names).encode("utf-8", "backslashreplace"))
-        for (path, value, _), label in zip(entries, self.labels, strict=True):
-            total.update(f"\0{path}\0{label}\0{value[0]}\0{value[2]}".encode())
-        if any(fresh for _, _, fresh in entries):
-            known.update({path: value for path, value, _ in entries if value[2] != _UNREADABLE})
-            with suppress(OSError):  # a read-only home: the digest is right, only slower next time
-                replace_file(store, json.dumps(known))
+        for sample, label, entry in zip(self.ids, self.labels, entries, strict=True):
+            total.update(f"\0{sample}\0{label}\0{entry.size}\0{entry.digest}".encode())
         self.content = total.hexdigest()
         return hashlib.sha256(f"{self.size}\0{self.content}".encode()).hexdigest()
 
@@ -238,7 +219,7 @@ class ImageFolder:
             return self.frame(read_image(self.root / self._paths[path]))
 
         if len(chosen) > 1:
-            with ThreadPoolExecutor(_workers()) as pool:
+            with ThreadPoolExecutor(workers()) as pool:
                 images = list(pool.map(one, chosen))
         else:
             images = [one(path) for path in chosen]
@@ -249,31 +230,6 @@ class ImageFolder:
 def left_out(told: Sequence[str]) -> tuple[str, ...]:
     """Return what is told of what was left out, one line each."""
     return tuple(f"left out: {text}" for text in told)
-
-
-def _known(store: Path) -> dict[str, list[int | str]]:
-    """Return what is known of files: path -> size, modification time, digest."""
-    try:
-        loaded = json.loads(store.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}  # no cache yet, or a damaged one: everything is hashed anew
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def _identified(
-    path: Path, sample: str, known: Mapping[str, list[int | str]]
-) -> tuple[str, list[int | str], bool]:
-    """Return a sample, what identifies its file, and whether that was found out just now."""
-    status = path.stat()
-    old = known.get(sample)
-    stamp = [status.st_size, status.st_mtime_ns]
-    if isinstance(old, list) and len(old) == 3 and old[:2] == stamp:
-        return sample, old, False
-    content = hashlib.blake2b(digest_size=20)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            content.update(block)
-    return sample, [*stamp, content.hexdigest()], True
 
 
 def _lines_of(path: Path) -> list[str]:
@@ -298,7 +254,3 @@ def _lines_of(path: Path) -> list[str]:
 def _plain(folder: str) -> str:
     """Return the name of a folder as names are compared: some systems take letters with accents apart."""
     return unicodedata.normalize("NFC", folder.strip())
-
-
-def _workers() -> int:
-    return min(16, os.cpu_count() or 1)

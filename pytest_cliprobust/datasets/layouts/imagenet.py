@@ -16,6 +16,7 @@ from pytest_cliprobust.datasets import imagenet
 from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.listed import Listed, Row, in_rounds, pictures_below
 from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.wordnet import WNID, wnids
 from pytest_cliprobust.errors import ClipRobustError, brief
 
 _SOLUTION = "LOC_val_solution.csv"
@@ -45,10 +46,10 @@ def imagenet_1k(
     """
     folder = Path(root)
     inner = folder / "val" if (folder / "val").is_dir() else folder
-    if any(imagenet.WNID.fullmatch(path.name) for path in inner.iterdir() if path.is_dir()):
+    if any(WNID.fullmatch(path.name) for path in inner.iterdir() if path.is_dir()):
         return imagenet.by_folder("imagenet", inner, limit=limit, frame=frame, size=size)
     truth = _truth(folder, inner)
-    number = {key: row for row, key in enumerate(imagenet.wnids())}
+    number = {key: row for row, key in enumerate(wnids())}
     rows = []
     for path in pictures_below(inner):
         key = truth.get(Path(path).stem)

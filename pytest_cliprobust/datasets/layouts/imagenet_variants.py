@@ -21,6 +21,7 @@ from pytest_cliprobust.datasets.listed import (
     place_of,
 )
 from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.wordnet import wnids
 from pytest_cliprobust.errors import ClipRobustError
 
 
@@ -47,7 +48,7 @@ def imagenet_v2(
     """
     folder = Path(root)
     names = [name for name in folders_of(folder) if name.isdecimal()]
-    if not names or max(map(int, names)) >= len(imagenet.wnids()):
+    if not names or max(map(int, names)) >= len(wnids()):
         raise ClipRobustError(
             f"imagenet-v2: {str(folder)!r} must have folders named 0 to 999; check the path"
         )

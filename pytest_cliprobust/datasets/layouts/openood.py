@@ -12,6 +12,7 @@ from pytest_cliprobust.datasets import imagenet
 from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.listed import Labels, Listed, Row, shuffled
 from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.wordnet import wnids
 from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.files import own_name
 
@@ -58,7 +59,7 @@ def openood(
             raise ClipRobustError(
                 f"openood: {name!r} is neither in {' nor in '.join(str(p) for p in places)}; fetch it"
             )
-        label = int(number) if 0 <= int(number) < len(imagenet.wnids()) else -1
+        label = int(number) if 0 <= int(number) < len(wnids()) else -1
         rows.append(Row(name, (place / name).relative_to(base).as_posix(), label))
     labels = imagenet.labels() if any(row.label >= 0 for row in rows) else Labels()
     name = f"openood:{own_name(str(path)).removesuffix('.txt')}"

@@ -1,0 +1,50 @@
+"""ImageNet's 1,000 classes by WordNet id, and the names of other ids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+WNID = re.compile(r"n\d{8}")
+
+
+@cache
+def wnids() -> tuple[str, ...]:
+    """Return the 1,000 WordNet ids in the order of the classes, from timm's table."""
+    table = resources.files("timm") / "data" / "_info" / "imagenet_synsets.txt"
+    return tuple(table.read_text(encoding="utf-8").split())
+
+
+@cache
+def imagenet_names() -> tuple[str, ...]:
+    """Return the names of the 1,000 classes: open_clip's, which keep both cranes and both maillots."""
+    import open_clip
+
+    return tuple(open_clip.IMAGENET_CLASSNAMES)
+
+
+def name_of(identifier: str) -> str | None:
+    """Return the name of a WordNet id: ImageNet's, else WordNet's first (timm's list); None if not known."""
+    names = _by_id()
+    if identifier in names:
+        return names[identifier]
+    try:
+        lemmas: str = _wordnet().label_name_to_description(identifier, detailed=False)
+    except KeyError:
+        return None
+    return lemmas.split(",")[0].strip() or None
+
+
+@cache
+def _by_id() -> Mapping[str, str]:
+    return dict(zip(wnids(), imagenet_names(), strict=True))
+
+
+@cache
+def _wordnet() -> Any:
+    from timm.data import ImageNetInfo
+
+    return ImageNetInfo("imagenet-22k")
