@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Unpack
 
-from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.listed import (
     Labels,
     Listed,
@@ -16,6 +16,7 @@ from pytest_cliprobust.datasets.listed import (
     pictures_below,
     shuffled,
 )
+from pytest_cliprobust.datasets.registry import LayoutOptions
 from pytest_cliprobust.datasets.wordnet import WNID, imagenet_names, wnids
 from pytest_cliprobust.errors import ClipRobustError
 
@@ -42,20 +43,18 @@ def by_folder(
     name: str,
     root: Path,
     *,
-    limit: int | None,
-    frame: Frame | None,
-    size: int,
     restricted: bool = False,
     outside: bool = False,
+    **options: Unpack[LayoutOptions],
 ) -> Listed:
     """Return the pictures of folders that are named by WordNet ids.
 
     Args:
         name: of the data set.
         root: the folder of these folders.
-        limit, frame, size: as for all layouts.
         restricted: whether the head is restricted to the classes that have a folder (-A, -R).
         outside: whether the classes lie outside the 1,000 (-O), so that no sample has a label.
+        **options: as for all layouts.
 
     Raises:
         ClipRobustError: there are no such folders, or one is no class of the 1,000.
@@ -76,4 +75,4 @@ def by_folder(
         for path in pictures_below(root, folder)
     ]
     order = shuffled if outside else in_rounds
-    return Listed(name, root, order(rows), own, limit=limit, frame=frame, size=size)
+    return Listed(name, root, order(rows), own, **options)

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypedDict, TypeVar
 
 from pytest_cliprobust.datasets.base import Dataset, Frame
 from pytest_cliprobust.registry import Registry
+
+
+class LayoutOptions(TypedDict, total=False):
+    """What every layout is told beside its path, and hands on; as for :func:`.loading.load_dataset`."""
+
+    limit: int | None
+    frame: Frame | None
+    size: int
 
 
 class Layout(Protocol):

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.fingerprints import fingerprints, joined
 from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds, place_of
-from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.errors import ClipRobustError
 
 _SIDE = 32
@@ -47,18 +47,11 @@ class Records(Listed):
     licence="none stated",
     published=True,
 )
-def cifar10(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def cifar10(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return CIFAR-10's test split."""
     folder = place_of(Path(root), "CIFAR-10 in binary form", "cifar-10-batches-bin", ".")
     names = "batches.meta.txt"
-    return _records("cifar10", folder, "test_batch.bin", names, 1, limit, frame, size)
+    return _records("cifar10", folder, "test_batch.bin", names, 1, **options)
 
 
 @register_layout(
@@ -68,17 +61,10 @@ def cifar10(
     licence="none stated",
     published=True,
 )
-def cifar100(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def cifar100(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return CIFAR-100's test split, by its fine labels."""
     folder = place_of(Path(root), "CIFAR-100 in binary form", "cifar-100-binary", ".")
-    return _records("cifar100", folder, "test.bin", "fine_label_names.txt", 2, limit, frame, size)
+    return _records("cifar100", folder, "test.bin", "fine_label_names.txt", 2, **options)
 
 
 def _records(
@@ -87,9 +73,7 @@ def _records(
     file: str,
     names: str,
     heads: int,
-    limit: int | None,
-    frame: Frame | None,
-    size: int,
+    **options: Unpack[LayoutOptions],
 ) -> Listed:
     what = f"{name} in binary form"
     table, meta = place_of(root, what, file), place_of(root, what, names)
@@ -107,6 +91,4 @@ def _records(
     rows = [
         Row(str(number), file, label, {"record": str(width)}) for number, label in enumerate(labels)
     ]
-    return Records(
-        name, root, in_rounds(rows), Labels(classes), limit=limit, frame=frame, size=size
-    )
+    return Records(name, root, in_rounds(rows), Labels(classes), **options)

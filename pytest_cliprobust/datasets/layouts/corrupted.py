@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Unpack
 
 from pytest_cliprobust.datasets import imagenet
-from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.listed import Listed, Row, folders_of, in_rounds, pictures_below
-from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.datasets.wordnet import wnids
 from pytest_cliprobust.errors import ClipRobustError
 
@@ -27,16 +27,9 @@ SEVERITIES = ("1", "2", "3", "4", "5")
     licence="CC BY 4.0; pictures of ImageNet",
     published=True,
 )
-def imagenet_c(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def imagenet_c(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return ImageNet-C, or as many of its corruptions as are there."""
-    return _corrupted("imagenet-c", Path(root), limit=limit, frame=frame, size=size)
+    return _corrupted("imagenet-c", Path(root), **options)
 
 
 @register_layout(
@@ -47,21 +40,12 @@ def imagenet_c(
     licence="CC BY-NC 4.0; pictures of ImageNet",
     published=True,
 )
-def imagenet_3dcc(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def imagenet_3dcc(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return ImageNet-3DCC, or as many of its corruptions as are there."""
-    return _corrupted("imagenet-3dcc", Path(root), limit=limit, frame=frame, size=size)
+    return _corrupted("imagenet-3dcc", Path(root), **options)
 
 
-def _corrupted(
-    name: str, root: Path, *, limit: int | None, frame: Frame | None, size: int
-) -> Listed:
+def _corrupted(name: str, root: Path, **options: Unpack[LayoutOptions]) -> Listed:
     """Return all pictures; every prefix has each corruption and severity about equally often."""
     places = _severities(root)
     if not places:
@@ -94,9 +78,7 @@ def _corrupted(
         root,
         mixed,
         imagenet.labels(),
-        limit=limit,
-        frame=frame,
-        size=size,
+        **options,
         unit="picture",
     )
 

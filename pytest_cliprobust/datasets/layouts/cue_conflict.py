@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Unpack
 
-from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.cue_names import parse_cue_conflict_name
 from pytest_cliprobust.datasets.listed import Labels, Listed, Row, pictures_below, shuffled
-from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 
 
 @register_layout(
@@ -23,14 +23,7 @@ from pytest_cliprobust.datasets.registry import register_layout
     licence="CC BY 4.0",
     published=True,
 )
-def cue_conflict(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def cue_conflict(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return the pictures whose shape and texture are of two classes; none has a label.
 
     Raises:
@@ -43,6 +36,4 @@ def cue_conflict(
         if shape != texture:
             columns = {"shape_label": shape, "texture_label": texture}
             rows.append(Row(path, path, columns=columns))
-    return Listed(
-        "cue-conflict", folder, shuffled(rows), Labels(), limit=limit, frame=frame, size=size
-    )
+    return Listed("cue-conflict", folder, shuffled(rows), Labels(), **options)

@@ -6,11 +6,10 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.listed import Labels, Listed, Row, place_of, shuffled
-from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.figures.samples import Choice
 
@@ -23,14 +22,7 @@ from pytest_cliprobust.figures.samples import Choice
     licence="for research; pictures of Flickr",
     published=True,
 )
-def flickr30k(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def flickr30k(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return Flickr30k's test split: a line of the table is a picture and one of its captions.
 
     Raises:
@@ -45,7 +37,7 @@ def flickr30k(
         if not comma:
             raise ClipRobustError(f"{str(table)!r}, line {number}: expected PICTURE.jpg,CAPTION")
         captions.setdefault(f"{name}.jpg", []).append(caption.strip())
-    return _captioned("flickr30k", pictures, captions, limit=limit, frame=frame, size=size)
+    return _captioned("flickr30k", pictures, captions, **options)
 
 
 @register_layout(
@@ -56,14 +48,7 @@ def flickr30k(
     licence="CC BY 4.0 (captions); pictures of Flickr",
     published=True,
 )
-def coco(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def coco(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return COCO's pictures with their captions: the 5,000 of Karpathy's test split, or all of val2014.
 
     Raises:
@@ -86,7 +71,7 @@ def coco(
         raise ClipRobustError(
             f"{str(table)!r} is no table of COCO's captions ({brief(error)})"
         ) from None
-    return _captioned("coco", pictures, captions, limit=limit, frame=frame, size=size)
+    return _captioned("coco", pictures, captions, **options)
 
 
 @register_layout(
@@ -97,14 +82,7 @@ def coco(
     licence="MIT; pictures of COCO",
     published=True,
 )
-def sugarcrepe(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def sugarcrepe(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return SugarCrepe: a choice between a caption and a hard negative, by kind (add_att, swap_obj …).
 
     Raises:
@@ -119,7 +97,7 @@ def sugarcrepe(
             name, true, false = _fields(entry, table, "filename", "caption", "negative_caption")
             choice = Choice(table.stem, true, (false,))
             rows.append(Row(f"{table.stem}/{key}", name, choices=(choice,), unit=name))
-    return _posed("sugarcrepe", pictures, rows, limit=limit, frame=frame, size=size)
+    return _posed("sugarcrepe", pictures, rows, **options)
 
 
 @register_layout(
@@ -130,14 +108,7 @@ def sugarcrepe(
     licence="MIT; pictures of Visual Genome (CC BY 4.0)",
     published=True,
 )
-def aro(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def aro(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return ARO's relations and attributions: the part of the picture in the box, and two captions.
 
     Raises:
@@ -168,7 +139,7 @@ def aro(
                     box=(x, y, x + w, y + h),
                 )
             )
-    return _posed("aro", pictures, rows, limit=limit, frame=frame, size=size)
+    return _posed("aro", pictures, rows, **options)
 
 
 @register_layout(
@@ -179,14 +150,7 @@ def aro(
     licence="META IMAGES RESEARCH LICENSE, after agreement",
     published=True,
 )
-def winoground(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def winoground(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return Winoground: pairs of pictures, each with the caption that is true of it.
 
     Raises:
@@ -212,7 +176,7 @@ def winoground(
                 Row(f"{pair}/{side}", path, columns=columns, captions=(caption,), unit=pair)
             )
     # Pairs stay together, so that a prefix is of whole ones.
-    data = Listed("winoground", pictures, rows, Labels(), limit=limit, frame=frame, size=size)
+    data = Listed("winoground", pictures, rows, Labels(), **options)
     data.unit = "pair"
     return data
 
@@ -224,28 +188,20 @@ def _captioned(
     name: str,
     root: Path,
     captions: Mapping[str, Iterable[str]],
-    *,
-    limit: int | None,
-    frame: Frame | None,
-    size: int,
+    **options: Unpack[LayoutOptions],
 ) -> Listed:
     rows = [Row(path, path, captions=tuple(texts)) for path, texts in captions.items() if texts]
-    return Listed(name, root, rows, Labels(), limit=limit, frame=frame, size=size)
+    return Listed(name, root, rows, Labels(), **options)
 
 
 def _posed(
     name: str,
     root: Path,
     rows: Iterable[Row],
-    *,
-    limit: int | None,
-    frame: Frame | None,
-    size: int,
+    **options: Unpack[LayoutOptions],
 ) -> Listed:
     """Return choices in an order of which a prefix is a random sample over the kinds; units are pictures."""
-    return Listed(
-        name, root, shuffled(rows), Labels(), limit=limit, frame=frame, size=size, unit="picture"
-    )
+    return Listed(name, root, shuffled(rows), Labels(), unit="picture", **options)
 
 
 def _fields(entry: Any, table: Path, *names: str) -> list[str]:

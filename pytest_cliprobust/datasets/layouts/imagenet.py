@@ -11,11 +11,11 @@ import csv
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Unpack
 
 from pytest_cliprobust.datasets import imagenet
-from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.listed import Listed, Row, in_rounds, pictures_below
-from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.datasets.wordnet import WNID, wnids
 from pytest_cliprobust.errors import ClipRobustError, brief
 
@@ -31,14 +31,7 @@ _KIT = "ILSVRC2012_devkit_t12/data"
     licence="for research, after registration",
     published=True,
 )
-def imagenet_1k(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def imagenet_1k(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return ImageNet-1k's validation set.
 
     Raises:
@@ -47,7 +40,7 @@ def imagenet_1k(
     folder = Path(root)
     inner = folder / "val" if (folder / "val").is_dir() else folder
     if any(WNID.fullmatch(path.name) for path in inner.iterdir() if path.is_dir()):
-        return imagenet.by_folder("imagenet", inner, limit=limit, frame=frame, size=size)
+        return imagenet.by_folder("imagenet", inner, **options)
     truth = _truth(folder, inner)
     number = {key: row for row, key in enumerate(wnids())}
     rows = []
@@ -60,7 +53,7 @@ def imagenet_1k(
             )
         rows.append(Row(path, path, number[key], {"folder": key}))
     labels = imagenet.labels()
-    return Listed("imagenet", inner, in_rounds(rows), labels, limit=limit, frame=frame, size=size)
+    return Listed("imagenet", inner, in_rounds(rows), labels, **options)
 
 
 def _truth(*folders: Path) -> Mapping[str, str]:

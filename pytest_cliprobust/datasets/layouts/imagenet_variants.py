@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Unpack
 
 from pytest_cliprobust.datasets import imagenet
-from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.listed import (
     Labels,
     Listed,
@@ -20,7 +20,7 @@ from pytest_cliprobust.datasets.listed import (
     pictures_below,
     place_of,
 )
-from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.datasets.wordnet import wnids
 from pytest_cliprobust.errors import ClipRobustError
 
@@ -33,14 +33,7 @@ from pytest_cliprobust.errors import ClipRobustError
     licence="MIT (code); pictures of Flickr",
     published=True,
 )
-def imagenet_v2(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def imagenet_v2(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return ImageNet-V2: folders are numbers of classes, which sorted as texts would be others.
 
     Raises:
@@ -58,9 +51,7 @@ def imagenet_v2(
         for path in pictures_below(folder, name)
     ]
     labels: Labels = imagenet.labels()
-    return Listed(
-        "imagenet-v2", folder, in_rounds(rows), labels, limit=limit, frame=frame, size=size
-    )
+    return Listed("imagenet-v2", folder, in_rounds(rows), labels, **options)
 
 
 @register_layout(
@@ -71,17 +62,10 @@ def imagenet_v2(
     licence="MIT (code); pictures of the web",
     published=True,
 )
-def imagenet_sketch(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def imagenet_sketch(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return ImageNet-Sketch: all 1,000 classes, drawn."""
     folder = place_of(Path(root), "ImageNet-Sketch", "sketch", ".")
-    return imagenet.by_folder("imagenet-sketch", folder, limit=limit, frame=frame, size=size)
+    return imagenet.by_folder("imagenet-sketch", folder, **options)
 
 
 @register_layout(
@@ -92,18 +76,9 @@ def imagenet_sketch(
     licence="MIT (code); pictures of the web",
     published=True,
 )
-def imagenet_r(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def imagenet_r(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return ImageNet-R(endition): 200 classes, to which the head is restricted."""
-    return imagenet.by_folder(
-        "imagenet-r", Path(root), limit=limit, frame=frame, size=size, restricted=True
-    )
+    return imagenet.by_folder("imagenet-r", Path(root), restricted=True, **options)
 
 
 @register_layout(
@@ -114,18 +89,9 @@ def imagenet_r(
     licence="MIT (code); pictures of the web",
     published=True,
 )
-def imagenet_a(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def imagenet_a(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return ImageNet-A(dversarial): 200 classes, to which the head is restricted."""
-    return imagenet.by_folder(
-        "imagenet-a", Path(root), limit=limit, frame=frame, size=size, restricted=True
-    )
+    return imagenet.by_folder("imagenet-a", Path(root), restricted=True, **options)
 
 
 @register_layout(
@@ -136,15 +102,6 @@ def imagenet_a(
     licence="MIT (code); pictures of the web",
     published=True,
 )
-def imagenet_o(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def imagenet_o(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return ImageNet-O: classes outside the 1,000, so that no sample has a label."""
-    return imagenet.by_folder(
-        "imagenet-o", Path(root), limit=limit, frame=frame, size=size, outside=True
-    )
+    return imagenet.by_folder("imagenet-o", Path(root), outside=True, **options)

@@ -21,12 +21,11 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.layouts.imagefolder import natural_key
 from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds
-from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, did_you_mean
 from pytest_cliprobust.figures.samples import Choice
 from pytest_cliprobust.files import own_name
@@ -40,14 +39,7 @@ _OWN = frozenset(
 
 
 @register_layout("manifest", path="a CSV, JSONL or Parquet file", source="a table of your own")
-def manifest(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def manifest(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return the samples of a table.
 
     Raises:
@@ -70,9 +62,7 @@ def manifest(
         path.parent,
         in_rounds(rows),
         labels,
-        limit=limit,
-        frame=frame,
-        size=size,
+        **options,
     )
     data.subgroups = tuple(c for c in data.groups if c not in _ROLES)  # type: ignore[attr-defined]
     return data

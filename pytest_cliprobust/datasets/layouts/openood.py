@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Unpack
 
 from pytest_cliprobust.datasets import imagenet
-from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.listed import Labels, Listed, Row, shuffled
-from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.datasets.wordnet import wnids
 from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.files import own_name
@@ -27,14 +27,7 @@ _LEVELS = 3
     source="Zhang et al. 2023, github.com/Jingkang50/OpenOOD",
     licence="MIT (code); pictures as their sources'",
 )
-def openood(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def openood(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return the pictures of a list, with labels where it is of ImageNet's classes.
 
     Raises:
@@ -63,4 +56,4 @@ def openood(
         rows.append(Row(name, (place / name).relative_to(base).as_posix(), label))
     labels = imagenet.labels() if any(row.label >= 0 for row in rows) else Labels()
     name = f"openood:{own_name(str(path)).removesuffix('.txt')}"
-    return Listed(name, base, shuffled(rows), labels, limit=limit, frame=frame, size=size)
+    return Listed(name, base, shuffled(rows), labels, **options)

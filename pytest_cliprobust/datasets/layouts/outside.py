@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Unpack
 
-from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.listed import (
     Labels,
     Listed,
@@ -15,7 +15,7 @@ from pytest_cliprobust.datasets.listed import (
     place_of,
     shuffled,
 )
-from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 
 
 @register_layout(
@@ -26,18 +26,11 @@ from pytest_cliprobust.datasets.registry import register_layout
     licence="for research",
     published=True,
 )
-def textures(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def textures(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return the Describable Textures: 47 kinds of texture, none of them a thing."""
     folder = place_of(Path(root), "DTD", "images", "banded")
     folder = folder if folder.name == "images" else folder.parent
-    return _outside("textures", folder, limit=limit, frame=frame, size=size)
+    return _outside("textures", folder, **options)
 
 
 @register_layout(
@@ -48,24 +41,17 @@ def textures(
     licence="as its pictures' sources",
     published=True,
 )
-def ninco(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def ninco(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return NINCO: 64 classes looked through for anything of ImageNet's."""
     folder = place_of(Path(root), "NINCO", "NINCO_OOD_classes", ".")
-    return _outside("ninco", folder, limit=limit, frame=frame, size=size)
+    return _outside("ninco", folder, **options)
 
 
-def _outside(name: str, root: Path, *, limit: int | None, frame: Frame | None, size: int) -> Listed:
+def _outside(name: str, root: Path, **options: Unpack[LayoutOptions]) -> Listed:
     """Return pictures in folders of kinds, without labels; a prefix is a random sample."""
     rows = [
         Row(path, path, columns={"folder": folder})
         for folder in folders_of(root)
         for path in pictures_below(root, folder)
     ]
-    return Listed(name, root, shuffled(rows), Labels(), limit=limit, frame=frame, size=size)
+    return Listed(name, root, shuffled(rows), Labels(), **options)

@@ -15,17 +15,17 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pytest_cliprobust.datasets.base import Frame
 from pytest_cliprobust.datasets.fingerprints import fingerprints, joined
 from pytest_cliprobust.datasets.layouts.imagefolder import natural_key
 from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds
-from pytest_cliprobust.datasets.registry import register_layout
+from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.datasets.templates import read_templates
 from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.files import own_name
@@ -54,13 +54,10 @@ class Shards(Listed):
         rows: Sequence[Row],
         labels: Labels,
         members: Mapping[str, Member],
-        *,
-        limit: int | None,
-        frame: Frame | None,
-        size: int,
+        **options: Unpack[LayoutOptions],
     ) -> None:
         self.members = members
-        super().__init__(name, root, rows, labels, limit=limit, frame=frame, size=size)
+        super().__init__(name, root, rows, labels, **options)
 
     def _fingerprints(self) -> list[str]:
         shards = fingerprints(self.root, [row.path for row in self._rows])
@@ -96,14 +93,7 @@ class Shards(Listed):
     source="CLIP_benchmark (github.com/LAION-AI/CLIP_benchmark) and DataComp (datacomp.ai)",
     licence="as each data set's",
 )
-def wds(
-    root: str | os.PathLike[str],
-    /,
-    *,
-    limit: int | None = None,
-    frame: Frame | None = None,
-    size: int = 224,
-) -> Listed:
+def wds(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return the samples of shards.
 
     Raises:
@@ -132,9 +122,7 @@ def wds(
         in_rounds(rows),
         Labels(names),
         members,
-        limit=limit,
-        frame=frame,
-        size=size,
+        **options,
     )
     if (around / _TEMPLATES).is_file():
         data.templates = read_templates(around / _TEMPLATES)  # type: ignore[attr-defined]
