@@ -366,7 +366,7 @@ class Session:
         """Return the models under test: those loaded here, and what the workers did with theirs."""
         found = {name: self._summary(name, e) for name, e in self._evaluations.items()}
         for told in self._told:
-            for data in told["models"]:
+            for data in told.get("models", ()):
                 theirs = ModelSummary.from_dict(data)
                 mine = found.get(theirs.name)
                 found[theirs.name] = theirs if mine is None else _joined(mine, theirs)
@@ -410,13 +410,13 @@ class Session:
         own += [
             f"worker {name} died: how many images it encoded is not known" for name in self.died
         ]
-        theirs = [str(note) for told in self._told for note in told["notes"]]
+        theirs = [str(note) for told in self._told for note in told.get("notes", ())]
         return tuple(dict.fromkeys([*own, *theirs]))
 
     def skipped(self) -> tuple[Skipped, ...]:
         """Return what was left out of each data set, as it cannot be read: of its largest part."""
         own = [one for e in self._evaluations.values() for one in e.skipped.values()]
-        theirs = [Skipped.from_dict(one) for told in self._told for one in told["skipped"]]
+        theirs = [Skipped.from_dict(one) for told in self._told for one in told.get("skipped", ())]
         found: dict[str, Skipped] = {}
         for one in sorted([*own, *theirs], key=lambda one: one.total):
             found[one.data] = one
@@ -444,10 +444,10 @@ class Session:
         }
 
     def listen(self, told: Mapping[str, Any]) -> None:
-        """Take over what a worker has said."""
+        """Take over what a worker has said: all of :meth:`tell`, or what one has that evaluated nothing."""
         self._told.append(told)
         self.mistakes += map(str, told["mistakes"])
-        self.troubles += map(str, told["troubles"])
+        self.troubles += map(str, told.get("troubles", ()))
         self.collected = max(self.collected, int(told["collected"]))
         self.deselected.update(told.get("deselected", {}))
 

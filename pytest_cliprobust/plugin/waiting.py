@@ -128,7 +128,7 @@ class Waiting:
         told = getattr(node, "workeroutput", {}).get("cliprobust")
         if told:
             self._collected = max(self._collected, int(told["collected"]))
-        if told and (told["models"] or told["mistakes"] or told["troubles"]):
+        if told and any(told.get(name) for name in ("models", "mistakes", "troubles")):
             self._evaluator().session.listen(told)
 
     # --- The end -----------------------------------------------------------------------------------
@@ -138,9 +138,7 @@ class Waiting:
         asked = self._config.getoption("--clip-model") and reports_of(self._config)
         if hasattr(self._config, "workerinput"):
             mistakes = self._config.stash[IMPORTS].lines
-            told: dict[str, Any] = {"mistakes": mistakes}
-            told |= {name: [] for name in ("models", "troubles", "notes", "skipped")}
-            told["collected"] = self._collected
+            told = {"mistakes": mistakes, "collected": self._collected}
             self._config.workeroutput["cliprobust"] = told  # type: ignore[attr-defined]
         elif asked and self._not_collected and not self._config.option.collectonly:
             # Tests that evaluate the model may be among those: no report of an earlier run is theirs.
