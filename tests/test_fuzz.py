@@ -58,6 +58,10 @@ def divides(path: Path) -> float:
     return 1 / 0
 
 
+def grows(path: Path) -> None:
+    bytes(bytearray(b"x") * (300 * 2**20))
+
+
 @pytest.mark.parametrize(
     ("read", "words"),
     [
@@ -65,6 +69,7 @@ def divides(path: Path) -> float:
         (says_much, "a message of 9 letters"),
         (waits, "more than 1 s"),
         (divides, "ZeroDivisionError"),
+        (grows, "the process has grown by"),
         (lambda path: None, None),
     ],
 )
@@ -75,6 +80,9 @@ def test_what_goes_wrong_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fuzz, "SECONDS", 1)
+    monkeypatch.setattr(fuzz, "BYTES", 200 * 2**20)
+    if os.access("/proc/self/clear_refs", os.W_OK):
+        grows(tmp_path)  # what ran before in this process is not the file's growth
     path = tmp_path / "file"
     path.write_bytes(b"sound")
     found = fuzz.attempt(fuzz.Kind(path, read), 0)
