@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import json
 import os
 import re
@@ -138,6 +140,22 @@ def read_json(path: Path, what: str, limit: int = MAX_JSON) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ClipRobustError(f"{path} must hold a JSON object")
     return content
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex sha256 of a file's content, read once as long as its size and time stay the same.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    there = path.stat()
+    return _sha256_of(path, there.st_size, there.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256_of(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def not_written(text: str, error: OSError) -> ClipRobustError:

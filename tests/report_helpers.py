@@ -20,7 +20,7 @@ from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties.accuracy import accuracy_of
 from pytest_cliprobust.properties.calibration import calibration_of
-from pytest_cliprobust.reporting.html.page import earlier_of
+from pytest_cliprobust.reporting.earlier import earlier_of
 from pytest_cliprobust.results.earlier import Earlier
 from pytest_cliprobust.results.record import Evidence
 from pytest_cliprobust.results.run import NotMeasured, Run

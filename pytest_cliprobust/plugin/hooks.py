@@ -18,7 +18,7 @@ from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.session import Session
 from pytest_cliprobust.plugin.state import GATE, LACKING, SESSION
 from pytest_cliprobust.plugin.suites import suite_of
-from pytest_cliprobust.reporting import terminal
+from pytest_cliprobust.reporting import terminal, workflow
 from pytest_cliprobust.results.run import Run
 
 
@@ -185,6 +185,9 @@ class Evaluator:
         if self.run is None or self._refused:
             return
         terminal.summarise(terminalreporter, self.run, verbose=config.option.verbose > 0)
+        if workflow.wanted():
+            for line in workflow.annotation_lines(self.run):
+                terminalreporter.write_line(line)
         if not (self.session.evaluated or self.session.mistakes):
             count = self.session.collected
             say_nothing_evaluated(terminalreporter, config, count, int(exitstatus))

@@ -23,7 +23,7 @@ from pytest_cliprobust.results.tags import checked_tag
 from pytest_cliprobust.targets.names import check_pretrained, named, named_models
 from pytest_cliprobust.targets.precision import PRECISIONS
 
-REPORTS = (".json", ".md", ".html")
+REPORTS = (".json", ".md", ".html", ".sarif", ".intoto.jsonl")
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,8 @@ def add_options(parser: pytest.Parser) -> None:
         "--clip-report",
         action="append",
         metavar="FILE",
-        help="write a report, FILE.json, FILE.md or FILE.html; repeatable, or separated by commas",
+        help="write a report, FILE.html, .md, .json, .sarif or .intoto.jsonl; repeatable, or separated "
+        "by commas",
     )
     parser.addini("clip_report", "reports to write, see --clip-report", type="args")
     group.addoption(
@@ -238,12 +239,12 @@ def reports_of(config: pytest.Config) -> list[Path]:
     """Return the reports to write.
 
     Raises:
-        pytest.UsageError: another ending than ``.json`` or ``.md``.
+        pytest.UsageError: another ending than those of :data:`REPORTS`.
     """
     given = config.getoption("--clip-report") or config.getini("clip_report") or []
     paths = [Path(name.strip()) for text in given for name in text.split(",") if name.strip()]
     for path in paths:
-        if path.suffix not in REPORTS:
+        if not path.name.endswith(REPORTS):
             raise pytest.UsageError(f"--clip-report {path}: end the name in {' or '.join(REPORTS)}")
     return list(dict.fromkeys(paths))
 

@@ -17,7 +17,7 @@ from pytest_cliprobust.datasets.roles import EMBEDDED
 from pytest_cliprobust.datasets.skipping import Skipped
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
-from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.files import sha256_of, shown_path
 from pytest_cliprobust.gating.baseline import (
     Baseline,
     Provenance,
@@ -387,6 +387,7 @@ class Session:
             cached=encoder.cached,
             probed=encoder.probed,
             noise=self._noise.get(name),
+            weights=_weights(info.weights),
         )
 
     @property
@@ -608,7 +609,7 @@ class Session:
 
         Read anew, since the process that reports need not have loaded the models that it was read for.
         """
-        if not self.records or not any(path.suffix == files.PAGE for path in self.reports):
+        if not self.records or not any(path.name.endswith(files.BESIDE) for path in self.reports):
             return None
         if self.config.against is not None:
             return self.baseline_of(self.config.models[0])
@@ -709,6 +710,18 @@ def _noise_note(name: str, share: float, nats: float) -> str:
         f"numerical noise of {name}: {share:.2g} of a share or probability, {nats:.2g} nats (the size "
         "of a forward pass changes as much); intervals are widened by it before they are judged"
     )
+
+
+def _weights(paths: Iterable[Path]) -> dict[str, str]:
+    """Return the sha256 of files by their names; by folder and name where two are called alike."""
+    paths = tuple(paths)
+    names = [path.name for path in paths]
+    found = {}
+    for path in paths:
+        alike = names.count(path.name) > 1
+        with contextlib.suppress(OSError):  # it has gone since it was loaded
+            found[f"{path.parent.name}/{path.name}" if alike else path.name] = sha256_of(path)
+    return found
 
 
 def by_suite(entries: Iterable[NotMeasured]) -> dict[str, list[str]]:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import not_written, replace_file, try_writing
-from pytest_cliprobust.reporting import json, markdown
+from pytest_cliprobust.reporting import json, markdown, sarif, statement
 from pytest_cliprobust.results.run import Run
 
 #: Ending of the name of a report for people, with pictures.
 PAGE = ".html"
+
+#: Endings of reports that show the earlier run beside this one.
+BESIDE = (PAGE, ".md")
 
 
 def _page(run: Run, folder: Path) -> str:
@@ -20,11 +23,14 @@ def _page(run: Run, folder: Path) -> str:
     return text(run, folder)
 
 
-#: From a run and the folder of the report to its text, by ending of the name.
+#: From a run and the folder of the report to its text, by ending of the name; the first that fits counts.
 FORMS: Mapping[str, Callable[[Run, Path], str]] = {
     ".json": lambda run, folder: json.text(run),
+    ".comment.md": markdown.comment,
     ".md": markdown.text,
     PAGE: _page,
+    ".sarif": sarif.text,
+    ".intoto.jsonl": statement.text,
 }
 
 
@@ -48,7 +54,7 @@ def write(path: Path, run: Run) -> None:
         Unavailable: the disk is full.
         ClipRobustError: an ending that stands for no form, or a path that cannot be written.
     """
-    form = FORMS.get(path.suffix)
+    form = next((form for ending, form in FORMS.items() if path.name.endswith(ending)), None)
     if form is None:
         raise ClipRobustError(f"--clip-report {path}: end the name in {' or '.join(FORMS)}")
     try:

@@ -1,49 +1,109 @@
-"""The Markdown report, for the summary of a CI job: a table, then what broke."""
+"""The Markdown report, for the summary of a CI job or a comment on a change: what failed comes first.
+
+What a forge takes of each is limited, and what is longer is refused as a whole; so the report is cut where it
+gets too long, at its end, which tells least.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_cliprobust.errors import one_line
 from pytest_cliprobust.gating import unjudged
+from pytest_cliprobust.reporting import facts
+from pytest_cliprobust.reporting.earlier import earlier_of, held_against
 from pytest_cliprobust.reporting.ending import LISTED, ending_text, last_words, missing_lines
+from pytest_cliprobust.reporting.facts import Line
 from pytest_cliprobust.reporting.header import header_lines
 from pytest_cliprobust.reporting.remarks import remarks
+from pytest_cliprobust.results.compare import Comparison
+from pytest_cliprobust.results.earlier import Earlier
 from pytest_cliprobust.results.record import Evidence, Record
 from pytest_cliprobust.results.run import Run
 
+#: Bytes that the summary of a step may have (1,024 KiB), and a comment (65,536 letters).
+SUMMARY, COMMENT = 1024 * 1024, 65_536
 
-def text(run: Run, folder: Path = Path()) -> str:
-    """Return the report as Markdown; ``folder`` is where it will lie."""
-    header = header_lines(run.config, run.models, run.thresholds, data=run.data)
-    lines = ["# CLIP robustness", "", f"- ending: **{ending_text(run)}**"]
-    lines += [*(f"- {_plain(line.strip())}" for line in header), ""]
-    found = remarks(run, gravest_first=True, most=LISTED)
-    told = [f"- **{r.level.lower()}**: {_plain(r.text)}" for r in found]
-    lines += [*told, *([""] if told else [])]
-    lines += [
-        "| property | measured (95% interval) | n | bound | verdict |",
-        "|---|---|---|---|---|",
+#: So much is left free of both, for what a workflow writes around the report.
+_FREE = 1024
+
+
+def text(run: Run, folder: Path = Path(), most: int = SUMMARY) -> str:
+    """Return the report as Markdown.
+
+    Args:
+        run: what to tell of.
+        folder: where the report will lie.
+        most: bytes that there is room for.
+    """
+    head = earlier_of(run)
+    shown = {r.key for r in run.records if r.verdict.failed} | set(facts.clean_accuracies(head))
+    comparison, notes = held_against(run, head, shown)
+    lines = facts.lines_of(head, comparison)
+    parts = [
+        *_top(run, head, lines, notes),
+        *_classes(lines),
+        *_evidence(run, folder),
+        *_missing(run),
+        *_figures(run, lines),
+        *_provenance(head, comparison),
     ]
-    for record in run.records:
-        figure, verdict = record.figure, record.verdict
-        lines.append(
-            f"| {_code(record.key, cell=True)} | {figure.interval_text()} | {figure.n} | "
-            f"{_plain(verdict.bound, cell=True) or '–'} | {verdict.status} |"
-        )
+    return _cut(parts, most - _FREE)
+
+
+def comment(run: Run, folder: Path = Path()) -> str:
+    """Return the report as Markdown that fits a comment."""
+    return text(run, folder, COMMENT)
+
+
+def _top(run: Run, head: Earlier, lines: Sequence[Line], notes: Sequence[str]) -> list[str]:
+    """Return what is said first: ship or not, why, and what a reader must know beside."""
+    said = facts.headline_of(head, lines)
+    header = header_lines(run.config, run.models, run.thresholds, data=run.data)
+    found = remarks(run, gravest_first=True, most=LISTED)
+    return [
+        f"# CLIP robustness: {said.word.lower()}",
+        "",
+        _plain(said.sentence),
+        "",
+        *(f"**{_plain(line)}**\n" for line in reversed(last_words(run))),
+        f"- ending: **{ending_text(run)}**",
+        *(f"- {_plain(line.strip())}" for line in header),
+        "",
+        *(f"- **{r.level.lower()}**: {_plain(r.text)}" for r in found),
+        *(f"- **note**: {_plain(note)}" for note in notes),
+        "",
+    ]
+
+
+def _classes(lines: Sequence[Line]) -> list[str]:
+    """Return which classes lost most against the earlier run; nothing where answers were not kept."""
+    losses = facts.class_losses(lines)
+    if not losses:
+        return []
+    rows = [
+        f"| {_plain(one.name, cell=True)} | {one.lost} | {one.gained} | {one.n or '–'} | "
+        f"{_plain(', '.join(f'{name} ({count})' for name, count in one.taken_for), cell=True)} |"
+        for one in losses
+    ]
+    return [
+        "## Classes that lost most, on clean pictures",
+        "",
+        "| class | right before, wrong now | wrong before, right now | n | taken for |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def _evidence(run: Run, folder: Path) -> list[str]:
+    found: list[str] = []
     for record in run.records:
         if record.evidence is not None:
-            lines += ["", *_evidence_section(record, record.evidence, folder)]
-    missing = missing_lines(run)
-    if missing:
-        lines += ["", "## Not run to the end", "", *(f"- {_plain(line)}" for line in missing)]
-    if len(run.unjudged.cut) > LISTED:  # else they are at the top
-        waiting = unjudged.cut_lines(run.unjudged)
-        lines += ["", "## Bounds that wait for it", "", *(f"- {_plain(line)}" for line in waiting)]
-    for line in last_words(run):
-        lines += ["", f"**{_plain(line)}**"]
-    return "\n".join(lines) + "\n"
+            found += [*_evidence_section(record, record.evidence, folder), ""]
+    return found
 
 
 def _evidence_section(record: Record, evidence: Evidence, folder: Path) -> list[str]:
@@ -58,6 +118,73 @@ def _evidence_section(record: Record, evidence: Evidence, folder: Path) -> list[
         "",
         f"    {one_line(evidence.reproduction)}",
     ]
+
+
+def _missing(run: Run) -> list[str]:
+    lines: list[str] = []
+    missing = missing_lines(run)
+    if missing:
+        lines += ["## Not run to the end", "", *(f"- {_plain(line)}" for line in missing), ""]
+    if len(run.unjudged.cut) > LISTED:  # else they are at the top
+        waiting = unjudged.cut_lines(run.unjudged)
+        lines += ["## Bounds that wait for it", "", *(f"- {_plain(line)}" for line in waiting), ""]
+    return lines
+
+
+def _figures(run: Run, lines: Sequence[Line]) -> list[str]:
+    """Return the table of all figures: those that failed first, then the others by their keys."""
+    if not run.records:
+        return []
+    by_key = {record.key: record for record in run.records}
+    failed = [by_key[line.key] for line in lines if line.failed]
+    undecided = [
+        r for r in run.records if not r.verdict.failed and r.verdict.status == "inconclusive"
+    ]
+    first = [*failed, *undecided]
+    told = {record.key for record in first}
+    rest = [record for record in run.records if record.key not in told]
+    return [
+        "## All figures",
+        "",
+        "| property | measured (95% interval) | n | bound | verdict |",
+        "|---|---|---|---|---|",
+        *map(_row, [*first, *rest]),
+        "",
+    ]
+
+
+def _row(record: Record) -> str:
+    figure, verdict = record.figure, record.verdict
+    return (
+        f"| {_code(record.key, cell=True)} | {figure.interval_text()} | {figure.n} | "
+        f"{_plain(verdict.bound, cell=True) or '–'} | {verdict.status} |"
+    )
+
+
+def _provenance(head: Earlier, comparison: Comparison | None) -> list[str]:
+    """Return what was under test: weights, data and prompts by digest, the baseline."""
+    told = facts.provenance_lines(head, comparison)
+    return [
+        "## What was under test",
+        "",
+        *(f"- {_plain(f'{what}: {text}')}" for what, text in told),
+    ]
+
+
+def _cut(lines: Sequence[str], most: int) -> str:
+    """Return the lines as a text of at most ``most`` bytes, and say what is left out."""
+    sizes = [len(line.encode()) + 1 for line in lines]
+    if sum(sizes) <= most:
+        return "\n".join(lines).rstrip("\n") + "\n"
+    room, kept = most - 300, 0
+    while kept < len(lines) and sizes[kept] <= room:
+        room -= sizes[kept]
+        kept += 1
+    rest = (
+        f"*Cut here, as there is no room for more: {len(lines) - kept:,} further lines. The whole is in the "
+        "HTML and JSON reports of the run (`--clip-report report.html,report.json`).*"
+    )
+    return "\n".join([*lines[:kept], "", rest]) + "\n"
 
 
 def _plain(text: str, *, cell: bool = False) -> str:

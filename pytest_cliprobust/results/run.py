@@ -55,6 +55,8 @@ class ModelSummary:
         noise: what the size of a forward pass alone changes, (share or probability, nats); None if
             nothing was judged.
         probed: images that went through the model to see whether its features can be trusted.
+        weights: hex sha256 of each file that the weights were read from, by the file's name; none where code
+            of the user's made them.
     """
 
     name: str
@@ -69,6 +71,7 @@ class ModelSummary:
     cached: int = 0
     noise: tuple[float, float] | None = None
     probed: int = 0
+    weights: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able data."""
@@ -97,6 +100,7 @@ class ModelSummary:
             cached=int(data["images"]["cached"]),
             probed=int(data["images"].get("probed", 0)),
             noise=None if noise is None else (float(noise[0]), float(noise[1])),
+            weights={str(k): str(v) for k, v in data.get("weights", {}).items()},
         )
 
 

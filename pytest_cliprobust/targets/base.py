@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -29,6 +30,7 @@ class TargetInfo:
         notes: what a reader of the report must know, one sentence each ("activation QuickGELU, as
             tag 'openai' was trained with", "no tag given: took open_clip's default 'x'").
         tags: model-card facts for the six-factor study (architecture, training data, size, loss …).
+        weights: the files that its weights were read from; none where code of the user's made them.
     """
 
     name: str
@@ -37,6 +39,7 @@ class TargetInfo:
     digest: str
     notes: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    weights: tuple[Path, ...] = ()
 
 
 @runtime_checkable

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,33 @@ _ONNX = (
 )
 
 
+_READ: ContextVar[list[Path] | None] = ContextVar("files that weights were read from", default=None)
+
+
+@contextmanager
+def noting_files() -> Iterator[list[Path]]:
+    """Collect the files that weights are read from meanwhile, however deep in a loader that is.
+
+    A model may be a base with an adapter, or lie in shards: only who reads a file knows of it.
+    """
+    outer = _READ.get()
+    found: list[Path] = []
+    token = _READ.set(found)
+    try:
+        yield found
+    finally:
+        _READ.reset(token)
+        if outer is not None:
+            outer += found
+
+
+def note_file(path: Path) -> None:
+    """Tell :func:`noting_files` of a file with weights, each once."""
+    found = _READ.get()
+    if found is not None and path not in found:
+        found.append(path)
+
+
 @dataclass
 class Checkpoint:
     """A state dict and where it came from.
@@ -90,6 +119,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if path.name.endswith(INDEX):
         return _read_shards(path)
     state, scripted = _read_file(path)
+    note_file(path)
     openai_archive = scripted and all(name in state for name in _OPENAI_SETTINGS)
     if scripted:
         state = {k: v for k, v in state.items() if k not in _OPENAI_SETTINGS}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, is_out_of_memory
 from pytest_cliprobust.files import lies_there, require_regular
+from pytest_cliprobust.targets.checkpoint import note_file
 
 if TYPE_CHECKING:
     from pytest_cliprobust.targets.runtime import TwoTowerTarget
@@ -79,6 +80,8 @@ class Graphs:
         paths = _graphs_in(source)
         provider = _provider(onnxruntime.get_available_providers(), device)
         sessions = [_opened(onnxruntime, path, provider) for path in paths]
+        for path in paths:
+            note_file(path)
         self._image = self._one(sessions, paths, "image")
         self._text = self._one(sessions, paths, "text")
         names = ", ".join(path.name for path in paths)

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pytest_cliprobust.files import is_path, lies_there, own_name
 from pytest_cliprobust.targets import folder
 from pytest_cliprobust.targets.activation import parse_activation
 from pytest_cliprobust.targets.base import Target
+from pytest_cliprobust.targets.checkpoint import noting_files
 from pytest_cliprobust.targets.checkpoint_file import load_checkpoint_file
 from pytest_cliprobust.targets.names import GRAPHS, TWINS, split_checkpoint, split_twin
 from pytest_cliprobust.targets.registry import TARGETS, kind_of, listed_names
@@ -74,8 +76,11 @@ def load_target(
         "activation": chosen,
     }
     # Weights made under inference_mode could never be differentiated through.
-    with torch.inference_mode(False):
-        return _load(name, pretrained, options, explicit_precision=precision != "auto")
+    with torch.inference_mode(False), noting_files() as files:
+        target = _load(name, pretrained, options, explicit_precision=precision != "auto")
+    if files and not target.info.weights:
+        target.info = replace(target.info, weights=tuple(files))
+    return target
 
 
 def _load(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pytest_cliprobust.figures.condition import CLEAN
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.properties.answers import Answer, answers_in
-from pytest_cliprobust.reporting.html.facts import Line, answer_text
+from pytest_cliprobust.reporting.facts import Line, answer_text
 from pytest_cliprobust.reporting.html.pictures import Pictures, Shown
 from pytest_cliprobust.results.compare import Sides, matched_answers
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pytest_cliprobust.errors import ClipRobustError, printable
-from pytest_cliprobust.figures.metrics import METRICS
-from pytest_cliprobust.gating.baseline import Baseline
-from pytest_cliprobust.gating.measurement import Measurement
-from pytest_cliprobust.reporting import json
-from pytest_cliprobust.reporting.html import facts, plots
-from pytest_cliprobust.reporting.html.facts import Line
+from pytest_cliprobust.errors import printable
+from pytest_cliprobust.reporting import facts
+from pytest_cliprobust.reporting.earlier import earlier_of, held_against
+from pytest_cliprobust.reporting.facts import Line
+from pytest_cliprobust.reporting.html import plots
 from pytest_cliprobust.reporting.html.gallery import albums_of
 from pytest_cliprobust.reporting.html.pictures import Pictures, file_uri
 from pytest_cliprobust.reporting.html.sections import Plot, sections_of
-from pytest_cliprobust.results.compare import Comparison, compare
-from pytest_cliprobust.results.earlier import Earlier, of_document
+from pytest_cliprobust.results.compare import Comparison
+from pytest_cliprobust.results.earlier import Earlier
 from pytest_cliprobust.results.run import Run
 
 _PARTS = Path(__file__).with_name("parts")
@@ -43,43 +40,8 @@ def text(run: Run, folder: Path = Path()) -> str:
     ``folder`` is where it will lie; the report stands alone, and does not need it.
     """
     head = earlier_of(run)
-    comparison, notes = None, []
-    if run.baseline is not None:
-        try:
-            comparison = compare(
-                _of_baseline(run.baseline), head, base_model=run.unjudged.policy.baseline_model
-            )
-        except ClipRobustError as error:
-            notes.append(f"not compared with an earlier run: {error}")
+    comparison, notes = held_against(run, head)
     return page_of(head, comparison, notes)
-
-
-def earlier_of(run: Run) -> Earlier:
-    """Return a session's run as reports and comparisons take runs, with its outcomes by sample."""
-    told = json.document(run)
-    for entry, record in zip(told["measurements"], run.records, strict=True):
-        known = METRICS.find(record.measurement.metric)
-        entry["higher_is_better"] = None if known is None else known.higher_is_better
-    made = of_document(told, {}, "this run")
-    return replace(made, measurements={record.key: record.measurement for record in run.records})
-
-
-def _of_baseline(baseline: Baseline) -> Earlier:
-    """Return a baseline as a run: figures and outcomes, without verdicts."""
-    measurements = [
-        Measurement(key.split("/", 1)[0], model, figure)
-        for (key, model), figure in baseline.figures.items()
-    ]
-    known = baseline.provenance
-    return Earlier(
-        baseline.source,
-        {one.key: one for one in measurements},
-        {"provenance": None if known is None else known.as_dict()},
-        {},
-        {},
-        {},
-        anchors=baseline.anchors,
-    )
 
 
 # --- The page --------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.properties.calibration import reliability
 from pytest_cliprobust.properties.shape_bias import people_decided
+from pytest_cliprobust.reporting.facts import Line, number, words
 from pytest_cliprobust.reporting.html import plots
-from pytest_cliprobust.reporting.html.facts import Line, number, words
 from pytest_cliprobust.reporting.html.svg import BASE, HEAD, MUTED, drawing, inline
 from pytest_cliprobust.reporting.shape_bias import classes_of, draw
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from report_helpers import HARM, base, head, written
 
-from pytest_cliprobust.reporting.html.facts import anchor_of
+from pytest_cliprobust.reporting.facts import anchor_of
 from pytest_cliprobust.reporting.html.page import page_of
 from pytest_cliprobust.results.compare import compare
 

@@ -14,7 +14,7 @@ import pytest
 from report_helpers import HARM, Elements, base, figures, head, the_run
 
 from pytest_cliprobust.gating.baseline import Baseline, bare_key
-from pytest_cliprobust.reporting.html.facts import anchor_of
+from pytest_cliprobust.reporting.facts import anchor_of
 from pytest_cliprobust.reporting.html.page import page_of, text
 from pytest_cliprobust.results.compare import compare
 from pytest_cliprobust.results.run import Run

@@ -321,12 +321,20 @@ class ClassLoss:
     taken_for: tuple[tuple[str, int], ...]
 
 
+def clean_accuracies(head: Earlier) -> list[str]:
+    """Return the keys of the figures that :func:`class_losses` is read from."""
+    return [key for key, one in head.measurements.items() if _is_clean_accuracy(one)]
+
+
+def _is_clean_accuracy(one: Measurement) -> bool:
+    whole = not one.condition.part_of
+    return (one.metric, one.dataset, one.perturbation) == ("accuracy", CLEAN, CLEAN) and whole
+
+
 def class_losses(lines: Iterable[Line]) -> tuple[ClassLoss, ...]:
     """Return the classes that lost most on clean pictures; none where answers were not kept."""
     for line in lines:
-        one = line.measurement
-        whole = one.metric == "accuracy" and one.perturbation == CLEAN and not one.condition.part_of
-        if whole and line.compared is not None and one.dataset == CLEAN:
+        if line.compared is not None and _is_clean_accuracy(line.measurement):
             return _classes(line.compared)
     return ()
 

@@ -1,0 +1,53 @@
+"""Workflow commands that put what was found at the line of its bound, where a forge shows changes.
+
+A job of GitHub Actions shows ten annotations of a level and step, and drops the others in silence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from pytest_cliprobust.reporting.findings import Finding, findings
+from pytest_cliprobust.results.run import Run
+
+#: So many are shown of a step.
+MOST = 10
+
+_COMMANDS = {"fail": "error", "warn": "warning", "pass": "notice"}
+
+
+def wanted(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether this process runs in a job that reads such commands."""
+    return environment.get("GITHUB_ACTIONS") == "true"
+
+
+def annotation_lines(run: Run) -> list[str]:
+    """Return the commands, at most :data:`MOST`; the last one tells of those that are left out."""
+    found = findings(run)
+    mistakes = [
+        f"::error title=pytest-cliprobust::{_message(line)}"
+        for line in (*run.mistakes, *run.troubles)
+    ]
+    told = [*mistakes, *map(_command, found)]
+    if len(told) <= MOST:
+        return told
+    left = len(told) - MOST + 1
+    rest = f"::notice title=pytest-cliprobust::{left} further findings stand in the report"
+    return [*told[: MOST - 1], rest]
+
+
+def _command(finding: Finding) -> str:
+    at = f"file={_property(finding.place.file)}"
+    if finding.place.line:
+        at += f",line={finding.place.line}"
+    title = _property(f"{finding.rule}: {finding.status}")
+    return f"::{_COMMANDS[finding.outcome]} {at},title={title}::{_message(finding.text)}"
+
+
+def _message(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")
