@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from helpers import Sessions
+from helpers import Sessions, check_schema
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -24,6 +26,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         starts = "pytester" in getattr(item, "fixturenames", ())
         if starts and item.get_closest_marker("smoke") is None:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _reports_follow_their_schema(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hold every JSON report that a session in this process writes against the published schema."""
+    if "pytester" not in request.fixturenames:
+        return
+    from pytest_cliprobust.reporting import json as form
+
+    write = form.text
+
+    def written(run: Any) -> str:
+        made = write(run)
+        check_schema(json.loads(made))
+        return made
+
+    monkeypatch.setattr(form, "text", written)
 
 
 @pytest.fixture(scope="session")

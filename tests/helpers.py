@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import weakref
@@ -24,6 +25,7 @@ from pytest_cliprobust.figures.arrays import Floats, Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap, resampled
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.reporting.json import schema_text
 
 ROOT = Path(__file__).parent.parent
 SUITES = ROOT / "suites"
@@ -143,6 +145,20 @@ def report(name: str = "report.json") -> dict[str, Any]:
     """Return the JSON report that a session in the working directory has written."""
     data: dict[str, Any] = json.loads(Path(name).read_text(encoding="utf-8"))
     return data
+
+
+@functools.cache
+def _schema() -> Any:
+    import jsonschema
+
+    told = json.loads(schema_text())
+    jsonschema.Draft202012Validator.check_schema(told)
+    return jsonschema.Draft202012Validator(told)
+
+
+def check_schema(report: Any) -> None:
+    """Hold a JSON report against the published schema; the first thing that is wrong fails."""
+    _schema().validate(report)
 
 
 def one_line(result: pytest.RunResult, *words: str) -> str:

@@ -1,9 +1,10 @@
-"""The JSON report, with a versioned schema; ``docs/report.md`` describes it."""
+"""The JSON report, with a versioned schema (``report.schema.json``); ``docs/report.md`` describes it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from pytest_cliprobust.gating import unjudged
@@ -50,3 +51,8 @@ def document(run: Run) -> dict[str, Any]:
 def text(run: Run) -> str:
     """Return the report as the text of a file."""
     return json.dumps(document(run), indent=1, allow_nan=False) + "\n"
+
+
+def schema_text() -> str:
+    """Return the JSON Schema of the report."""
+    return Path(__file__).with_name("report.schema.json").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_cliprobust.errors import one_line
+from pytest_cliprobust.reporting.ending import last_words
 from pytest_cliprobust.reporting.findings import Finding, findings
 from pytest_cliprobust.reporting.places import Place
 from pytest_cliprobust.results.run import Run
@@ -40,6 +41,7 @@ def document(run: Run) -> dict[str, Any]:
     found = findings(run)
     told = [("error", line) for line in (*run.mistakes, *run.troubles)]
     told += [("warning", f"{entry.test}: {entry.reason}") for entry in run.missing]
+    told += [("warning", line) for line in last_words(run)]
     if len(found) > MOST:
         told.append(("warning", f"{len(found) - MOST} further results are left out of this file"))
     rules = list(dict.fromkeys(finding.rule for finding in found[:MOST]))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from pytest_cliprobust.errors import one_line
+from pytest_cliprobust.reporting.ending import last_words
 from pytest_cliprobust.reporting.findings import Finding, findings
 from pytest_cliprobust.results.run import Run
 
@@ -26,10 +28,14 @@ def annotation_lines(run: Run) -> list[str]:
     """Return the commands, at most :data:`MOST`; the last one tells of those that are left out."""
     found = findings(run)
     mistakes = [
-        f"::error title=pytest-cliprobust::{_message(line)}"
+        f"::error title=pytest-cliprobust::{_message(one_line(line))}"
         for line in (*run.mistakes, *run.troubles)
     ]
-    told = [*mistakes, *map(_command, found)]
+    # A run that gates nothing, or not all that was asked for, must not look like one that is green.
+    words = [
+        f"::warning title=pytest-cliprobust::{_message(one_line(line))}" for line in last_words(run)
+    ]
+    told = [*mistakes, *words, *map(_command, found)]
     if len(told) <= MOST:
         return told
     left = len(told) - MOST + 1

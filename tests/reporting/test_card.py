@@ -1,0 +1,106 @@
+"""A model's card: huggingface_hub reads back what was measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard, parse_eval_result_entries
+from report_helpers import figures, head, the_run
+
+from pytest_cliprobust.cli import main
+from pytest_cliprobust.reporting.card import chosen, eval_results, model_index
+from pytest_cliprobust.reporting.json import text
+
+
+def test_the_index_comes_back_to_the_same_figures() -> None:
+    run = head()
+    own = chosen(run, "mine", ["*"])
+    data: Any = ModelCard(model_index(own, "us/mine", {"clean": "us/pictures"})).data
+    read = data.eval_results
+    assert data.model_name == "us/mine"
+    told = {(r.metric_type, r.dataset_config): (r.metric_value, r.dataset_type) for r in read}
+    assert len(told) == len(own) == len(run.measurements)
+    for one in own:
+        hub = "us/pictures" if one.dataset == "clean" else one.dataset
+        assert told[one.metric, str(one.condition)] == (one.figure.value, hub)
+
+
+def test_without_patterns_a_card_has_what_is_unperturbed() -> None:
+    run = head()
+    kept = chosen(run, "mine")
+    assert kept
+    assert all(one.perturbation == "clean" for one in kept)
+    assert chosen(run, "other") == []
+    assert [one.key for one in chosen(run, "mine", ["*fog@3*"])] == [
+        "accuracy/accuracy/clean/fog@3/mine"
+    ]
+
+
+def test_figures_that_are_not_finite_are_on_no_card() -> None:
+    run = head()
+    key, one = next(iter(run.measurements.items()))
+    lost = replace(one, figure=replace(one.figure, value=float("nan")).measured_on(one.condition))
+    assert lost.key not in [
+        m.key
+        for m in chosen(replace(run, measurements={**run.measurements, key: lost}), "mine", ["*"])
+    ]
+
+
+def test_results_come_back_to_the_same_figures() -> None:
+    import yaml
+
+    own = chosen(head(), "mine", ["*clean*"])
+    found = eval_results(own, {"clean": "us/pictures"}, "2026-11-26T12:00:00+0000")
+    assert list(found) == ["us--pictures.yaml"]
+    read = parse_eval_result_entries(yaml.safe_load(found["us--pictures.yaml"]))
+    there = [one for one in own if one.dataset == "clean"]
+    assert [entry.value for entry in read] == [one.figure.value for one in there]
+    assert {entry.dataset_id for entry in read} == {"us/pictures"}
+    assert all(entry.notes and "interval [" in entry.notes for entry in read)
+    assert eval_results(own, {}, "") == {}
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.json").write_text(text(the_run(figures((1, 2)))))
+    given = ["card", "run.json", "--out", "card", "--name", "us/mine"]
+    assert main([*given, "--dataset", "clean=us/pictures"]) == 0
+    said = capsys.readouterr().out
+    assert "no --dataset says what a hub calls them: far_ood" in said
+    data: Any = ModelCard.load("card/model-index.md").data
+    values = {json.dumps(r.metric_value) for r in data.eval_results}
+    stored = {
+        json.dumps(m["figure"]["value"])
+        for m in json.loads(Path("run.json").read_text())["measurements"]
+        if m["perturbation"] == "clean"
+    }
+    assert values == stored
+    assert Path("card/.eval_results/us--pictures.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--dataset", "clean"], "write NAME=OWNER/DATASET"),
+        (["--model", "other"], "has the models mine; name one with --model"),
+        (["--figures", "nothing*"], "has no such figures of mine"),
+    ],
+)
+def test_mistakes_are_one_line(
+    options: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.json").write_text(text(the_run(figures((1,)))))
+    assert main(["card", "run.json", *options]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line

@@ -1,0 +1,227 @@
+"""Reports for machines: SARIF, in-toto statements, annotations; all of them from the same findings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from report_helpers import HARM, figures, the_run
+
+from pytest_cliprobust.gating.verdict import Verdict
+from pytest_cliprobust.reporting import sarif, statement, workflow
+from pytest_cliprobust.reporting.findings import findings
+from pytest_cliprobust.results.run import NotMeasured, Run
+
+KEY = "accuracy/accuracy/clean/clean/mine"
+
+
+def run(**changes: Any) -> Run:
+    """Return a run of which one bound fails."""
+    return replace(the_run(figures((1, 2))), **changes)
+
+
+def with_verdicts(found: Run, **changes: Any) -> Run:
+    """Return the run with all its verdicts changed."""
+    records = tuple(
+        replace(record, verdict=replace(record.verdict, **changes)) for record in found.records
+    )
+    return replace(found, records=records)
+
+
+def judged(found: Run, *statuses: tuple[str, str]) -> Run:
+    """Return the run with (status, outcome) for its first figures."""
+    records = list(found.records)
+    for index, (status, outcome) in enumerate(statuses):
+        told: Verdict = replace(records[index].verdict, status=status, outcome=outcome)  # type: ignore[arg-type]
+        records[index] = replace(records[index], verdict=told)
+    return replace(found, records=tuple(records))
+
+
+# --- Findings --------------------------------------------------------------------------------------
+
+
+def test_failures_come_first_then_what_misses_its_bound_by_most_of_it() -> None:
+    found = judged(
+        run(),
+        ("inconclusive", "pass"),
+        ("inconclusive", "warn"),
+        ("fail", "fail"),
+        ("fail", "fail"),
+    )
+    records = list(found.records)
+    for index, (missed, limit) in enumerate([(0.5, 0.1), (0.5, 0.1), (0.1, 0.05), (0.3, 0.5)]):
+        told = replace(records[index].verdict, missed_by=missed, limit=limit, kind="max")
+        records[index] = replace(records[index], verdict=told)
+    found = replace(found, records=tuple(records[:4]))
+    wanted = [found.records[index].key for index in (2, 3, 1, 0)]
+    assert [one.key for one in findings(found)] == wanted
+    lost = replace(records[3].verdict, missed_by=None, limit=None, kind=None, where="")
+    records[3] = replace(records[3], verdict=lost)
+    first = findings(replace(found, records=tuple(records[:4])))[0]
+    assert first.key == wanted[1]  # a figure that is not finite is the worst
+    assert first.place.file == "test_accuracy.py"
+    assert "bound" not in first.text.split(":")[1]
+
+
+# --- SARIF -----------------------------------------------------------------------------------------
+
+
+def test_sarif_shows_a_missed_bound_at_its_line() -> None:
+    (told,) = json.loads(sarif.text(run()))["runs"]
+    (result,) = told["results"]
+    assert result["level"] == "error"
+    assert result["ruleId"] == "accuracy/accuracy"
+    assert told["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+    (location,) = result["locations"]
+    assert location["physicalLocation"] == {
+        "artifactLocation": {"uri": "thresholds.toml"},
+        "region": {"startLine": 51},
+    }
+    assert result["properties"]["figure"] == KEY
+    assert "max_decrease 0.03" in result["message"]["text"]
+    assert told["invocations"][0]["exitCode"] == 1
+    assert told["invocations"][0]["executionSuccessful"] is True
+
+
+def test_sarif_of_a_green_run_has_no_results_and_levels_follow_the_policy() -> None:
+    (told,) = sarif.document(the_run(figures((1,)), fails=False))["runs"]
+    assert told["results"] == []
+    for outcome, level in (("warn", "warning"), ("pass", "note")):
+        (told,) = sarif.document(judged(run(), ("inconclusive", outcome)))["runs"]
+        assert level in {result["level"] for result in told["results"]}
+
+
+def test_an_alert_stays_the_same_when_its_line_moves() -> None:
+    def prints(found: Run) -> list[Any]:
+        return [r["partialFingerprints"] for r in sarif.document(found)["runs"][0]["results"]]
+
+    assert prints(run()) == prints(with_verdicts(run(), where="thresholds.toml:99", missed_by=0.4))
+    assert prints(run()) != prints(with_verdicts(run(), kind="min"))
+
+
+def test_sarif_is_cut_at_what_forges_take_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sarif, "MOST", 2)
+    found = judged(run(), *[("fail", "fail")] * 3)
+    (told,) = sarif.document(found)["runs"]
+    assert len(told["results"]) == 2
+    (left,) = told["invocations"][0]["toolExecutionNotifications"]
+    assert (
+        left["message"]["text"]
+        == f"{len(findings(found)) - 2} further results are left out of this file"
+    )
+
+
+def test_sarif_tells_what_broke_a_run() -> None:
+    missing = (NotMeasured("test_a.py::b", "a", "a worker died"),)
+    broken = run(mistakes=(f"no such model{HARM}\n",), missing=missing, complete=False)
+    (told,) = sarif.document(broken)["runs"]
+    assert told["invocations"][0]["executionSuccessful"] is False
+    lines = [n["message"]["text"] for n in told["invocations"][0]["toolExecutionNotifications"]]
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+
+
+def test_a_run_that_gates_nothing_is_told_everywhere() -> None:
+    nothing = the_run(figures((1,)), fails=False)
+    (told,) = sarif.document(nothing)["runs"]
+    (note,) = told["invocations"][0]["toolExecutionNotifications"]
+    assert "THIS RUN GATES NOTHING" in note["message"]["text"]
+    (line,) = workflow.annotation_lines(nothing)
+    assert line.startswith("::warning title=pytest-cliprobust::warning: no bound is for any")
+
+
+# --- Statements ------------------------------------------------------------------------------------
+
+
+def result(found: Run, model: str = "mine") -> str:
+    return statement.result_of(found, model)
+
+
+def test_what_a_run_says_of_a_model() -> None:
+    assert result(run()) == "FAILED"
+    green = judged(the_run(figures((1,)), fails=False), ("pass", "pass"))
+    assert result(green) == "PASSED"
+    assert result(replace(green, exit_status=6)) == "WARNED"
+    assert result(replace(green, complete=False)) == "WARNED"
+    assert result(the_run(figures((1,)), fails=False)) == "WARNED"  # nothing was judged
+    assert result(judged(green, ("pass", "pass"), ("inconclusive", "pass"))) == "WARNED"
+    for broken in (1, 2, 3, 4, 5, 7):  # 1: a test failed beside all bounds
+        assert result(replace(green, exit_status=broken)) == "FAILED"
+
+
+def test_one_models_loss_is_not_anothers() -> None:
+    own = judged(the_run(figures((1,)), fails=False), ("pass", "pass"))
+    other = the_run(figures((1, 2)), "other")
+    both = replace(
+        other, records=(*own.records, *other.records), models={**own.models, **other.models}
+    )
+    assert result(both, "other") == "FAILED"
+    assert result(both, "mine") == "PASSED"
+    assert [line["predicate"]["result"] for line in statement.statements(both)] == [
+        "PASSED",
+        "FAILED",
+    ]
+
+
+@pytest.mark.slow  # in-toto's own classes, which older releases of protobuf do not read
+def test_in_toto_reads_the_statement() -> None:
+    from google.protobuf import json_format
+    from in_toto_attestation.predicates.test_result.v0 import test_result_pb2
+    from in_toto_attestation.v1 import statement_pb2
+    from in_toto_attestation.v1.statement import Statement
+
+    found = judged(run(), ("fail", "fail"), ("inconclusive", "warn"), ("pass", "pass"))
+    model = replace(found.models["mine"], weights={"a.safetensors": "ab" * 32, "b": "cd" * 32})
+    (line,) = statement.text(
+        replace(found, models={"mine": model}, thresholds="t.toml")
+    ).splitlines()
+    told = json.loads(line)
+    made = Statement.copy_from_pb(json_format.ParseDict(told, statement_pb2.Statement()))
+    made.validate()
+    assert {one.name: dict(one.digest) for one in made.pb.subject} == {
+        "a.safetensors": {"sha256": "ab" * 32},
+        "b": {"sha256": "cd" * 32},
+    }
+    predicate = json_format.ParseDict(told["predicate"], test_result_pb2.TestResult())
+    assert predicate.result == "FAILED"
+    assert list(predicate.failed_tests) == [KEY]
+    assert len(predicate.warned_tests) == len(predicate.passed_tests) == 1
+    assert "t.toml" in [one.name for one in predicate.configuration]
+
+
+def test_a_model_of_code_goes_by_the_digest_of_all_that_decides_it() -> None:
+    (told,) = statement.statements(run())
+    assert told["subject"] == [{"name": "mine", "digest": {"sha256": "cd34" * 16}}]
+
+
+# --- Annotations -----------------------------------------------------------------------------------
+
+
+def test_annotations_are_for_jobs_that_read_them() -> None:
+    assert workflow.wanted({"GITHUB_ACTIONS": "true"})
+    assert not workflow.wanted({})
+
+
+def test_an_annotation_stands_at_the_bounds_line() -> None:
+    (line,) = workflow.annotation_lines(run())
+    assert line.startswith(
+        "::error file=thresholds.toml,line=51,title=accuracy/accuracy%3A fail::accuracy of accuracy on clean"
+    )
+
+
+def test_names_end_no_command() -> None:
+    found = with_verdicts(run(), where="a,b:c%.toml:3", explanation="50% of\nall")
+    line = workflow.annotation_lines(found)[0]
+    assert "file=a%2Cb%3Ac%25.toml,line=3," in line
+    assert line.endswith("50%25 of\\nall")
+    assert len(line.splitlines()) == 1
+
+
+def test_no_more_than_are_shown() -> None:
+    mistakes = tuple(f"mistake {number}" for number in range(10))
+    assert len(workflow.annotation_lines(run(mistakes=mistakes[:9]))) == 10
+    lines = workflow.annotation_lines(run(mistakes=mistakes))
+    assert len(lines) == 10
+    assert lines[-1].endswith("2 further findings stand in the report")
