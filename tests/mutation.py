@@ -11,7 +11,8 @@ by one, a guard that never fires, a branch that is always or never taken, a loop
 only. All kinds are drawn equally often while they last; the same seed draws the same sample of the
 same sources. A mutated module stands in a temporary copy of the package, in which the tests that
 belong to it run (:func:`tests_of`: ``pytest_cliprobust/properties/ood.py`` has
-``tests/properties/test_ood.py``) until the first failure. A failure, an error or the time limit (many
+``tests/properties/test_ood.py``) until the first failure: the quick ones first, then the slow ones, and
+last the quick tests of the whole folder (:func:`stages_of`). A failure, an error or the time limit (many
 times what the tests take without a mutation) notices the mutation; survivors are printed with their
 place and the changed lines, then the shares by module and by kind.
 
@@ -120,6 +121,9 @@ PRELOADED = [
 
 #: Keywords whose value only says how a mistake is told, or how a thing is shown.
 _UNMUTATED_KEYWORDS = {"strict", "repr", "compare", "frozen"}
+
+#: pytest's exit statuses: the command line is wrong, no test was collected.
+MISUSED, NOTHING_RAN = 4, 5
 
 #: What a mutator proposes: the node to be replaced, and the source that takes its place.
 Change: TypeAlias = "tuple[ast.AST, str]"
@@ -411,7 +415,32 @@ def workspace(folder: Path) -> Path:
     return folder
 
 
-def _run(folder: str, tests: list[str], log: str) -> None:
+@dataclass(frozen=True)
+class Stage:
+    """Tests that run together, until the first of them fails.
+
+    Attributes:
+        tests: files or folders, relative to the checkout.
+        marks: which of them, as ``pytest -m`` takes it.
+    """
+
+    tests: tuple[str, ...]
+    marks: str
+
+
+def stages_of(path: str) -> list[Stage]:
+    """Return what runs on a mutation of a module, soonest told first.
+
+    Most mutations are noticed by a quick test of the module's own; whole sessions (marked as slow) and
+    the neighbours' tests need to run on the others only.
+    """
+    own = tuple(tests_of(path))
+    folder = str(Path("tests", *Path(path).relative_to(PACKAGE).parts[:-1][:1]))
+    stages = [Stage(own, "not slow"), Stage(own, "slow")]
+    return stages if folder in (*own, "tests") else [*stages, Stage((folder,), "not slow")]
+
+
+def _run(folder: str, stage: Stage, log: str) -> None:
     """Run the tests in a process of its own, which ends with pytest's exit status."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
@@ -423,16 +452,17 @@ def _run(folder: str, tests: list[str], log: str) -> None:
     sys.path.insert(0, folder)
     import pytest
 
-    status = pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "--no-header"])
+    chosen = [*stage.tests, "-m", stage.marks]
+    status = pytest.main([*chosen, "-x", "-q", "-p", "no:cacheprovider", "--no-header"])
     sys.stdout.flush()
     os._exit(int(status))
 
 
-def status_of(folder: Path, tests: list[str], limit: float) -> int | None:
+def status_of(folder: Path, stage: Stage, limit: float) -> int | None:
     """Return pytest's exit status in a workspace, None if it ran into the time limit."""
     context = multiprocessing.get_context("forkserver")
     log = str(folder / "mutation.log")
-    process = context.Process(target=_run, args=(str(folder), tests, log))
+    process = context.Process(target=_run, args=(str(folder), stage, log))
     process.start()
     process.join(limit)
     if process.exitcode is None:
@@ -447,29 +477,40 @@ def noticed(folder: Path, mutation: Mutation, limit: float) -> bool:
     target = folder / mutation.path
     source = target.read_bytes()
     target.write_bytes(mutation.applied(source))
+    ran = False
+    status: int | None = 0
     try:
-        status = status_of(folder, tests_of(mutation.path), limit)
+        for stage in stages_of(mutation.path):
+            status = status_of(folder, stage, limit)
+            ran = ran or status != NOTHING_RAN
+            if status not in (0, NOTHING_RAN):
+                break
     finally:
         target.write_bytes(source)
-    if status in (4, 5):
+    if not ran or status == MISUSED:
         raise SystemExit(f"no tests ran for {mutation.path}: see {folder / 'mutation.log'}")
-    if status != 0:
+    seen = status not in (0, NOTHING_RAN)
+    if seen:
         log = (folder / "mutation.log").read_text().splitlines()
         told = [line for line in log if line.startswith(("FAILED", "ERROR"))]
         how = told[0] if told else "the time limit" if status is None else f"status {status}"
         print(f"noticed  {mutation.path}:{mutation.line} [{mutation.kind}] by {how}", flush=True)
-    return status != 0
+    return seen
 
 
 def unmutated_seconds(folder: Path, paths: Sequence[str], limit: float) -> dict[str, float]:
     """Return how long the tests of each module take; end the program if some fail without a mutation."""
-    seconds: dict[str, float] = {}
-    for tests in sorted({tuple(tests_of(path)) for path in paths}):
-        begin = time.perf_counter()
-        if status_of(folder, list(tests), limit) != 0:
-            log = (folder / "mutation.log").read_text()
-            raise SystemExit(f"{' '.join(tests)} fail without any mutation:\n{log[-3000:]}")
-        seconds |= {p: time.perf_counter() - begin for p in paths if tuple(tests_of(p)) == tests}
+    took: dict[Stage, float] = {}
+    seconds: dict[str, float] = defaultdict(float)
+    for path in sorted(set(paths)):
+        for stage in stages_of(path):
+            if stage not in took:
+                begin = time.perf_counter()
+                if status_of(folder, stage, limit) not in (0, NOTHING_RAN):
+                    log = (folder / "mutation.log").read_text()
+                    raise SystemExit(f"{stage} fails without any mutation:\n{log[-3000:]}")
+                took[stage] = time.perf_counter() - begin
+            seconds[path] = max(seconds[path], took[stage])
     return seconds
 
 
