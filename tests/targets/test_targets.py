@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import open_clip
@@ -22,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, NotRun
-from pytest_cliprobust.targets import activation, hub, runtime
+from pytest_cliprobust.targets import activation, hub, runtime, transformers_target
 from pytest_cliprobust.targets.activation import for_checkpoint, for_tag, for_transformers
 from pytest_cliprobust.targets.base import DenseTarget, Target
 from pytest_cliprobust.targets.loading import load_target
@@ -1176,6 +1177,25 @@ def test_transformers_folder_mistakes(hf: dict[str, Path], tmp_path: Path) -> No
     assert "resample 1" in error(folder)
     assert "takes no --clip-pretrained" in error(str(hf["clip"]), pretrained="x.pt")
     assert "no meaning for SigLIP" in error(str(hf["siglip"]), activation="gelu")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "family"),
+    [
+        ("siglip", "SigLIP"),
+        ("siglip2", "SigLIP"),
+        ("align", "AlignModel"),
+        ("altclip", "AltCLIPModel"),
+    ],
+)
+def test_families_without_a_choice_of_activation_are_named(model_type: str, family: str) -> None:
+    config = SimpleNamespace(model_type=model_type)
+    assert transformers_target._set_activation(config, ("mine", ""), None, "mine") == ""
+    with pytest.raises(ClipRobustError) as caught:
+        transformers_target._set_activation(config, ("mine", ""), "gelu", "mine")
+    assert str(caught.value) == (
+        f"--clip-activation has no meaning for {family} model 'mine'; leave it out"
+    )
 
 
 def test_a_folder_without_tokenizer_files_is_refused(hf: dict[str, Path], tmp_path: Path) -> None:
