@@ -11,9 +11,9 @@ by one, a guard that never fires, a branch that is always or never taken, a loop
 only. All kinds are drawn equally often while they last; the same seed draws the same sample of the
 same sources. A mutated module stands in a temporary copy of the package, in which the tests that
 belong to it run (:func:`tests_of`: ``pytest_cliprobust/properties/ood.py`` has
-``tests/properties/test_ood.py``) until the first failure: the quick ones first, then the slow ones, and
-last the quick tests of the whole folder (:func:`stages_of`). A failure, an error or the time limit (many
-times what the tests take without a mutation) notices the mutation; survivors are printed with their
+``tests/properties/test_ood.py``, and what is recorded of the whole folder), the quick ones first, then
+the slow ones, until the first failure. A failure, an error or the time limit (many times what the tests
+take without a mutation) notices the mutation; survivors are printed with their
 place and the changed lines, then the shares by module and by kind.
 
 A survivor is a missing test, code that nobody needs, or an equivalent mutation, that is one that
@@ -100,6 +100,7 @@ ALSO = {
         "tests/targets/test_archive.py",
         "tests/targets/test_targets.py",
     ],
+    "targets/graphs.py": ["tests/targets/test_graphs.py", "tests/targets/test_twins.py"],
     "targets/image_processor.py": ["tests/targets/test_families.py"],
     "targets/multimodal_loading.py": [
         "tests/targets/test_multimodal.py",
@@ -111,6 +112,13 @@ ALSO = {
         "tests/targets/test_targets.py",
     ],
     "targets/unpickling.py": ["tests/targets/test_archive.py"],
+}
+
+#: Tests of whole folders: the records of what their modules make of a few pictures and samples.
+RECORDS = {
+    "perturbations": "tests/perturbations/test_versions.py",
+    "properties": "tests/properties/test_recorded.py",
+    "figures": "tests/properties/test_recorded.py",
 }
 
 #: Imported once, before the runs are forked off; never the package itself.
@@ -389,10 +397,12 @@ def tests_of(path: str) -> list[str]:
     inside = Path(path).relative_to(PACKAGE)
     folder = Path("tests", *inside.parts[:1]) if len(inside.parts) > 1 else Path("tests")
     also = ALSO.get(str(inside), [])
+    record = RECORDS.get(inside.parts[0])
     for name in (inside.stem, *reversed(inside.parts[1:-1])):
         own = folder / f"test_{name}.py"
         if (ROOT / own).exists():
-            return [str(own), *(test for test in also if test != str(own))]
+            found = [str(own), *(test for test in also if test != str(own))]
+            return found + ([record] if record else [])
     return also or [str(folder)]
 
 
@@ -429,15 +439,9 @@ class Stage:
 
 
 def stages_of(path: str) -> list[Stage]:
-    """Return what runs on a mutation of a module, soonest told first.
-
-    Most mutations are noticed by a quick test of the module's own; whole sessions (marked as slow) and
-    the neighbours' tests need to run on the others only.
-    """
-    own = tuple(tests_of(path))
-    folder = str(Path("tests", *Path(path).relative_to(PACKAGE).parts[:-1][:1]))
-    stages = [Stage(own, "not slow"), Stage(own, "slow")]
-    return stages if folder in (*own, "tests") else [*stages, Stage((folder,), "not slow")]
+    """Return what runs on a mutation of a module: most are noticed by quick tests, without a session."""
+    tests = tuple(tests_of(path))
+    return [Stage(tests, "not slow"), Stage(tests, "slow")]
 
 
 def _run(folder: str, stage: Stage, log: str) -> None:
