@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.search.envelope import at_strength
 
 RECORD = Path(__file__).with_name("pictures.txt")
 
@@ -28,15 +29,10 @@ FAMILIES = (
 )
 NAMES = [name for family in FAMILIES for name in registry.names(family)]
 
-#: Severity, height and width of what is recorded.
-CASES = (
-    (1, 40, 56),
-    (2, 40, 56),
-    (3, 40, 56),
-    (4, 40, 56),
-    (5, 40, 56),
-    (3, 88, 40),
-    (3, 224, 224),
+#: Severity, height and width of what is recorded; a fraction is a strength in the envelope of a search.
+CASES: tuple[tuple[float, int, int], ...] = (
+    *((severity, 40, 56) for severity in (1, 2, 3, 4, 5)),
+    *((3, 88, 40), (3, 224, 224), (5, 16, 19), (0.04, 40, 56), (0.37, 40, 56)),
 )
 
 #: Sums per picture.
@@ -89,7 +85,13 @@ def seen(name: str) -> list[Floats]:
     found = []
     for severity, height, width in CASES:
         image, inputs = scene(height, width)
-        found.append(sums(registry.get(name)(image, severity, **inputs)))
+        apply = registry.get(name)
+        strength = at_strength(apply, severity) if severity < 1 else None
+        if strength is None:
+            result = apply(image, int(severity), **inputs)
+        else:
+            result = apply(image, **strength, **inputs)
+        found.append(sums(result))
     return found
 
 

@@ -633,6 +633,13 @@ def test_an_unknown_model_says_what_to_write(
     )
 
 
+def test_a_tag_of_a_mistyped_architecture_is_kept_in_the_hint() -> None:
+    assert "Did you mean 'ViT-B-32/openai'?" in error("ViT-B-32x/openai")
+    # A path is none of that, and neither is a name without a tag.
+    assert "Did you mean" not in error("./ViT-B-32x/openai")
+    assert "Did you mean 'reference'?" in error("referenc")
+
+
 def test_the_preprocessing_of_a_bare_state_dict(architectures: Path) -> None:
     from pytest_cliprobust.targets.open_clip_target import _preprocessing_of
 
