@@ -119,6 +119,7 @@ RECORDS = {
     "perturbations": "tests/perturbations/test_versions.py",
     "properties": "tests/properties/test_recorded.py",
     "figures": "tests/properties/test_recorded.py",
+    "gating": "tests/gating/test_recorded_verdicts.py",
 }
 
 #: Imported once, before the runs are forked off; never the package itself.

@@ -702,6 +702,29 @@ def test_a_bare_state_dict_of_unknown_activation_is_refused(architectures: Path)
 
 
 @pytest.mark.parametrize(
+    ("vision", "text", "free"),
+    [
+        ({"layers": 12}, {}, True),
+        # A ResNet's layers are a list, and timm's towers have activations of their own.
+        ({"layers": [3, 4, 6, 3]}, {"act_kwargs": {}}, True),
+        ({"layers": [3, 4, 6, 3]}, {"hf_model_name": "roberta"}, False),
+        ({"layers": [3, 4, 6, 3]}, {"act_kwargs": {"approximate": "tanh"}}, False),
+        ({"timm_model_name": "convnext"}, {"hf_model_name": "roberta"}, False),
+        ({"timm_model_name": "convnext"}, {}, True),
+        ({"layers": 12}, {"hf_model_name": "roberta"}, True),
+    ],
+    ids=str,
+)
+def test_the_activation_is_free_where_a_tower_is_open_clips_own(
+    vision: dict[str, Any], text: dict[str, Any], free: bool
+) -> None:
+    told = contextlib.nullcontext()
+    refused = pytest.raises(ClipRobustError, match="no meaning for 'mine', whose towers fix")
+    with told if free else refused:
+        activation.check_applicable("mine", {"vision_cfg": vision, "text_cfg": text})
+
+
+@pytest.mark.parametrize(
     ("architecture", "ambiguous"),
     [
         ("ViT-B-32", True),
