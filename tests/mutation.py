@@ -49,6 +49,7 @@ PACKAGE = "pytest_cliprobust"
 #: Tests beside the mirrored file of a module. Without either it is the mirrored folder.
 ALSO = {
     "engine/evaluation.py": ["tests/engine/test_view.py", "tests/engine/test_probe.py"],
+    "engine/config.py": ["tests/engine/test_view.py"],
     "engine/memory.py": ["tests/engine/test_encoding.py"],
     "engine/texts.py": ["tests/engine/test_probe.py"],
     "figures/compact.py": ["tests/results/test_outcomes.py"],
@@ -70,6 +71,8 @@ ALSO = {
         "tests/perturbations/test_weather.py",
         "tests/perturbations/test_digital.py",
     ],
+    "perturbations/registry.py": ["tests/perturbations/test_contract.py", "tests/test_registry.py"],
+    "perturbations/imagecorruptions.py": ["tests/perturbations/test_digital.py"],
     "perturbations/common/reference.py": ["tests/perturbations/test_contract.py"],
     "perturbations/common/weather.py": ["tests/perturbations/test_weather.py"],
     "properties/accuracy.py": ["tests/properties/test_views.py"],
@@ -82,7 +85,10 @@ ALSO = {
     "properties/worst_case.py": ["tests/search/test_worst_case.py"],
     **{
         f"targets/{name}.py": ["tests/targets/test_targets.py", "tests/targets/test_families.py"]
-        for name in ("activation", "callable_target", "registry", "runtime")
+        for name in (
+            *("activation", "callable_target", "digest", "folder", "hub", "loading", "registry"),
+            "runtime",
+        )
     },
     "results/journal.py": ["tests/results/test_record.py"],
     "results/plain.py": ["tests/results/test_record.py", "tests/results/test_outcomes.py"],
@@ -100,6 +106,8 @@ ALSO = {
         "tests/targets/test_archive.py",
         "tests/targets/test_targets.py",
     ],
+    "targets/layers.py": ["tests/targets/test_dense.py", "tests/targets/test_quantised.py"],
+    "targets/reference.py": ["tests/targets/test_targets.py", "tests/targets/test_fleet.py"],
     "targets/graphs.py": ["tests/targets/test_graphs.py", "tests/targets/test_twins.py"],
     "targets/image_processor.py": ["tests/targets/test_families.py"],
     "targets/multimodal_loading.py": [
