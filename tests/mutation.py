@@ -11,8 +11,9 @@ by one, a guard that never fires, a branch that is always or never taken, a loop
 only. All kinds are drawn equally often while they last; the same seed draws the same sample of the
 same sources. A mutated module stands in a temporary copy of the package, in which the tests that
 belong to it run (:func:`tests_of`: ``pytest_cliprobust/properties/ood.py`` has
-``tests/properties/test_ood.py``) until the first failure. A failure, an error or the time limit (many
-times what the tests take without a mutation) notices the mutation; survivors are printed with their
+``tests/properties/test_ood.py``, and what is recorded of the whole folder), the quick ones first, then
+the slow ones, until the first failure. A failure, an error or the time limit (many times what the tests
+take without a mutation) notices the mutation; survivors are printed with their
 place and the changed lines, then the shares by module and by kind.
 
 A survivor is a missing test, code that nobody needs, or an equivalent mutation, that is one that
@@ -48,6 +49,7 @@ PACKAGE = "pytest_cliprobust"
 #: Tests beside the mirrored file of a module. Without either it is the mirrored folder.
 ALSO = {
     "engine/evaluation.py": ["tests/engine/test_view.py", "tests/engine/test_probe.py"],
+    "engine/config.py": ["tests/engine/test_view.py"],
     "engine/memory.py": ["tests/engine/test_encoding.py"],
     "engine/texts.py": ["tests/engine/test_probe.py"],
     "figures/compact.py": ["tests/results/test_outcomes.py"],
@@ -69,6 +71,8 @@ ALSO = {
         "tests/perturbations/test_weather.py",
         "tests/perturbations/test_digital.py",
     ],
+    "perturbations/registry.py": ["tests/perturbations/test_contract.py", "tests/test_registry.py"],
+    "perturbations/imagecorruptions.py": ["tests/perturbations/test_digital.py"],
     "perturbations/common/reference.py": ["tests/perturbations/test_contract.py"],
     "perturbations/common/weather.py": ["tests/perturbations/test_weather.py"],
     "properties/accuracy.py": ["tests/properties/test_views.py"],
@@ -81,7 +85,10 @@ ALSO = {
     "properties/worst_case.py": ["tests/search/test_worst_case.py"],
     **{
         f"targets/{name}.py": ["tests/targets/test_targets.py", "tests/targets/test_families.py"]
-        for name in ("activation", "callable_target", "registry", "runtime")
+        for name in (
+            *("activation", "callable_target", "digest", "folder", "hub", "loading", "registry"),
+            "runtime",
+        )
     },
     "results/journal.py": ["tests/results/test_record.py"],
     "results/plain.py": ["tests/results/test_record.py", "tests/results/test_outcomes.py"],
@@ -99,6 +106,9 @@ ALSO = {
         "tests/targets/test_archive.py",
         "tests/targets/test_targets.py",
     ],
+    "targets/layers.py": ["tests/targets/test_dense.py", "tests/targets/test_quantised.py"],
+    "targets/reference.py": ["tests/targets/test_targets.py", "tests/targets/test_fleet.py"],
+    "targets/graphs.py": ["tests/targets/test_graphs.py", "tests/targets/test_twins.py"],
     "targets/image_processor.py": ["tests/targets/test_families.py"],
     "targets/multimodal_loading.py": [
         "tests/targets/test_multimodal.py",
@@ -112,6 +122,14 @@ ALSO = {
     "targets/unpickling.py": ["tests/targets/test_archive.py"],
 }
 
+#: Tests of whole folders: the records of what their modules make of a few pictures and samples.
+RECORDS = {
+    "perturbations": "tests/perturbations/test_versions.py",
+    "properties": "tests/properties/test_recorded.py",
+    "figures": "tests/properties/test_recorded.py",
+    "gating": "tests/gating/test_recorded_verdicts.py",
+}
+
 #: Imported once, before the runs are forked off; never the package itself.
 PRELOADED = [
     *("pytest", "hypothesis", "scipy.stats", "sklearn.covariance", "pytorch_ood.detector"),
@@ -120,6 +138,9 @@ PRELOADED = [
 
 #: Keywords whose value only says how a mistake is told, or how a thing is shown.
 _UNMUTATED_KEYWORDS = {"strict", "repr", "compare", "frozen"}
+
+#: pytest's exit statuses: the command line is wrong, no test was collected.
+MISUSED, NOTHING_RAN = 4, 5
 
 #: What a mutator proposes: the node to be replaced, and the source that takes its place.
 Change: TypeAlias = "tuple[ast.AST, str]"
@@ -385,10 +406,12 @@ def tests_of(path: str) -> list[str]:
     inside = Path(path).relative_to(PACKAGE)
     folder = Path("tests", *inside.parts[:1]) if len(inside.parts) > 1 else Path("tests")
     also = ALSO.get(str(inside), [])
+    record = RECORDS.get(inside.parts[0])
     for name in (inside.stem, *reversed(inside.parts[1:-1])):
         own = folder / f"test_{name}.py"
         if (ROOT / own).exists():
-            return [str(own), *(test for test in also if test != str(own))]
+            found = [str(own), *(test for test in also if test != str(own))]
+            return found + ([record] if record else [])
     return also or [str(folder)]
 
 
@@ -411,7 +434,26 @@ def workspace(folder: Path) -> Path:
     return folder
 
 
-def _run(folder: str, tests: list[str], log: str) -> None:
+@dataclass(frozen=True)
+class Stage:
+    """Tests that run together, until the first of them fails.
+
+    Attributes:
+        tests: files or folders, relative to the checkout.
+        marks: which of them, as ``pytest -m`` takes it.
+    """
+
+    tests: tuple[str, ...]
+    marks: str
+
+
+def stages_of(path: str) -> list[Stage]:
+    """Return what runs on a mutation of a module: most are noticed by quick tests, without a session."""
+    tests = tuple(tests_of(path))
+    return [Stage(tests, "not slow"), Stage(tests, "slow")]
+
+
+def _run(folder: str, stage: Stage, log: str) -> None:
     """Run the tests in a process of its own, which ends with pytest's exit status."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
@@ -423,16 +465,17 @@ def _run(folder: str, tests: list[str], log: str) -> None:
     sys.path.insert(0, folder)
     import pytest
 
-    status = pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "--no-header"])
+    chosen = [*stage.tests, "-m", stage.marks]
+    status = pytest.main([*chosen, "-x", "-q", "-p", "no:cacheprovider", "--no-header"])
     sys.stdout.flush()
     os._exit(int(status))
 
 
-def status_of(folder: Path, tests: list[str], limit: float) -> int | None:
+def status_of(folder: Path, stage: Stage, limit: float) -> int | None:
     """Return pytest's exit status in a workspace, None if it ran into the time limit."""
     context = multiprocessing.get_context("forkserver")
     log = str(folder / "mutation.log")
-    process = context.Process(target=_run, args=(str(folder), tests, log))
+    process = context.Process(target=_run, args=(str(folder), stage, log))
     process.start()
     process.join(limit)
     if process.exitcode is None:
@@ -447,29 +490,40 @@ def noticed(folder: Path, mutation: Mutation, limit: float) -> bool:
     target = folder / mutation.path
     source = target.read_bytes()
     target.write_bytes(mutation.applied(source))
+    ran = False
+    status: int | None = 0
     try:
-        status = status_of(folder, tests_of(mutation.path), limit)
+        for stage in stages_of(mutation.path):
+            status = status_of(folder, stage, limit)
+            ran = ran or status != NOTHING_RAN
+            if status not in (0, NOTHING_RAN):
+                break
     finally:
         target.write_bytes(source)
-    if status in (4, 5):
+    if not ran or status == MISUSED:
         raise SystemExit(f"no tests ran for {mutation.path}: see {folder / 'mutation.log'}")
-    if status != 0:
+    seen = status not in (0, NOTHING_RAN)
+    if seen:
         log = (folder / "mutation.log").read_text().splitlines()
         told = [line for line in log if line.startswith(("FAILED", "ERROR"))]
         how = told[0] if told else "the time limit" if status is None else f"status {status}"
         print(f"noticed  {mutation.path}:{mutation.line} [{mutation.kind}] by {how}", flush=True)
-    return status != 0
+    return seen
 
 
 def unmutated_seconds(folder: Path, paths: Sequence[str], limit: float) -> dict[str, float]:
     """Return how long the tests of each module take; end the program if some fail without a mutation."""
-    seconds: dict[str, float] = {}
-    for tests in sorted({tuple(tests_of(path)) for path in paths}):
-        begin = time.perf_counter()
-        if status_of(folder, list(tests), limit) != 0:
-            log = (folder / "mutation.log").read_text()
-            raise SystemExit(f"{' '.join(tests)} fail without any mutation:\n{log[-3000:]}")
-        seconds |= {p: time.perf_counter() - begin for p in paths if tuple(tests_of(p)) == tests}
+    took: dict[Stage, float] = {}
+    seconds: dict[str, float] = defaultdict(float)
+    for path in sorted(set(paths)):
+        for stage in stages_of(path):
+            if stage not in took:
+                begin = time.perf_counter()
+                if status_of(folder, stage, limit) not in (0, NOTHING_RAN):
+                    log = (folder / "mutation.log").read_text()
+                    raise SystemExit(f"{stage} fails without any mutation:\n{log[-3000:]}")
+                took[stage] = time.perf_counter() - begin
+            seconds[path] = max(seconds[path], took[stage])
     return seconds
 
 

@@ -160,6 +160,13 @@ def test_a_second_request_comes_from_the_cache(tmp_path: Path) -> None:
     assert (first.forwarded, second.forwarded) == (9, 0)
 
 
+def test_an_encoder_has_counted_nothing_yet(tmp_path: Path) -> None:
+    new = encoder(tmp_path)
+    assert (new.forwarded, new.cached, new.probed) == (0, 0, 0)
+    assert (new.precision, new.seed, new.notes) == ("fp32", 0, [])
+    assert (new.chunk, new.batch_size, new.text_chunk) == (32, 32, 256)
+
+
 def test_severity_zero_is_clean(tmp_path: Path) -> None:
     engine = encoder(tmp_path)
     clean = engine.images(RandomPictures(5))

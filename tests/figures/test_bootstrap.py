@@ -367,6 +367,17 @@ def test_replicates_are_of_whole_units_where_there_are_any() -> None:
         assert layered.method == f"{name} of objects, 300"
 
 
+def test_what_never_varies_has_no_design_effect() -> None:
+    """Zero over zero would not be a number."""
+    settings = Bootstrap(replicates=20, keys=keys_of(12, np.arange(12) // 2))
+    constant = Outcomes({"value": np.full(12, 0.25)}, mean)
+    assert b._design_effect(None, constant, settings, None) == 1.0
+    varied = Outcomes({"value": np.arange(12) // 2 * 1.0}, mean)
+    assert b._design_effect(np.array([0.5, np.nan]), varied, settings, None) == 1.0
+    assert b._design_effect(np.array([0.5, 0.7]), varied, settings, None) > 0.0
+    assert b._design_effect(None, varied, settings.of(None), None) == 1.0
+
+
 def test_independent_samples_in_units_have_a_design_effect_of_about_one() -> None:
     values = RNG.normal(size=400)
     keys = keys_of(400, np.arange(400) // 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from gating_helpers import HEAD
 
@@ -41,6 +43,16 @@ def persons_margin(text: str, kind: Kind = "max_decrease", side: Side = "min") -
 
 
 MEASURED = "measured 0.8 [0.78, 0.82], n = 1000"
+
+
+def test_a_bound_without_a_line_of_its_own_has_no_comment() -> None:
+    text = row("min = 0.76", MEASURED) + f"# {MEASURED}"
+    authors, (rule,) = of(text)
+    assert authors._line(rule, "min") == f"    {{ model = 'm', min = 0.76 }},  # {MEASURED}"
+    for line in (0, len(text.split("\n")) + 1):
+        assert authors._line(replace(rule, line=line, lines={}), "min") == ""
+    last = replace(rule, line=len(text.split("\n")), lines={})
+    assert authors._line(last, "min") == f"# {MEASURED}"
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,16 @@ def scenes() -> Tensor:
     return data.load(range(24)).images.to(torch.float32) / 255
 
 
+def test_the_text_of_the_encoders_settings_is_cut_out() -> None:
+    head, text, picture = b"\0\0\1\x67head", b"\0\0\0\1\x06settings", b"\0\0\1\x65picture"
+    # The last zero of a start code of four bytes stays, before that of what follows.
+    assert codec._without_text(head + text + picture) == head + b"\0" + picture
+    assert codec._without_text(text + picture) == b"\0" + picture
+    assert codec._without_text(head + picture) == head + picture
+    # Nothing follows, so that nothing can be cut out.
+    assert codec._without_text(head + text) == head + text
+
+
 def test_the_family_and_its_published_parameters() -> None:
     assert registry.names("codec") == NAMES
     values = {

@@ -36,6 +36,9 @@ def test_a_sheet_shows_the_pixels_that_it_is_given() -> None:
 def test_no_row_has_more_images_than_there_are_columns() -> None:
     with pytest.raises(ValueError, match="3 images, 1 columns"):
         contact_sheet([Row("r", torch.zeros(3, 3, 8, 8))], ["perturbed"], title="t")
+    rows = [Row("first", torch.zeros(1, 3, 8, 8)), Row("second", torch.zeros(2, 3, 8, 8))]
+    with pytest.raises(ValueError, match="second: 2 images, 1 columns"):
+        contact_sheet(rows, ["perturbed"], title="t")
 
 
 def test_long_names_break_where_words_end() -> None:

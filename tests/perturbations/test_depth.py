@@ -179,6 +179,20 @@ def test_iso_noise_is_poisson_then_gaussian(value: float) -> None:
         np.testing.assert_allclose(ours, theirs, atol=0.02)
 
 
+def test_below_the_mildest_level_all_noise_fades_in_proportion() -> None:
+    images = torch.full((1, 3, 32, 32), 0.5)
+    noise = {
+        level: registry.get("iso_noise")(images, deviation=level, seeds=torch.tensor([3])) - images
+        for level in (0.056, 0.028, 0.014)
+    }
+    # A grey in the middle is hardly ever clamped.
+    free = noise[0.056].abs() < 0.5
+    assert float(free.float().mean()) > 0.99
+    for level, share in ((0.028, 0.5), (0.014, 0.25)):
+        expected = noise[0.056] * share
+        torch.testing.assert_close(noise[level][free], expected[free], rtol=0, atol=1e-5)
+
+
 def test_iso_noise_counts_photons() -> None:
     """Photons come in whole numbers: with little electronic noise the levels show."""
     images = torch.full((1, 3, 96, 96), 0.12)

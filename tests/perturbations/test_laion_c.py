@@ -195,6 +195,43 @@ def test_vertical_lines_are_those_of_pil(severity: int, scenes: Tensor) -> None:
         assert float(black) == pytest.approx(float(theirs_black), abs=0.08)
 
 
+def exact_lines(grey: np.ndarray, lines: int, step: float, reach: float) -> np.ndarray:
+    """Return which line each pixel shows, (H, W), −1 for none: all columns that each stroke covers."""
+    height, width = grey.shape
+    rows, spacing = round(height / step), width / lines
+    cells = grey.reshape(rows, height // rows, lines, width // lines).mean((1, 3))
+    shown = np.full((height, width), -1)
+    turns = (np.arange(rows) + 1) * height / rows
+    for line in range(lines):
+        corner = line * spacing - reach * (1 - cells[:, line])
+        for y in range(height):
+            ends = np.interp([y, y + 1], turns, corner)
+            left, right = math.floor(ends.min()), math.floor(ends.max())
+            shown[y, max(left, 0) : max(right, left + 1, 0)] = line
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("lines", "step", "displacement"), [(12, 6.0, 9.5), (24, 3.0, 17.3), (48, 12.0, 1.2)]
+)
+def test_strokes_cover_the_columns_from_where_they_enter_a_row_to_where_they_leave_it(
+    lines: int, step: float, displacement: float
+) -> None:
+    grey = np.random.default_rng(lines).random((48, 48))
+    images = torch.from_numpy(grey)[None, None].expand(1, 3, 48, 48)
+    # Lengths are for 224 pixels.
+    scale = 48 / 224
+    result = laion_c.vertical_lines(
+        images, lines=lines, step=step / scale, displacement=displacement / scale
+    )[0, 0].numpy()
+    shown = exact_lines(grey, lines, step, displacement)
+    rows = round(48 / step)
+    cells = grey.reshape(rows, 48 // rows, lines, 48 // lines).mean((1, 3))
+    tile = np.arange(48)[:, None] * rows // 48
+    expected = np.where(shown < 0, 0.0, cells[tile, shown])
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
+
+
 def test_white_pictures_keep_their_lines_in_place() -> None:
     images = torch.ones(1, 3, 60, 60)
     result = laion_c.vertical_lines(images, lines=30.0, step=15.0)

@@ -268,3 +268,19 @@ def test_shrinking_a_fine_pattern_does_not_alias() -> None:
     images = torch.full((1, 3, 64, 64), 0.5)
     result = module.occlusion(images, coverage=0.08, seeds=torch.tensor([3]), occluder=stripes)
     assert (result - 0.5).abs().max() < 0.12
+
+
+def test_pasting_stays_within_the_range() -> None:
+    """Also where a sticker's colour is brighter than its alpha lets it be, or opacity is beyond 1."""
+    images = torch.ones(1, 3, 8, 8)
+    sticker = torch.cat((torch.ones(1, 3, 24, 24), torch.full((1, 1, 24, 24), 0.5)), dim=1)
+    grid = module.sticker_grid(
+        size=(8, 8),
+        sticker_size=(24, 24),
+        centre=torch.tensor([[4.0, 4.0]]),
+        anchor=torch.tensor([[12.0, 12.0]]),
+        half_tangent=torch.zeros(1),
+        mirror=torch.ones(1),
+    ).at(torch.ones(1))
+    assert torch.equal(module.paste(images, sticker, grid, 1.0), images)
+    assert torch.equal(module.paste(0.5 * images, sticker, grid, 9.0), images)

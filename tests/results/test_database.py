@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import sqlite3
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from history_helpers import a_run, answers, figures, keep
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.results import database
 from pytest_cliprobust.results.history import History
 
@@ -101,6 +102,27 @@ def test_something_else_is_told_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(ClipRobustError, match="the history cannot be used"):
             History(path, create=True)
     assert foreign.read_bytes()[:15] == b"SQLite format 3"
+
+
+def test_what_is_no_mistake_of_the_users_is_told_apart(path: Path) -> None:
+    full, locked = sqlite3.OperationalError("is full"), sqlite3.OperationalError("is locked")
+    full.sqlite_errorcode, locked.sqlite_errorcode = sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY
+    shown = f"{path}: the history cannot be"
+    told: list[tuple[Exception, type[ClipRobustError], str]] = [
+        (full, Unavailable, f"{shown} written: is full; make room"),
+        (locked, ClipRobustError, f"{shown} used (is locked); name another file"),
+        (OSError(errno.ENOSPC, "no room"), Unavailable, f"{shown} written: no room; make room"),
+        (
+            OSError(errno.EACCES, "not yours"),
+            ClipRobustError,
+            f"{shown} used (not yours); name another file",
+        ),
+    ]
+    with History(path, create=True) as history:
+        for error, kind, message in told:
+            with pytest.raises(ClipRobustError) as caught, history.told():
+                raise error
+            assert (type(caught.value), str(caught.value)) == (kind, message)
 
 
 def test_a_folder_that_cannot_be_written_can_be_read(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets.base import Target
+from pytest_cliprobust.targets.image_processor import _PROCESSORS, _defaults
 from pytest_cliprobust.targets.loading import load_target
 
 #: (height, width): a landscape whose margin beside the crop is 3 modulo 4, an upright one, a narrow one.
@@ -455,6 +456,36 @@ def test_settings_of_an_image_processor_are_honoured(
 ) -> None:
     folder = write_model(tmp_path / "model", "clip", **changes)
     assert_own_preprocessing(load_target(str(folder), device="cpu"), processor_of(folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "model_type", "called"),
+    [
+        ({}, "clip", "CLIP"),
+        ({}, "siglip", "Siglip"),
+        ({}, "siglip2", "Siglip2"),
+        ({}, "align", "EfficientNet"),
+        ({"image_processor_type": "SiglipImageProcessor"}, "clip", "Siglip"),
+        ({"image_processor_type": "ViTImageProcessorFast"}, "clip", "ViT"),
+        ({"image_processor_type": "ChineseCLIPImageProcessorPil"}, "siglip", "ChineseCLIP"),
+        ({"feature_extractor_type": "CLIPFeatureExtractor"}, "siglip", "CLIP"),
+        (
+            {"image_processor_type": "BitImageProcessor", "feature_extractor_type": "x"},
+            "clip",
+            "Bit",
+        ),
+        # Not a name at all: as if it were not there.
+        ({"image_processor_type": 3}, "align", "EfficientNet"),
+    ],
+    ids=str,
+)
+def test_which_image_processor_is_meant(
+    settings: dict[str, Any], model_type: str, called: str
+) -> None:
+    found = _defaults(settings, model_type, Path("x.json"))
+    assert found == {**_PROCESSORS[called], "called": f"{called}ImageProcessor"}
+    with pytest.raises(ClipRobustError, match=r"x.json: image processor 'Odd' is not supported"):
+        _defaults({"image_processor_type": "Odd"}, model_type, Path("x.json"))
 
 
 @pytest.mark.parametrize(

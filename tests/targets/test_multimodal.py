@@ -314,3 +314,31 @@ def test_towers_in_words() -> None:
         vision_config: Any = None
 
     assert multimodal.tower_of(Config()) == "unknown"
+
+
+def test_what_tells_a_models_settings_apart_and_what_does_not() -> None:
+    """All entries at any depth, but for where a configuration came from."""
+    marks = dict.fromkeys(multimodal._BOOKKEEPING, "here")
+    config = {"a": 1, **marks, "b": {**marks, "c": (2, {"d": 3, **marks}), "e": [4, 5]}}
+    assert marks
+    assert multimodal._settled(config) == {"a": 1, "b": {"c": [2, {"d": 3}], "e": [4, 5]}}
+    assert multimodal._settled("text") == "text"
+
+
+def test_each_row_has_its_tiles_as_often_as_it_is_asked_for() -> None:
+    """Two rows of two tiles each, of three numbers."""
+    tiles = torch.arange(12).view(4, 3)
+    first, second = tiles[:2].tolist(), tiles[2:].tolist()
+    found = multimodal._repeated(tiles, 3, 2)
+    assert found.tolist() == first * 3 + second * 3
+    assert multimodal._repeated(["x", "y"], 2, 2) == ["x", "x", "y", "y"]
+
+
+def test_only_floats_change_their_type() -> None:
+    cpu = torch.device("cpu")
+    assert multimodal._moved(torch.ones(2), cpu, torch.bfloat16).dtype == torch.bfloat16
+    assert (
+        multimodal._moved(torch.ones(2, dtype=torch.int32), cpu, torch.bfloat16).dtype
+        == torch.int32
+    )
+    assert multimodal._moved("text", cpu, torch.bfloat16) == "text"

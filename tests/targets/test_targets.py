@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import open_clip
@@ -22,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, NotRun
-from pytest_cliprobust.targets import activation, hub, runtime
+from pytest_cliprobust.targets import activation, hub, runtime, transformers_target
 from pytest_cliprobust.targets.activation import for_checkpoint, for_tag, for_transformers
 from pytest_cliprobust.targets.base import DenseTarget, Target
 from pytest_cliprobust.targets.loading import load_target
@@ -632,6 +633,13 @@ def test_an_unknown_model_says_what_to_write(
     )
 
 
+def test_a_tag_of_a_mistyped_architecture_is_kept_in_the_hint() -> None:
+    assert "Did you mean 'ViT-B-32/openai'?" in error("ViT-B-32x/openai")
+    # A path is none of that, and neither is a name without a tag.
+    assert "Did you mean" not in error("./ViT-B-32x/openai")
+    assert "Did you mean 'reference'?" in error("referenc")
+
+
 def test_the_preprocessing_of_a_bare_state_dict(architectures: Path) -> None:
     from pytest_cliprobust.targets.open_clip_target import _preprocessing_of
 
@@ -691,6 +699,29 @@ def test_a_bare_state_dict_of_unknown_activation_is_refused(architectures: Path)
     assert "drop one of the two" in error(
         "Tiny-ViT-quickgelu", pretrained=weights, activation="gelu"
     )
+
+
+@pytest.mark.parametrize(
+    ("vision", "text", "free"),
+    [
+        ({"layers": 12}, {}, True),
+        # A ResNet's layers are a list, and timm's towers have activations of their own.
+        ({"layers": [3, 4, 6, 3]}, {"act_kwargs": {}}, True),
+        ({"layers": [3, 4, 6, 3]}, {"hf_model_name": "roberta"}, False),
+        ({"layers": [3, 4, 6, 3]}, {"act_kwargs": {"approximate": "tanh"}}, False),
+        ({"timm_model_name": "convnext"}, {"hf_model_name": "roberta"}, False),
+        ({"timm_model_name": "convnext"}, {}, True),
+        ({"layers": 12}, {"hf_model_name": "roberta"}, True),
+    ],
+    ids=str,
+)
+def test_the_activation_is_free_where_a_tower_is_open_clips_own(
+    vision: dict[str, Any], text: dict[str, Any], free: bool
+) -> None:
+    told = contextlib.nullcontext()
+    refused = pytest.raises(ClipRobustError, match="no meaning for 'mine', whose towers fix")
+    with told if free else refused:
+        activation.check_applicable("mine", {"vision_cfg": vision, "text_cfg": text})
 
 
 @pytest.mark.parametrize(
@@ -1176,6 +1207,25 @@ def test_transformers_folder_mistakes(hf: dict[str, Path], tmp_path: Path) -> No
     assert "resample 1" in error(folder)
     assert "takes no --clip-pretrained" in error(str(hf["clip"]), pretrained="x.pt")
     assert "no meaning for SigLIP" in error(str(hf["siglip"]), activation="gelu")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "family"),
+    [
+        ("siglip", "SigLIP"),
+        ("siglip2", "SigLIP"),
+        ("align", "AlignModel"),
+        ("altclip", "AltCLIPModel"),
+    ],
+)
+def test_families_without_a_choice_of_activation_are_named(model_type: str, family: str) -> None:
+    config = SimpleNamespace(model_type=model_type)
+    assert transformers_target._set_activation(config, ("mine", ""), None, "mine") == ""
+    with pytest.raises(ClipRobustError) as caught:
+        transformers_target._set_activation(config, ("mine", ""), "gelu", "mine")
+    assert str(caught.value) == (
+        f"--clip-activation has no meaning for {family} model 'mine'; leave it out"
+    )
 
 
 def test_a_folder_without_tokenizer_files_is_refused(hf: dict[str, Path], tmp_path: Path) -> None:

@@ -1,0 +1,173 @@
+"""What graphs take and give, told from their inputs and outputs: no onnxruntime is needed for that."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.targets import graphs
+
+
+def item(name: str, kind: str, *shape: Any) -> Any:
+    return SimpleNamespace(name=name, type=f"tensor({kind})", shape=list(shape))
+
+
+class Session:
+    """A graph whose features are sums of what it is given."""
+
+    def __init__(self, inputs: list[Any], outputs: list[Any]) -> None:
+        self.inputs, self.outputs = inputs, outputs
+        self.given: list[dict[str, np.ndarray[Any, Any]]] = []
+
+    def get_inputs(self) -> list[Any]:
+        return self.inputs
+
+    def get_outputs(self) -> list[Any]:
+        return self.outputs
+
+    def run(self, names: list[str], feeds: dict[str, np.ndarray[Any, Any]]) -> list[Any]:
+        assert names == ["image_embeds"]
+        self.given.append(feeds)
+        pixels = feeds["pixel_values"]
+        return [pixels.reshape(len(pixels), -1).sum(axis=1, keepdims=True)]
+
+
+PIXELS = item("pixel_values", "float", "batch", 3, 8, 8)
+TOKENS = item("input_ids", "int64", "batch", 5)
+MASK = item("attention_mask", "int32", "batch", 5)
+IMAGE = item("image_embeds", "float", "batch", 4)
+TEXT = item("text_embeds", "float", "batch", 4)
+
+
+def test_a_tower_is_known_by_its_inputs() -> None:
+    assert graphs._towers(Session([PIXELS], [])) == {"image"}
+    assert graphs._towers(Session([TOKENS, MASK], [])) == {"text"}
+    assert graphs._towers(Session([TOKENS, PIXELS], [])) == {"image", "text"}
+    strange = [item("a", "int64", 1, 3, 8, 8), item("b", "float", 1, 5), item("c", "int32", 1)]
+    assert graphs._towers(Session(strange, [])) == set()
+
+
+@pytest.mark.parametrize(
+    ("first", "rows"), [("batch", None), (None, None), (0, None), (-1, None), (1, 1), (7, 7)]
+)
+def test_a_fixed_number_of_rows(first: Any, rows: int | None) -> None:
+    pixels = item("pixel_values", "float", first, 3, 8, 8)
+    assert graphs._batch_of(Session([TOKENS, pixels], []), "image") == rows
+    assert graphs._batch_of(Session([TOKENS, pixels], []), "text") is None
+    assert graphs._fixed(pixels) == rows
+
+
+def test_rows_in_slices() -> None:
+    assert graphs._slices(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert graphs._slices(5, None) == [slice(0, 5)]
+    assert graphs._slices(0, None) == []
+
+
+def test_a_graph_of_three_rows_sees_three_of_them_and_the_last_again() -> None:
+    pixels = torch.arange(7.0).view(7, 1, 1, 1).expand(7, 3, 8, 8)
+    session: Any = Session(
+        [item("pixel_values", "float16", 3, 3, 8, 8), TOKENS, MASK], [IMAGE, TEXT]
+    )
+    graph = graphs.Graphs.__new__(graphs.Graphs)
+    graph.source, graph._image, graph._text = "here", session, session
+    ids = torch.arange(15).view(3, 5)
+    features = graph.encode_image(pixels, {"input_ids": ids})
+    assert features.tolist() == [[192.0 * i] for i in range(7)]
+    shown = [[float(picture.max()) for picture in feeds["pixel_values"]] for feeds in session.given]
+    assert shown == [[0, 1, 2], [3, 4, 5], [6, 6, 6]]
+    for feeds in session.given:
+        # Of the other tower one row will do; a text without a mask has no padding.
+        assert feeds["input_ids"].tolist() == [[0, 1, 2, 3, 4]]
+        assert feeds["attention_mask"].tolist() == [[1] * 5]
+        assert [
+            feeds[name].dtype.name for name in ("pixel_values", "input_ids", "attention_mask")
+        ] == [*("float16", "int64", "int32")]
+
+
+def test_texts_with_a_mask_take_their_own_rows() -> None:
+    ids, mask = torch.arange(20).view(4, 5), torch.zeros(4, 5, dtype=torch.int64)
+    session = Session([TOKENS, MASK, item("pixel_values", "double", 2, 3, 8, 8)], [])
+    pixels = torch.ones(1, 3, 8, 8)
+    feeds = graphs._feeds(
+        session, "text", pixels, {"input_ids": ids, "attention_mask": mask}, slice(1, 3), None
+    )
+    assert feeds["input_ids"].tolist() == ids[1:3].tolist()
+    assert feeds["attention_mask"].tolist() == mask[1:3].tolist()
+    assert feeds["pixel_values"].shape == (2, 3, 8, 8)
+    with pytest.raises(ClipRobustError, match=r"has an input 'odd' .* neither pictures nor tokens"):
+        graphs._feeds(
+            Session([item("odd", "float", 3)], []),
+            "text",
+            pixels,
+            {"input_ids": ids},
+            slice(1),
+            None,
+        )
+    with pytest.raises(
+        ClipRobustError, match=r"input 'x' is a tensor\(bfloat16\); known are tensor\(float\)"
+    ):
+        graphs._as_array(pixels, item("x", "bfloat16", 1, 3, 8, 8), None)
+
+
+def test_features_are_called_as_exporters_call_them() -> None:
+    state = item("last_hidden_state", "float", "batch", 5, 4)
+    both = Session([PIXELS, TOKENS], [item("logits", "float", 1, 1), TEXT, IMAGE])
+    assert graphs._output(both, "image", "x") == "image_embeds"
+    assert graphs._output(both, "text", "x") == "text_embeds"
+    pooled = item("pooled", "float", "batch", 4)
+    assert graphs._output(Session([PIXELS], [state, pooled]), "image", "x") == "pooled"
+    for inputs, outputs in (
+        ([PIXELS], [pooled, item("other", "float", 1, 4)]),
+        ([PIXELS], [state]),
+        ([PIXELS, TOKENS], [pooled]),
+    ):
+        with pytest.raises(ClipRobustError, match="none is called image_embeds; export it"):
+            graphs._output(Session(inputs, outputs), "image", "x")
+
+
+def test_where_a_graph_runs() -> None:
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert graphs._provider(both, torch.device("cuda")) == "CUDAExecutionProvider"
+    assert graphs._provider(both, torch.device("cpu")) == "CPUExecutionProvider"
+    assert graphs._provider(both[1:], torch.device("cuda")) == "CPUExecutionProvider"
+
+
+def test_a_digest_knows_the_graph_and_its_weights_and_nothing_else(tmp_path: Path) -> None:
+    graph, weights = tmp_path / "vision.onnx", tmp_path / "vision.data"
+    graph.write_bytes(b"graph")
+    weights.write_bytes(b"weights")
+    before = graphs._digest(graph)
+    expected = hashlib.sha256()
+    for file in (graph, weights):
+        expected.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    assert before == expected.hexdigest()
+    for name in ("README.md", "text.onnx", "tokenizer.json", "merges.txt"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "folder").mkdir()
+    assert graphs._digest(graph) == before
+    weights.write_bytes(b"others")
+    assert graphs._digest(graph) != before
+
+
+def test_what_is_missing_or_too_much_is_named() -> None:
+    graph = graphs.Graphs.__new__(graphs.Graphs)
+    graph.source = "here"
+    vision, text = Session([PIXELS], []), Session([TOKENS], [])
+    paths = [Path("a.onnx"), Path("b.onnx")]
+    assert graph._one([vision, text], paths, "image") is vision
+    assert graph._one([vision, text], paths, "text") is text
+    with pytest.raises(
+        ClipRobustError, match=r"here: 2 of a.onnx, b.onnx take pictures \(B, 3, H, W\); give"
+    ):
+        graph._one([vision, vision], paths, "image")
+    with pytest.raises(
+        ClipRobustError, match=r"here: 0 of a.onnx, b.onnx take tokens \(N, L\); give"
+    ):
+        graph._one([vision, vision], paths, "text")
