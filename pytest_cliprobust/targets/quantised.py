@@ -115,7 +115,8 @@ class Int8Attention(nn.Module):
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """Return a linear layer with these weights (out, in)."""
-    layer = nn.Linear(*reversed(weight.shape), bias=bias is not None, device="meta")
+    out, inside = weight.shape
+    layer = nn.Linear(inside, out, bias=bias is not None, device="meta")
     layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
