@@ -26,7 +26,7 @@ from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds
 from pytest_cliprobust.datasets.reading import decode_image
 from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.datasets.templates import read_templates
-from pytest_cliprobust.errors import ClipRobustError, UnreadableSample, brief
+from pytest_cliprobust.errors import ClipRobustError, UnreadableSample, brief, one_line
 from pytest_cliprobust.files import own_name
 
 PICTURES = ("webp", "png", "jpg", "jpeg")
@@ -143,7 +143,7 @@ def _shards(folder: Path) -> list[Path]:
         )
     told = folder / "nshards.txt"
     if told.is_file():
-        text = told.read_text(encoding="utf-8").strip()
+        text = one_line(told.read_text(encoding="utf-8").strip())[:40]
         if not re.fullmatch(r"\d+", text) or int(text) != len(found):
             raise ClipRobustError(
                 f"wds: {str(folder)!r} has {len(found)} tar files, and nshards.txt says {text}; fetch "
