@@ -17,6 +17,7 @@ import argparse
 import collections
 import copy
 import importlib.util
+import io
 import json
 import random
 import resource
@@ -38,7 +39,9 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from history_helpers import a_run, answers, figures, kept
+from layout_helpers import devkit, encoded, flat_imagenet, kaggle_solution, picture, shards
 from model_helpers import VIT, write_folder, write_tokenizer
+from multimodal_helpers import write as write_multimodal
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -46,7 +49,10 @@ from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.depth.estimator import DepthEstimator
 from pytest_cliprobust.datasets.depth.files import DepthFiles, read_depth
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, read_image
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.datasets.loading import load_dataset, load_source
+from pytest_cliprobust.datasets.sources import read_sources
+from pytest_cliprobust.datasets.templates import read_templates
+from pytest_cliprobust.errors import ClipRobustError, UserCodeError
 from pytest_cliprobust.gating.baseline import load_baseline
 from pytest_cliprobust.gating.reading import load_thresholds
 from pytest_cliprobust.results import journal
@@ -55,6 +61,7 @@ from pytest_cliprobust.results.earlier import of_file
 from pytest_cliprobust.results.history import History
 from pytest_cliprobust.targets.checkpoint import read_checkpoint
 from pytest_cliprobust.targets.loading import load_target
+from pytest_cliprobust.targets.multimodal_loading import load_multimodal
 
 SECONDS = 10
 BYTES = 2 * 2**30
@@ -180,6 +187,9 @@ def kinds(root: Path) -> dict[str, Kind]:
     _pictures(root / "pictures", made)
     _around_models(root, folder, made)
     _results(root / "results", made)
+    _tables(root / "tables", made)
+    _shards(root / "shards", made)
+    _multimodal(root / "multimodal", made)
     made["thresholds"] = Kind(ROOT / "thresholds.toml", load_thresholds)
     made["baseline"] = Kind(ROOT / "thresholds.baseline.safetensors", load_baseline)
     return made
@@ -335,6 +345,104 @@ def _pictures(root: Path, made: dict[str, Kind]) -> None:
         made["depth-exr"] = Kind(root / "depth.exr", read_depth)
 
 
+def _laid_out(layout: str, up: int = 0) -> Callable[[Path], None]:
+    """Return what reads a file of a layout: the whole data set, whose root lies ``up`` folders above."""
+
+    def read(path: Path) -> None:
+        root = path if up == 0 else path.parents[up - 1]
+        data = load_dataset(f"{layout}:{root}", size=8)
+        data.load(range(min(2, len(data))))
+
+    return read
+
+
+def _tables(root: Path, made: dict[str, Kind]) -> None:
+    """Lists that say which pictures there are, and what they show."""
+    for name in ("a.jpg", "b.jpg", "images/a.jpg", "images_largescale/o/a.jpg", "val2017/a.jpg"):
+        picture(root / name)
+    captions = {"filename": "a.jpg", "caption": "a cat", "negative_caption": "a dog"}
+    box = {f"bbox_{side}": 4 for side in "xywh"}
+    relation = {"image_path": "a.jpg", "true_caption": "a", "false_caption": "b", **box}
+    pair = {"id": 1, "image_0": "a.png", "caption_0": "a b", "image_1": "a.png", "caption_1": "b a"}
+    picture(root / "images" / "a.png")
+    coco = {
+        "images": [{"id": 42, "file_name": "a.jpg"}],
+        "annotations": [{"image_id": 42, "caption": "A cat."}],
+    }
+    rows = [{"image": f"{n}.jpg", "label": n, "caption": [n], "place": 3} for n in "ab"]
+    settings = 'source = "."\ntemplates = ["a {}."]\nclasses = { a = "cat", b = ["dog"] }'
+    for name, layout, up, content in (
+        ("mine.csv", "manifest", 0, "image,label,unit\na.jpg,cat,1\nb.jpg,dog,2\n"),
+        ("mine.jsonl", "manifest", 0, "".join(json.dumps(row) + "\n" for row in rows)),
+        ("lists/imagenet/test_x.txt", "openood", 0, "o/a.jpg -1\n"),
+        ("flickr30k_test_karpathy.txt", "flickr30k", 1, "image,caption\na.jpg,A cat.\n"),
+        ("captions_val2014.json", "coco", 1, json.dumps(coco)),
+        ("data/add_att.json", "sugarcrepe", 2, json.dumps({"0": captions})),
+        ("visual_genome_relation.json", "aro", 1, json.dumps([relation])),
+        ("examples.jsonl", "winoground", 1, json.dumps(pair) + "\n"),
+    ):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        made[f"list-{layout}-{path.suffix[1:]}"] = Kind(path, _laid_out(layout, up))
+    for name in "ab":
+        picture(root / "classes" / name / "a.png")
+    (root / "classes" / "data.toml").write_text(f"[data]\n[data.clean]\n{settings}\n")
+    made["data-toml"] = Kind(root / "classes" / "data.toml", _sources)
+    (root / "templates.txt").write_text("a photo of a {}.\na {c}\n")
+    made["templates"] = Kind(root / "templates.txt", read_templates)
+    _truths(root / "truths", made)
+
+
+def _sources(path: Path) -> None:
+    for source in read_sources([str(path)]):
+        load_source(source, size=8)
+
+
+def _truths(root: Path, made: dict[str, Kind]) -> None:
+    """What tells the classes of flat pictures, and CIFAR's records."""
+    wnids = ("n01440764", "n15075141")
+    kaggle, kit = flat_imagenet(root / "kaggle", wnids), flat_imagenet(root / "flat", wnids)
+    solution = kaggle / "LOC_val_solution.csv"
+    kaggle_solution(solution, wnids)
+    made["truth-kaggle"] = Kind(solution, _laid_out("imagenet", 1))
+    folder = kit / "ILSVRC2012_devkit_t12" / "data"
+    devkit(folder, {wnid: number for number, wnid in enumerate(wnids, start=1)}, wnids)
+    for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
+        made[f"truth-{name[:4]}"] = Kind(folder / name, _laid_out("imagenet", 3))
+    (root / "cifar").mkdir()
+    records = b"".join(bytes([label]) + bytes(3072) for label in (0, 1))
+    (root / "cifar" / "test_batch.bin").write_bytes(records)
+    (root / "cifar" / "batches.meta.txt").write_text("cat\ndog\n")
+    for name in ("test_batch.bin", "batches.meta.txt"):
+        made[f"cifar-{name[:5]}"] = Kind(root / "cifar" / name, _laid_out("cifar10", 1))
+
+
+def _shards(root: Path, made: dict[str, Kind]) -> None:
+    """Shards of a web data set, and the lists beside them."""
+    groups = io.BytesIO()
+    np.save(groups, np.array([3, 1]))
+    sample = {"png": encoded(1, "png"), "cls": b"1", "npy": groups.getvalue(), "txt": b"a cat"}
+    shards(root, [sample, {**sample, "cls": b"0"}], each=2)
+    (root / "classnames.txt").write_text("cat\ndog\n")
+    (root / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n")
+    (root / "dataset_type.txt").write_text("classification\n")
+    names = ("classnames.txt", "zeroshot_classification_templates.txt", "dataset_type.txt")
+    for name in ("test/0.tar", "test/nshards.txt", *names):
+        up = 2 if "/" in name else 1
+        made[f"shards-{name[-9:-4].strip('/')}"] = Kind(root / name, _laid_out("wds", up))
+
+
+def _multimodal(folder: Path, made: dict[str, Kind]) -> None:
+    write_multimodal("llava", folder)
+    for name in ("config", "generation_config", "model", "processor_config", "tokenizer"):
+        ending = "safetensors" if name == "model" else "json"
+        made[f"multimodal-{name}"] = Kind(
+            folder / f"{name}.{ending}",
+            lambda path: load_multimodal(str(path.parent), device=torch.device("cpu")),
+        )
+
+
 # --- Damage ----------------------------------------------------------------------------------------
 
 _LENGTHS = [
@@ -466,6 +574,8 @@ def attempt(kind: Kind, seed: int) -> str | None:
         with watched(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             kind.read(path)
+    except UserCodeError:
+        return traceback.format_exc(limit=-6)  # no code here is a user's
     except ClipRobustError as error:
         told = str(error)
         odd = [c for c in told if not c.isprintable()]

@@ -90,7 +90,7 @@ def fingerprints(root: Path, paths: Sequence[str], cache: Path | None = None) ->
     for path in paths:
         if path in wrong:
             raise ClipRobustError(
-                f"cannot read {str(root / path)!r} ({wrong[path]}); repair or remove the file"
+                f"cannot read {str(root / path)!r:.500} ({wrong[path]:.200}); repair or remove the file"
             )
     return [found[path].digest for path in paths]
 

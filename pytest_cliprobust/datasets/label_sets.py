@@ -95,11 +95,14 @@ def _no_classes(folders: Sequence[str], pictures: Sequence[Sequence[str]]) -> st
             f"its folders {listed(folders)} are severities (ImageNet-C's tree), not classes; give one of "
             f"them, such as …/{folders[0]}"
         )
-    if all(len(between) >= 2 and between[0] in _SEVERITIES for between in inner):
-        return (
-            f"its folders {listed(folders)} are corruptions with severities below (ImageNet-C's tree), not "
-            f"classes; give one severity of one of them, such as …/{as_text(folders[0])}/3"
-        )
+    for depth, kind in enumerate(("corruptions", "groups of corruptions")):
+        below = [between[depth] for between in inner if len(between) >= depth + 2]
+        if below and len(below) == len(inner) and set(below) <= _SEVERITIES:
+            example = "/".join((folders[0], *inner[0][:depth]))
+            return (
+                f"its folders {listed(folders)} are {kind} with severities below (ImageNet-C's tree), not "
+                f"classes; give one severity of one of them, such as …/{as_text(example)}/3"
+            )
     return None
 
 

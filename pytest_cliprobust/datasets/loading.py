@@ -8,10 +8,10 @@ from pathlib import Path
 from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.datasets.base import Dataset, Frame
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
-from pytest_cliprobust.datasets.registry import LAYOUTS
+from pytest_cliprobust.datasets.registry import LAYOUTS, told_of
 from pytest_cliprobust.datasets.roles import EMBEDDED, FLAG
 from pytest_cliprobust.datasets.sources import FOLDER, Source
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, UserCodeError, brief, did_you_mean
 from pytest_cliprobust.files import own_name, split_name
 
 
@@ -101,8 +101,18 @@ def load_source(
 def _laid_out(
     layout: str, path: str, *, limit: int | None, frame: Frame | None, size: int
 ) -> Dataset:
-    with users_code(f"layout {layout!r} on {path!r}"):
-        return LAYOUTS[layout](path, limit=limit, frame=frame, size=size)
+    load = LAYOUTS[layout]
+    try:
+        with users_code(f"layout {layout!r} on {path!r}"):
+            return load(path, limit=limit, frame=frame, size=size)
+    except UserCodeError as error:
+        if not load.__module__.startswith(__name__.partition(".")[0]):
+            raise
+        # The code is ours and has met its forms: what it can't read is damaged, or of another form.
+        raise ClipRobustError(
+            f"data set {f'{layout}:{path}'!r} cannot be read ({brief(error.__cause__ or error)}); check that "
+            f"its files are whole, and as their publisher has them ({told_of(layout).source})"
+        ) from error
 
 
 def _called(data: Dataset, layout: str, given: str | None, root: str) -> Dataset:

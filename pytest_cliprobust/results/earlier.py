@@ -131,12 +131,14 @@ def of_document(
     directions: dict[str, bool | None] = {}
     noise: dict[str, float] = {}
     evidence: dict[str, Evidence] = {}
+    tests: dict[str, str] = {}
     for position, entry in enumerate(document["measurements"]):
         try:
             measurement = Measurement.from_dict(entry)
             outcomes = from_manifest(entry["figure"].get("outcomes"), blobs)
             verdicts[measurement.key] = dict(entry["verdict"])
             noise[measurement.key] = float(entry.get("noise_floor", 0.0))
+            tests[measurement.key] = str(entry.get("test", ""))
             if entry.get("evidence") is not None:
                 evidence[measurement.key] = Evidence.from_dict(entry["evidence"])
         except (KeyError, TypeError, ValueError, AttributeError, ClipRobustError) as error:
@@ -149,7 +151,6 @@ def of_document(
         if "higher_is_better" in entry:
             directions[measurement.key] = entry["higher_is_better"]
     header = {k: v for k, v in document.items() if k not in ("measurements", "blobs")}
-    tests = {str(e["key"]): str(e.get("test", "")) for e in document["measurements"]}
     found = Earlier(
         source,
         measurements,

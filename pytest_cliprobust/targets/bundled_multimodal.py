@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError, brief
-from pytest_cliprobust.targets.multimodal import FLAG, MultimodalModel, load_processor
+from pytest_cliprobust.targets.multimodal import FLAG, MultimodalModel
+from pytest_cliprobust.targets.multimodal_folder import load_processor
 from pytest_cliprobust.targets.reference import data_folder
 
 NAME = "reference"

@@ -101,8 +101,12 @@ class Checkpoint:
     openai_archive: bool = False
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, *, unwrap: bool = True) -> Checkpoint:
     """Read a safetensors file, a torch file, a TorchScript archive or an index of shards, and run nothing.
+
+    Args:
+        path: the file.
+        unwrap: whether prefixes that all names have are those of wrappers, and go.
 
     Raises:
         ClipRobustError: no such file, or no regular one; empty, truncated or damaged; another format;
@@ -117,19 +121,22 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     require_regular(path, "checkpoint")
     if path.name.endswith(INDEX):
-        return _read_shards(path)
-    state, scripted = _read_file(path)
-    note_file(path)
+        state, scripted = _read_shards(path), False
+    else:
+        state, scripted = _read_file(path)
+        note_file(path)
     openai_archive = scripted and all(name in state for name in _OPENAI_SETTINGS)
     if scripted:
         state = {k: v for k, v in state.items() if k not in _OPENAI_SETTINGS}
-    while prefix := next((p for p in _PREFIXES if all(k.startswith(p) for k in state)), None):
+    while unwrap and (
+        prefix := next((p for p in _PREFIXES if all(k.startswith(p) for k in state)), None)
+    ):
         state = {k.removeprefix(prefix): v for k, v in state.items()}
     return Checkpoint(path, state, openai_archive)
 
 
-def _read_shards(index: Path) -> Checkpoint:
-    """Read the files that an index names, which lie beside it.
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    """Return the tensors of the files that an index names, which lie beside it.
 
     Raises:
         ClipRobustError: it is no index, names files elsewhere, or one of them is missing or damaged.
@@ -147,10 +154,10 @@ def _read_shards(index: Path) -> Checkpoint:
             raise ClipRobustError(
                 f"{index} names {name!r}, which is not there; copy or download all shards"
             )
-        state |= read_checkpoint(index.parent / name).state
+        state |= read_checkpoint(index.parent / name, unwrap=False).state
     if not state:
         raise ClipRobustError(f"{index} names no weights")
-    return Checkpoint(index, state)
+    return state
 
 
 def _damaged(path: Path, error: Exception) -> ClipRobustError:

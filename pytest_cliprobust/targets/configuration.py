@@ -63,6 +63,8 @@ _IMPLEMENTATION = frozenset(
         "auto_map",
         "torch_dtype",
         "dtype",
+        "fusion_config",
+        "kernel_config",
     }
 )
 
@@ -308,13 +310,20 @@ def plain_transformers(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return found
 
 
+#: Arguments of timm that name files or weights; transformers hands on what a configuration says.
+_OF_TIMM = frozenset(
+    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+)
+
+
 def check_names(config: Mapping[str, Any], path: Path) -> None:
     """Check the names in a configuration that transformers would ask the network about, or run code of.
 
     For models whose other settings are left to transformers (multimodal ones, of which there are too many).
 
     Raises:
-        ClipRobustError: a tower of timm that the installed one does not have itself, or a kernel by name.
+        ClipRobustError: a tower of timm that the installed one does not have itself, files or weights for
+            it, or a kernel by name.
     """
     for key, value in config.items():
         if key in _IMPLEMENTATION and isinstance(value, str) and ("/" in value or ":" in value):
@@ -326,3 +335,56 @@ def check_names(config: Mapping[str, Any], path: Path) -> None:
     if config.get("model_type") in ("timm_wrapper", "timm_backbone"):
         for key in ("architecture", "backbone"):
             _check_timm({"timm_model_name": config.get(key)}, path, key)
+        _check_arguments(config.get("model_args"), path)
+    elif isinstance(config.get("backbone"), str):
+        raise ClipRobustError(
+            f"{path}: its backbone {config['backbone']!r:.80} does not lie in the folder; save the model "
+            "with its backbone_config"
+        )
+
+
+def _check_arguments(given: Any, path: Path) -> None:
+    """Check what timm is told beside the name of an architecture.
+
+    Raises:
+        ClipRobustError: it names a file or weights.
+    """
+    for key in given if isinstance(given, Mapping) else ():
+        if key in _OF_TIMM:
+            raise ClipRobustError(
+                f"{path}: model_args has {_shown(key)}, and timm would read weights from elsewhere"
+            )
+
+
+def check_size_of(config: Mapping[str, Any], path: Path) -> None:
+    """Check that no number of a configuration makes building a model endless, whatever else it means.
+
+    For multimodal models, whose texts are longer and whose lists hold layers' numbers (0 and below, too):
+    only counts of layers are limited, and how much there is in all. What the weights are too few for is
+    told by :func:`.checkpoint.check_size`.
+
+    Raises:
+        ClipRobustError: it is named.
+    """
+    waiting: list[tuple[str, Any, int]] = [("", config, 0)]
+    count = 0
+    while waiting:
+        key, value, depth = waiting.pop()
+        count += 1
+        if depth > _MAX_DEPTH or count > _MAX_ENTRIES:
+            raise ClipRobustError(
+                f"{path}: {_shown(key)} holds more than any model's configuration"
+            )
+        if isinstance(value, Mapping):
+            waiting += [(str(k), v, depth + 1) for k, v in value.items()]
+        elif isinstance(value, list):
+            waiting += [(key, v, depth + 1) for v in value]
+        elif isinstance(value, int | float) and _counts(key) and not value <= _LIMITS["layers"]:
+            raise ClipRobustError(
+                f"{path}: {_shown(key)} is {value!r:.30}; it must be {_LIMITS['layers']} at most"
+            )
+
+
+def _counts(key: str) -> bool:
+    """Return whether a setting counts parts of a model, of which each costs time to build."""
+    return limit_of(key) in ("layers", "depth", "repeats")

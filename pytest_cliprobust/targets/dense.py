@@ -64,12 +64,13 @@ def value_features(
     if len(kept) != 1:
         raise no_patches(name, "values", "its last attention is not called once")
     tokens = kept[0]
-    own = isinstance(attention, nn.MultiheadAttention)
-    if own and not attention.batch_first:
+    batch_first: bool | None = getattr(attention, "batch_first", None)
+    own = batch_first is not None  # torch's own attention, or its twin in int8
+    if own and not batch_first:
         tokens = tokens.transpose(0, 1)
     patches = tokens[:, -grid[0] * grid[1] :]
     single = patches.reshape(-1, 1, patches.shape[-1])
-    if own and not attention.batch_first:
+    if own and not batch_first:
         single = single.transpose(0, 1)
     try:
         output = attention(single, single, single, need_weights=False) if own else attention(single)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,6 @@ from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
 from pytest_cliprobust.figures.arrays import Floats
-from pytest_cliprobust.files import read_json
-from pytest_cliprobust.targets.configuration import check_names
 from pytest_cliprobust.targets.digest import canonical, model_digest, tokenizer_identity
 
 FLAG = "--clip-lmm"
@@ -324,68 +321,3 @@ def tower_of(config: Any) -> str:
     if size:
         parts.append(f"{size[0] if isinstance(size, list | tuple) else size} px")
     return ", ".join(parts)
-
-
-def load_folder(folder: Path, name: str, dtype: Any) -> tuple[Any, Any]:
-    """Return model and processor in a folder of transformers.
-
-    Raises:
-        ClipRobustError: no configuration, another kind of model, or weights or processor files that are
-            missing or damaged.
-    """
-    import transformers
-
-    from pytest_cliprobust.targets.transformers_target import quiet
-
-    if not (folder / "config.json").is_file():
-        raise ClipRobustError(f"{FLAG} {name}: folder {folder} has no config.json")
-    check_names(read_json(folder / "config.json", "configuration"), folder / "config.json")
-    try:
-        with quiet():
-            model, found = transformers.AutoModelForImageTextToText.from_pretrained(
-                folder,
-                local_files_only=True,
-                # Not None, which asks at the terminal.
-                trust_remote_code=False,
-                output_loading_info=True,
-                dtype=dtype,
-            )
-    except Exception as error:  # safetensors, torch, OSError, ValueError: whatever a file causes
-        raise ClipRobustError(
-            f"{FLAG} {name}: no multimodal model can be loaded from {folder} ({brief(error)})"
-        ) from None
-    absent = [key for key in sorted(found["missing_keys"]) if not key.startswith("lm_head")]
-    if absent or found.get("mismatched_keys"):
-        raise ClipRobustError(
-            f"{FLAG} {name}: the checkpoint in {folder} does not fit its config.json: "
-            f"{len(absent)} tensors are missing and {len(found.get('mismatched_keys') or ())} have another "
-            f"shape{f' (first: {absent[0]})' if absent else ''}"
-        )
-    return model, load_processor(folder, name)
-
-
-def load_processor(folder: Path, name: str) -> Any:
-    """Return the processor in a folder.
-
-    Raises:
-        ClipRobustError: it cannot be loaded, or has no tokenizer or image processor.
-    """
-    import transformers
-
-    from pytest_cliprobust.targets.transformers_target import quiet
-
-    try:
-        with quiet():
-            processor = transformers.AutoProcessor.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except Exception as error:  # OSError, ValueError, ImportError (sentencepiece, num2words) …
-        raise ClipRobustError(
-            f"{FLAG} {name}: its processor cannot be loaded from {folder} ({brief(error)})"
-        ) from None
-    if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
-        raise ClipRobustError(
-            f"{FLAG} {name}: folder {folder} holds no processor of pictures and text "
-            "(processor_config.json, preprocessor_config.json and tokenizer files)"
-        )
-    return processor

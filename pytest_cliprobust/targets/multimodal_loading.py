@@ -10,7 +10,8 @@ import torch
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets import bundled_multimodal
 from pytest_cliprobust.targets.hub import hub_folder
-from pytest_cliprobust.targets.multimodal import FLAG, MultimodalModel, load_folder
+from pytest_cliprobust.targets.multimodal import FLAG, MultimodalModel
+from pytest_cliprobust.targets.multimodal_folder import load_folder
 
 REMEDY = (
     f"give a local folder as {FLAG} PATH, or test --clip-model reference, which has one of its own"

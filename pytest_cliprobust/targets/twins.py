@@ -74,7 +74,7 @@ def int8_twin(parent: TwoTowerTarget, name: str) -> TwoTowerTarget:
     if not layers:
         raise ClipRobustError(f"--clip-model {name}: the model has no linear layers to quantise")
     note = f"int8: {layers} linear layers quantised, with {share:.0%} of the parameters"
-    found.info = _info(parent.info, name, ("int8",), note)
+    found.info = _info(parent.info, name, ("int8", "attention"), note)
     # A last digit may decide between two levels of an activation.
     found.rounding = "bf16"
     twin: TwoTowerTarget = found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import threading
@@ -17,11 +18,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layout_helpers import encoded, shards, write_json
 from PIL import Image
 
 from pytest_cliprobust.datasets.label_sets import label_set
+from pytest_cliprobust.datasets.layouts import cifar
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, read_image, shortest_side
 from pytest_cliprobust.datasets.layouts.pictures import Pictures
+from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.datasets.skipping import Skipped, unreadable, without
 from pytest_cliprobust.errors import ClipRobustError, UnreadableSample
 from pytest_cliprobust.targets.base import ResizeMode
@@ -97,6 +101,7 @@ def test_a_thousand_ids_or_numbers_are_imagenet() -> None:
         (["train/cat/x.png", "val/cat/x.png"], "train, val are splits of a data set, not classes"),
         (["Test/x.png"], "splits of a data set"),
         (["fog/1/n01440764/x.png", "snow/2/n01440764/x.png"], "ImageNet-C's tree.*…/fog/3"),
+        (["blur/zoom/1/n01440764/x.png", "noise/shot/2/n1/x.png"], "groups of.*…/blur/zoom/3"),
         (["1/n01440764/x.png", "5/n01440764/x.png"], "severities.*such as …/1"),
         (["my_cat/x.png", "my cat/x.png"], "'my_cat' and 'my cat' have one name.*classes.txt"),
         (["Cat/x.png", "dog/x.png", "cat/x.png"], "'Cat' and 'cat' have one name"),
@@ -120,6 +125,7 @@ def test_what_is_no_label_set_is_named_with_the_remedy(paths: list[str], words: 
         ["747/x.png", "A380/x.png"],
         ["cat/1/a/x.png", "dog/x.png"],
         ["cat/1/a/x.png", "dog/new/a/x.png"],
+        ["cat/old/1/a/x.png", "dog/new/a/x.png"],
         ["1/x.png", "two/x.png"],
         ["schéma/x.png", "猫/x.png"],
     ],
@@ -515,3 +521,52 @@ def _put(kind: str, path: bytes, root: Path) -> None:
     else:
         content = (root / "cat" / "a.png").read_bytes()
         Path(where).write_bytes(content[:60] if kind == "cut" else content)
+
+
+# --- Layouts ---------------------------------------------------------------------------------------
+
+
+def test_pictures_in_shards_are_decoded_as_those_in_files_are(tmp_path: Path) -> None:
+    levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    deep = io.BytesIO()
+    Image.fromarray(levels).save(deep, "png")
+    root = shards(tmp_path / "set", [{"png": deep.getvalue()}, {"png": b"no picture"}], each=2)
+    data = load_dataset(f"wds:{root}", size=8)
+    assert np.array_equal(data.load([0]).images[0, 0].numpy(), levels >> 8)
+    with pytest.raises(UnreadableSample, match=r"'0/s0000001' of .*0\.tar") as caught:
+        data.load([1])
+    assert caught.value.reason == "no image in a format that Pillow reads"
+    (root / "test" / "0.tar").unlink()
+    with pytest.raises(UnreadableSample, match="fetch the shard anew"):
+        data.load([0])
+
+
+def test_what_a_file_of_a_layout_says_is_shown_in_short(tmp_path: Path) -> None:
+    root = shards(tmp_path / "set", [{"png": encoded(1, "png")}], each=1)
+    (root / "test" / "nshards.txt").write_text("1\n1\n" + "1" * 9000)
+    with pytest.raises(ClipRobustError, match=r"nshards.txt says 1\\n1") as caught:
+        load_dataset(f"wds:{root}")
+    assert len(str(caught.value)) < 500
+    entry = {"filename": "x" * 5000, "caption": "a", "negative_caption": "b"}
+    write_json(tmp_path / "data" / "add_att.json", {"0": entry})
+    (tmp_path / "val2017").mkdir()
+    with pytest.raises(ClipRobustError, match="cannot read") as caught:
+        load_dataset(f"sugarcrepe:{tmp_path}")
+    assert len(str(caught.value)) < 1000
+
+
+def test_what_a_layout_of_ours_did_not_expect_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumbles(*_: object, **__: object) -> None:
+        raise KeyError("a name\nthat nobody foresaw")
+
+    monkeypatch.setattr(cifar, "_records", stumbles)
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    with pytest.raises(
+        ClipRobustError, match=r"cannot be read .*KeyError.*nobody foresaw"
+    ) as caught:
+        load_dataset(f"cifar10:{tmp_path}")
+    told = str(caught.value)
+    assert told.isprintable()
+    assert "as their publisher has them (Krizhevsky 2009" in told

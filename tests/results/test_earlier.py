@@ -69,6 +69,17 @@ def test_a_broken_header_is_told_at_once(tmp_path: Path, provenance: object) -> 
         earlier_run(str(out), tmp_path / "none")
 
 
+def test_a_measurement_goes_by_what_it_says_of_itself(tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    run = a_run(figures(answers()))
+    told = json.loads(json.dumps(document(run)))
+    for entry in told["measurements"]:
+        del entry["key"]
+    out.write_text(json.dumps(told), encoding="utf-8")
+    earlier = earlier_run(str(out), tmp_path / "none")
+    assert list(earlier.tests) == list(earlier.measurements) == [r.key for r in run.records]
+
+
 def test_nothing_is_too_deep_to_be_told(tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     out.write_text("[" * 200_000, encoding="utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -201,12 +203,16 @@ def test_folders_that_hold_no_such_model(llava: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(str(tmp_path / "empty"), "has no config.json")
     (tmp_path / "empty" / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    refused(str(tmp_path / "empty"), "loaded .* a clip model does not talk about pictures")
+    (tmp_path / "empty" / "config.json").write_text(json.dumps({"model_type": "own"}))
     refused(str(tmp_path / "empty"), "no multimodal model can be loaded")
 
     folder = shutil.copytree(llava, tmp_path / "cut")
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
-    refused(str(folder), "no multimodal model can be loaded")
+    refused(str(folder), "model.safetensors is truncated or damaged")
+    (folder / "model.safetensors").unlink()
+    refused(str(folder), "holds no weights; expected model.safetensors")
 
     folder = shutil.copytree(llava, tmp_path / "part")
     state = load_file(folder / "model.safetensors")
@@ -231,12 +237,38 @@ def test_a_folder_runs_no_code_and_asks_nobody(
         raise AssertionError("it asked")
 
     monkeypatch.setattr(builtins, "input", forbidden)
-    monkeypatch.setattr(socket.socket, "connect", forbidden)
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, forbidden)
+    monkeypatch.setattr(socket, "getaddrinfo", forbidden)
     written = tmp_path / "written"
     code = {"auto_map": {"AutoModelForImageTextToText": "theirs.M", "AutoConfig": "theirs.C"}}
     cases: tuple[tuple[str, dict[str, Any] | str, str], ...] = (
         ("config.json", {**code, "model_type": "theirs"}, "no multimodal model can be loaded"),
         ("config.json", {"attn_implementation": "owner/kernel"}, "code from elsewhere"),
+        ("config.json", {"quantization_config": {"quant_method": "fp8"}}, "weights are quantised"),
+        ("config.json", {"num_hidden_layers": 10**9}, "'num_hidden_layers' is 1000000000"),
+        ("config.json", {"backbone": "owner/name"}, "does not lie in the folder"),
+        (
+            "config.json",
+            {
+                "vision_config": {
+                    "model_type": "timm_wrapper",
+                    "architecture": "test_vit",
+                    "model_args": {"checkpoint_path": str(tmp_path / "theirs.pth")},
+                }
+            },
+            "model_args has 'checkpoint_path'",
+        ),
+        (
+            "processor_config.json",
+            {
+                "audio_tokenizer": {
+                    "audio_tokenizer_class": "DacModel",
+                    "audio_tokenizer_name_or_path": "owner/name",
+                }
+            },
+            "names a model for sound",
+        ),
         (
             "config.json",
             {"vision_config": {"model_type": "timm_wrapper", "architecture": "hf-hub:o/n"}},
@@ -262,6 +294,77 @@ def test_a_folder_runs_no_code_and_asks_nobody(
             load_multimodal(str(folder), device=CPU)
         assert "\n" not in str(caught.value)
     assert not written.exists()
+
+
+class Writes:
+    """An object whose pickle writes a file where it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.path, "written")
+
+
+def test_weights_of_torch_are_read_and_run_nothing(llava: Path, tmp_path: Path) -> None:
+    before = load_multimodal(str(llava), device=CPU)
+    state = load_file(llava / "model.safetensors")
+    folder = shutil.copytree(llava, tmp_path / "pickled")
+    (folder / "model.safetensors").unlink()
+    path = folder / "pytorch_model.bin"
+    for legacy in (False, True):
+        torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+        assert load_multimodal(str(folder), device=CPU).info.digest == before.info.digest
+    written = tmp_path / "written"
+    for content in ({**state, "more": Writes(written)}, Writes(written)):
+        for legacy in (False, True):
+            torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+            refused(str(folder), "no state dict|objects? other than tensors|is not loaded")
+    with path.open("wb") as file:
+        pickle.dump(Writes(written), file)
+    refused(str(folder), "never loaded, as it may run code")
+    assert not written.exists()
+    pickle.loads(path.read_bytes())  # this is what it would have done
+    assert written.exists()
+
+
+def test_shards_beside_their_index_and_nothing_else(llava: Path, tmp_path: Path) -> None:
+    before = load_multimodal(str(llava), device=CPU)
+    state = load_file(llava / "model.safetensors")
+    folder = shutil.copytree(llava, tmp_path / "sharded")
+    (folder / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
+    shards = {"a.safetensors": sorted(state)[::2], "b.safetensors": sorted(state)[1::2]}
+    for file, names in shards.items():
+        save_file({n: state[n] for n in names}, folder / file, metadata={"format": "pt"})
+    index = folder / "model.safetensors.index.json"
+    places = {name: file for file, names in shards.items() for name in names}
+    index.write_text(json.dumps({"weight_map": places}))
+    assert load_multimodal(str(folder), device=CPU).info.digest == before.info.digest
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(state, "../elsewhere.safetensors")}))
+    refused(str(folder), "names a file elsewhere")
+
+
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"]
+)
+def test_a_pipe_or_a_file_without_end_is_one_line(file: str, llava: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llava, tmp_path / "model")
+    (folder / file).unlink(missing_ok=True)
+    os.mkfifo(folder / file)
+    refused(str(folder), "has no config.json" if file == "config.json" else "is a pipe, not a file")
+    (folder / file).unlink()
+    (folder / file).symlink_to("/dev/zero")
+    refused(str(folder), "has no config.json" if file == "config.json" else "is a device, not a")
+
+
+def test_how_a_model_generates_is_its_folders_word(llava: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llava, tmp_path / "model")
+    settings = json.loads((folder / "generation_config.json").read_text())
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**settings, "eos_token_id": [2, 5]}))
+    assert load_multimodal(str(folder), device=CPU).model.generation_config.eos_token_id == [2, 5]
+    path.write_text("{")
+    refused(str(folder), "generation_config.json cannot be read")
 
 
 def test_a_hub_name_without_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,13 +54,17 @@ def test_an_int8_twin_is_near_its_parent_and_not_it(vit: Path) -> None:
         assert float(cosines.min()) > 0.99
         assert float((ours - theirs).abs().max()) > 1e-4
     assert twin.info.digest not in (parent.info.digest, "")
-    assert twin.info.notes[-1].startswith("int8: 8 linear layers quantised, with 3")
+    assert twin.info.notes[-1].startswith("int8: 24 linear layers quantised, with 57%")
     assert (twin.logit_scale, twin.image_size) == (parent.logit_scale, parent.image_size)
     # The same weights as another model's twin: another identity, and the parent's own is unchanged.
     assert load_target(f"{vit}@int8", device="cpu").info.digest == twin.info.digest
     assert load_target(str(vit), device="cpu").info.digest == parent.info.digest
     dense: Any = twin
     assert dense.dense_features(pixels).shape == (5, 32, 4, 4)
+    own: Any = parent
+    values, theirs = (target.dense_features(pixels, layer="values") for target in (dense, own))
+    assert 0 < float((values - theirs).norm() / theirs.norm()) < 0.05
+    assert dense.local_features(pixels).shape == (5, 16, 24)
 
 
 def test_an_int8_twin_leaves_the_model_that_it_is_made_of(vit: Path) -> None:
@@ -363,4 +367,4 @@ def test_mine(clip, gate):
         suite=suite,
     )
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*reference@int8*", "*int8: 5 linear layers quantised*"])
+    result.stdout.fnmatch_lines(["*reference@int8*", "*int8: 13 linear layers quantised*"])

@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Unpack
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from pytest_cliprobust.datasets.fingerprints import fingerprints, joined
 from pytest_cliprobust.datasets.layouts.imagefolder import natural_key
 from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds
+from pytest_cliprobust.datasets.reading import decode_image
 from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.datasets.templates import read_templates
-from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.errors import ClipRobustError, UnreadableSample, brief, one_line
 from pytest_cliprobust.files import own_name
 
 PICTURES = ("webp", "png", "jpg", "jpeg")
@@ -73,18 +72,17 @@ class Shards(Listed):
             ClipRobustError: it cannot be read.
         """
         member = self.members[row.id]
+        shard = self.root / row.path
         try:
-            with (self.root / row.path).open("rb") as file:
+            with shard.open("rb") as file:
                 file.seek(member.start)
                 content = file.read(member.length)
-            with Image.open(io.BytesIO(content)) as image:
-                pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ClipRobustError(
-                f"cannot read picture {row.id!r} of {str(self.root / row.path)!r} ({brief(error)}); fetch "
-                "the shard anew"
+        except OSError as error:
+            raise UnreadableSample(
+                f"cannot read picture {row.id!r} of {str(shard)!r} ({brief(error)}); fetch the shard anew",
+                brief(error),
             ) from error
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        return decode_image(content, f"{row.id!r} of {str(shard)!r}")
 
 
 @register_layout(
@@ -145,7 +143,7 @@ def _shards(folder: Path) -> list[Path]:
         )
     told = folder / "nshards.txt"
     if told.is_file():
-        text = told.read_text(encoding="utf-8").strip()
+        text = one_line(told.read_text(encoding="utf-8").strip())[:40]
         if not re.fullmatch(r"\d+", text) or int(text) != len(found):
             raise ClipRobustError(
                 f"wds: {str(folder)!r} has {len(found)} tar files, and nshards.txt says {text}; fetch "
