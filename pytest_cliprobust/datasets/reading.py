@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import threading
 import warnings
 from contextlib import suppress
@@ -66,6 +67,26 @@ def read_image(path: Path) -> Tensor:
         ) from error
 
 
+def decode_image(content: bytes, what: str) -> Tensor:
+    """Decode the content of an image file as (3, H, W) uint8 RGB, as :func:`read_image` does.
+
+    Args:
+        content: of the file.
+        what: the picture, as a message calls it.
+
+    Raises:
+        UnreadableSample: it is no image that Pillow can decode.
+    """
+    try:
+        pixels = _decoded(io.BytesIO(content))
+    except MemoryError:
+        raise
+    except Exception as error:  # what decoders raise on damaged files is not to be foreseen
+        reason = _reason(error)
+        raise UnreadableSample(f"cannot read image {what} ({reason})", reason) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
 def require_file(path: Path) -> None:
     """Raise unless a path is a file: a pipe or a device never ends.
 
@@ -121,7 +142,7 @@ def _pixels(path: Path) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def _decoded(path: Path) -> npt.NDArray[np.uint8]:
+def _decoded(path: Path | io.BytesIO) -> npt.NDArray[np.uint8]:
     """Return (H, W, 3)."""
     with Image.open(path) as file:
         upright = ImageOps.exif_transpose(file)

@@ -230,8 +230,13 @@ class View:
 
     @cached_property
     def correct(self) -> Bools:
-        """(N,) whether the top-1 answer is right."""
-        return right_answers(self.predictions, self)
+        """(N,) whether the top-1 answer is right: the label, or another class that is right of it."""
+        right = right_answers(self.predictions, self)
+        further = getattr(self.data, "further_labels", ())
+        if not any(further):
+            return right
+        also = [int(p) in own for p, own in zip(self.predictions, further, strict=True)]
+        return right | np.array(also, dtype=np.bool_)
 
     def values(self, column: str) -> tuple[str, ...]:
         """Return what stands in a column of ``groups``, each value once, sorted; () without the column."""
