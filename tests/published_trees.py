@@ -191,7 +191,7 @@ def saved(
 
 def negbench(root: Path) -> tuple[Path, Path]:
     """Write a table of choices and one of captions, with pictures beside them."""
-    for number in (1, 2):
+    for number in range(1, 13):
         picture(root / "val2017" / f"{number:012d}.jpg", number)
     choices = [
         {
@@ -211,7 +211,7 @@ def negbench(root: Path) -> tuple[Path, Path]:
             "filepath": f"data/coco/images/val2017/{n + 1:012d}.jpg",
             "captions": str([f"It's a dog, and not a cat {n}.", f'A "dog" {n}.']),
         }
-        for n in range(2)
+        for n in range(12)
     ]
     return (
         write_csv(root / "COCO_val_mcq_llama3.1_rephrased.csv", choices),

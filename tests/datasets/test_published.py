@@ -180,7 +180,7 @@ def test_objectnet(tmp_path: Path) -> None:
     )
     # Known: trash can 412; barber chair 423, folding chair 559, rocking chair 765; banana 954.
     assert found == {"trash_bin": (0, ()), "chair": (1, (2, 3)), "banana": (4, ())}
-    assert data.notes == ("left out: 1 classes that ImageNet has not",)
+    assert data.notes == ("left out: 1 class that ImageNet has not",)
     row = data.groups["folder"].index("chair")
     expected = np.random.default_rng(2).integers(0, 256, (28, 30, 3), dtype=np.uint8)
     assert np.array_equal(

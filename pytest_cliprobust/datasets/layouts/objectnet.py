@@ -60,8 +60,8 @@ def objectnet(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions])
         further = tuple(others)
         rows.append(Row(path, path, first, {"folder": name}, border=BORDER, further=further))
     notes = [*left_out(tree.notes())]
-    if len(there) > len(own):
-        notes.append(f"left out: {len(there) - len(own)} classes that ImageNet has not")
+    if rest := len(there) - len(own):
+        notes.append(f"left out: {rest} class{'es' if rest > 1 else ''} that ImageNet has not")
     return Listed("objectnet", pictures, in_rounds(rows), labels, notes=notes, **options)
 
 
