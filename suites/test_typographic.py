@@ -23,6 +23,12 @@ def test_typographic(clip: Evaluation, gate: Gate, limit: int | None) -> None:
 
 
 def test_written(clip: Evaluation, gate: Gate, typographic: str) -> None:
-    """On pictures with the word already on them (as SCAM's)."""
+    """On pictures with the word already on them; each variant of these apart (SCAM's, ``scam:NoSCAM``)."""
     view = clip.on(typographic)
-    gate(accuracy.accuracy_of(view), properties.written_success(view))
+    variants = [view.where(properties.VARIANT, v) for v in view.values(properties.VARIANT)]
+    for part in variants or [view]:
+        gate(
+            accuracy.accuracy_of(part),
+            properties.written_success(part),
+            properties.label_over_word(part),
+        )

@@ -29,6 +29,10 @@ VIT: dict[str, Any] = {
 }
 
 
+#: The same, which reads whole names of classes.
+WORDY: dict[str, Any] = {**VIT, "text_cfg": {**VIT["text_cfg"], "context_length": 77}}
+
+
 def write_merges(folder: Path, merges: int = MERGES) -> None:
     with gzip.open(open_clip.tokenizer.default_bpe(), "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")

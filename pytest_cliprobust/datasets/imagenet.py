@@ -11,12 +11,14 @@ from pytest_cliprobust.datasets.listed import (
     Labels,
     Listed,
     Row,
-    folders_of,
     in_rounds,
-    pictures_below,
+    pictures_in,
     shuffled,
+    tree_of,
+    what_is_there,
 )
 from pytest_cliprobust.datasets.registry import LayoutOptions
+from pytest_cliprobust.datasets.walking import left_out
 from pytest_cliprobust.datasets.wordnet import WNID, imagenet_names, wnids
 from pytest_cliprobust.errors import ClipRobustError
 
@@ -59,10 +61,12 @@ def by_folder(
     Raises:
         ClipRobustError: there are no such folders, or one is no class of the 1,000.
     """
-    folders = [folder for folder in folders_of(root) if WNID.fullmatch(folder)]
+    tree = tree_of(root, name)
+    folders = [folder for folder in tree.folders() if WNID.fullmatch(folder)]
     if not folders:
         raise ClipRobustError(
-            f"{name}: {str(root)!r} has no folders named by WordNet ids (n01440764 …); check the path"
+            f"{name}: {str(root)!r} has no folders named by WordNet ids (n01440764 …); check the path "
+            f"(there is {what_is_there(root)})"
         )
     unknown = [] if outside else [folder for folder in folders if folder not in set(wnids())]
     if unknown:
@@ -71,8 +75,7 @@ def by_folder(
     number = {key: row for row, key in enumerate(own.keys)}
     rows = [
         Row(path, path, number.get(folder, -1), {"folder": folder})
-        for folder in folders
-        for path in pictures_below(root, folder)
+        for folder, path in pictures_in(tree, folders)
     ]
     order = shuffled if outside else in_rounds
-    return Listed(name, root, order(rows), own, **options)
+    return Listed(name, root, order(rows), own, notes=left_out(tree.notes()), **options)

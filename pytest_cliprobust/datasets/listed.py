@@ -13,12 +13,8 @@ from torch import Tensor
 
 from pytest_cliprobust.datasets.base import Batch, Frame
 from pytest_cliprobust.datasets.fingerprints import fingerprints, joined, workers
-from pytest_cliprobust.datasets.layouts.imagefolder import (
-    EXTENSIONS,
-    natural_key,
-    read_image,
-    shortest_side,
-)
+from pytest_cliprobust.datasets.layouts.imagefolder import read_image, shortest_side
+from pytest_cliprobust.datasets.walking import Tree, listed
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.samples import Choice
 
@@ -36,6 +32,8 @@ class Row:
         choices: between a true caption and false ones.
         unit: what it was drawn from; empty: itself.
         box: (left, upper, right, lower) in pixels of the part of the picture that counts; None: all of it.
+        border: pixels at each side of the picture that are none of it.
+        further: classes that are right of it, too, beside its label.
     """
 
     id: str
@@ -46,6 +44,14 @@ class Row:
     choices: tuple[Choice, ...] = ()
     unit: str = ""
     box: tuple[int, int, int, int] | None = None
+    border: int = field(default=0, repr=False)
+    further: tuple[int, ...] = field(default=(), repr=False)
+
+    @property
+    def described(self) -> str:
+        """All that is said of it, as digests of data have it; what most rows have not is told where it is."""
+        more = {"border": self.border, "further": self.further}
+        return f"{self!r}{''.join(f'|{name}={value}' for name, value in more.items() if value)}"
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,13 @@ class Labels:
         names: what fills the templates, by class index.
         keys: what identifies classes among data sets (wnids); () for the names.
         restricted: whether the head counts for these classes only, however many ``clean`` has.
+        own: whether the data keeps its classes, and has a zero-shot head of them, whatever ``clean`` has.
     """
 
     names: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     restricted: bool = False
+    own: bool = False
 
 
 class Listed:
@@ -75,6 +83,7 @@ class Listed:
         frame: brings each picture to the frame; the shorter side and the centre unless given.
         size: side of the frame in pixels.
         unit: the word for a unit, where rows have some.
+        notes: what a reader must know of it, one line each.
 
     Raises:
         ClipRobustError: no rows, two with one id, a file that cannot be read, or a limit that leaves none.
@@ -91,6 +100,7 @@ class Listed:
         frame: Frame | None = None,
         size: int = 224,
         unit: str = "unit",
+        notes: Sequence[str] = (),
     ) -> None:
         if limit is not None and limit < 1:
             raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
@@ -107,19 +117,23 @@ class Listed:
         self.class_names = labels.names
         if labels.keys:
             self.class_keys = labels.keys
-        self.restricted = labels.restricted
+        self.restricted, self.own_classes = labels.restricted, labels.own
+        self.notes = tuple(notes)
         columns = dict.fromkeys(column for row in self._rows for column in row.columns)
         self.groups = {
             column: tuple(row.columns.get(column, "") for row in self._rows) for column in columns
         }
         self.captions = _or_none([row.captions for row in self._rows])
         self.choices = _or_none([row.choices for row in self._rows])
+        self.further_labels = _or_none([row.further for row in self._rows])
         if any(row.unit for row in self._rows):
             self.units = tuple(row.unit or row.id for row in self._rows)
             self.unit = unit
         digests = self._fingerprints()
         self.sample_digests = tuple(digest[:16] for digest in digests)
-        told = [f"{row!r}\0{digest}" for row, digest in zip(self._rows, digests, strict=True)]
+        told = [
+            f"{row.described}\0{digest}" for row, digest in zip(self._rows, digests, strict=True)
+        ]
         self.content = joined([*labels.names, *told])
         self.digest = hashlib.sha256(f"{size}\0{self.content}".encode()).hexdigest()
 
@@ -159,6 +173,8 @@ class Listed:
         if row.box is not None:
             left, upper, right, lower = row.box
             image = image[:, max(upper, 0) : lower, max(left, 0) : right]
+        if row.border:
+            image = image[:, row.border : -row.border, row.border : -row.border]
         return self.frame(image)
 
 
@@ -185,21 +201,40 @@ def shuffled(rows: Iterable[Row]) -> list[Row]:
     )
 
 
-def pictures_below(root: Path, folder: str = "") -> list[str]:
-    """Return the pictures below a folder, relative to ``root``, in natural order, without hidden ones."""
-    below = root / folder
-    found = (path for path in below.rglob("*") if path.suffix.lower() in EXTENSIONS)
-    names = [path.relative_to(root).as_posix() for path in found]
-    visible = (
-        name for name in names if not any(part.startswith((".", "__")) for part in name.split("/"))
-    )
-    return sorted(visible, key=natural_key)
+def tree_of(root: Path, what: str) -> Tree:
+    """Return the tree below a folder: each real folder once, whatever links lead to it.
+
+    Args:
+        root: the folder.
+        what: the layout, as a message calls it.
+
+    Raises:
+        ClipRobustError: it is no folder; the message says what lies there.
+    """
+    if not root.is_dir():
+        there = "is a file; give the folder" if root.exists() else "does not exist; check the path"
+        raise ClipRobustError(f"{what}: {str(root)!r} {there} of the data set")
+    return Tree(root)
 
 
-def folders_of(root: Path) -> list[str]:
-    """Return the names of the folders in a folder, in natural order; hidden ones are left out."""
-    names = (path.name for path in root.iterdir() if path.is_dir())
-    return sorted((name for name in names if not name.startswith((".", "__"))), key=natural_key)
+def pictures_in(tree: Tree, folders: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (folder, picture) of the pictures below some folders of a tree, in natural order in each.
+
+    Args:
+        tree: what is read of it once is not read again.
+        folders: relative to its root; ``""`` for the root itself.
+    """
+    found = tree.pictures(folders)
+    return [(folder, path) for folder, own in zip(folders, found, strict=True) for path in own]
+
+
+def what_is_there(root: Path) -> str:
+    """Return what lies in a folder, for a message: the names of a few folders and files."""
+    try:
+        names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        return error.strerror or "nothing that can be read"
+    return f"{listed(names)}" if names else "nothing"
 
 
 def place_of(root: Path, what: str, *candidates: str) -> Path:
@@ -213,5 +248,6 @@ def place_of(root: Path, what: str, *candidates: str) -> Path:
             return root / name
     looked = " or ".join(repr(name) for name in candidates)
     raise ClipRobustError(
-        f"{str(root)!r} is no {what}: it has no {looked}; check the path of the data set"
+        f"{str(root)!r} is no {what}: it has no {looked}; check the path of the data set (there is "
+        f"{what_is_there(root)})"
     )

@@ -119,6 +119,9 @@ def of_classes(data: Dataset, classes: Sequence[int], **changed: object) -> Data
         if (value := getattr(data, name, None)) is not None
     }
     labels = tuple(place[data.labels[row]] for row in rows)
+    if further := getattr(data, "further_labels", ()):
+        kept = [[place[label] for label in further[row] if label in place] for row in rows]
+        changed["further_labels"] = tuple(map(tuple, kept))
     return Prepared(data, rows, labels=labels, **parts, **changed)
 
 
@@ -139,13 +142,16 @@ def aligned(data: Dataset, clean: Dataset, role: str) -> Dataset:
 
     Classes meet by their keys, or else by name. If the data has a label set of its own that counts
     (ImageNet-R's 200 classes), the zero-shot head is restricted to it: ``head_rows`` says to which classes of
-    ``clean``.
+    ``clean``. Data that keeps its classes (``own_classes``) stays as it is.
 
     Raises:
         ClipRobustError: a class with samples is none of ``clean``.
     """
+    if getattr(data, "own_classes", False):
+        return data
     place = _places(data, clean)
-    used = sorted(set(data.labels) - {-1})
+    further = {label for own in getattr(data, "further_labels", ()) for label in own}
+    used = sorted({*data.labels, *further} - {-1})
     missing = [data.class_names[label] for label in used if label not in place]
     if missing:
         shown = ", ".join(map(repr, missing[:_NAMED]))
@@ -158,6 +164,7 @@ def aligned(data: Dataset, clean: Dataset, role: str) -> Dataset:
     if getattr(data, "restricted", False) and len(place) < len(clean.class_names):
         return _restricted(data, clean, place)
     labels = tuple(place.get(label, -1) for label in data.labels)
+    changed = _further(data, place)
     if labels == tuple(data.labels) and data.class_names == clean.class_names:
         return data
     return Prepared(
@@ -166,7 +173,16 @@ def aligned(data: Dataset, clean: Dataset, role: str) -> Dataset:
         labels=labels,
         class_names=clean.class_names,
         class_keys=keys_of(clean),
+        **changed,
     )
+
+
+def _further(data: Dataset, place: Mapping[int, int]) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Return the classes that are right of samples beside their labels, in another label set."""
+    further = getattr(data, "further_labels", ())
+    if not further:
+        return {}
+    return {"further_labels": tuple(tuple(place[label] for label in own) for own in further)}
 
 
 def _restricted(data: Dataset, clean: Dataset, place: Mapping[int, int]) -> Dataset:
@@ -179,6 +195,7 @@ def _restricted(data: Dataset, clean: Dataset, place: Mapping[int, int]) -> Data
         class_names=tuple(clean.class_names[row] for row in rows),
         class_keys=tuple(keys_of(clean)[row] for row in rows),
         head_rows=rows,
+        **_further(data, {label: number[row] for label, row in place.items()}),
     )
 
 

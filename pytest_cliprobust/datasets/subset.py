@@ -11,7 +11,7 @@ from pytest_cliprobust.errors import ClipRobustError, NotRun
 #: What a data set has as a whole, and a part of it has as well.
 OF_THE_WHOLE = (
     *("phrases", "templates", "negative_phrases", "texts", "class_keys", "head_rows", "restricted"),
-    *("own_templates", "subgroups", "root", "has_depth"),
+    *("own_templates", "subgroups", "root", "has_depth", "own_classes"),
 )
 
 
@@ -51,6 +51,8 @@ class Subset:
         captions, choices = getattr(whole, "captions", ()), getattr(whole, "choices", ())
         self.captions = tuple(captions[row] for row in self.rows) if captions else ()
         self.choices = tuple(choices[row] for row in self.rows) if choices else ()
+        further = getattr(whole, "further_labels", ())
+        self.further_labels = tuple(further[row] for row in self.rows) if further else ()
         self.groups = {
             name: tuple(column[row] for row in self.rows) for name, column in whole.groups.items()
         }

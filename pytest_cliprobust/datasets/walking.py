@@ -152,6 +152,11 @@ def listed(names: Iterable[str], most: int = _LISTED) -> str:
     return ", ".join(every[:most]) + more
 
 
+def left_out(told: Sequence[str]) -> tuple[str, ...]:
+    """Return what is told of what was left out, one line each."""
+    return tuple(f"left out: {text}" for text in told)
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()

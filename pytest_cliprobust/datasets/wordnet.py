@@ -43,6 +43,27 @@ def _by_id() -> Mapping[str, str]:
     return dict(zip(wnids(), imagenet_names(), strict=True))
 
 
+def wnid_of_lemmas(lemmas: str) -> str | None:
+    """Return the WordNet id of the class of ImageNet with these words (``"cup"``, ``"pitcher, ewer"``).
+
+    None: no class has them, or two (the cranes).
+    """
+    found = _by_lemmas().get(lemmas, ())
+    return found[0] if len(found) == 1 else None
+
+
+@cache
+def _by_lemmas() -> Mapping[str, tuple[str, ...]]:
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    found: dict[str, tuple[str, ...]] = {}
+    for key in wnids():
+        words: str = info.label_name_to_description(key, detailed=False)
+        found[words] = (*found.get(words, ()), key)
+    return found
+
+
 @cache
 def _wordnet() -> Any:
     from timm.data import ImageNetInfo

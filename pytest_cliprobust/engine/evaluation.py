@@ -280,15 +280,20 @@ class Evaluation:
     def classifier_of(self, data: Dataset) -> Classifier:
         """The zero-shot head for a data set: that of ``clean``, or with templates or classes of its own.
 
+        Of ``clean``'s classes a part (``head_rows``), or others (``own_classes``: SCAM's, LAION-C's sixteen).
+
         Raises:
             ClipRobustError: see :func:`~pytest_cliprobust.engine.head.zero_shot_head`.
         """
         templates, rows = getattr(data, "own_templates", None), getattr(data, "head_rows", None)
-        if templates is None and rows is None:
+        names = data.class_names if getattr(data, "own_classes", False) else None
+        if templates is None and rows is None and names is None:
             return self.classifier
-        key = (templates, rows)
+        key = (templates, rows, names)
         if key not in self._heads:
-            whole = self.classifier if templates is None else self._classifier(templates)
+            plain = templates is None and names is None
+            given = self.templates if templates is None else templates
+            whole = self.classifier if plain else self._classifier(given, names)
             part = whole.weights if rows is None else whole.weights[list(rows)]
             self._heads[key] = replace(whole, weights=part)
         return self._heads[key]

@@ -127,6 +127,11 @@ class View:
         return getattr(self.data, "head_rows", None)
 
     @property
+    def further_labels(self) -> tuple[tuple[int, ...], ...]:
+        """(N,) the classes that are right of each sample beside its label; () where none has any."""
+        return tuple(getattr(self.data, "further_labels", ()))
+
+    @property
     def captions(self) -> tuple[tuple[str, ...], ...]:
         """(N,) the captions of each sample; () where the data has none."""
         return tuple(getattr(self.data, "captions", ()))
@@ -230,8 +235,12 @@ class View:
 
     @cached_property
     def correct(self) -> Bools:
-        """(N,) whether the top-1 answer is right."""
-        return right_answers(self.predictions, self)
+        """(N,) whether the top-1 answer is right: the label, or another class that is right of it."""
+        right, further = right_answers(self.predictions, self), self.further_labels
+        if not any(further):
+            return right
+        also = [int(p) in own for p, own in zip(self.predictions, further, strict=True)]
+        return right | np.array(also, dtype=np.bool_)
 
     def values(self, column: str) -> tuple[str, ...]:
         """Return what stands in a column of ``groups``, each value once, sorted; () without the column."""

@@ -25,6 +25,9 @@ from pytest_cliprobust.figures.samples import Captioned
 #: The column that says which two samples belong together.
 PAIR = "pair"
 
+#: The column that says what the samples of a pair differ in.
+PATTERN = "pattern"
+
 
 def choices_of(samples: Captioned) -> list[Figure]:
     """Return ``caption_choice_accuracy`` for each kind of choice that the data poses.
@@ -101,7 +104,9 @@ def matching_of(samples: Captioned) -> list[Figure]:
     """Return the Winoground scores of pairs of samples, whose captions are true of one of them each.
 
     The samples with equal values in the column ``pair`` belong together, and the first caption of each
-    counts; a sample without its partner (the data was cut short) is left out.
+    counts; a sample without its partner (the data was cut short) is left out. Where a column ``pattern`` says
+    what the pictures of a pair differ in (MMVP-VLM), the scores of each pattern follow, as parts of the data
+    set (``mmvp:Texts``).
 
     Raises:
         NotRun: the data has no pairs with captions.
@@ -126,7 +131,14 @@ def matching_of(samples: Captioned) -> list[Figure]:
     similarities = np.einsum("pcd,pid->pci", words, images[pairs])
     settings = samples.bootstrap.of(_pair_keys(samples.bootstrap.keys, pairs))
     figures = matching_figures(similarities, bootstrap=settings)
-    return [figure.measured_on(samples.condition) for figure in figures.values()]
+    found = [figure.measured_on(samples.condition) for figure in figures.values()]
+    patterns = samples.groups.get(PATTERN, ())
+    of_pairs = np.array([patterns[first] if patterns else "" for first, _ in pairs], dtype=object)
+    for name in sorted(set(of_pairs) - {""}):
+        rows = np.flatnonzero(of_pairs == name).astype(np.int64)
+        part = matching_figures(similarities[rows], bootstrap=settings.subset(rows))
+        found += [figure.measured_on(samples.condition.part(name)) for figure in part.values()]
+    return found
 
 
 def _pair_keys(keys: SampleKeys | None, pairs: Ints) -> SampleKeys | None:

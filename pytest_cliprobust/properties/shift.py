@@ -269,7 +269,8 @@ def _inside(clean: Samples, shifted: Samples) -> tuple[Ints, Bools]:
     """Return the rows of the clean samples whose class the shift has, and whether their answers are right.
 
     If the head of the shift has a part of the classes only (``head_rows``: ImageNet-R's 200 of the 1,000), so
-    has that of the clean samples here.
+    has that of the clean samples here. A class that is right of a sample beside its label
+    (``further_labels``) is one that the shift has.
     """
     part = getattr(shifted, "head_rows", None)
     classes = np.arange(len(clean.class_names)) if part is None else np.asarray(part)
@@ -278,7 +279,9 @@ def _inside(clean: Samples, shifted: Samples) -> tuple[Ints, Bools]:
             f"{shifted.condition} has {len(shifted.class_names):,} classes that are not those of "
             f"{clean.condition} ({len(clean.class_names):,}): their accuracies do not compare"
         )
-    present = classes[np.unique(shifted.labels[shifted.labels >= 0])]
+    further = {label for own in getattr(shifted, "further_labels", ()) for label in own}
+    found = {*shifted.labels[shifted.labels >= 0].tolist(), *further}
+    present = classes[np.array(sorted(found), dtype=np.int64)]
     rows = np.flatnonzero(np.isin(clean.labels, present))
     if not len(rows):
         raise ClipRobustError(f"{clean.condition} and {shifted.condition} share no class")

@@ -134,7 +134,7 @@ def test_corrupted_trees(tmp_path: Path, inner: str) -> None:
         load("imagenet", by_wnid(tmp_path / "val", WNIDS[:2], each=1)).ids
     )
     assert load("imagenet-3dcc", tmp_path / inner / "fog").groups["corruption"] == ("fog",) * 4
-    with pytest.raises(ClipRobustError, match="no <corruption>/<1 to 5>/<wnid>/"):
+    with pytest.raises(ClipRobustError, match=r"no <corruption>/<1\|2\|3\|4\|5>/<class>/"):
         load("imagenet-c", tmp_path / "val")
 
 
@@ -386,9 +386,6 @@ def test_mistakes_in_shards(tmp_path: Path) -> None:
         load("wds", root)
     (root / "test" / "1.tar").unlink()
     with pytest.raises(ClipRobustError, match=r"has 1 tar files, and nshards.txt says 2"):
-        load("wds", root)
-    (root / "dataset_type.txt").write_text("multilabel")
-    with pytest.raises(ClipRobustError, match="several labels a sample"):
         load("wds", root)
 
 

@@ -18,11 +18,11 @@ from pytest_cliprobust.datasets.listed import (
     Labels,
     Listed,
     Row,
-    folders_of,
     in_rounds,
-    pictures_below,
+    pictures_in,
     place_of,
     shuffled,
+    tree_of,
 )
 from pytest_cliprobust.errors import ClipRobustError
 
@@ -87,8 +87,12 @@ def test_hidden_files_are_left_out(tmp_path: Path) -> None:
     for name in ("c10/x.jpg", "c2/x.jpg", "c2/.y.jpg", ".d/x.jpg", "__MACOSX/x.jpg"):
         picture(tmp_path / name)
     (tmp_path / "c2" / "readme.txt").touch()
-    assert pictures_below(tmp_path) == ["c2/x.jpg", "c10/x.jpg"]
-    assert folders_of(tmp_path) == ["c2", "c10"]
+    assert pictures_in(tree_of(tmp_path, "mine"), [""]) == [("", "c2/x.jpg"), ("", "c10/x.jpg")]
+    assert tree_of(tmp_path, "mine").folders() == ["c2", "c10"]
+    with pytest.raises(ClipRobustError, match=r"mine: .*gone' does not exist"):
+        tree_of(tmp_path / "gone", "mine")
+    with pytest.raises(ClipRobustError, match=r"readme.txt' is a file; give the folder"):
+        tree_of(tmp_path / "c2" / "readme.txt", "mine")
 
 
 def test_digests_are_of_the_content(tmp_path: Path) -> None:

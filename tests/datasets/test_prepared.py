@@ -88,6 +88,27 @@ def test_a_restricted_head() -> None:
     assert found.labels == (1, 0, 1)
 
 
+def test_classes_that_are_right_beside_the_label_meet_those_of_clean() -> None:
+    names, keys, further = ("dog", "cat", "crane"), ("n3", "n0", "n2"), ((1, 2), (), (0,))
+    data = Made(names, (0, 1, 2), keys, further_labels=further)
+    found: Any = aligned(data, CLEAN, "shift")
+    assert (found.labels, found.further_labels) == ((3, 0, 2), ((0, 2), (), (3,)))
+    data = Made(names, (0, 1, 2), keys, further_labels=further, restricted=True)
+    part: Any = aligned(data, CLEAN, "shift")
+    assert (part.head_rows, part.labels) == ((0, 2, 3), (2, 0, 1))
+    assert part.further_labels == ((0, 1), (), (2,))
+    chosen: Any = with_settings(data, Settings(labels=("dog", "crane")), is_clean=True)
+    assert chosen.class_names == ("dog", "crane")
+    assert (chosen.labels, chosen.further_labels) == ((0, 1), ((1,), (0,)))
+    with pytest.raises(ClipRobustError, match=r"classes that .* has not: 'cow'"):
+        aligned(Made(("dog", "cow"), (0,), further_labels=((1,),)), CLEAN, "shift")
+
+
+def test_data_that_keeps_its_classes_stays_as_it_is() -> None:
+    data = Made(("usb cable", "zebra"), (0, 1), own_classes=True)
+    assert aligned(data, CLEAN, "typographic") is data
+
+
 def test_without_labels() -> None:
     assert without_labels(CLEAN).labels == (-1,) * 4
     assert without_labels(CLEAN).digest == "d"  # the same pictures

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import published_trees
 import pytest
 import torch
 from helpers import write_pictures
+from model_helpers import WORDY, write_folder
 
+from pytest_cliprobust.datasets.prepared import Prepared
 from pytest_cliprobust.datasets.providers import provider_of
 from pytest_cliprobust.datasets.roles import NEVER_EMBEDDED, ROLES, STAND_INS
 from pytest_cliprobust.datasets.sources import read_sources
@@ -271,6 +274,36 @@ def test_mistyped_class_names_are_another_head_and_another_condition(clip: Evalu
     assert clip.under_mistyped_names(darker).condition.perturbation == "contrast@3+class_name_typos"
     # The view itself is as it was.
     assert view.condition.perturbation == "clean"
+
+
+def test_any_class_that_is_right_of_a_sample_is_a_right_answer(clip: Evaluation) -> None:
+    view = clip.on("clean")
+    first = int(np.flatnonzero(~view.correct)[0])  # the reference is not always right of these
+    chosen = int(view.predictions[first])
+    further = tuple((chosen, 0) if row == first else () for row in range(len(view)))
+    several = Prepared(view.data, range(len(view)), further_labels=further)
+    other = View(view.condition, several, lambda: view.features, view._classifier)
+    assert np.flatnonzero(other.correct != view.correct).tolist() == [first]
+    assert other.take([first]).correct.tolist() == [True]
+    wrong = Prepared(view.data, range(len(view)), further_labels=((),) * len(view))
+    same = View(view.condition, wrong, lambda: view.features, view._classifier)
+    assert np.array_equal(same.correct, view.correct)
+
+
+def test_data_that_keeps_its_classes_has_a_head_of_them(tmp_path: Path, shared_cache: Path) -> None:
+    write_pictures(tmp_path / "photos", ("ant", "cat", "dog"), each=2)
+    given = [str(tmp_path / "photos"), f"laion-c:{published_trees.laion_c(tmp_path / 'c')}"]
+    model = str(write_folder(tmp_path / "model", WORDY))  # the reference does not know their names
+    options = RunConfig(
+        (model,), data=given[0], sets=read_sources(given), cache_dir=shared_cache, seed=0
+    )
+    clip = Evaluation(options, model)
+    (view,) = clip.all_on("corrupted")
+    assert view.cosines.shape == (12, 16)
+    own = clip._classifier(clip.templates, view.class_names)
+    assert np.array_equal(view.cosines, own.cosines(view.features, view.data))
+    assert clip.on("clean").cosines.shape == (6, 3)
+    assert np.array_equal(view.correct, view.cosines.argmax(axis=1) == np.array(view.labels))
 
 
 def test_data_with_templates_or_classes_of_its_own_has_its_own_head(

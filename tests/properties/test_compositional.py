@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from captioned import Told, told
@@ -151,6 +153,23 @@ def test_chance_of_the_scores() -> None:
     for figure in found.values():
         assert figure.details["chance"] == METRICS[figure.metric].chance
         assert figure.value == pytest.approx(figure.details["chance"], abs=0.01)
+
+
+def test_scores_of_each_pattern_follow_those_of_all_pairs() -> None:
+    """Two pairs of one pattern right and wrong, one of another right; by hand."""
+    texts = {"a": np.array([1.0, 0.0]), "b": np.array([0.0, 1.0])}
+    captions = (("a",), ("b",)) * 3
+    features = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    samples = told(features, texts, captions=captions, pairs=tuple("xxyyzz"))
+    groups = {**samples.groups, "pattern": ("Color", "Color", "Color", "Color", "Texts", "Texts")}
+    found = compositional.matching_of(replace(samples, groups=groups))
+    values = {(f.condition.dataset, f.metric): (f.value, f.n) for f in found if f.condition}
+    whole = samples.condition.dataset
+    for metric in ("matching_text_score", "matching_image_score", "matching_group_score"):
+        assert values[whole, metric] == (pytest.approx(2 / 3), 3)
+        assert values[f"{whole}:Color", metric] == (0.5, 2)
+        assert values[f"{whole}:Texts", metric] == (1.0, 1)
+    assert len(found) == 9
 
 
 def test_pairs_are_found_by_their_column() -> None:

@@ -86,6 +86,32 @@ def test_under_a_restricted_head_clean_is_answered_by_the_same() -> None:
         shift.shift_drop(clean, replace(shifted, head_rows=(0, 1)))
 
 
+@dataclass(frozen=True)
+class Several(Restricted):
+    """The same with further classes that are right."""
+
+    further_labels: tuple[tuple[int, ...], ...] = ()
+
+
+def test_clean_samples_of_every_class_that_is_right_are_compared_with() -> None:
+    names = ("a", "b", "c")
+    clean = SampleArrays(
+        Condition("clean"), ("x", "y", "z"), np.arange(3), np.eye(3), class_names=names
+    )
+    shifted = Several(
+        Condition("mine"),
+        ("u", "v"),
+        np.array([0, 0]),
+        np.eye(3)[:2],
+        class_names=names,
+        head_rows=(0, 1, 2),
+        further_labels=((2,), ()),
+    )
+    assert shift.shift_drop(clean, shifted).details["clean_n"] == 2
+    plain = replace(shifted, further_labels=())
+    assert shift.shift_drop(clean, plain).details["clean_n"] == 1
+
+
 def test_a_line_is_found_by_the_name_or_by_the_layout() -> None:
     line = replace(FLEET, names=("imagenet-r",))
     for name in ("imagenet-r", "imagenet-r:mine", "imagefolder:ImageNet-R"):

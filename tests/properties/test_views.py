@@ -16,7 +16,11 @@ from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.samples import SampleArrays, shared
 from pytest_cliprobust.perturbations.typographic import distractors
 from pytest_cliprobust.properties import accuracy, calibration, corruption, labels, ood, shape_bias
-from pytest_cliprobust.properties.typographic import attack_success, written_success
+from pytest_cliprobust.properties.typographic import (
+    attack_success,
+    label_over_word,
+    written_success,
+)
 
 IDS = tuple(f"image{i}" for i in range(30))
 # Two scenes of each drawing, so that whole drawings are resampled.
@@ -234,6 +238,32 @@ def test_what_is_written_on_pictures_already() -> None:
     wrong = replace(written, groups={"written_label": ("dgo", *column[1:])})
     with pytest.raises(ClipRobustError, match=r"'dgo' is written .* Did you mean 'dog'"):
         written_success(wrong)
+
+
+def test_the_class_against_the_word_on_the_picture() -> None:
+    """The nearer of two texts, whatever third is nearer still; by hand."""
+    cosines = np.array([[0.3, 0.2, 0.9], [0.1, 0.2, 0.0], [0.3, 0.2, 0.1], [0.5, 0.5, 0.1]])
+    names = ("ball", "car", "car")
+    samples = SampleArrays(
+        Condition("scam"),
+        tuple("abcd"),
+        np.array([0, 0, -1, 0]),
+        100 * cosines,
+        cosines=cosines,
+        class_names=names,
+        groups={"written_label": ("car", "", "car", "car")},
+    )
+    # Of the two cars the nearer counts (a); b has no word and c no label; a tie loses (d).
+    figure = label_over_word(samples)
+    assert (figure.value, figure.n, figure.metric) == (0.0, 2, "caption_choice_accuracy")
+    other = replace(samples, class_names=("ball", "car", "cup"))
+    figure = label_over_word(other)
+    assert (figure.value, figure.n, figure.condition) == (0.5, 2, Condition("scam"))
+    assert figure.details["chance"] == 0.5
+    with pytest.raises(NotRun, match="no picture with a label and a name written on it"):
+        label_over_word(replace(other, labels=np.full(4, -1)))
+    with pytest.raises(NotRun, match="does not say which class's name"):
+        label_over_word(replace(other, groups={}))
 
 
 def test_a_perturbed_reference_is_named() -> None:

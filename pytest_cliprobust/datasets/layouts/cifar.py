@@ -1,5 +1,8 @@
 """CIFAR-10 and CIFAR-100 in their binary form, which holds nothing that could be executed.
 
+The version for Python, which torchvision fetches, is of pickles and is refused; pictures in folders of
+classes are read by the layout ``imagefolder``.
+
 ``cifar-10-batches-bin/test_batch.bin`` with ``batches.meta.txt``, and ``cifar-100-binary/test.bin`` with
 ``fine_label_names.txt``: records of one label byte (two for CIFAR-100, the fine one last) and 3 × 32 × 32.
 """
@@ -15,12 +18,15 @@ import torch
 from torch import Tensor
 
 from pytest_cliprobust.datasets.fingerprints import fingerprints, joined
-from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds, place_of
+from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds, place_of, tree_of
 from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.errors import ClipRobustError
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
+
+#: Folders of the version for Python, which torchvision leaves.
+_PICKLES = ("cifar-10-batches-py", "cifar-100-python")
 
 
 class Records(Listed):
@@ -49,7 +55,7 @@ class Records(Listed):
 )
 def cifar10(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return CIFAR-10's test split."""
-    folder = place_of(Path(root), "CIFAR-10 in binary form", "cifar-10-batches-bin", ".")
+    folder = _folder(Path(root), "cifar10", "cifar-10-batches-bin")
     names = "batches.meta.txt"
     return _records("cifar10", folder, "test_batch.bin", names, 1, **options)
 
@@ -63,8 +69,30 @@ def cifar10(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -
 )
 def cifar100(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return CIFAR-100's test split, by its fine labels."""
-    folder = place_of(Path(root), "CIFAR-100 in binary form", "cifar-100-binary", ".")
+    folder = _folder(Path(root), "cifar100", "cifar-100-binary")
     return _records("cifar100", folder, "test.bin", "fine_label_names.txt", 2, **options)
+
+
+def _folder(root: Path, name: str, inner: str) -> Path:
+    """Return the folder of the binary form.
+
+    Raises:
+        ClipRobustError: it is the form of pickles, or no folder.
+    """
+    tree_of(root, name)
+    folder = place_of(root, f"{name} in binary form", inner, ".")
+    pickles = (place for place in (folder, *map(folder.joinpath, _PICKLES)) if _is_pickled(place))
+    if (found := next(pickles, None)) is not None:
+        raise ClipRobustError(
+            f"{name}: {str(found)!r} is the version of pickles, which may run code and are not read; fetch "
+            f"the binary version ({inner}), or give folders of pictures as imagefolder:PATH"
+        )
+    return folder
+
+
+def _is_pickled(folder: Path) -> bool:
+    names = ("data_batch_1", "test_batch", "test")
+    return any((folder / name).is_file() for name in names) and not list(folder.glob("*.bin"))
 
 
 def _records(

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Unpack
 
 from pytest_cliprobust.datasets.cue_names import parse_cue_conflict_name
-from pytest_cliprobust.datasets.listed import Labels, Listed, Row, pictures_below, shuffled
+from pytest_cliprobust.datasets.listed import Labels, Listed, Row, pictures_in, shuffled, tree_of
 from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
+from pytest_cliprobust.datasets.walking import left_out
 
 
 @register_layout(
@@ -30,10 +31,11 @@ def cue_conflict(root: str | os.PathLike[str], /, **options: Unpack[LayoutOption
         ClipRobustError: a file's name does not tell its shape and texture.
     """
     folder = Path(root)
-    rows = []
-    for path in pictures_below(folder):
+    rows, tree = [], tree_of(folder, "cue-conflict")
+    for _, path in pictures_in(tree, [""]):
         shape, texture = parse_cue_conflict_name(path)
         if shape != texture:
             columns = {"shape_label": shape, "texture_label": texture}
             rows.append(Row(path, path, columns=columns))
-    return Listed("cue-conflict", folder, shuffled(rows), Labels(), **options)
+    notes = left_out(tree.notes())
+    return Listed("cue-conflict", folder, shuffled(rows), Labels(), notes=notes, **options)

@@ -61,7 +61,7 @@ def coco(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> L
         *("coco_test_karpathy.json", "annotations/captions_val2014.json", "captions_val2014.json"),
     )
     pictures = place_of(folder, "COCO", "val2014", "images", ".")
-    document = _json(table)
+    document = read_json(table)
     try:
         names = {image["id"]: str(image["file_name"]) for image in document["images"]}
         captions: dict[str, list[str]] = {name: [] for name in names.values()}
@@ -93,7 +93,7 @@ def sugarcrepe(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]
     pictures = place_of(folder, "SugarCrepe", "val2017", "images")
     rows = []
     for table in tables:
-        for key, entry in dict(_json(table)).items():
+        for key, entry in dict(read_json(table)).items():
             name, true, false = _fields(entry, table, "filename", "caption", "negative_caption")
             choice = Choice(table.stem, true, (false,))
             rows.append(Row(f"{table.stem}/{key}", name, choices=(choice,), unit=name))
@@ -124,7 +124,7 @@ def aro(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Li
     rows = []
     for kind, name in kinds.items():
         table = folder / name
-        entries = _json(table) if table.is_file() else []
+        entries = read_json(table) if table.is_file() else []
         for number, entry in enumerate(entries):
             path, true, false = _fields(entry, table, "image_path", "true_caption", "false_caption")
             x, y, w, h = (
@@ -215,7 +215,12 @@ def _fields(entry: Any, table: Path, *names: str) -> list[str]:
     return [str(entry[name]) for name in names]
 
 
-def _json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        ClipRobustError: it cannot be read.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

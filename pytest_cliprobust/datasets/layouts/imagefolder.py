@@ -24,7 +24,7 @@ from pytest_cliprobust.datasets.reading import EXTENSIONS as EXTENSIONS
 from pytest_cliprobust.datasets.reading import lacks_a_plugin
 from pytest_cliprobust.datasets.reading import read_image as read_image
 from pytest_cliprobust.datasets.registry import register_layout
-from pytest_cliprobust.datasets.walking import Tree, as_text, listed
+from pytest_cliprobust.datasets.walking import Tree, as_text, left_out, listed
 from pytest_cliprobust.datasets.walking import natural_key as natural_key
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.files import MAX_JSON, own_name, require_regular
@@ -225,11 +225,6 @@ class ImageFolder:
             images = [one(path) for path in chosen]
         empty = torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
         return Batch(ids=tuple(chosen), images=torch.stack(images) if images else empty)
-
-
-def left_out(told: Sequence[str]) -> tuple[str, ...]:
-    """Return what is told of what was left out, one line each."""
-    return tuple(f"left out: {text}" for text in told)
 
 
 def _lines_of(path: Path) -> list[str]:

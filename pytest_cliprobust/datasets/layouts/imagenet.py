@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Unpack
 
 from pytest_cliprobust.datasets import imagenet
-from pytest_cliprobust.datasets.listed import Listed, Row, in_rounds, pictures_below
+from pytest_cliprobust.datasets.listed import Listed, Row, in_rounds, pictures_in, tree_of
 from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
+from pytest_cliprobust.datasets.walking import left_out
 from pytest_cliprobust.datasets.wordnet import WNID, wnids
 from pytest_cliprobust.errors import ClipRobustError, brief
 
@@ -39,12 +40,12 @@ def imagenet_1k(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions
     """
     folder = Path(root)
     inner = folder / "val" if (folder / "val").is_dir() else folder
-    if any(WNID.fullmatch(path.name) for path in inner.iterdir() if path.is_dir()):
+    if any(WNID.fullmatch(name) for name in tree_of(inner, "imagenet").folders()):
         return imagenet.by_folder("imagenet", inner, **options)
     truth = _truth(folder, inner)
     number = {key: row for row, key in enumerate(wnids())}
-    rows = []
-    for path in pictures_below(inner):
+    rows, tree = [], tree_of(inner, "imagenet")
+    for _, path in pictures_in(tree, [""]):
         key = truth.get(Path(path).stem)
         if key not in number:
             raise ClipRobustError(
@@ -53,7 +54,9 @@ def imagenet_1k(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions
             )
         rows.append(Row(path, path, number[key], {"folder": key}))
     labels = imagenet.labels()
-    return Listed("imagenet", inner, in_rounds(rows), labels, **options)
+    return Listed(
+        "imagenet", inner, in_rounds(rows), labels, notes=left_out(tree.notes()), **options
+    )
 
 
 def _truth(*folders: Path) -> Mapping[str, str]:

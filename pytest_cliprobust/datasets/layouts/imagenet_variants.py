@@ -15,12 +15,14 @@ from pytest_cliprobust.datasets.listed import (
     Labels,
     Listed,
     Row,
-    folders_of,
     in_rounds,
-    pictures_below,
+    pictures_in,
     place_of,
+    tree_of,
+    what_is_there,
 )
 from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
+from pytest_cliprobust.datasets.walking import left_out
 from pytest_cliprobust.datasets.wordnet import wnids
 from pytest_cliprobust.errors import ClipRobustError
 
@@ -40,18 +42,17 @@ def imagenet_v2(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions
         ClipRobustError: there are no such folders, or one is no number of a class.
     """
     folder = Path(root)
-    names = [name for name in folders_of(folder) if name.isdecimal()]
+    tree = tree_of(folder, "imagenet-v2")
+    names = [name for name in tree.folders() if name.isdecimal()]
     if not names or max(map(int, names)) >= len(wnids()):
         raise ClipRobustError(
-            f"imagenet-v2: {str(folder)!r} must have folders named 0 to 999; check the path"
+            f"imagenet-v2: {str(folder)!r} must have folders named 0 to 999; check the path (there is "
+            f"{what_is_there(folder)})"
         )
-    rows = [
-        Row(path, path, int(name), {"folder": name})
-        for name in names
-        for path in pictures_below(folder, name)
-    ]
+    rows = [Row(path, path, int(name), {"folder": name}) for name, path in pictures_in(tree, names)]
     labels: Labels = imagenet.labels()
-    return Listed("imagenet-v2", folder, in_rounds(rows), labels, **options)
+    notes = left_out(tree.notes())
+    return Listed("imagenet-v2", folder, in_rounds(rows), labels, notes=notes, **options)
 
 
 @register_layout(

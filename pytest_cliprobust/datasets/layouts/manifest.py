@@ -49,14 +49,15 @@ def manifest(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) 
     path = Path(root)
     table = read_rows(path)
     column = _image_column(table, path)
-    keys = sorted({row["label"] for row in table if row.get("label")}, key=natural_key)
-    names = {
-        row["label"]: row.get("class_name") or row["label"] for row in table if row.get("label")
-    }
-    rows = [
-        _row(row, column, keys, f"{path.name}, row {n}") for n, row in enumerate(table, start=1)
-    ]
-    labels = Labels(tuple(names[key].replace("_", " ") for key in keys), tuple(keys))
+    keys, names = labels_of(table)
+    rows = []
+    for number, entry in enumerate(table, start=1):
+        where = f"{path.name}, row {number}"
+        image = str(entry.get(column) or "")
+        if not image:
+            raise ClipRobustError(f"{where}: column {column!r} is empty; name the picture")
+        rows.append(row_of(entry, image, keys, where))
+    labels = Labels(tuple(name.replace("_", " ") for name in names), keys)
     data = Listed(
         f"manifest:{own_name(str(path)).rpartition('.')[0] or own_name(str(path))}",
         path.parent,
@@ -64,8 +65,23 @@ def manifest(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) 
         labels,
         **options,
     )
-    data.subgroups = tuple(c for c in data.groups if c not in _ROLES)  # type: ignore[attr-defined]
+    data.subgroups = subgroups_of(data.groups)  # type: ignore[attr-defined]
     return data
+
+
+def labels_of(table: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the classes of rows, in natural order of what stands in ``label``, and their names."""
+    names: dict[str, str] = {}
+    for entry in table:
+        if key := _text(entry.get("label")):
+            names[key] = _text(entry.get("class_name")) or key
+    keys = tuple(sorted(names, key=natural_key))
+    return keys, tuple(names[key] for key in keys)
+
+
+def subgroups_of(columns: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns whose values are subgroups: those that no role asks for."""
+    return tuple(column for column in columns if column not in _ROLES)
 
 
 #: Columns that roles ask for, which are no subgroups either.
@@ -74,24 +90,37 @@ _ROLES = frozenset(
 )
 
 
-def _row(row: Mapping[str, Any], column: str, keys: Sequence[str], where: str) -> Row:
-    image = str(row.get(column) or "")
-    if not image:
-        raise ClipRobustError(f"{where}: column {column!r} is empty; name the picture")
+def row_of(row: Mapping[str, Any], image: str, keys: Sequence[str], where: str) -> Row:
+    """Return the sample that a row of a table says.
+
+    Args:
+        row: column by name.
+        image: where its picture is.
+        keys: what stands in ``label``, by class index.
+        where: the row, as a message calls it.
+
+    Raises:
+        ClipRobustError: false captions without a true one.
+    """
     captions, false = _texts(row.get("caption")), _texts(row.get("negative_caption"))
     if false and not captions:
         raise ClipRobustError(f"{where}: a negative_caption needs a caption beside it")
     choices = (Choice(str(row.get("kind") or "negative"), captions[0], false),) if false else ()
-    label = row.get("label")
+    label = _text(row.get("label"))
     return Row(
-        id=str(row.get("id") or image),
+        id=_text(row.get("id")) or image,
         path=image,
         label=keys.index(label) if label else -1,
-        columns={k: "" if v is None else str(v) for k, v in row.items() if k not in _OWN},
+        columns={name: _text(value) for name, value in row.items() if name not in _OWN},
         captions=captions,
         choices=choices,
-        unit=str(row.get("unit") or ""),
+        unit=_text(row.get("unit")),
     )
+
+
+def _text(value: Any) -> str:
+    """Return what stands in a cell as a text: a class may be called 0."""
+    return "" if value is None else str(value)
 
 
 def _image_column(table: Sequence[Mapping[str, Any]], path: Path) -> str:
@@ -159,7 +188,9 @@ def _parquet(path: Path) -> Iterable[dict[str, Any]]:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError:
         raise Unavailable(
-            f"manifest {str(path)!r} needs pyarrow to be read: pip install pyarrow, or give a CSV"
+            f"manifest {str(path)!r} needs pyarrow to be read: pip install 'pytest-cliprobust[arrow]', or "
+            "give a CSV"
         ) from None
-    rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+    with path.open("rb") as file:  # of a path pyarrow makes a data set, whose folders are columns
+        rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
     return rows

@@ -10,12 +10,13 @@ from pytest_cliprobust.datasets.listed import (
     Labels,
     Listed,
     Row,
-    folders_of,
-    pictures_below,
+    pictures_in,
     place_of,
     shuffled,
+    tree_of,
 )
 from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
+from pytest_cliprobust.datasets.walking import left_out
 
 
 @register_layout(
@@ -49,9 +50,9 @@ def ninco(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> 
 
 def _outside(name: str, root: Path, **options: Unpack[LayoutOptions]) -> Listed:
     """Return pictures in folders of kinds, without labels; a prefix is a random sample."""
+    tree = tree_of(root, name)
     rows = [
         Row(path, path, columns={"folder": folder})
-        for folder in folders_of(root)
-        for path in pictures_below(root, folder)
+        for folder, path in pictures_in(tree, tree.folders())
     ]
-    return Listed(name, root, shuffled(rows), Labels(), **options)
+    return Listed(name, root, shuffled(rows), Labels(), notes=left_out(tree.notes()), **options)

@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 
 from pytest_cliprobust.datasets.base import Frame
-from pytest_cliprobust.datasets.layouts.imagefolder import EXTENSIONS, ImageFolder, left_out
+from pytest_cliprobust.datasets.layouts.imagefolder import EXTENSIONS, ImageFolder
 from pytest_cliprobust.datasets.registry import register_layout
-from pytest_cliprobust.datasets.walking import Tree
+from pytest_cliprobust.datasets.walking import Tree, left_out
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import own_name
 

@@ -3,7 +3,8 @@
 ``FOLDER/test/0.tar`` and on (or the tars themselves in FOLDER), with ``classnames.txt``,
 ``zeroshot_classification_templates.txt`` and ``dataset_type.txt`` beside. A sample is a picture (webp, png,
 jpg, jpeg), its class (``.cls``) or captions (``.txt``, one a line), and metadata (``.npy`` beside ``.cls``:
-the groups of WILDS and the fairness sets), which become the columns ``metadata_0`` and on.
+the groups of WILDS and the fairness sets), which become the columns ``metadata_0`` and on. Where
+``dataset_type.txt`` says ``multilabel``, ``.npy`` holds 0 or 1 for each class, and any of these is right.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from torch import Tensor
 
 from pytest_cliprobust.datasets.fingerprints import fingerprints, joined
 from pytest_cliprobust.datasets.layouts.imagefolder import natural_key
-from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds
+from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds, tree_of
 from pytest_cliprobust.datasets.reading import decode_image
 from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.datasets.templates import read_templates
@@ -30,6 +31,9 @@ from pytest_cliprobust.errors import ClipRobustError, UnreadableSample, brief, o
 from pytest_cliprobust.files import own_name
 
 PICTURES = ("webp", "png", "jpg", "jpeg")
+
+#: What a reader must know of data with several labels a sample.
+SEVERAL = "samples have several labels: an answer is right if it is one of them; calibration takes the first"
 _TEMPLATES = "zeroshot_classification_templates.txt"
 
 
@@ -95,23 +99,19 @@ def wds(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Li
     """Return the samples of shards.
 
     Raises:
-        ClipRobustError: there are no shards, one is no tar (a pointer of git LFS, say), a label is no class,
-            or the data has several labels a sample.
+        ClipRobustError: there are no shards, one is no tar (a pointer of git LFS, say), a label is no class.
     """
     folder = Path(root)
+    tree_of(folder, "wds")
     inner = folder / "test" if (folder / "test").is_dir() else folder
     around = folder if (folder / "classnames.txt").exists() else inner.parent
-    if (around / "dataset_type.txt").is_file():
-        kind = (around / "dataset_type.txt").read_text(encoding="utf-8").strip()
-        if kind == "multilabel":
-            raise ClipRobustError(
-                f"wds: {str(folder)!r} has several labels a sample, which no suite measures; leave it out"
-            )
+    kind = around / "dataset_type.txt"
+    several = kind.is_file() and kind.read_text(encoding="utf-8").strip() == "multilabel"
     names = _class_names(around / "classnames.txt")
     members: dict[str, Member] = {}
     rows: list[Row] = []
     for shard in _shards(inner):
-        for row, member in _samples(shard, inner, len(names)):
+        for row, member in _samples(shard, inner, len(names), several=several):
             rows.append(row)
             members[row.id] = member
     data = Shards(
@@ -122,6 +122,8 @@ def wds(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Li
         members,
         **options,
     )
+    if several:
+        data.notes = (SEVERAL,)
     if (around / _TEMPLATES).is_file():
         data.templates = read_templates(around / _TEMPLATES)  # type: ignore[attr-defined]
     return data
@@ -152,7 +154,9 @@ def _shards(folder: Path) -> list[Path]:
     return found
 
 
-def _samples(shard: Path, root: Path, classes: int) -> Iterator[tuple[Row, Member]]:
+def _samples(
+    shard: Path, root: Path, classes: int, *, several: bool
+) -> Iterator[tuple[Row, Member]]:
     """Yield the samples of a shard, each with the place of its picture."""
     parts: dict[str, dict[str, tuple[Member, bytes]]] = {}
     try:
@@ -173,7 +177,12 @@ def _samples(shard: Path, root: Path, classes: int) -> Iterator[tuple[Row, Membe
     for key, found in parts.items():
         picture = next((found[e][0] for e in PICTURES if e in found), None)
         if picture is not None:
-            columns, label = _metadata(found), _label(found, classes, f"{shard.name}, {key}")
+            where = f"{shard.name}, {key}"
+            if several:
+                columns, (label, *further) = {}, _all_labels(found, classes, where)
+            else:
+                columns, further = _metadata(found), []
+                label = _label(found, classes, where)
             captions = found.get("txt", (picture, b""))[1].decode("utf-8", "replace").splitlines()
             row = Row(
                 f"{shard.stem}/{key}",
@@ -181,6 +190,7 @@ def _samples(shard: Path, root: Path, classes: int) -> Iterator[tuple[Row, Membe
                 label,
                 columns,
                 tuple(text.strip() for text in captions if text.strip()),
+                further=tuple(further),
             )
             yield row, picture
 
@@ -196,11 +206,30 @@ def _label(found: Mapping[str, tuple[Member, bytes]], classes: int, where: str) 
     return int(text)
 
 
+def _all_labels(
+    found: Mapping[str, tuple[Member, bytes]], classes: int, where: str
+) -> tuple[int, ...]:
+    """Return the classes of a sample that may have several; -1 alone for none.
+
+    ``.npy`` holds 0 or 1 for each class.
+    """
+    marks = np.ravel(_array(found)) if "npy" in found else np.zeros(0)
+    if len(marks) != classes or not np.isin(marks, (0, 1)).all():
+        raise ClipRobustError(
+            f"wds: {where}: its labels (.npy) are not 0 or 1 for each of the {classes} classes of "
+            "classnames.txt"
+        )
+    return tuple(np.flatnonzero(marks).tolist()) or (-1,)
+
+
 def _metadata(found: Mapping[str, tuple[Member, bytes]]) -> dict[str, str]:
     if "npy" not in found:
         return {}
+    return {f"metadata_{n}": str(value) for n, value in enumerate(np.ravel(_array(found)).tolist())}
+
+
+def _array(found: Mapping[str, tuple[Member, bytes]]) -> Any:
     try:
-        values = np.load(io.BytesIO(found["npy"][1]), allow_pickle=False)
+        return np.load(io.BytesIO(found["npy"][1]), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ClipRobustError(f"wds: metadata cannot be read ({brief(error)})") from None
-    return {f"metadata_{n}": str(value) for n, value in enumerate(np.ravel(values).tolist())}
