@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import tarfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,3 +101,99 @@ def write_json(path: Path, content: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def metadata(*values: int) -> bytes:
+    """Return the bytes of an array, as shards keep the groups of a sample."""
+    content = io.BytesIO()
+    np.save(content, np.array(values))
+    return content.getvalue()
+
+
+def first_seed(folder: Path) -> int:
+    """Return the seed of a task's first picture; no two tasks have a picture in common."""
+    return zlib.crc32(folder.name.encode())
+
+
+def task_shards(
+    folder: Path, classes: Sequence[str], samples: Sequence[tuple[int, tuple[int, ...]]]
+) -> Path:
+    """Write a task of DataComp: of each sample its class, none if negative, and its metadata."""
+    written: list[dict[str, bytes]] = []
+    start = first_seed(folder)
+    for seed, (label, groups) in enumerate(samples, start):
+        sample = {"webp": encoded(seed)}
+        sample |= {"cls": str(label).encode()} if label >= 0 else {}
+        sample |= {"npy": metadata(*groups)} if groups else {}
+        written.append(sample)
+    shards(folder, written, each=16)
+    (folder / "classnames.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
+    (folder / "zeroshot_classification_templates.txt").write_text(
+        "a photo of a {c}.\na drawing of the {c}.\n", encoding="utf-8"
+    )
+    return folder
+
+
+#: What the classes of the pack's tasks are called.
+THINGS = ("cat", "dog", "car", "house", "tree", "boat", "chair")
+
+
+def datacomp_pack(root: Path) -> Path:
+    """Write a pack of DataComp's tasks as its download script does, of each kind of metric one."""
+    draw = np.random.default_rng(5)
+
+    def labels(count: int, classes: int = len(THINGS)) -> list[int]:
+        return [int(n) for n in draw.integers(0, classes, count)]
+
+    def plain(name: str, count: int) -> None:
+        task_shards(root / f"wds_{name}_test", THINGS, [(label, ()) for label in labels(count)])
+
+    plain("imagenet1k", 60)
+    plain("imagenetv2", 20)
+    plain("vtab-pets", 25)
+    iwildcam = [(label, (9, 8, 7, 6, 5, 4, 3, 2, label)) for label in labels(40)]
+    task_shards(root / "wds_wilds-iwildcam_test", THINGS, iwildcam)
+    fmow = [(label, (n % 4, 2, label)) for n, label in enumerate(labels(24))]
+    task_shards(root / "wds_wilds-fmow_test", THINGS, fmow)
+    street = [(label, (n % 3, 50 + n, 1)) for n, label in enumerate(labels(30))]
+    task_shards(root / "wds_dollar_street_test", THINGS, street)
+    faces = ("race:white", "race:black", "gender:man", "gender:woman", "age:old")
+    people = [(-1, (1, n % 2, n % 3, int(n % 3 > 0))) for n in range(18)]
+    folder = task_shards(root / "wds_fairface_test", faces, people)
+    (folder / "dataset_type.txt").write_text("multilabel\n", encoding="utf-8")
+    (folder / "zeroshot_classification_templates.txt").write_text(
+        "race:a photo of a {c} person.\ngender:a photo of a {c}.\nage:a photo of {c}.\n",
+        encoding="utf-8",
+    )
+    return root
+
+
+def datacomp_cache(root: Path) -> Path:
+    """Write two of the image-and-text tasks as the library ``datasets`` caches them; needs pyarrow."""
+    arrow: Any = importlib.import_module("pyarrow")
+
+    def write(name: str, rows: list[dict[str, Any]]) -> None:
+        folder = root / "hf_cache" / f"nlphuji___{name}" / "TEST" / "1.1.0" / "abc"
+        folder.mkdir(parents=True)
+        table = arrow.Table.from_pylist(rows)
+        with arrow.ipc.new_stream(str(folder / f"{name}-test.arrow"), table.schema) as writer:
+            writer.write_table(table)
+
+    def held(seed: int) -> dict[str, Any]:
+        return {"bytes": encoded(seed, "png"), "path": None}
+
+    flickr = [{"image": held(n), "caption": [f"thing {n}", f"a {n}"]} for n in range(12)]
+    write("flickr_1k_test_image_text_retrieval", flickr)
+    cues = []
+    for n, size in enumerate((5, 10, 12, 10)):
+        names = [f"{n}-{place}" for place in range(size)]
+        cues.append(
+            {
+                "candidates": names,
+                "candidate_images": [held(100 * n + place) for place in range(size)],
+                "cue": ("Owl", "pear", "ant", "Sea")[n],
+                "associations": names[1 : 3 + n],
+            }
+        )
+    write("winogavil", cues)
+    return root

@@ -96,7 +96,8 @@ class Dataset(Protocol):
     identifies the sample among all data sets: samples with equal keys are equal, so what is loaded for one
     data set serves another; ``captions``, of each sample the texts that are true of it (five, in the
     retrieval benchmarks); ``choices``, of each sample those between a true caption and false ones
-    (:class:`~pytest_cliprobust.figures.samples.Choice`); ``subgroups``, the columns of ``groups``
+    (:class:`~pytest_cliprobust.figures.samples.Choice`); ``task``, how it is measured where it is published
+    (:class:`~pytest_cliprobust.figures.samples.Task`); ``subgroups``, the columns of ``groups``
     whose values are subgroups to be compared (``style``, ``category``); ``label_mistake``, what keeps its
     classes from being a label set, with the remedy, which ends a run in which it plays ``clean``;
     ``unreadable``, what is wrong with samples that are seen at once to be no pictures, with the remedy, which

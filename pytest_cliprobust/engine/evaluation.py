@@ -278,12 +278,20 @@ class Evaluation:
         return self._classifier(self.templates)
 
     def classifier_of(self, data: Dataset) -> Classifier:
-        """The zero-shot head for a data set: that of ``clean``, or with templates or classes of its own.
+        """The zero-shot head for a data set: that of ``clean``, or one of templates or classes of its own.
 
         Raises:
             ClipRobustError: see :func:`~pytest_cliprobust.engine.head.zero_shot_head`.
         """
         templates, rows = getattr(data, "own_templates", None), getattr(data, "head_rows", None)
+        texts = getattr(data, "own_texts", None)
+        if texts is not None:
+            usual = tuple(getattr(data, "templates", open_clip.OPENAI_IMAGENET_TEMPLATES))
+            key = (texts, templates or usual)
+            if key not in self._heads:
+                self.check()
+                self._heads[key] = self._classifier(key[1], texts)
+            return self._heads[key]
         if templates is None and rows is None:
             return self.classifier
         key = (templates, rows)

@@ -26,12 +26,12 @@ from pytest_cliprobust.datasets.fingerprints import fingerprints, joined
 from pytest_cliprobust.datasets.layouts.imagefolder import natural_key
 from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds
 from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
-from pytest_cliprobust.datasets.templates import read_templates
+from pytest_cliprobust.datasets.templates import checked_templates
 from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.files import own_name
 
 PICTURES = ("webp", "png", "jpg", "jpeg")
-_TEMPLATES = "zeroshot_classification_templates.txt"
+CLASSES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
 
 
 @dataclass(frozen=True)
@@ -100,36 +100,74 @@ def wds(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Li
         ClipRobustError: there are no shards, one is no tar (a pointer of git LFS, say), a label is no class,
             or the data has several labels a sample.
     """
-    folder = Path(root)
-    inner = folder / "test" if (folder / "test").is_dir() else folder
-    around = folder if (folder / "classnames.txt").exists() else inner.parent
-    if (around / "dataset_type.txt").is_file():
-        kind = (around / "dataset_type.txt").read_text(encoding="utf-8").strip()
-        if kind == "multilabel":
-            raise ClipRobustError(
-                f"wds: {str(folder)!r} has several labels a sample, which no suite measures; leave it out"
-            )
-    names = _class_names(around / "classnames.txt")
-    members: dict[str, Member] = {}
-    rows: list[Row] = []
-    for shard in _shards(inner):
-        for row, member in _samples(shard, inner, len(names)):
-            rows.append(row)
-            members[row.id] = member
-    data = Shards(
-        f"wds:{own_name(str(folder))}",
-        inner,
-        in_rounds(rows),
-        Labels(names),
-        members,
-        **options,
-    )
-    if (around / _TEMPLATES).is_file():
-        data.templates = read_templates(around / _TEMPLATES)  # type: ignore[attr-defined]
+    _, around = _places(Path(root))
+    if " ".join(_lines(around / "dataset_type.txt")) == "multilabel":
+        raise ClipRobustError(
+            f"wds: {os.fspath(root)!r} has several labels a sample, which no suite measures; leave it out"
+        )
+    found = read_shards(Path(root))
+    name = f"wds:{own_name(os.fspath(root))}"
+    data = found.samples(name, in_rounds(found.rows), Labels(found.names), **options)
+    if found.templates:
+        data.templates = checked_templates(  # type: ignore[attr-defined]
+            found.templates, str(found.around / TEMPLATES)
+        )
     return data
 
 
-def _class_names(path: Path) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Found:
+    """What lies in a folder of shards.
+
+    Attributes:
+        root: the folder of the tars.
+        around: the folder of the texts beside.
+        names: lines of ``classnames.txt``.
+        templates: lines of ``zeroshot_classification_templates.txt``.
+        rows: the samples, in the order of the shards.
+        members: by id, where its picture lies.
+    """
+
+    root: Path
+    around: Path
+    names: tuple[str, ...]
+    templates: tuple[str, ...]
+    rows: tuple[Row, ...]
+    members: Mapping[str, Member]
+
+    def samples(
+        self, name: str, rows: Sequence[Row], labels: Labels, **options: Unpack[LayoutOptions]
+    ) -> Shards:
+        """Return some of the samples, with these labels, as a data set."""
+        return Shards(name, self.root, rows, labels, self.members, **options)
+
+
+def read_shards(folder: Path) -> Found:
+    """Return what lies in a folder of shards.
+
+    Raises:
+        ClipRobustError: there are no shards, one is no tar, or a label is no class.
+    """
+    inner, around = _places(folder)
+    names = _lines(around / CLASSES)
+    samples = [pair for shard in _shards(inner) for pair in _samples(shard, inner, len(names))]
+    return Found(
+        inner,
+        around,
+        names,
+        _lines(around / TEMPLATES),
+        tuple(row for row, _ in samples),
+        {row.id: member for row, member in samples},
+    )
+
+
+def _places(folder: Path) -> tuple[Path, Path]:
+    """Return the folder of the tars, and that of the texts beside."""
+    inner = folder / "test" if (folder / "test").is_dir() else folder
+    return inner, folder if (folder / CLASSES).exists() else inner.parent
+
+
+def _lines(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     lines = path.read_text(encoding="utf-8").splitlines()
