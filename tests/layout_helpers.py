@@ -197,3 +197,109 @@ def datacomp_cache(root: Path) -> Path:
         )
     write("winogavil", cues)
     return root
+
+
+def painted(path: Path, size: tuple[int, int], seed: int) -> Path:
+    """Write a picture of large random squares, (width, height): something that features can tell apart."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(cells).resize(size, Image.Resampling.NEAREST).save(path)
+    return path
+
+
+def spair_tree(root: Path, classes: Sequence[str] = ("cat", "bus"), each: int = 3) -> Path:
+    """Write test pairs of SPair-71k: of each class some, of pictures 80 × 60 and 50 × 100."""
+    number = 0
+    for kind in classes:
+        for n in range(each):
+            names = (f"2008_{n:06d}", f"2009_{n:06d}")
+            sizes = ((80, 60), (50, 100))
+            for name, size in zip(names, sizes, strict=True):
+                painted(root / "JPEGImages" / kind / f"{name}.jpg", size, number)
+            number += 1
+            told = {
+                "pair_id": number,
+                "filename": f"{number:06d}-{names[0]}-{names[1]}:{kind}",
+                "src_imname": f"{names[0]}.jpg",
+                "trg_imname": f"{names[1]}.jpg",
+                "src_imsize": [*sizes[0], 3],
+                "trg_imsize": [*sizes[1], 3],
+                "src_bndbox": [10, 10, 70, 50],
+                "trg_bndbox": [5, 10, 45, 90],
+                "category": kind,
+                "src_kps": [[20, 30], [60, 40], [15 + n, 12]],
+                "trg_kps": [[10, 20], [40, 80], [25, 50 + n]],
+                "kps_ids": ["0", "3", "7"],
+                "mirror": 0,
+                "viewpoint_variation": n % 3,
+                "scale_variation": (n + 1) % 3,
+                "truncation": n % 4,
+                "occlusion": (n + 1) % 4,
+            }
+            write_json(root / "PairAnnotation" / "test" / f"{told['filename']}.json", told)
+    return root
+
+
+def _depth(path: Path, levels: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(levels, dtype=np.uint16)).save(path)
+
+
+#: The wall of the fixtures of ScanNet is so far from the first camera; the second moves so far. In metres.
+WALL, STEP_ASIDE = 2.0, 0.25
+
+
+def scannet_tree(root: Path, scenes: int = 2) -> Path:
+    """Write pairs of ScanNet: a flat wall, before which the camera steps aside (or turns a little)."""
+    names = []
+    camera = np.array([[400.0, 0, 320, 0], [0, 400, 240, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    for number in range(scenes):
+        scene = root / f"scene07{number:02d}_00"
+        for frame, aside in ((0, 0.0), (15, STEP_ASIDE)):
+            painted(scene / "color" / f"{frame}.jpg", (648, 484), number)
+            # Of a small part of it: matching twenty thousand places takes its time.
+            depth = np.zeros((480, 640))
+            depth[200:280, 280:440] = round(WALL * 1000)
+            _depth(scene / "depth" / f"{frame}.png", depth)
+            pose = np.eye(4)
+            pose[0, 3] = aside
+            (scene / "pose").mkdir(exist_ok=True)
+            np.savetxt(scene / "pose" / f"{frame}.txt", pose)
+        names.append((700 + number, 0, 0, 15))
+    np.savez(root / "test.npz", name=np.array(names), rel_pose=np.zeros((scenes, 3, 4)))
+    np.savez(root / "intrinsics.npz", **{f"scene07{n:02d}_00": camera for n in range(scenes)})
+    return root
+
+
+#: The angles in degrees at which the fixtures of NAVI show an object.
+TURNS = (0.0, 20.0, 50.0, 100.0, 170.0)
+
+
+def navi_tree(root: Path, objects: Sequence[str] = ("dino", "mug"), copies: bool = True) -> Path:
+    """Write objects of NAVI: a flat thing half a metre away, turned about the axis of sight."""
+    for seed, name in enumerate(objects):
+        folder = root / name / "wild_set"
+        told = []
+        prefix = "downsampled_" if copies else ""
+        for number, turn in enumerate(TURNS):
+            half = np.radians(turn) / 2.0
+            painted(folder / "images" / f"{prefix}{number:03d}.jpg", (160, 120), 10 * seed + number)
+            levels = np.zeros((120, 160))
+            levels[30:90, 50:110] = round(655.35 / 0.5)
+            levels[31:89, 51:109] = 0  # a frame: few places, for speed
+            _depth(folder / "depth" / f"{prefix}{number:03d}.png", levels)
+            told.append(
+                {
+                    "object_id": name,
+                    "filename": f"{number:03d}.jpg",
+                    "image_size": [1200, 1600],
+                    "split": "val",
+                    "camera": {
+                        "q": [float(np.cos(half)), 0.0, 0.0, float(np.sin(half))],
+                        "t": [0.0, 0.0, 500.0],
+                        "focal_length": 1500.0,
+                    },
+                }
+            )
+        write_json(folder / "annotations.json", told)
+    return root
