@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import tarfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,3 +101,205 @@ def write_json(path: Path, content: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def metadata(*values: int) -> bytes:
+    """Return the bytes of an array, as shards keep the groups of a sample."""
+    content = io.BytesIO()
+    np.save(content, np.array(values))
+    return content.getvalue()
+
+
+def first_seed(folder: Path) -> int:
+    """Return the seed of a task's first picture; no two tasks have a picture in common."""
+    return zlib.crc32(folder.name.encode())
+
+
+def task_shards(
+    folder: Path, classes: Sequence[str], samples: Sequence[tuple[int, tuple[int, ...]]]
+) -> Path:
+    """Write a task of DataComp: of each sample its class, none if negative, and its metadata."""
+    written: list[dict[str, bytes]] = []
+    start = first_seed(folder)
+    for seed, (label, groups) in enumerate(samples, start):
+        sample = {"webp": encoded(seed)}
+        sample |= {"cls": str(label).encode()} if label >= 0 else {}
+        sample |= {"npy": metadata(*groups)} if groups else {}
+        written.append(sample)
+    shards(folder, written, each=16)
+    (folder / "classnames.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
+    (folder / "zeroshot_classification_templates.txt").write_text(
+        "a photo of a {c}.\na drawing of the {c}.\n", encoding="utf-8"
+    )
+    return folder
+
+
+#: What the classes of the pack's tasks are called.
+THINGS = ("cat", "dog", "car", "house", "tree", "boat", "chair")
+
+
+def datacomp_pack(root: Path) -> Path:
+    """Write a pack of DataComp's tasks as its download script does, of each kind of metric one."""
+    draw = np.random.default_rng(5)
+
+    def labels(count: int, classes: int = len(THINGS)) -> list[int]:
+        return [int(n) for n in draw.integers(0, classes, count)]
+
+    def plain(name: str, count: int) -> None:
+        task_shards(root / f"wds_{name}_test", THINGS, [(label, ()) for label in labels(count)])
+
+    plain("imagenet1k", 60)
+    plain("imagenetv2", 20)
+    plain("vtab-pets", 25)
+    iwildcam = [(label, (9, 8, 7, 6, 5, 4, 3, 2, label)) for label in labels(40)]
+    task_shards(root / "wds_wilds-iwildcam_test", THINGS, iwildcam)
+    fmow = [(label, (n % 4, 2, label)) for n, label in enumerate(labels(24))]
+    task_shards(root / "wds_wilds-fmow_test", THINGS, fmow)
+    street = [(label, (n % 3, 50 + n, 1)) for n, label in enumerate(labels(30))]
+    task_shards(root / "wds_dollar_street_test", THINGS, street)
+    faces = ("race:white", "race:black", "gender:man", "gender:woman", "age:old")
+    people = [(-1, (1, n % 2, n % 3, int(n % 3 > 0))) for n in range(18)]
+    folder = task_shards(root / "wds_fairface_test", faces, people)
+    (folder / "dataset_type.txt").write_text("multilabel\n", encoding="utf-8")
+    (folder / "zeroshot_classification_templates.txt").write_text(
+        "race:a photo of a {c} person.\ngender:a photo of a {c}.\nage:a photo of {c}.\n",
+        encoding="utf-8",
+    )
+    return root
+
+
+def datacomp_cache(root: Path) -> Path:
+    """Write two of the image-and-text tasks as the library ``datasets`` caches them; needs pyarrow."""
+    arrow: Any = importlib.import_module("pyarrow")
+
+    def write(name: str, rows: list[dict[str, Any]]) -> None:
+        folder = root / "hf_cache" / f"nlphuji___{name}" / "TEST" / "1.1.0" / "abc"
+        folder.mkdir(parents=True)
+        table = arrow.Table.from_pylist(rows)
+        with arrow.ipc.new_stream(str(folder / f"{name}-test.arrow"), table.schema) as writer:
+            writer.write_table(table)
+
+    def held(seed: int) -> dict[str, Any]:
+        return {"bytes": encoded(seed, "png"), "path": None}
+
+    flickr = [{"image": held(n), "caption": [f"thing {n}", f"a {n}"]} for n in range(12)]
+    write("flickr_1k_test_image_text_retrieval", flickr)
+    cues = []
+    for n, size in enumerate((5, 10, 12, 10)):
+        names = [f"{n}-{place}" for place in range(size)]
+        cues.append(
+            {
+                "candidates": names,
+                "candidate_images": [held(100 * n + place) for place in range(size)],
+                "cue": ("Owl", "pear", "ant", "Sea")[n],
+                "associations": names[1 : 3 + n],
+            }
+        )
+    write("winogavil", cues)
+    return root
+
+
+def painted(path: Path, size: tuple[int, int], seed: int) -> Path:
+    """Write a picture of large random squares, (width, height): something that features can tell apart."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(cells).resize(size, Image.Resampling.NEAREST).save(path)
+    return path
+
+
+def spair_tree(root: Path, classes: Sequence[str] = ("cat", "bus"), each: int = 3) -> Path:
+    """Write test pairs of SPair-71k: of each class some, of pictures 80 × 60 and 50 × 100."""
+    number = 0
+    for kind in classes:
+        for n in range(each):
+            names = (f"2008_{n:06d}", f"2009_{n:06d}")
+            sizes = ((80, 60), (50, 100))
+            for name, size in zip(names, sizes, strict=True):
+                painted(root / "JPEGImages" / kind / f"{name}.jpg", size, number)
+            number += 1
+            told = {
+                "pair_id": number,
+                "filename": f"{number:06d}-{names[0]}-{names[1]}:{kind}",
+                "src_imname": f"{names[0]}.jpg",
+                "trg_imname": f"{names[1]}.jpg",
+                "src_imsize": [*sizes[0], 3],
+                "trg_imsize": [*sizes[1], 3],
+                "src_bndbox": [10, 10, 70, 50],
+                "trg_bndbox": [5, 10, 45, 90],
+                "category": kind,
+                "src_kps": [[20, 30], [60, 40], [15 + n, 12]],
+                "trg_kps": [[10, 20], [40, 80], [25, 50 + n]],
+                "kps_ids": ["0", "3", "7"],
+                "mirror": 0,
+                "viewpoint_variation": n % 3,
+                "scale_variation": (n + 1) % 3,
+                "truncation": n % 4,
+                "occlusion": (n + 1) % 4,
+            }
+            write_json(root / "PairAnnotation" / "test" / f"{told['filename']}.json", told)
+    return root
+
+
+def _depth(path: Path, levels: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(levels, dtype=np.uint16)).save(path)
+
+
+#: The wall of the fixtures of ScanNet is so far from the first camera; the second moves so far. In metres.
+WALL, STEP_ASIDE = 2.0, 0.25
+
+
+def scannet_tree(root: Path, scenes: int = 2) -> Path:
+    """Write pairs of ScanNet: a flat wall, before which the camera steps aside (or turns a little)."""
+    names = []
+    camera = np.array([[400.0, 0, 320, 0], [0, 400, 240, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    for number in range(scenes):
+        scene = root / f"scene07{number:02d}_00"
+        for frame, aside in ((0, 0.0), (15, STEP_ASIDE)):
+            painted(scene / "color" / f"{frame}.jpg", (648, 484), number)
+            # Of a small part of it: matching twenty thousand places takes its time.
+            depth = np.zeros((480, 640))
+            depth[200:280, 280:440] = round(WALL * 1000)
+            _depth(scene / "depth" / f"{frame}.png", depth)
+            pose = np.eye(4)
+            pose[0, 3] = aside
+            (scene / "pose").mkdir(exist_ok=True)
+            np.savetxt(scene / "pose" / f"{frame}.txt", pose)
+        names.append((700 + number, 0, 0, 15))
+    np.savez(root / "test.npz", name=np.array(names), rel_pose=np.zeros((scenes, 3, 4)))
+    np.savez(root / "intrinsics.npz", **{f"scene07{n:02d}_00": camera for n in range(scenes)})
+    return root
+
+
+#: The angles in degrees at which the fixtures of NAVI show an object.
+TURNS = (0.0, 20.0, 50.0, 100.0, 170.0)
+
+
+def navi_tree(root: Path, objects: Sequence[str] = ("dino", "mug"), copies: bool = True) -> Path:
+    """Write objects of NAVI: a flat thing half a metre away, turned about the axis of sight."""
+    for seed, name in enumerate(objects):
+        folder = root / name / "wild_set"
+        told = []
+        prefix = "downsampled_" if copies else ""
+        for number, turn in enumerate(TURNS):
+            half = np.radians(turn) / 2.0
+            painted(folder / "images" / f"{prefix}{number:03d}.jpg", (160, 120), 10 * seed + number)
+            levels = np.zeros((120, 160))
+            levels[30:90, 50:110] = round(655.35 / 0.5)
+            levels[31:89, 51:109] = 0  # a frame: few places, for speed
+            _depth(folder / "depth" / f"{prefix}{number:03d}.png", levels)
+            told.append(
+                {
+                    "object_id": name,
+                    "filename": f"{number:03d}.jpg",
+                    "image_size": [1200, 1600],
+                    "split": "val",
+                    "camera": {
+                        "q": [float(np.cos(half)), 0.0, 0.0, float(np.sin(half))],
+                        "t": [0.0, 0.0, 500.0],
+                        "focal_length": 1500.0,
+                    },
+                }
+            )
+        write_json(folder / "annotations.json", told)
+    return root

@@ -96,14 +96,15 @@ class Dataset(Protocol):
     identifies the sample among all data sets: samples with equal keys are equal, so what is loaded for one
     data set serves another; ``captions``, of each sample the texts that are true of it (five, in the
     retrieval benchmarks); ``choices``, of each sample those between a true caption and false ones
-    (:class:`~pytest_cliprobust.figures.samples.Choice`); ``subgroups``, the columns of ``groups`` whose
-    values are subgroups to be compared (``style``, ``category``); ``further_labels``, of each sample the
-    classes that are right of it beside its label (a picture of several things; ObjectNet's chairs, which
-    are three classes of ImageNet); ``own_classes``, whether it keeps its classes where others play
-    ``clean``, and the zero-shot head is made of them; ``label_mistake``, what keeps its classes from being
-    a label set, with the remedy, which ends a run in which it plays ``clean``; ``unreadable``, what is
-    wrong with samples that are seen at once to be no pictures, with the remedy, which ends a run unless
-    they are to be left out; and ``notes``, what a reader of the report must know of it, one line each.
+    (:class:`~pytest_cliprobust.figures.samples.Choice`); ``task``, how it is measured where it is published
+    (:class:`~pytest_cliprobust.figures.samples.Task`); ``subgroups``, the columns of ``groups`` whose values
+    are subgroups to be compared (``style``, ``category``); ``further_labels``, of each sample the classes
+    that are right of it beside its label (a picture of several things; ObjectNet's chairs, which are three
+    classes of ImageNet); ``own_classes``, whether it keeps its classes where others play ``clean``, and the
+    zero-shot head is made of them; ``label_mistake``, what keeps its classes from being a label set, with the
+    remedy, which ends a run in which it plays ``clean``; ``unreadable``, what is wrong with samples that are
+    seen at once to be no pictures, with the remedy, which ends a run unless they are to be left out; and
+    ``notes``, what a reader of the report must know of it, one line each.
     """
 
     name: str

@@ -134,6 +134,13 @@ def _with_texts(data: Dataset, classes: Mapping[str, tuple[str, ...]]) -> Datase
     return Prepared(data, _every(data), phrases=first, texts=tuple(texts))
 
 
+def with_own_classes(data: Dataset) -> Dataset:
+    """Return a data set that is answered by a zero-shot head of its own classes and templates."""
+    phrases = getattr(data, "phrases", data.class_names)
+    texts = getattr(data, "texts", tuple((phrase,) for phrase in phrases))
+    return Prepared(data, _every(data), own_texts=tuple(texts))
+
+
 # --- The label set of clean ------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from pytest_cliprobust.datasets.roles import (
     ROLES,
     STAND_INS,
 )
-from pytest_cliprobust.datasets.sources import Source, read_sources
+from pytest_cliprobust.datasets.sources import Settings, Source, read_sources
 from pytest_cliprobust.errors import ClipRobustError, NotRun, did_you_mean
 
 if TYPE_CHECKING:
@@ -124,7 +124,12 @@ def provider_of(data: str | Sequence[Source]) -> Provider:
     """
     sources = read_sources([data]) if isinstance(data, str) else data
     base = any(source.layout == EMBEDDED and not source.path for source in sources)
-    own = [source for source in sources if source.layout != EMBEDDED or source.path]
+    own = [
+        part
+        for source in sources
+        if source.layout != EMBEDDED or source.path
+        for part in _parts_of(source)
+    ]
     if not own:
         return embedded_provider()
     names = {source.text: _name_of(source) for source in own}
@@ -146,6 +151,36 @@ def provider_of(data: str | Sequence[Source]) -> Provider:
         {source.text: source for source in own},
         names,
     )
+
+
+def _parts_of(source: Source) -> list[Source]:
+    """Return the data sets of a pack, each as if the user had named it; or the source itself.
+
+    Of a pack whose role the user gave, those that play it.
+
+    Raises:
+        ClipRobustError: nothing in the pack plays that role, or it has a name or settings, which belong to
+            one data set.
+    """
+    parts = None if source.layout == EMBEDDED else _told(source).parts
+    found = parts(Path(source.path)) if parts is not None else ()
+    if not found:
+        return [source]
+    if source.name is not None or source.settings != Settings():
+        raise ClipRobustError(
+            f"{FLAG} {source.text}: a pack of {len({p.path for p in found})} data sets has no name, "
+            "templates, classes, labels or units of its own; give them to one of its folders"
+        )
+    chosen = [part for part in found if source.role in ("", part.role)]
+    if not chosen:
+        roles = ", ".join(dict.fromkeys(part.role for part in found))
+        raise ClipRobustError(
+            f"{FLAG} {source.text}: nothing in this pack plays {source.role}; it has data for {roles}"
+        )
+    return [
+        Source(f"{p.role}={p.name}={p.layout}:{p.path}", p.role, p.name, p.layout, p.path)
+        for p in chosen
+    ]
 
 
 def _beside_embedded(sets: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

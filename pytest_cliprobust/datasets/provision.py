@@ -14,11 +14,19 @@ from pytest_cliprobust.datasets.prepared import (
     Prepared,
     aligned,
     split,
+    with_own_classes,
     with_settings,
     without_labels,
 )
 from pytest_cliprobust.datasets.providers import CALIBRATION, Provider, is_of_files
-from pytest_cliprobust.datasets.roles import EMBEDDED, FLAG, LABELLED, ROLES, WITHOUT_LABEL
+from pytest_cliprobust.datasets.roles import (
+    EMBEDDED,
+    FLAG,
+    LABELLED,
+    OWN_CLASSES,
+    ROLES,
+    WITHOUT_LABEL,
+)
 from pytest_cliprobust.datasets.skipping import Skipped, without
 from pytest_cliprobust.datasets.sources import Settings, Source
 from pytest_cliprobust.datasets.subset import whole_of
@@ -116,6 +124,8 @@ class Provision:
         check_role(role, data)
         if role in WITHOUT_LABEL:
             return without_labels(data)
+        if role in OWN_CLASSES:
+            return with_own_classes(data)
         if role in LABELLED - {"clean"}:
             return aligned(data, self.dataset("clean", 1), role)
         return data
@@ -230,8 +240,11 @@ def check_role(role: str, data: Dataset) -> None:
         lacking = " or ".join(attributes)
     if role in ("correspondence", "semantic_correspondence"):
         lacking = "" if isinstance(whole_of(data), PairedDataset) else "pairs of pictures"
-    if role in LABELLED and not any(label >= 0 for label in data.labels):
+    labelled = any(label >= 0 for label in data.labels)
+    if role in LABELLED and not labelled:
         lacking = "labels"
+    if role in OWN_CLASSES and not labelled and not any(getattr(data, "captions", ())):
+        lacking = "labels or captions"
     if lacking:
         raise ClipRobustError(
             f"{FLAG} {role}=…: data set {data.name!r} has no {lacking}, which {role} needs ({ROLES[role]}); "

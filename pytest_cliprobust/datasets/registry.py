@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypedDict, TypeVar
 
 from pytest_cliprobust.datasets.base import Dataset, Frame
@@ -42,6 +43,27 @@ LAYOUTS: Registry[Layout] = Registry("layout", "pytest_cliprobust.datasets.layou
 
 
 @dataclass(frozen=True)
+class Part:
+    """One data set of a pack: a folder in which several lie.
+
+    Attributes:
+        role: what it plays.
+        layout: the prefix that it is read with.
+        name: what figures call it, behind the layout.
+        path: where it lies.
+    """
+
+    role: str
+    layout: str
+    name: str
+    path: str
+
+
+#: From the path of a pack to what lies in it; none where the path is a single data set.
+Parts = Callable[[Path], Sequence[Part]]
+
+
+@dataclass(frozen=True)
 class Told:
     """What is known of a layout, as ``cliprobust data list`` tells it.
 
@@ -51,6 +73,7 @@ class Told:
         source: who published it.
         licence: of the data, which is the user's own copy.
         published: whether it is one data set, which has the layout's name in figures.
+        parts: where its path may be a pack of several data sets, what says which.
     """
 
     plays: tuple[str, ...] = ("clean",)
@@ -58,6 +81,7 @@ class Told:
     source: str = ""
     licence: str = ""
     published: bool = False
+    parts: Parts | None = None
 
 
 def register_layout(
@@ -68,6 +92,7 @@ def register_layout(
     source: str = "",
     licence: str = "",
     published: bool = False,
+    parts: Parts | None = None,
 ) -> Callable[[Registered], Registered]:
     """Register the decorated class or function: ``NAME:PATH`` is then a data set.
 
@@ -77,7 +102,7 @@ def register_layout(
 
     Args:
         name: the prefix.
-        plays, path, source, licence, published: see :class:`Told`. A class may say ``plays`` itself.
+        plays, path, source, licence, published, parts: see :class:`Told`. A class may say ``plays`` itself.
 
     Raises:
         ClipRobustError: another module has registered that name.
@@ -86,7 +111,7 @@ def register_layout(
     def decorate(layout: Registered) -> Registered:
         LAYOUTS.add(name, layout, module=layout.__module__)
         roles = plays if plays is not None else getattr(layout, "plays", ("clean",))
-        _TOLD[name] = Told(tuple(roles), path, source, licence, published)
+        _TOLD[name] = Told(tuple(roles), path, source, licence, published, parts)
         return layout
 
     return decorate
@@ -106,4 +131,4 @@ def published() -> tuple[str, ...]:
     return tuple(name for name in LAYOUTS if told_of(name).published)
 
 
-__all__ = ["LAYOUTS", "Layout", "Told", "published", "register_layout", "told_of"]
+__all__ = ["LAYOUTS", "Layout", "Part", "Told", "published", "register_layout", "told_of"]

@@ -28,12 +28,13 @@ ROLES: Mapping[str, str] = MappingProxyType(
         "unlabelled": "pictures as they come in production, whose labels nobody knows",
         "correspondence": "pairs of views with the places that correspond",
         "semantic_correspondence": "pairs of things of one class with keypoints that correspond",
+        "tasks": "data sets with classes or captions of their own, each measured as it is published",
     }
 )
 
-#: Roles that the embedded benchmark has no data for: its drawings come without keypoints, and the suites of
-#: corruptions corrupt its pictures themselves.
-NEVER_EMBEDDED = frozenset({"semantic_correspondence", "corrupted"})
+#: Roles that the embedded benchmark has no data for: its drawings come without keypoints, the suites of
+#: corruptions corrupt its pictures themselves, and it has one label set.
+NEVER_EMBEDDED = frozenset({"semantic_correspondence", "corrupted", "tasks"})
 
 #: Roles whose samples have a class of the label set of ``clean``.
 LABELLED = frozenset(
@@ -44,6 +45,9 @@ LABELLED = frozenset(
 
 #: Roles whose samples have none, whatever folders they lie in.
 WITHOUT_LABEL = frozenset({"near_ood", "far_ood", "unlabelled"})
+
+#: Roles whose samples have a class of the data set's own label set, whatever ``clean`` is.
+OWN_CLASSES = frozenset({"tasks"})
 
 #: Roles that other data plays, too, where nothing is given for them.
 STAND_INS: Mapping[str, str] = MappingProxyType({"lmm": "clean", "unlabelled": "clean"})

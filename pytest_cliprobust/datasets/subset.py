@@ -11,7 +11,7 @@ from pytest_cliprobust.errors import ClipRobustError, NotRun
 #: What a data set has as a whole, and a part of it has as well.
 OF_THE_WHOLE = (
     *("phrases", "templates", "negative_phrases", "texts", "class_keys", "head_rows", "restricted"),
-    *("own_templates", "subgroups", "root", "has_depth", "own_classes"),
+    *("own_templates", "own_texts", "own_classes", "subgroups", "root", "has_depth", "task"),
 )
 
 

@@ -252,8 +252,7 @@ class Evaluation:
     @cached_property
     def templates(self) -> tuple[Any, ...]:
         """The prompt templates: the user's, the data set's own, or OpenAI's 80 for photographs."""
-        clean = self.dataset("clean")
-        return tuple(getattr(clean, "templates", open_clip.OPENAI_IMAGENET_TEMPLATES))
+        return _usual_templates(self.dataset("clean"))
 
     def template_summaries(self) -> dict[str, TemplateSummary]:
         """Return which templates the classes of ``clean`` have, and those of data with its own, by name."""
@@ -278,22 +277,26 @@ class Evaluation:
         return self._classifier(self.templates)
 
     def classifier_of(self, data: Dataset) -> Classifier:
-        """The zero-shot head for a data set: that of ``clean``, or with templates or classes of its own.
+        """The zero-shot head for a data set: that of ``clean``, or one of templates or classes of its own.
 
-        Of ``clean``'s classes a part (``head_rows``), or others (``own_classes``: SCAM's, LAION-C's sixteen).
+        Of ``clean``'s classes a part (``head_rows``), or others: those of a task that is measured by itself
+        (``own_texts``), or of data that keeps its own (``own_classes``: SCAM's, LAION-C's sixteen).
 
         Raises:
             ClipRobustError: see :func:`~pytest_cliprobust.engine.head.zero_shot_head`.
         """
         templates, rows = getattr(data, "own_templates", None), getattr(data, "head_rows", None)
-        names = data.class_names if getattr(data, "own_classes", False) else None
-        if templates is None and rows is None and names is None:
+        texts = getattr(data, "own_texts", None)
+        usual = self.templates if texts is None else _usual_templates(data)
+        if texts is None and getattr(data, "own_classes", False):
+            texts = data.class_names
+        if templates is None and texts is None and rows is None:
             return self.classifier
-        key = (templates, rows, names)
+        key = (templates or usual, texts, rows)
         if key not in self._heads:
-            plain = templates is None and names is None
-            given = self.templates if templates is None else templates
-            whole = self.classifier if plain else self._classifier(given, names)
+            self.check()
+            plain = templates is None and texts is None
+            whole = self.classifier if plain else self._classifier(key[0], texts)
             part = whole.weights if rows is None else whole.weights[list(rows)]
             self._heads[key] = replace(whole, weights=part)
         return self._heads[key]
@@ -451,6 +454,11 @@ class Evaluation:
         if known.unit == "nats":
             return nats
         return share if known.low is not None and known.high is not None else 0.0
+
+
+def _usual_templates(data: Dataset) -> tuple[head.Template, ...]:
+    """Return the templates of a data set, OpenAI's for ImageNet where it has none."""
+    return tuple(getattr(data, "templates", open_clip.OPENAI_IMAGENET_TEMPLATES))
 
 
 def _summary(name: str, templates: Sequence[head.Template]) -> TemplateSummary:

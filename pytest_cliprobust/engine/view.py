@@ -22,7 +22,7 @@ from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.keys import SampleKeys
-from pytest_cliprobust.figures.samples import Choice, Probability, right_answers
+from pytest_cliprobust.figures.samples import Choice, Probability, Task, right_answers
 from pytest_cliprobust.targets.base import LAST, Layer
 
 #: From texts to their features (M, D).
@@ -140,6 +140,12 @@ class View:
     def choices(self) -> tuple[tuple[Choice, ...], ...]:
         """(N,) the choices between captions that each sample poses; () where the data has none."""
         return tuple(getattr(self.data, "choices", ()))
+
+    @property
+    def task(self) -> Task:
+        """How the data is measured where it is published: by accuracy unless it says otherwise."""
+        told = getattr(self.data, "task", None)
+        return told if isinstance(told, Task) else Task()
 
     @property
     def subgroups(self) -> tuple[str, ...]:

@@ -97,6 +97,22 @@ class Choice(NamedTuple):
     false: tuple[str, ...]
 
 
+class Task(NamedTuple):
+    """How a data set is measured where it is published.
+
+    Attributes:
+        metric: the name of its main metric.
+        column: of groups that the metric is over; empty for none.
+        pack: the collection of data sets whose plain mean it counts in; empty for none.
+        of: how many data sets the whole collection has.
+    """
+
+    metric: str = "accuracy"
+    column: str = ""
+    pack: str = ""
+    of: int = 0
+
+
 class Embedded(Samples, Protocol):
     """Samples with their image features."""
 

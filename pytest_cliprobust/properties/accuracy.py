@@ -249,16 +249,25 @@ def accuracy_by_group(
     higher_is_better=True,
     meaning="accuracy of the group with the lowest one",
 )
+@register_metric(
+    "worst_group_top5_accuracy",
+    higher_is_better=True,
+    meaning="share with the right class among the best five, of the group with the lowest one",
+)
 def worst_group_accuracy(
-    correct: ArrayLike, groups: Sequence[str], *, bootstrap: Bootstrap = DEFAULT
+    correct: ArrayLike,
+    groups: Sequence[str],
+    metric: str = "worst_group_accuracy",
+    *,
+    bootstrap: Bootstrap = DEFAULT,
 ) -> Figure:
     """Return the accuracy of the group with the lowest one (Sagawa et al. 2020).
 
     A minimum over noisy groups is biased downwards; the interval is simultaneous over the groups
     (:mod:`pytest_cliprobust.figures.extremes`). The details hold every group's accuracy and n.
     """
-    right = as_correct(correct, "worst_group_accuracy")
-    rows = distinct_groups(groups, len(right), "worst_group_accuracy")
+    right = as_correct(correct, metric)
+    rows = distinct_groups(groups, len(right), metric)
     strata = np.zeros(len(right), dtype=np.int64)
     for number, index in enumerate(rows.values()):
         strata[index] = number
@@ -269,7 +278,7 @@ def worst_group_accuracy(
         for index in rows.values()
     ]
     return figure_of_ends(
-        "worst_group_accuracy",
+        metric,
         float(means.min()),
         extreme_ends([ends_of_share(part) for part in parts]),
         Outcomes(

@@ -252,19 +252,33 @@ def match_pair(
     )
     own = right[matches.source]
     scale = np.full((len(own), 1), links.scale)
-    distances = np.linalg.norm(places[None] - own[:, None], axis=2) / links.scale
-    chance = [(distances < limit).mean(axis=1, keepdims=True) for limit in limits]
+    chance = [_near(own, places, np.array(limits) * links.scale)]
     away = np.full((len(own), 1), np.inf)
     if limits_cm:
-        in_space = _distances_in_space(links, len(where), len(places))[matches.source]
-        away = in_space[np.arange(len(own)), matches.target][:, None]
-        chance += [(in_space < limit).mean(axis=1, keepdims=True) for limit in limits_cm]
+        surface, surfaces = _in_space(links, len(where), len(places))
+        surface = surface[matches.source]
+        away = np.linalg.norm(surfaces[matches.target] - surface, axis=1, keepdims=True)
+        chance.append(_near(surface, surfaces, np.array(limits_cm)))
     columns = (where[matches.source], places[matches.target], own, matches.weight[:, None], scale)
     return np.concatenate([*columns, away, *chance], axis=1)
 
 
-def _distances_in_space(links: Links, points: int, candidates: int) -> Floats:
-    """Return the distance (P, Q) in centimetres of each candidate's surface from each point's."""
+def _near(places: Floats, candidates: Floats, limits: Floats) -> Floats:
+    """Return the shares (K, T) of the candidates (Q, D) less than each limit away from each place (K, D).
+
+    In blocks: of a view of a room there are twenty thousand candidates.
+    """
+    step = max(1, _CHUNK // len(candidates))
+    shares = np.empty((len(places), len(limits)))
+    for start in range(0, len(places), step):
+        apart = np.linalg.norm(candidates[None] - places[start : start + step, None], axis=2)
+        for column, limit in enumerate(limits):
+            shares[start : start + step, column] = (apart < limit).mean(axis=1)
+    return shares
+
+
+def _in_space(links: Links, points: int, candidates: int) -> tuple[Floats, Floats]:
+    """Return the places in space (P, 3) of the points and (Q, 3) of the candidates, in centimetres."""
     parts = []
     for places, count in ((links.truth_3d, points), (links.candidates_3d, candidates)):
         array = np.asarray(() if places is None else places, dtype=np.float64)
@@ -273,8 +287,8 @@ def _distances_in_space(links: Links, points: int, candidates: int) -> Floats:
                 f"thresholds in centimetres need finite places in space of shape ({count}, 3) for points and "
                 f"candidates alike, got {array.shape}"
             )
-        parts.append(array)
-    return np.asarray(100.0 * np.linalg.norm(parts[0][:, None] - parts[1][None], axis=2))
+        parts.append(100.0 * array)
+    return parts[0], parts[1]
 
 
 def errors_of(rows: ArrayLike) -> Floats:

@@ -26,15 +26,15 @@ from pytest_cliprobust.datasets.layouts.imagefolder import natural_key
 from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds, tree_of
 from pytest_cliprobust.datasets.reading import decode_image
 from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
-from pytest_cliprobust.datasets.templates import read_templates
+from pytest_cliprobust.datasets.templates import checked_templates
 from pytest_cliprobust.errors import ClipRobustError, UnreadableSample, brief, one_line
 from pytest_cliprobust.files import own_name
 
 PICTURES = ("webp", "png", "jpg", "jpeg")
+CLASSES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
 
 #: What a reader must know of data with several labels a sample.
 SEVERAL = "samples have several labels: an answer is right if it is one of them; calibration takes the first"
-_TEMPLATES = "zeroshot_classification_templates.txt"
 
 
 @dataclass(frozen=True)
@@ -103,33 +103,79 @@ def wds(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Li
     """
     folder = Path(root)
     tree_of(folder, "wds")
-    inner = folder / "test" if (folder / "test").is_dir() else folder
-    around = folder if (folder / "classnames.txt").exists() else inner.parent
-    kind = around / "dataset_type.txt"
-    several = kind.is_file() and kind.read_text(encoding="utf-8").strip() == "multilabel"
-    names = _class_names(around / "classnames.txt")
-    members: dict[str, Member] = {}
-    rows: list[Row] = []
-    for shard in _shards(inner):
-        for row, member in _samples(shard, inner, len(names), several=several):
-            rows.append(row)
-            members[row.id] = member
-    data = Shards(
-        f"wds:{own_name(str(folder))}",
-        inner,
-        in_rounds(rows),
-        Labels(names),
-        members,
-        **options,
-    )
-    if several:
+    found = read_shards(folder)
+    name = f"wds:{own_name(str(folder))}"
+    data = found.samples(name, in_rounds(found.rows), Labels(found.names), **options)
+    if found.several:
         data.notes = (SEVERAL,)
-    if (around / _TEMPLATES).is_file():
-        data.templates = read_templates(around / _TEMPLATES)  # type: ignore[attr-defined]
+    if found.templates:
+        data.templates = checked_templates(  # type: ignore[attr-defined]
+            found.templates, str(found.around / TEMPLATES)
+        )
     return data
 
 
-def _class_names(path: Path) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Found:
+    """What lies in a folder of shards.
+
+    Attributes:
+        root: the folder of the tars.
+        around: the folder of the texts beside.
+        names: lines of ``classnames.txt``.
+        templates: lines of ``zeroshot_classification_templates.txt``.
+        rows: the samples, in the order of the shards.
+        members: by id, where its picture lies.
+        several: whether a sample has several labels.
+    """
+
+    root: Path
+    around: Path
+    names: tuple[str, ...]
+    templates: tuple[str, ...]
+    rows: tuple[Row, ...]
+    members: Mapping[str, Member]
+    several: bool
+
+    def samples(
+        self, name: str, rows: Sequence[Row], labels: Labels, **options: Unpack[LayoutOptions]
+    ) -> Shards:
+        """Return some of the samples, with these labels, as a data set."""
+        return Shards(name, self.root, rows, labels, self.members, **options)
+
+
+def read_shards(folder: Path) -> Found:
+    """Return what lies in a folder of shards.
+
+    Raises:
+        ClipRobustError: there are no shards, one is no tar, or a label is no class.
+    """
+    inner, around = _places(folder)
+    names = _lines(around / CLASSES)
+    several = " ".join(_lines(around / "dataset_type.txt")) == "multilabel"
+    samples = [
+        pair
+        for shard in _shards(inner)
+        for pair in _samples(shard, inner, len(names), several=several)
+    ]
+    return Found(
+        inner,
+        around,
+        names,
+        _lines(around / TEMPLATES),
+        tuple(row for row, _ in samples),
+        {row.id: member for row, member in samples},
+        several,
+    )
+
+
+def _places(folder: Path) -> tuple[Path, Path]:
+    """Return the folder of the tars, and that of the texts beside."""
+    inner = folder / "test" if (folder / "test").is_dir() else folder
+    return inner, folder if (folder / CLASSES).exists() else inner.parent
+
+
+def _lines(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -1,0 +1,255 @@
+"""Published pairs of pictures: SPair-71k, ScanNet and NAVI, on fixtures whose geometry is known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from layout_helpers import STEP_ASIDE, TURNS, WALL, navi_tree, painted, scannet_tree, spair_tree
+from scipy.spatial.transform import Rotation
+
+from pytest_cliprobust import cli
+from pytest_cliprobust.datasets.base import PairedDataset
+from pytest_cliprobust.datasets.layouts.navi import rotation
+from pytest_cliprobust.datasets.paired import onto, padded, read_levels, resized, rotation_between
+from pytest_cliprobust.datasets.reading import read_image
+from pytest_cliprobust.datasets.registry import LAYOUTS
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.properties import correspondence
+
+SIDE = 32
+TREES = {"spair-71k": spair_tree, "scannet": scannet_tree, "navi": navi_tree}
+
+
+def load(layout: str, path: Path, **settings: Any) -> Any:
+    return LAYOUTS[layout](path, **{"size": SIDE, **settings})
+
+
+@pytest.mark.parametrize("layout", TREES)
+def test_each_passes_its_check_and_is_what_the_suite_asks_for(
+    layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    TREES[layout](tmp_path)
+    assert cli.main(["data", "check", f"{layout}:{tmp_path}"]) == 0
+    data = load(layout, tmp_path)
+    assert isinstance(data, PairedDataset)
+    pairs = data.load_pairs(range(len(data)))
+    assert pairs.first.ids == pairs.second.ids == data.ids
+    assert pairs.first.images.shape == pairs.second.images.shape == (len(data), 3, SIDE, SIDE)
+    assert torch.equal(data.load([1]).images[0], pairs.first.images[1])
+    assert data.load_pairs([]).first.images.shape == (0, 3, SIDE, SIDE)
+    role = "semantic_correspondence" if layout == "spair-71k" else "correspondence"
+    assert f"{role} {layout}: {len(data)} samples" in capsys.readouterr().out
+    for links in pairs.links[:1]:
+        rows = correspondence.match_pair(
+            *np.random.default_rng(1).normal(size=(2, 4, 3, 3)),
+            links,
+            (SIDE, SIDE),
+            data.limits,
+            data.limits_cm,
+        )
+        assert np.isfinite(rows).all() == bool(data.limits_cm)
+        assert rows.shape[1] == 9 + len(data.limits) + len(data.limits_cm)
+
+
+@pytest.mark.parametrize("layout", TREES)
+def test_what_a_pair_is_made_of_is_in_its_digest(layout: str, tmp_path: Path) -> None:
+    TREES[layout](tmp_path)
+    before = load(layout, tmp_path)
+    copy = tmp_path.parent / f"{tmp_path.name}-copy"
+    shutil.copytree(tmp_path, copy)
+    assert load(layout, copy).digest == before.digest
+    row = before._rows[0]
+    for path in before._files[row.id]:
+        shutil.copytree(tmp_path, copy, dirs_exist_ok=True)
+        if path.endswith((".jpg", ".png")):
+            painted(copy / path, (9, 9), 99)
+        elif path.endswith(".json"):
+            told = json.loads((copy / path).read_text())
+            (copy / path).write_text(json.dumps(told, indent=3))
+        elif path.endswith(".txt"):
+            np.savetxt(copy / path, np.loadtxt(copy / path) * 2)
+        else:
+            continue
+        after = load(layout, copy)
+        assert after.sample_digests[0] != before.sample_digests[0], path
+
+
+# --- SPair-71k -------------------------------------------------------------------------------------
+
+
+def test_keypoints_and_box_are_those_of_the_annotation(tmp_path: Path) -> None:
+    data = load("spair-71k", spair_tree(tmp_path), size=40)
+    assert data.class_names == ("bus", "cat")
+    row = data.ids.index("000002-2008_000001-2009_000001:cat")
+    assert data.labels[row] == 1
+    pairs = data.load_pairs([row])
+    (links,) = pairs.links
+    # 80 × 60 and 50 × 100, padded to squares: half a pixel of the new is one, and 1.25 of the old.
+    first = np.array([[20, 30], [60, 40], [16, 12]]) + 0.5
+    second = np.array([[10, 20], [40, 80], [25, 51]]) + 0.5
+    assert np.allclose(links.points, first * 40 / 80)
+    assert np.allclose(links.truth, second * 40 / 100)
+    assert links.scale == pytest.approx(80 * 40 / 100)  # the longer side of the second box
+    picture = read_image(tmp_path / "JPEGImages" / "cat" / "2009_000001.jpg")
+    assert torch.equal(pairs.second.images[0], resized(padded(picture), 40))
+    assert data.groups["viewpoint_variation"][row] == "viewpoint_medium"
+    assert data.groups["occlusion"][row] == "occluded_second"
+    assert set(data.subgroups) == set(data.groups) - {"class"}
+    assert data.units[row] == "JPEGImages/cat/2008_000001.jpg"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"trg_kps": []}, "has no keypoints that both"),
+        ({"trg_bndbox": [5, 5, 5, 5]}, "a box without extent"),
+        ({"occlusion": 4}, "is no annotation of a pair"),
+        ({"src_imname": None, "src_kps": "x"}, "is no annotation of a pair"),
+    ],
+)
+def test_broken_annotations_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    spair_tree(tmp_path, each=1)
+    path = next((tmp_path / "PairAnnotation" / "test").iterdir())
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ClipRobustError, match=words):
+        load("spair-71k", tmp_path)
+
+
+# --- ScanNet ---------------------------------------------------------------------------------------
+
+
+def test_a_step_aside_moves_the_wall_by_its_parallax(tmp_path: Path) -> None:
+    data = load("scannet", scannet_tree(tmp_path), size=64)
+    assert sorted(data.ids) == ["scene0700_00/0-15", "scene0701_00/0-15"]
+    assert set(data.groups["angle"]) == {"0.0000"}
+    (links,) = data.load_pairs([0]).links
+    factor = 64 / 640
+    shift = 400 * STEP_ASIDE / WALL * factor
+    assert np.allclose(links.truth, links.points - torch.tensor([shift, 0.0]))
+    assert links.scale == pytest.approx(4 * factor)
+    assert len(links.points) == 20 * 40
+    assert np.allclose(links.points[0], np.array([280 + 2, 200 + 2]) * factor)
+    assert np.allclose(links.candidates, links.points)
+    assert (data.limits, data.limits_cm) == ((5.0, 10.0, 20.0), ())
+    assert data.angle_edges == correspondence.SCANNET_ANGLES
+
+
+def test_a_turn_is_told_in_degrees(tmp_path: Path) -> None:
+    scannet_tree(tmp_path, scenes=1)
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("y", 25, degrees=True).as_matrix()
+    np.savetxt(tmp_path / "scene0700_00" / "pose" / "15.txt", pose)
+    assert load("scannet", tmp_path).groups["angle"] == ("25.0000",)
+
+
+def test_mistakes_of_scannet(tmp_path: Path) -> None:
+    scannet_tree(tmp_path, scenes=1)
+    scene = tmp_path / "scene0700_00"
+    (scene / "pose" / "15.txt").write_text("1 2 3\n")
+    with pytest.raises(ClipRobustError, match="should hold four lines of four finite numbers"):
+        load("scannet", tmp_path)
+    (scene / "pose" / "15.txt").unlink()
+    with pytest.raises(ClipRobustError, match=r"15.txt' cannot be read"):
+        load("scannet", tmp_path)
+    scannet_tree(tmp_path, scenes=1)
+    painted(scene / "depth" / "0.png", (640, 480), 1)
+    with pytest.raises(ClipRobustError, match="should be a picture of one channel"):
+        load("scannet", tmp_path).load([0])
+    (tmp_path / "intrinsics.npz").write_bytes((tmp_path / "test.npz").read_bytes())
+    with pytest.raises(ClipRobustError, match=r"intrinsics.npz has no camera of scene0700_00"):
+        load("scannet", tmp_path)
+    np.savez(tmp_path / "test.npz", pairs=np.zeros(3))
+    with pytest.raises(ClipRobustError, match=r"rows of room, scan and two frames.* it has pairs"):
+        load("scannet", tmp_path)
+    (tmp_path / "test.npz").write_bytes(b"version https://git-lfs")
+    with pytest.raises(ClipRobustError, match="is no table of arrays"):
+        load("scannet", tmp_path)
+
+
+# --- NAVI ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_an_object_that_is_turned_turns_about_its_middle(tmp_path: Path, copies: bool) -> None:
+    data = load("navi", navi_tree(tmp_path / "navi_v1", copies=copies), size=64)
+    # Every fourth of five pictures of each object, each with a partner not further than 120° away.
+    assert {name.partition("-")[0] for name in data.ids} == {
+        f"{thing}/{number}" for thing in ("dino", "mug") for number in ("000", "004")
+    }
+    assert load("navi", tmp_path).ids == data.ids
+    for row, name in enumerate(data.ids):
+        one, _, other = name.partition("/")[2].partition("-")
+        turn = TURNS[int(other)] - TURNS[int(one)]
+        assert float(data.groups["angle"][row]) == pytest.approx(abs(turn), abs=1e-3)
+        assert 0 < abs(turn) <= 120
+        (links,) = data.load_pairs([row]).links
+        cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+        turned = (links.points.numpy() - 32) @ np.array([[cos, sin], [-sin, cos]]) + 32
+        assert np.allclose(links.truth, turned, atol=1e-6)
+        assert links.scale == 64 / 512
+        # The crop is the object: 60 pixels at a focal length of 150 and half a metre are 20 cm wide.
+        assert links.candidates_3d is not None
+        width = np.ptp(links.candidates_3d[:, 0].numpy())
+        assert width == pytest.approx(0.2 * 127 / 128, rel=1e-3)
+    assert (data.limits, data.limits_cm) == ((5.0, 25.0, 50.0), (1.0, 2.0, 5.0))
+    assert data.angle_edges == correspondence.NAVI_ANGLES
+    assert data.unit == "object"
+
+
+def test_mistakes_of_navi(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ClipRobustError, match=r"should hold <object>/wild_set/.* it has photos$"):
+        load("navi", tmp_path)
+    navi_tree(tmp_path, ("dino",))
+    path = tmp_path / "dino" / "wild_set" / "annotations.json"
+    told = json.loads(path.read_text())
+    del told[1]["camera"]["q"]
+    path.write_text(json.dumps(told))
+    with pytest.raises(ClipRobustError, match="a picture lacks its size or camera"):
+        load("navi", tmp_path)
+    path.write_text(json.dumps(told[:1]))
+    with pytest.raises(ClipRobustError, match="no two pictures of an object"):
+        load("navi", tmp_path)
+    path.write_text("{}{")
+    with pytest.raises(ClipRobustError, match="is no list of annotations"):
+        load("navi", tmp_path)
+
+
+# --- Geometry --------------------------------------------------------------------------------------
+
+QUATERNIONS = st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(
+    lambda q: float(np.linalg.norm(q)) > 0.1
+)
+
+
+@given(QUATERNIONS, QUATERNIONS)
+def test_rotations_are_those_of_scipy(first: list[float], second: list[float]) -> None:
+    one, other = (Rotation.from_quat([*q[1:], q[0]]) for q in (first, second))
+    assert np.allclose(rotation(np.array(first)), one.as_matrix(), atol=1e-12)
+    expected = np.degrees((other * one.inv()).magnitude())
+    found = rotation_between(rotation(np.array(first)), rotation(np.array(second)))
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_places_are_projected_by_the_camera() -> None:
+    camera = np.array([[100.0, 0, 50], [0, 200, 40], [0, 0, 1]])
+    assert np.allclose(onto(camera, np.array([[1.0, 2.0, 4.0]])), [[75.0, 140.0]])
+
+
+def test_pictures_are_padded_with_white_and_levels_are_of_one_channel(tmp_path: Path) -> None:
+    image = torch.zeros(3, 4, 6, dtype=torch.uint8)
+    square = padded(image)
+    assert square.shape == (3, 6, 6)
+    assert int(square[:, 4:].min()) == 255
+    assert int(square[:, :4].max()) == 0
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ClipRobustError, match=r"cannot read .*a.png"):
+        read_levels(tmp_path / "a.png")
