@@ -596,7 +596,6 @@ class EmbeddedDataset:
         self.phrases = tuple(phrase(item.article, item.label) for item in _classes())
         self.templates = EMBEDDED_TEMPLATES
         self.negative_phrases = sprites.training_only_phrases()
-        self.subgroups = SUBGROUPS
         self.captions = (
             tuple(map(_captions, self._recipes)) if name in ("captioned", "compositional") else ()
         )
@@ -616,6 +615,7 @@ class EmbeddedDataset:
             column: tuple(recipe.groups.get(column, "") for recipe in self._recipes)
             for column in columns
         }
+        self.subgroups = tuple(column for column in SUBGROUPS if column in self.groups)
         described = hashlib.sha256(repr(self._recipes).encode()).hexdigest()
         self.digest, self.content = (
             composer.digest_of(
