@@ -23,9 +23,9 @@ def test_accuracy(clip: Evaluation, gate: Gate, groups: str) -> None:
 
 @pytest.mark.parametrize("corrupted", CORRUPTED, ids=["fog_3d", "iso_noise"])
 def test_under_corruption(
-    clip: Evaluation, gate: Gate, groups: str, corrupted: tuple[str, int]
+    clip: Evaluation, gate: Gate, groups: str, fewer: int | None, corrupted: tuple[str, int]
 ) -> None:
-    view = clip.on(groups, *corrupted)
+    view = clip.on(groups, *corrupted, limit=fewer)
     gate(properties.accuracy_over(view, column) for column in view.subgroups)
 
 

@@ -29,6 +29,10 @@ from pytest_cliprobust.properties.corruption import SEVERITIES
 
 ERRORS = Path(__file__).parent / "data" / "corruption_errors.toml"
 
+#: Relative errors divide by what the reference loses under a corruption. Where that is less, they are left
+#: out: a share of hardly anything says nothing. (AlexNet loses 13 points or more.)
+LEAST_LOSS = 0.05
+
 #: So many missing corruptions are named in a message.
 _NAMED = 3
 
@@ -113,7 +117,8 @@ def corruption_error_of(
 ) -> list[Figure]:
     """Return ``mce`` and ``relative_mce``, and of each corruption ``ce`` and ``relative_ce``.
 
-    The means are filed under ``name``, on the samples that all views have.
+    The means are filed under ``name``, on the samples that all views have. The relative figures are left out
+    where the reference loses less than :data:`LEAST_LOSS` under one of the corruptions.
 
     Args:
         clean: the samples as they are.
@@ -231,11 +236,12 @@ def _figures(
     known: ReferenceErrors,
     bootstrap: Bootstrap,
 ) -> dict[tuple[str, str], Figure]:
+    loses = min(error - known.clean for error in known.errors.values())
     figures = mean_corruption_error(
         answers,
         known.errors,
         baseline=known.model,
-        clean=clean,
+        clean=clean if loses >= LEAST_LOSS else None,
         baseline_clean_error=known.clean,
         bootstrap=bootstrap,
     )

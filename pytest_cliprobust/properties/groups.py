@@ -193,7 +193,7 @@ def detection_over(
 ) -> list[Figure]:
     """Return worst group and gap of AUROC and FPR95: see :func:`detection_by_group`.
 
-    They are filed as the part of ``outside`` that the column of ``inside`` names (``near_ood:style``).
+    They are filed as a part of ``outside`` that says whose groups they are of (``near_ood:clean:style``).
 
     Args:
         inside: in-distribution samples, whose groups are compared.
@@ -208,7 +208,7 @@ def detection_over(
     """
     groups = _column(inside, column)
     bootstrap = bootstrap_of_both(inside.bootstrap, outside.bootstrap)
-    condition = condition_of(inside, outside).part(column)
+    condition = condition_of(inside, outside).part(f"{inside.condition.dataset}:{column}")
     figures: list[Figure] = []
     for name, score in scores_of(scores).items():
         found = detection_by_group(

@@ -105,6 +105,20 @@ def test_by_hand() -> None:
         assert figure.low <= figure.value <= figure.high
 
 
+def test_relative_errors_need_a_reference_that_loses_something() -> None:
+    clean = view(np.array([True] * 4))
+    views = [
+        view(np.array([False] + [True] * 3), Step(kind, severity))
+        for kind in TWO.errors
+        for severity in SEVERITIES
+    ]
+    for fog, relative in ((0.31, True), (0.29, False)):
+        known = replace(TWO, errors={**TWO.errors, "fog": fog})
+        found = by_name(ce.corruption_error_of(clean, views, name="both", reference=known))
+        kinds = {metric for metric, *_ in found}
+        assert kinds == {"ce", "mce"} | ({"relative_ce", "relative_mce"} if relative else set())
+
+
 def test_views_are_reduced_to_what_they_share() -> None:
     clean = view(np.array([True] * 6))
     views = [
@@ -222,4 +236,3 @@ def test_the_embedded_reference_is_a_model_that_ships() -> None:
     (embedded,) = (known for known in ce.load_errors() if known.dataset == "clean")
     assert embedded.model in fleet_names()
     assert set(embedded.errors) == set(alexnet().errors)
-    assert all(embedded.clean < error for error in embedded.errors.values())

@@ -18,7 +18,7 @@ from pytest_cliprobust.errors import NotRun
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition
-from pytest_cliprobust.figures.samples import SampleArrays
+from pytest_cliprobust.figures.samples import Choice, SampleArrays
 from pytest_cliprobust.properties import groups
 from pytest_cliprobust.properties.calibration import calibration_figures
 from pytest_cliprobust.properties.retrieval import retrieval_of
@@ -280,6 +280,7 @@ class Captioned(SampleArrays):
 
     features = np.eye(60)
     captions = tuple((f"{row}", f"{row} again") for row in range(60))
+    choices: tuple[tuple[Choice, ...], ...] = ()
     wrong = frozenset(range(10, 25))
 
     def text_features(self, texts: Sequence[str]) -> np.ndarray:
@@ -360,7 +361,7 @@ def test_detection_says_whose_groups_and_leaves_small_ones_out() -> None:
     ]
     for figure in found:
         assert figure.condition is not None
-        assert figure.condition.dataset == "far_ood:half"
+        assert figure.condition.dataset == "far_ood:clean:half"
         assert figure.condition.over == (inside.condition, outside.condition)
         assert "left out, of fewer than 20 samples: few, n = 5" in figure.method
         assert figure.n == 115 + 120
