@@ -17,7 +17,7 @@ FILES = [
 def test_on_the_embedded_benchmark(run: Sessions) -> None:
     chosen = "not factors or factor-pose or factor-darker"
     result = run(*FILES, "-k", chosen, "--clip-report=report.json", "--clip-limit=268", "-v")
-    result.assert_outcomes(passed=23, deselected=11)
+    result.assert_outcomes(passed=24, deselected=11)
     figures = [row["figure"] for row in report()["measurements"]]
     found = {
         (f["condition"]["dataset"], f["metric"], f["condition"].get("label", "")): f
