@@ -25,6 +25,12 @@ def limit(request: pytest.FixtureRequest, clip: Evaluation) -> int | None:
     return number
 
 
+@pytest.fixture
+def fewer(clip: Evaluation) -> int | None:
+    """How many samples of a perturbed data set are taken where all of it is taken as it is; None: all."""
+    return {"quick": 256}.get(clip.config.profile)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize ``name`` over the file's NAMES of this profile."""
     names = getattr(metafunc.module, "NAMES", None)

@@ -10,19 +10,19 @@ import pytest
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.plugin.gate import Gate
-from pytest_cliprobust.properties import accuracy, corruption
+from pytest_cliprobust.properties import accuracy, corruption, corruption_error
 
 pytestmark = pytest.mark.corruption
 
 CORRUPTIONS = registry.names("common")
 FIFTEEN = [name for name in CORRUPTIONS if not registry.get(name).extra]
+NAMES = {"quick": FIFTEEN, "standard": list(CORRUPTIONS), "full": list(CORRUPTIONS)}
 SEVERITIES = [1, 2, 3, 4, 5]
-SAMPLES = {"quick": 50, "standard": 134, "full": None}
+SAMPLES = {"quick": 32, "standard": 134, "full": None}
 
 
-@pytest.mark.parametrize("corrupted", CORRUPTIONS)
-def test_corruption(clip: Evaluation, gate: Gate, limit: int | None, corrupted: str) -> None:
-    views = [clip.on("clean", corrupted, severity, limit=limit) for severity in SEVERITIES]
+def test_corruption(clip: Evaluation, gate: Gate, limit: int | None, name: str) -> None:
+    views = [clip.on("clean", name, severity, limit=limit) for severity in SEVERITIES]
     gate(
         [accuracy.accuracy_of(view) for view in views],
         corruption.corruption_of(clip.on("clean", limit=limit), views),
@@ -33,3 +33,10 @@ def test_all(clip: Evaluation, gate: Gate, limit: int | None) -> None:
     """The fifteen together, each and each severity weighing the same."""
     views = [clip.on("clean", name, s, limit=limit) for name in FIFTEEN for s in SEVERITIES]
     gate(corruption.corruption_of(clip.on("clean", limit=limit), views, name="all_2d"))
+
+
+def test_corruption_error(clip: Evaluation, gate: Gate, limit: int | None) -> None:
+    """Relative to the errors of a reference model on the same data (embedded: the fleet's base)."""
+    views = [clip.on("clean", name, s, limit=limit) for name in FIFTEEN for s in SEVERITIES]
+    clean = clip.on("clean", limit=limit)
+    gate(corruption_error.corruption_error_of(clean, views, name="all_2d"))

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.corruption
 CODECS = registry.names("codec")
 CORRUPTIONS = (*registry.names("depth"), *CODECS)
 SEVERITIES = [1, 2, 3, 4, 5]
-SAMPLES = {"quick": 50, "standard": 134, "full": None}
+SAMPLES = {"quick": 32, "standard": 134, "full": None}
 # The encoder takes longer than the model under test.
-CODEC_SAMPLES = {"quick": 50, "standard": 67, "full": None}
+CODEC_SAMPLES = {"quick": 32, "standard": 67, "full": None}
 
 
 def views_of(clip: Evaluation, name: str) -> list[View]:

@@ -1,8 +1,8 @@
 """Subgroups: the worst group, the gap between groups, and whether their error rates are equal.
 
-For accuracy, as the pictures are and under corruption, and for calibration; over each column of the data
-that names subgroups (embedded: drawing style and super-category). Small groups are named, and are no
-candidates for the worst.
+For accuracy, as the pictures are and under corruption, calibration, OOD detection, shape bias and retrieval;
+over each column of the data that names subgroups (embedded: drawing style and super-category). Small groups
+are named, and are no candidates for the worst.
 """
 
 from __future__ import annotations
@@ -23,12 +23,33 @@ def test_accuracy(clip: Evaluation, gate: Gate, groups: str) -> None:
 
 @pytest.mark.parametrize("corrupted", CORRUPTED, ids=["fog_3d", "iso_noise"])
 def test_under_corruption(
-    clip: Evaluation, gate: Gate, groups: str, corrupted: tuple[str, int]
+    clip: Evaluation, gate: Gate, groups: str, fewer: int | None, corrupted: tuple[str, int]
 ) -> None:
-    view = clip.on(groups, *corrupted)
+    view = clip.on(groups, *corrupted, limit=fewer)
     gate(properties.accuracy_over(view, column) for column in view.subgroups)
 
 
 def test_calibration(clip: Evaluation, gate: Gate, groups: str) -> None:
     view = clip.on(groups)
     gate(properties.calibration_over(view, column) for column in view.subgroups)
+
+
+def test_near_ood(clip: Evaluation, gate: Gate, groups: str, near_ood: str) -> None:
+    """Each group of ID pictures against all OOD ones."""
+    view = clip.on(groups)
+    gate(properties.detection_over(view, clip.on(near_ood), column) for column in view.subgroups)
+
+
+def test_far_ood(clip: Evaluation, gate: Gate, groups: str, far_ood: str) -> None:
+    view = clip.on(groups)
+    gate(properties.detection_over(view, clip.on(far_ood), column) for column in view.subgroups)
+
+
+def test_shape_bias(clip: Evaluation, gate: Gate, cue_conflict: str) -> None:
+    view = clip.on(cue_conflict)
+    gate(properties.shape_bias_over(view, column) for column in view.subgroups)
+
+
+def test_retrieval(clip: Evaluation, gate: Gate, retrieval: str) -> None:
+    view = clip.on(retrieval)
+    gate(properties.retrieval_over(view, column) for column in view.subgroups)

@@ -11,7 +11,7 @@ from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy
 
-SAMPLES = {"quick": 100, "standard": 100, "full": None}
+SAMPLES = {"quick": 32, "standard": 100, "full": None}
 
 
 def test_kornia(clip: Evaluation, gate: Gate, limit: int | None) -> None:

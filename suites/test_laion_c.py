@@ -14,7 +14,7 @@ from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy, corruption
 
 SEVERITIES = [1, 3, 5]
-SAMPLES = {"quick": 20, "standard": 50, "full": None}
+SAMPLES = {"quick": 32, "standard": 50, "full": None}
 DISTORTIONS = registry.names("laion_c")
 
 

@@ -6,7 +6,7 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import multimodal
 
-SAMPLES = {"quick": 268, "standard": None, "full": None}
+SAMPLES = {"quick": 128, "standard": None, "full": None}
 
 
 def test_hard_choices(clip: Evaluation, gate: Gate, lmm: str, limit: int | None) -> None:

@@ -13,7 +13,7 @@ from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy
 
 SEVERITIES = [1, 3, 5]
-SAMPLES = {"quick": 100, "standard": 100, "full": None}
+SAMPLES = {"quick": 32, "standard": 100, "full": None}
 
 
 @pytest.mark.parametrize("occluder", ["occlusion", "patch_occlusion"])

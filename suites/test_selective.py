@@ -8,32 +8,29 @@ from __future__ import annotations
 import pytest
 
 from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import selective
 
 PERTURBED = [(), ("fog_3d", 3), ("iso_noise", 3)]
-perturbations = pytest.mark.parametrize(
-    "perturbed", PERTURBED, ids=["clean", "fog_3d", "iso_noise"]
-)
 
 
-@perturbations
-def test_selective_prediction(clip: Evaluation, gate: Gate, perturbed: tuple[str, int]) -> None:
-    gate(selective.selective_of(clip.on("clean", *perturbed)))
+@pytest.fixture(params=PERTURBED, ids=["clean", "fog_3d", "iso_noise"])
+def view(request: pytest.FixtureRequest, clip: Evaluation, fewer: int | None) -> View:
+    """The clean samples, as they are and under corruption."""
+    return clip.on("clean", *request.param, limit=fewer if request.param else None)
 
 
-@perturbations
-def test_abstention(
-    clip: Evaluation, gate: Gate, calibration: str, perturbed: tuple[str, int]
-) -> None:
-    gate(selective.abstention_of(clip.on("clean", *perturbed), clip.on(calibration)))
+def test_selective_prediction(gate: Gate, view: View) -> None:
+    gate(selective.selective_of(view))
 
 
-@perturbations
-def test_conformal_sets(
-    clip: Evaluation, gate: Gate, calibration: str, perturbed: tuple[str, int]
-) -> None:
-    gate(selective.conformal_of(clip.on("clean", *perturbed), clip.on(calibration)))
+def test_abstention(clip: Evaluation, gate: Gate, calibration: str, view: View) -> None:
+    gate(selective.abstention_of(view, clip.on(calibration)))
+
+
+def test_conformal_sets(clip: Evaluation, gate: Gate, calibration: str, view: View) -> None:
+    gate(selective.conformal_of(view, clip.on(calibration)))
 
 
 def test_under_natural_shift(clip: Evaluation, gate: Gate, shift: str, calibration: str) -> None:

@@ -8,7 +8,7 @@ from pytest_cliprobust.properties import accuracy
 from pytest_cliprobust.properties import typographic as properties
 
 SEVERITIES = [1, 3, 5]
-SAMPLES = {"quick": 100, "standard": 100, "full": None}
+SAMPLES = {"quick": 32, "standard": 100, "full": None}
 
 
 def test_typographic(clip: Evaluation, gate: Gate, limit: int | None) -> None:

@@ -17,8 +17,8 @@ from pytest_cliprobust.properties import unlabelled as properties
 CODECS = registry.names("codec")
 PERTURBATIONS = [name for f in ("common", "depth", "codec") for name in registry.names(f)]
 SEVERITY = 3
-SAMPLES = {"quick": 50, "standard": 134, "full": None}
-CODEC_SAMPLES = {"quick": 50, "standard": 67, "full": None}
+SAMPLES = {"quick": 32, "standard": 134, "full": None}
+CODEC_SAMPLES = {"quick": 32, "standard": 67, "full": None}
 
 
 @pytest.mark.parametrize("perturbation", PERTURBATIONS)

@@ -13,7 +13,7 @@ from pytest_cliprobust.search import worst_case
 FEW = ["contrast", "saturate"]
 MANY = [*FEW, "gaussian_blur", "patch_occlusion", "fog_3d", "near_focus", "typographic"]
 NAMES = {"quick": FEW, "standard": FEW, "full": MANY}
-SAMPLES = {"quick": 100, "standard": 200, "full": None}
+SAMPLES = {"quick": 96, "standard": 200, "full": None}
 EXAMPLES = {"quick": 8, "standard": 15, "full": 60}
 
 

@@ -57,8 +57,8 @@ __all__ = [
 
 #: Number of samples by data set (or family) and profile, in the order of :data:`PROFILES`: whole rounds
 #: of the 134 label classes and the 58 near-OOD things, of the 15 x 16 conflicts; but of the thirteen sets
-#: of factors, and of ``written``, halves of rounds where time is short. ``clipart`` and ``style`` have as
-#: many at most: a class without a drawing is left out.
+#: of factors, and of ``written``, as many as fill forward passes where time is short. ``clipart`` and
+#: ``style`` have as many at most: a class without a drawing is left out.
 SIZES: dict[str, tuple[int, int, int]] = {
     "clean": (536, 1072, 4288),
     "calibration": (268, 536, 2144),
@@ -68,9 +68,9 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "cue_conflict": (240, 640, 1280),
     "captioned": (134, 134, 134),
     "compositional": (134, 268, 1072),
-    "written": (67, 134, 1072),
+    "written": (64, 134, 1072),
     "two_view": (64, 134, 600),
-    "factor": (67, 201, 2144),
+    "factor": (32, 201, 2144),
     "style": (134, 268, 1072),
 }
 
@@ -596,7 +596,6 @@ class EmbeddedDataset:
         self.phrases = tuple(phrase(item.article, item.label) for item in _classes())
         self.templates = EMBEDDED_TEMPLATES
         self.negative_phrases = sprites.training_only_phrases()
-        self.subgroups = SUBGROUPS
         self.captions = (
             tuple(map(_captions, self._recipes)) if name in ("captioned", "compositional") else ()
         )
@@ -616,6 +615,7 @@ class EmbeddedDataset:
             column: tuple(recipe.groups.get(column, "") for recipe in self._recipes)
             for column in columns
         }
+        self.subgroups = tuple(column for column in SUBGROUPS if column in self.groups)
         described = hashlib.sha256(repr(self._recipes).encode()).hexdigest()
         self.digest, self.content = (
             composer.digest_of(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -35,6 +35,7 @@ from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDe
 from pytest_cliprobust.datasets.subset import Subset, load_pairs, whole_of
 from pytest_cliprobust.engine.memory import as_out_of_memory, in_parts
 from pytest_cliprobust.engine.probe import PICTURES, check_target, checked_rows
+from pytest_cliprobust.engine.recent import Recent
 from pytest_cliprobust.engine.transfer import Fetched, moved, pinned, pinned_tensor
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.figures.condition import Step
@@ -121,9 +122,9 @@ class Encoder:
     forwarded: int = 0
     cached: int = 0
     probed: int = 0
-    _batches: dict[tuple[str, ...], Batch] = field(default_factory=dict, repr=False)
-    _pairs: dict[tuple[str, ...], PairBatch] = field(default_factory=dict, repr=False)
-    _batch_bytes: int = 0
+    _loaded: Recent[Batch | PairBatch] = field(
+        default_factory=lambda: Recent(KEPT_BYTES), repr=False
+    )
     _at_once: int = sys.maxsize  # samples that are perturbed at a time
 
     def __post_init__(self) -> None:
@@ -426,19 +427,17 @@ class Encoder:
     def _load_pairs(self, dataset: Dataset, rows: range) -> PairBatch:
         """Load pairs, or take them from memory: one data set is matched by several layers."""
         key = ("pairs", dataset.digest, str(rows.start), str(rows.stop))
-        if key not in self._pairs:
-            with users_code(f"loading pairs of data set {dataset.name!r}"):
-                pairs = load_pairs(dataset, rows)
-            tensors = [
-                *(t for b in (pairs.first, pairs.second) for t in (b.images, b.depth, b.mask)),
-                *(t for own in pairs.links for t in vars(own).values() if isinstance(t, Tensor)),
-            ]
-            size = sum(t.numel() * t.element_size() for t in tensors if t is not None)
-            if self._batch_bytes + size > KEPT_BYTES:
-                return pairs
-            self._pairs[key] = pairs
-            self._batch_bytes += size
-        return self._pairs[key]
+        kept = self._loaded.get(key)
+        if isinstance(kept, PairBatch):
+            return kept
+        with users_code(f"loading pairs of data set {dataset.name!r}"):
+            pairs = load_pairs(dataset, rows)
+        tensors = [
+            *(t for b in (pairs.first, pairs.second) for t in (b.images, b.depth, b.mask)),
+            *(t for own in pairs.links for t in vars(own).values() if isinstance(t, Tensor)),
+        ]
+        self._loaded.keep(key, pairs, _bytes_of(tensors), dataset.name)
+        return pairs
 
     def _dense(self, pixels: Tensor, layer: Layer, size: int) -> Tensor:
         """Return patch features (B, C, h, w) on the CPU, by forward passes of ``size`` pictures.
@@ -681,20 +680,18 @@ class Encoder:
             if keys is None
             else tuple(keys[i] for i in indices)
         )
-        if key not in self._batches:
-            what = f"loading samples of data set {dataset.name!r}"
-            # Too little memory is no mistake in a layout.
-            with users_code(what, passing=(MemoryError, torch.OutOfMemoryError)):
-                batch = dataset.load(indices)
-            extras = batch.extras
-            ready = extras.ready if isinstance(extras, LazyExtras) else extras
-            tensors = (batch.images, batch.depth, batch.mask, *ready.values())
-            size = sum(t.numel() * t.element_size() for t in tensors if t is not None)
-            if self._batch_bytes + size > KEPT_BYTES:
-                return batch
-            self._batches[key] = batch
-            self._batch_bytes += size
-        return self._batches[key]
+        kept = self._loaded.get(key)
+        if isinstance(kept, Batch):
+            return kept
+        what = f"loading samples of data set {dataset.name!r}"
+        # Too little memory is no mistake in a layout.
+        with users_code(what, passing=(MemoryError, torch.OutOfMemoryError)):
+            batch = dataset.load(indices)
+        extras = batch.extras
+        ready = extras.ready if isinstance(extras, LazyExtras) else extras
+        tensors = (batch.images, batch.depth, batch.mask, *ready.values())
+        self._loaded.keep(key, batch, _bytes_of(tensors), dataset.name)
+        return batch
 
     def _encode(
         self, part: Tensor, size: int, encode: Callable[[Tensor], Tensor] | None = None
@@ -733,6 +730,10 @@ class Encoder:
         if hasattr(module, "empty_cache"):
             module.empty_cache()
         return half
+
+
+def _bytes_of(tensors: Iterable[Tensor | None]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
 class _BackedOff(Exception):  # noqa: N818

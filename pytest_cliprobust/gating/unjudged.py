@@ -165,7 +165,12 @@ def find_unjudged(
         elif partly:
             # It may be for the tests that were left out: no news.
             continue
-        elif any(unmet.is_in_another_profile(rule, elsewhere.get(s, ()), measured) for s in mine):
+        elif any(
+            unmet.is_in_another_profile(
+                rule, elsewhere.get(s, ()), [m for m in measured if m.suite == s]
+            )
+            for s in mine
+        ):
             result.other_profiles += 1
         else:
             why = unmet.reason(rule, [m for m in measured if m.suite in mine])

@@ -119,7 +119,15 @@ def mentions(tests: Iterable[str], name: str) -> bool:
 def is_in_another_profile(
     rule: Rule, names: Collection[str], measured: Sequence[Measurement]
 ) -> bool:
-    """Return whether a rule is for perturbations that its suite measures in other profiles only."""
+    """Return whether a rule is for perturbations that its suite measures in other profiles only.
+
+    Args:
+        rule: that no figure met.
+        names: the perturbations that the suite measures in any profile.
+        measured: what it measured in this one.
+    """
     patterns = rule.selectors.get("perturbation", ())
+    # A mean over some severities is called as in "aspect_squash@1+3+5".
+    patterns = (*patterns, *(pattern.partition("@")[0] for pattern in patterns))
     left_out = set(names) - {m.perturbation for m in measured}
     return bool(patterns) and any(matches(patterns, name) for name in left_out)

@@ -44,27 +44,6 @@ from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Samples, shared
 from pytest_cliprobust.properties.answers import told_answers
 
-#: AlexNet's top-1 error on ImageNet-C, mean over the five severities, as published with the
-#: benchmark (Hendrycks & Dietterich 2019, reference repository hendrycks/robustness). A baseline
-#: for :func:`mean_corruption_error` on ImageNet-C itself, with its 1,000 classes, and nowhere else.
-ALEXNET_IMAGENET_C: Mapping[str, float] = {
-    "gaussian_noise": 0.886428,
-    "shot_noise": 0.894468,
-    "impulse_noise": 0.922640,
-    "defocus_blur": 0.819880,
-    "glass_blur": 0.826268,
-    "motion_blur": 0.785948,
-    "zoom_blur": 0.798360,
-    "snow": 0.866816,
-    "frost": 0.826572,
-    "fog": 0.819324,
-    "brightness": 0.564592,
-    "contrast": 0.853204,
-    "elastic_transform": 0.646056,
-    "pixelate": 0.717840,
-    "jpeg_compression": 0.606500,
-}
-
 
 def accuracy_of(samples: Samples) -> Figure:
     """Return ``accuracy``, the share of samples with the right top-1 answer, in [0, 1].

@@ -46,15 +46,22 @@ def _figures(clean: Samples, samples: Samples) -> Iterator[Figure]:
             yield figure.measured_on(condition)
 
 
+def column_of(samples: Samples, column: str) -> Sequence[str]:
+    """Return a column (N,) that says how pictures were corrupted.
+
+    Raises:
+        ClipRobustError: there is none.
+    """
+    if column not in samples.groups:
+        raise ClipRobustError(
+            f"{samples.condition} has no column {column!r}, which says how its pictures were corrupted"
+        )
+    return samples.groups[column]
+
+
 def _conditions(samples: Samples) -> dict[str, Ints]:
     """Return the rows of each corruption and severity, as ``fog@3``, in the order of these names."""
-    columns: list[Sequence[str]] = []
-    for column in (CORRUPTION, SEVERITY):
-        if column not in samples.groups:
-            raise ClipRobustError(
-                f"{samples.condition} has no column {column!r}, which says how its pictures were corrupted"
-            )
-        columns.append(samples.groups[column])
+    columns = [column_of(samples, name) for name in (CORRUPTION, SEVERITY)]
     rows: dict[str, list[int]] = {}
     for row, (corruption, severity) in enumerate(zip(*columns, strict=True)):
         rows.setdefault(f"{corruption}@{severity}", []).append(row)

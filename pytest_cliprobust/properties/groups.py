@@ -3,6 +3,9 @@
 For a column of the data (drawing style, super-category, skin tone …): the group that fares worst (Sagawa et
 al. 2020), the gap between the best and the worst, and a test of whether all have the same error rate.
 
+For accuracy and calibration; for shape bias and retrieval, whose figures are shares as well; and for OOD
+detection, where the groups are of ID pictures, each against all OOD ones.
+
 A worst group of three pictures, all wrong, is published as 0.0000. Here every group has its n and its
 interval, and a group of fewer than :data:`MINIMUM` units is no candidate for the worst or the best: it is
 named beside the figure, with an interval that says how little is known of it.
@@ -19,7 +22,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pytest_cliprobust.errors import NotRun
-from pytest_cliprobust.figures.arrays import Bools, Floats, Ints, as_correct, distinct_groups
+from pytest_cliprobust.figures.arrays import (
+    Bools,
+    Floats,
+    Ints,
+    as_correct,
+    as_vector,
+    distinct_groups,
+)
+from pytest_cliprobust.figures.auroc import auroc
 from pytest_cliprobust.figures.bootstrap import (
     DEFAULT,
     Bootstrap,
@@ -30,15 +41,40 @@ from pytest_cliprobust.figures.bootstrap import (
 from pytest_cliprobust.figures.ends import Compared, Ends, EndsAt
 from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
-from pytest_cliprobust.figures.means import codes_of
+from pytest_cliprobust.figures.means import codes_of, compare_means, quotient_values
 from pytest_cliprobust.figures.metrics import register_metric
-from pytest_cliprobust.figures.outcomes import Outcomes, mean, ratio, sums
-from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.outcomes import (
+    Compare,
+    Outcomes,
+    Statistic,
+    mean,
+    quotient,
+    ratio,
+    sums,
+)
+from pytest_cliprobust.figures.samples import Captioned, Samples
 from pytest_cliprobust.properties.accuracy import worst_group_accuracy
 from pytest_cliprobust.properties.calibration import calibration_figures
+from pytest_cliprobust.properties.ood import (
+    OOD_SCORES,
+    ScoreOf,
+    bootstrap_of_both,
+    condition_of,
+    fpr95_figure,
+    scores_of,
+)
+from pytest_cliprobust.properties.retrieval import caption_keys, captions_of, retrieval_ranks
+from pytest_cliprobust.properties.shape_bias import cue_decisions
 
 #: Units (drawings, people; samples where the data knows none) that a group needs to be the worst or the best.
 MINIMUM = 20
+
+#: The same of cue conflicts, which combine a few drawings of each class; sixteen classes, as a rule
+#: (Geirhos et al. 2019).
+CUE_MINIMUM = 16
+
+#: The number of the group of samples that every group is compared with (OOD ones).
+EVERY = -1
 
 #: Permutations of the test of equal error rates, and how many numbers they may be made of.
 PERMUTATIONS = 9_999
@@ -75,6 +111,111 @@ def calibration_over(samples: Samples, column: str, *, minimum: int = MINIMUM) -
     )
     condition = samples.condition.part(column)
     return [figure.measured_on(condition) for figure in figures.values()]
+
+
+def shape_bias_over(samples: Samples, column: str, *, minimum: int = CUE_MINIMUM) -> list[Figure]:
+    """Return ``worst_group_shape_bias`` (the least) and ``group_shape_bias_gap`` of cue conflicts.
+
+    Raises:
+        NotRun: as for :func:`accuracy_over`, or every image of a group was decided for neither cue.
+        ClipRobustError: the samples hold no cue conflicts.
+    """
+    decided, groups = cue_decisions(samples), _column(samples, column)
+    rows = np.flatnonzero(decided.conflict)
+    figures = shape_bias_by_group(
+        decided.shape[rows],
+        decided.either[rows],
+        [groups[row] for row in rows],
+        minimum=minimum,
+        bootstrap=samples.bootstrap.subset(rows),
+    )
+    condition = samples.condition.part(column)
+    return [figure.measured_on(condition) for figure in figures.values()]
+
+
+@register_metric(
+    "worst_group_image_to_text_recall_at_1",
+    higher_is_better=True,
+    meaning="recall at 1, image to text, of the group with the lowest one",
+)
+@register_metric(
+    "group_image_to_text_recall_at_1_gap",
+    higher_is_better=False,
+    meaning="recall at 1, image to text, of the best group minus that of the worst",
+)
+@register_metric(
+    "worst_group_text_to_image_recall_at_1",
+    higher_is_better=True,
+    meaning="recall at 1, text to image, of the group with the lowest one",
+)
+@register_metric(
+    "group_text_to_image_recall_at_1_gap",
+    higher_is_better=False,
+    meaning="recall at 1, text to image, of the best group minus that of the worst",
+)
+def retrieval_over(samples: Captioned, column: str, *, minimum: int = MINIMUM) -> list[Figure]:
+    """Return worst group and gap of recall at 1 both ways, over groups of pictures.
+
+    ``worst_group_image_to_text_recall_at_1``, ``group_image_to_text_recall_at_1_gap``, and the same of
+    ``text_to_image``, where a caption belongs to its picture's group. All pictures and captions compete.
+
+    Raises:
+        NotRun: as for :func:`accuracy_over`, or the data has no captions.
+    """
+    groups = _column(samples, column)
+    features, texts, owner = captions_of(samples)
+    of_image, of_text = retrieval_ranks(features, texts, owner)
+    bootstrap = samples.bootstrap
+    captions = bootstrap.of(caption_keys(bootstrap.keys, owner))
+    figures = {
+        **_share_figures(
+            "image_to_text_recall_at_1", of_image == 1, groups, minimum=minimum, bootstrap=bootstrap
+        ),
+        **_share_figures(
+            "text_to_image_recall_at_1",
+            of_text == 1,
+            [groups[row] for row in owner],
+            minimum=minimum,
+            bootstrap=captions,
+        ),
+    }
+    condition = samples.condition.part(column)
+    return [figure.measured_on(condition) for figure in figures.values()]
+
+
+def detection_over(
+    inside: Samples,
+    outside: Samples,
+    column: str,
+    scores: Sequence[str] | Mapping[str, ScoreOf] = ("mcm",),
+    *,
+    minimum: int = MINIMUM,
+) -> list[Figure]:
+    """Return worst group and gap of AUROC and FPR95: see :func:`detection_by_group`.
+
+    They are filed as a part of ``outside`` that says whose groups they are of (``near_ood:clean:style``).
+
+    Args:
+        inside: in-distribution samples, whose groups are compared.
+        outside: out-of-distribution samples, all of which each group is told from.
+        column: of ``inside``.
+        scores: as for :func:`~pytest_cliprobust.properties.ood.detection`.
+        minimum: units that a group needs to be compared.
+
+    Raises:
+        NotRun: as for :func:`accuracy_over`.
+        ClipRobustError: an unknown score.
+    """
+    groups = _column(inside, column)
+    bootstrap = bootstrap_of_both(inside.bootstrap, outside.bootstrap)
+    condition = condition_of(inside, outside).part(f"{inside.condition.dataset}:{column}")
+    figures: list[Figure] = []
+    for name, score in scores_of(scores).items():
+        found = detection_by_group(
+            score(inside), score(outside), groups, name, minimum=minimum, bootstrap=bootstrap
+        )
+        figures += [figure.measured_on(condition) for figure in found.values()]
+    return figures
 
 
 def _column(samples: Samples, column: str) -> tuple[str, ...]:
@@ -157,31 +298,61 @@ def accuracy_figures(
         NotRun: fewer than two groups have as many units.
     """
     right = as_correct(correct, "answers")
-    split = _split(groups, len(right), minimum, bootstrap)
+    return _share_figures(
+        "accuracy",
+        right,
+        groups,
+        minimum=minimum,
+        permutations=permutations,
+        bootstrap=bootstrap,
+    )
+
+
+def _share_figures(
+    word: str,
+    hits: Bools,
+    groups: Sequence[str],
+    *,
+    minimum: int,
+    permutations: int = PERMUTATIONS,
+    bootstrap: Bootstrap,
+) -> dict[str, Figure]:
+    """Return ``worst_group_<word>`` and ``group_<word>_gap`` of a share of which more is better."""
+    split = _split(groups, len(hits), minimum, bootstrap)
     parts = {
-        name: proportion_figure("accuracy", right[index], bootstrap.subset(index))
+        name: proportion_figure(word, hits[index], bootstrap.subset(index))
         for name, index in {**split.large, **split.small}.items()
     }
     values = {name: parts[name].value for name in split.large}
-    details = _details(parts, split, "accuracy")
+    details = _details(parts, split, word)
     note = _note(parts, split, minimum)
     names = [groups[row] for row in split.rows]
-    worst = worst_group_accuracy(right[split.rows], names, bootstrap=split.settings)
+    worst = worst_group_accuracy(hits[split.rows], names, bootstrap=split.settings)
     gap = _gap_figure(
-        "group_accuracy_gap",
+        f"group_{word}_gap",
         values,
         [ends_of_share(parts[name]) for name in split.large],
-        Outcomes({"value": right[split.rows]}, _gap, attributes={"group": _codes(split)}),
+        Outcomes(
+            {"value": hits[split.rows]},
+            _gap,
+            attributes={"group": _codes(split)},
+            compare=_compare_gap,
+        ),
         split,
         f"Wilson, simultaneous over {len(values)} groups",
         bounds=(0.0, 1.0),
         effect=max(parts[name].design_effect for name in split.large),
     )
     test = equal_error_rates(
-        right[split.rows], names, permutations=permutations, bootstrap=split.settings
+        hits[split.rows], names, permutations=permutations, bootstrap=split.settings
     )
     figures = [
-        replace(worst, details={**worst.details, **details}, method=worst.method + note),
+        replace(
+            worst,
+            metric=f"worst_group_{word}",
+            details={**worst.details, **details},
+            method=worst.method + note,
+        ),
         replace(
             gap,
             details={**gap.details, **details, "equal": test},
@@ -264,7 +435,12 @@ def calibration_by_group(
             "group_confidence_gap",
             {name: over[name].value for name in split.large},
             [_at(over[name]) for name in split.large],
-            Outcomes({"value": values[split.rows]}, _gap, attributes={"group": _codes(split)}),
+            Outcomes(
+                {"value": values[split.rows]},
+                _gap,
+                attributes={"group": _codes(split)},
+                compare=_compare_gap,
+            ),
             split,
             f"t, skewness corrected, simultaneous over {len(largest)} groups",
             bounds=(0.0, 2.0),
@@ -277,6 +453,307 @@ def calibration_by_group(
         figure.metric: replace(figure, method=figure.method + note)
         for figure, note in zip(figures, notes, strict=True)
     }
+
+
+@register_metric(
+    "worst_group_shape_bias",
+    higher_is_better=True,
+    meaning="shape bias of the group with the least",
+)
+@register_metric(
+    "group_shape_bias_gap",
+    higher_is_better=False,
+    meaning="largest minus least shape bias of a group",
+)
+def shape_bias_by_group(
+    shape: Bools,
+    either: Bools,
+    groups: Sequence[str],
+    *,
+    minimum: int = CUE_MINIMUM,
+    bootstrap: Bootstrap = DEFAULT,
+) -> dict[str, Figure]:
+    """Return ``worst_group_shape_bias``, the least, and ``group_shape_bias_gap``, largest minus least.
+
+    Which images are decided for a cue depends on the model: runs are compared over all of them.
+
+    Args:
+        shape: (N,) whether an image with a conflict was decided for its shape.
+        either: (N,) whether it was decided for one of the two cues.
+        groups: (N,) group of each image.
+        minimum: units that a group needs to be compared; they are few here, as a set of cue conflicts
+            combines a few drawings of each of its classes.
+        bootstrap: interval settings.
+
+    Raises:
+        NotRun: fewer than two groups have as many units, or every image of one was decided for neither cue.
+    """
+    split = _split(groups, len(either), minimum, bootstrap)
+    parts = {}
+    for name, index in {**split.large, **split.small}.items():
+        rows = index[either[index]]
+        if not len(rows) and name in split.large:
+            raise NotRun(f"no image of group {name!r} was decided for its shape or its texture")
+        parts[name] = proportion_figure("shape_bias", shape[rows], bootstrap.subset(rows))
+    ends = {name: ends_of_share(parts[name]) for name in split.large}
+    return _extremes(
+        ("worst_group_shape_bias", "group_shape_bias_gap"),
+        parts,
+        ends,
+        Outcomes(
+            {"hits": shape[split.rows], "trials": either[split.rows]},
+            quotient,
+            attributes={"group": _codes(split)},
+            compare=compare_means(quotient_values),
+        ),
+        split,
+        "shape_bias",
+        f"Wilson, simultaneous over {len(ends)} groups{_note(parts, split, minimum)}",
+        split.settings,
+    )
+
+
+@register_metric(
+    "worst_group_auroc_{}",
+    higher_is_better=True,
+    meaning="AUROC of the ID group that is worst told from OOD, by {}",
+    chance=0.5,
+    each=OOD_SCORES,
+)
+@register_metric(
+    "group_auroc_gap_{}",
+    higher_is_better=False,
+    meaning="largest minus least AUROC of an ID group, by {}",
+    each=OOD_SCORES,
+)
+@register_metric(
+    "worst_group_fpr95_{}",
+    higher_is_better=False,
+    meaning="FPR95 of the ID group with the largest one, by {}",
+    each=OOD_SCORES,
+)
+@register_metric(
+    "group_fpr95_gap_{}",
+    higher_is_better=False,
+    meaning="largest minus least FPR95 of an ID group, by {}",
+    each=OOD_SCORES,
+)
+def detection_by_group(
+    id_scores: ArrayLike,
+    ood_scores: ArrayLike,
+    groups: Sequence[str],
+    score: str,
+    *,
+    minimum: int = MINIMUM,
+    bootstrap: Bootstrap = DEFAULT,
+) -> dict[str, Figure]:
+    """Return worst group and gap of AUROC and of FPR95, each group of ID samples against all OOD ones.
+
+    ``worst_group_auroc_<score>`` is the least AUROC, ``worst_group_fpr95_<score>`` the largest share of OOD
+    accepted where at least 95% of the group's own samples are; ``group_auroc_gap_<score>`` and
+    ``group_fpr95_gap_<score>`` largest minus least. Positive is ID, as everywhere.
+
+    Args:
+        id_scores, ood_scores: (N,), (M,), higher = more in-distribution.
+        groups: (N,) group of each ID sample.
+        score: name of the score, part of the metric names.
+        minimum: units that a group needs to be compared.
+        bootstrap: interval settings, its keys those of the N ID and then of the M OOD samples.
+
+    Raises:
+        NotRun: fewer than two groups have as many units.
+        ClipRobustError: NaN scores.
+    """
+    inside = as_vector(id_scores, f"{score}: ID scores")
+    outside = as_vector(ood_scores, f"{score}: OOD scores")
+    beyond = len(inside) + np.arange(len(outside), dtype=np.int64)
+    own = bootstrap.subset(np.arange(len(inside), dtype=np.int64))
+    split = _split(groups, len(inside), minimum, own)
+    rows = np.concatenate([split.rows, beyond])
+    codes = np.concatenate([_codes(split), np.full(len(outside), EVERY)])
+    is_id = codes != EVERY
+    figures: dict[str, Figure] = {}
+    for word, make in (("auroc", auroc), ("fpr95", fpr95_figure)):
+        parts = {
+            name: make(
+                f"{word}_{score}",
+                inside[index],
+                outside,
+                bootstrap=bootstrap.subset(np.concatenate([index, beyond])),
+            )
+            for name, index in split.large.items()
+        }
+        first = next(iter(parts.values())).outcomes
+        assert first is not None
+        figures |= _extremes(
+            (f"worst_group_{word}_{score}", f"group_{word}_gap_{score}"),
+            parts,
+            {name: _at(figure) for name, figure in parts.items()},
+            Outcomes(
+                {"score": np.concatenate([inside, outside])[rows]},
+                first.statistic,
+                attributes={
+                    "inside": is_id if word == "auroc" else is_id.astype(np.int64),
+                    "stratum": is_id.astype(np.int64),
+                    "group": codes,
+                },
+                compare=first.compare,
+            ),
+            replace(split, small={}),
+            word,
+            f"simultaneous over {len(parts)} groups{_left_out(split, minimum)}",
+            bootstrap.subset(rows),
+            higher_is_better=word == "auroc",
+        )
+    return figures
+
+
+def _left_out(split: _Split, minimum: int) -> str:
+    """Return a clause that names the small groups, of which nothing was computed; empty without any."""
+    if not split.small:
+        return ""
+    keys = split.settings.keys
+    kind = "sample" if keys is None else keys.kind
+    told = ", ".join(f"{name}, n = {len(index)}" for name, index in split.small.items())
+    return f"; left out, of fewer than {minimum} {kind}s: {told}"
+
+
+def _extremes(
+    metrics: tuple[str, str],
+    parts: Mapping[str, Figure],
+    ends: Mapping[str, EndsAt],
+    outcomes: Outcomes,
+    split: _Split,
+    word: str,
+    method: str,
+    settings: Bootstrap,
+    *,
+    higher_is_better: bool = True,
+) -> dict[str, Figure]:
+    """Return the worst group's figure, and the largest minus the least one.
+
+    Args:
+        metrics: their names.
+        parts: the figure of each group, the small ones' too.
+        ends: of the large ones.
+        outcomes: of all large groups' samples, with the statistic and comparison of one group's, and the
+            attribute ``group``: numbers, or :data:`EVERY` where a sample belongs to each.
+        split: the groups.
+        word: what a group's figure is called in the details.
+        method: how the intervals were made, in words.
+        settings: of the outcomes' samples.
+        higher_is_better: whether the worst is the least.
+    """
+    values = {name: parts[name].value for name in split.large}
+    worst = (min if higher_is_better else max)(values, key=lambda name: values[name])
+    effect = max(parts[name].design_effect for name in split.large)
+    one, compare = outcomes.statistic, outcomes.compare
+    assert compare is not None
+    details = _details(parts, split, word)
+    figures = [
+        figure_of_ends(
+            metrics[0],
+            values[worst],
+            extreme_ends(list(ends.values()), largest=not higher_is_better),
+            replace(
+                outcomes,
+                statistic=partial(_extreme, one=one, largest=not higher_is_better),
+                compare=partial(_compare_extreme, one=one, compare=compare),
+            ),
+            settings,
+            IntervalMethod.SIMULTANEOUS,
+            method,
+            bounds=(0.0, 1.0),
+            details={"worst": worst, **details},
+            effect=effect,
+        ),
+        _gap_figure(
+            metrics[1],
+            values,
+            list(ends.values()),
+            replace(
+                outcomes,
+                statistic=partial(_largest_minus_least, one=one),
+                compare=partial(_compare_range, one=one, compare=compare),
+            ),
+            split,
+            method,
+            bounds=(0.0, 1.0),
+            effect=effect,
+            details=details,
+            settings=settings,
+            higher_is_better=higher_is_better,
+        ),
+    ]
+    return {figure.metric: figure for figure in figures}
+
+
+def _group_rows(outcomes: Outcomes) -> list[Ints]:
+    """Return the rows of each group, those that belong to every group among them."""
+    group = outcomes["group"]
+    shared = group == EVERY
+    return [np.flatnonzero(shared | (group == number)) for number in np.unique(group[~shared])]
+
+
+def _by_group(weights: Floats, outcomes: Outcomes, one: Statistic) -> Floats:
+    """Return a statistic of each group (R, G)."""
+    each = [one(weights[:, rows], outcomes.take(rows)) for rows in _group_rows(outcomes)]
+    return np.stack(each, axis=1)
+
+
+def _extreme(weights: Floats, outcomes: Outcomes, *, one: Statistic, largest: bool) -> Floats:
+    found = _by_group(weights, outcomes, one)
+    return np.asarray(found.max(axis=1) if largest else found.min(axis=1))
+
+
+def _largest_minus_least(weights: Floats, outcomes: Outcomes, *, one: Statistic) -> Floats:
+    found = _by_group(weights, outcomes, one)
+    return np.asarray(found.max(axis=1) - found.min(axis=1))
+
+
+def _changes(before: Outcomes, after: Outcomes, one: Statistic, compare: Compare) -> list[Compared]:
+    """Return the change of each group's statistic."""
+    sides = [replace(side, statistic=one) for side in (before, after)]
+    return [compare(sides[0].take(rows), sides[1].take(rows)) for rows in _group_rows(after)]
+
+
+def _compare_extreme(
+    before: Outcomes, after: Outcomes, *, one: Statistic, compare: Compare
+) -> Compared:
+    """Return the change of the least or largest of several: between the least and the largest change."""
+    changes = _changes(before, after, one, compare)
+    difference = after.value() - before.value()
+
+    def at(tails: Floats) -> tuple[Floats, Floats]:
+        low, high = _hull(changes, tails)
+        return np.minimum(low, difference), np.maximum(high, difference)
+
+    return _joint(difference, Ends.of(at), changes)
+
+
+def _compare_range(
+    before: Outcomes, after: Outcomes, *, one: Statistic, compare: Compare
+) -> Compared:
+    """Return the change of the largest minus the least: each changes by what some group does."""
+    changes = _changes(before, after, one, compare)
+    difference = after.value() - before.value()
+
+    def at(tails: Floats) -> tuple[Floats, Floats]:
+        low, high = _hull(changes, tails)
+        return np.minimum(low - high, difference), np.maximum(high - low, difference)
+
+    return _joint(difference, Ends.of(at), changes)
+
+
+def _hull(changes: Sequence[Compared], tails: Floats) -> tuple[Floats, Floats]:
+    """Return the ends that hold all of several changes at once."""
+    lows, highs = zip(*(_read(part.ends, tails / len(changes)) for part in changes), strict=True)
+    return np.asarray(np.min(lows, axis=0)), np.asarray(np.max(highs, axis=0))
+
+
+def _joint(difference: float, ends: Ends, changes: Sequence[Compared]) -> Compared:
+    error = max(change.standard_error for change in changes)
+    return Compared(difference, ends, error, max(change.design_effect for change in changes))
 
 
 # --- The gap -----------------------------------------------------------------------------------------
@@ -293,21 +770,27 @@ def _gap_figure(
     bounds: tuple[float, float],
     effect: float,
     details: Mapping[str, Any] | None = None,
+    settings: Bootstrap | None = None,
+    higher_is_better: bool = True,
 ) -> Figure:
-    """Return the largest minus the least of several, with an interval simultaneous over them."""
+    """Return the largest minus the least of several, with an interval simultaneous over them.
+
+    ``settings``: of the outcomes' samples, where they are more than the groups'.
+    """
     most, least = extreme_ends(parts, largest=True), extreme_ends(parts)
 
     def at(tails: Floats) -> tuple[Floats, Floats]:
         (high_low, high_high), (low_low, low_high) = most(tails), least(tails)
         return high_low - low_high, high_high - low_low
 
-    best, worst = (choose(values, key=lambda name: values[name]) for choose in (max, min))
+    highest, lowest = (choose(values, key=lambda name: values[name]) for choose in (max, min))
+    best, worst = (highest, lowest) if higher_is_better else (lowest, highest)
     return figure_of_ends(
         metric,
-        values[best] - values[worst],
+        values[highest] - values[lowest],
         at,
-        replace(outcomes, compare=_compare_gap),
-        split.settings,
+        outcomes,
+        split.settings if settings is None else settings,
         IntervalMethod.SIMULTANEOUS,
         method,
         bounds=bounds,

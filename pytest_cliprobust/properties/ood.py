@@ -38,7 +38,7 @@ from pytest_cliprobust.figures.arrays import (
 from pytest_cliprobust.figures.auroc import auroc
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, figure_of_ends, resampled
 from pytest_cliprobust.figures.clusters import design_effect_of_mean, size_effect
-from pytest_cliprobust.figures.condition import against
+from pytest_cliprobust.figures.condition import Condition, against
 from pytest_cliprobust.figures.ends import Compared, Ends, EndsAt, hull, on_logits, share_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.intervals import student
@@ -455,15 +455,20 @@ def detection(
     Raises:
         ClipRobustError: an unknown score, or fewer than two samples on a side.
     """
+    condition = condition_of(inside, outside)
+    bootstrap = bootstrap_of_both(inside.bootstrap, outside.bootstrap)
+    figures: dict[str, Figure] = {}
+    for name, score in scores_of(scores).items():
+        figures |= detection_figures(score(inside), score(outside), name, bootstrap=bootstrap)
+    return {metric: figure.measured_on(condition) for metric, figure in figures.items()}
+
+
+def condition_of(inside: Samples, outside: Samples) -> Condition:
+    """Return the condition that detection is filed under: that of ``outside``, over both."""
     condition = outside.condition
     if inside.condition.steps != condition.steps:
         condition = against(condition, inside.condition)
-    condition = replace(condition, over=(inside.condition, outside.condition))
-    bootstrap = _bootstrap_of_both(inside.bootstrap, outside.bootstrap)
-    figures: dict[str, Figure] = {}
-    for name, score in _scores(scores).items():
-        figures |= detection_figures(score(inside), score(outside), name, bootstrap=bootstrap)
-    return {metric: figure.measured_on(condition) for metric, figure in figures.items()}
+    return replace(condition, over=(inside.condition, outside.condition))
 
 
 def full_spectrum(
@@ -494,17 +499,17 @@ def full_spectrum(
     )
     every = inside[0].bootstrap
     for samples in inside[1:]:
-        every = _bootstrap_of_both(every, samples.bootstrap)
-    bootstrap = _bootstrap_of_both(every, outside.bootstrap)
+        every = bootstrap_of_both(every, samples.bootstrap)
+    bootstrap = bootstrap_of_both(every, outside.bootstrap)
     figures: dict[str, Figure] = {}
-    for name, score in _scores(scores).items():
+    for name, score in scores_of(scores).items():
         known = np.concatenate([score(samples) for samples in inside])
         figures |= detection_figures(known, score(outside), name, bootstrap=bootstrap)
     return {metric: figure.measured_on(condition) for metric, figure in figures.items()}
 
 
-def _scores(scores: Sequence[str] | Mapping[str, ScoreOf]) -> Mapping[str, ScoreOf]:
-    """Return the scores by name.
+def scores_of(scores: Sequence[str] | Mapping[str, ScoreOf]) -> Mapping[str, ScoreOf]:
+    """Return the scores by name: those of :data:`SCORES`, or as given.
 
     Raises:
         ClipRobustError: an unknown name.
@@ -520,7 +525,7 @@ def _scores(scores: Sequence[str] | Mapping[str, ScoreOf]) -> Mapping[str, Score
     return {name: SCORES[name] for name in scores}
 
 
-def _bootstrap_of_both(inside: Bootstrap, outside: Bootstrap) -> Bootstrap:
+def bootstrap_of_both(inside: Bootstrap, outside: Bootstrap) -> Bootstrap:
     """Return settings for the samples of one data set and then of another."""
     if inside.keys is None or outside.keys is None:
         return inside.of(None)
@@ -601,39 +606,73 @@ def detection_figures(
     outside = as_vector(ood_scores, f"{score}: OOD scores")
     both = np.concatenate([inside, outside])
     is_id = np.concatenate([np.ones(len(inside), np.int64), np.zeros(len(outside), np.int64)])
-    details = {"id": len(inside), "ood": len(outside), "positive": "id"}
-    area = auroc(f"auroc_{score}", inside, outside, bootstrap=bootstrap, details=details)
+    details = {"id": len(inside), "ood": len(outside)}
+    area = auroc(
+        f"auroc_{score}",
+        inside,
+        outside,
+        bootstrap=bootstrap,
+        details={**details, "positive": "id"},
+    )
     aupr_in = float(average_precision_score(is_id, both))
     aupr_out = float(average_precision_score(1 - is_id, -both))
-    fpr = fpr_at_recall(inside, outside)
-    figures = [area]
-    for number, (name, value, positive) in enumerate(
-        (("aupr_in", aupr_in, "id"), ("aupr_out", aupr_out, "ood"), ("fpr95", fpr, "id"))
-    ):
-        outcomes = Outcomes(
-            {"score": both},
-            partial(_curve, number=number),
-            {"inside": is_id, "stratum": is_id},
-            keys=bootstrap.keys,
-            compare=_compare_rate if number == 2 else partial(_compare_precision, number=number),
-        )
-        spread = _spread_of_rate if number == 2 else _spread_of_precision
-        at, effect = spread(value, outcomes, bootstrap, number)
-        figures.append(
-            figure_of_ends(
-                f"{name}_{score}",
-                value,
-                at,
-                outcomes,
-                bootstrap,
-                IntervalMethod.LOGIT,
-                "bootstrap t on logits, and Wilson" if number == 2 else "jackknife t on logits",
-                bounds=(0.0, 1.0),
-                details={**details, "positive": positive},
-                effect=effect,
-            )
-        )
+    figures = [
+        area,
+        _curve_figure(f"aupr_in_{score}", 0, aupr_in, inside, outside, bootstrap),
+        _curve_figure(f"aupr_out_{score}", 1, aupr_out, inside, outside, bootstrap),
+        fpr95_figure(f"fpr95_{score}", inside, outside, bootstrap=bootstrap),
+    ]
     return {figure.metric: figure for figure in figures}
+
+
+def fpr95_figure(
+    metric: str, id_scores: ArrayLike, ood_scores: ArrayLike, *, bootstrap: Bootstrap = DEFAULT
+) -> Figure:
+    """Return FPR at a TPR of at least 95%, as :func:`detection_figures` has it.
+
+    Args:
+        metric: name of the figure.
+        id_scores, ood_scores: (N,), (M,), higher = more in-distribution; N, M >= 2.
+        bootstrap: interval settings.
+
+    Raises:
+        ClipRobustError: NaN scores.
+    """
+    inside = as_vector(id_scores, f"{metric}: ID scores")
+    outside = as_vector(ood_scores, f"{metric}: OOD scores")
+    return _curve_figure(metric, 2, fpr_at_recall(inside, outside), inside, outside, bootstrap)
+
+
+def _curve_figure(
+    metric: str, number: int, value: float, inside: Floats, outside: Floats, bootstrap: Bootstrap
+) -> Figure:
+    """Return AUPR-in (0), AUPR-out (1) or FPR95 (2) as a figure."""
+    is_id = np.repeat(np.array([1, 0], dtype=np.int64), [len(inside), len(outside)])
+    outcomes = Outcomes(
+        {"score": np.concatenate([inside, outside])},
+        partial(_curve, number=number),
+        {"inside": is_id, "stratum": is_id},
+        keys=bootstrap.keys,
+        compare=_compare_rate if number == 2 else partial(_compare_precision, number=number),
+    )
+    spread = _spread_of_rate if number == 2 else _spread_of_precision
+    at, effect = spread(value, outcomes, bootstrap, number)
+    return figure_of_ends(
+        metric,
+        value,
+        at,
+        outcomes,
+        bootstrap,
+        IntervalMethod.LOGIT,
+        "bootstrap t on logits, and Wilson" if number == 2 else "jackknife t on logits",
+        bounds=(0.0, 1.0),
+        details={
+            "id": len(inside),
+            "ood": len(outside),
+            "positive": "ood" if number == 1 else "id",
+        },
+        effect=effect,
+    )
 
 
 def _units(outcomes: Outcomes) -> tuple[Ints, Ints]:

@@ -134,6 +134,34 @@ def _cues(samples: Samples) -> _Cues:
     )
 
 
+@dataclass(frozen=True)
+class CueDecisions:
+    """What was decided on N samples.
+
+    Attributes:
+        conflict: (N,) whether shape and texture are of different classes.
+        shape, either: (N,) whether it was decided for the shape, or for one of the two; never without a
+            conflict.
+    """
+
+    conflict: Bools
+    shape: Bools
+    either: Bools
+
+
+def cue_decisions(samples: Samples) -> CueDecisions:
+    """Return which cue-conflict samples were decided for a cue.
+
+    Raises:
+        ClipRobustError: as for :func:`shape_bias_of`.
+    """
+    cues = _cues(samples)
+    chosen = _decisions(samples, cues.names)
+    conflict = cues.shapes != cues.textures
+    shape = (chosen == cues.shapes) & conflict
+    return CueDecisions(conflict, shape, shape | ((chosen == cues.textures) & conflict))
+
+
 def _decisions(samples: Samples, names: Sequence[str]) -> Ints:
     members = [_members(name, samples.class_names) for name in names]
     return group_decisions(softmax(samples.logits), members)
@@ -314,12 +342,9 @@ def shape_bias_change(clean: Samples, shifted: Samples) -> Figure:
     common = shared(clean, shifted)
     columns: dict[str, Bools] = {}
     for view, rows, when in zip((clean, shifted), common.rows, ("before", "after"), strict=True):
-        cues = _cues(view)
-        decided = _decisions(view, cues.names)
-        conflict = cues.shapes != cues.textures
-        by_shape = (decided == cues.shapes) & conflict
-        columns[f"hits_{when}"] = by_shape[rows]
-        columns[f"trials_{when}"] = (by_shape | ((decided == cues.textures) & conflict))[rows]
+        decided = cue_decisions(view)
+        columns[f"hits_{when}"] = decided.shape[rows]
+        columns[f"trials_{when}"] = decided.either[rows]
     figure = _change_figure(columns, common.bootstrap)
     return figure.measured_on(against(shifted.condition, clean.condition))
 

@@ -36,7 +36,10 @@ LOWER_IS_BETTER = {
     *("swapped_labels", "ce", "mce", "relative_ce", "relative_mce"),
     *("accuracy_drop", "relative_drop", "worst_case_drop", "attack_success"),
     *("shift_drop", "caption_drop"),
-    *("group_accuracy_gap", "worst_group_ece", "group_confidence_gap"),
+    *("group_accuracy_gap", "worst_group_ece", "group_confidence_gap", "group_shape_bias_gap"),
+    *(f"group_{way}_recall_at_1_gap" for way in ("image_to_text", "text_to_image")),
+    *(f"group_{word}_gap_{score}" for word in ("auroc", "fpr95") for score in OOD_SCORES),
+    *(f"worst_group_fpr95_{score}" for score in OOD_SCORES),
     *("mean_corruption_drop", "relative_corruption_drop", "worst_corruption_drop"),
     *("image_to_text_median_rank", "text_to_image_median_rank"),
     *("error_ratio", "other_decisions", "prompt_accuracy_spread", "prompt_accuracy_std"),
@@ -82,6 +85,8 @@ def test_units_and_cut_offs() -> None:
         *(f"text_to_image_recall_at_{k}" for k in (1, 5, 10)),
         *(f"correspondence_recall_at_{pixels}px" for pixels in (5, 10, 20, 25, 50)),
         *(f"correspondence_recall_at_{centimetres}cm" for centimetres in (1, 2, 5, 10, 20)),
+        *(f"worst_group_{way}_recall_at_1" for way in ("image_to_text", "text_to_image")),
+        *(f"group_{way}_recall_at_1_gap" for way in ("image_to_text", "text_to_image")),
     }
 
 

@@ -309,6 +309,13 @@ def test_what_another_profile_measures_is_no_mistake() -> None:
     given["of_other_profiles"] = {"calibration": {"snow", "fog_3d"}}
     found = find_unjudged(parse_thresholds(text), **given)
     assert lines(found) == [("note", "1 bound is for other profiles")]
+    # Nor is it where another suite measures it in this one.
+    given["measured"] = [*given["measured"], measure(perturbation="snow", suite="unlabelled")]
+    found = find_unjudged(parse_thresholds(text), **given)
+    assert lines(found) == [("note", "1 bound is for other profiles")]
+    # A mean over some severities has a longer name.
+    some = parse_thresholds(text.replace("snow", "snow@1+3+5"))
+    assert lines(find_unjudged(some, **given)) == [("note", "1 bound is for other profiles")]
     # One that is measured in this one, but never at that severity, is.
     never = parse_thresholds(text.replace("snow", "fog_3d") + "severity = 2\n")
     (_, told), *_ = lines(find_unjudged(never, **given))

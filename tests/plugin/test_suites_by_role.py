@@ -17,7 +17,7 @@ FILES = [
 def test_on_the_embedded_benchmark(run: Sessions) -> None:
     chosen = "not factors or factor-pose or factor-darker"
     result = run(*FILES, "-k", chosen, "--clip-report=report.json", "--clip-limit=268", "-v")
-    result.assert_outcomes(passed=19, deselected=11)
+    result.assert_outcomes(passed=24, deselected=11)
     figures = [row["figure"] for row in report()["measurements"]]
     found = {
         (f["condition"]["dataset"], f["metric"], f["condition"].get("label", "")): f
@@ -31,6 +31,10 @@ def test_on_the_embedded_benchmark(run: Sessions) -> None:
         ("clean:style", "group_accuracy_gap", ""),
         ("clean:category", "worst_group_accuracy", ""),
         ("clean:style", "worst_group_ece", ""),
+        ("near_ood:clean:style", "worst_group_auroc_mcm", ""),
+        ("far_ood:clean:category", "group_fpr95_gap_mcm", ""),
+        ("cue_conflict:style", "group_shape_bias_gap", ""),
+        ("captioned:style", "worst_group_text_to_image_recall_at_1", ""),
         ("captioned", "text_to_image_recall_at_5", ""),
         ("captioned", "caption_drop", "caption_typos"),
         ("compositional", "caption_drop", "caption_paraphrase"),

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import coverage, keys_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chi2_contingency, fisher_exact
+from scipy.stats import chi2_contingency, fisher_exact, norm
+from sklearn.metrics import roc_auc_score
 
 from pytest_cliprobust.errors import NotRun
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition
-from pytest_cliprobust.figures.samples import SampleArrays
+from pytest_cliprobust.figures.samples import Choice, SampleArrays
 from pytest_cliprobust.properties import groups
 from pytest_cliprobust.properties.calibration import calibration_figures
+from pytest_cliprobust.properties.retrieval import retrieval_of
+
+#: Of rates, whose intervals are not asked for here, so that a simulation takes less.
+FEW = Bootstrap(replicates=200)
 
 
 def answers(*shares: tuple[str, int, int]) -> tuple[np.ndarray, list[str]]:
@@ -216,3 +225,190 @@ def test_any_answers_have_figures(seed: int, kinds: int, each: int, share: float
         assert 0.0 <= figure.low <= figure.value <= figure.high <= 1.0
         if each == 1:
             assert figure.high - figure.low > 0.5
+
+
+# --- Shape bias, retrieval, detection ---------------------------------------------------------------
+
+
+def cues(decided: list[tuple[str, str]], style: str = "ab") -> SampleArrays:
+    """Return conflicts of a cat's shape and a dog's surface; each was decided as said, in a style.
+
+    A decision is ``shape``, ``texture`` or ``neither``.
+    """
+    column = {"shape": 0, "texture": 1, "neither": 2}
+    logits = np.eye(3)[[column[own] for own, _ in decided]] * 9.0
+    count = len(decided)
+    return SampleArrays(
+        Condition("cues"),
+        tuple(f"i{row}" for row in range(count)),
+        np.zeros(count, dtype=np.int64),
+        logits,
+        class_names=("cat", "dog", "owl"),
+        groups={
+            "shape_label": ("cat",) * count,
+            # The owl takes part, so that a decision for neither can be made.
+            "texture_label": ("dog",) * (count - 1) + ("owl",),
+            "style": tuple(name for _, name in decided),
+        },
+    )
+
+
+def test_shape_bias_of_groups_by_hand() -> None:
+    a = [("shape", "a")] * 12 + [("texture", "a")] * 4 + [("neither", "a")] * 9
+    b = [("shape", "b")] * 5 + [("texture", "b")] * 15
+    samples = cues([*a, *b, ("shape", "b")])
+    found = {f.metric: f for f in groups.shape_bias_over(samples, "style")}
+    worst, gap = found["worst_group_shape_bias"], found["group_shape_bias_gap"]
+    assert worst.value == pytest.approx(6 / 21)
+    assert worst.details["worst"] == "b"
+    assert worst.details["groups"]["a"]["n"] == 16  # those decided for a cue
+    assert gap.value == pytest.approx(12 / 16 - 6 / 21)
+    assert (gap.details["best"], gap.details["worst"]) == ("a", "b")
+    for figure in found.values():
+        assert figure.condition == Condition("cues").part("style")
+        assert figure.low < figure.value < figure.high
+        assert figure.outcomes is not None
+        assert figure.outcomes.value() == pytest.approx(figure.value)
+    with pytest.raises(NotRun, match="no image of group 'c' was decided"):
+        groups.shape_bias_over(cues([*a, *[("neither", "c")] * 20, ("shape", "a")]), "style")
+    with pytest.raises(NotRun, match="at least 16 samples"):
+        groups.shape_bias_over(cues([*a, ("shape", "b")]), "style")
+
+
+class Captioned(SampleArrays):
+    """Pictures along the axes, and captions whose features are given."""
+
+    features = np.eye(60)
+    captions = tuple((f"{row}", f"{row} again") for row in range(60))
+    choices: tuple[tuple[Choice, ...], ...] = ()
+    wrong = frozenset(range(10, 25))
+
+    def text_features(self, texts: Sequence[str]) -> np.ndarray:
+        # A wrong caption looks like the next picture; its twin is right.
+        rows = [int(text.split()[0]) for text in texts]
+        return np.eye(60)[
+            [row + 1 if row in self.wrong and "again" not in text else row
+             for row, text in zip(rows, texts, strict=True)]
+        ]  # fmt: skip
+
+
+def test_retrieval_of_groups_by_hand() -> None:
+    samples = Captioned(
+        Condition("captioned"),
+        tuple(f"i{row}" for row in range(60)),
+        np.zeros(60, dtype=np.int64),
+        np.zeros((60, 1)),
+        groups={"half": ("a",) * 30 + ("b",) * 30},
+    )
+    found = {f.metric: f for f in groups.retrieval_over(samples, "half")}
+    # Of the 60 captions of group a 15 find another picture; a tie counts against the model.
+    worst = found["worst_group_text_to_image_recall_at_1"]
+    assert (worst.value, worst.details["worst"], worst.n) == (0.75, "a", 120)
+    assert found["group_text_to_image_recall_at_1_gap"].value == 0.25
+    # Picture 11 to 25 has its own caption on top, and beside it the one that is wrong.
+    ties = 15 / 30
+    assert found["worst_group_image_to_text_recall_at_1"].value == pytest.approx(1 - ties)
+    assert found["group_image_to_text_recall_at_1_gap"].value == pytest.approx(ties)
+    whole = {f.metric: f.value for f in retrieval_of(samples)}
+    both = found["worst_group_text_to_image_recall_at_1"].details["groups"]
+    assert whole["text_to_image_recall_at_1"] == pytest.approx(
+        np.mean([own["text_to_image_recall_at_1"] for own in both.values()])
+    )
+    assert all(figure.condition == Condition("captioned").part("half") for figure in found.values())
+
+
+def scores_of_groups(seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    rng = np.random.default_rng(seed)
+    shift = np.repeat([2.0, 1.0, 0.5], [40, 50, 30])
+    return rng.normal(size=120) + shift, rng.normal(size=80), [f"g{s:.1f}" for s in shift]
+
+
+def test_detection_of_groups_is_scikit_learns() -> None:
+    inside, outside, names = scores_of_groups(3)
+    found = groups.detection_by_group(inside, outside, names, "mcm")
+    areas, rates = {}, {}
+    for name in dict.fromkeys(names):
+        own = inside[[other == name for other in names]]
+        truth = [1] * len(own) + [0] * len(outside)
+        areas[name] = roc_auc_score(truth, np.concatenate([own, outside]))
+        rates[name] = (outside >= np.sort(own)[len(own) - math.ceil(0.95 * len(own))]).mean()
+    worst, gap = found["worst_group_auroc_mcm"], found["group_auroc_gap_mcm"]
+    assert worst.value == pytest.approx(min(areas.values()))
+    assert worst.details["worst"] == min(areas, key=lambda name: areas[name])
+    assert gap.value == pytest.approx(max(areas.values()) - min(areas.values()))
+    most, spread = found["worst_group_fpr95_mcm"], found["group_fpr95_gap_mcm"]
+    assert most.value == pytest.approx(max(rates.values()))
+    assert spread.value == pytest.approx(max(rates.values()) - min(rates.values()))
+    # Of rates the largest is the worst.
+    assert spread.details["worst"] == max(rates, key=lambda name: rates[name])
+    assert spread.details["best"] == min(rates, key=lambda name: rates[name])
+    for figure in found.values():
+        assert figure.n == 200
+        assert figure.low <= figure.value <= figure.high
+        assert figure.outcomes is not None
+        assert figure.outcomes.value() == pytest.approx(figure.value)
+
+
+def test_detection_says_whose_groups_and_leaves_small_ones_out() -> None:
+    inside, outside = scored(1), replace(scored(2), condition=Condition("far_ood"))
+    column = ("few",) * 5 + inside.groups["half"][5:]
+    inside = replace(inside, groups={"half": column}, cosines=np.tanh(inside.logits))
+    outside = replace(outside, cosines=np.tanh(outside.logits) / 2)
+    found = groups.detection_over(inside, outside, "half", ["mcm"])
+    assert [figure.metric for figure in found] == [
+        *("worst_group_auroc_mcm", "group_auroc_gap_mcm"),
+        *("worst_group_fpr95_mcm", "group_fpr95_gap_mcm"),
+    ]
+    for figure in found:
+        assert figure.condition is not None
+        assert figure.condition.dataset == "far_ood:clean:half"
+        assert figure.condition.over == (inside.condition, outside.condition)
+        assert "left out, of fewer than 20 samples: few, n = 5" in figure.method
+        assert figure.n == 115 + 120
+
+
+@pytest.mark.parametrize("worse", [0.0, 2.0])
+def test_changes_of_worst_groups(worse: float) -> None:
+    inside, outside, names = scores_of_groups(4)
+    boot = Bootstrap(keys=keys_of(200))
+    before = groups.detection_by_group(inside, outside, names, "mcm", bootstrap=boot)
+    lower = inside - worse * (np.arange(120) < 40)
+    after = groups.detection_by_group(lower, outside, names, "mcm", bootstrap=boot)
+    for metric, figure in after.items():
+        change = change_between(figure, before[metric])
+        assert change.paired
+        assert change.difference == pytest.approx(figure.value - before[metric].value)
+        ends = change.interval(0.95)
+        assert ends.low <= change.difference <= ends.high
+        if not worse:
+            assert change.difference == 0.0
+        elif metric == "worst_group_auroc_mcm":
+            # The best group became the worst: from 0.6 to 0.5 or so, its own change being -0.4.
+            assert change.difference < -0.05
+            assert ends.low < -0.3
+
+
+def test_a_change_of_shape_bias_is_between_those_of_the_groups() -> None:
+    decided = [("shape", "a")] * 20 + [("texture", "a")] * 20 + [("shape", "b")] * 30
+    before = groups.shape_bias_over(cues([*decided, ("texture", "b")]), "style")
+    turned = [("texture", name) for _, name in decided[:10]] + decided[10:]
+    after = groups.shape_bias_over(cues([*turned, ("texture", "b")]), "style")
+    worst, gap = (change_between(new, old) for new, old in zip(after, before, strict=True))
+    assert worst.difference == pytest.approx(-0.25)
+    assert gap.difference == pytest.approx(0.25)
+    assert worst.interval(0.95).high <= 0.1
+    assert worst.interval(0.95).low < -0.25 < worst.interval(0.95).high
+
+
+def test_the_intervals_hold_the_true_worst_group_of_detection() -> None:
+    truth = float(norm.cdf(0.5 / math.sqrt(2)))  # both normal, half a deviation apart
+
+    def draw(rng: np.random.Generator) -> tuple[float, float]:
+        inside = rng.normal(size=100) + np.repeat([0.5, 0.6], 50)
+        found = groups.detection_by_group(
+            inside, rng.normal(size=60), ["a"] * 50 + ["b"] * 50, "mcm", bootstrap=FEW
+        )
+        figure = found["worst_group_auroc_mcm"]
+        return figure.low, figure.high
+
+    assert coverage(draw, truth, 100, 3) > 0.93
