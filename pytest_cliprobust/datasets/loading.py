@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.datasets.base import Dataset, Frame
+from pytest_cliprobust.datasets.framing import framing_of
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
 from pytest_cliprobust.datasets.registry import LAYOUTS
 from pytest_cliprobust.datasets.roles import EMBEDDED, FLAG
 from pytest_cliprobust.datasets.sources import FOLDER, Source
+from pytest_cliprobust.datasets.subset import whole_of
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.files import own_name, split_name
 
@@ -64,7 +67,9 @@ def load_dataset(
         return _called(data, prefix, given, rest)
     path = Path(text).expanduser()
     if path.is_dir() or path.is_absolute() or text.startswith((".", "~")) or os.sep in text:
-        return ImageFolder(path, limit=limit, frame=frame, size=size, name=given)
+        folder = ImageFolder(path, limit=limit, frame=frame, size=size, name=given)
+        folder.framing = framing_of(frame, size)
+        return folder
     prefixes = [f"{layout}:PATH" for layout in LAYOUTS]
     raise ClipRobustError(
         f"unknown data set {text!r}.{did_you_mean(text, known)} Known are the embedded "
@@ -102,7 +107,10 @@ def _laid_out(
     layout: str, path: str, *, limit: int | None, frame: Frame | None, size: int
 ) -> Dataset:
     with users_code(f"layout {layout!r} on {path!r}"):
-        return LAYOUTS[layout](path, limit=limit, frame=frame, size=size)
+        data = LAYOUTS[layout](path, limit=limit, frame=frame, size=size)
+    with suppress(AttributeError):  # an object of the user's may take no more
+        whole_of(data).framing = framing_of(frame, size)  # type: ignore[attr-defined]
+    return data
 
 
 def _called(data: Dataset, layout: str, given: str | None, root: str) -> Dataset:
