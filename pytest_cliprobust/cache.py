@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,11 @@ from pytest_cliprobust.files import FULL, replace_file
 
 FORMAT = 2
 """Raise it whenever a change in this package alters features without altering any digest."""
+
+MAPPED_BYTES = 2**20
+"""Arrays from this size on stay on the disk and are mapped; each mapping holds a file open."""
+
+_BLOCK = 2**20
 
 Array = npt.NDArray[np.float32]
 
@@ -67,7 +72,9 @@ class FeatureCache:
         """Return the array of ``key``, computing and storing it when it is not there yet.
 
         A second process that asks for the same key waits for the first one rather than computing it
-        again. A damaged file is named in a warning, and computed anew.
+        again. A damaged file is named in a warning, and computed anew. An array of :data:`MAPPED_BYTES` or
+        more is mapped from its file: it takes no memory beyond what is being looked at, and what is written
+        into it changes nothing on the disk.
         """
         path = self.path(key)
         stored = self._read(path)
@@ -80,6 +87,9 @@ class FeatureCache:
                 stored = np.ascontiguousarray(compute(), dtype=np.float32)
                 self._write(path, stored)
                 self.unfinished(key).remove()
+                if stored.nbytes >= MAPPED_BYTES:
+                    found = self._read(path)
+                    stored = stored if found is None else found
             return stored
 
     def unfinished(self, key: Mapping[str, Any]) -> Unfinished:
@@ -120,7 +130,8 @@ class FeatureCache:
         try:
             if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device would never end
                 raise OSError(errno.EINVAL, "it is no file")
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                array = _unpacked(path, file)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -128,7 +139,6 @@ class FeatureCache:
                 f"cannot read cache file {path} ({error.strerror or error}); remove it, or choose "
                 "another folder with --clip-cache-dir DIR"
             ) from None
-        array = _unpacked(path, content)
         if array is None:
             warnings.warn(
                 f"cache file {path} is damaged (cut short, or moved there?); its features are computed "
@@ -151,41 +161,46 @@ class FeatureCache:
             raise self._unwritable(error) from None
 
 
-def _checksum(path: Path, payload: bytes | memoryview) -> bytes:
+def _checksum(path: Path, *payload: bytes | memoryview) -> bytes:
     # The name is the key's digest, and its ending tells a finished array from one that is not.
     digest = hashlib.sha256(f"{path.name}\0".encode())
-    digest.update(payload)
+    for part in payload:
+        digest.update(part)
     return digest.digest()
 
 
-def _packed(path: Path, array: Array) -> memoryview:
-    """Return the content of the file of an array: a checksum, and numpy's own format."""
-    buffer = io.BytesIO(bytes(32))
-    buffer.seek(32)
-    np.save(buffer, array, allow_pickle=False)
-    # Filled in, not put in front: beside an accelerator each copy of the features counts.
-    content = buffer.getbuffer()
-    content[:32] = _checksum(path, content[32:])
-    return content
+def _packed(path: Path, array: Array) -> tuple[bytes | memoryview, ...]:
+    """Return the content of the file of an array, in parts: a checksum, and numpy's own format."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    # In parts, not put together: beside an accelerator each copy of the features counts.
+    payload = header.getvalue(), array.reshape(-1).view(np.uint8).data
+    return _checksum(path, *payload), *payload
 
 
-def _unpacked(path: Path, content: bytes) -> Array | None:
+def _unpacked(path: Path, file: BinaryIO) -> Array | None:
     """Return the array of a file; None if it is not what was written there."""
-    checksum, payload = content[:32], content[32:]
-    if _checksum(path, payload) != checksum:
+    checksum = file.read(32)
+    digest = hashlib.sha256(f"{path.name}\0".encode())
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    if digest.digest() != checksum:
         return None
-    stream = io.BytesIO(payload)
+    size = file.seek(0, io.SEEK_END)
+    file.seek(32)
     try:
-        version = np.lib.format.read_magic(stream)
+        version = np.lib.format.read_magic(file)
         if version != (1, 0):
             return None
-        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
+        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(file)
     except (ValueError, EOFError, SyntaxError):
         return None
-    rest = payload[stream.tell() :]
-    if dtype != np.float32 or columns_first or len(rest) != 4 * math.prod(shape):
+    start, count = file.tell(), math.prod(shape)
+    if dtype != np.float32 or columns_first or size - start != 4 * count:
         return None
-    array: Array = np.frombuffer(bytearray(rest), dtype=np.float32).reshape(shape)
+    if size - start >= MAPPED_BYTES:
+        return np.asarray(np.memmap(file, np.float32, "c", offset=start, shape=shape))
+    array: Array = np.frombuffer(bytearray(file.read()), dtype=np.float32).reshape(shape)
     return array
 
 

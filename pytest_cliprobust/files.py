@@ -205,7 +205,12 @@ def _try_in(parent: Path, path: Path) -> None:
                 folder.rmdir()
 
 
-def replace_file(path: Path, content: str | bytes | memoryview, *, durable: bool = False) -> None:
+def replace_file(
+    path: Path,
+    content: str | bytes | tuple[bytes | memoryview, ...],
+    *,
+    durable: bool = False,
+) -> None:
     """Write a file in one step: whoever reads it sees all of the old content or all of the new.
 
     A link is followed; missing folders are made; permissions of a file that is replaced stay. Whatever
@@ -214,7 +219,7 @@ def replace_file(path: Path, content: str | bytes | memoryview, *, durable: bool
 
     Args:
         path: the file.
-        content: a text is written as UTF-8, its line endings as they are.
+        content: a text is written as UTF-8, its line endings as they are; several parts one after the other.
         durable: whether it must be on the disk when this returns, which takes a while.
 
     Raises:
@@ -222,15 +227,16 @@ def replace_file(path: Path, content: str | bytes | memoryview, *, durable: bool
     """
     target = Path(os.path.realpath(path))
     data = content.encode("utf-8") if isinstance(content, str) else content
+    parts = data if isinstance(data, tuple) else (data,)
     if _is_device(target):
         with target.open("wb") as device:
-            device.write(data)
+            device.writelines(parts)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            stream.writelines(parts)
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from pytest_cliprobust.cache import Array, FeatureCache, _checksum
+from pytest_cliprobust.cache import MAPPED_BYTES, Array, FeatureCache, _checksum
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
 
 
@@ -284,6 +285,46 @@ def test_arrays_come_back_as_float32_in_one_piece(tmp_path: Path) -> None:
         assert found.dtype == np.float32
         assert found.flags.c_contiguous
         np.testing.assert_array_equal(found, made)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1,), (5, 3), (513, 512)])
+def test_a_file_is_a_checksum_and_what_numpy_saves(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    cache = FeatureCache(tmp_path)
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.testing.assert_array_equal(cache.get_or_compute({"a": 1}, lambda: array), array)
+    np.testing.assert_array_equal(cache.get_or_compute({"a": 1}, refuse), array)
+    saved = io.BytesIO()
+    np.save(saved, array)
+    content = cache.path({"a": 1}).read_bytes()
+    name = cache.path({"a": 1}).name.encode()
+    assert content[:32] == hashlib.sha256(name + b"\0" + saved.getvalue()).digest()
+    assert content[32:] == saved.getvalue()
+
+
+def on_disk(array: Any) -> bool:
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return False
+
+
+def test_a_large_array_stays_on_the_disk(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    large = np.random.default_rng(0).normal(size=(MAPPED_BYTES // 4 // 64, 64)).astype(np.float32)
+    for compute in (lambda: large, refuse):
+        found = cache.get_or_compute({"a": 1}, compute)
+        assert on_disk(found)
+        np.testing.assert_array_equal(found, large)
+        found[0] = 7  # whoever works in place changes what is theirs alone
+    assert not on_disk(cache.get_or_compute({"a": 2}, lambda: large[1:]))
+    path = cache.path({"a": 1})
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="is damaged"):
+        np.testing.assert_array_equal(cache.get_or_compute({"a": 1}, lambda: large), large)
 
 
 def _slow(root: Path, log: Path) -> None:

@@ -103,8 +103,9 @@ class Dataset(Protocol):
     classes of ImageNet); ``own_classes``, whether it keeps its classes where others play ``clean``, and the
     zero-shot head is made of them; ``label_mistake``, what keeps its classes from being a label set, with the
     remedy, which ends a run in which it plays ``clean``; ``unreadable``, what is wrong with samples that are
-    seen at once to be no pictures, with the remedy, which ends a run unless they are to be left out; and
-    ``notes``, what a reader of the report must know of it, one line each.
+    seen at once to be no pictures, with the remedy, which ends a run unless they are to be left out;
+    ``framing`` (:class:`~pytest_cliprobust.datasets.framing.Framing`), how its pictures are framed, where
+    that is known; and ``notes``, what a reader of the report must know of it, one line each.
     """
 
     name: str

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.datasets.base import Dataset, Frame
+from pytest_cliprobust.datasets.framing import framing_of
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
 from pytest_cliprobust.datasets.registry import LAYOUTS, told_of
 from pytest_cliprobust.datasets.roles import EMBEDDED, FLAG
 from pytest_cliprobust.datasets.sources import FOLDER, Source
+from pytest_cliprobust.datasets.subset import whole_of
 from pytest_cliprobust.errors import ClipRobustError, UserCodeError, brief, did_you_mean
 from pytest_cliprobust.files import own_name, split_name
 
@@ -64,7 +67,9 @@ def load_dataset(
         return _called(data, prefix, given, rest)
     path = Path(text).expanduser()
     if path.is_dir() or path.is_absolute() or text.startswith((".", "~")) or os.sep in text:
-        return ImageFolder(path, limit=limit, frame=frame, size=size, name=given)
+        folder = ImageFolder(path, limit=limit, frame=frame, size=size, name=given)
+        folder.framing = framing_of(frame, size)
+        return folder
     prefixes = [f"{layout}:PATH" for layout in LAYOUTS]
     raise ClipRobustError(
         f"unknown data set {text!r}.{did_you_mean(text, known)} Known are the embedded "
@@ -104,7 +109,7 @@ def _laid_out(
     load = LAYOUTS[layout]
     try:
         with users_code(f"layout {layout!r} on {path!r}"):
-            return load(path, limit=limit, frame=frame, size=size)
+            data = load(path, limit=limit, frame=frame, size=size)
     except UserCodeError as error:
         if not load.__module__.startswith(__name__.partition(".")[0]):
             raise
@@ -113,6 +118,9 @@ def _laid_out(
             f"data set {f'{layout}:{path}'!r} cannot be read ({brief(error.__cause__ or error)}); check that "
             f"its files are whole, and as their publisher has them ({told_of(layout).source})"
         ) from error
+    with suppress(AttributeError):  # an object of the user's may take no more
+        whole_of(data).framing = framing_of(frame, size)  # type: ignore[attr-defined]
+    return data
 
 
 def _called(data: Dataset, layout: str, given: str | None, root: str) -> Dataset:

@@ -27,6 +27,8 @@ class RunConfig:
         batch_size: images loaded and perturbed at a time; None: as many as a forward pass takes.
         limit: at most so many samples of each data set, or None.
         cache_dir: folder of the feature cache, or None for the platform's.
+        store: whether decoded pictures of large data sets are kept beside the features: ``auto``, ``on`` or
+            ``off``.
         profile: ``quick``, ``standard`` or ``full``.
         seed: of perturbations and bootstrap.
         against: the model among ``models`` that the others are compared with; None: an earlier run.
@@ -49,6 +51,7 @@ class RunConfig:
     batch_size: int | None = None
     limit: int | None = None
     cache_dir: Path | None = None
+    store: str = "auto"
     profile: str = "standard"
     seed: int = 0
     depth: str | None = None

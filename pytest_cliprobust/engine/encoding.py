@@ -36,6 +36,7 @@ from pytest_cliprobust.datasets.subset import Subset, load_pairs, whole_of
 from pytest_cliprobust.engine.memory import as_out_of_memory, in_parts
 from pytest_cliprobust.engine.probe import PICTURES, check_target, checked_rows
 from pytest_cliprobust.engine.recent import Recent
+from pytest_cliprobust.engine.store import OddPictures, Stores, framing_to_keep
 from pytest_cliprobust.engine.transfer import Fetched, moved, pinned, pinned_tensor
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.figures.condition import Step
@@ -66,7 +67,9 @@ def chunk_on(device: torch.device) -> int:
 Chain = list[tuple[Step, registry.Perturbation]]
 
 KEPT_BYTES = 2**30
-"""Memory for loaded samples that are kept between perturbations."""
+"""Memory for loaded samples that are kept between perturbations: of small data sets, and of composed ones.
+
+Those of a large data set of files are in a store on disk instead (:mod:`.store`)."""
 
 PERTURBED, LOADED = "pictures perturbed", "pictures loaded"
 """What may be fewer at a time without any figure changing."""
@@ -87,6 +90,10 @@ def silent(description: str, done: int, total: int) -> None:
     """Report nothing: the progress when output is not a terminal."""
 
 
+def untold(line: str) -> None:
+    """Tell nobody."""
+
+
 @dataclass
 class Encoder:
     """Features of one target, cached.
@@ -102,6 +109,7 @@ class Encoder:
         chunk: images per forward pass; 0: as :func:`chunk_on` has it.
         text_chunk: texts per forward pass.
         font: file of the font that class names are written in; None: one that has their letters.
+        stores: keep decoded pictures on disk; None: nothing does.
         notes: what a reader of the report must know (out-of-memory back-offs).
         forwarded: images that really went through the model (cache misses), for tests and reports.
         cached: images whose features were there already.
@@ -118,6 +126,7 @@ class Encoder:
     chunk: int = 0
     text_chunk: int = TEXT_CHUNK
     font: Path | None = None
+    stores: Stores | None = None
     notes: list[str] = field(default_factory=list)
     forwarded: int = 0
     cached: int = 0
@@ -683,15 +692,43 @@ class Encoder:
         kept = self._loaded.get(key)
         if isinstance(kept, Batch):
             return kept
-        what = f"loading samples of data set {dataset.name!r}"
-        # Too little memory is no mistake in a layout.
-        with users_code(what, passing=(MemoryError, torch.OutOfMemoryError)):
-            batch = dataset.load(indices)
+        if framing_to_keep(dataset) is not None:
+            return self._stored(dataset, indices)
+        batch = self._decoded(dataset, indices)
         extras = batch.extras
         ready = extras.ready if isinstance(extras, LazyExtras) else extras
         tensors = (batch.images, batch.depth, batch.mask, *ready.values())
         self._loaded.keep(key, batch, _bytes_of(tensors), dataset.name)
         return batch
+
+    def _stored(self, dataset: Dataset, indices: Sequence[int]) -> Batch:
+        """Load samples of a large data set from its store, if it has one; none of them stays in memory."""
+        store = self.stores.of(dataset) if self.stores is not None else None
+        if store is None:
+            return self._decoded(dataset, indices)
+
+        def decode(rows: list[int]) -> Tensor:
+            batch = self._decoded(dataset, rows)
+            if batch.depth is not None or batch.mask is not None or batch.extras:
+                raise OddPictures
+            return batch.images
+
+        try:
+            images = store.get(indices, decode)
+        except OddPictures:
+            assert self.stores is not None
+            self.stores.forget(dataset)
+            return self._decoded(dataset, indices)
+        return Batch(tuple(dataset.ids[i] for i in indices), images)
+
+    @staticmethod
+    def _decoded(dataset: Dataset, indices: Sequence[int]) -> Batch:
+        # Too little memory is no mistake in a layout.
+        with users_code(
+            f"loading samples of data set {dataset.name!r}",
+            passing=(MemoryError, torch.OutOfMemoryError),
+        ):
+            return dataset.load(indices)
 
     def _encode(
         self, part: Tensor, size: int, encode: Callable[[Tensor], Tensor] | None = None

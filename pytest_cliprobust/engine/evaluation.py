@@ -6,7 +6,7 @@ or computed at the first request, kept for the session, and features are cached 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
@@ -27,11 +27,12 @@ from pytest_cliprobust.datasets.skipping import Skipped, unreadable
 from pytest_cliprobust.datasets.templates import TemplateSummary, digest_of
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig as RunConfig
-from pytest_cliprobust.engine.encoding import Encoder, Progress, silent
+from pytest_cliprobust.engine.encoding import Encoder, Progress, silent, untold
 from pytest_cliprobust.engine.local import local_mcm
 from pytest_cliprobust.engine.multimodal import Interviewer
 from pytest_cliprobust.engine.negatives import Negatives, mined
 from pytest_cliprobust.engine.probe import PICTURES, rounding_of
+from pytest_cliprobust.engine.store import Stores
 from pytest_cliprobust.engine.view import Classifier, View
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.arrays import Bools, Floats
@@ -81,9 +82,21 @@ class Evaluation:
         encoder: the engine that runs it.
         config: the run's options.
         provider: says which data set plays which role.
+
+    Args:
+        config: the options.
+        model: its name among them.
+        progress: called after each batch.
+        tell: is told, in one line, what decoded pictures will take on the disk.
     """
 
-    def __init__(self, config: RunConfig, model: str, progress: Progress = silent) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        model: str,
+        progress: Progress = silent,
+        tell: Callable[[str], None] = untold,
+    ) -> None:
         self.config = config
         self.model = model
         self.target: Target = load_target(
@@ -107,6 +120,9 @@ class Evaluation:
             progress=progress,
             font=config.font,
         )
+        if config.store != "off":
+            folder = self.encoder.cache.root / "pictures"
+            self.encoder.stores = Stores(folder, config.store, tell)
         if config.font is not None:
             lettering.face(1, str(config.font))
         if config.depth is not None:

@@ -99,6 +99,13 @@ OPTIONS = (
     Option("because", "why --clip-record accepts the change of these figures"),
     Option("cache-dir", "folder of the feature cache"),
     Option(
+        "store",
+        "keep decoded pictures of large data sets beside the features, so that each is decoded once "
+        "(auto: where they take at most a tenth of the free space)",
+        "auto",
+        ("auto", "on", "off"),
+    ),
+    Option(
         "history",
         "the file that runs are kept in, or 'none' (default: history.sqlite in the cache folder)",
     ),
@@ -307,6 +314,7 @@ def run_config(config: pytest.Config) -> RunConfig:
         batch_size=whole_number(config, "batch-size", 1),
         limit=whole_number(config, "limit", 1),
         cache_dir=Path(cache_dir) if cache_dir else None,
+        store=value_of(config, "store") or "auto",
         profile=profile_of(config),
         seed=whole_number(config, "seed", 0) or 0,
         plant=value_of(config, "plant"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -47,9 +48,24 @@ class ProgressLine:
         self._write(reporter, text[: reporter._tw.fullwidth - 1])
         self._drawn = now
 
-    def _write(self, reporter: Any, text: str) -> None:
+    def tell(self, line: str) -> None:
+        """Write a line of its own, terminal or not; a process of pytest-xdist writes none."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None or hasattr(self._config, "workerinput"):
+            return
+        with self._uncaptured():
+            reporter.ensure_newline()
+            reporter.write_line(line)
+
+    def _uncaptured(self) -> AbstractContextManager[None]:
         capture = self._config.pluginmanager.get_plugin("capturemanager")
-        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        if capture is None:
+            return contextlib.nullcontext()
+        uncaptured: AbstractContextManager[None] = capture.global_and_fixture_disabled()
+        return uncaptured
+
+    def _write(self, reporter: Any, text: str) -> None:
+        with self._uncaptured():
             reporter._tw._file.write(f"\r\x1b[2K{text}")
             reporter._tw._file.flush()
 

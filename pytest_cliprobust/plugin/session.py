@@ -120,7 +120,9 @@ class Session:
     def evaluation(self, model: str) -> Evaluation:
         """Return the evaluation of ``model``, loading the model at the first request."""
         if model not in self._evaluations:
-            self._evaluations[model] = Evaluation(self.config, model, self.progress)
+            self._evaluations[model] = Evaluation(
+                self.config, model, self.progress, self.progress.tell
+            )
         return self._evaluations[model]
 
     def start(self) -> None:

@@ -147,6 +147,12 @@ class Preprocessing:
             del settings["crop"]
         return json.dumps(settings, sort_keys=True)
 
+    def framing(self) -> str:
+        """Return a canonical text of the settings that :meth:`frame` goes by: equal texts, equal pictures."""
+        settings = asdict(self)
+        del settings["mean"], settings["std"]
+        return json.dumps(settings, sort_keys=True)
+
     def frame(self, image: Tensor, size: int) -> Tensor:
         """Resize and crop one image (3, H, W) uint8 to (3, size, size) uint8, as the model would.
 

@@ -196,3 +196,19 @@ def test_bounds_recorded_on_fewer_samples_are_told(run: Sessions) -> None:
         ]
     )
     run.again(*record, "--clip-limit=20").stdout.no_fnmatch_line("*looser than before*")
+
+
+def test_decoded_pictures_are_kept_where_they_are_told_to_be(
+    run: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_cliprobust.engine.store.LEAST_BYTES", 0)
+    data = photos(run.path / "photos", count=7)
+    result = run(f"--clip-data={data}", "--clip-store=on", "--clip-cache-dir=c", "-q", suite=ONE)
+    told = result.stdout.str()
+    assert re.search(
+        r"^clip store: the 14 decoded pictures of imagefolder:photos \(.* MB\) are kept in c.pictures$",
+        told,
+        re.MULTILINE,
+    ), told
+    assert list((run.path / "c" / "pictures").glob("*.pictures"))
+    one_line(run.again("--clip-store=maybe"), "--clip-store maybe: choose one of auto, on, off")

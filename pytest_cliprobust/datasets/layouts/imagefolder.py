@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pytest_cliprobust.datasets.base import Batch, Frame
 from pytest_cliprobust.datasets.fingerprints import Fingerprint, look_at, workers
+from pytest_cliprobust.datasets.framing import Framing
 from pytest_cliprobust.datasets.label_sets import NAMES_FILE, label_set
 from pytest_cliprobust.datasets.reading import EXTENSIONS as EXTENSIONS
 from pytest_cliprobust.datasets.reading import lacks_a_plugin
@@ -69,11 +70,14 @@ class ImageFolder:
         unreadable: what is wrong with files that are seen at once to be no pictures that can be read, in one
             line with the remedy; None: nothing. They are samples all the same, which :meth:`load` refuses.
         notes: what was left out, and how classes came by their names.
+        framing: how the pictures are framed, where that is known; set by who loads it for a model.
 
     Raises:
         ClipRobustError: the folder is missing, or has no class folders or no images; ``classes.txt``
             lacks a folder or is malformed; ``limit`` is not positive.
     """
+
+    framing: Framing | None = None
 
     def __init__(
         self,
