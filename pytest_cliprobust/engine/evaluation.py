@@ -392,8 +392,7 @@ class Evaluation:
         Raises:
             NotRun: there is no calibration split.
         """
-        view = self.on("calibration")
-        return calibration.fit_temperature(view.logits, view.labels, view.ids)
+        return calibration.fitted_temperature(self.on("calibration"))
 
     @cached_property
     def multimodal(self) -> Interviewer:

@@ -37,6 +37,10 @@ REPLICATES = 1000
 #: Numbers that differ by less are the same outcome: what float32 keeps of them, and no more.
 SAME = 1e-6
 
+#: Of one model, numbers that differ by less than so much of their standard deviation are the same:
+#: another processor, or another number of threads, moves a logit of 10 by 1e-4.
+SAME_OF_ONE_MODEL = 1e-3
+
 
 @dataclass(frozen=True)
 class Change:
@@ -187,9 +191,10 @@ def change_between(
     mine, theirs = matched(figure.outcomes.keys, earlier.outcomes.keys)
     if len(mine) < 2:
         return _unpaired(figure, earlier, "the runs have no samples in common")
-    after = figure.outcomes.take(mine)
+    after = _as_kept(figure.outcomes.take(mine), earlier.outcomes)
     before = _completed(earlier.outcomes.take(theirs), after)
-    change = _described(figure, earlier, before, after, max(noise, SAME))
+    relative = SAME_OF_ONE_MODEL if same_model else 0.0
+    change = _described(figure, earlier, before, after, _Noise(max(noise, SAME), relative))
     if change.identical and (same_model or after.tells_models_apart):
         return replace(change, one_model=True)
     return _compared(change, before, after, seed)
@@ -207,6 +212,8 @@ def _why_not(mine: Outcomes | None, theirs: Outcomes | None) -> str:
         if not mine.parameters.keys() - {SUPPOSED}
     ):
         return "the earlier run measured something else"
+    if mine.fitted_on and theirs.fitted_on and mine.fitted_on != theirs.fitted_on:
+        return "its temperature, threshold or bank is of other calibration samples than the earlier run's"
     return ""
 
 
@@ -215,8 +222,38 @@ def _completed(before: Outcomes, after: Outcomes) -> Outcomes:
     return replace(before, statistic=after.statistic, attributes=after.attributes)
 
 
+def _as_kept(after: Outcomes, earlier: Outcomes) -> Outcomes:
+    """Return this run's outcomes as coarse as the earlier run's were kept: what ties there ties here."""
+    columns = {
+        name: column.astype(np.float32).astype(np.float64)
+        if column.dtype == np.float64 and earlier.columns[name].dtype == np.float32
+        else column
+        for name, column in after.columns.items()
+    }
+    return replace(after, columns=columns)
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """By how much two numbers may differ and still be the same outcome.
+
+    Attributes:
+        absolute: in the numbers' own unit.
+        relative: in their standard deviations.
+    """
+
+    absolute: float
+    relative: float
+
+    def of(self, values: Floats) -> float:
+        """Return it for a column of such numbers."""
+        finite = values[np.isfinite(values)]
+        spread = float(finite.std()) if self.relative and len(finite) else 0.0
+        return max(self.absolute, self.relative * spread)
+
+
 def _described(
-    figure: Figure, earlier: Figure, before: Outcomes, after: Outcomes, noise: float
+    figure: Figure, earlier: Figure, before: Outcomes, after: Outcomes, noise: _Noise
 ) -> Change:
     """Return a change of which all is told but how sure it is."""
     assert after.keys is not None
@@ -238,7 +275,7 @@ def _described(
         before=then,
         after=now,
         changed=float(differs.mean()),
-        identical=not differs.any() and _same_parameters(before, after, noise),
+        identical=not differs.any() and _same_parameters(before, after, noise.absolute),
     )
 
 
@@ -259,14 +296,16 @@ def _compared(change: Change, before: Outcomes, after: Outcomes, seed: int) -> C
     return _of_statistics(change, before, after, after.keys, seed)
 
 
-def _differs(before: Outcomes, after: Outcomes, noise: float) -> Bools:
+def _differs(before: Outcomes, after: Outcomes, noise: _Noise) -> Bools:
     """Return which samples (N,) have another outcome."""
     out = np.zeros(len(after), dtype=np.bool_)
     for name, now in after.columns.items():
         then = before.columns[name]
         if now.shape != then.shape:
             return np.ones(len(after), dtype=np.bool_)
-        other = _apart(now.astype(np.float64), then.astype(np.float64), noise)
+        values = now.astype(np.float64)
+        same = noise.absolute if now.dtype == np.bool_ else noise.of(values)
+        other = _apart(values, then.astype(np.float64), same)
         out |= other.reshape(len(out), -1).any(axis=1)
     return out
 

@@ -127,6 +127,17 @@ class Figure:
         object.__setattr__(filed, "condition", condition)
         return filed
 
+    def fitted_on(self, contents: str) -> Figure:
+        """Return the figure as one that hangs on further samples, see :attr:`Outcomes.fitted_on`.
+
+        Args:
+            contents: their :attr:`~pytest_cliprobust.figures.keys.SampleKeys.contents`; empty if unknown.
+        """
+        if self.outcomes is None:
+            return self
+        changed = replace(self, outcomes=replace(self.outcomes, fitted_on=contents))
+        return changed if self.condition is None else changed.measured_on(self.condition)
+
     def interval_text(self) -> str:
         """Return ``0.812 [0.786, 0.835]`` with the unit."""
         unit = f" {self.unit}" if self.unit else ""

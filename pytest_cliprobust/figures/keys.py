@@ -69,6 +69,16 @@ class SampleKeys:
             hasher.update(len(raw).to_bytes(8, "little") + raw)
         return hasher.hexdigest()
 
+    @cached_property
+    def contents(self) -> str:
+        """Hex digest of the set of samples, whatever their order: their ids, and what is in them."""
+        hasher = hashlib.blake2b(digest_size=12)
+        for pair in sorted(zip(self.ids, self.digests or ("",) * len(self), strict=True)):
+            for name in pair:
+                raw = name.encode()
+                hasher.update(len(raw).to_bytes(8, "little") + raw)
+        return hasher.hexdigest()
+
     def take(self, rows: Sequence[int] | Ints) -> SampleKeys:
         """Return the keys of the samples at ``rows``."""
         return SampleKeys(

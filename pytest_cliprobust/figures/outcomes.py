@@ -40,6 +40,9 @@ class Outcomes:
         parameters: numbers that the statistic or the comparison needs and that belong to the run (the
             strengths at which a frontier was measured).
         keys: who the samples are; None for bare arrays.
+        fitted_on: digest of further samples that the figure hangs on (a temperature or a threshold was
+            fitted on them, or scores are held against them); empty where there are none. Runs whose figures
+            hang on other ones measured something else, though the samples and the model be the same.
         coarse: whether two models may well have the same columns: they are means of a few answers. Answers
             themselves, booleans, always are.
         compare: from an earlier run's outcomes and these to the change, with its interval; None: the
@@ -52,6 +55,7 @@ class Outcomes:
     attributes: Mapping[str, Column] = field(default_factory=dict, repr=False)
     parameters: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
     keys: SampleKeys | None = field(default=None, repr=False)
+    fitted_on: str = ""
     coarse: bool = False
     compare: Compare | None = field(default=None, repr=False)
 

@@ -220,6 +220,12 @@ def right_answers(predictions: Ints, samples: Samples) -> Bools:
     return right
 
 
+def contents_of(samples: Samples) -> str:
+    """Return the digest of who the samples are, for figures that hang on them; empty if that is not known."""
+    keys = samples.bootstrap.keys
+    return "" if keys is None else keys.contents
+
+
 @dataclass(frozen=True)
 class Shared:
     """The samples that several views have in common.

@@ -359,6 +359,7 @@ def _entry(measurement: Measurement, put: Callable[[NDArray[Any]], str]) -> dict
     entry["outcomes"] = {
         "columns": columns,
         "parameters": {name: [float(x) for x in v] for name, v in outcomes.parameters.items()},
+        "fitted_on": outcomes.fitted_on,
         "keys": {
             "ids": put(_texts(keys.ids)),
             "units": put(_texts(keys.units)),
@@ -497,6 +498,8 @@ def _measurement(
         not_known,
         parameters={k: [float(x) for x in v] for k, v in stored["parameters"].items()},
         keys=_keys(stored["keys"], tensors, known),
+        # Baselines from before this was kept do not say.
+        fitted_on=str(stored.get("fitted_on", "")),
     )
     figure = replace(measurement.figure, outcomes=outcomes).measured_on(measurement.condition)
     return replace(measurement, figure=figure)

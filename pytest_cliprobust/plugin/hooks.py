@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,10 +16,15 @@ from pytest_cliprobust.plugin.exits import Exit, trouble_of
 from pytest_cliprobust.plugin.fixtures import needs_model
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.session import Session
-from pytest_cliprobust.plugin.state import GATE, LACKING, SESSION
+from pytest_cliprobust.plugin.state import GATE, LACKING, SESSION, DeadWorkers
 from pytest_cliprobust.plugin.suites import suite_of
 from pytest_cliprobust.reporting import terminal, workflow
 from pytest_cliprobust.results.run import Run
+
+#: What is told where every worker of pytest-xdist died over its first test.
+NOT_SAID = (
+    "no worker lived to say which of the tests that were not run evaluate a model: all are named"
+)
 
 
 class Evaluator:
@@ -60,9 +65,13 @@ class Evaluator:
             self._config.stash[LACKING] = isinstance(told, Unavailable)
             raise pytest.UsageError(str(told)) from None
 
-    def take_up(self, not_collected: Iterable[str]) -> None:
+    def take_up(self, not_collected: Iterable[str], dead: DeadWorkers) -> None:
         """Go on with a session whose workers evaluate a model, of which this process knew nothing."""
         self.session.ledger.not_collected += not_collected
+        self.session.ledger.given = dead.given
+        self.session.died += dead.names
+        for report in dead.reports:
+            self.session.take(report)
         try:
             self.session.open_journal()
         except ClipRobustError as error:
@@ -153,6 +162,11 @@ class Evaluator:
     # --- The end -----------------------------------------------------------------------------------
 
     @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
+        """Note what the workers of pytest-xdist collected: they all have the same."""
+        self.session.ledger.given = tuple(ids)
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: Any) -> None:
         """Take over what a worker of pytest-xdist has to say."""
         told = getattr(node, "workeroutput", {}).get("cliprobust")
@@ -172,6 +186,9 @@ class Evaluator:
             return
         if self._refused:
             return
+        if own.died and own.ledger.given and not own.ledger.heard:
+            own.ledger.plan_all()
+            own.remarks.append(NOT_SAID)
         if status == Exit.MISTAKE or not own.has_news:
             self.run = abandon(own, status)
             return

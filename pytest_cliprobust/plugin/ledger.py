@@ -55,6 +55,8 @@ class Ledger:
         not_collected: files whose tests are not known, as they could not be collected.
         spared: failures that are the environment's: how many of pytest's count.
         names: by suite, the perturbations that it measures in any profile.
+        given: all tests that the workers of pytest-xdist collected, whether they evaluate a model or not.
+        heard: whether any test came far enough to report: a worker's first report tells what was planned.
     """
 
     def __init__(self) -> None:
@@ -62,6 +64,8 @@ class Ledger:
         self.not_collected: list[str] = []
         self.spared = 0
         self.names: dict[str, set[str]] = {}
+        self.given: tuple[str, ...] = ()
+        self.heard = False
         self._attempts: dict[str, Attempt] = {}
 
     # --- While tests run ---------------------------------------------------------------------------
@@ -69,6 +73,15 @@ class Ledger:
     def plan(self, tests: Mapping[str, str]) -> None:
         """Note which tests were selected; workers all have the same."""
         self.planned.update(tests)
+        for (
+            test,
+            attempt,
+        ) in self._attempts.items():  # over which a worker died before one told of them
+            attempt.suite = attempt.suite or self.planned.get(test, "")
+
+    def plan_all(self) -> None:
+        """Take all tests that were collected for planned: all workers died before one said which are."""
+        self.plan({test: suite_of_file(test) for test in self.given})
 
     def take_collection(self, report: pytest.CollectReport) -> None:
         """Note a file that could not be collected."""
@@ -86,6 +99,7 @@ class Ledger:
         if report.when not in ("setup", "call", "teardown"):
             self._take_death(report, attempt)
         else:
+            self.heard = True
             self._take_phase(report, attempt)
         return list(attempt.records) if report.when == "teardown" else []
 

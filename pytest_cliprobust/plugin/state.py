@@ -1,7 +1,8 @@
-"""Where the parts of the plugin find each other: keys of pytest's stashes, and one fixture's name."""
+"""Where the parts of the plugin find each other: keys of stashes, and what one hands to another."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,3 +26,20 @@ LACKING: pytest.StashKey[bool] = pytest.StashKey()
 
 #: In a test: its gate.
 GATE: pytest.StashKey[Gate] = pytest.StashKey()
+
+
+@dataclass
+class DeadWorkers:
+    """What is known of workers of pytest-xdist while none has said whether its tests evaluate a model.
+
+    Attributes:
+        given: the tests that they collected.
+        names: the workers that died.
+        reports: of the tests that they died over.
+        heard: whether any test came far enough to report.
+    """
+
+    given: tuple[str, ...] = ()
+    names: list[str] = field(default_factory=list)
+    reports: list[pytest.TestReport] = field(default_factory=list)
+    heard: bool = False

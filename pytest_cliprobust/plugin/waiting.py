@@ -6,6 +6,7 @@ nor torch is loaded before a collected test evaluates one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.plugin.fixtures import needs_model, parametrized
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.options import given_models, reports_of, run_config, tags_of
-from pytest_cliprobust.plugin.state import IMPORTS, UNDER_TEST
+from pytest_cliprobust.plugin.state import IMPORTS, UNDER_TEST, DeadWorkers
 from pytest_cliprobust.plugin.suites import add_markers, shipped, suite_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Waiting:
         self._suites = set(shipped())
         self._deselected: dict[str, list[str]] = {}
         self._not_collected: list[str] = []
+        self._dead = DeadWorkers()
 
     def _evaluator(self) -> Evaluator:
         """Load what evaluates models, and hand the session over to it."""
@@ -119,8 +121,17 @@ class Waiting:
         """Take up the first report of a worker whose test evaluates a model."""
         if hasattr(report, "clip_suite") or hasattr(report, "clip_plan"):
             evaluator = self._evaluator()
-            evaluator.take_up(self._not_collected)
+            evaluator.take_up(self._not_collected, self._dead)
             evaluator.pytest_runtest_logreport(report)
+        elif report.when in ("setup", "call", "teardown"):
+            self._dead.heard = True
+        else:
+            self._dead.reports.append(report)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
+        """Note what the workers collected: they all have the same."""
+        self._dead.given = tuple(ids)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: Any) -> None:
@@ -128,6 +139,8 @@ class Waiting:
         told = getattr(node, "workeroutput", {}).get("cliprobust")
         if told:
             self._collected = max(self._collected, int(told["collected"]))
+        elif error:
+            self._dead.names.append(str(node.gateway.id))
         if told and any(told.get(name) for name in ("models", "mistakes", "troubles")):
             self._evaluator().session.listen(told)
 
@@ -142,9 +155,16 @@ class Waiting:
             self._config.workeroutput["cliprobust"] = told  # type: ignore[attr-defined]
         elif asked and self._not_collected and not self._config.option.collectonly:
             # Tests that evaluate the model may be among those: no report of an earlier run is theirs.
-            evaluator = self._evaluator()
-            evaluator.take_up(self._not_collected)
-            evaluator.pytest_sessionfinish(session, exitstatus)
+            self._close(session, exitstatus)
+        elif self._dead.reports and not self._dead.heard:
+            # Workers told of no test, so it is not known that none of them evaluates the model.
+            self._close(session, exitstatus)
+
+    def _close(self, session: pytest.Session, exitstatus: int) -> None:
+        """Hand over the session at its end."""
+        evaluator = self._evaluator()
+        evaluator.take_up(self._not_collected, self._dead)
+        evaluator.pytest_sessionfinish(session, exitstatus)
 
     def pytest_terminal_summary(
         self, terminalreporter: Any, exitstatus: int, config: pytest.Config

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -52,7 +52,7 @@ from pytest_cliprobust.figures.means import codes_of, means_of
 from pytest_cliprobust.figures.metrics import METRICS, register_metric
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, exact, mean, ratio, sums
 from pytest_cliprobust.figures.recipes import register_recipe
-from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.samples import Samples, contents_of
 
 #: Number of bins of ECE and its relatives (Guo et al. 2017, section 4).
 BINS = 15
@@ -208,6 +208,7 @@ class Temperature:
             refused.
         at_limit: no temperature between 1/100 and 100 is better than one of these limits (as on
             separable data, where the likelihood has no optimum); the value then means little.
+        contents: digest of those samples; figures with this temperature hang on them.
     """
 
     value: float
@@ -216,6 +217,7 @@ class Temperature:
     n: int
     ids: frozenset[str] = field(default=frozenset(), repr=False)
     at_limit: bool = False
+    contents: str = ""
 
 
 def calibration_split(ids: Sequence[str], fraction: float = 0.5, seed: int = 0) -> Bools:
@@ -290,6 +292,16 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike, ids: Sequence[str] = (
     )
 
 
+def fitted_temperature(samples: Samples) -> Temperature:
+    """Return the temperature that fits ``samples`` best (:func:`fit_temperature`), which knows them.
+
+    Raises:
+        ClipRobustError: broken logits or labels.
+    """
+    fitted = fit_temperature(samples.logits, samples.labels, samples.ids)
+    return replace(fitted, contents=contents_of(samples))
+
+
 def calibration_of(
     samples: Samples, temperature: Temperature | None = None, *, bins: int = BINS
 ) -> dict[str, Figure]:
@@ -313,7 +325,11 @@ def calibration_of(
         bins=bins,
         bootstrap=samples.bootstrap,
     )
-    return {name: figure.measured_on(samples.condition) for name, figure in figures.items()}
+    contents = "" if temperature is None else temperature.contents
+    return {
+        name: figure.measured_on(samples.condition).fitted_on(contents)
+        for name, figure in figures.items()
+    }
 
 
 def temperature_of(samples: Samples) -> Figure:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -46,7 +46,7 @@ from pytest_cliprobust.figures.means import compared, unit_sums, unknown
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio
 from pytest_cliprobust.figures.recipes import register_recipe
-from pytest_cliprobust.figures.samples import Embedded, Samples
+from pytest_cliprobust.figures.samples import Embedded, Samples, contents_of
 
 Score: TypeAlias = Literal[
     "mcm", "msp", "max_logit", "energy", "neglabel", "gl_mcm", "knn", "mahalanobis"
@@ -392,6 +392,23 @@ def _hashed(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class BankScore:
+    """A score against a bank of ID samples, on which figures then hang, too.
+
+    Attributes:
+        of: from features (N, D) to the score (N,).
+        contents: digest of the samples in the bank.
+    """
+
+    of: Callable[[Floats], Floats]
+    contents: str
+
+    def __call__(self, samples: Samples) -> Floats:
+        """Return the score (N,) of samples, which need features."""
+        return self.of(_features_of(samples))
+
+
 def bank_scores(bank: Embedded) -> dict[str, ScoreOf]:
     """Return the scores ``knn`` and ``mahalanobis`` against ID samples that are not evaluated.
 
@@ -403,10 +420,11 @@ def bank_scores(bank: Embedded) -> dict[str, ScoreOf]:
     """
     stored = np.asarray(bank.features, dtype=np.float64)
     k = max(1, round(K_SHARE * len(stored)))
-    return {
-        "knn": lambda samples: knn(_features_of(samples), stored, k=k),
-        "mahalanobis": lambda samples: mahalanobis(_features_of(samples), stored, bank.labels),
+    scores: dict[str, Callable[[Floats], Floats]] = {
+        "knn": lambda features: knn(features, stored, k=k),
+        "mahalanobis": lambda features: mahalanobis(features, stored, bank.labels),
     }
+    return {name: BankScore(score, contents_of(bank)) for name, score in scores.items()}
 
 
 def _features_of(samples: Samples) -> Floats:
@@ -459,7 +477,9 @@ def detection(
     bootstrap = bootstrap_of_both(inside.bootstrap, outside.bootstrap)
     figures: dict[str, Figure] = {}
     for name, score in scores_of(scores).items():
-        figures |= detection_figures(score(inside), score(outside), name, bootstrap=bootstrap)
+        figures |= _held_against(
+            score, detection_figures(score(inside), score(outside), name, bootstrap=bootstrap)
+        )
     return {metric: figure.measured_on(condition) for metric, figure in figures.items()}
 
 
@@ -504,8 +524,16 @@ def full_spectrum(
     figures: dict[str, Figure] = {}
     for name, score in scores_of(scores).items():
         known = np.concatenate([score(samples) for samples in inside])
-        figures |= detection_figures(known, score(outside), name, bootstrap=bootstrap)
+        figures |= _held_against(
+            score, detection_figures(known, score(outside), name, bootstrap=bootstrap)
+        )
     return {metric: figure.measured_on(condition) for metric, figure in figures.items()}
+
+
+def _held_against(score: ScoreOf, figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    """Return figures that know the bank behind their score, if it has one."""
+    contents = score.contents if isinstance(score, BankScore) else ""
+    return {metric: figure.fitted_on(contents) for metric, figure in figures.items()}
 
 
 def scores_of(scores: Sequence[str] | Mapping[str, ScoreOf]) -> Mapping[str, ScoreOf]:

@@ -17,7 +17,7 @@ from pytest_cliprobust.figures.arrays import Floats, Ints, as_labels, as_matrix,
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, mean_figure
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
-from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.samples import Samples, contents_of
 from pytest_cliprobust.properties.calibration import fit_temperature
 
 #: Samples that the temperature is fitted on, and how often they are drawn anew.
@@ -43,7 +43,7 @@ def few_samples_of(
         draws=draws,
         bootstrap=samples.bootstrap,
     )
-    return figure.measured_on(samples.condition)
+    return figure.measured_on(samples.condition).fitted_on(contents_of(calibration))
 
 
 def label_sets_of(samples: Samples, calibration: Samples) -> list[Figure]:
@@ -69,7 +69,8 @@ def label_sets_of(samples: Samples, calibration: Samples) -> list[Figure]:
             np.flatnonzero(kept),
             bootstrap=samples.bootstrap.subset(rows),
         )
-        figures.append(figure.measured_on(samples.condition.part(name)))
+        filed = figure.measured_on(samples.condition.part(name))
+        figures.append(filed.fitted_on(contents_of(calibration)))
     return figures
 
 

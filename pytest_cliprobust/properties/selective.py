@@ -44,7 +44,7 @@ from pytest_cliprobust.figures.means import compare_means
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio
 from pytest_cliprobust.figures.recipes import register_recipe
-from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.samples import Samples, contents_of
 
 #: Coverages at which the details have the curve.
 COVERAGES = tuple(round(0.1 * step, 1) for step in range(1, 11))
@@ -225,7 +225,15 @@ def abstention_of(
     figures = abstention_figures(
         sure, samples.labels, samples.correct, known, target=target, bootstrap=samples.bootstrap
     )
-    return [figure.measured_on(samples.condition) for figure in figures.values()]
+    return _held_against(calibration, samples, figures)
+
+
+def _held_against(
+    calibration: Samples, samples: Samples, figures: Mapping[str, Figure]
+) -> list[Figure]:
+    """Return figures of ``samples`` whose threshold comes from ``calibration``."""
+    contents = contents_of(calibration)
+    return [f.measured_on(samples.condition).fitted_on(contents) for f in figures.values()]
 
 
 @register_metric(
@@ -303,7 +311,7 @@ def conformal_of(samples: Samples, calibration: Samples, *, target: float = TARG
         target=target,
         bootstrap=samples.bootstrap,
     )
-    return [figure.measured_on(samples.condition) for figure in figures.values()]
+    return _held_against(calibration, samples, figures)
 
 
 def lac_scores(probabilities: Floats) -> Floats:

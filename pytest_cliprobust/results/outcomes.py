@@ -117,6 +117,8 @@ def to_manifest(
     manifest: dict[str, Any] = {**parts, "keys": None}
     if outcomes.parameters:
         manifest["parameters"] = {k: list(map(float, v)) for k, v in outcomes.parameters.items()}
+    if outcomes.fitted_on:
+        manifest["fitted_on"] = outcomes.fitted_on
     if outcomes.coarse:
         manifest["coarse"] = True
     if outcomes.keys is not None:
@@ -154,6 +156,7 @@ def from_manifest(
         attributes={n: array_from_bytes(blobs[b]) for n, b in manifest["attributes"].items()},
         parameters={k: tuple(v) for k, v in manifest.get("parameters", {}).items()},
         keys=None if manifest["keys"] is None else _keys(manifest["keys"], blobs),
+        fitted_on=str(manifest.get("fitted_on", "")),
         coarse=bool(manifest.get("coarse", False)),
     )
 

@@ -24,6 +24,7 @@ from pytest_cliprobust.datasets.base import Batch, Dataset
 from pytest_cliprobust.datasets.embedded import CUE_CONFLICT_CLASSES, SIZES, EmbeddedDataset
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, natural_key, read_image
 from pytest_cliprobust.datasets.loading import load_dataset
+from pytest_cliprobust.datasets.profiles import PROFILES
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.embedded import captions, composer, sprites
 from pytest_cliprobust.errors import ClipRobustError, NotRun
@@ -46,6 +47,13 @@ def tensors(batch: Batch) -> dict[str, Tensor]:
 # --------------------------------------------------------------------------------------------------
 # Embedded
 # --------------------------------------------------------------------------------------------------
+
+
+def test_every_profile_calibrates_on_the_same_samples() -> None:
+    """Else figures of one model differed between profiles on the samples that both have."""
+    first, *others = [make("calibration", profile=name) for name in PROFILES]
+    assert len(first) == 536
+    assert all(other.sample_digests == first.sample_digests for other in others)
 
 
 def test_every_data_set_keeps_the_contract() -> None:

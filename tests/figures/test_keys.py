@@ -51,6 +51,17 @@ def test_the_digest_is_of_the_ids_in_their_order_and_of_their_units() -> None:
     assert keys_of(4, pairs, kind="scene").digest == keys_of(4, pairs).digest
 
 
+def test_the_contents_are_those_of_the_samples_in_any_order() -> None:
+    assert ABC.contents == ABC.take([2, 0, 1]).contents
+    assert len(ABC.contents) == 24
+    ids = [("ab", "c"), ("a", "bc"), ("abc",), ("a", "b", "c")]
+    others = [SampleKeys(names, names).contents for names in ids]
+    other = SampleKeys(ABC.ids, ABC.units, ("1", "2", "4")).contents
+    assert len({ABC.contents, ABC.take([0, 1]).contents, other, *others}) == 7
+    # What a sample was drawn from says nothing of what is in it.
+    assert SampleKeys(ABC.ids, ABC.ids, ABC.digests).contents == ABC.contents
+
+
 def test_taking_rows() -> None:
     some = ABC.take(np.array([2, 0]))
     assert some == SampleKeys(("c", "a"), ("x", "x"), ("3", "1"), "drawing")

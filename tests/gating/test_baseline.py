@@ -82,7 +82,9 @@ def of_all_kinds() -> Measurement:
         "far": np.full(N, 2**40),
     }
     columns["nats"][:3] = (math.nan, math.inf, -math.inf)
-    outcomes = Outcomes(columns, mean, parameters={"strengths": (0.25, 0.5, 1.0)}, keys=KEYS)
+    outcomes = Outcomes(
+        columns, mean, parameters={"strengths": (0.25, 0.5, 1.0)}, keys=KEYS, fitted_on="0123"
+    )
     figure = Figure("frontier", 0.5, 0.4, 0.6, N, units=102, design_effect=1.5, outcomes=outcomes)
     return Measurement("frontier", "v1", figure.measured_on(condition("clean", "fog_3d", 3)))
 
@@ -125,6 +127,7 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
             continue
         assert after.outcomes is not None
         assert after.outcomes.keys == before.figure.outcomes.keys
+        assert after.outcomes.fitted_on == before.figure.outcomes.fitted_on
         assert list(after.outcomes.columns) == list(before.figure.outcomes.columns)
         for name, column in before.figure.outcomes.columns.items():
             back = after.outcomes.columns[name]

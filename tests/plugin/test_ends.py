@@ -160,6 +160,40 @@ def test_a_worker_that_is_not_replaced_leaves_the_rest_unrun(run: Sessions, end:
     check_partial(run.path, result.ret, missing, 2)
 
 
+@pytest.mark.parametrize("asked", ["command line", "ini file"])
+def test_a_worker_that_dies_before_it_reports_names_all_that_was_not_run(
+    run: Sessions, end: Any, shared_cache: Path, asked: str
+) -> None:
+    """Its first report would have said which tests evaluate a model; here nobody says it."""
+    run.pytester.makeconftest(
+        """
+        import os, signal
+        import pytest
+
+        @pytest.fixture(autouse=True)
+        def deadly():
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    alone = ["-n1", "--max-worker-restart=0"]
+    if asked == "ini file":
+        run.pytester.makeini("[pytest]\nclip_model = reference\n")
+        run.pytester.makepyfile(test_mine=SUITE)
+        (run.path / "thresholds.toml").write_text(bounds(), encoding="utf-8")
+        reports = [f"--clip-report=report.{kind}" for kind in ("json", "md")]
+        result = run.plain(*alone, *reports, f"--clip-cache-dir={shared_cache}", process=True)
+    else:
+        result = end("", *alone, process=True)
+    assert result.ret == Exit.ENVIRONMENT
+    first = "test_mine.py::test_first[reference]"
+    missing = {first: "crashed while running", **dict.fromkeys((SECOND, THIRD), "before it began")}
+    data = check_partial(run.path, 7, missing, 3)
+    assert (data["ending"], data["measurements"]) == ("environment", [])
+    assert "worker gw0 died" in str(data["notes"])
+    assert "no worker lived to say which of the tests that were not run" in str(data["notes"])
+    assert "nothing was evaluated" not in result.stdout.str()
+
+
 def test_the_first_failure_that_ends_a_run_leaves_the_rest_unrun(run: Sessions, end: Any) -> None:
     result = end("fail", "-x")
     assert result.ret == Exit.REGRESSION

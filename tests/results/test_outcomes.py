@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +75,12 @@ def test_outcomes_survive_as_a_manifest_with_blobs() -> None:
     after = from_manifest(json.loads(json.dumps(manifest)), blobs)
     assert after is not None
     same(before, after)
+    assert after.fitted_on == ""
+    held = to_manifest(replace(before, fitted_on="0123"), blobs)
+    assert held is not None
+    back = from_manifest(held, blobs)
+    assert back is not None
+    assert back.fitted_on == "0123"
     assert sorted(names_in(manifest)) == sorted(blobs)
     with pytest.raises(ClipRobustError, match="have no statistic of their own"):
         after.value()
