@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, history_path
 from pytest_cliprobust.cli._tables import print_table
-from pytest_cliprobust.errors import printable
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from pytest_cliprobust.results.earlier import Earlier
@@ -31,17 +31,23 @@ def run(options: argparse.Namespace) -> int:
     """Print the run.
 
     Raises:
-        ClipRobustError: no such run.
+        ClipRobustError: no such run, or it has no such figure.
     """
     from pytest_cliprobust.results.history import earlier_run
 
     found = earlier_run(options.run_, history_path(options))
+    rows = _rows(found, options.figure)
+    if options.figure is not None and not rows:
+        metrics = list(dict.fromkeys(one.metric for one in found.measurements.values()))
+        raise ClipRobustError(
+            f"{found.source} has no figure {options.figure!r}."
+            f"{did_you_mean(options.figure, [*metrics, *found.measurements])} Give a metric "
+            f"({', '.join(metrics)}), a key, or a glob of keys"
+        )
     for line in _header(found):
         print(printable(line))
     print()
-    print_table(
-        ("figure", "value [interval]", "n", "bound", "verdict"), _rows(found, options.figure)
-    )
+    print_table(("figure", "value [interval]", "n", "bound", "verdict"), rows)
     return 0
 
 

@@ -16,7 +16,10 @@ def why_useless(metric: Metric, kind: Kind, limit: float) -> str:
     if kind in CHANGES:
         most = _largest_change(metric)
         verb = "rise" if kind == "max_increase" else "fall"
-        return "" if limit < most else f"no model misses it: {metric.name} cannot {verb} by more"
+        told = (
+            f"no model misses it: {metric.name} cannot {verb} by more{_of_percent(metric, limit)}"
+        )
+        return "" if limit < most else told
     if kind == "min":
         unmissed, unmet, ends = limit <= low, limit > high, ("below", "above")
     else:
@@ -24,7 +27,10 @@ def why_useless(metric: Metric, kind: Kind, limit: float) -> str:
     end, other = (low, high) if kind == "min" else (high, low)
     if unmissed:
         return f"no model misses it: {metric.name} is never {ends[0]} {_shown(end)}"
-    return f"no model meets it: {metric.name} is never {ends[1]} {_shown(other)}" if unmet else ""
+    if not unmet:
+        return ""
+    percent = _of_percent(metric, limit)
+    return f"no model meets it: {metric.name} is never {ends[1]} {_shown(other)}{percent}"
 
 
 def why_not_gated(metric: Metric, kind: Kind) -> str:
@@ -35,6 +41,11 @@ def why_not_gated(metric: Metric, kind: Kind) -> str:
     """
     may = metric.change_gateable if kind in CHANGES else metric.gateable
     return "" if may else metric.why_not_gateable
+
+
+def _of_percent(metric: Metric, limit: float) -> str:
+    """Return what a bound is as a share where it may have been meant in percent: `` (80% is 0.8)``."""
+    return f" ({limit:g}% is {limit / 100:g})" if metric.high == 1.0 < limit <= 100.0 else ""
 
 
 def _shown(end: float) -> str:
@@ -66,6 +77,33 @@ def weaker_than_chance(
         return None
     weaker = limit <= chance if metric.higher_is_better else limit >= chance
     return chance if weaker else None
+
+
+def beyond_what_is_left(
+    metric: Metric, kind: Kind, limit: float, recorded: float, classes: int | None = None
+) -> float | None:
+    """Return the worst that a model comes to if a margin allows it, and more; None if it does not.
+
+    That is what guessing reaches, else the end of the metric's range: a margin of 0.9 on an accuracy that was
+    recorded at 0.84 holds for any model.
+
+    Args:
+        metric: of the figure.
+        kind: of the bound; only a margin on the bad side of a metric that has one is looked at.
+        limit: the bound.
+        recorded: the figure in the baseline.
+        classes: number of classes, for the accuracy that guessing reaches; None if that is not known.
+    """
+    falls = kind == "max_decrease"
+    if kind not in CHANGES or metric.higher_is_better is not falls:
+        return None
+    chance = chance_of(metric, classes)
+    end = metric.low if falls else metric.high
+    worst = end if chance is None else chance
+    if worst is None:
+        return None
+    reached = recorded - limit if falls else recorded + limit
+    return worst if (reached <= worst if falls else reached >= worst) else None
 
 
 def chance_text(chance: float) -> str:

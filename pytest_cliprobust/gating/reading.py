@@ -42,6 +42,9 @@ POLICY_KEYS = (
     "baseline_model",
 )
 
+#: Below this a level of confidence is 1 to a computer, whatever the number of bounds.
+LEAST_ERROR_RATE = 1e-9
+
 Keys = tuple[str | int, ...]
 
 
@@ -172,8 +175,10 @@ def _policy_value(document: Document, key: str, value: Any) -> Any:
         return number
     if key == "family_wise_error_rate":
         number = document.number(value, key, *path)
-        if not 0.0 < number <= 0.5:
-            raise document.error(f"{key} must be in (0, 0.5], not {shown(value)}", *path)
+        if not LEAST_ERROR_RATE <= number <= 0.5:
+            raise document.error(
+                f"{key} must be in [{LEAST_ERROR_RATE:g}, 0.5], not {shown(value)}", *path
+            )
         return number
     if key == "churn":
         number = document.number(value, key, *path)

@@ -22,7 +22,12 @@ from pytest_cliprobust.gating import toml
 from pytest_cliprobust.gating.authors import Authors
 from pytest_cliprobust.gating.document import read_text
 from pytest_cliprobust.gating.editing import Addition, Update, written_with
-from pytest_cliprobust.gating.limits import weaker_than_chance, why_not_gated, why_useless
+from pytest_cliprobust.gating.limits import (
+    beyond_what_is_left,
+    weaker_than_chance,
+    why_not_gated,
+    why_useless,
+)
 from pytest_cliprobust.gating.margins import Margin, decidable
 from pytest_cliprobust.gating.measured import Measured
 from pytest_cliprobust.gating.measurement import Measurement
@@ -303,7 +308,7 @@ class _Recording:
             if winner is not None and self.authors.wrote_margin(winner, kind, side):
                 self._keep_margin(winner, kind, entry, measurement, margin)
                 continue
-            why = why_useless(metric, kind, margin.size)
+            why = self._why_not_held(metric, kind, margin.size, measurement.figure.value)
             if why:
                 self._skip(key, f"{kind} {margin.size:.12g} would gate nothing: {why}")
                 entry.useless.add(kind)
@@ -311,6 +316,14 @@ class _Recording:
             if self._takes_the_place(entry.rule, kind, side):
                 entry.replaced[kind] = side
             entry.widen(kind, _Bound(margin.size, key, _told_of(margin, measurement)), measured)
+
+    def _why_not_held(self, metric: Metric, kind: Kind, size: float, value: float) -> str:
+        """Return why a margin would not be worth its line; empty if it is."""
+        why = why_useless(metric, kind, size)
+        worst = beyond_what_is_left(metric, kind, size, value, self.classes)
+        if why or worst is None:
+            return why
+        return f"no model misses it: {value:.3g} was measured, and {worst:.3g} is the worst that one comes to"
 
     def _inherit_bounds(self, winner: Rule, entry: _Pending, key: str) -> None:
         """Take over a person's absolute bounds: the broader rule judges the figure no more."""

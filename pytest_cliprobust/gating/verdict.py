@@ -3,6 +3,7 @@
 **fail**: the loss is real (the interval excludes none beyond an absolute bound, or none at all for a
 change) and the estimate lies beyond the bound; **pass**: the interval rules out a loss beyond it, or
 nothing changed at all; else **inconclusive**, which the policy turns into a failure, a warning or a pass.
+So is a margin that no model could miss, as it allows more than the recorded figure can lose.
 A figure that is not finite, or missing, fails whatever the policy says.
 
 That a loss is real is asked at the run's family-wise error rate
@@ -21,7 +22,9 @@ from pytest_cliprobust.figures.change import Change, change_between
 from pytest_cliprobust.figures.figure import Figure, json_number
 from pytest_cliprobust.figures.intervals import Interval, samples_needed, two_sided_z
 from pytest_cliprobust.figures.levels import interval_at
+from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.gating.baseline import Baseline
+from pytest_cliprobust.gating.limits import beyond_what_is_left
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, Kind, Rule
@@ -446,7 +449,7 @@ def _judge_change(
     # Answers that are all the same have no spread; what they can rule out is what their interval says.
     judged = replace(judged, decidable=max(least, kept.high) if change.identical else least)
     strict = _of_loss(change, kind, 1.0 - levels.error_rate, noise)
-    decided = _decided(judged, change, strict)
+    decided = _if_it_can_be_missed(_decided(judged, change, strict), figure.metric, before.value)
     own = _of_loss(change, kind, policy.confidence, noise)
     if own.low > 0.0 and decided.status != "fail":
         word = "decrease" if kind == "max_decrease" else "increase"
@@ -484,6 +487,23 @@ def _decided(judged: _Judged, change: Change, strict: Interval) -> _Judged:
         return replace(judged, status="pass", explanation=text)
     text, needed = _undecided_change(judged, strict, start)
     return replace(judged, explanation=text, needed=needed)
+
+
+def _if_it_can_be_missed(judged: _Judged, name: str, recorded: float) -> _Judged:
+    """Return a verdict that passes only if some model would not: a margin may allow any loss there is."""
+    metric = METRICS.find(name)
+    if metric is None or judged.status != "pass":
+        return judged
+    worst = beyond_what_is_left(metric, judged.kind, judged.limit, recorded)
+    if worst is None:
+        return judged
+    text = (
+        f"a margin of {judged.limit:.12g} allows any loss: {name} was recorded at {recorded:.3g}, and "
+        f"{worst:.3g} is the worst that a model comes to; write a smaller margin"
+    )
+    if judged.decidable is not None and judged.decidable < abs(recorded - worst):
+        text += f": {judged.n:,} samples decide one of {judged.decidable:.2g}"
+    return replace(judged, status="inconclusive", explanation=text)
 
 
 def _undecided_change(judged: _Judged, strict: Interval, start: str) -> tuple[str, int | None]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.intervals import wilson
 from pytest_cliprobust.figures.metrics import METRICS, Metric
-from pytest_cliprobust.gating.limits import chance_of
+from pytest_cliprobust.gating.limits import beyond_what_is_left, chance_of
 from pytest_cliprobust.gating.measured import measured_in
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.rules import Kind, Rule, literal
@@ -38,10 +38,10 @@ def weak_bounds(text: str, rules: Sequence[Rule]) -> list[str]:
 def weak_for(
     rule: Rule, measurement: Measurement, classes: int | None, recorded: Figure | None = None
 ) -> list[str]:
-    """Return a line for each absolute bound that hardly gates a figure, unless the rule says why.
+    """Return a line for each bound that hardly gates a figure, unless the rule says why.
 
-    Such a bound lies where a model that guesses comes by luck, on as many samples, or more than half of
-    the way from the recorded figure to chance.
+    Such an absolute bound lies where a model that guesses comes by luck, on as many samples, or more than
+    half of the way from the recorded figure to chance. Such a margin allows more than is left to lose.
 
     Args:
         rule: that judges the figure.
@@ -52,6 +52,35 @@ def weak_for(
     metric = METRICS.find(measurement.metric)
     if metric is None or metric.higher_is_better is None or rule.because:
         return []
+    told = []
+    kind: Kind = "max_decrease" if metric.higher_is_better else "max_increase"
+    if recorded is not None and kind in rule.bounds:
+        told = _weak_margin(rule, metric, kind, recorded, classes)
+    return told + _weak_limit(rule, measurement, metric, classes, recorded)
+
+
+def _weak_margin(
+    rule: Rule, metric: Metric, kind: Kind, recorded: Figure, classes: int | None
+) -> list[str]:
+    """Return a line for a margin that allows more than the recorded figure can lose."""
+    worst = beyond_what_is_left(metric, kind, rule.bounds[kind], recorded.value, classes)
+    if worst is None:
+        return []
+    return [
+        f"{rule.where_of(kind)}: {kind} {rule.bounds[kind]:.12g} of {metric.name} allows any loss: it was "
+        f"recorded at {recorded.value:.4g}, and {worst:.3g} is the worst that a model comes to; write a "
+        f"smaller margin, or say why with 'because' [{rule.id}]"
+    ]
+
+
+def _weak_limit(
+    rule: Rule,
+    measurement: Measurement,
+    metric: Metric,
+    classes: int | None,
+    recorded: Figure | None,
+) -> list[str]:
+    """Return a line for an absolute bound that hardly gates."""
     kind: Kind = "min" if metric.higher_is_better else "max"
     limit = rule.bounds.get(kind)
     if limit is None:

@@ -14,7 +14,8 @@ _ANSWERS = ("accuracy", "mean_corruption_accuracy")
 
 def comparison_lines(run: Run) -> list[tuple[str, str]]:
     """Return (level, text) lines: what was compared how, churn, and real losses within their margins."""
-    compared = [record for record in run.records if record.verdict.on_change]
+    # Where there is nothing to compare with, the failure says so.
+    compared = [r for r in run.records if r.verdict.on_change and r.verdict.compared]
     late = [
         ("error", f"{record.key} fails, although its test passed: {record.verdict.explanation}")
         for record in run.records

@@ -84,6 +84,8 @@ def test_one_run(folder: Path, capsys: Capture) -> None:
         "figure",
         KEY.replace("accuracy", "nll"),
     ]
+    wrong = mistake(capsys, "show", "last", "--figure", "acuracy")
+    assert "has no figure 'acuracy'. Did you mean 'accuracy'? Give a metric (accuracy, " in wrong
     assert "cut short" in told(capsys, "show", "4")[0][0]
     assert "no run 9" in mistake(capsys, "show", "9")
 

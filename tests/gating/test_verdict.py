@@ -529,6 +529,24 @@ def test_a_loss_must_be_real_and_beyond_the_margin() -> None:
     assert verdict.status == "fail"
 
 
+def test_a_margin_that_no_model_could_miss_is_no_evidence() -> None:
+    """It allows more than is left to lose, so that it rules nothing out."""
+    before = answered(answers(share=0.84), model="v1")
+    after = answered(changed(answers(share=0.84), 30), model="v2")
+    baseline = baseline_of(before)
+    for size, status in ((0.9, "inconclusive"), (0.84, "inconclusive"), (0.83, "pass")):
+        verdict = judge(after, accuracy_rule(f"max_decrease = {size}"), WARN, baseline=baseline)
+        assert (size, verdict.status) == (size, status)
+    told = judge(after, accuracy_rule("max_decrease = 0.9"), WARN, baseline=baseline).explanation
+    assert told.startswith(
+        "a margin of 0.9 allows any loss: accuracy was recorded at 0.84, and 0 is the worst that a model "
+        "comes to; write a smaller margin: 1,000 samples decide one of 0.0"
+    )
+    same = same_again(before)
+    again = judge(before, accuracy_rule("max_decrease = 0.9"), WARN, baseline=same)
+    assert again.status == "pass"
+
+
 def test_a_missing_or_broken_baseline_fails() -> None:
     before, after = runs()
     bound = accuracy_rule("max_decrease = 0.9")

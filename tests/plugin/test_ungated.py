@@ -173,3 +173,23 @@ def test_escapes_in_a_reason_never_reach_the_terminal(run: Sessions) -> None:
     text = result.stdout.str()
     assert r"because: a\x1b[31m red line \u202e" in text
     assert not {"\x1b", "\u202e"} & set(text)
+
+
+def test_a_bound_that_is_missed_where_a_failure_is_expected_is_told_last(run: Sessions) -> None:
+    suite = """
+        import pytest
+        from pytest_cliprobust.properties import accuracy
+
+        @pytest.mark.xfail(reason="known")
+        def test_mine(clip, gate):
+            gate(accuracy.accuracy_of(clip.on("clean", limit=8)))
+    """
+    bound = bounds(f"{ACCURACY}, max = 0.1, min = 0.0999")
+    result = run("--clip-report=report.json", suite=suite, thresholds=bound)
+    result.assert_outcomes(xfailed=1)
+    told = "EXCUSED: 1 figure on the wrong side of a bound (mine/accuracy/clean/clean/reference): *xfail*"
+    result.stdout.fnmatch_lines([told])
+    data = report()
+    assert (result.ret, data["ending"]) == (Exit.PASSED, "passed")
+    assert data["measurements"][0]["verdict"]["status"] == "fail"
+    assert data["because"][-1].startswith("EXCUSED: ")

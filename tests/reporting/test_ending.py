@@ -47,6 +47,21 @@ def test_shares_are_of_what_was_judged() -> None:
     assert last_words(run("inconclusive", policy=Policy(inconclusive_share=1.0))) == []
 
 
+def test_what_is_missed_without_a_failure_is_told() -> None:
+    missed = [
+        replace(one, verdict=replace(one.verdict, outcome="fail"))
+        for one in (record(number, "fail") for number in range(5))
+    ]
+    green = replace(run("pass"), records=(record(9, "pass"), *missed))
+    (told,) = last_words(green)
+    assert told.startswith(
+        "EXCUSED: 5 figures on the wrong side of a bound (mine/accuracy/data0/clean/reference, "
+        "mine/accuracy/data1/clean/reference, mine/accuracy/data2/clean/reference and 2 more)"
+    )
+    red = replace(green, exit_status=1, ending="regression")
+    assert last_words(red) == last_words(replace(green, recording=True)) == []
+
+
 @pytest.mark.parametrize("records", [("unbounded",), ()])
 def test_a_run_that_gates_nothing_says_so(records: tuple[str, ...]) -> None:
     (told,) = last_words(run(*records))
