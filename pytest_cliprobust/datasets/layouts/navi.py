@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pytest_cliprobust.datasets.base import Links
 from pytest_cliprobust.datasets.layouts.imagefolder import natural_key
-from pytest_cliprobust.datasets.listed import Labels, Listed, Row, folders_of, shuffled
+from pytest_cliprobust.datasets.listed import Labels, Listed, Row, shuffled, tree_of, what_is_there
 from pytest_cliprobust.datasets.paired import (
     Judged,
     Paired,
@@ -85,12 +85,11 @@ def navi(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> L
     folder = Path(root)
     if (folder / "navi_v1").is_dir():
         folder = folder / "navi_v1"
-    objects = [name for name in folders_of(folder) if (folder / name / _SET).is_dir()]
+    objects = [n for n in tree_of(folder, "navi").folders() if (folder / n / _SET).is_dir()]
     if not objects:
-        there = ", ".join(folders_of(folder)[:5]) or "no folders"
         raise ClipRobustError(
             f"navi: {str(folder)!r} should hold <object>/{_SET}/annotations.json with images and depth; it "
-            f"has {there}"
+            f"has {what_is_there(folder)}"
         )
     rows: list[Row] = []
     pairs: dict[str, tuple[_View, _View]] = {}
