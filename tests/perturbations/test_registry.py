@@ -104,6 +104,16 @@ def test_two_parameters_without_a_value_are_named_together() -> None:
         none(IMAGES, x=1)
 
 
+def test_a_function_that_takes_any_name_is_asked_for_none() -> None:
+    with registry.PERTURBATIONS.preserved():
+        registry.register("any", severities=({"x": 1.0},), inputs=("seeds",))(
+            lambda images, **named: images * named["x"]
+        )
+        apply = registry.get("any")
+    assert apply.settings is None
+    torch.testing.assert_close(apply(IMAGES, 1, seeds=SEEDS, x=0.5), IMAGES * 0.5)
+
+
 def test_whose_file_a_perturbation_comes_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
