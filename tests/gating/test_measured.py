@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_cliprobust.gating.measured import Measured, comment_on, find_comment, renewed
+from pytest_cliprobust.gating.measured import (
+    Measured,
+    comment_on,
+    find_comment,
+    measured_in,
+    renewed,
+)
 
 ONE = Measured(0.681, 0.64, 0.72, 134, 0.95)
 TWO = Measured(-0.02, -0.05, 1e-05, 67, 0.95)
@@ -44,6 +50,13 @@ def test_what_is_written_is_found_again(measured: list[Measured | None], text: s
 )
 def test_comments_of_persons_are_not_taken_for_its_own(text: str) -> None:
     assert find_comment(text, 0, len(text)) is None
+
+
+def test_the_numbers_of_every_item_are_read() -> None:
+    line = f"    {{ max = 3 }},  {comment_on([ONE, None, TWO])}; then more"
+    assert measured_in(line) == [(0.681, 0.64, 0.72), None, (-0.02, -0.05, 1e-05)]
+    assert measured_in("max = 3  # measured by hand") == []
+    assert measured_in("max = 3") == []
 
 
 def test_only_what_was_measured_anew_is_renewed() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageFont
 
+from pytest_cliprobust.perturbations import contact_sheet as sheets
 from pytest_cliprobust.perturbations.contact_sheet import Row, caption, contact_sheet, to_pil, wrap
 
 
@@ -39,6 +40,20 @@ def test_no_row_has_more_images_than_there_are_columns() -> None:
     rows = [Row("first", torch.zeros(1, 3, 8, 8)), Row("second", torch.zeros(2, 3, 8, 8))]
     with pytest.raises(ValueError, match="second: 2 images, 1 columns"):
         contact_sheet(rows, ["perturbed"], title="t")
+
+
+def test_a_caption_has_both_of_its_lines() -> None:
+    font = ImageFont.load_default(sheets._SMALL_FONT)
+    images = torch.ones(1, 3, 80, 80)
+    texts = ("amount 0.25 layers 12", "amount 0.25 layers 77")
+    # The numbers that differ stand in the second line.
+    assert {wrap(text, font, 80, 2)[0] for text in texts} == {"amount 0.25"}
+    first, second = (
+        np.asarray(contact_sheet([Row("r", images, (text,))], ["1"], title="t", cell=80))
+        for text in texts
+    )
+    assert first.shape == second.shape
+    assert not np.array_equal(first, second)
 
 
 def test_long_names_break_where_words_end() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from helpers import mostly_slow
@@ -11,10 +12,22 @@ from torch import Tensor
 
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.filters import (
+    Border,
     batch_at_once,
+    border_positions,
     in_small_batches,
     sample_by_sample,
 )
+
+
+@pytest.mark.parametrize(
+    ("border", "mode"),
+    [("replicate", "edge"), ("reflect", "reflect"), ("symmetric", "symmetric")],
+)
+@pytest.mark.parametrize(("size", "radius"), [(1, 0), (1, 3), (2, 5), (4, 3), (5, 17)])
+def test_borders_are_those_of_numpy(border: Border, mode: str, size: int, radius: int) -> None:
+    expected = np.pad(np.arange(size), radius, mode=mode)  # type: ignore[call-overload]
+    assert border_positions(size, radius, border) == expected.tolist()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.search.envelope import at_strength
 
+#: With the newest libraries only: older ones' arithmetic differs in its last bits, which may decide.
+pytestmark = pytest.mark.slow
+
 RECORD = Path(__file__).with_name("pictures.txt")
 
 #: Without those whose output is another library's (a codec, a font's letters).

@@ -23,7 +23,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, NotRun
-from pytest_cliprobust.targets import activation, hub, runtime, transformers_target
+from pytest_cliprobust.targets import (
+    activation,
+    callable_target,
+    digest,
+    hub,
+    runtime,
+    transformers_target,
+)
 from pytest_cliprobust.targets.activation import for_checkpoint, for_tag, for_transformers
 from pytest_cliprobust.targets.base import DenseTarget, Target
 from pytest_cliprobust.targets.loading import load_target
@@ -936,6 +943,24 @@ def test_factories_get_the_options_that_they_name() -> None:
     assert seen == {"device": torch.device("cpu"), "pretrained": "x"}
     register_target("plain")(lambda: Colours())
     assert "takes no --clip-pretrained" in error("plain", pretrained="x")
+
+
+def test_an_encoder_says_where_it_is() -> None:
+    def device_of(place: Any) -> torch.device:
+        encoder: Any = Colours()
+        encoder.device = place
+        return callable_target._adapted("mine", encoder, torch.device("cpu"), "fp32").device
+
+    for place in ("cpu:0", torch.device("cpu:0")):
+        assert device_of(place) == torch.device("cpu:0") != torch.device("cpu")
+    # Neither a name nor a device: where it was asked for.
+    assert device_of(3) == torch.device("cpu")
+
+
+def test_settings_are_told_in_one_order() -> None:
+    assert digest.canonical({"b": [1, (2,)], "a": {"d": None, "c": Path("x")}}) == (
+        '{"a":{"c":"x","d":null},"b":[1,[2]]}'
+    )
 
 
 def test_a_finished_target_is_taken_as_it_is(vit: Path) -> None:
