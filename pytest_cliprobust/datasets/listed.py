@@ -15,7 +15,7 @@ from pytest_cliprobust.datasets.base import Batch, Frame
 from pytest_cliprobust.datasets.fingerprints import fingerprints, joined, workers
 from pytest_cliprobust.datasets.layouts.imagefolder import read_image, shortest_side
 from pytest_cliprobust.datasets.walking import Tree, listed
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, UnreadableSample
 from pytest_cliprobust.figures.samples import Choice
 
 
@@ -171,8 +171,13 @@ class Listed:
     def _framed(self, row: Row) -> Tensor:
         image = self.picture(row)
         if row.box is not None:
-            left, upper, right, lower = row.box
-            image = image[:, max(upper, 0) : lower, max(left, 0) : right]
+            left, upper, right, lower = (max(edge, 0) for edge in row.box)
+            image = image[:, upper:lower, left:right]
+            if not image.numel():
+                reason = f"its box {row.box} holds no pixel"
+                raise UnreadableSample(
+                    f"{self.name}: sample {row.id!r}: {reason}; check it", reason
+                )
         if row.border:
             image = image[:, row.border : -row.border, row.border : -row.border]
         return self.frame(image)

@@ -555,6 +555,17 @@ def test_what_a_file_of_a_layout_says_is_shown_in_short(tmp_path: Path) -> None:
     assert len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize("box", [(3, 4, 0, 16), (500, 4, 16, 16), (-20, 4, 16, 16)])
+def test_a_box_without_pixels_is_one_line(tmp_path: Path, box: tuple[int, ...]) -> None:
+    picture(tmp_path / "images" / "2.png")
+    sides = {f"bbox_{side}": value for side, value in zip("xywh", box, strict=True)}
+    entry = {"image_path": "2.png", "true_caption": "t", "false_caption": "f", **sides}
+    write_json(tmp_path / "visual_genome_relation.json", [entry])
+    data = load_dataset(f"aro:{tmp_path}", size=8)
+    with pytest.raises(UnreadableSample, match=r"'relation/0': its box .* holds no pixel"):
+        data.load([0])
+
+
 def test_what_a_layout_of_ours_did_not_expect_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

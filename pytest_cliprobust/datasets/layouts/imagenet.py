@@ -15,6 +15,7 @@ from typing import Unpack
 
 from pytest_cliprobust.datasets import imagenet
 from pytest_cliprobust.datasets.listed import Listed, Row, in_rounds, pictures_in, tree_of
+from pytest_cliprobust.datasets.matfile import read_structs
 from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.datasets.walking import left_out
 from pytest_cliprobust.datasets.wordnet import WNID, wnids
@@ -86,17 +87,15 @@ def _of_solution(path: Path) -> Mapping[str, str]:
 
 def _of_kit(truth: Path, meta: Path) -> Mapping[str, str]:
     """Return the classes by the development kit: line n of the ground truth is of picture n."""
-    from scipy.io import loadmat
-
     try:
-        synsets = loadmat(meta, squeeze_me=True)["synsets"]
+        synsets = read_structs(meta, "synsets", ("ILSVRC2012_ID", "WNID"))
         wnid = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
         numbers = [int(line) for line in truth.read_text(encoding="utf-8").split()]
         return {
             f"ILSVRC2012_val_{place:08d}": wnid[number]
             for place, number in enumerate(numbers, start=1)
         }
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, ValueError, KeyError, OverflowError) as error:
         raise ClipRobustError(
             f"{str(truth)!r} with {str(meta)!r} cannot be read ({brief(error)}); take both from the same kit"
         ) from None
