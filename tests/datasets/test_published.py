@@ -478,6 +478,16 @@ def test_check(layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert f"{role} {name}: " in capsys.readouterr().out
 
 
+def test_annotated_pictures_are_those_of_clean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = trees.imagenet_x(tmp_path)
+    assert cli.main(["data", "check", f"imagenet:{root}", f"imagenet-x:{root}"]) == 0
+    assert "the same in" not in capsys.readouterr().out
+    assert cli.main(["data", "check", f"imagenet:{root}", f"shift=imagenet-r:{root}/val"]) == 1
+    assert "24 pictures are the same in clean imagenet and shift" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("layout", sorted({*NEW, "hf", "cifar10", "wds", "imagenet"}))
 def test_a_wrong_folder_is_one_line(layout: str, tmp_path: Path) -> None:
     picture(tmp_path / "somewhere" / "else.jpg")
