@@ -140,8 +140,9 @@ def _shared(owners: dict[str, set[tuple[str, str]]]) -> bool:
     """Print which roles have the same pictures; return whether data apart from clean's own has some."""
     pairs: dict[tuple[tuple[str, str], ...], int] = {}
     for whose in owners.values():
-        # A data set may play several roles.
-        if len({name for _, name in whose}) > 1:
+        # A data set may play several roles, and ImageNet-X annotates the clean pictures themselves.
+        annotated = {role for role, _ in whose} == {"clean", "factors"}
+        if len({name for _, name in whose}) > 1 and not annotated:
             pairs[tuple(sorted(whose))] = pairs.get(tuple(sorted(whose)), 0) + 1
     for sets, count in pairs.items():
         named = " and ".join(f"{role} {name}" for role, name in sets)

@@ -332,7 +332,7 @@ def test_parquet(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     if importlib.util.find_spec("pyarrow") is None:
         path.touch()
-        with pytest.raises(Unavailable, match="pip install pyarrow"):
+        with pytest.raises(Unavailable, match=r"pip install .pytest-cliprobust\[arrow\]"):
             load("manifest", path)
         return
     arrow, parquet = map(importlib.import_module, ("pyarrow", "pyarrow.parquet"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,20 @@ def test_a_data_set(tmp_path: Path) -> None:
     assert data.sample_digests[1] == data.sample_digests[2] != data.sample_digests[0]
     other = Listed("mine", tmp_path, rows, Labels(("one", "too")), size=16)
     assert other.digest != data.digest
+
+
+def test_what_most_rows_have_not_stands_in_digests_where_it_is(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 1)
+    plain = Row("1", "a.png", 0)
+    assert plain.described == repr(plain)  # digests of data without it stay what they were
+    found = [
+        Listed("mine", tmp_path, [row], Labels(("x", "y")), size=8, frame=lambda image, size: image)
+        for row in (plain, replace(plain, border=2), replace(plain, further=(1,)))
+    ]
+    assert len({data.digest for data in found}) == 3
+    assert [data.further_labels for data in found] == [(), (), ((1,),)]
+    shapes = [tuple(data.load([0]).images.shape[2:]) for data in found]
+    assert shapes == [(20, 24), (16, 20), (20, 24)]
 
 
 def test_mistakes(tmp_path: Path) -> None:

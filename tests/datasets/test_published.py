@@ -69,7 +69,8 @@ def test_classes_of_its_own_are_not_looked_for_in_those_of_clean(tmp_path: Path)
     for name, tree in (("scam", trees.scam), ("laion-c", trees.laion_c)):
         data = load(name, tree(tmp_path / name))
         assert aligned(data, clean, "typographic") is data
-        assert Subset(data, [0]).own_classes
+        part: Any = Subset(data, [0])
+        assert part.own_classes
 
 
 def test_laion_c(tmp_path: Path) -> None:
@@ -475,6 +476,16 @@ def test_check(layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert cli.main(["data", "check", f"{role}={layout}:{tree(root)}"]) == 0
     name = "negbench:COCO_val_mcq_llama3.1_rephrased" if layout == "negbench" else layout
     assert f"{role} {name}: " in capsys.readouterr().out
+
+
+def test_annotated_pictures_are_those_of_clean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = trees.imagenet_x(tmp_path)
+    assert cli.main(["data", "check", f"imagenet:{root}", f"imagenet-x:{root}"]) == 0
+    assert "the same in" not in capsys.readouterr().out
+    assert cli.main(["data", "check", f"imagenet:{root}", f"shift=imagenet-r:{root}/val"]) == 1
+    assert "24 pictures are the same in clean imagenet and shift" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("layout", sorted({*NEW, "hf", "cifar10", "wds", "imagenet"}))
