@@ -267,7 +267,8 @@ def scannet_tree(root: Path, scenes: int = 2) -> Path:
             np.savetxt(scene / "pose" / f"{frame}.txt", pose)
         names.append((700 + number, 0, 0, 15))
     np.savez(root / "test.npz", name=np.array(names), rel_pose=np.zeros((scenes, 3, 4)))
-    np.savez(root / "intrinsics.npz", **{f"scene07{n:02d}_00": camera for n in range(scenes)})
+    cameras: Any = {f"scene07{n:02d}_00": camera for n in range(scenes)}
+    np.savez(root / "intrinsics.npz", **cameras)
     return root
 
 
