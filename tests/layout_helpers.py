@@ -267,7 +267,8 @@ def scannet_tree(root: Path, scenes: int = 2) -> Path:
             np.savetxt(scene / "pose" / f"{frame}.txt", pose)
         names.append((700 + number, 0, 0, 15))
     np.savez(root / "test.npz", name=np.array(names), rel_pose=np.zeros((scenes, 3, 4)))
-    np.savez(root / "intrinsics.npz", **{f"scene07{n:02d}_00": camera for n in range(scenes)})
+    cameras: Any = {f"scene07{n:02d}_00": camera for n in range(scenes)}
+    np.savez(root / "intrinsics.npz", **cameras)
     return root
 
 
@@ -303,3 +304,13 @@ def navi_tree(root: Path, objects: Sequence[str] = ("dino", "mug"), copies: bool
             )
         write_json(folder / "annotations.json", told)
     return root
+
+
+def idx_files(root: Path, count: int, split: str = "t10k") -> tuple[Any, Any]:
+    """Write pictures of 28 × 28 and labels from 0 to 9 as IDX files, and return both arrays."""
+    pixels = np.random.default_rng(count).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    labels = np.arange(count, dtype=np.uint8) % 10
+    for name, array in (("images-idx3", pixels), ("labels-idx1", labels)):
+        head = bytes((0, 0, 8, array.ndim)) + b"".join(n.to_bytes(4) for n in array.shape)
+        (root / f"{split}-{name}-ubyte").write_bytes(head + array.tobytes())
+    return pixels, labels

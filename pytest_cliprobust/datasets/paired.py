@@ -98,10 +98,9 @@ class Paired(Listed):
         with ThreadPoolExecutor(workers()) as pool:
             found = list(pool.map(lambda name: self._loader(name, self.size), ids))
         empty = torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
-        first, second = (
-            torch.stack([pair[side] for pair in found]) if found else empty for side in (0, 1)
-        )
-        links = tuple(pair[2] for pair in found)
+        first = torch.stack([one for one, _, _ in found]) if found else empty
+        second = torch.stack([other for _, other, _ in found]) if found else empty
+        links = tuple(own for _, _, own in found)
         return PairBatch(Batch(ids, first), Batch(ids, second), links)
 
 

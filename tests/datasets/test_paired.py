@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.properties import correspondence
 
 SIDE = 32
-TREES = {"spair-71k": spair_tree, "scannet": scannet_tree, "navi": navi_tree}
+TREES: dict[str, Callable[..., Path]] = {
+    "spair-71k": spair_tree,
+    "scannet": scannet_tree,
+    "navi": navi_tree,
+}
 
 
 def load(layout: str, path: Path, **settings: Any) -> Any:
@@ -39,7 +44,8 @@ def test_each_passes_its_check_and_is_what_the_suite_asks_for(
     TREES[layout](tmp_path)
     assert cli.main(["data", "check", f"{layout}:{tmp_path}"]) == 0
     data = load(layout, tmp_path)
-    assert isinstance(data, PairedDataset)
+    made: object = data
+    assert isinstance(made, PairedDataset)
     pairs = data.load_pairs(range(len(data)))
     assert pairs.first.ids == pairs.second.ids == data.ids
     assert pairs.first.images.shape == pairs.second.images.shape == (len(data), 3, SIDE, SIDE)
@@ -48,13 +54,9 @@ def test_each_passes_its_check_and_is_what_the_suite_asks_for(
     role = "semantic_correspondence" if layout == "spair-71k" else "correspondence"
     assert f"{role} {layout}: {len(data)} samples" in capsys.readouterr().out
     for links in pairs.links[:1]:
-        rows = correspondence.match_pair(
-            *np.random.default_rng(1).normal(size=(2, 4, 3, 3)),
-            links,
-            (SIDE, SIDE),
-            data.limits,
-            data.limits_cm,
-        )
+        first, second = np.random.default_rng(1).normal(size=(2, 4, 3, 3))
+        size = (SIDE, SIDE)
+        rows = correspondence.match_pair(first, second, links, size, data.limits, data.limits_cm)
         assert np.isfinite(rows).all() == bool(data.limits_cm)
         assert rows.shape[1] == 9 + len(data.limits) + len(data.limits_cm)
 

@@ -273,3 +273,6 @@ def test_labels_are_needed() -> None:
     with pytest.raises(ClipRobustError, match="has no labels, which clean needs"):
         check_role("clean", Made(("a",), (-1,)))
     check_role("far_ood", Made((), (-1,)))
+    with pytest.raises(ClipRobustError, match="has no labels or captions, which tasks needs"):
+        check_role("tasks", Made(("a",), (-1,)))
+    check_role("tasks", Made(("a",), (0,)))

@@ -81,6 +81,7 @@ def test_units_and_cut_offs() -> None:
     }
     recalls = {name for name in METRICS if "recall" in name}
     assert recalls == {
+        "mean_recall_at_1",
         *(f"image_to_text_recall_at_{k}" for k in (1, 5, 10)),
         *(f"text_to_image_recall_at_{k}" for k in (1, 5, 10)),
         *(f"correspondence_recall_at_{pixels}px" for pixels in (5, 10, 20, 25, 50)),

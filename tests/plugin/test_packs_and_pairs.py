@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from helpers import SUITES, Sessions, report
 from layout_helpers import datacomp_pack, navi_tree, scannet_tree, spair_tree
 
@@ -27,7 +30,11 @@ def test_a_pack_is_measured_task_by_task(run: Sessions) -> None:
 
 
 def test_pairs_are_matched_where_they_lie(run: Sessions) -> None:
-    trees = {"spair-71k": spair_tree, "scannet": scannet_tree, "navi": navi_tree}
+    trees: dict[str, Callable[..., Path]] = {
+        "spair-71k": spair_tree,
+        "scannet": scannet_tree,
+        "navi": navi_tree,
+    }
     given = [f"--clip-data={name}:{make(run.path / name)}" for name, make in trees.items()]
     options = ("-k", "not second", "--clip-report=report.json", "--clip-limit=8")
     result = run(f"{SUITES}/test_correspondence.py", "--clip-data=embedded", *given, *options)
