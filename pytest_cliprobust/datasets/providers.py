@@ -11,6 +11,7 @@ from pytest_cliprobust.datasets.roles import (
     EMBEDDED,
     EMBEDDED_NAME,
     FLAG,
+    HUB,
     NEVER_EMBEDDED,
     ROLES,
     STAND_INS,
@@ -228,7 +229,7 @@ def is_of_files(source: Source) -> bool:
     """
     from pytest_cliprobust.datasets.registry import LAYOUTS
 
-    if source.layout == EMBEDDED:
+    if source.layout in (EMBEDDED, HUB):
         return False
     return str(LAYOUTS[source.layout].__module__).startswith("pytest_cliprobust.")
 

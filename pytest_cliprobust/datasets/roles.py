@@ -53,5 +53,9 @@ OWN_CLASSES = frozenset({"tasks"})
 STAND_INS: Mapping[str, str] = MappingProxyType({"lmm": "clean", "unlabelled": "clean"})
 
 EMBEDDED = "embedded"
+
+#: The layout of data on the model hub, whose path is a name there.
+HUB = "hub"
+
 EMBEDDED_NAME = "the embedded benchmark"
 FLAG = "--clip-data"

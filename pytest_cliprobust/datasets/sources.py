@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_cliprobust.datasets.roles import EMBEDDED, FLAG, ROLES
+from pytest_cliprobust.datasets.roles import EMBEDDED, FLAG, HUB, ROLES
 from pytest_cliprobust.datasets.templates import checked_templates, read_templates
 from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
 from pytest_cliprobust.files import is_path, lies_there, own_name, require_regular, split_name
@@ -111,7 +111,7 @@ def parse_source(text: str, folder: Path | None = None) -> Source:
     layout, path = _layout_of(rest)
     if not path:
         raise ClipRobustError(f"data set {text!r} names no folder; write {layout}:PATH")
-    if layout != EMBEDDED:
+    if layout not in (EMBEDDED, HUB):
         path = _expanded(path, text, folder)
     return Source(text, role, name, layout, path)
 

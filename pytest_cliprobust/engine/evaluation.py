@@ -67,6 +67,7 @@ class CachedText:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self.info: TargetInfo = encoder.target.info
+        self.progress: Progress = encoder.progress
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return L2-normalised float32 features (N, D) on the CPU."""

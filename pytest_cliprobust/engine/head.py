@@ -96,11 +96,14 @@ def template_heads(
 
 
 def _unit_features(target: TextEncoder, prompts: Sequence[str]) -> Tensor:
-    """Return unit vectors (N, D), float64 on the CPU."""
-    chunks = [
-        target.encode_text(prompts[start : start + _TEXT_CHUNK]).detach().cpu().double()
-        for start in range(0, len(prompts), _TEXT_CHUNK)
-    ]
+    """Return unit vectors (N, D), float64 on the CPU; a target's ``progress``, where it has one, is told."""
+    progress = getattr(target, "progress", None)
+    chunks = []
+    for start in range(0, len(prompts), _TEXT_CHUNK):
+        part = prompts[start : start + _TEXT_CHUNK]
+        chunks.append(target.encode_text(part).detach().cpu().double())
+        if progress is not None:
+            progress("class texts", start + len(part), len(prompts))
     embeddings = torch.cat(chunks)
     norms = embeddings.norm(dim=-1, keepdim=True)
     broken = ~(torch.isfinite(norms) & (norms > 0)).squeeze(-1)

@@ -61,6 +61,7 @@ from pytest_cliprobust.results.history import History, default_path, is_file
 from pytest_cliprobust.results.journal import Journal
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import ModelSummary, NotMeasured, Run, now
+from pytest_cliprobust.targets.hub import tell_progress_to
 
 SHOWN = 1e-4
 """Numerical noise of a share or probability that the summary mentions: more than last digits."""
@@ -120,6 +121,7 @@ class Session:
     def evaluation(self, model: str) -> Evaluation:
         """Return the evaluation of ``model``, loading the model at the first request."""
         if model not in self._evaluations:
+            tell_progress_to(self.progress)
             self._evaluations[model] = Evaluation(
                 self.config, model, self.progress, self.progress.tell
             )

@@ -59,6 +59,14 @@ def test_several_texts_of_a_class_are_averaged_over_the_templates() -> None:
     assert torch.equal(single, head.zero_shot_head(target, ["cat", "dog"], templates))
 
 
+def test_many_prompts_are_encoded_in_parts_and_told() -> None:
+    target, told = Texts(width=4), list[tuple[str, int, int]]()
+    target.progress = lambda *line: told.append(line)  # type: ignore[attr-defined]
+    head.zero_shot_head(target, [f"thing {n}" for n in range(150)], ["a {}", "the {}"])
+    assert told == [("class texts", 256, 300), ("class texts", 300, 300)]
+    assert len(target.seen) == 300
+
+
 def test_prompts_that_are_no_classes_may_be_alike() -> None:
     class Constant(Texts):
         def encode_text(self, texts: Sequence[str]) -> Tensor:

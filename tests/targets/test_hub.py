@@ -1,0 +1,167 @@
+"""What is fetched from a model hub: once, whole, and from where the user says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub_helpers import COMMIT, Hub, serving
+from huggingface_hub import constants
+
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
+from pytest_cliprobust.targets import hub
+
+WEIGHTS = bytes(range(256)) * 4000
+FILES = {
+    "models/some/model": {
+        "config.json": b'{"a": 1}',
+        "model.safetensors": WEIGHTS,
+        "pytorch_model.bin": b"the same in another form",
+        "README.md": b"words",
+        "tokenizer/vocab.txt": b"a\nb\n",
+    },
+    "models/old/model": {"config.json": b"{}", "pytorch_model.bin": WEIGHTS},
+    "datasets/some/data": {"train/0.tar": b"0", "test/0.tar": b"1", "a.txt": b"2"},
+}
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on this machine, and an empty cache."""
+    with serving(FILES) as own:
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "ENDPOINT", own.address)
+        template = own.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield own
+
+
+def test_a_file_is_fetched_once(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        path = hub.hub_file("some/model", ("absent.bin", "model.safetensors"), "model 'm'")
+        assert path.read_bytes() == WEIGHTS
+    assert served.fetched("model.safetensors") == 1
+    asked = len(served.asked)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.hub_file("some/model", ("model.safetensors",), "model 'm'") == path
+    with pytest.raises(Unavailable, match="HF_HUB_OFFLINE is set"):
+        hub.hub_file("some/model", ("config.json",), "model 'm'")
+    assert len(served.asked) == asked
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_what_arrives_damaged_is_not_taken(served: Hub, name: str) -> None:
+    served.damaged.add(name)
+    with pytest.raises(Unavailable, match=rf"^model 'm': '{name}' .* has arrived damaged") as told:
+        hub.hub_file("some/model", (name,), "model 'm'")
+    assert "\n" not in str(told.value)
+    served.damaged.clear()
+    assert hub.hub_file("some/model", (name,), "m").read_bytes() == FILES["models/some/model"][name]
+
+
+def test_a_transfer_that_stops_is_made_whole(served: Hub) -> None:
+    served.cut.add("model.safetensors")
+    try:
+        path = hub.hub_file("some/model", ("model.safetensors",), "model 'm'")
+    except Unavailable:  # an older huggingface_hub leaves the rest to the next run
+        path = hub.hub_file("some/model", ("model.safetensors",), "model 'm'")
+    assert path.read_bytes() == WEIGHTS
+
+
+def test_a_folder_has_what_a_model_needs_and_no_more(served: Hub) -> None:
+    for _ in range(2):
+        folder = hub.hub_folder("some/model", "model 'm'")
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+        assert found == {"config.json", "model.safetensors", "tokenizer/vocab.txt"}
+        assert folder.name == COMMIT
+    assert served.fetched("model.safetensors") == 1
+    assert served.fetched("config.json") == 1
+    # Where there is no other form, the old one is taken.
+    assert (hub.hub_folder("old/model", "m") / "pytorch_model.bin").read_bytes() == WEIGHTS
+
+
+def test_data_that_is_there_as_a_whole_needs_no_hub(
+    served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tests(names: list[str]) -> list[str]:
+        return [name for name in names if not name.startswith("train")]
+
+    folder = hub.hub_data("some/data", tests, "data 'd'", "do without")  # type: ignore[arg-type]
+    assert (folder / "test" / "0.tar").read_bytes() == b"1"
+    assert not (folder / "train").exists()
+    asked = len(served.asked)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.hub_data("some/data", tests, "data 'd'", "do without") == folder  # type: ignore[arg-type]
+    assert len(served.asked) == asked
+
+
+def test_data_of_which_a_part_is_missing_is_completed(served: Hub) -> None:
+    first = hub.hub_data("some/data", lambda names: ["a.txt"], "d", "r")
+    next(
+        first.parent.parent.glob(".pytest-cliprobust-*")
+    ).unlink()  # as a run that was killed leaves it
+    folder = hub.hub_data("some/data", lambda names: list(names), "d", "r")
+    assert (folder / "train" / "0.tar").is_file()
+    assert served.fetched("a.txt") == 1
+
+
+@pytest.mark.usefixtures("served")
+def test_what_the_hub_has_not_is_one_line() -> None:
+    for repository in ("no/such", "not a name"):
+        with pytest.raises(ClipRobustError, match=r"has no repository .* that you may read"):
+            hub.hub_file(repository, ("config.json",), "model 'm'")
+        with pytest.raises(ClipRobustError, match="has no repository"):
+            hub.hub_data(repository, lambda names: list(names), "data 'd'", "r")
+    with pytest.raises(ClipRobustError, match=r"holds none of a\.bin, b\.bin"):
+        hub.hub_file("some/model", ("a.bin", "b.bin"), "model 'm'")
+    with pytest.raises(ClipRobustError, match="holds no file that is looked for"):
+        hub.hub_data("some/data", lambda names: [], "data 'd'", "r")
+
+
+@pytest.mark.usefixtures("served")
+def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(hub, "_listeners", [None])
+    hub.tell_progress_to(lambda *line: told.append(line))
+    hub.hub_file("some/model", ("model.safetensors",), "model 'm'")
+    assert told
+    assert {what for what, _, _ in told} == {"fetching some/model, model.safetensors, MB"}
+    assert all(done <= total for _, done, total in told)
+    assert told[-1][1] == told[-1][2]
+
+
+def test_no_answer_is_waited_for_less_than_three_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(hub.PATIENCE, raising=False)
+    assert max(hub._patience()) < 3
+    monkeypatch.setenv(hub.PATIENCE, "30")
+    assert hub._patience() == (30, 30.5)
+    monkeypatch.setenv(hub.PATIENCE, "a while")
+    assert max(hub._patience()) < 3
+
+
+def test_a_mirror_is_asked_in_place_of_the_hub(tmp_path: Path) -> None:
+    code = (
+        "from pytest_cliprobust.targets.hub import hub_file\n"
+        "print(hub_file('some/model', ('config.json',), 'm').read_text())"
+    )
+    with serving(FILES) as own:
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
+            "HF_ENDPOINT": own.address,
+            "HF_HOME": str(tmp_path),
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    assert done.stdout.strip() == '{"a": 1}'
