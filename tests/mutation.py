@@ -100,6 +100,7 @@ ALSO = {
         "tests/targets/test_targets.py",
     ],
     "targets/image_processor.py": ["tests/targets/test_families.py"],
+    "targets/multimodal_folder.py": ["tests/targets/test_multimodal.py"],
     "targets/multimodal_loading.py": [
         "tests/targets/test_multimodal.py",
         "tests/targets/test_bundled_multimodal.py",
