@@ -110,6 +110,7 @@ ALSO = {
     "targets/reference.py": ["tests/targets/test_targets.py", "tests/targets/test_fleet.py"],
     "targets/graphs.py": ["tests/targets/test_graphs.py", "tests/targets/test_twins.py"],
     "targets/image_processor.py": ["tests/targets/test_families.py"],
+    "targets/multimodal_folder.py": ["tests/targets/test_multimodal.py"],
     "targets/multimodal_loading.py": [
         "tests/targets/test_multimodal.py",
         "tests/targets/test_bundled_multimodal.py",
