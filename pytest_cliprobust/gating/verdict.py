@@ -449,12 +449,13 @@ def _judge_change(
     # Answers that are all the same have no spread; what they can rule out is what their interval says.
     judged = replace(judged, decidable=max(least, kept.high) if change.identical else least)
     strict = _of_loss(change, kind, 1.0 - levels.error_rate, noise)
-    decided = _if_it_can_be_missed(_decided(judged, change, strict), figure.metric, before.value)
+    decided = _decided(judged, change, strict)
     own = _of_loss(change, kind, policy.confidence, noise)
     if own.low > 0.0 and decided.status != "fail":
         word = "decrease" if kind == "max_decrease" else "increase"
         told = _told_loss(replace(decided, interval=own), change, word)
         decided = replace(decided, note=f"{figure.metric}: {told}")
+    decided = _if_it_can_be_missed(decided, figure.metric, before.value)
     drifted = _drift(decided, before, baseline, measurement, asked)
     return replace(decided, note="; ".join(filter(None, (decided.note, drifted))))
 

@@ -537,8 +537,9 @@ def test_a_margin_that_no_model_could_miss_is_no_evidence() -> None:
     for size, status in ((0.9, "inconclusive"), (0.84, "inconclusive"), (0.83, "pass")):
         verdict = judge(after, accuracy_rule(f"max_decrease = {size}"), WARN, baseline=baseline)
         assert (size, verdict.status) == (size, status)
-    told = judge(after, accuracy_rule("max_decrease = 0.9"), WARN, baseline=baseline).explanation
-    assert told.startswith(
+    wide = judge(after, accuracy_rule("max_decrease = 0.9"), WARN, baseline=baseline)
+    assert "is real, and within the margin of 0.9" in wide.note
+    assert wide.explanation.startswith(
         "a margin of 0.9 allows any loss: accuracy was recorded at 0.84, and 0 is the worst that a model "
         "comes to; write a smaller margin: 1,000 samples decide one of 0.0"
     )
