@@ -15,9 +15,14 @@ from torch import Tensor
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch, LazyExtras
 from pytest_cliprobust.datasets.depth.base import MissingDepth
-from pytest_cliprobust.engine.encoding import ACCELERATOR_CHUNK, FORWARD_CHUNK, Encoder
+from pytest_cliprobust.engine.encoding import (
+    ACCELERATOR_CHUNK,
+    FORWARD_CHUNK,
+    Encoder,
+    require_inputs,
+)
 from pytest_cliprobust.engine.memory import part_of
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.targets.base import TargetInfo
@@ -165,6 +170,21 @@ def test_an_encoder_has_counted_nothing_yet(tmp_path: Path) -> None:
     assert (new.forwarded, new.cached, new.probed) == (0, 0, 0)
     assert (new.precision, new.seed, new.notes) == ("fp32", 0, [])
     assert (new.chunk, new.batch_size, new.text_chunk) == (32, 32, 256)
+
+
+def test_what_a_perturbation_needs_must_be_there() -> None:
+    def needing(*inputs: str) -> registry.Perturbation:
+        return registry.Perturbation("x", torch.relu, "own", inputs=frozenset(inputs))
+
+    bare = Batch(("a",), torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+    whole = replace(bare, depth=torch.ones(1, 1, 4, 4), mask=torch.ones(1, 1, 4, 4))
+    require_inputs(needing("seeds"), bare, "mine")
+    require_inputs(needing("seeds", "depth", "mask"), whole, "mine")
+    with pytest.raises(NotRun, match="'mine' has no depth and no mask, which 'x' needs"):
+        require_inputs(needing("mask", "depth"), bare, "mine")
+    for name in ("depth", "mask"):
+        with pytest.raises(NotRun, match=f"'mine' has no {name}, which 'x' needs"):
+            require_inputs(needing("depth", "mask"), replace(whole, **{name: None}), "mine")
 
 
 def test_severity_zero_is_clean(tmp_path: Path) -> None:
