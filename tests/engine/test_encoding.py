@@ -182,9 +182,12 @@ def test_what_a_perturbation_needs_must_be_there() -> None:
     require_inputs(needing("seeds", "depth", "mask"), whole, "mine")
     with pytest.raises(NotRun, match="'mine' has no depth and no mask, which 'x' needs"):
         require_inputs(needing("mask", "depth"), bare, "mine")
-    for name in ("depth", "mask"):
+    for name, part in (
+        ("depth", replace(whole, depth=None)),
+        ("mask", replace(whole, mask=None)),
+    ):
         with pytest.raises(NotRun, match=f"'mine' has no {name}, which 'x' needs"):
-            require_inputs(needing("depth", "mask"), replace(whole, **{name: None}), "mine")
+            require_inputs(needing("depth", "mask"), part, "mine")
 
 
 def test_severity_zero_is_clean(tmp_path: Path) -> None:
