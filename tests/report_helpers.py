@@ -116,6 +116,7 @@ def the_run(
         run,
         records=tuple(records),
         exit_status=int(fails),
+        ending="regression" if fails else "passed",
         not_run=(NotMeasured(f"suites/test_x.py::test_y[{harm}]", "x", f"needs depth{harm}"),),
         notes=(f"a note{harm}",),
     )

@@ -23,11 +23,11 @@ def _page(run: Run, folder: Path) -> str:
     return text(run, folder)
 
 
-#: From a run and the folder of the report to its text, by ending of the name; the first that fits counts.
+#: From a run and the folder of the report to its text, by ending of the name; the longest that fits counts.
 FORMS: Mapping[str, Callable[[Run, Path], str]] = {
     ".json": lambda run, folder: json.text(run),
-    ".comment.md": markdown.comment,
     ".md": markdown.text,
+    ".comment.md": markdown.comment,
     PAGE: _page,
     ".sarif": sarif.text,
     ".intoto.jsonl": statement.text,
@@ -54,11 +54,11 @@ def write(path: Path, run: Run) -> None:
         Unavailable: the disk is full.
         ClipRobustError: an ending that stands for no form, or a path that cannot be written.
     """
-    form = next((form for ending, form in FORMS.items() if path.name.endswith(ending)), None)
-    if form is None:
+    ending = max((one for one in FORMS if path.name.endswith(one)), key=len, default=None)
+    if ending is None:
         raise ClipRobustError(f"--clip-report {path}: end the name in {' or '.join(FORMS)}")
     try:
-        replace_file(path, form(run, path.parent))
+        replace_file(path, FORMS[ending](run, path.parent))
     except OSError as error:
         check(path)  # says the same thing in the words of before the run, so that it is told once
         raise not_written(f"--clip-report {path}: cannot be written", error) from None

@@ -103,10 +103,11 @@ def wds(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Li
     """
     folder = Path(root)
     tree_of(folder, "wds")
-    found = read_shards(folder)
+    several = _is_multilabel(folder)
+    found = read_shards(folder, several=several)
     name = f"wds:{own_name(str(folder))}"
     data = found.samples(name, in_rounds(found.rows), Labels(found.names), **options)
-    if found.several:
+    if several:
         data.notes = (SEVERAL,)
     if found.templates:
         data.templates = checked_templates(  # type: ignore[attr-defined]
@@ -126,7 +127,6 @@ class Found:
         templates: lines of ``zeroshot_classification_templates.txt``.
         rows: the samples, in the order of the shards.
         members: by id, where its picture lies.
-        several: whether a sample has several labels.
     """
 
     root: Path
@@ -135,7 +135,6 @@ class Found:
     templates: tuple[str, ...]
     rows: tuple[Row, ...]
     members: Mapping[str, Member]
-    several: bool
 
     def samples(
         self, name: str, rows: Sequence[Row], labels: Labels, **options: Unpack[LayoutOptions]
@@ -144,15 +143,18 @@ class Found:
         return Shards(name, self.root, rows, labels, self.members, **options)
 
 
-def read_shards(folder: Path) -> Found:
+def read_shards(folder: Path, *, several: bool = False) -> Found:
     """Return what lies in a folder of shards.
+
+    Args:
+        folder: around the tars, or of them.
+        several: whether ``.npy`` marks all classes of a sample, and is no metadata.
 
     Raises:
         ClipRobustError: there are no shards, one is no tar, or a label is no class.
     """
     inner, around = _places(folder)
     names = _lines(around / CLASSES)
-    several = " ".join(_lines(around / "dataset_type.txt")) == "multilabel"
     samples = [
         pair
         for shard in _shards(inner)
@@ -165,8 +167,11 @@ def read_shards(folder: Path) -> Found:
         _lines(around / TEMPLATES),
         tuple(row for row, _ in samples),
         {row.id: member for row, member in samples},
-        several,
     )
+
+
+def _is_multilabel(folder: Path) -> bool:
+    return " ".join(_lines(_places(folder)[1] / "dataset_type.txt")) == "multilabel"
 
 
 def _places(folder: Path) -> tuple[Path, Path]:
