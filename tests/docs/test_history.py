@@ -41,7 +41,7 @@ def test_the_page_names_all_tables_and_commands(tmp_path: Path) -> None:
     for name in (*tables, *tables["runs"][1:]):
         assert f"`{name}`" in page, name
     others = {"perturb", "perturbations", "doctor", "models", "matches", "shape-bias", "study"}
-    others |= {"data", "report", "schema", "card", "explain"}
+    others |= {"data", "report", "schema", "card", "explain", "init"}
     for command in sorted(set(cli.commands()) - others):
         assert f"cliprobust {command}" in page, command
     assert sqlite3.sqlite_version_info > (3, 24)

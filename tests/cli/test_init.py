@@ -1,0 +1,162 @@
+"""``cliprobust init``: what it writes is read, and its workflows end as the exit codes say."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pytest_cliprobust import cli
+from pytest_cliprobust.datasets.sources import read_table
+from pytest_cliprobust.gating.reading import load_thresholds
+
+Capture = pytest.CaptureFixture[str]
+
+#: A model whose name means something to a shell and to YAML.
+ODD = "a='b: #\"c $HOME"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def steps() -> list[dict[str, Any]]:
+    """Return the steps of GitHub's workflow."""
+    made = yaml.safe_load(Path(".github/workflows/clip-robustness.yml").read_text())
+    found: list[dict[str, Any]] = made["jobs"]["gate"]["steps"]
+    return found
+
+
+def step(name: str) -> str:
+    """Return the shell of a step of GitHub's workflow."""
+    (found,) = (str(one["run"]) for one in steps() if one.get("name") == name)
+    return found
+
+
+def bash(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the shell of a step as GitHub does."""
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_what_is_written_is_read(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["init", "--model", "mine=ViT-B-32", "--data"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[:2] == ["written: thresholds.toml", "written: data.toml"]
+    read = load_thresholds("thresholds.toml")
+    assert read.rules == ()
+    assert read.policy.inconclusive_share == 0.15
+    monkeypatch.setenv("DATA", "/data")
+    assert [one.role for one in read_table(Path("data.toml"))] == ["clean"]
+    shown = out[2].removeprefix("next: ")
+    assert shown in Path("thresholds.toml").read_text()
+    assert shlex.split(shown)[2:4] == ["--clip-model=mine=ViT-B-32", "--clip-data=data.toml"]
+
+
+def test_no_file_is_touched_that_is_there(folder: Path, capsys: Capture) -> None:
+    Path("thresholds.toml").write_text("mine")
+    assert cli.main(["init", "--ci", "github"]) == 4
+    assert "thresholds.toml is there already" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["thresholds.toml"]
+    assert cli.main(["init", "--out", "new"]) == 0
+    assert Path("new/thresholds.toml").exists()
+
+
+@pytest.mark.parametrize("forge", ["github", "gitlab"])
+def test_workflows_follow_their_schema(folder: Path, forge: str) -> None:
+    assert cli.main(["init", "--ci", forge, "--model", ODD, "--data"]) == 0
+    (workflow,) = (path for path in folder.rglob("*.yml"))
+    told = subprocess.run(
+        [
+            *(sys.executable, "-m", "check_jsonschema", "--builtin-schema"),
+            f"vendor.{'github-workflows' if forge == 'github' else 'gitlab-ci'}",
+            str(workflow),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    made = yaml.safe_load(workflow.read_text())
+    variables = (
+        made["jobs"]["gate"]["env"] if forge == "github" else made["clip-robustness"]["variables"]
+    )
+    assert variables["CLIP_MODEL"] == ODD
+    assert "@" not in workflow.read_text().replace("uses: actions/", "").replace("@v", "")
+
+
+@pytest.mark.parametrize(
+    ("status", "inconclusive", "code", "words"),
+    [
+        ("0", "fail", 0, "is kept"),
+        ("1", "warn", 1, "a bound is missed"),
+        ("2", "warn", 1, "broke off with exit code 2"),
+        ("4", "warn", 1, "broke off with exit code 4"),
+        ("6", "fail", 1, "inconclusive"),
+        ("6", "warn", 0, "inconclusive"),
+        ("7", "warn", 1, "run again"),
+        ("", "warn", 1, "the gate did not run"),
+    ],
+)
+def test_github_ends_as_the_exit_codes_say(
+    folder: Path, status: str, inconclusive: str, code: int, words: str
+) -> None:
+    assert cli.main(["init", "--ci", "github"]) == 0
+    ended = bash(step("Verdict"), STATUS=status, INCONCLUSIVE=inconclusive)
+    assert ended.returncode == code
+    assert words in ended.stdout
+
+
+def test_github_says_where_there_is_no_report(folder: Path) -> None:
+    assert cli.main(["init", "--ci", "github"]) == 0
+    assert bash(step("Summary"), GITHUB_STEP_SUMMARY="summary").returncode == 0
+    assert Path("summary").read_text().startswith("The gate did not run")
+    Path("reports").mkdir()
+    Path("reports/clip.md").write_text("# all is well\n")
+    assert bash(step("Summary"), GITHUB_STEP_SUMMARY="other").returncode == 0
+    assert Path("other").read_text() == "# all is well\n"
+    always = {one["name"] for one in steps() if "always()" in str(one.get("if"))}
+    assert {"Summary", "Reports", "Verdict"} <= always
+
+
+@pytest.mark.slow
+def test_the_step_that_evaluates_does(folder: Path, shared_cache: Path) -> None:
+    assert cli.main(["init", "--ci", "github", "--model", "reference"]) == 0
+    Path(".cliprobust").symlink_to(shared_cache)
+    few = "-k test_clean --clip-limit=40 --clip-profile=quick -m accuracy -p no:cacheprovider"
+    ended = bash(
+        step("Evaluate"),
+        CLIP_MODEL="reference",
+        GITHUB_OUTPUT="output",
+        GITHUB_ACTIONS="true",
+        PYTEST_ADDOPTS=few,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert Path("output").read_text() in ("status=0\n", "status=6\n"), ended.stdout
+    assert "::warning title=pytest-cliprobust::" in ended.stdout  # no bound is there yet
+    names = {path.name for path in Path("reports").iterdir()}
+    assert names >= {
+        "clip.html",
+        "clip.json",
+        "clip.md",
+        "clip.comment.md",
+        "clip.sarif",
+        "clip.xml",
+    }
+    assert "clip.intoto.jsonl" in names
