@@ -18,9 +18,18 @@ def say_nothing_evaluated(
     )
     named = config.getoption("--clip-model")
     if named and ran and not config.option.collectonly:
-        reporter.write_line(
-            f"warning: --clip-model {' '.join(named)}: nothing was evaluated: none of the tests "
-            f"({count} collected) uses clip or gate; --clip-suites runs the suites that ship with the "
-            "plugin",
-            yellow=True,
-        )
+        told = f"warning: --clip-model {' '.join(named)}: nothing was evaluated: "
+        chosen = [f"{flag} {text!r}" for flag, text in _selections(config) if text]
+        if not count and chosen:
+            told += f"no test is left of what was collected after {' and '.join(chosen)}"
+        else:
+            told += (
+                f"none of the tests ({count} collected) uses clip or gate; --clip-suites runs the suites "
+                "that ship with the plugin"
+            )
+        reporter.write_line(told, yellow=True)
+
+
+def _selections(config: pytest.Config) -> tuple[tuple[str, str], ...]:
+    """Return what leaves tests out, by flag."""
+    return ("-k", config.option.keyword), ("-m", config.option.markexpr)

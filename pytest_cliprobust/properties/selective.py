@@ -245,6 +245,9 @@ def _held_against(
     "answered_accuracy",
     higher_is_better=True,
     meaning="accuracy among the samples at least as sure as nine in ten of the calibration split",
+    change_gateable=False,
+    why_not_gateable="its change is taken on the samples that both models answer, which is not quite the "
+    "change of the figure, and holds it in 92% of draws; gate aurc, or write a min",
 )
 def abstention_figures(
     confidence: ArrayLike,

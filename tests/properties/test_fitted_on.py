@@ -131,11 +131,11 @@ def test_what_an_older_baseline_does_not_say_is_taken_for_the_same() -> None:
 
 def test_the_same_model_is_never_red_for_other_calibration_samples() -> None:
     """Fitted on fewer, the figure may be another; what is not paired decides little, and says why."""
-    text = 'schema = 1\n[[threshold]]\nmetric = "answered_accuracy"\nmax_decrease = 0.01\n'
+    text = 'schema = 1\n[[threshold]]\nmetric = "conformal_coverage_lac"\nmax_decrease = 0.01\n'
     rule = parse_thresholds(text, "t.toml").rules[0]
-    for n in (4, 8, 20, 60):
-        (_, before), (_, after) = (
-            selective.abstention_of(CLEAN, known)
+    for n in (12, 20, 40, 60):
+        before, after = (
+            _of_metric("conformal_coverage_lac", selective.conformal_of(CLEAN, known))
             for known in (CALIBRATION, held("calibration", n, 2))
         )
         verdict = judge(
@@ -146,6 +146,11 @@ def test_the_same_model_is_never_red_for_other_calibration_samples() -> None:
         )
         assert verdict.status == "inconclusive"
         assert verdict.compared.startswith("not paired: its temperature, threshold or bank")
+
+
+def _of_metric(metric: str, figures: list[Figure]) -> Figure:
+    (found,) = (figure for figure in figures if figure.metric == metric)
+    return found
 
 
 # --- Another processor ------------------------------------------------------------------------------
