@@ -68,7 +68,7 @@ def _top(run: Run, head: Earlier, lines: Sequence[Line], notes: Sequence[str]) -
         "",
         _plain(said.sentence),
         "",
-        *(f"**{_plain(line)}**\n" for line in reversed(last_words(run))),
+        *(f"**{_plain(line)}**\n" for line in reversed(last_words(run)) if line != said.sentence),
         f"- ending: **{ending_text(run)}**",
         *(f"- {_plain(line.strip())}" for line in header),
         "",

@@ -107,7 +107,7 @@ def test_grouping_changes_no_bit(name: str) -> None:
 
     @settings(max_examples=3, deadline=None)
     @given(
-        indices=st.lists(st.integers(0, 40), min_size=2, max_size=5),
+        indices=st.lists(st.integers(0, min(40, len(data) - 1)), min_size=2, max_size=5),
         threads=st.sampled_from([1, 2]),
     )
     def check(indices: list[int], threads: int) -> None:
