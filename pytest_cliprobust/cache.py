@@ -15,7 +15,7 @@ import math
 import stat
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -161,7 +161,7 @@ class FeatureCache:
             raise self._unwritable(error) from None
 
 
-def _checksum(path: Path, *payload: bytes | memoryview) -> bytes:
+def _checksum(path: Path, payload: Iterable[bytes | memoryview]) -> bytes:
     # The name is the key's digest, and its ending tells a finished array from one that is not.
     digest = hashlib.sha256(f"{path.name}\0".encode())
     for part in payload:
@@ -175,16 +175,13 @@ def _packed(path: Path, array: Array) -> tuple[bytes | memoryview, ...]:
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     # In parts, not put together: beside an accelerator each copy of the features counts.
     payload = header.getvalue(), array.reshape(-1).view(np.uint8).data
-    return _checksum(path, *payload), *payload
+    return _checksum(path, payload), *payload
 
 
 def _unpacked(path: Path, file: BinaryIO) -> Array | None:
     """Return the array of a file; None if it is not what was written there."""
     checksum = file.read(32)
-    digest = hashlib.sha256(f"{path.name}\0".encode())
-    while block := file.read(_BLOCK):
-        digest.update(block)
-    if digest.digest() != checksum:
+    if _checksum(path, iter(lambda: file.read(_BLOCK), b"")) != checksum:
         return None
     size = file.seek(0, io.SEEK_END)
     file.seek(32)

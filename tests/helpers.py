@@ -6,7 +6,8 @@ import functools
 import json
 import math
 import weakref
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -159,6 +160,18 @@ def _schema() -> Any:
 def check_schema(report: Any) -> None:
     """Hold a JSON report against the published schema; the first thing that is wrong fails."""
     _schema().validate(report)
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond 1000 bytes: the operating system itself refuses to write more."""
+    resource = pytest.importorskip("resource", reason="not on Windows")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def one_line(result: pytest.RunResult, *words: str) -> str:

@@ -9,7 +9,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
+
+import pytest
+from huggingface_hub import constants
 
 COMMIT = "c" * 40
 
@@ -45,6 +49,21 @@ class Hub(ThreadingHTTPServer):
         """Return how often the content of a file was asked for."""
         call = "/elsewhere/" if name.endswith(LARGE) else "/resolve/"
         return sum(m == "GET" and call in path and path.endswith(name) for m, path in self.asked)
+
+
+@contextmanager
+def in_reach(
+    files: Mapping[str, Mapping[str, bytes]], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Hub]:
+    """Serve repositories while the block runs, as the hub that huggingface_hub asks, with its own cache."""
+    with serving(files) as own:
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(constants, "ENDPOINT", own.address)
+        template = own.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield own
 
 
 @contextmanager

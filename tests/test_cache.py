@@ -10,13 +10,13 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from helpers import full_disk
 
 from pytest_cliprobust.cache import MAPPED_BYTES, Array, FeatureCache, _checksum
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
@@ -73,18 +73,6 @@ def test_a_failed_computation_leaves_nothing_behind(tmp_path: Path) -> None:
 def left_behind(root: Path) -> list[str]:
     """Return the files below ``root``, locks aside."""
     return sorted(p.name for p in root.rglob("*") if p.is_file() and p.suffix != ".lock")
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """No file may grow beyond 1000 bytes: the operating system itself refuses to write more."""
-    resource = pytest.importorskip("resource", reason="not on Windows")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -247,7 +235,7 @@ def test_arrays_that_are_not_ours_are_computed_anew(tmp_path: Path, array: Any) 
     path.parent.mkdir()
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=True)
-    path.write_bytes(_checksum(path, buffer.getvalue()) + buffer.getvalue())
+    path.write_bytes(_checksum(path, [buffer.getvalue()]) + buffer.getvalue())
     with pytest.warns(UserWarning, match="is damaged"):
         cache.get_or_compute({"a": 1}, lambda: np.zeros((2, 2), np.float32))
 

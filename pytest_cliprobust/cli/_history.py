@@ -7,13 +7,14 @@ import configparser
 import os
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_cliprobust.errors import ClipRobustError
 
 if TYPE_CHECKING:
+    from pytest_cliprobust.results.earlier import Earlier
     from pytest_cliprobust.results.history import History
 
 #: What a run can be called, for help texts.
@@ -50,6 +51,18 @@ def open_history(options: argparse.Namespace) -> History:
     from pytest_cliprobust.results.history import History
 
     return History(history_path(options))
+
+
+def earlier_runs(options: argparse.Namespace, references: Sequence[str]) -> list[Earlier]:
+    """Return runs of the history, or of JSON reports; where all are reports no history is needed.
+
+    Raises:
+        ClipRobustError: no such run, or no history to look in.
+    """
+    from pytest_cliprobust.results.history import earlier_run, is_file
+
+    path = Path() if all(map(is_file, references)) else history_path(options)
+    return [earlier_run(reference, path) for reference in references]
 
 
 def history_path(options: argparse.Namespace) -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pytest_cliprobust.cli._history import REFERENCE, add_history_option, history_path
+from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
+from pytest_cliprobust.cli._writing import write
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.files import not_written, replace_file
 
 HELP = "write a run's figures for the model's card on a hub"
 DESCRIPTION = (
@@ -47,9 +47,8 @@ def run(options: argparse.Namespace) -> int:
         ClipRobustError: no such run, model or figure, or a file that cannot be written.
     """
     from pytest_cliprobust.reporting.card import chosen, eval_results, model_index
-    from pytest_cliprobust.results.history import earlier_run, is_file
 
-    earlier = earlier_run(options.run_, Path() if is_file(options.run_) else history_path(options))
+    (earlier,) = earlier_runs(options, [options.run_])
     model = _model(options.model, earlier.models, earlier.source)
     globs = [glob.strip() for glob in options.figures.split(",") if glob.strip()]
     figures = chosen(earlier, model, globs)
@@ -64,11 +63,7 @@ def run(options: argparse.Namespace) -> int:
     files |= {f".eval_results/{name}": text for name, text in results.items()}
     for name, text in files.items():
         path = options.out / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, text)
-        except OSError as error:
-            raise not_written(f"{path}: cannot be written", error) from None
+        write(path, text)
         print(
             f"{path}: {len(figures) if name == 'model-index.md' else text.count('value:')} figures"
         )

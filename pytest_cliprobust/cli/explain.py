@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_cliprobust.cli._history import REFERENCE, add_history_option, history_path
+from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean, printable
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ClipRobustError: no such run, figure or threshold file.
     """
-    from pytest_cliprobust.results.history import earlier_run, is_file
-
-    found = earlier_run(options.run_, Path() if is_file(options.run_) else history_path(options))
+    (found,) = earlier_runs(options, [options.run_])
     rules = _rules(options.thresholds, found)
     keys = [key for key in found.measurements if fnmatchcase(key, options.figure)]
     if not keys:
@@ -95,9 +93,11 @@ def _told(rules: ThresholdFile, one: Measurement, found: Earlier) -> list[str]:
 
 def _decides(decidable: float, limit: float, n: int) -> str:
     """Return what margin the samples decide, and how many the margin in force needs."""
+    from pytest_cliprobust.gating.verdict import samples_for
+    from pytest_cliprobust.gating.words import rounded_up
+
     start = f"n = {n:,} decides a margin of {decidable:.2g}"
-    if decidable <= limit or limit <= 0.0:
+    needed = samples_for(limit, decidable, n)
+    if decidable <= limit or needed is None:
         return f"{start}; in force is {limit:.12g}"
-    # The standard error, and with it the margin, falls with the root of n.
-    needed = n * (decidable / limit) ** 2
-    return f"{start}; the {limit:.12g} in force needs about {needed:,.0f} samples"
+    return f"{start}; the {limit:.12g} in force needs about {rounded_up(needed)} samples"

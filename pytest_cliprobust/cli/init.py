@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_cliprobust.cli._writing import write
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.files import not_written, replace_file
 
 HELP = "write a starting threshold file, data file and workflow"
 DESCRIPTION = (
@@ -50,11 +50,7 @@ def run(options: argparse.Namespace) -> int:
         )
     for name, text in files.items():
         path = options.out / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, text)
-        except OSError as error:
-            raise not_written(f"{path}: cannot be written", error) from None
+        write(path, text)
         print(f"written: {path}")
     print(f"next: {_record(options.model, with_data=options.data)}")
     print(

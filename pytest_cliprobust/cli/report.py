@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pytest_cliprobust.cli._history import REFERENCE, add_history_option, history_path
+from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import replace_file
 
@@ -36,15 +36,13 @@ def run(options: argparse.Namespace) -> int:
     """
     from pytest_cliprobust.reporting.html.page import page_of
     from pytest_cliprobust.results.compare import compare
-    from pytest_cliprobust.results.history import earlier_run, is_file
 
     given = [reference for reference in (options.run_, options.base) if reference is not None]
-    path = Path() if all(map(is_file, given)) else history_path(options)
-    head = earlier_run(options.run_, path)
+    head, *base = earlier_runs(options, given)
     comparison = None
-    if options.base is not None:
+    if base:
         comparison = compare(
-            earlier_run(options.base, path),
+            base[0],
             head,
             base_model=options.base_model,
             head_model=options.head_model,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_cliprobust.cli._history import REFERENCE, add_history_option, history_path
+from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
 from pytest_cliprobust.cli._tables import print_table
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import replace_file
@@ -66,12 +66,9 @@ def _models(options: argparse.Namespace) -> dict[str, dict[str, Decided]]:
     """Return what each model of the runs decided on cue conflicts as they are, by class."""
     from pytest_cliprobust.figures.condition import CLEAN
     from pytest_cliprobust.reporting.shape_bias import classes_of
-    from pytest_cliprobust.results.history import earlier_run, is_file
 
-    path = Path() if all(map(is_file, options.runs)) else history_path(options)
     models: dict[str, dict[str, Decided]] = {}
-    for reference in options.runs:
-        found = earlier_run(reference, path)
+    for found in earlier_runs(options, options.runs):
         for measurement in found.measurements.values():
             whole = measurement.metric == "shape_bias" and not measurement.condition.part_of
             if not whole or measurement.condition.perturbation != CLEAN:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_cliprobust.cli._history import REFERENCE, add_history_option, history_path
+from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
 from pytest_cliprobust.cli._tables import print_table
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import replace_file
@@ -56,7 +56,6 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ClipRobustError: no such run, fewer than two models, or a file that cannot be read or written.
     """
-    from pytest_cliprobust.results.history import earlier_run, is_file
     from pytest_cliprobust.study.cards import read_cards
     from pytest_cliprobust.study.making import study_of
     from pytest_cliprobust.study.page import page_of
@@ -66,9 +65,8 @@ def run(options: argparse.Namespace) -> int:
     if not 0.0 < options.confidence < 1.0:
         raise ClipRobustError(f"--confidence {options.confidence}: a level lies between 0 and 1")
     cards = None if options.cards is None else read_cards(options.cards)
-    path = Path() if all(map(is_file, options.runs)) else history_path(options)
     study = study_of(
-        [earlier_run(reference, path) for reference in options.runs],
+        earlier_runs(options, options.runs),
         cards=cards,
         id_accuracy=options.id,
         confidence=options.confidence,

@@ -515,7 +515,7 @@ def _undecided_change(judged: _Judged, strict: Interval, start: str) -> tuple[st
         text = f"{start} lies beyond the margin, but is not sure enough among so many bounds"
     least = judged.decidable
     if least is not None and least > limit:
-        needed = _samples_for(limit, least, n)
+        needed = samples_for(limit, least, n)
         asked = "no number of them" if needed is None else f"about {rounded_up(needed)}"
         text += f"; {n:,} samples decide a margin of {least:.2g}; one of {limit:.12g} needs {asked}"
         return text, needed
@@ -564,7 +564,7 @@ def _told_loss(judged: _Judged, change: Change, word: str) -> str:
         format_value(x, ends.high - ends.low) for x in (judged.value, ends.low, ends.high)
     )
     text = f"the {word} of {value} [{low}, {high}] ({change.text()}) is real, and {_place(judged)}"
-    needed = _samples_for(judged.value, judged.decidable or 0.0, judged.n)
+    needed = samples_for(judged.value, judged.decidable or 0.0, judged.n)
     if needed is None or judged.value > judged.limit:
         return text
     return f"{text}; a margin of {value} needs about {rounded_up(needed)} samples"
@@ -586,7 +586,7 @@ def _decidable(change: Change, confidence: float, noise: float) -> float:
     return reach * change.standard_error + noise
 
 
-def _samples_for(margin: float, least: float, n: int) -> int | None:
+def samples_for(margin: float, least: float, n: int) -> int | None:
     """Return about how many samples decide a margin if ``n`` decide ``least``; None if none do."""
     if not margin > 0.0:
         return None

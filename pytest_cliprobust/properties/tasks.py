@@ -34,7 +34,7 @@ from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.figures.means import compare_means, ratio_values
 from pytest_cliprobust.figures.metrics import register_metric
-from pytest_cliprobust.figures.outcomes import Outcomes, mean, means, ratio, sums
+from pytest_cliprobust.figures.outcomes import Outcomes, mean, means, quotient, ratio
 from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Captioned, Task
 from pytest_cliprobust.properties import accuracy
@@ -294,8 +294,7 @@ def mean_recall(
 
 
 def _both_ways(weights: Floats, outcomes: Outcomes) -> Floats:
-    texts = ratio(sums(weights, outcomes["hits"]), sums(weights, outcomes["trials"]))
-    return np.asarray(0.5 * (means(weights, outcomes["found"]) + texts))
+    return np.asarray(0.5 * (means(weights, outcomes["found"]) + quotient(weights, outcomes)))
 
 
 def _both_ways_values(outcomes: Outcomes) -> Floats:

@@ -269,9 +269,8 @@ def _worst(failed: Iterable[Line]) -> Line:
 
     def rank(line: Line) -> tuple[bool, bool, float]:
         one = line.measurement
-        first = one.metric == "accuracy" and one.perturbation == CLEAN and one.dataset == CLEAN
         size = max(line.loss, (line.verdict.missed_by or 0.0) if line.verdict else 0.0)
-        return first, not one.figure.unit, size
+        return is_clean_accuracy(one), not one.figure.unit, size
 
     return max(failed, key=rank)
 
@@ -323,10 +322,11 @@ class ClassLoss:
 
 def clean_accuracies(head: Earlier) -> list[str]:
     """Return the keys of the figures that :func:`class_losses` is read from."""
-    return [key for key, one in head.measurements.items() if _is_clean_accuracy(one)]
+    return [key for key, one in head.measurements.items() if is_clean_accuracy(one)]
 
 
-def _is_clean_accuracy(one: Measurement) -> bool:
+def is_clean_accuracy(one: Measurement) -> bool:
+    """Return whether a figure is the accuracy on all clean pictures as they are."""
     whole = not one.condition.part_of
     return (one.metric, one.dataset, one.perturbation) == ("accuracy", CLEAN, CLEAN) and whole
 
@@ -334,7 +334,7 @@ def _is_clean_accuracy(one: Measurement) -> bool:
 def class_losses(lines: Iterable[Line]) -> tuple[ClassLoss, ...]:
     """Return the classes that lost most on clean pictures; none where answers were not kept."""
     for line in lines:
-        if line.compared is not None and _is_clean_accuracy(line.measurement):
+        if line.compared is not None and is_clean_accuracy(line.measurement):
             return _classes(line.compared)
     return ()
 

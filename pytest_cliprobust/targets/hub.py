@@ -39,8 +39,6 @@ Kind = Literal["model", "dataset"]
 #: Told how many bytes of how many of a file have arrived.
 Told = Callable[[str, int, int], None]
 
-_BLOCK = 1 << 20
-
 #: Who is told; a single entry, which a session sets. Where it is None huggingface_hub draws bars of its own.
 _listeners: list[Told | None] = [None]
 
@@ -291,11 +289,8 @@ def _is_whole(blob: Path) -> bool:
     name = blob.name
     if len(name) not in known or set(name) - set("0123456789abcdef"):
         return True
-    digest = known[len(name)]()
     with blob.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return bool(digest.hexdigest() == name)
+        return hashlib.file_digest(file, known[len(name)]).hexdigest() == name
 
 
 def _bar(what: str, told: Told) -> type[Any]:

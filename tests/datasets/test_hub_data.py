@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hub_helpers import Hub, serving
+from hub_helpers import Hub, in_reach
 from huggingface_hub import constants
 from layout_helpers import encoded, pixels_of, shards
 
@@ -41,13 +41,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         },
         "datasets/some/words": {"README.md": b"words", "data.parquet": b"columns"},
     }
-    with serving(files) as own:
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "ENDPOINT", own.address)
-        template = own.address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    with in_reach(files, tmp_path / "hub", monkeypatch) as own:
         yield own
 
 

@@ -8,8 +8,7 @@ import re
 import shutil
 import warnings
 from collections import namedtuple
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -17,7 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 import torch
-from helpers import write_pictures
+from helpers import full_disk, write_pictures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -210,18 +209,6 @@ def test_a_file_that_another_run_made_anew_is_taken_as_it_is(tmp_path: Path) -> 
     decode = Decoder()
     assert torch.equal(first.get([4, 5, 6], decode), pictures([4, 5, 6]))
     assert decode.rows == [4, 6]
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """No file may grow beyond 1000 bytes: the operating system itself refuses to write more."""
-    resource = pytest.importorskip("resource", reason="not on Windows")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_helpers import COMMIT, Hub, serving
+from hub_helpers import COMMIT, Hub, in_reach, serving
 from huggingface_hub import constants
 
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
@@ -32,13 +32,7 @@ FILES = {
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub on this machine, and an empty cache."""
-    with serving(FILES) as own:
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "ENDPOINT", own.address)
-        template = own.address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    with in_reach(FILES, tmp_path / "hub", monkeypatch) as own:
         yield own
 
 

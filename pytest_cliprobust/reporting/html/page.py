@@ -157,8 +157,7 @@ def _compared(lines: Sequence[Line], comparison: Comparison | None) -> list[str]
 
 def _confusions(lines: Sequence[Line]) -> tuple[tuple[str, str, int], ...]:
     for line in lines:
-        one = line.measurement
-        if one.metric == "accuracy" and one.perturbation == "clean" and one.dataset == "clean":
+        if facts.is_clean_accuracy(line.measurement):
             return facts.confusions_of(line)
     return ()
 
