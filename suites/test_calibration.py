@@ -26,7 +26,7 @@ CORRUPTIONS = [
     if (name, 3) not in PERTURBED
 ]
 SAMPLES = {"quick": 32, "standard": 134, "full": None}
-CODEC_SAMPLES = {"quick": 32, "standard": 67, "full": None}
+CODEC_SAMPLES = {"quick": 16, "standard": 67, "full": None}
 
 
 @scalings

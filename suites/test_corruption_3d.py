@@ -20,7 +20,7 @@ CORRUPTIONS = (*registry.names("depth"), *CODECS)
 SEVERITIES = [1, 2, 3, 4, 5]
 SAMPLES = {"quick": 32, "standard": 134, "full": None}
 # The encoder takes longer than the model under test.
-CODEC_SAMPLES = {"quick": 32, "standard": 67, "full": None}
+CODEC_SAMPLES = {"quick": 16, "standard": 67, "full": None}
 
 
 def views_of(clip: Evaluation, name: str) -> list[View]:

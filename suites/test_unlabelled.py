@@ -18,7 +18,7 @@ CODECS = registry.names("codec")
 PERTURBATIONS = [name for f in ("common", "depth", "codec") for name in registry.names(f)]
 SEVERITY = 3
 SAMPLES = {"quick": 32, "standard": 134, "full": None}
-CODEC_SAMPLES = {"quick": 32, "standard": 67, "full": None}
+CODEC_SAMPLES = {"quick": 16, "standard": 67, "full": None}
 
 
 @pytest.mark.parametrize("perturbation", PERTURBATIONS)
