@@ -94,7 +94,7 @@ because = "no drop at all could keep this"
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_users_perturbation_by_name_in_suite_bounds_and_features(
     run: Run, pytester: pytest.Pytester
 ) -> None:
@@ -161,7 +161,7 @@ severities = [{ degrees = [5, 5] }, { degrees = [80, 80] }]
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_suite_records_its_bounds_and_keeps_them(run: Run, pytester: pytest.Pytester) -> None:
     bounds = pytester.path / "thresholds.toml"
     bounds.write_text(TABLES)
