@@ -7,9 +7,11 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import forked
 import pytest
 from helpers import SUITES
 from PIL import Image
@@ -32,7 +34,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(pytester: pytest.Pytester, cache_dir: Path) -> Run:
     def _run(*args: str, inside: bool = False) -> pytest.RunResult:
         # Inside this process a session starts faster, but leaves behind what it registers.
-        start = pytester.runpytest_inprocess if inside else pytester.runpytest_subprocess
+        start = pytester.runpytest_inprocess if inside else partial(forked.session, pytester)
         return start(
             "--clip-model=reference", "--clip-profile=quick", "--clip-limit=24",
             "--clip-thresholds=thresholds.toml", f"--clip-cache-dir={cache_dir}", *args,
