@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,20 @@ from helpers import Sessions, check_schema
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark whatever starts whole pytest sessions as slow: it takes most of the time of all tests.
 
-    Those marked as ``smoke`` stay in the tight loop. Those marked as ``long`` are left out unless they are
-    asked for; ``.ci/run`` asks for a part of them.
+    Those marked as ``smoke`` stay in the tight loop. A plain ``pytest`` leaves out what is marked ``long``;
+    what is marked ``exhaustive`` runs only where ``-m`` names it. Both are slow.
     """
-    if "long" not in config.option.markexpr:
-        long = [item for item in items if item.get_closest_marker("long") is not None]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item.get_closest_marker("long") is None]
+    wanted = config.option.markexpr
+    left_out = {"long", "exhaustive"} if not wanted else {"exhaustive"} - set(wanted.split())
+    kept, others = [], []
     for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        (others if marks & left_out else kept).append(item)
         starts = "pytester" in getattr(item, "fixturenames", ())
-        if starts and item.get_closest_marker("smoke") is None:
+        if marks & {"long", "exhaustive"} or (starts and "smoke" not in marks):
             item.add_marker(pytest.mark.slow)
+    config.hook.pytest_deselected(items=others)
+    items[:] = kept
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +58,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def loaded() -> None:
+def loaded() -> Iterator[None]:
     """What sessions in this process use: pytester forgets what they are the first to import."""
     for name in (
         "plugin.hooks",
@@ -68,6 +72,11 @@ def loaded() -> None:
     for name in ("sklearn.metrics", "tomlkit", "xdist.plugin"):
         importlib.import_module(name)
     importlib.import_module("pytest_cliprobust.perturbations.registry").names()
+    import warm
+
+    with pytest.MonkeyPatch.context() as patch:
+        warm.keep(patch)
+        yield
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -240,5 +241,5 @@ class Sessions:
     def plain(self, *args: str, process: bool = False) -> pytest.RunResult:
         """Run pytest with these arguments alone."""
         if process:
-            return self.pytester.runpytest_subprocess(*args)
+            return forked.session(self.pytester, *args)
         return self.pytester.runpytest_inprocess(*args)

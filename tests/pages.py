@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import forked
 from helpers import DOCS, ROOT
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -28,17 +27,9 @@ def run(command: str, folder: Path, environment: Mapping[str, str] | None = None
     wanted = EXIT.search(command)
     if words[0] == "cliprobust":
         words[0] = "pytest_cliprobust.cli"
-    program = words[1:] if words[0] == "python" else ["-m", *words]
-    result = subprocess.run(
-        [sys.executable, *program],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    said = result.stdout + result.stderr
-    assert result.returncode == (int(wanted.group(1)) if wanted else 0), said
+    given = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **(environment or {})}
+    code, said = forked.command(words, folder, given)
+    assert code == (int(wanted.group(1)) if wanted else 0), said
     return said
 
 

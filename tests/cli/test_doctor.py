@@ -53,7 +53,7 @@ def words(folder: Path, *more: str) -> list[str]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_bound_says_what_it_sees(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words(folder, "--losses=heavy_noise,training_mode")) == 1
     out = capsys.readouterr().out

@@ -854,7 +854,7 @@ min = 0.01
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_clip_depth_in_a_run(
     folder: Any, checkpoints: dict[str, Path], pytester: pytest.Pytester, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ def loosely(line: str) -> str:
     return re.sub(r"[-+]?\d+\.\d+(e-\d+)?|\d+e-\d+", "#", line)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_page_of_the_history(tmp_path: Path) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()

@@ -9,7 +9,7 @@ from helpers import ROOT
 from pages import blocks, follow
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_tutorial(tmp_path: Path) -> None:
     assert follow("index.md", tmp_path) == 5
 

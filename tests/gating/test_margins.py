@@ -60,7 +60,7 @@ def judged(n: int, size: float, loss: float = 0.0, *, seed: int = 0) -> Counter[
 
 
 @pytest.mark.parametrize(
-    ("n", "most"), [(134, 0.09), pytest.param(1000, 0.03, marks=pytest.mark.slow)]
+    ("n", "most"), [(134, 0.09), pytest.param(1000, 0.03, marks=pytest.mark.long)]
 )
 def test_an_equally_good_model_keeps_the_proposed_margin(n: int, most: float) -> None:
     size = margin_of(answered(answers(n))).size
@@ -73,7 +73,9 @@ def test_an_equally_good_model_keeps_the_proposed_margin(n: int, most: float) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "seen"), [(134, 0.85), (1000, 0.95)])
+@pytest.mark.parametrize(
+    ("n", "seen"), [(134, 0.85), pytest.param(1000, 0.95, marks=pytest.mark.long)]
+)
 def test_a_loss_of_two_margins_is_seen(n: int, seen: float) -> None:
     size = margin_of(answered(answers(n))).size
     assert judged(n, size, 2.0 * size)["fail"] / DRAWS > seen

@@ -41,6 +41,7 @@ def verdicts() -> dict[str, str]:
     return {entry["key"]: entry["verdict"]["status"] for entry in report()["measurements"]}
 
 
+@pytest.mark.long
 def test_every_role_is_measured_with_one_command(run: Sessions, disk: Path) -> None:
     """And the same gate on a copy at another path gives the same verdicts."""
     gate = run.path / "gate.toml"  # recording must not find the shipped file

@@ -127,6 +127,7 @@ def test_a_picture_that_cannot_be_read_is_one_line(run: Sessions) -> None:
     one_line(run.again(f"--clip-data={data}"), r"dog/9\.png.*repair or remove")
 
 
+@pytest.mark.long
 def test_what_is_left_out_changes_nothing_else(run: Sessions) -> None:
     data = photos(run.path / "photos", count=60)
     for name in ("cat/60.png", "dog/60.heic"):

@@ -135,6 +135,7 @@ def check_partial(folder: Path, code: int, missing: dict[str, str], cut: int) ->
     return data
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_is_told_with_what_it_took_along(run: Sessions, end: Any) -> None:
     result = end("kill", "-n1", process=True)
     assert result.ret == Exit.ENVIRONMENT
@@ -153,6 +154,7 @@ def test_a_worker_that_dies_is_told_with_what_it_took_along(run: Sessions, end: 
     )
 
 
+@pytest.mark.long
 def test_a_worker_that_is_not_replaced_leaves_the_rest_unrun(run: Sessions, end: Any) -> None:
     result = end("kill", "-n1", "--max-worker-restart=0", process=True)
     assert result.ret != 0
@@ -160,6 +162,7 @@ def test_a_worker_that_is_not_replaced_leaves_the_rest_unrun(run: Sessions, end:
     check_partial(run.path, result.ret, missing, 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("asked", ["command line", "ini file"])
 def test_a_worker_that_dies_before_it_reports_names_all_that_was_not_run(
     run: Sessions, end: Any, shared_cache: Path, asked: str
@@ -207,7 +210,9 @@ def test_the_first_failure_that_ends_a_run_leaves_the_rest_unrun(run: Sessions, 
     )
 
 
-@pytest.mark.parametrize("options", [("-x",), ("--maxfail=1",), ("-x", "-n1")])
+@pytest.mark.parametrize(
+    "options", [("-x",), ("--maxfail=1",), pytest.param(("-x", "-n1"), marks=pytest.mark.long)]
+)
 def test_a_failure_of_the_last_test_leaves_nothing_unrun(
     run: Sessions, end: Any, options: tuple[str, ...]
 ) -> None:
@@ -226,7 +231,9 @@ def test_a_failure_of_the_last_test_leaves_nothing_unrun(
     assert not any("PARTIAL" in line for line in data["because"])
 
 
-@pytest.mark.parametrize("options", [("-x", "-n1"), ("--maxfail=2",)])
+@pytest.mark.parametrize(
+    "options", [pytest.param(("-x", "-n1"), marks=pytest.mark.long), ("--maxfail=2",)]
+)
 def test_what_a_failure_keeps_from_running_is_told(
     run: Sessions, end: Any, options: tuple[str, ...]
 ) -> None:
@@ -484,6 +491,7 @@ def test_a_gate_is_recorded_into_a_folder_that_is_made(run: Sessions) -> None:
     ]
 
 
+@pytest.mark.long
 def test_workers_tell_it_once_where_only_the_ini_file_asks_for_it(
     run: Sessions, shared_cache: Path
 ) -> None:

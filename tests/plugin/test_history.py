@@ -75,6 +75,7 @@ def test_a_run_is_kept_with_what_its_figures_are_made_of(run: Sessions) -> None:
     assert "outcomes" not in told["measurements"][0]["figure"]
 
 
+@pytest.mark.long
 def test_workers_hand_over_what_the_controller_keeps(run: Sessions) -> None:
     """One process, two workers, two workers that alone know the model: the same runs."""
     # In a process of its own, where no other test has registered a perturbation.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+import pytest
 from helpers import SUITES, Sessions, report
 from multimodal_helpers import write
 
@@ -26,6 +27,7 @@ def figures(name: str) -> dict[str, dict[str, Any]]:
     return {entry["metric"]: entry["figure"] for entry in report(name)["measurements"]}
 
 
+@pytest.mark.long
 def test_the_bundled_model_is_asked_and_its_answers_are_kept(run: Sessions) -> None:
     result = run(SUITE, "--clip-report=report.json", "-rs", process=True)
     result.assert_outcomes(passed=1)

@@ -67,6 +67,7 @@ ONE_BOUND = (
 # --- Figures repeat --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_figures_are_bit_identical_for_batch_sizes_orders_and_a_second_run(
     run: Sessions, pytester: pytest.Pytester, tmp_path: Path
 ) -> None:
@@ -98,6 +99,7 @@ def test_figures_are_bit_identical_for_batch_sizes_orders_and_a_second_run(
     assert work["again"]["encoded"] == 0
 
 
+@pytest.mark.long
 def test_two_workers_measure_the_same_and_compute_nothing_twice(
     run: Sessions, tmp_path: Path
 ) -> None:

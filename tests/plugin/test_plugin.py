@@ -79,6 +79,7 @@ def test_a_model_that_no_test_needs_is_told_at_the_end(pytester: pytest.Pytester
     result.stdout.fnmatch_lines([warning])
 
 
+@pytest.mark.long
 def test_a_model_in_the_ini_file_is_evaluated_by_workers_too(
     run: Sessions, shared_cache: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_model_in_the_ini_file_is_evaluated_by_workers_too(
     one_line(run.plain("-n2", process=True), "thresholds.toml:5", "acuracy")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["reference", "ViT-B-23"])
 def test_a_mistake_under_two_workers_is_told_once(run: Sessions, model: str) -> None:
     wrong = LOOSE.replace("accuracy", "acuracy")

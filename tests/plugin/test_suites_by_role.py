@@ -14,6 +14,7 @@ FILES = [
 ]
 
 
+@pytest.mark.long
 def test_on_the_embedded_benchmark(run: Sessions) -> None:
     chosen = "not factors or factor-pose or factor-darker"
     result = run(*FILES, "-k", chosen, "--clip-report=report.json", "--clip-limit=268", "-v")
@@ -51,6 +52,7 @@ def test_on_the_embedded_benchmark(run: Sessions) -> None:
 SAFETY = [f"{SUITES}/test_{name}.py" for name in ("ood", "calibration", "selective", "unlabelled")]
 
 
+@pytest.mark.long
 def test_safety_and_label_free_suites(run: Sessions) -> None:
     chosen = "not corrupted and not under_corruption and not perturbed or iso_noise"
     result = run(

@@ -122,6 +122,7 @@ def test_a_near_miss_of_the_users_own_data_fails_the_run(run: Sessions) -> None:
     assert "THIS RUN GATES NOTHING" in lines[-1]
 
 
+@pytest.mark.long
 def test_what_was_selected_and_skipped_fails_a_run_of_chosen_tests(run: Sessions) -> None:
     rows = [f'{ACCURACY}, perturbation = "{name}", min = 0.01' for name in ("fog_3d", "flash")]
     both = bounds(*rows)

@@ -102,6 +102,7 @@ def test_a_conftest_in_a_folder_of_its_own(run: Sessions) -> None:
     nothing_of_ours(result)
 
 
+@pytest.mark.long
 def test_under_two_workers_it_is_told_once(run: Sessions) -> None:
     (run.path / "mine.py").write_text(BROKEN["perturbation"], encoding="utf-8")
     result = run("-n2", suite=CLEAN, process=True)
@@ -165,6 +166,7 @@ def test_a_perturbation_that_fails_is_a_failure_of_the_test(run: Sessions) -> No
     nothing_of_ours(result)
 
 
+@pytest.mark.long
 def test_the_same_with_two_workers(run: Sessions) -> None:
     (run.path / "mine.py").write_text(SEPIA, encoding="utf-8")
     result = run("-n2", suite=SUITE.format(perturbation='"sepia", 1'), process=True)

@@ -63,7 +63,7 @@ def missing(table: ModuleType, world: str, n: int, draws: int) -> list[str]:
     return short
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "world",
     [
@@ -76,13 +76,13 @@ def test_a_hundred_samples(table: ModuleType, world: str) -> None:
     assert missing(table, world, 100, 100) == []
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("world", ["usual", "honest", "answers", "detection"])
 def test_a_thousand_samples(table: ModuleType, world: str) -> None:
     assert missing(table, world, 1000, 40) == []
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_a_true_change_of_a_calibration_error_is_found_at_its_size(table: ModuleType) -> None:
     """The difference of two calibration errors is too small by what the better model's is biased."""
     (world,) = (w for w in table.WORLDS if w.name == "honest")

@@ -7,9 +7,11 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import forked
 import pytest
 from helpers import SUITES
 from PIL import Image
@@ -32,7 +34,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(pytester: pytest.Pytester, cache_dir: Path) -> Run:
     def _run(*args: str, inside: bool = False) -> pytest.RunResult:
         # Inside this process a session starts faster, but leaves behind what it registers.
-        start = pytester.runpytest_inprocess if inside else pytester.runpytest_subprocess
+        start = pytester.runpytest_inprocess if inside else partial(forked.session, pytester)
         return start(
             "--clip-model=reference", "--clip-profile=quick", "--clip-limit=24",
             "--clip-thresholds=thresholds.toml", f"--clip-cache-dir={cache_dir}", *args,
@@ -94,7 +96,7 @@ because = "no drop at all could keep this"
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_users_perturbation_by_name_in_suite_bounds_and_features(
     run: Run, pytester: pytest.Pytester
 ) -> None:
@@ -161,7 +163,7 @@ severities = [{ degrees = [5, 5] }, { degrees = [80, 80] }]
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_suite_records_its_bounds_and_keeps_them(run: Run, pytester: pytest.Pytester) -> None:
     bounds = pytester.path / "thresholds.toml"
     bounds.write_text(TABLES)

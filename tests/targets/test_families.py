@@ -587,7 +587,7 @@ def write_reader(folder: Path, family: str) -> Path:
     return folder
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", [*(f"open_clip {name}" for name in OPEN_CLIP), *TRANSFORMERS])
 def test_each_family_goes_through_the_suites(family: str, run: Sessions) -> None:
     folder = write_reader(run.path / "model", family)

@@ -118,7 +118,7 @@ def test_a_compiler_that_fails_is_one_line(vit: Path, monkeypatch: pytest.Monkey
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_a_twin_compiled_with_the_default_backend(vit: Path) -> None:
     parent, twin = (load_target(f"{vit}{suffix}", device="cpu") for suffix in ("", "@compile"))
     pixels = pixels_of(parent)
