@@ -71,6 +71,10 @@ ALSO = {
         "tests/perturbations/test_weather.py",
         "tests/perturbations/test_digital.py",
     ],
+    "perturbations/filters.py": [
+        "tests/perturbations/test_kernels.py",
+        "tests/perturbations/test_blur.py",
+    ],
     "perturbations/registry.py": ["tests/perturbations/test_contract.py", "tests/test_registry.py"],
     "perturbations/imagecorruptions.py": ["tests/perturbations/test_digital.py"],
     "perturbations/common/reference.py": ["tests/perturbations/test_contract.py"],
