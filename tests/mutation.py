@@ -119,6 +119,7 @@ ALSO = {
         "tests/targets/test_multimodal.py",
         "tests/targets/test_bundled_multimodal.py",
     ],
+    "targets/preprocessing.py": ["tests/targets/test_preprocessing_limits.py"],
     "targets/sentence_transformers.py": ["tests/targets/test_families.py"],
     "targets/transformers_target.py": [
         "tests/targets/test_families.py",
