@@ -48,6 +48,7 @@ PACKAGE = "pytest_cliprobust"
 
 #: Tests beside the mirrored file of a module. Without either it is the mirrored folder.
 ALSO = {
+    "engine/encoding.py": ["tests/engine/test_matches.py", "tests/engine/test_store.py"],
     "engine/evaluation.py": ["tests/engine/test_view.py", "tests/engine/test_probe.py"],
     "engine/config.py": ["tests/engine/test_view.py"],
     "engine/memory.py": ["tests/engine/test_encoding.py"],

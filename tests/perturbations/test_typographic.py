@@ -390,7 +390,9 @@ def test_copies_stand_in_rows_of_their_own_and_the_last_is_faint() -> None:
     text = block((12, 20), slice(2, 10), slice(2, 18), 6)
     one = module.typographic(images, size=0.05, contrast=0.5, seeds=seeds, text=text)
     assert float(one.min()) == pytest.approx(0.5, abs=1e-5)
-    several = module.typographic(images, size=0.05, copies=2.4, contrast=1.0, seeds=seeds, text=text)
+    several = module.typographic(
+        images, size=0.05, copies=2.4, contrast=1.0, seeds=seeds, text=text
+    )
     assert float(several.min()) < 1e-5
     rows = random.uniform(seeds, (2,), stream=10)[:, 0].double()
     box = 0.05 * 96

@@ -181,7 +181,9 @@ def test_odd_pixels_beside_the_crop(shape: tuple[int, int], crop: Any) -> None:
         assert torch.equal(framed, tvf.center_crop(image, [8, 8]))
 
 
-@pytest.mark.parametrize(("shape", "down", "right"), [((5, 3), 1, 2), ((8, 5), 0, 1), ((3, 8), 2, 0)])
+@pytest.mark.parametrize(
+    ("shape", "down", "right"), [((5, 3), 1, 2), ((8, 5), 0, 1), ((3, 8), 2, 0)]
+)
 def test_odd_pixels_of_the_padding_go_below_and_right(
     shape: tuple[int, int], down: int, right: int
 ) -> None:
@@ -217,3 +219,11 @@ def test_bicubic_is_clipped_after_each_pass() -> None:
     linear = preprocessing.InterpolationMode.BILINEAR
     made = Preprocessing((16, 24), resize_mode="squash", interpolation="bilinear")
     assert torch.equal(made.fit(edges * 2), tvf.resize(edges * 2, [16, 24], interpolation=linear))
+
+
+def test_what_is_not_resized_is_not_clipped() -> None:
+    images = torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0)) * 3
+    kept = Preprocessing((8, 8), resize_mode="keep").fit(images)
+    assert torch.equal(kept, images[..., 2:10, 1:9])
+    shortest = Preprocessing((10, 10)).fit(images)
+    assert torch.equal(shortest, images[..., 1:11, :])
