@@ -120,6 +120,7 @@ ALSO = {
         "tests/targets/test_multimodal.py",
         "tests/targets/test_bundled_multimodal.py",
     ],
+    "targets/configuration.py": ["tests/targets/test_configuration_limits.py"],
     "targets/preprocessing.py": ["tests/targets/test_preprocessing_limits.py"],
     "targets/sentence_transformers.py": ["tests/targets/test_families.py"],
     "targets/transformers_target.py": [
