@@ -204,3 +204,22 @@ def test_files_are_as_large_as_they_may_be(tmp_path: Path) -> None:
         with pytest.raises(ClipRobustError, match=f"{name} has 134217729 bytes"):
             configuration.check_tokenizer_files(tmp_path)
         (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize("key", ["hf_tokenizer_name", "hf_model_name"])
+def test_names_of_the_hub_are_texts(key: str) -> None:
+    for name in ("owner/name", None):
+        configuration._check_tokenizer({key: name}, PLACE)
+    with pytest.raises(ClipRobustError, match=f"{key} 7 is no name of the model hub"):
+        configuration._check_tokenizer({key: 7}, PLACE)
+
+
+def test_only_names_that_may_be_slips_are_compared_with_all_towers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(configuration, "did_you_mean", lambda name, known: asked.append(name) or "")
+    for name in ("a" * 59, "a" * 60):
+        with pytest.raises(ClipRobustError, match="no architecture of the installed timm"):
+            configuration._check_timm({"timm_model_name": name}, PLACE)
+    assert asked == ["a" * 59]
