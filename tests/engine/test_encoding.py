@@ -15,7 +15,7 @@ from torch import Tensor
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch, LazyExtras
 from pytest_cliprobust.datasets.depth.base import MissingDepth
-from pytest_cliprobust.engine import encoding
+from pytest_cliprobust.engine import encoding, transfer
 from pytest_cliprobust.engine.encoding import (
     ACCELERATOR_CHUNK,
     FORWARD_CHUNK,
@@ -623,7 +623,7 @@ def test_a_key_has_all_that_features_depend_on_and_nothing_else(tmp_path: Path) 
         {
             "perturbation": step.perturbation,
             "version": registry.get(step.perturbation).version,
-            "parameters": dict(registry.get(step.perturbation).parameters(int(step.severity))),
+            "parameters": dict(registry.get(step.perturbation).parameters(step.severity or 0)),
             "seed": 7,
         }
         for step in (one, two)
@@ -738,7 +738,7 @@ def test_all_that_a_chain_uses_goes_to_the_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[set[str]] = []
-    real = encoding.pinned
+    real = transfer.pinned
 
     def pinned(batch: Batch, device: torch.device, beside: Any) -> Batch:
         seen.append(set(beside))
@@ -804,24 +804,24 @@ def test_whatever_lies_beside_pictures_keeps_them_out_of_the_store(
     engine = encoder(tmp_path)
     engine.stores = stores  # type: ignore[assignment]
     plain = data.load([0, 2]).images
-    assert torch.equal(engine._stored(data, [0, 2]).images, plain + 1)  # type: ignore[arg-type]
+    assert torch.equal(engine._stored(data, [0, 2]).images, plain + 1)
     assert stores.forgotten == 0
     more = torch.ones(2, 1, 32, 32)
     part = {"extras": LazyExtras({"texture": more})} if beside == "extras" else {beside: more}
     load = data.load
-    data.load = lambda rows: replace(load(rows), **part)  # type: ignore[method-assign, arg-type]
-    stored = engine._stored(data, [0, 2])  # type: ignore[arg-type]
+    data.load = lambda indices: replace(load(indices), **part)  # type: ignore[method-assign]
+    stored = engine._stored(data, [0, 2])
     assert torch.equal(stored.images, plain)
     assert getattr(stored, beside) is part[beside]
     assert stores.forgotten == 1
     engine.stores = None
-    assert torch.equal(engine._stored(data, [0, 2]).images, plain)  # type: ignore[arg-type]
+    assert torch.equal(engine._stored(data, [0, 2]).images, plain)
 
 
 def test_a_word_that_is_there_already_is_not_written_anew() -> None:
     data = RandomPictures(4)
     data.class_names, data.labels = ("cat", "dog", "sea"), (0, 1, 2, 0)
-    write = encoding.text_writer(registry.get("typographic"), data, 5)  # type: ignore[arg-type]
+    write = encoding.text_writer(registry.get("typographic"), data, 5)
     assert write is not None
     batch = data.load([3, 1])
     written = write(batch)
@@ -833,4 +833,4 @@ def test_a_word_that_is_there_already_is_not_written_anew() -> None:
     for extras in ({"texture": texture}, LazyExtras({"texture": texture})):
         joined = write(replace(batch, extras=extras)).extras
         assert set(joined) == {"text", "texture"}
-    assert encoding.text_writer(registry.get("brightness"), data, 5) is None  # type: ignore[arg-type]
+    assert encoding.text_writer(registry.get("brightness"), data, 5) is None

@@ -218,7 +218,12 @@ def test_only_names_that_may_be_slips_are_compared_with_all_towers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(configuration, "did_you_mean", lambda name, known: asked.append(name) or "")
+
+    def did_you_mean(name: str, known: list[str]) -> str:
+        asked.append(name)
+        return ""
+
+    monkeypatch.setattr(configuration, "did_you_mean", did_you_mean)
     for name in ("a" * 59, "a" * 60):
         with pytest.raises(ClipRobustError, match="no architecture of the installed timm"):
             configuration._check_timm({"timm_model_name": name}, PLACE)

@@ -11,9 +11,9 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as tvf
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.targets import preprocessing
 from pytest_cliprobust.targets.preprocessing import Preprocessing, centre_of_long
 
 
@@ -123,7 +123,8 @@ def test_the_centre_of_a_very_long_picture(
 
     def resize(image: Tensor, size: list[int], **settings: Any) -> Tensor:
         calls.append(tuple(image.shape[-2:]))
-        return original(image, size, **settings)
+        resized: Tensor = original(image, size, **settings)
+        return resized
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(tvf, "resize", resize)
@@ -210,13 +211,13 @@ def test_a_model_that_is_not_square_is_resized_bicubically() -> None:
 
 def test_bicubic_is_clipped_after_each_pass() -> None:
     edges = (torch.rand(1, 3, 40, 60, generator=torch.Generator().manual_seed(0)) > 0.5).float()
-    cubic = preprocessing.InterpolationMode.BICUBIC
+    cubic = InterpolationMode.BICUBIC
     across = tvf.resize(edges, [40, 24], interpolation=cubic).clamp(0, 1)
     expected = tvf.resize(across, [16, 24], interpolation=cubic).clamp(0, 1)
     seen = Preprocessing((16, 24), resize_mode="squash").fit(edges)
     assert torch.equal(seen, expected)
     # Bilinear cannot overshoot: one call, and nothing is clipped.
-    linear = preprocessing.InterpolationMode.BILINEAR
+    linear = InterpolationMode.BILINEAR
     made = Preprocessing((16, 24), resize_mode="squash", interpolation="bilinear")
     assert torch.equal(made.fit(edges * 2), tvf.resize(edges * 2, [16, 24], interpolation=linear))
 
