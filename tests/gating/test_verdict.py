@@ -772,7 +772,7 @@ def test_an_estimate_outside_of_its_interval_is_taken_into_it() -> None:
 
 def test_noise_widens_both_ends_and_stays_in_the_range_of_a_metric() -> None:
     noisy = judge(measure(0.5, 0.4, 0.6), rule(max=1.0), WARN, noise_floor=0.125)
-    assert (noisy.low, noisy.high) == (pytest.approx(0.275), pytest.approx(0.725))
+    assert (noisy.low, noisy.high) == pytest.approx((0.275, 0.725))
     share = verdict_module._widened(intervals_of(0.05, 0.95), 0.125, "accuracy")
     assert (share.low, share.high) == (0.0, 1.0)
     # An end beyond the range stays where it was.

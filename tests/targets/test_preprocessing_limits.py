@@ -205,7 +205,7 @@ def test_a_model_that_is_not_square_is_resized_bicubically() -> None:
         nearest = Preprocessing((16, 20), resize_mode=mode, interpolation="nearest")  # type: ignore[arg-type]
         cubic = Preprocessing((16, 20), resize_mode=mode)  # type: ignore[arg-type]
         assert torch.equal(nearest.fit(image), cubic.fit(image)) == alike
-    square = [Preprocessing((16, 16), interpolation=kind) for kind in ("nearest", "bicubic")]  # type: ignore[arg-type]
+    square = [Preprocessing((16, 16), interpolation=kind) for kind in ("nearest", "bicubic")]
     assert not torch.equal(square[0].fit(image), square[1].fit(image))
 
 
