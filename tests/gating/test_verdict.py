@@ -36,7 +36,7 @@ from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.message import failure_message
 from pytest_cliprobust.gating.policy import Inconclusive, Policy
 from pytest_cliprobust.gating.reading import parse_thresholds
-from pytest_cliprobust.gating.verdict import Verdict, judge
+from pytest_cliprobust.gating.verdict import Status, Verdict, judge
 from pytest_cliprobust.gating.words import rounded_up
 
 WARN = Policy()
@@ -808,3 +808,32 @@ def test_samples_for_a_margin_go_by_its_square() -> None:
     assert samples_for(-0.1, 0.03, 100) is None
     assert samples_for(1e-200, 0.03, 100) is None
     assert samples_for(math.nan, 0.03, 100) is None
+    assert samples_for(1e-320, 0.03, 100) is None
+
+
+def test_the_smallest_margin_of_all_is_judged_like_any() -> None:
+    before = answers(400)
+    baseline = baseline_of(answered(before))
+    rule_of_nothing = accuracy_rule("max_decrease = 1e-200")
+    for after in (changed(before, 12, 9), changed(before, 9, 12)):
+        verdict = judge(answered(after), rule_of_nothing, WARN, baseline=baseline)
+        assert verdict.status == "inconclusive"
+        assert "one of 1e-200 needs no number of them" in verdict.explanation
+        assert verdict.samples_needed is None
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "words"),
+    [
+        ("pass", 0.05, "within the margin of 0.03"),
+        ("inconclusive", 0.05, "beyond the margin of 0.03 by the estimate, though not surely"),
+        ("inconclusive", 0.03, "these samples cannot tell whether it lies within the margin"),
+        ("inconclusive", 0.02, "these samples cannot tell whether it lies within the margin"),
+    ],
+)
+def test_where_a_real_loss_lies(status: Status, value: float, words: str) -> None:
+    interval = Interval(0.01, 0.09, 0.95, "made up")
+    judged = verdict_module._Judged(
+        "max_decrease", 0.03, status, interval, value, 400, max(0.0, value - 0.03), ""
+    )
+    assert verdict_module._place(judged).startswith(words)
