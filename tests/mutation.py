@@ -48,6 +48,7 @@ PACKAGE = "pytest_cliprobust"
 
 #: Tests beside the mirrored file of a module. Without either it is the mirrored folder.
 ALSO = {
+    "engine/encoding.py": ["tests/engine/test_matches.py", "tests/engine/test_store.py"],
     "engine/evaluation.py": ["tests/engine/test_view.py", "tests/engine/test_probe.py"],
     "engine/config.py": ["tests/engine/test_view.py"],
     "engine/memory.py": ["tests/engine/test_encoding.py"],
@@ -70,6 +71,10 @@ ALSO = {
     "perturbations/common/fields.py": [
         "tests/perturbations/test_weather.py",
         "tests/perturbations/test_digital.py",
+    ],
+    "perturbations/filters.py": [
+        "tests/perturbations/test_kernels.py",
+        "tests/perturbations/test_blur.py",
     ],
     "perturbations/registry.py": ["tests/perturbations/test_contract.py", "tests/test_registry.py"],
     "perturbations/imagecorruptions.py": ["tests/perturbations/test_digital.py"],
@@ -115,6 +120,8 @@ ALSO = {
         "tests/targets/test_multimodal.py",
         "tests/targets/test_bundled_multimodal.py",
     ],
+    "targets/configuration.py": ["tests/targets/test_configuration_limits.py"],
+    "targets/preprocessing.py": ["tests/targets/test_preprocessing_limits.py"],
     "targets/sentence_transformers.py": ["tests/targets/test_families.py"],
     "targets/transformers_target.py": [
         "tests/targets/test_families.py",

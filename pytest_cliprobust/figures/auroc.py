@@ -64,8 +64,7 @@ def delong(positive: ArrayLike, negative: ArrayLike) -> tuple[Floats, Floats]:
     for k in range(len(above)):
         joint = _midranks(np.concatenate([above[k], below[k]]))
         areas[k] = (joint[:m].sum() - m * (m + 1) / 2.0) / (m * n)
-        v10[k] = (joint[:m] - _midranks(above[k])) / n
-        v01[k] = 1.0 - (joint[m:] - _midranks(below[k])) / m
+        v10[k], v01[k] = placements(above[k], below[k])
     covariance: Floats = np.atleast_2d(np.cov(v10)) / m + np.atleast_2d(np.cov(v01)) / n
     return areas, covariance
 

@@ -13,10 +13,7 @@ def mcnemar_p(gains: int, losses: int) -> float:
     """Return the two-sided exact p-value of McNemar's test (binomial test of the discordant pairs)."""
     if gains < 0 or losses < 0:
         raise ValueError(f"counts cannot be negative: {gains}, {losses}")
-    discordant = gains + losses
-    if discordant == 0:
-        return 1.0
-    return min(1.0, 2.0 * float(special.bdtr(min(gains, losses), discordant, 0.5)))
+    return min(1.0, 2.0 * float(special.bdtr(min(gains, losses), gains + losses, 0.5)))
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -27,6 +24,6 @@ def holm(p_values: ArrayLike) -> Floats:
     order = np.argsort(values, kind="stable")
     m = len(values)
     adjusted = np.empty(m)
-    steps = np.maximum.accumulate(values[order] * (m - np.arange(m))) if m else values
+    steps = np.maximum.accumulate(values[order] * (m - np.arange(m)))
     adjusted[order] = np.minimum(steps, 1.0)
     return adjusted

@@ -590,7 +590,8 @@ def samples_for(margin: float, least: float, n: int) -> int | None:
     """Return about how many samples decide a margin if ``n`` decide ``least``; None if none do."""
     if not margin > 0.0:
         return None
-    needed = n * (least / margin) ** 2
+    ratio = least / margin
+    needed = n * ratio * ratio  # a power would raise where this is infinite
     return math.ceil(needed) if math.isfinite(needed) else None
 
 

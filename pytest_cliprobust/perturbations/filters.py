@@ -434,21 +434,6 @@ def box_resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     return images
 
 
-@tables
-def _area_windows(size: int, target: int) -> tuple[Table, ...]:
-    taps = math.ceil(size / target) + 1
-    positions: list[list[int]] = [[] for _ in range(taps)]
-    weights: list[list[float]] = [[] for _ in range(taps)]
-    for i in range(target):
-        # Seams are rational numbers: integers keep them exact.
-        for tap in range(taps):
-            pixel = i * size // target + tap
-            share = min((i + 1) * size, (pixel + 1) * target) - max(i * size, pixel * target)
-            positions[tap].append(min(pixel, size - 1))
-            weights[tap].append(max(share, 0) / size)
-    return positions, weights
-
-
 def straight_through(value: Tensor, source: Tensor) -> Tensor:
     """Return ``value``; its gradient, where one is wanted, is that of ``source``.
 

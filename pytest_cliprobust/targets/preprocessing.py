@@ -202,8 +202,8 @@ class Preprocessing:
                 edge = round(size[0] * before[0] / self.size[0])
             # torchvision truncates the longer edge (Resize with a single number).
             if width <= height:
-                return max(int(edge * height / width), 1), edge
-            return edge, max(int(edge * width / height), 1)
+                return int(edge * height / width), edge
+            return edge, int(edge * width / height)
         ratios = (height / size[0], width / size[1])
         ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
         return max(round(height / ratio), 1), max(round(width / ratio), 1)

@@ -15,6 +15,7 @@ from torch import Tensor
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch, LazyExtras
 from pytest_cliprobust.datasets.depth.base import MissingDepth
+from pytest_cliprobust.engine import encoding, transfer
 from pytest_cliprobust.engine.encoding import (
     ACCELERATOR_CHUNK,
     FORWARD_CHUNK,
@@ -24,7 +25,7 @@ from pytest_cliprobust.engine.encoding import (
 from pytest_cliprobust.engine.memory import part_of
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Step
-from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.perturbations import registry, typographic
 from pytest_cliprobust.targets.base import TargetInfo
 
 
@@ -600,3 +601,236 @@ def test_regrouped_passes_are_smaller_and_leave_the_chunk_alone(tmp_path: Path) 
     assert set(target.sizes) == {8}
     assert engine.chunk == FORWARD_CHUNK
     torch.testing.assert_close(other, engine.images(RandomPictures(40)))
+
+
+class Noted(FeatureCache):
+    """A cache that notes the keys that it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.keys: list[dict[str, Any]] = []
+
+    def get_or_compute(self, key: Any, compute: Any) -> Any:
+        self.keys.append(dict(key))
+        return super().get_or_compute(key, compute)
+
+
+def test_a_key_has_all_that_features_depend_on_and_nothing_else(tmp_path: Path) -> None:
+    cache, data = Noted(tmp_path), RandomPictures(3)
+    engine = Encoder(TinyTarget(), cache, seed=7)  # type: ignore[arg-type]
+    one, two = Step("patch_occlusion", 5), Step("brightness", 2)
+    described = [
+        {
+            "perturbation": step.perturbation,
+            "version": registry.get(step.perturbation).version,
+            "parameters": dict(registry.get(step.perturbation).parameters(step.severity or 0)),
+            "seed": 7,
+        }
+        for step in (one, two)
+    ]
+    for steps in ((), (Step("fog", 0),), (one,), (one, Step("fog", 0), two)):
+        engine.images(data, steps)
+    engine.text(["a", "b"])
+    engine.rows(data, [two], {"kind": "mean"}, lambda pixels: pixels.mean((2, 3)), 3)
+    model = {
+        "target": "0" * 64,
+        "precision": "fp32",
+        "device": "cpu",
+        "torch": torch.__version__,
+    }
+    pictures = {**model, "kind": "image", "data": "random-3", "ids": 3}
+    assert cache.keys == [
+        pictures,
+        pictures,
+        {**pictures, **described[0]},
+        {**pictures, "chain": described},
+        {**model, "kind": "text", "texts": ["a", "b"]},
+        {**pictures, "kind": "mean", "chain": described[1:]},
+    ]
+    assert (engine.forwarded, engine.cached) == (12, 3)
+
+
+def test_features_are_those_of_what_the_model_is_shown(tmp_path: Path) -> None:
+    data, target = RandomPictures(5), TinyTarget()
+    pictures = data.load(range(5)).images.float() / 255
+    changed = registry.get("brightness")(pictures, 4)
+    changed = registry.get("contrast")(changed, 2)
+    steps = [Step("brightness", 4), Step("contrast", 2)]
+    for images, under in ((pictures, ()), (changed, steps)):
+        expected = target.encode_image(target.preprocess(images))
+        torch.testing.assert_close(encoder(tmp_path).images(data, under), expected)
+        shown = encoder(tmp_path).shown(data, [3, 1], under)
+        assert torch.equal(shown, (images[[3, 1]].clamp(0, 1) * 255).round().to(torch.uint8))
+    before, after = encoder(tmp_path).pictures(data, [2], registry.get("brightness"), 4)
+    assert torch.equal(before, pictures[2:3])
+    assert torch.equal(after, registry.get("brightness")(pictures[2:3], 4))
+    rows = encoder(tmp_path).rows(data, [], {"kind": "mean"}, lambda p: p.mean((2, 3)), 3)
+    torch.testing.assert_close(torch.from_numpy(rows), (pictures - 0.5).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("count", "probed"), [(3, 3), (8, 8), (20, 8)])
+def test_as_many_pictures_are_probed_as_there_are(
+    tmp_path: Path, count: int, probed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    def check(target: Any, images: Tensor, precision: str) -> int:
+        seen.append(images)
+        return 11
+
+    monkeypatch.setattr(encoding, "check_target", check)
+    engine, data = encoder(tmp_path), RandomPictures(count)
+    engine.probe(data)
+    engine.probe(data)
+    assert torch.equal(seen[0], data.load(range(probed)).images.float() / 255)
+    assert engine.probed == 22
+
+
+def test_what_a_perturbation_uses_is_given_to_it_and_nothing_else() -> None:
+    given: list[dict[str, Any]] = []
+
+    def apply(images: Tensor, **inputs: Any) -> Tensor:
+        given.append(inputs)
+        return images
+
+    def using(inputs: tuple[str, ...], optional: tuple[str, ...]) -> registry.Perturbation:
+        return registry.Perturbation(
+            "own", apply, "own", inputs=frozenset(inputs), optional=frozenset(optional)
+        )
+
+    images = torch.zeros(2, 3, 4, 4)
+    depth, mask = torch.ones(2, 1, 4, 4), torch.full((2, 1, 4, 4), 0.5)
+    extras = {"texture": torch.full((2, 3, 4, 4), 0.2), "occluder": torch.zeros(2, 4, 4, 4)}
+    whole = Batch(("a", "b"), images.byte(), depth=depth, mask=mask, extras=LazyExtras(extras))
+    bare = Batch(("a", "b"), images.byte())
+    seeds = registry.sample_seeds(("a", "b"), "own", 0)
+    for inputs, optional, batch, expected in (
+        (("depth",), ("texture",), whole, {"depth": depth, "texture": extras["texture"]}),
+        ((), ("mask",), whole, {"mask": mask}),
+        (("seeds",), ("mask", "depth", "occluder"), bare, {"seeds": seeds}),
+        ((), (), whole, {}),
+    ):
+        encoding.apply_perturbation(using(inputs, optional), images, batch, parameters={"x": 3.0})
+        seen = given.pop()
+        assert seen.pop("x") == 3.0
+        assert seen.keys() == expected.keys()
+        assert all(torch.equal(seen[name], expected[name]) for name in seen)
+    other = encoding.apply_perturbation(using(("seeds",), ()), images, bare, seed=3)
+    assert torch.equal(other, images)
+    assert torch.equal(given.pop()["seeds"], registry.sample_seeds(("a", "b"), "own", 3))
+
+
+def test_a_mistake_in_a_perturbation_names_it_and_its_severity() -> None:
+    def broken(images: Tensor) -> Tensor:
+        raise ValueError("made up")
+
+    apply = registry.Perturbation("own", broken, "own", severities=({}, {}))
+    batch = Batch(("a",), torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+    with pytest.raises(ClipRobustError, match="perturbation 'own' at severity 2") as at:
+        encoding.apply_perturbation(apply, torch.zeros(1, 3, 4, 4), batch, 2)
+    with pytest.raises(ClipRobustError, match="perturbation 'own'") as without:
+        encoding.apply_perturbation(apply, torch.zeros(1, 3, 4, 4), batch)
+    assert "severity" in str(at.value)
+    assert "at severity" not in str(without.value)
+
+
+def test_all_that_a_chain_uses_goes_to_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[str]] = []
+    real = transfer.pinned
+
+    def pinned(batch: Batch, device: torch.device, beside: Any) -> Batch:
+        seen.append(set(beside))
+        return real(batch, device, beside)
+
+    monkeypatch.setattr(encoding, "pinned", pinned)
+    own = {
+        "first": registry.Perturbation(
+            "first", lambda images, **_: images, "own", ({},), optional=frozenset({"mask", "depth"})
+        ),
+        "second": registry.Perturbation(
+            "second", lambda images, **_: images, "own", ({},), inputs=frozenset({"seeds"})
+        ),
+    }
+    monkeypatch.setattr(registry, "get", own.__getitem__)
+    encoder(tmp_path).images(RandomPictures(2), [Step("first", 1), Step("second", 1)])
+    assert seen == [{"mask", "depth", "seeds"}]
+
+
+def test_progress_is_told_batch_by_batch(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    engine = encoder(tmp_path, batch_size=20)
+    engine.progress = lambda *said: told.append(said)
+    engine.images(RandomPictures(70), [Step("fog", 0), Step("brightness", 1)])
+    # Rows are given pass by pass, of 32 pictures each.
+    name = f"random · {Step('brightness', 1)}"
+    assert told == [(name, done, 70) for done in (0, 32, 32, 70, 70)]
+
+
+def test_half_of_an_odd_number_is_rounded_down(tmp_path: Path) -> None:
+    engine = encoder(tmp_path)
+    assert engine.halved(7, "images") == 3
+    assert engine.halved(2, encoding.LOADED) == 1
+    assert engine.notes == [
+        "out of memory on cpu: 3 images at a time, so that figures may differ in the last digits "
+        "from a run with more memory",
+        "out of memory on cpu: 1 pictures loaded at a time",
+    ]
+    with pytest.raises(ClipRobustError, match="with a single image or text"):
+        engine.halved(1, "images")
+
+
+@pytest.mark.parametrize("beside", ["depth", "mask", "extras"])
+def test_whatever_lies_beside_pictures_keeps_them_out_of_the_store(
+    tmp_path: Path, beside: str
+) -> None:
+    class Stores:
+        """A store that decodes whatever it is asked for."""
+
+        forgotten = 0
+
+        def of(self, dataset: Any) -> Any:
+            return self
+
+        def get(self, rows: list[int], decode: Any) -> Tensor:
+            images: Tensor = decode(rows)
+            return images + 1
+
+        def forget(self, dataset: Any) -> None:
+            self.forgotten += 1
+
+    data, stores = RandomPictures(3), Stores()
+    engine = encoder(tmp_path)
+    engine.stores = stores  # type: ignore[assignment]
+    plain = data.load([0, 2]).images
+    assert torch.equal(engine._stored(data, [0, 2]).images, plain + 1)
+    assert stores.forgotten == 0
+    more = torch.ones(2, 1, 32, 32)
+    part = {"extras": LazyExtras({"texture": more})} if beside == "extras" else {beside: more}
+    load = data.load
+    data.load = lambda indices: replace(load(indices), **part)  # type: ignore[method-assign]
+    stored = engine._stored(data, [0, 2])
+    assert torch.equal(stored.images, plain)
+    assert getattr(stored, beside) is part[beside]
+    assert stores.forgotten == 1
+    engine.stores = None
+    assert torch.equal(engine._stored(data, [0, 2]).images, plain)
+
+
+def test_a_word_that_is_there_already_is_not_written_anew() -> None:
+    data = RandomPictures(4)
+    data.class_names, data.labels = ("cat", "dog", "sea"), (0, 1, 2, 0)
+    write = encoding.text_writer(registry.get("typographic"), data, 5)
+    assert write is not None
+    batch = data.load([3, 1])
+    written = write(batch)
+    chosen = typographic.distractors(data.ids, data.labels, data.class_names, 5)
+    expected = typographic.render_text(data.class_names, rows=[chosen[3], chosen[1]])
+    assert torch.equal(written.extras["text"], expected)
+    assert write(written) is written
+    texture = torch.ones(2, 3, 4, 4)
+    for extras in ({"texture": texture}, LazyExtras({"texture": texture})):
+        joined = write(replace(batch, extras=extras)).extras
+        assert set(joined) == {"text", "texture"}
+    assert encoding.text_writer(registry.get("brightness"), data, 5) is None

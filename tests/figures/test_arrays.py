@@ -96,6 +96,8 @@ def test_softmax_and_sigmoid_do_not_overflow() -> None:
         np.testing.assert_allclose(arrays.sigmoid(logits), special.expit(logits), atol=1e-15)
     assert arrays.sigmoid(np.array([-30.0]))[0] == pytest.approx(special.expit(-30.0), rel=1e-12)
     assert arrays.sigmoid(np.array([0.0]))[0] == 0.5
+    near = np.linspace(-2.0, 2.0, 41)
+    np.testing.assert_allclose(arrays.sigmoid(near), special.expit(near), rtol=1e-15)
 
 
 def test_unit_rows_lie_on_a_grid_on_which_products_do_not_round() -> None:

@@ -14,6 +14,7 @@ from scipy import stats as scipy_stats
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures import auroc, intervals, resampling
+from pytest_cliprobust.figures import change as change_module
 from pytest_cliprobust.figures.arrays import Bools, Floats
 from pytest_cliprobust.figures.bootstrap import (
     Bootstrap,
@@ -26,6 +27,7 @@ from pytest_cliprobust.figures.clusters import design_effect_of_mean
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.levels import interval_at
+from pytest_cliprobust.figures.means import SUPPOSED
 from pytest_cliprobust.figures.outcomes import Outcomes, mean
 from pytest_cliprobust.properties import accuracy as acc
 from pytest_cliprobust.properties import calibration, ood
@@ -856,3 +858,115 @@ def test_a_recorded_value_that_its_samples_do_not_give_does_not_count() -> None:
     edited = change_between(share(after, keys), replace(share(before, keys), value=0.2))
     assert edited.before == plain.before == before.mean()
     assert edited.difference == plain.difference
+
+
+# --- What counts as the same outcome
+
+
+@pytest.mark.parametrize(("common", "paired"), [(0, False), (1, False), (2, True), (3, True)])
+def test_two_samples_in_common_are_a_pair_of_runs(common: int, paired: bool) -> None:
+    first = average(rng(0).normal(size=5), SampleKeys(tuple("abcde"), tuple("abcde")))
+    others = tuple("abcde"[:common]) + tuple("vwxyz"[common:])
+    change = change_between(average(rng(1).normal(size=5), SampleKeys(others, others)), first)
+    assert change.paired == paired
+    assert change.n == (common if paired else 5)
+    assert (change.why_not == "the runs have no samples in common") == (not paired)
+
+
+def test_noise_is_absolute_or_in_standard_deviations() -> None:
+    values = np.array([1.0, 3.0, math.inf, math.nan, 5.0])
+    spread = float(np.std([1.0, 3.0, 5.0]))
+    assert change_module._Noise(1e-6, 0.0).of(values) == 1e-6
+    assert change_module._Noise(1e-6, 1e-3).of(values) == pytest.approx(1e-3 * spread, rel=1e-12)
+    assert change_module._Noise(0.5, 1e-3).of(values) == 0.5
+    assert change_module._Noise(1e-6, 1e-3).of(np.array([math.inf, math.nan])) == 1e-6
+    assert (SAME, change_module.SAME_OF_ONE_MODEL, REPLICATES) == (1e-6, 1e-3, 1000)
+
+
+@pytest.mark.parametrize("same_model", [False, True])
+def test_what_is_just_the_same_and_what_no_longer(same_model: bool) -> None:
+    values = rng(3).normal(size=400)
+    made = average(values, keys_of(400))
+    limit = 1e-3 * float(values.std()) if same_model else 1e-6
+    for step, same in ((0.9 * limit, True), (1.1 * limit, False)):
+        moved = values.copy()
+        moved[7] += step
+        change = change_between(average(moved, keys_of(400)), made, same_model=same_model)
+        assert change.identical == same
+        assert change.changed == (0.0 if same else 1 / 400)
+        with_noise = change_between(
+            average(moved, keys_of(400)), made, same_model=same_model, noise=2 * limit
+        )
+        assert with_noise.identical
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "apart"),
+    [
+        (0.25, 0.0, False),
+        (0.2501, 0.0, True),
+        (-0.25, 0.0, False),
+        (math.inf, math.inf, False),
+        (math.inf, -math.inf, True),
+        (math.inf, 1.0, True),
+        (math.nan, math.nan, False),
+        (math.nan, 1.0, True),
+        (1.0, math.nan, True),
+    ],
+)
+def test_numbers_that_are_apart(now: float, then: float, apart: bool) -> None:
+    assert bool(change_module._apart(np.array([now]), np.array([then]), 0.25)[0]) == apart
+
+
+def test_every_parameter_and_every_column_counts() -> None:
+    columns = {"first": np.zeros(3), "second": np.zeros((3, 2))}
+    made = Outcomes(columns, mean, parameters={"a": [1.0], "b": [2.0, 3.0], SUPPOSED: [1.0]})
+    same, differs = change_module._same_parameters, change_module._differs
+    noise = change_module._Noise(1e-6, 0.0)
+    assert same(made, made, 1e-6)
+    assert not differs(made, made, noise).any()
+    for name, row in (("a", [1.1]), ("b", [2.0, 3.1]), ("b", [2.0]), ("c", [0.0])):
+        other = replace(made, parameters={**made.parameters, name: row})
+        assert not same(made, other, 1e-6)
+        assert not same(other, made, 1e-6)
+    assert same(made, replace(made, parameters={**made.parameters, SUPPOSED: [9.0]}), 1e-6)
+    for name, place in (("first", 1), ("second", (1, 1)), ("second", (1, 0))):
+        moved = {**columns, name: columns[name].copy()}
+        moved[name][place] = 1.0
+        assert differs(made, replace(made, columns=moved), noise).tolist() == [False, True, False]
+    wider = replace(made, columns={**columns, "second": np.zeros((3, 3))})
+    assert differs(made, wider, noise).all()
+
+
+def test_degrees_of_freedom_and_how_an_interval_is_left_out() -> None:
+    change = Change(0.5, 0.2, True, n=40, units=10, before=0.0, after=0.5)
+    half = t(0.9, 10) * 0.2
+    assert ends(change.interval(0.9)) == pytest.approx((0.5 - half, 0.5 + half))
+    assert change.interval(0.9).method == "paired bootstrap"
+    assert change.p_value == pytest.approx(2 * scipy_stats.t.sf(2.5, 9))
+    assert change.p_beyond(0.1) == pytest.approx(2 * scipy_stats.t.sf(2.0, 9))
+    assert replace(change, difference=-0.5).p_beyond(0.1) == pytest.approx(change.p_beyond(0.1))
+    assert change.p_beyond(0.5) == change.p_beyond(0.6) == 1.0
+    alone = replace(change, units=1)
+    assert ends(alone.interval(0.9))[1] == pytest.approx(0.5 + t(0.9, 2) * 0.2)
+    assert alone.p_value == pytest.approx(2 * scipy_stats.t.sf(2.5, 1))
+    assert replace(change, standard_error=0.0).p_value == 0.0
+    assert math.isnan(replace(change, standard_error=math.nan).p_value)
+    assert math.isnan(replace(change, difference=math.nan).p_value)
+    assert replace(change, identical=True).p_value == 1.0
+    unpaired = replace(change, paired=False)
+    assert unpaired.p_value == pytest.approx(2 * scipy_stats.norm.sf(2.5))
+
+
+def test_a_change_of_runs_apart_is_movers_at_every_level() -> None:
+    first, second = share(answers(1)[0], None), share(answers(2)[0][:150], None)
+    change = change_between(first, second)
+    assert not change.paired
+    edge = change.p_value
+    assert 0.0 < edge < 1.0
+    just_inside, just_outside = (change.interval(1.0 - edge * factor) for factor in (0.99, 1.01))
+    assert just_inside.low < 0.0 < just_inside.high
+    assert not just_outside.low <= 0.0 <= just_outside.high
+    assert (change.n, change.units, change.kind) == (150, 150, "unit")
+    half = (change.interval(0.95).high - change.interval(0.95).low) / 2
+    assert change.standard_error == pytest.approx(half / z(0.95))

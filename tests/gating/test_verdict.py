@@ -28,13 +28,15 @@ from hypothesis import strategies as st
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures import intervals
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.intervals import Interval
 from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.gating import verdict as verdict_module
 from pytest_cliprobust.gating.baseline import Provenance
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.message import failure_message
 from pytest_cliprobust.gating.policy import Inconclusive, Policy
 from pytest_cliprobust.gating.reading import parse_thresholds
-from pytest_cliprobust.gating.verdict import Verdict, judge
+from pytest_cliprobust.gating.verdict import Status, Verdict, judge
 from pytest_cliprobust.gating.words import rounded_up
 
 WARN = Policy()
@@ -675,3 +677,163 @@ def test_a_noise_floor_ends_at_the_range_of_the_metric() -> None:
     assert of("nll", 1.0, 0.9, 1.0, max=1.005) == "inconclusive"
     # A figure outside of the range keeps its own interval.
     assert of("accuracy", 1.2, 1.1, 1.3, min=1.0, max=1.3) == "pass"
+
+
+def test_what_is_judged_by_nothing_still_says_what_was_measured() -> None:
+    found = measure(0.5, 0.4, 0.6)
+    unbounded = judge(found, None, WARN)
+    said = (unbounded.value, unbounded.low, unbounded.high, unbounded.n, unbounded.confidence)
+    assert said == (0.5, 0.4, 0.6, 400, 0.95)
+    assert (unbounded.kind, unbounded.limit, unbounded.where, unbounded.because) == (
+        None,
+        None,
+        "",
+        "",
+    )
+    assert (unbounded.key, unbounded.rule_id, unbounded.missed_by) == (found.key, "", None)
+    assert (unbounded.status, unbounded.outcome) == ("unbounded", "pass")
+    assert unbounded.explanation == "no bound applies"
+    strict = judge(found, None, Policy(require_bound=True))
+    assert (strict.status, strict.outcome) == ("unbounded", "fail")
+    assert strict.explanation.startswith("no bound applies, and ")
+    bad = judge(measure(math.nan, 0.4, 0.6), rule(max=0.7, min=0.1), WARN)
+    assert (bad.kind, bad.limit) == next(iter(rule(max=0.7, min=0.1).bounds.items()))
+    assert (bad.because, bad.n) == ("it matters", 400)
+    assert bad.where.startswith("t.toml")
+    nothing = judge(None, rule(max=0.7), WARN, key="calibration/ece")
+    assert (nothing.key, nothing.kind, nothing.limit, nothing.n) == (
+        *("calibration/ece", "max", 0.7),
+        0,
+    )
+    assert math.isnan(nothing.value)
+    assert math.isnan(nothing.low)
+    assert math.isnan(nothing.high)
+
+
+@pytest.mark.parametrize(
+    ("interval", "bounds", "explanation"),
+    [
+        (
+            (0.5, 0.4, 0.6),
+            {"max": 0.25},
+            "the whole interval of signed_gap lies above the bound, its nearer end by 0.15",
+        ),
+        (
+            (0.5, 0.4, 0.6),
+            {"min": 0.9},
+            "the whole interval of signed_gap lies below the bound, its nearer end by 0.3",
+        ),
+        ((0.5, 0.4, 0.6), {"min": 0.3}, "the whole interval of signed_gap keeps min 0.3"),
+        ((0.5, 0.4, 0.6), {"max": 0.6}, "the whole interval of signed_gap keeps max 0.6"),
+        (
+            (0.5, 0.4, 0.6),
+            {"max": 0.5},
+            "the interval of signed_gap contains the bound, so 400 samples cannot tell; the estimate "
+            "sits on the bound, so no number of samples would",
+        ),
+    ],
+)
+def test_verdicts_in_words(
+    interval: tuple[float, float, float], bounds: dict[str, float], explanation: str
+) -> None:
+    verdict = judge(measure(*interval), rule(**bounds), WARN)
+    assert verdict.explanation == explanation
+    limit = next(iter(bounds.values()))
+    missed = limit - 0.5 if "min" in bounds else 0.5 - limit
+    assert verdict.missed_by == pytest.approx(max(0.0, missed))
+    assert (verdict.p_value is None) == (missed <= 0.0)
+
+
+@pytest.mark.parametrize(("bounds", "inside"), [({"max": 0.4}, True), ({"min": 0.6}, True)])
+def test_a_bound_on_the_end_of_an_interval_lies_in_it(
+    bounds: dict[str, float], inside: bool
+) -> None:
+    verdict = judge(measure(0.5, 0.4, 0.6), rule(**bounds), WARN)
+    assert ("contains the bound" in verdict.explanation) == inside
+    # With many bounds a miss may lie outside of the interval and be no failure yet.
+    beyond = {"max": 0.39} if "max" in bounds else {"min": 0.61}
+    among = judge(measure(0.5, 0.4, 0.6), rule(**beyond), WARN, error_rate=0.001)
+    assert among.status == "inconclusive"
+    assert "lies beyond the bound, but not by enough among so many bounds" in among.explanation
+
+
+def test_an_estimate_outside_of_its_interval_is_taken_into_it() -> None:
+    for shown, expected in (
+        ((0.5, 0.52, 0.6), (0.5, 0.6)),
+        ((0.5, 0.3, 0.48), (0.3, 0.5)),
+        ((0.5, 0.4, 0.6), (0.4, 0.6)),
+    ):
+        verdict = judge(measure(*shown), rule(max=1.0), WARN)
+        assert (verdict.low, verdict.high) == expected
+    # Its end is then the estimate itself, at which a bound is kept.
+    assert judge(measure(0.5, 0.3, 0.48), rule(max=0.5), WARN).status == "pass"
+    assert judge(measure(0.5, 0.3, 0.48), rule(max=0.49), WARN).status == "inconclusive"
+
+
+def test_noise_widens_both_ends_and_stays_in_the_range_of_a_metric() -> None:
+    noisy = judge(measure(0.5, 0.4, 0.6), rule(max=1.0), WARN, noise_floor=0.125)
+    assert (noisy.low, noisy.high) == pytest.approx((0.275, 0.725))
+    share = verdict_module._widened(intervals_of(0.05, 0.95), 0.125, "accuracy")
+    assert (share.low, share.high) == (0.0, 1.0)
+    # An end beyond the range stays where it was.
+    odd = verdict_module._widened(intervals_of(-0.5, 1.5), 0.125, "accuracy")
+    assert (odd.low, odd.high) == (-0.5, 1.5)
+    for wrong in (-1e-9, math.nan, math.inf):
+        with pytest.raises(ClipRobustError, match="noise floor must be 0 or more"):
+            judge(measure(0.5, 0.4, 0.6), rule(max=1.0), WARN, noise_floor=wrong)
+    assert judge(measure(0.5, 0.4, 0.6), rule(max=1.0), WARN, noise_floor=0.0).low == 0.4
+
+
+def intervals_of(low: float, high: float) -> Interval:
+    return Interval(low, high, 0.95, "made up")
+
+
+@pytest.mark.parametrize("edge", [1e-14, 1e-9, 1e-4, 0.04, 0.5, 0.9])
+def test_the_level_at_which_something_is_left_out_is_found(edge: float) -> None:
+    found = verdict_module._p_value(lambda confidence: 1.0 - confidence > edge)
+    assert found == pytest.approx(edge, rel=1e-2 if edge < 1e-12 else 1e-6)
+
+
+def test_levels_beyond_those_that_numbers_hold() -> None:
+    assert verdict_module._p_value(lambda confidence: False) == 1.0
+    assert verdict_module._p_value(lambda confidence: True) == 1e-15
+
+
+def test_samples_for_a_margin_go_by_its_square() -> None:
+    samples_for = verdict_module.samples_for
+    assert samples_for(0.01, 0.03, 100) == 900
+    assert samples_for(0.03, 0.01, 100) == 12
+    assert samples_for(0.03, 0.03, 100) == 100
+    assert samples_for(0.0, 0.03, 100) is None
+    assert samples_for(-0.1, 0.03, 100) is None
+    assert samples_for(1e-200, 0.03, 100) is None
+    assert samples_for(math.nan, 0.03, 100) is None
+    assert samples_for(1e-320, 0.03, 100) is None
+
+
+def test_the_smallest_margin_of_all_is_judged_like_any() -> None:
+    before = answers(400)
+    baseline = baseline_of(answered(before))
+    rule_of_nothing = accuracy_rule("max_decrease = 1e-200")
+    for after in (changed(before, 12, 9), changed(before, 9, 12)):
+        verdict = judge(answered(after), rule_of_nothing, WARN, baseline=baseline)
+        assert verdict.status == "inconclusive"
+        assert "one of 1e-200 needs no number of them" in verdict.explanation
+        assert verdict.samples_needed is None
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "words"),
+    [
+        ("pass", 0.05, "within the margin of 0.03"),
+        ("inconclusive", 0.05, "beyond the margin of 0.03 by the estimate, though not surely"),
+        ("inconclusive", 0.03, "these samples cannot tell whether it lies within the margin"),
+        ("inconclusive", 0.02, "these samples cannot tell whether it lies within the margin"),
+    ],
+)
+def test_where_a_real_loss_lies(status: Status, value: float, words: str) -> None:
+    interval = Interval(0.01, 0.09, 0.95, "made up")
+    judged = verdict_module._Judged(
+        "max_decrease", 0.03, status, interval, value, 400, max(0.0, value - 0.03), ""
+    )
+    assert verdict_module._place(judged).startswith(words)

@@ -13,8 +13,10 @@ from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.vocabulary import (
     direction,
+    folded,
     is_slip,
     known_metrics,
+    letters_apart,
     metric_range,
     slip_of,
 )
@@ -254,3 +256,85 @@ def test_a_mapping_of_metrics_shows_ties_of_one_metric_of_several() -> None:
     text = HEAD + rule.format('dataset = "clean"') + rule.format('model = "reference"')
     known = {"calibration": ["nll", "ece"], "ood": ["auroc_mcm"]}
     assert "equally specific" in complaint(text, known_metrics=known)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "apart"),
+    [
+        ("", "", 0),
+        ("", "abc", 3),
+        ("abc", "", 3),
+        ("abc", "abc", 0),
+        ("abc", "abd", 1),
+        ("abc", "acb", 1),
+        ("abcd", "badc", 2),
+        ("abc", "ab", 1),
+        ("abc", "xabc", 1),
+        ("kitten", "sitting", 3),
+        ("ca", "abc", 3),  # a swapped pair is not changed again
+        ("saturday", "sunday", 3),
+    ],
+)
+def test_letters_apart_are_counted_with_swaps(one: str, two: str, apart: int) -> None:
+    assert letters_apart(one, two) == letters_apart(two, one) == apart
+
+
+def test_what_slips_change_most_is_left_out() -> None:
+    assert folded("  My-Name one ") == "my_name_one"
+    assert folded("\u0430\u0441\u0435\u043e\u0440\u0445\u0443\u0456") == "aceopxyi"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        # One letter of up to seven, two of eight and more.
+        ("abcdefx", "abcdefg"),
+        ("abcdexy", None),
+        ("abcdefxy", "abcdefgh"),
+        ("abcdexyz", None),
+        ("xyz*", None),
+        ("ab*", "abcdefg"),
+        ("acb*", "abcdefg"),
+        ("xc*", None),
+    ],
+)
+def test_slips_by_the_length_of_a_name(name: str, meant: str | None) -> None:
+    assert slip_of(name, ["abcdefg", "abcdefgh"]) == meant
+
+
+def test_few_names_are_listed_and_of_many_the_nearest_is_named() -> None:
+    rule = HEAD + '[[threshold]]\nmetric = "ece"\nperturbation = "{}"\nmax = 0.9\n'
+    few = [f"known{i:02}xxxxxx" for i in range(11)]  # and "clean", which is always known
+    listed = complaint(rule.format("qqqqqqq"), known_perturbations=few)
+    assert " Known: " in listed
+    assert all(name in listed for name in few)
+    many = complaint(rule.format("qqqqqqq"), known_perturbations=[*few, "another"])
+    assert "Known" not in many
+    near = complaint(rule.format("anothr"), known_perturbations=[*few, "another"])
+    assert "Did you mean 'another'?" in near
+
+
+def test_each_of_several_metrics_may_be_the_one_that_a_suite_measures() -> None:
+    for metrics in ('["ece", "auroc_mcm"]', '["auroc_mcm", "ece"]'):
+        text = f'{HEAD}[[threshold]]\nsuite = "ood"\nmetric = {metrics}\nmin = 0.9\n'
+        text += 'because = "it matters"\n'
+        try:
+            parse_thresholds(text, "t.toml", **VOCABULARIES)
+        except ClipRobustError as error:
+            assert "does not measure" not in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("metric", "bound", "instead"),
+    [
+        ("accuracy", "max", "min"),
+        ("accuracy", "max_increase", "max_decrease"),
+        ("ece", "min", "max"),
+        ("ece", "max_decrease", "max_increase"),
+    ],
+)
+def test_every_bound_on_the_good_side_is_told(metric: str, bound: str, instead: str) -> None:
+    text = f'{HEAD}[[threshold]]\nmetric = "{metric}"\n{bound} = 0.5\n'
+    assert f"{bound} alone would fail good models and pass bad ones; write {instead}" in complaint(
+        text
+    )

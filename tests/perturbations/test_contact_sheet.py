@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from pytest_cliprobust.perturbations import contact_sheet as sheets
 from pytest_cliprobust.perturbations.contact_sheet import Row, caption, contact_sheet, to_pil, wrap
@@ -145,3 +145,160 @@ def test_columns_stand_under_their_headings_whatever_the_cells_shape() -> None:
     columns = np.flatnonzero(ink[-14:].any(axis=0))
     middles = [start + 14.5 for start in starts]
     assert all(min(abs(column - middle) for middle in middles) <= 6 for column in columns)
+
+
+INK, FAINT, RULE = (26, 28, 33), (118, 122, 131), (222, 224, 229)
+
+
+def noise(count: int, seed: int, side: int = 60) -> torch.Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+class Drawn:
+    """A sheet that Pillow draws, every number written out."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.image = Image.new("RGB", (width, height), (255, 255, 255))
+        self.pen = ImageDraw.Draw(self.image)
+
+    def text(
+        self,
+        place: tuple[float, float],
+        text: str,
+        size: int,
+        fill: tuple[int, int, int],
+        anchor: str | None = None,
+    ) -> None:
+        font = ImageFont.load_default(size)
+        self.pen.text(place, text, font=font, fill=fill, anchor=anchor)
+
+    def paste(self, image: torch.Tensor, place: tuple[int, int]) -> None:
+        levels = (image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        self.image.paste(Image.fromarray(levels), place)
+
+    def same(self, sheet: Image.Image) -> bool:
+        return sheet.size == self.image.size and sheet.tobytes() == self.image.tobytes()
+
+
+def test_everything_on_a_sheet_stands_where_it_should() -> None:
+    first, second, original = noise(2, 0), noise(1, 1), noise(1, 2)[0]
+    rows = [
+        Row("a name", first, ("x 0.25", "amount 0.25 layers 12"), "a note of some more words", "g"),
+        Row("a_much_longer_name_of_it", second, group="h"),
+    ]
+    sheet = contact_sheet(
+        rows, ["one", "a very long head"], title="The title", original=original, cell=60
+    )
+    drawn = Drawn(18 + 150 + 3 * 66 - 6 + 18, 78 + 2 * 34 + 2 * (60 + 12 + 26) + 18)
+    drawn.text((18, 16), "The title", 20, INK)
+    columns = [168, 234, 300]
+    cut = sheets._fit("a very long head", ImageFont.load_default(14), 60)
+    for x, head in zip(columns, ("original", "one", cut), strict=True):
+        drawn.text((x + 30, 68), head, 14, FAINT, "ms")
+    for y, group in ((78, "g"), (210, "h")):
+        drawn.pen.line((18, y + 8, 18 + 150 + 3 * 66 - 6, y + 8), fill=RULE)
+        drawn.text((18, y + 26), group, 14, FAINT, "ls")
+    drawn.text((18, 114), "a name", 14, INK)
+    for number, line in enumerate(wrap(rows[0].note, ImageFont.load_default(11), 138, 6)):
+        drawn.text((18, 112 + 6 + 18 + 14 * number), line, 11, FAINT)
+    names = wrap(rows[1].name, ImageFont.load_default(14), 138, 2)
+    assert len(names) == 2
+    for number, line in enumerate(names):
+        drawn.text((18, 246 + 18 * number), line, 14, INK)
+    for y in (112, 244):
+        drawn.paste(original, (168, y))
+    for x, image in zip((234, 300), first, strict=True):
+        drawn.paste(image, (x, 112))
+    drawn.paste(second[0], (234, 244))
+    drawn.text((264, 174), "x 0.25", 11, FAINT, "ma")
+    lines = wrap("amount 0.25 layers 12", ImageFont.load_default(11), 60, 2)
+    assert len(lines) == 2
+    for number, line in enumerate(lines):
+        drawn.text((330, 174 + 13 * number), line, 11, FAINT, "ma")
+    assert drawn.same(sheet)
+
+
+def test_everything_in_blocks_stands_where_it_should() -> None:
+    images = noise(3, 3)
+    rows = [Row(name, image[None], ("x",), "n") for name, image in zip("abc", images, strict=True)]
+    sheet = contact_sheet(rows, ["head"], title="t", cell=60, blocks=2)
+    block = 112 + 60
+    drawn = Drawn(36 + 2 * block + 36, 78 + 2 * 66 + 18)
+    drawn.text((18, 16), "t", 20, INK)
+    for left in (18, 18 + block + 36):
+        drawn.text((left + 112 + 30, 68), "head", 14, FAINT, "ms")
+    # A row goes where its middle lies: the second one begins before the half, and ends behind it.
+    places = [(18, 78), (18, 144), (18 + block + 36, 78)]
+    for (x, y), name, image in zip(places, "abc", images, strict=True):
+        drawn.text((x, y + 2), name, 14, INK)
+        drawn.paste(image, (x + 112, y))
+    assert drawn.same(sheet)
+
+
+@pytest.mark.parametrize(
+    ("shape", "longer", "size"),
+    [
+        ((20, 20), 144, (144, 144)),
+        ((10, 30), 60, (60, 20)),
+        ((30, 10), 60, (20, 60)),
+        ((7, 20), 50, (50, 18)),
+        ((20, 7), 50, (18, 50)),
+        ((1, 500), 60, (60, 1)),
+        ((500, 1), 60, (1, 60)),
+    ],
+)
+def test_the_longer_side_of_a_cell(
+    shape: tuple[int, int], longer: int, size: tuple[int, int]
+) -> None:
+    assert sheets._cell_size(torch.zeros(3, *shape), longer) == size
+    assert sheets._cell_size(None, longer) == (longer, longer)
+
+
+def test_small_pictures_keep_their_pixels_and_large_ones_are_smoothed() -> None:
+    image = noise(1, 4, 20)[0]
+    picture = to_pil(image)
+    assert sheets._shrink(image, (20, 20)).tobytes() == picture.tobytes()
+    for size, how in (
+        ((40, 40), Image.Resampling.NEAREST),
+        ((21, 21), Image.Resampling.NEAREST),
+        ((10, 10), Image.Resampling.LANCZOS),
+        ((20, 10), Image.Resampling.LANCZOS),
+    ):
+        assert sheets._shrink(image, size).tobytes() == picture.resize(size, how).tobytes()
+    beyond = torch.tensor([-0.5, 0.3 / 255, 0.7 / 255, 254.4 / 255, 1.5]).expand(3, 1, 5)
+    assert [to_pil(beyond).getpixel((x, 0)) for x in range(5)] == [
+        (level,) * 3 for level in (0, 0, 1, 254, 255)
+    ]
+
+
+def test_what_does_not_fit_is_cut_with_an_ellipsis() -> None:
+    font = ImageFont.load_default(14)
+    text = "amount 0.25, layers"
+    whole = font.getlength(text)
+    assert sheets._fit(text, font, whole) == text
+    cut = sheets._fit(text, font, whole - 0.01)
+    assert font.getlength(text[: len(cut)] + "…") > whole - 0.01
+    assert font.getlength(cut) <= whole - 0.01
+    # Neither a blank nor a comma stands before the ellipsis.
+    assert sheets._fit(text, font, font.getlength("amount 0.25, …")) == "amount 0.25…"
+    assert sheets._fit(text, font, 0.0) == "…"
+    assert wrap("one two three", font, font.getlength("one two"), 3) == ["one two", "three"]
+    assert wrap("one two", font, font.getlength("one two") - 0.01, 3) == ["one", "two"]
+    assert wrap("", font, 10, 2) == [""]
+    assert len(wrap("a b c d e", font, 8, 3)) == 3
+
+
+def test_rows_fill_blocks_evenly() -> None:
+    def blocks(count: int) -> list[int]:
+        rows = [Row(str(i), torch.zeros(1, 3, 8, 8)) for i in range(count)]
+        placed, _ = sheets._placed(rows, 3, 10)
+        return [block for block, _, item in placed if isinstance(item, Row)]
+
+    assert blocks(6) == [0, 0, 1, 1, 2, 2]
+    assert blocks(7) == [0, 0, 1, 1, 2, 2, 2]
+    assert blocks(2) == [0, 1]
+    assert blocks(1) == [0]
+    assert blocks(0) == []
+    placed, tallest = sheets._placed([Row("r", torch.zeros(1, 3, 8, 8), group="x")], 1, 10)
+    assert [(block, y) for block, y, _ in placed] == [(0, 0), (0, 34)]
+    assert tallest == 44

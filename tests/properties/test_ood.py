@@ -24,6 +24,7 @@ from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.outcomes import Outcomes, mean
 from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties import ood
 
@@ -660,3 +661,23 @@ def test_what_was_corrupted_alike_is_filed_under_the_corruption() -> None:
     apart = ood.detection(inside, OUTSIDE, ["mcm"])["auroc_mcm"].condition
     assert apart is not None
     assert apart.perturbation == "clean-from-fog_3d@3"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("positives", [1, 2, 5])
+def test_what_a_sample_adds_is_what_leaving_it_out_takes_away(number: int, positives: int) -> None:
+    generator = np.random.default_rng(positives)
+    scores = generator.integers(0, 6, size=12).astype(np.float64)
+    inside = np.arange(12) < positives
+    if number == 1:
+        inside = ~inside
+    outcomes = Outcomes({"score": scores}, mean, attributes={"inside": inside})
+    seen = ood._influences(outcomes, number)
+    truth, ranked = (inside, scores) if number == 0 else (~inside, -scores)
+    whole = average_precision_score(truth, ranked)
+    for left_out in range(12):
+        kept = np.arange(12) != left_out
+        # Where nothing is left to be found, nothing is.
+        found = bool(truth[kept].any())
+        fewer = average_precision_score(truth[kept], ranked[kept]) if found else 0.0
+        assert seen[left_out] == pytest.approx(whole - fewer, abs=1e-12)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,23 @@ from history_helpers import CLEAN, FOG, KEYS, a_run, answers, figures, kept
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.bootstrap import Bootstrap, proportion_figure
-from pytest_cliprobust.figures.change import change_between
+from pytest_cliprobust.figures.change import Change, change_between
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.outcomes import Outcomes, mean
 from pytest_cliprobust.figures.paired import holm
+from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.reporting.json import document
-from pytest_cliprobust.results.compare import Compared, Word, compare
+from pytest_cliprobust.results import compare as compare_module
+from pytest_cliprobust.results.compare import (
+    Compared,
+    Sides,
+    Word,
+    changed_sides,
+    compare,
+    judged,
+)
 from pytest_cliprobust.results.earlier import Earlier, of_document
 
 RIGHT = answers(0.8)
@@ -354,3 +365,98 @@ def test_keys_alone_make_no_pair(tmp_path: Path) -> None:
         for row in compare(base, head).rows
         if row.head.metric != "ece"
     )
+
+
+def row_of(value: float = 0.5, **more: Any) -> Compared:
+    figure = Figure("accuracy", value, value - 0.1, value + 0.1, 40)
+    measured = Measurement("accuracy", "m", figure.measured_on(Condition("clean", ())))
+    return Compared(measured, measured, True, "", **more)
+
+
+@pytest.mark.parametrize(
+    ("difference", "adjusted", "better", "word"),
+    [
+        (0.2, 0.05, True, Word.BETTER),
+        (0.2, 0.05001, True, Word.UNSEEN),
+        (-0.2, 0.01, True, Word.WORSE),
+        (0.2, 0.01, False, Word.WORSE),
+        (-0.2, 0.01, False, Word.BETTER),
+        (0.2, 0.01, None, Word.HIGHER),
+        (-0.2, 0.01, None, Word.LOWER),
+        (0.125, 0.0, True, Word.UNSEEN),  # as large as the noise
+        (-0.125, 0.0, True, Word.UNSEEN),
+        (-0.1251, 0.0, True, Word.WORSE),
+    ],
+)
+def test_words(difference: float, adjusted: float, better: bool | None, word: Word) -> None:
+    row = replace(row_of(difference=difference, noise=0.125), higher_is_better=better)
+    assert compare_module._word(row, adjusted, 0.95 if adjusted != 0.05 else 1.0 - 0.05) is word
+
+
+def test_an_error_rate_is_shared_by_all_that_can_be_compared() -> None:
+    rows = [
+        replace(row_of(difference=-0.3, p_value=p), head=replace(row_of().head, suite=f"s{i}"))
+        for i, p in enumerate((0.02, None, 0.03, 0.001))
+    ]
+    found = judged(rows, 0.95)
+    assert [row.adjusted for row in found] == pytest.approx([0.04, None, 0.04, 0.003])
+    assert [row.word for row in found] == [
+        Word.WORSE,
+        Word.NOT_COMPARABLE,
+        Word.WORSE,
+        Word.WORSE,
+    ]
+    strict = judged(rows, 0.97)
+    assert [row.word for row in strict] == [
+        Word.UNSEEN,
+        Word.NOT_COMPARABLE,
+        Word.UNSEEN,
+        Word.WORSE,
+    ]
+    assert judged([]) == []
+
+
+def test_sides_are_those_of_every_column_of_yes_and_no() -> None:
+    keys = SampleKeys(tuple("abcd"), tuple("abcd"))
+    yes = np.array([True, True, False, False])
+    other = np.array([True, False, True, False])
+    columns = {
+        "score": np.arange(4.0),
+        "first": yes,
+        "wide": np.stack([yes, yes], axis=1),
+        "same": yes,
+        "second": other,
+    }
+    before = Outcomes(columns, mean, keys=keys)
+    after = replace(
+        before, columns={**columns, "first": other, "second": yes, "score": -columns["score"]}
+    )
+    found = changed_sides(before, after)
+    assert found == {
+        "first": Sides(lost=("b",), gained=("c",)),
+        "second": Sides(lost=("c",), gained=("b",)),
+    }
+    assert changed_sides(before, replace(after, keys=None)) == {}
+    assert changed_sides(replace(before, keys=None), after) == {}
+    assert changed_sides(None, after) == changed_sides(before, None) == {}
+    # Only samples that both runs have, wherever they stand.
+    less = SampleKeys(tuple("dcxb"), tuple("dcxb"))
+    moved = Outcomes({"first": np.array([True, True, True, False])}, mean, keys=less)
+    assert changed_sides(before, moved) == {"first": Sides(lost=("b",), gained=("c", "d"))}
+
+
+def test_a_change_that_cannot_be_estimated_is_certain_or_none() -> None:
+    nan = math.nan
+    for difference, p in ((0.0, 1.0), (0.25, 0.0)):
+        change = Change(difference, nan, True, 9, 9, 0.0, difference)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(compare_module, "change_of", lambda *rest, made=change, **more: made)
+            found = compare_module._compared(row_of(noise=0.125), 0.95, 0, False)
+        assert (found.p_value, found.difference) == (p, difference)
+    sure = Change(0.25, 0.1, True, 9, 9, 0.0, 0.25)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(compare_module, "change_of", lambda *rest, **more: sure)
+        found = compare_module._compared(row_of(noise=0.125), 0.95, 0, False)
+    own = sure.interval(0.95)
+    assert (found.low, found.high) == (own.low - 0.125, own.high + 0.125)
+    assert found.p_value == sure.p_value

@@ -377,7 +377,17 @@ def onnx(path: Path) -> None:
         ("w.gguf", lambda path: path.write_bytes(b"GGUF" + bytes(64)), "a GGUF file"),
         ("w.tar.gz", lambda path: path.write_bytes(b"\x1f\x8b" + bytes(64)), "unpack it first"),
         ("w.pt", lambda path: path.write_text("<html>not found</html>"), "a page of HTML"),
-        ("w.pth", lambda path: path.write_bytes(os.urandom(8) * 9), "truncated or damaged"),
+        ("w.pth", lambda path: path.write_bytes(b"\x05\x17\x2a" * 24), "truncated or damaged"),
+        ("w.pt", lambda path: path.write_text('{"a": 1}' * 9), "a text, not the weights"),
+        ("w.pt", lambda path: path.write_bytes(b"\x80\x04N." * 20), "a pickle of Python's"),
+        ("w.pt", lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
+        (
+            "w.pt",
+            lambda path: path.write_text("version https://x/git-lfs/v1\n" * 4),
+            "a Git LFS pointer",
+        ),
+        ("w.pt", lambda path: path.write_text("version 2 of it\n" * 9), "of no format that is"),
+        ("w.pt", lambda path: path.write_text("see git-lfs here\n" * 9), "of no format that is"),
         (
             "w.bin",
             lambda path: zipfile.ZipFile(path, "w").writestr("a", "b"),
@@ -439,3 +449,16 @@ def test_an_index_that_is_none(tmp_path: Path) -> None:
     for text in ("{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "[]", "[" * 10_000, "{"):
         index.write_text(text)
         told(index)
+
+
+@pytest.mark.parametrize(("length", "taken"), [(2**27 - 1, True), (2**27, False), (70, True)])
+def test_safetensors_are_known_by_the_length_of_their_header(
+    length: int, taken: bool, tmp_path: Path
+) -> None:
+    for name in ("w.pt", "w.bin"):
+        (tmp_path / name).write_bytes(length.to_bytes(8, "little") + b"{" + bytes(99))
+        said = told(tmp_path / name)
+        assert "truncated or damaged" in said
+        assert ("of no format that is known" in said) == (not taken)
+    (tmp_path / "w.pt").write_bytes(length.to_bytes(8, "little") + b"[" + bytes(99))
+    assert "of no format that is known" in told(tmp_path / "w.pt")
