@@ -156,11 +156,22 @@ def comparison_lines(baseline: Baseline, models: Iterable[str], asked: str | Non
             )
             continue
         lines.append(f"clip baseline: {baseline.named}: {model} against {source}")
-        same = _weights(baseline.provenance, source) == _weights(baseline.current, model)
-        if same and baseline.provenance is not None:
-            lines.append("  note: these are the weights that were recorded")
+        lines += _same_weights(baseline, model, source)
         lines += [f"  differs: {line}" for line in baseline.differences(model, asked)]
     return lines
+
+
+def _same_weights(baseline: Baseline, model: str, source: str) -> list[str]:
+    """Return the line that says that a model is the recorded one, and of how many figures if not of all."""
+    if baseline.provenance is None:
+        return []
+    keys = [key for key in baseline.figures if key[1] == source]
+    own = _weights(baseline.current, model)
+    same = sum(_weights(baseline.older.get(k, baseline.provenance), source) == own for k in keys)
+    if not same:
+        return []
+    of_some = "" if same == len(keys) else f" for {same} of {len(keys)} figures"
+    return [f"  note: these are the weights that were recorded{of_some}"]
 
 
 def _weights(provenance: Provenance | None, model: str) -> str:

@@ -61,4 +61,5 @@ def _of_baseline(baseline: Baseline) -> Earlier:
         {},
         {},
         anchors=baseline.anchors,
+        older=baseline.older,
     )
