@@ -75,7 +75,7 @@ class Provenance:
 
     def renamed(self, model: str, name: str) -> Provenance:
         """Return the same with what it knows of ``model`` under another name."""
-        told = {
+        told: dict[str, Any] = {
             key: {name if one == model else one: text for one, text in getattr(self, key).items()}
             for key in _BY_MODEL
         }
@@ -131,6 +131,7 @@ class Baseline:
         older: the same of figures that were recorded before the rest, which stayed as they were when others
             were recorded anew; by the keys of ``figures``.
         current: of this run, for :meth:`why_not`.
+        within: the other model where this is no earlier run but another model of the same one; else empty.
         anchors: the figure as it was first recorded, by key without the model; where several models were
             recorded, by key with it.
         accepted: by the same keys, when and why it was recorded anew.
@@ -143,6 +144,7 @@ class Baseline:
     anchors: Mapping[str, Anchor] = field(default_factory=dict)
     accepted: Mapping[str, str] = field(default_factory=dict)
     older: Mapping[tuple[str, str], Provenance] = field(default_factory=dict)
+    within: str = ""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -168,6 +170,11 @@ class Baseline:
 
     def missing(self, measurement: Measurement, asked: str | None = None) -> str:
         """Return why there is no earlier figure of a measurement."""
+        if self.within:
+            return (
+                f"{self.within} has no figure for {bare_key(measurement)} in this run: its test was left "
+                "out, or gave none"
+            )
         if self.model_for(measurement.model, asked) is None:
             names = ", ".join(self.models) or "no model"
             wanted = asked or measurement.model
@@ -252,9 +259,9 @@ class Baseline:
             return []
         told: dict[str, int] = {}
         made = [self.older.get(key, self.provenance) for key in self.figures if key[1] == source]
-        apart = [(then, made.count(then)) for i, then in enumerate(made) if then not in made[:i]]
-        for then, count in apart:
-            for line in _apart(then, self.current, source, model):
+        runs = [(then, made.count(then)) for i, then in enumerate(made) if then not in made[:i]]
+        for then, count in runs:
+            for line in apart(then, self.current, source, model):
                 told[line] = told.get(line, 0) + count
         return [
             line if count == len(made) else f"{line} ({count} of {len(made)} figures)"
@@ -262,7 +269,7 @@ class Baseline:
         ]
 
 
-def _apart(then: Provenance, now: Provenance, source: str, model: str) -> list[str]:
+def apart(then: Provenance, now: Provenance, source: str, model: str) -> list[str]:
     """Return what differs between two runs, of which one has ``source`` and the other ``model``."""
     lines = []
     if then.profile != now.profile:
