@@ -157,6 +157,8 @@ class Baseline:
         The one that was asked for, else the model itself, else the only one that was recorded.
         """
         models = self.models
+        if self.within:
+            asked = self.within
         if asked is not None:
             return asked if asked in models else None
         if model in models:

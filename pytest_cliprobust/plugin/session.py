@@ -627,7 +627,7 @@ class Session:
         if not self.records or not any(path.name.endswith(files.BESIDE) for path in self.reports):
             return None
         if self.config.against is not None:
-            return self.baseline_of(self.config.models[0])
+            return self.baseline_of(self.config.models[-1])  # what it is held against comes first
         named = value_of(self.pytest_config, "baseline")
         try:
             return chosen_baseline(named, self.thresholds, self.threshold_path, self.history_path)
