@@ -45,7 +45,7 @@ from pytest_cliprobust.targets.base import Layer, Target, TargetInfo
 from pytest_cliprobust.targets.bundled_multimodal import NAME as BUNDLED_LMM
 from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.targets.multimodal_loading import load_multimodal
-from pytest_cliprobust.targets.planted import SWAPPED, planted, swapped
+from pytest_cliprobust.targets.planted import SWAPPED, planted, planted_multimodal, swapped
 
 NOISE_SAMPLES = 64
 NOISE_CHUNK = 8
@@ -412,10 +412,13 @@ class Evaluation:
                     "that carries this model's image encoder"
                 )
             name = BUNDLED_LMM
+        load = partial(
+            load_multimodal, name, device=self.target.device, precision=self.config.precision
+        )
+        if self.config.plant is not None:
+            load = partial(planted_multimodal, load, self.config.plant)
         return Interviewer(
-            partial(
-                load_multimodal, name, device=self.target.device, precision=self.config.precision
-            ),
+            load,
             self.encoder,
             self.phrases,
             self.config.precision,

@@ -35,6 +35,9 @@ _MARK = "pytest-cliprobust baseline"
 #: What follows the stem of a threshold file.
 SUFFIX = ".baseline.safetensors"
 
+#: What a provenance knows by model.
+_BY_MODEL = ("precision", "weights", "templates", "preprocessing")
+
 #: Details of a figure without which its interval cannot be made at another level.
 _NEEDED = ("trials", "lost", "gained", "positives", "negatives")
 
@@ -69,6 +72,21 @@ class Provenance:
             name: dict(value) if isinstance(value, Mapping) else value
             for name, value in vars(self).items()
         }
+
+    def renamed(self, model: str, name: str) -> Provenance:
+        """Return the same with what it knows of ``model`` under another name."""
+        told: dict[str, Any] = {
+            key: {name if one == model else one: text for one, text in getattr(self, key).items()}
+            for key in _BY_MODEL
+        }
+        return replace(self, **told)
+
+    def covers(self, earlier: Provenance) -> bool:
+        """Return whether whatever decided the figures of an earlier run is the same here."""
+        return replace(self, perturbations={}) == replace(earlier, perturbations={}) and all(
+            self.perturbations.get(name) == version
+            for name, version in earlier.perturbations.items()
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Provenance:
@@ -110,7 +128,10 @@ class Baseline:
         source: the file, as messages show it.
         figures: by (key without the model, model).
         provenance: what else decided them; None if the file does not say.
+        older: the same of figures that were recorded before the rest, which stayed as they were when others
+            were recorded anew; by the keys of ``figures``.
         current: of this run, for :meth:`why_not`.
+        within: the other model where this is no earlier run but another model of the same one; else empty.
         anchors: the figure as it was first recorded, by key without the model; where several models were
             recorded, by key with it.
         accepted: by the same keys, when and why it was recorded anew.
@@ -122,6 +143,8 @@ class Baseline:
     current: Provenance | None = None
     anchors: Mapping[str, Anchor] = field(default_factory=dict)
     accepted: Mapping[str, str] = field(default_factory=dict)
+    older: Mapping[tuple[str, str], Provenance] = field(default_factory=dict)
+    within: str = ""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -134,6 +157,8 @@ class Baseline:
         The one that was asked for, else the model itself, else the only one that was recorded.
         """
         models = self.models
+        if self.within:
+            asked = self.within
         if asked is not None:
             return asked if asked in models else None
         if model in models:
@@ -147,6 +172,11 @@ class Baseline:
 
     def missing(self, measurement: Measurement, asked: str | None = None) -> str:
         """Return why there is no earlier figure of a measurement."""
+        if self.within:
+            return (
+                f"{self.within} has no figure for {bare_key(measurement)} in this run: its test was left "
+                "out, or gave none"
+            )
         if self.model_for(measurement.model, asked) is None:
             names = ", ".join(self.models) or "no model"
             wanted = asked or measurement.model
@@ -185,9 +215,19 @@ class Baseline:
             if name == source
         ]
 
-    def same_model(self, model: str, asked: str | None = None) -> bool:
-        """Return whether ``model`` is known to be the recorded one: weights, precision, and prompts."""
-        then, now, source = self.provenance, self.current, self.model_for(model, asked)
+    def provenance_of(
+        self, measurement: Measurement, asked: str | None = None
+    ) -> Provenance | None:
+        """Return what else decided the earlier figure of a measurement; None if that is not known."""
+        model = self.model_for(measurement.model, asked)
+        if model is None:
+            return None
+        return self.older.get((bare_key(measurement), model), self.provenance)
+
+    def same_model(self, measurement: Measurement, asked: str | None = None) -> bool:
+        """Return whether the earlier figure is known to be this model's: weights, precision, and prompts."""
+        model, source = measurement.model, self.model_for(measurement.model, asked)
+        then, now = self.provenance_of(measurement, asked), self.current
         if then is None or now is None or source is None or not then.weights.get(source):
             return False
         return all(
@@ -199,48 +239,65 @@ class Baseline:
             )
         )
 
-    def why_not(self, measurement: Measurement) -> str:
+    def why_not(self, measurement: Measurement, asked: str | None = None) -> str:
         """Return why a figure cannot be compared sample by sample: a perturbation has changed."""
-        if self.provenance is None or self.current is None:
+        earlier, current = self.provenance_of(measurement, asked), self.current
+        if earlier is None or current is None:
             return ""
         for name in perturbations_of(measurement.condition):
-            then = self.provenance.perturbations.get(name)
-            now = self.current.perturbations.get(name)
+            then = earlier.perturbations.get(name)
+            now = current.perturbations.get(name)
             if then is not None and now is not None and then != now:
                 return f"{name} has changed since (version {then} then, {now} now)"
         return ""
 
     def differences(self, model: str, asked: str | None = None) -> list[str]:
-        """Return what differs from the recorded run beside the model, one line each."""
-        then, now = self.provenance, self.current
+        """Return what differs from the recorded run beside the model, one line each.
+
+        Where some figures were recorded before the rest, it is said of how many a line is true.
+        """
         source = self.model_for(model, asked)
-        if then is None or now is None or source is None:
+        if source is None or self.provenance is None or self.current is None:
             return []
-        lines = []
-        if then.profile != now.profile:
-            lines.append(f"profile {now.profile}, recorded with {then.profile}")
-        if then.seed != now.seed:
-            lines.append(f"seed {now.seed}, recorded with {then.seed}")
-        if then.precision.get(source) != now.precision.get(model):
-            lines.append(
-                f"precision {now.precision.get(model)}, recorded with {then.precision.get(source)}"
-            )
-        lines += _settings_apart(then.preprocessing.get(source), now.preprocessing.get(model))
-        if then.templates.get(source) != now.templates.get(model):
-            lines.append("other prompts or class texts than those recorded")
-        lines += [
-            f"data set {name} is another than the recorded one, or another part of it; samples that both "
-            "have are compared"
-            for name, digest in now.data.items()
-            # Another profile has another number of samples, and is told already.
-            if then.profile == now.profile and then.data.get(name, digest) != digest
+        told: dict[str, int] = {}
+        made = [self.older.get(key, self.provenance) for key in self.figures if key[1] == source]
+        runs = [(then, made.count(then)) for i, then in enumerate(made) if then not in made[:i]]
+        for then, count in runs:
+            for line in apart(then, self.current, source, model):
+                told[line] = told.get(line, 0) + count
+        return [
+            line if count == len(made) else f"{line} ({count} of {len(made)} figures)"
+            for line, count in told.items()
         ]
-        lines += [
-            f"{name} is version {version}, recorded with {then.perturbations[name]}"
-            for name, version in now.perturbations.items()
-            if then.perturbations.get(name, version) != version
-        ]
-        return lines
+
+
+def apart(then: Provenance, now: Provenance, source: str, model: str) -> list[str]:
+    """Return what differs between two runs, of which one has ``source`` and the other ``model``."""
+    lines = []
+    if then.profile != now.profile:
+        lines.append(f"profile {now.profile}, recorded with {then.profile}")
+    if then.seed != now.seed:
+        lines.append(f"seed {now.seed}, recorded with {then.seed}")
+    if then.precision.get(source) != now.precision.get(model):
+        lines.append(
+            f"precision {now.precision.get(model)}, recorded with {then.precision.get(source)}"
+        )
+    lines += _settings_apart(then.preprocessing.get(source), now.preprocessing.get(model))
+    if then.templates.get(source) != now.templates.get(model):
+        lines.append("other prompts or class texts than those recorded")
+    lines += [
+        f"data set {name} is another than the recorded one, or another part of it; samples that both "
+        "have are compared"
+        for name, digest in now.data.items()
+        # Another profile has another number of samples, and is told already.
+        if then.profile == now.profile and then.data.get(name, digest) != digest
+    ]
+    lines += [
+        f"{name} is version {version}, recorded with {then.perturbations[name]}"
+        for name, version in now.perturbations.items()
+        if then.perturbations.get(name, version) != version
+    ]
+    return lines
 
 
 def _settings_apart(then: str | None, now: str | None) -> list[str]:
@@ -297,10 +354,12 @@ def write_baseline(
     *,
     anchors: Mapping[str, Anchor] | None = None,
     accepted: Mapping[str, str] | None = None,
+    older: Mapping[tuple[str, str], Provenance] | None = None,
 ) -> int:
     """Write what a run measured, with all outcomes by sample, and return the size in bytes.
 
-    Columns and samples that several figures share are written once.
+    Columns and samples that several figures share are written once. ``anchors``, ``accepted`` and ``older``
+    are those of :class:`Baseline`.
 
     Raises:
         ClipRobustError: the file cannot be written, or two figures have one key.
@@ -319,15 +378,22 @@ def write_baseline(
         return names[mark]
 
     entries, seen = [], set()
+    before: list[Provenance] = []
     for measurement in measurements:
         if measurement.key in seen:
             raise ClipRobustError(f"{measurement.key} was measured twice; nothing was recorded")
         seen.add(measurement.key)
-        entries.append(_entry(measurement, put))
+        entry = _entry(measurement, put)
+        earlier = (older or {}).get((bare_key(measurement), measurement.model))
+        if earlier is not None:
+            before += [] if earlier in before else [earlier]
+            entry["older"] = before.index(earlier)
+        entries.append(entry)
     header = {
         "schema": SCHEMA,
         "complete": True,
         "provenance": provenance.as_dict(),
+        "older": [one.as_dict() for one in before],
         "figures": entries,
         "anchors": {key: [one.value, one.written] for key, one in (anchors or {}).items()},
         "accepted": dict(accepted or {}),
@@ -472,13 +538,20 @@ def _from_tensors(content: bytes, shown: str) -> Baseline:
     if header["complete"] is not True:
         raise ClipRobustError(f"{shown}: the recorded run did not come to its end; record it anew")
     known: dict[str, SampleKeys] = {}
-    measurements = (_checked(_measurement, e, tensors, known) for e in header["figures"])
+    measurements = [_checked(_measurement, e, tensors, known) for e in header["figures"]]
+    # Baselines from before these were kept have none.
+    before = [Provenance.from_dict(one) for one in header.get("older", ())]
     return Baseline(
         shown,
         _unique(measurements, shown),
         Provenance.from_dict(header["provenance"]),
         anchors={str(k): Anchor(float(v), str(day)) for k, (v, day) in header["anchors"].items()},
         accepted={str(k): str(v) for k, v in header["accepted"].items()},
+        older={
+            (bare_key(one), one.model): before[int(entry["older"])]
+            for one, entry in zip(measurements, header["figures"], strict=True)
+            if "older" in entry
+        },
     )
 
 

@@ -45,6 +45,12 @@ class Family:
         kinds = [is_headline(measurement) for measurement in measurements]
         return cls(sum(kinds), len(kinds) - sum(kinds))
 
+    def at_least(self, tests: int) -> Family:
+        """Return the family where more may be judged than is known: as many as without any knowledge."""
+        expected = FIGURES_A_TEST * tests
+        headlines, details = (count or 0 for count in (self.headlines, self.details))
+        return Family(max(expected, headlines), max(expected, details), tests)
+
     def error_rate(self, measurement: Measurement, policy: Policy, seen: int = 0) -> float:
         """Return the two-sided error rate at which a loss of this figure alone is called real.
 
@@ -54,9 +60,12 @@ class Family:
             seen: figures that its test has judged so far, which may be more than were expected.
         """
         count = self.headlines if is_headline(measurement) else self.details
-        expected = FIGURES_A_TEST * self.tests if count is None else count
+        expected = max(1, FIGURES_A_TEST * self.tests if count is None else count)
+        # Beyond what was expected the levels fall so fast that all of them together, however many may come,
+        # are worth no more than those that were; at the end it is the true number that counts.
+        among = expected if seen <= expected else seen * (seen - 1) / expected
         # Half of the rate for each family; only one side is a loss, so both sides have it twice.
-        return policy.family_wise_error_rate / max(1, expected, seen)
+        return policy.family_wise_error_rate / max(1.0, among)
 
 
 def is_headline(measurement: Measurement) -> bool:

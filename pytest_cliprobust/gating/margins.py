@@ -56,13 +56,23 @@ def decidable(figure: Figure, policy: Policy, noise: float = 0.0) -> Margin | No
     Verdicts widen intervals by the numerical ``noise`` of the figure, so the margin has room for it; and
     where noise is all that differs, it must not decide.
     """
-    outcomes = figure.outcomes
-    is_share = outcomes is not None and outcomes.is_share and figure.n == len(outcomes)
-    found = _of_share(figure, policy) if is_share else _of_other(figure, policy)
+    found = _of_share(figure, policy) if _is_share(figure) else _of_other(figure, policy)
     if found is None:
         return None
     size, error = found
     return Margin(_rounded(max(size + noise, 2.0 * noise)), error, figure.n)
+
+
+def _is_share(figure: Figure) -> bool:
+    """Return whether a figure is the share of its samples of which something is true.
+
+    Known by the numbers: a figure that comes from a worker, or from the history, has no statistic.
+    """
+    outcomes = figure.outcomes
+    if outcomes is None or len(outcomes.columns) != 1 or figure.n != len(outcomes):
+        return False
+    column = next(iter(outcomes.columns.values()))
+    return column.dtype == np.bool_ and math.isclose(float(column.mean()), figure.value)
 
 
 def _of_share(figure: Figure, policy: Policy) -> tuple[float, float]:

@@ -176,6 +176,15 @@ class Rule:
             exact += 1
         return Specificity(exact, lists, globs, characters, -listed)
 
+    @property
+    def names_all(self) -> bool:
+        """Whether it names its suites, metrics, data sets and perturbations, each without a glob."""
+        return all(
+            self.selectors.get(name)
+            and all(literal(one) is not None for one in self.selectors[name])
+            for name in ("suite", "metric", "dataset", "perturbation")
+        )
+
     def entries(self) -> Iterator[Rule]:
         """Yield the rule for each metric, data set, perturbation and severity of its lists alone."""
         for name in ("metric", "dataset", "perturbation"):

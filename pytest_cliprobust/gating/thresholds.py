@@ -6,7 +6,7 @@ The file's layout is told to users in ``docs/thresholds.md`` and read by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,26 @@ class ThresholdFile:
     def applies(self, measurement: Measurement) -> bool:
         """Return whether any rule would judge a measurement; it does not count as used."""
         return bool(self._matching(measurement))
+
+    def reaches_beyond(
+        self, known: Sequence[Measurement], models: Collection[str], suites: Collection[str]
+    ) -> bool:
+        """Return whether the rules for these models and suites may judge figures that are not known.
+
+        A rule does if it leaves open, or has a glob for, what tells figures apart, or if it meets none of
+        those that are known.
+        """
+        asked = (
+            rule
+            for rule in self.rules
+            if self._of_this_profile(rule)
+            and any(matches(rule.selectors.get("model", ()), name) for name in models)
+            and any(matches(rule.selectors.get("suite", ()), name) for name in suites)
+        )
+        return any(
+            not rule.names_all or not any(not rule.mismatch(one, self.profile) for one in known)
+            for rule in asked
+        )
 
     def uses(self) -> list[str]:
         """Return the ids of the rules used so far, to hand over from an xdist worker."""

@@ -417,13 +417,13 @@ def _judge_change(
     before = baseline.find(measurement, asked)
     if before is None:
         return replace(blank, explanation=baseline.missing(measurement, asked))
-    why_not = baseline.why_not(measurement)
+    why_not = baseline.why_not(measurement, asked)
     change = change_between(
         figure,
         before,
         noise=levels.noise,
         why_not=why_not,
-        same_model=baseline.same_model(measurement.model, asked),
+        same_model=baseline.same_model(measurement, asked),
     )
     loss = _loss(change, kind)
     noise = 0.0 if change.identical else levels.noise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.gating.baseline import (
     Baseline,
     Provenance,
+    apart,
     beside,
     load_baseline,
     perturbations_of,
@@ -20,6 +21,7 @@ from pytest_cliprobust.gating.baseline import (
 from pytest_cliprobust.gating.family import Family
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.thresholds import ThresholdFile
+from pytest_cliprobust.results.earlier import of_file
 from pytest_cliprobust.results.history import earlier_run, is_file
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 
@@ -46,14 +48,24 @@ def chosen_baseline(
         return None
     if named is not None:
         if is_file(named) or history is None:
-            return load_baseline(named)
+            return _from_file(Path(named))
         return earlier_run(named, history).baseline()
     if thresholds.policy.baseline is not None:
-        return load_baseline(thresholds.policy.baseline)
+        return _from_file(Path(thresholds.policy.baseline))
     if threshold_path is None:
         return None
     path = beside(threshold_path)
     return load_baseline(path) if path.exists() else None
+
+
+def _from_file(path: Path) -> Baseline:
+    """Return a recorded baseline, or a JSON report with all that stands in it.
+
+    Raises:
+        ClipRobustError: the file is missing, or no baseline.
+    """
+    found = load_baseline(path)
+    return of_file(path).baseline() if path.suffix == ".json" else found
 
 
 def provenance_of(config: RunConfig, evaluations: Mapping[str, Evaluation]) -> Provenance:
@@ -108,11 +120,15 @@ def used(provenance: Provenance, measurements: Iterable[Measurement]) -> Provena
 def family_of(
     baseline: Baseline | None,
     thresholds: ThresholdFile,
-    models: Iterable[str],
+    models: Sequence[str],
     suites: Iterable[str],
     tests: int = 1,
 ) -> Family:
-    """Return how many bounds the selected suites judge, as far as the baseline says."""
+    """Return how many bounds the selected suites judge, as far as that is known beforehand.
+
+    The baseline knows it where every rule that may judge names what the baseline holds. A rule for whatever
+    there is, or for what was not recorded, may judge any number of figures more.
+    """
     if baseline is None or not baseline.figures:
         return Family(tests=tests)
     chosen = set(suites)
@@ -122,7 +138,10 @@ def family_of(
         for measurement in baseline.measurements(model, thresholds.policy.baseline_model)
         if measurement.suite in chosen and thresholds.applies(measurement)
     ]
-    return Family.of(found) if found else Family(tests=tests)
+    if not found:
+        return Family(tests=tests)
+    family = Family.of(found)
+    return family.at_least(tests) if thresholds.reaches_beyond(found, models, chosen) else family
 
 
 def check_compared(
@@ -156,11 +175,33 @@ def comparison_lines(baseline: Baseline, models: Iterable[str], asked: str | Non
             )
             continue
         lines.append(f"clip baseline: {baseline.named}: {model} against {source}")
-        same = _weights(baseline.provenance, source) == _weights(baseline.current, model)
-        if same and baseline.provenance is not None:
-            lines.append("  note: these are the weights that were recorded")
+        lines += _same_weights(baseline, model, source)
         lines += [f"  differs: {line}" for line in baseline.differences(model, asked)]
     return lines
+
+
+def twin_lines(provenance: Provenance, models: Iterable[str], other: str) -> list[str]:
+    """Return the lines of the header that say what a run of two models compares, and what differs."""
+    told = [
+        f"  differs: {line.replace(', recorded with', f', {other} has')}"
+        for model in models
+        if model != other
+        for line in apart(provenance, provenance, other, model)
+    ]
+    return [f"clip baseline: {other}, measured in this run", *dict.fromkeys(told)]
+
+
+def _same_weights(baseline: Baseline, model: str, source: str) -> list[str]:
+    """Return the line that says that a model is the recorded one, and of how many figures if not of all."""
+    if baseline.provenance is None:
+        return []
+    keys = [key for key in baseline.figures if key[1] == source]
+    own = _weights(baseline.current, model)
+    same = sum(_weights(baseline.older.get(k, baseline.provenance), source) == own for k in keys)
+    if not same:
+        return []
+    of_some = "" if same == len(keys) else f" for {same} of {len(keys)} figures"
+    return [f"  note: these are the weights that were recorded{of_some}"]
 
 
 def _weights(provenance: Provenance | None, model: str) -> str:

@@ -88,6 +88,12 @@ def needs_model(item: pytest.Item) -> bool:
     return UNDER_TEST in getattr(item, "fixturenames", ()) and _ours(item, UNDER_TEST)
 
 
+def model_of(item: pytest.Item) -> str | None:
+    """Return the model that a test evaluates as ``--clip-model`` has it; None if it evaluates none."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get(UNDER_TEST) if callspec and needs_model(item) else None
+
+
 def _ours(node: Any, name: str) -> bool:
     """Return whether the fixture that ``name`` means for a test is defined here."""
     info = getattr(node, "_fixtureinfo", None)

@@ -19,8 +19,9 @@ from pytest_cliprobust.gating.rules import Rule
 from pytest_cliprobust.gating.verdict import Verdict, judge
 from pytest_cliprobust.gating.vocabulary import check_chance
 from pytest_cliprobust.gating.weak import weak_for
+from pytest_cliprobust.plugin.fixtures import model_of
 from pytest_cliprobust.plugin.options import OPTIONS, models_of, reports_of
-from pytest_cliprobust.plugin.state import UNDER_TEST
+from pytest_cliprobust.plugin.state import SESSION
 from pytest_cliprobust.plugin.suites import suite_of
 from pytest_cliprobust.plugin.writing import pictures_of
 from pytest_cliprobust.results.record import Evidence, Record
@@ -190,9 +191,12 @@ def rerun_command(item: pytest.Item) -> str:
     config = item.config
     # The path as the user can type it here: a node id starts at the root folder.
     path = shown_path(item.path)
-    parts = ["pytest", f"{path}::{item.nodeid.partition('::')[2]}"]
-    callspec = getattr(item, "callspec", None)
-    model = callspec.params.get(UNDER_TEST) if callspec else None
+    test = item.nodeid.partition("::")[2]
+    if config.stash[SESSION].config.against is not None:
+        # What it is held against must be measured, too, by the same test with the other model.
+        test = test.partition("[")[0]
+    parts = ["pytest", f"{path}::{test}"]
+    model = model_of(item)
     # Written with "=": pytest takes a folder that stands alone for one of tests, and roots itself there.
     parts += [f"--clip-model={name}" for name in ([model] if model else models_of(config))]
     for option in OPTIONS:

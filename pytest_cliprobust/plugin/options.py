@@ -290,6 +290,11 @@ def run_config(config: pytest.Config) -> RunConfig:
     cache_dir, pretrained = value_of(config, "cache-dir"), value_of(config, "pretrained")
     data, templates = data_of(config), value_of(config, "templates")
     against = value_of(config, "against") if models_of(config) else None
+    if against is not None and models_of(config) == [against]:
+        raise pytest.UsageError(
+            f"--clip-against {against}: that is the model under test itself, and would be judged by "
+            "nothing; to try the gate on a twin of it write --clip-against NAME=PATH"
+        )
     try:
         models = named_models(models_of(config))
         check_pretrained(models, pretrained)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -101,6 +101,7 @@ class Recorder:
             used(provenance, [*measurements, *kept]),
             anchors=self._anchors(measurements, models),
             accepted=self._accepted(measurements, models),
+            older=self._older(kept, provenance),
         )
         held = f" of {len(models)} models ({', '.join(models)})" if len(models) > 1 else ""
         told = [
@@ -137,14 +138,34 @@ class Recorder:
         if self.earlier is None:
             return []
         new = {(bare_key(one), one.model) for one in measurements}
-        models = {one.model for one in measurements}
-        renamed = len(models) == 1 and len(self.earlier.models) == 1
+        name_of = self._names({one.model for one in measurements})
         kept = []
         for (key, model), figure in self.earlier.figures.items():
-            name = next(iter(models)) if renamed else model
+            name = name_of.get(model, model)
             if (key, name) not in new:
                 kept.append(Measurement(key.split("/", 1)[0], name, figure))
         return kept
+
+    def _names(self, models: Collection[str]) -> dict[str, str]:
+        """Return what models of the earlier baseline are called now: one release follows another."""
+        if self.earlier is None or len(models) != 1 or len(self.earlier.models) != 1:
+            return {}
+        return {self.earlier.models[0]: next(iter(models))}
+
+    def _older(
+        self, kept: Sequence[Measurement], provenance: Provenance
+    ) -> dict[tuple[str, str], Provenance]:
+        """Return what decided the figures that stay, where it is not what decides those of this run."""
+        if self.earlier is None or self.earlier.provenance is None:
+            return {}
+        then = {new: old for old, new in self._names({one.model for one in kept}).items()}
+        found = {}
+        for one in kept:
+            old = then.get(one.model, one.model)
+            made = self.earlier.older.get((bare_key(one), old), self.earlier.provenance)
+            if not provenance.covers(made := made.renamed(old, one.model)):
+                found[bare_key(one), one.model] = made
+        return found
 
     def _anchors(
         self, measurements: Sequence[Measurement], models: Sequence[str]

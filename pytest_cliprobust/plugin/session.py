@@ -38,6 +38,7 @@ from pytest_cliprobust.plugin.comparing import (
     comparison_lines,
     family_of,
     provenance_of,
+    twin_lines,
 )
 from pytest_cliprobust.plugin.ledger import Ledger, suite_of_file
 from pytest_cliprobust.plugin.options import (
@@ -273,7 +274,9 @@ class Session:
             for record in self.records
             if record.model == other
         }
-        return Baseline(f"{other} in this run", figures)
+        return Baseline(
+            f"{other} in this run", figures, self.provenance, self.provenance, within=other
+        )
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -311,16 +314,20 @@ class Session:
         lines = header_lines(
             self.config, self.models(), self._shown_thresholds, notes, self.known_data()
         )
-        if self.config.against is not None:
-            return [*lines, f"clip baseline: {self.config.against}, measured in this run"]
-        if not self._evaluations or self._reports_for_workers:
-            return lines
-        # A worker whose threshold file is wrong has told so, and runs nothing.
+        return [*lines, *self._comparison()]
+
+    def _comparison(self) -> list[str]:
+        """Return what the models are compared with, and what else differs, as far as is known here."""
+        if not self._evaluations:
+            return []
+        # A process whose threshold file is wrong has told so, and runs nothing.
         with contextlib.suppress(ClipRobustError):
+            if self.config.against is not None:
+                return twin_lines(self.provenance, self.config.models, self.config.against)
             if self.baseline is not None:
                 asked = self.thresholds.policy.baseline_model
-                lines += comparison_lines(self.baseline, self.config.models, asked)
-        return lines
+                return comparison_lines(self.baseline, self.config.models, asked)
+        return []
 
     @property
     def _shown_thresholds(self) -> str:
@@ -416,6 +423,9 @@ class Session:
             f"worker {name} died: how many images it encoded is not known" for name in self.died
         ]
         theirs = [str(note) for told in self._told for note in told.get("notes", ())]
+        # Where the header is not printed, or was before any model was known.
+        if self.pytest_config.option.verbose < 0 or not self._evaluations:
+            theirs += [str(line) for told in self._told for line in told.get("compared", ())]
         return tuple(dict.fromkeys([*own, *theirs]))
 
     def skipped(self) -> tuple[Skipped, ...]:
@@ -441,6 +451,7 @@ class Session:
             "troubles": self.troubles,
             "skipped": [one.as_dict() for one in self.skipped()],
             "notes": list(self.notes()),
+            "compared": [line.strip().removeprefix("note: ") for line in self._comparison()],
             "models": [model.as_dict() for model in self.models().values()],
             "collected": self.collected,
             "deselected": self.deselected,
@@ -616,7 +627,7 @@ class Session:
         if not self.records or not any(path.name.endswith(files.BESIDE) for path in self.reports):
             return None
         if self.config.against is not None:
-            return self.baseline_of(self.config.models[0])
+            return self.baseline_of(self.config.models[-1])  # what it is held against comes first
         named = value_of(self.pytest_config, "baseline")
         try:
             return chosen_baseline(named, self.thresholds, self.threshold_path, self.history_path)

@@ -14,9 +14,15 @@ import pytest
 
 from pytest_cliprobust.datasets.providers import Provider, provider_of
 from pytest_cliprobust.errors import ClipRobustError, NotRun
-from pytest_cliprobust.plugin.fixtures import needs_model, parametrized
+from pytest_cliprobust.plugin.fixtures import model_of, needs_model, parametrized
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
-from pytest_cliprobust.plugin.options import given_models, reports_of, run_config, tags_of
+from pytest_cliprobust.plugin.options import (
+    given_models,
+    reports_of,
+    run_config,
+    tags_of,
+    value_of,
+)
 from pytest_cliprobust.plugin.state import IMPORTS, UNDER_TEST, DeadWorkers
 from pytest_cliprobust.plugin.suites import add_markers, shipped, suite_of
 
@@ -105,6 +111,10 @@ class Waiting:
         """Load models and thresholds where a test needs them; a mistake ends the session in one line."""
         self._collected = len(session.items)
         needs = [item for item in session.items if needs_model(item)]
+        against = value_of(self._config, "against")
+        if against is not None:
+            # In whatever order plugins have put them: the others are held against its figures.
+            session.items.sort(key=lambda item: model_of(item) != against)
         if needs and not self._config.option.collectonly:
             evaluator = self._evaluator()
             evaluator.session.known_suites = tuple(sorted(self._suites))

@@ -39,9 +39,14 @@ def held_against(
         return None, []
     if keys is not None:
         head = replace(head, measurements={k: m for k, m in head.measurements.items() if k in keys})
+    if run.baseline.within:
+        # Of two models of one run the other is not compared with itself.
+        own = {k: m for k, m in head.measurements.items() if m.model != run.baseline.within}
+        head = replace(head, measurements=own)
     try:
         base = _of_baseline(run.baseline)
-        return compare(base, head, base_model=run.unjudged.policy.baseline_model), []
+        asked = None if run.baseline.within else run.unjudged.policy.baseline_model
+        return compare(base, head, base_model=asked), []
     except ClipRobustError as error:
         return None, [f"not compared with an earlier run: {error}"]
 
@@ -61,4 +66,5 @@ def _of_baseline(baseline: Baseline) -> Earlier:
         {},
         {},
         anchors=baseline.anchors,
+        older=baseline.older,
     )

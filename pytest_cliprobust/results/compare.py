@@ -183,7 +183,7 @@ def compare(
     """
     if base.named != head.named:
         base, head = base.unnamed(), head.unnamed()
-    then = Baseline(base.source, _filed(base), base.provenance, head.provenance)
+    then = Baseline(base.source, _filed(base), base.provenance, head.provenance, older=base.older)
     models = _chosen(then, head, base_model, head_model)
     rows, only_head, met = [], [], set()
     for key, measurement in head.measurements.items():
@@ -197,8 +197,9 @@ def compare(
         met.add(earlier.key)
         better = _direction(measurement, head, base)
         noise = max(base.noise.get(earlier.key, 0.0), head.noise.get(key, 0.0))
-        row = Compared(earlier, measurement, better, then.why_not(measurement), noise=noise)
-        same = then.same_model(measurement.model, base_model)
+        why_not = then.why_not(measurement, base_model)
+        row = Compared(earlier, measurement, better, why_not, noise=noise)
+        same = then.same_model(measurement, base_model)
         rows.append(_compared(row, confidence, _seed(head), same))
     wanted = set(models.values())
     only_base = [

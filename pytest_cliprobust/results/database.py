@@ -193,6 +193,11 @@ class Database:
                 raise Unavailable(
                     f"{self.shown}: the history cannot be written: {error}; make room"
                 ) from None
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:
+                raise Unavailable(
+                    f"{self.shown}: the history cannot be used: {error}; the disk fails, or files may not "
+                    "grow as large here (ulimit -f)"
+                ) from None
             raise ClipRobustError(
                 f"{self.shown}: the history cannot be used ({error}); name another file"
             ) from None

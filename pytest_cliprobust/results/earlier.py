@@ -36,6 +36,7 @@ class Earlier:
         anchors: the figures of the anchor of its series, by the keys that a baseline has them by.
         tests: node id of the test that measured each, by key.
         evidence: of missed bounds, by key, where their tests gave any.
+        older: see :class:`.Baseline`.
     """
 
     source: str
@@ -49,6 +50,7 @@ class Earlier:
     anchors: Mapping[str, Anchor] = field(default_factory=dict)
     tests: Mapping[str, str] = field(default_factory=dict)
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    older: Mapping[tuple[str, str], Provenance] = field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, Figure]:
@@ -96,7 +98,9 @@ class Earlier:
                 f"{self.source}: that run did not come to its end, so it is no baseline; run it again"
             )
         figures = {(bare_key(m), m.model): m.figure for m in self.measurements.values()}
-        return Baseline(self.source, figures, self.provenance, anchors=self.anchors)
+        return Baseline(
+            self.source, figures, self.provenance, anchors=self.anchors, older=self.older
+        )
 
 
 def of_document(

@@ -34,6 +34,9 @@ from pytest_cliprobust.results.tags import checked_tag
 #: Name of the file in the cache folder.
 NAME = "history.sqlite"
 
+#: The largest whole number that SQLite takes.
+_MOST = 2**63 - 1
+
 #: What a run can be called beside its number and its tags.
 LAST = re.compile(r"last(?:~(\d+))?")
 
@@ -275,11 +278,13 @@ class History(Database):
         values = () if series is None else (series,)
         what = "" if series is None else " of these models, data and profile"
         if reference.isdecimal():
+            if int(reference) > _MOST:
+                raise ClipRobustError(f"no run {reference} (in {self.shown})")
             found = self.rows("SELECT id FROM runs WHERE id = ?", int(reference))
             return self._one(found, f"no run {reference}")
         matched = LAST.fullmatch(reference)
         if matched:
-            back = int(matched[1] or 0)
+            back = min(int(matched[1] or 0), _MOST)
             found = self.rows(
                 f"SELECT id FROM runs WHERE complete AND NOT partial{among} "
                 "ORDER BY id DESC LIMIT 1 OFFSET ?",

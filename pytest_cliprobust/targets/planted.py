@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,18 @@ from torch import Tensor, nn
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
 from pytest_cliprobust.targets.base import Target
 
+if TYPE_CHECKING:
+    from pytest_cliprobust.targets.multimodal import MultimodalModel
+
 #: From a target to one with a loss in it; the argument is a copy.
 Plant = Callable[[Any], Target]
 
 #: Losses by name.
 PLANTS: dict[str, Plant] = {}
 
+
+#: Noise on the weights, as a share of each matrix's own deviation, by the name of the loss.
+NOISE = {"light_noise": 0.1, "heavy_noise": 0.3}
 
 #: The loss that the class texts have, not the model.
 SWAPPED = "swapped_texts"
@@ -86,7 +92,7 @@ def _modules(target: Any) -> list[nn.Module]:
     return modules
 
 
-def _noised(target: Any, share: float) -> Target:
+def _noised(target: Any, share: float) -> Any:
     """Add Gaussian noise of a share of each weight matrix's own deviation."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -95,20 +101,38 @@ def _noised(target: Any, share: float) -> Target:
                 if weight.ndim > 1 and weight.is_floating_point():
                     noise = torch.randn(weight.shape, generator=generator).to(weight)
                     weight.add_(noise * (share * weight.float().std().to(weight.dtype)))
-    made: Target = target
-    return made
+    return target
 
 
 @plant("light_noise")
 def light_noise(target: Any) -> Target:
     """Return the model with noise of 10% on its weights."""
-    return _noised(target, 0.1)
+    made: Target = _noised(target, NOISE["light_noise"])
+    return made
 
 
 @plant("heavy_noise")
 def heavy_noise(target: Any) -> Target:
     """Return the model with noise of 30% on its weights."""
-    return _noised(target, 0.3)
+    made: Target = _noised(target, NOISE["heavy_noise"])
+    return made
+
+
+def planted_multimodal(load: Callable[[], MultimodalModel], name: str) -> MultimodalModel:
+    """Load a multimodal model with the same noise on its weights as the CLIP under test has.
+
+    It has a vision tower of its own, so what is planted in the CLIP alone moves no bound on its answers. Of
+    the other losses it has none.
+
+    Args:
+        load: loads it; the model is changed in place.
+        name: one of :data:`PLANTS`.
+    """
+    model = load()
+    if name in NOISE:
+        _noised(model, NOISE[name])
+        model.info = replace(model.info, digest=f"{name}:{model.info.digest}")
+    return model
 
 
 @plant(SWAPPED)

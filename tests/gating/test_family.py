@@ -83,8 +83,23 @@ def test_of_an_unknown_family_some_for_each_test_are_expected() -> None:
     assert Family().error_rate(on(CLEAN), policy) == each
     assert Family(headlines=5).error_rate(on(FOG[0]), policy) == each
     assert Family(tests=10).error_rate(on(CLEAN), policy) == pytest.approx(0.005 / FIGURES_A_TEST)
-    # A test that judges more than anybody expected counts as many.
-    assert Family().error_rate(on(CLEAN), policy, seen=300) == pytest.approx(0.05 / 300)
+    # A test that judges more than anybody expected has less and less for each: together as much again.
+    assert Family().error_rate(on(CLEAN), policy, seen=FIGURES_A_TEST) == each
+    levels = [Family().error_rate(on(CLEAN), policy, seen=k) for k in range(1, 3001)]
+    assert levels == sorted(levels, reverse=True)
+    assert 0.05 < sum(levels) <= 2 * 0.05
+
+
+def test_where_more_may_be_judged_than_is_known_as_many_are_expected_as_of_an_unknown_family() -> (
+    None
+):
+    policy = Policy()
+    known = Family(headlines=1, details=200)
+    assert known.at_least(10) == Family(10 * FIGURES_A_TEST, 200, tests=10)
+    assert known.at_least(10).error_rate(on(CLEAN), policy) == pytest.approx(
+        Family(tests=10).error_rate(on(CLEAN), policy)
+    )
+    assert Family().at_least(3) == Family(3 * FIGURES_A_TEST, 3 * FIGURES_A_TEST, tests=3)
 
 
 LOOSE = gap_rule(max=0.0)

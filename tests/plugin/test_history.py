@@ -80,15 +80,23 @@ def test_workers_hand_over_what_the_controller_keeps(run: Sessions) -> None:
     """One process, two workers, two workers that alone know the model: the same runs."""
     # In a process of its own, where no other test has registered a perturbation.
     run("--clip-history=own/history.sqlite", suite=SUITE, process=True).assert_outcomes(passed=4)
-    run.again("--clip-history=own/history.sqlite", "-n2", process=True).assert_outcomes(passed=4)
+    result = run.again(
+        "--clip-history=own/history.sqlite", "-n2", "--clip-baseline=1", process=True
+    )
+    result.assert_outcomes(passed=4)
+    compared = "clip baseline: run 1: reference against reference"
+    result.stdout.fnmatch_lines([compared, "  note: these are the weights that were recorded"])
     (run.path / "pytest.ini").write_text("[pytest]\nclip_model = reference\n", encoding="utf-8")
     options = [
         *("-p", "no:randomly", "--clip-profile=quick", "--clip-limit=40"),
         f"--clip-cache-dir={run._cache}",
     ]
-    run.plain("--clip-history=own/history.sqlite", "-n2", *options, process=True).assert_outcomes(
-        passed=4
+    # The process that reports has no model to compare before the workers tell of theirs.
+    result = run.plain(
+        *("--clip-history=own/history.sqlite", "-n2", "--clip-baseline=1"), *options, process=True
     )
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines([f"note: {compared}"])
     with history_of(run) as history:
         runs = [history.run(number) for number in (1, 2, 3)]
         assert history.rows("SELECT count(*) FROM blobs") == history.rows(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from gating_helpers import answered, answers, changed
+from gating_helpers import answered, answers, changed, condition
 
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.gating.baseline import Baseline, Provenance, beside, load_baseline
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.verdict import judge
+from pytest_cliprobust.plugin.comparing import comparison_lines
 from pytest_cliprobust.plugin.recorder import Recorder
 from pytest_cliprobust.results.record import Record
 
@@ -45,3 +47,52 @@ def test_several_models_have_first_recordings_of_their_own(tmp_path: Path) -> No
     assert later.models == ("v1", "v2")
     assert later.anchors == both.anchors
     assert {key: why[12:] for key, why in later.accepted.items()} == {f"{KEY}/v1": "fewer dogs"}
+
+
+def test_what_stays_as_it_was_recorded_keeps_what_decided_it(tmp_path: Path) -> None:
+    """Of two figures one is accepted anew: the other is still of the earlier model, prompts and fog."""
+    fog = condition("clean", "fog_3d", 3)
+
+    def write(earlier: Baseline | None, model: str, version: str, figures: str) -> Baseline:
+        """Record a model with those of its two figures that a glob fits."""
+        made = Provenance(
+            profile="quick",
+            weights={model: f"weights of {model}"},
+            templates={model: f"prompts of {model}"},
+            perturbations={"fog_3d": version},
+        )
+        measurements = [answered(answers(), model=model, on=on) for on in (condition(), fog)]
+        records = [Record(m, judge(m, None, Policy()), "test_it") for m in measurements]
+        recorder = Recorder(tmp_path / "t.toml", RunConfig((model,)), earlier, (figures,))
+        recorder.write(records, made, lambda name: 134)
+        return replace(load_baseline(beside(tmp_path / "t.toml")), current=made)
+
+    def of(baseline: Baseline, model: str) -> list[tuple[bool, str]]:
+        """Return of both figures whether they are the model's own, and why they are not paired."""
+        both = [answered(answers(), model=model, on=on) for on in (condition(), fog)]
+        return [(baseline.same_model(one), baseline.why_not(one)) for one in both]
+
+    first = write(None, "v1", "2", "*")
+    assert of(first, "v1") == [(True, ""), (True, "")]
+    accepted = write(first, "v2", "3", "*/clean/clean")
+    changed_since = "fog_3d has changed since (version 2 then, 3 now)"
+    assert of(accepted, "v2") == [(True, ""), (False, changed_since)]
+    assert accepted.differences("v2") == [
+        "other prompts or class texts than those recorded (1 of 2 figures)",
+        "fog_3d is version 3, recorded with 2 (1 of 2 figures)",
+    ]
+    assert comparison_lines(accepted, ["v2"], None)[1] == (
+        "  note: these are the weights that were recorded for 1 of 2 figures"
+    )
+    # Also after the next release has accepted something; a figure that is recorded anew is the new run's.
+    later = write(accepted, "v3", "3", "*/clean/clean")
+    assert of(later, "v3") == [(True, ""), (False, changed_since)]
+    whole = write(later, "v4", "3", "*")
+    assert (of(whole, "v4"), whole.older) == ([(True, ""), (True, "")], {})
+
+
+def test_what_was_recorded_alike_needs_no_word(tmp_path: Path) -> None:
+    """A part of a run is recorded again, with nothing else changed."""
+    first, _ = recorded(tmp_path / "t.toml", None, v1=0, v2=0)
+    again, _ = recorded(tmp_path / "t.toml", first, v1=1)
+    assert (again.models, again.older) == (("v1", "v2"), {})

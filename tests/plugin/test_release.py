@@ -135,6 +135,31 @@ def test_two_models_of_one_run(recorded: Sessions) -> None:
     assert statuses == {"parent": "unbounded", "twin": "pass"}
 
 
+def test_two_models_are_compared_in_whatever_order_their_tests_come(recorded: Sessions) -> None:
+    (recorded.path / "conftest.py").write_text(
+        "def pytest_collection_modifyitems(items):\n    items.reverse()\n", encoding="utf-8"
+    )
+    options = (SIZE, "--clip-model=twin=reference", "--clip-against=parent=reference")
+    recorded.again(*options, "--clip-report=report.json").assert_outcomes(passed=2)
+    assert {e["verdict"]["status"] for e in report()["measurements"]} == {"unbounded", "pass"}
+    # Where the other one is left out, that is what is said, and the command to run again measures both.
+    alone = recorded.again(*options, "-k", "twin")
+    alone.assert_outcomes(failed=1)
+    alone.stdout.fnmatch_lines(
+        [
+            "  why       parent has no figure for mine/accuracy/clean/clean in this run: its test was left "
+            "out, or gave none",
+            "  run again pytest test_mine.py::test_mine --clip-model=twin=reference *",
+        ]
+    )
+
+
+def test_a_model_is_not_compared_with_itself(recorded: Sessions) -> None:
+    """All of its bounds would be judged by nothing."""
+    result = recorded.again(SIZE, "--clip-against=reference")
+    one_line(result, "--clip-against reference: that is the model under test itself")
+
+
 def test_without_a_baseline_margins_fail(recorded: Sessions) -> None:
     result = recorded.again(SIZE, "--clip-baseline=none")
     result.assert_outcomes(failed=1)

@@ -9,7 +9,9 @@ import pytest
 from report_helpers import HARM, figures, the_run
 
 from pytest_cliprobust.gating.baseline import Baseline, bare_key
+from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.reporting import files, markdown
+from pytest_cliprobust.reporting.earlier import earlier_of, held_against
 from pytest_cliprobust.results.run import Run
 
 
@@ -40,6 +42,23 @@ def test_it_names_the_classes_that_lost() -> None:
     assert sum(lost) <= 12
     assert lost == sorted(lost, reverse=True)
     assert markdown.text(the_run(figures((1,)))).count("## Classes that lost most") == 0
+
+
+def test_of_two_models_of_one_run_one_is_compared_with_the_other() -> None:
+    """And not with itself, whatever model of an earlier run the policy names."""
+    old, new = the_run(figures((59,)), "old", fails=False), the_run(figures(tuple(range(12))))
+    known = {(bare_key(r.measurement), "old"): r.figure for r in old.records}
+    both = replace(
+        new,
+        records=(*old.records, *new.records),
+        baseline=Baseline("old in this run", known, within="old"),
+        unjudged=replace(new.unjudged, policy=Policy(baseline_model="elder")),
+    )
+    comparison, notes = held_against(both, earlier_of(both))
+    assert comparison is not None
+    assert notes == []
+    assert {row.head.model for row in comparison.rows} == {"mine"}
+    assert len(comparison.rows) == len(new.records)
 
 
 def test_what_failed_stands_first_among_the_figures() -> None:

@@ -107,10 +107,17 @@ def test_something_else_is_told_in_one_line(tmp_path: Path) -> None:
 def test_what_is_no_mistake_of_the_users_is_told_apart(path: Path) -> None:
     full, locked = sqlite3.OperationalError("is full"), sqlite3.OperationalError("is locked")
     full.sqlite_errorcode, locked.sqlite_errorcode = sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY
+    failing = sqlite3.OperationalError("disk I/O error")
+    failing.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
     shown = f"{path}: the history cannot be"
     told: list[tuple[Exception, type[ClipRobustError], str]] = [
         (full, Unavailable, f"{shown} written: is full; make room"),
         (locked, ClipRobustError, f"{shown} used (is locked); name another file"),
+        (
+            failing,
+            Unavailable,
+            f"{shown} used: disk I/O error; the disk fails, or files may not grow as large here (ulimit -f)",
+        ),
         (OSError(errno.ENOSPC, "no room"), Unavailable, f"{shown} written: no room; make room"),
         (
             OSError(errno.EACCES, "not yours"),

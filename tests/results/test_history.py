@@ -130,6 +130,8 @@ def test_references(history: History, tmp_path: Path) -> None:
     assert history.find("last", other) == 4
     for reference, series, words in (
         ("7", None, "no run 7"),
+        (f"{10**30}", None, "no run 1000"),
+        (f"last~{10**30}", None, "no such run that came to its end"),
         ("last~9", None, "last~9: no such run that came to its end"),
         ("last~1", other, "no such run of these models, data and profile"),
         ("tag:mian", None, "no run has the tag 'mian'. Did you mean 'main'"),

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from history_helpers import answers, figures
 
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating import verdict as verdicts
+from pytest_cliprobust.gating.margins import decidable
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.reporting import files
@@ -131,3 +133,14 @@ def test_a_report_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     run = Run(RunConfig(("reference",)), (), {})
     with pytest.raises(ClipRobustError, match=r"--clip-report .*"):
         files.write(tmp_path / "file" / "report.json", run)
+
+
+def test_a_worker_s_figure_gets_the_margin_that_it_would_get_here() -> None:
+    """The statistic stays in the worker; which figures are shares must be known without it."""
+    policy = Policy()
+    for figure in figures(answers()):
+        measurement = Measurement("mine", "reference", figure)
+        blobs: dict[str, bytes] = {}
+        record = Record(measurement, verdicts.judge(measurement, None, policy), "test_it")
+        told = json.loads(json.dumps(record.as_dict(replicates=True, blobs=blobs)))
+        assert decidable(Record.from_dict(told, blobs).figure, policy) == decidable(figure, policy)

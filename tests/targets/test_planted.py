@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ import torch
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets.base import Target
 from pytest_cliprobust.targets.loading import load_target
-from pytest_cliprobust.targets.planted import PLANTS, planted, swapped
+from pytest_cliprobust.targets.multimodal import MultimodalInfo
+from pytest_cliprobust.targets.planted import PLANTS, planted, planted_multimodal, swapped
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,28 @@ def test_a_copy_is_damaged_and_the_model_is_not(
     assert damaged.info.digest == f"{name}:{target.info.digest}"
     assert name in damaged.info.notes[-1]
     assert name not in " ".join(target.info.notes)
+
+
+def test_a_multimodal_model_gets_the_noise_and_no_other_loss() -> None:
+    """It sees with a tower of its own: what is planted in the CLIP alone moves none of its answers."""
+
+    def load() -> Any:
+        tower = torch.nn.Linear(8, 8, bias=False)
+        torch.nn.init.constant_(tower.weight, 0.5)
+        with torch.no_grad():
+            tower.weight[0] = 1.0
+        return SimpleNamespace(
+            model=tower, info=MultimodalInfo(name="m", model_type="tiny", tower="t", digest="ab12")
+        )
+
+    before = load().model.weight
+    moved = {}
+    for name in PLANTS:
+        found = planted_multimodal(load, name)
+        moved[name] = float((found.model.weight - before).detach().norm())
+        assert found.info.digest == ("ab12" if moved[name] == 0.0 else f"{name}:ab12")
+    assert 0.0 < moved["light_noise"] < moved["heavy_noise"]
+    assert [name for name, size in moved.items() if size > 0.0] == ["light_noise", "heavy_noise"]
 
 
 def test_swapped_texts_leave_the_model_as_it_is(target: Target, images: torch.Tensor) -> None:
