@@ -426,8 +426,8 @@ def conformal_figures(
     known = _as_probabilities(calibration_probabilities, "calibration probabilities")
     if matrix.shape[1] != known.shape[1]:
         raise ClipRobustError(
-            f"conformal sets: {matrix.shape[1]} classes, but {known.shape[1]} in the calibration split, whose "
-            "threshold is for as many; calibrate on the same classes."
+            f"conformal sets: {matrix.shape[1]} classes, but {known.shape[1]} in the calibration split, for "
+            "which its threshold is; calibrate on the same classes."
         )
     answers = as_labels(calibration_labels, *known.shape)
     figures = []
