@@ -1,12 +1,15 @@
-"""Our perturbations against OpenCV's functions at the same parameters, on one core, in one run.
+"""Our perturbations against OpenCV's functions and albumentations' at the same parameters, on one core.
 
 ``taskset -c 0 python benchmarks/against_opencv.py`` prints a table in Markdown. 224 × 224, severity 3. OpenCV
-works on single pictures of bytes, ours on float batches of 16; both with one thread. The calls take turns,
-and the least processor time of each counts, so that other work on the machine matters little.
+and albumentations work on single pictures of bytes, ours on float batches of 16; all with one thread. The
+calls take turns, and the least processor time of each counts, so that other work on the machine matters
+little. Without albumentations (2.0.8, the last one under the MIT licence) its column is left out.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
 import time
 from collections.abc import Callable
@@ -97,6 +100,58 @@ def iso_noise(picture: Pixels) -> Pixels:
     return np.clip(counted + noise, 0, 255).astype(np.uint8)
 
 
+def glass_blur(picture: Pixels) -> Pixels:
+    """Blur, take each pixel from a random near one, round by round, and blur again.
+
+    By maps of whole pixels: all move at once, and not one after the other as in the published loop.
+    """
+    given = parameters("glass_blur")
+    reach, size = int(given["reach"]), 2 * int(4 * given["sigma"] + 0.5) + 1
+    height, width = picture.shape[:2]
+    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height))
+    moved = cv2.GaussianBlur(picture, (size, size), given["sigma"])
+    offsets = np.empty((height, width, 2), np.int16)
+    for _ in range(int(given["rounds"])):
+        cv2.randu(offsets, -reach, reach)
+        right, down = cv2.split(offsets)
+        where = cv2.add(columns, right, dtype=cv2.CV_32F)
+        height_of = cv2.add(rows.astype(np.float32), down, dtype=cv2.CV_32F)
+        moved = cv2.remap(
+            moved, where, height_of, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+        )
+    return cv2.GaussianBlur(moved, (size, size), given["sigma"])
+
+
+def snow(picture: Pixels) -> Pixels:
+    """Enlarge noise, cut it off, blur it along a line, and lay it over the whitened picture."""
+    given = parameters("snow")
+    height, width = picture.shape[:2]
+    flakes = np.empty(
+        (math.ceil(height / given["zoom"]), math.ceil(width / given["zoom"])), np.float32
+    )
+    cv2.randn(flakes, given["mean"], given["deviation"])
+    flakes = cv2.resize(flakes, (width, height), interpolation=cv2.INTER_LINEAR)
+    flakes = cv2.threshold(flakes, given["threshold"], 0, cv2.THRESH_TOZERO)[1]
+    flakes = cv2.filter2D(cv2.min(flakes, 1.0), -1, falling(given["radius"], given["sigma"]))
+    flakes = cv2.add(flakes, cv2.rotate(flakes, cv2.ROTATE_180))
+    grey = cv2.addWeighted(
+        cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 1.5, picture[..., 0], 0, 127.5
+    )
+    white = cv2.max(picture, cv2.merge([grey] * 3))
+    whole = cv2.addWeighted(picture, given["keep"], white, 1 - given["keep"], 0)
+    layer = cv2.convertScaleAbs(flakes, alpha=255)
+    return cv2.add(whole, cv2.merge([layer] * 3))
+
+
+def falling(radius: float, sigma: float) -> Pixels:
+    """Return a kernel that fades along a line from its middle, straight down to the left."""
+    size = 2 * int(radius) + 1
+    kernel = np.zeros((size, size), np.float32)
+    for step in range(int(radius) + 1):
+        kernel[int(radius) + step, int(radius) - step] = math.exp(-0.5 * (step / sigma) ** 2)
+    return kernel / kernel.sum()
+
+
 THEIRS: dict[str, Callable[[Pixels], Pixels]] = {
     f.__name__: f
     for f in (
@@ -108,8 +163,43 @@ THEIRS: dict[str, Callable[[Pixels], Pixels]] = {
         pixelate,
         jpeg_compression,
         iso_noise,
+        snow,
+        glass_blur,
     )
 }
+
+
+def of_albumentations() -> dict[str, Callable[[Pixels], Pixels]]:
+    """Return its transforms that do the same at the same parameters, by our names; none without it.
+
+    Left out is what has the name alone: its brightness adds to each channel, its contrast scales from black,
+    ISO noise and snow are other formulas. Its fast glass blur moves all pixels at once.
+    """
+    if importlib.util.find_spec("albumentations") is None:
+        return {}
+    made: Any = importlib.import_module("albumentations")
+    at = {name: parameters(name) for name in registry.names()}
+    size = 2 * int(4 * at["gaussian_blur"]["sigma"] + 0.5) + 1
+    zoom, glass, lens = at["zoom_blur"], at["glass_blur"], at["defocus_blur"]
+    step = (zoom["zoom"] - 1) / (zoom["layers"] - 1)
+    quality = int(at["jpeg_compression"]["quality"])
+    corner = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_NEAREST}
+    transforms = {
+        "gaussian_noise": made.GaussNoise(std_range=(at["gaussian_noise"]["deviation"],) * 2, p=1),
+        "gaussian_blur": made.GaussianBlur((size, size), (at["gaussian_blur"]["sigma"],) * 2, p=1),
+        "zoom_blur": made.ZoomBlur((zoom["zoom"] + step / 2,) * 2, (step, step), p=1),
+        "pixelate": made.Downscale((at["pixelate"]["share"],) * 2, corner, p=1),
+        "jpeg_compression": made.ImageCompression("jpeg", (quality, quality), p=1),
+        "glass_blur": made.GlassBlur(
+            glass["sigma"], int(glass["reach"]), int(glass["rounds"]), p=1
+        ),
+        "defocus_blur": made.Defocus((int(lens["radius"]),) * 2, (lens["softness"],) * 2, p=1),
+    }
+
+    def call(transform: Any) -> Callable[[Pixels], Pixels]:
+        return lambda picture: transform(image=picture)["image"]
+
+    return {name: call(transform) for name, transform in transforms.items()}
 
 
 def least(calls: dict[Any, Callable[[], Any]]) -> dict[Any, float]:
@@ -131,17 +221,26 @@ def main() -> None:
     loaded = load_dataset("clean", profile="quick").load(range(0, 10 * BATCH, 10))
     images, seeds = loaded.images / 255, torch.arange(BATCH) * 104729 + 11
     pictures = [p.permute(1, 2, 0).round().byte().contiguous().numpy() for p in loaded.images]
+    others = {"OpenCV": THEIRS, "albumentations": of_albumentations()}
+    names = list(dict.fromkeys(name for theirs in others.values() for name in theirs))
     calls: dict[Any, Callable[[], Any]] = {}
-    for name, function in THEIRS.items():
-        calls[name, "ours"] = lambda name=name: registry.get(name)(images, SEVERITY, seeds=seeds)
-        calls[name, "theirs"] = lambda function=function: [function(p) for p in pictures]
-    found = least(calls)
-    print(
-        "| perturbation | ours, ms an image | OpenCV, ms | ours / theirs |\n| --- | ---: | ---: | ---: |"
-    )
-    for name in THEIRS:
-        ours, theirs = (found[name, who] / BATCH * 1e3 for who in ("ours", "theirs"))
-        print(f"| `{name}` | {ours:.2f} | {theirs:.2f} | {ours / theirs:.1f} |")
+    for name in names:
+        calls[name, ""] = lambda name=name: registry.get(name)(images, SEVERITY, seeds=seeds)
+        for who, theirs in others.items():
+            if name in theirs:
+                calls[name, who] = lambda f=theirs[name]: [f(p) for p in pictures]
+    found = {key: seconds / BATCH * 1e3 for key, seconds in least(calls).items()}
+    shown = [who for who, theirs in others.items() if theirs]
+    heads = [head for who in shown for head in (f"{who}, ms", "ours / theirs")]
+    print("| perturbation | ours, ms an image |", " | ".join(heads), "|")
+    print("| --- | ---: |", " | ".join(["---:"] * len(heads)), "|")
+    for name in names:
+        cells = [f"`{name}`", f"{found[name, '']:.2f}"]
+        for who in shown:
+            time_of = found.get((name, who))
+            ratio = None if time_of is None else found[name, ""] / time_of
+            cells += ["", ""] if ratio is None else [f"{time_of:.2f}", f"{ratio:.1f}"]
+        print("|", " | ".join(cells), "|")
 
 
 if __name__ == "__main__":

@@ -417,12 +417,31 @@ class Evaluation:
         )
         if self.config.plant is not None:
             load = partial(planted_multimodal, load, self.config.plant)
+        other = self._other_encoder(name)
+        if other:
+            self.encoder.notes.append(
+                f"the multimodal model {name} sees through {other}'s image encoder, not {self.model}'s: what "
+                "it gains compares two encoders"
+            )
         return Interviewer(
             load,
             self.encoder,
             self.phrases,
             self.config.precision,
+            sees_through=other,
         )
+
+    def _other_encoder(self, lmm: str) -> str:
+        """Return whose image encoder a multimodal model has, where that is known to be another than this one.
+
+        It is known of the bundled one, which has the reference model's; of others nobody says.
+        """
+        if lmm != BUNDLED_LMM or self.config.source(self.model) == BUNDLED_LMM:
+            return ""
+        own = load_target(
+            BUNDLED_LMM, device=self.target.device, precision=self.config.precision
+        ).info.digest
+        return "" if self.target.info.digest == own else BUNDLED_LMM
 
     @cached_property
     def noise(self) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from pytest_cliprobust.engine.encoding import Encoder
 from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.properties.multimodal import (
     QUESTION,
+    SEES_THROUGH,
     ChoiceAnswers,
     HardChoices,
     named_option,
@@ -37,6 +38,7 @@ class Interviewer:
         encoder: gives the pictures and the cache.
         phrases: (C,) what each class is called in a sentence, "an ant".
         precision: part of the cache key.
+        sees_through: whose image encoder it has, where that is known to be another than the CLIP's.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Interviewer:
         encoder: Encoder,
         phrases: Sequence[str],
         precision: str,
+        sees_through: str = "",
     ) -> None:
         self._load = load
         self._encoder = encoder
         self._phrases = phrases
         self._precision = precision
+        self._sees_through = sees_through
         self.asked = 0
 
     @cached_property
@@ -79,12 +83,13 @@ class Interviewer:
     @property
     def _about(self) -> dict[str, str]:
         info = self.model.info
-        return {
+        about = {
             "model": info.name,
             "model_type": info.model_type,
             "vision_tower": info.tower,
             "weights": info.digest[:12],
         }
+        return about | ({SEES_THROUGH: self._sees_through} if self._sees_through else {})
 
     def _named(
         self, view: View, choices: HardChoices, said: Sequence[tuple[str, str]]

@@ -136,7 +136,8 @@ def intervention_figures(
             bootstrap,
             outcomes=outcomes,
             linear=quotient_values,
-            value=float(ratio((~after).mean(), (~before).mean())),
+            value=outcomes.value(),
+            supposed=_supposed_changes(outcomes),
             bounds=(0.0, math.inf),
             details={
                 "overall_accuracy": float(before.mean()),
@@ -145,6 +146,15 @@ def intervention_figures(
         ),
     ]
     return {figure.metric: figure for figure in figures}
+
+
+def _supposed_changes(outcomes: Outcomes) -> tuple[float, ...]:
+    """Return what a picture would add that is wrong with the change alone, and one that is so without.
+
+    No error with the change is no proof that there never is one.
+    """
+    value, every = outcomes.value(), float(outcomes["trials"].mean())
+    return (value + 1.0 / every, value - value / every) if every else ()
 
 
 @register_metric(
@@ -216,6 +226,7 @@ def factor_figures(
                 outcomes=outcomes,
                 linear=_error_values,
                 value=value,
+                supposed=_supposed_members(outcomes),
                 n=len(index),
                 bounds=(0.0, math.inf),
                 details={
@@ -241,12 +252,27 @@ def _error_values(outcomes: Outcomes) -> Floats:
     share, every = member.mean(), wrong.mean()
     if share == 0.0 or every == 0.0:
         return np.full(len(wrong), math.nan)
-    own = (wrong * member).mean() / share
+    return _added(wrong, member, wrong[member > 0.0].mean(), share, every)
+
+
+def _added(wrong: Floats, member: Floats, own: float, share: float, every: float) -> Floats:
+    """Return what samples (N,) add to a ratio of the errors ``own`` and ``every``."""
     relative = own / every
     return np.asarray(
         relative + ((wrong - own) * member / share - relative * (wrong - every)) / every,
         dtype=np.float64,
     )
+
+
+def _supposed_members(outcomes: Outcomes) -> tuple[float, ...]:
+    """Return what a wrong and a right picture of the factor would add: ten right ones are no proof."""
+    wrong, member = outcomes["wrong"].astype(np.float64), outcomes["member"].astype(bool)
+    every = float(wrong.mean())
+    if not every:
+        return ()
+    own, share = float(wrong[member].mean()), float(member.mean())
+    added = _added(np.array([1.0, 0.0]), np.ones(2), own, share, every)
+    return float(added[0]), float(added[1])
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,9 @@ QUESTION = "Which of these is in the picture: {first} or {second}? Answer with o
 
 ORDERS = ("true option first", "true option second")
 
+#: What answers tell about their model where it has another image encoder than the CLIP: whose.
+SEES_THROUGH = "sees_through"
+
 _SELECTED = (
     "the pairs are those that this CLIP gets wrong on the same samples, so the interval is not one of "
     "other samples; bound lmm_accuracy"
@@ -66,6 +69,8 @@ class HardChoices:
         other: (M,) the class that the CLIP takes that one for most often.
         unconfused: classes with samples that are taken for no other.
         tied: classes that are taken for several others equally often.
+        single: whether the pairs come of one sample of each class, the very one that is asked about: the CLIP
+            then has all of them wrong, by selection.
     """
 
     rows: Ints
@@ -73,6 +78,7 @@ class HardChoices:
     other: Ints
     unconfused: tuple[int, ...] = ()
     tied: tuple[int, ...] = ()
+    single: bool = False
 
     def __len__(self) -> int:
         """Return the number of choices."""
@@ -163,7 +169,9 @@ def hard_choices(
     true = samples.labels[rows]
     present = np.unique(samples.labels)
     unconfused = tuple(int(label) for label in present[other[present] < 0])
-    return HardChoices(rows, true, other[true], unconfused, tied)
+    once = np.bincount(seen.labels[other[seen.labels] >= 0]).max(initial=0) == 1
+    single = bool(once) and set(samples.ids) >= set(seen.ids)
+    return HardChoices(rows, true, other[true], unconfused, tied, single)
 
 
 def clip_scores(samples: Samples, choices: HardChoices) -> Bools:
@@ -321,7 +329,8 @@ def multimodal_figures(
     The details of ``lmm_accuracy`` hold the accuracy by order and which model it is; those of
     ``lmm_gain`` hold ``pairs``, the gains and losses of each pair of classes, the largest change first,
     and how many classes are confused with none, or with several equally often; those of
-    ``lmm_named_neither`` some of the answers.
+    ``lmm_named_neither`` some of the answers. Where the model sees through another image encoder than the
+    CLIP's, gains and losses compare two encoders, and say so.
 
     Args:
         choices: what was asked.
@@ -395,7 +404,27 @@ def multimodal_figures(
         share("lmm_gained", likely * ~right),
         share("lmm_lost", (1.0 - likely) * right),
     ]
+    if choices.single:
+        figures[-4:] = [_by_selection(figure) for figure in figures[-4:]]
+    other = answers.about.get(SEES_THROUGH, "")
+    if other:
+        figures[-3:] = [_of_two_encoders(figure, other) for figure in figures[-3:]]
     return {figure.metric: figure for figure in figures}
+
+
+def _by_selection(figure: Figure) -> Figure:
+    """Return a figure that says that the CLIP's share is 0 whatever the models are."""
+    words = f"{figure.method}, the CLIP's share being 0 by selection (one sample of each class)"
+    return replace(figure, method=words)
+
+
+def _of_two_encoders(figure: Figure, other: str) -> Figure:
+    """Return a gain or loss that says whose image encoder the multimodal model has."""
+    return replace(
+        figure,
+        method=f"{figure.method}, of two encoders (the multimodal model has {other}'s)",
+        details={**figure.details, SEES_THROUGH: other},
+    )
 
 
 def _check(choices: HardChoices, answers: ChoiceAnswers) -> None:

@@ -280,7 +280,7 @@ def mahalanobis(
     labels = np.asarray(bank_labels)
     labels = as_labels(labels, len(stored), int(labels.max(initial=0)) + 1, "ID bank labels")
     classes, index = np.unique(labels, return_inverse=True)
-    if 1 < len(classes) == len(stored):
+    if len(classes) == len(stored):
         raise NotRun(
             f"Mahalanobis: the ID bank has one sample of each of {len(classes)} classes, which does not say "
             "how they differ within a class"

@@ -125,7 +125,7 @@ def prompt_figures(
         bootstrap: interval settings.
 
     Raises:
-        ClipRobustError: shapes that do not fit.
+        ClipRobustError: shapes that do not fit, or no templates.
     """
     single, joint = np.asarray(correct), as_correct(ensemble, "answers of the ensemble")
     if single.ndim != 2 or single.dtype != np.bool_ or len(single) != len(templates):
@@ -133,6 +133,8 @@ def prompt_figures(
             f"prompts: answers must be booleans of shape (templates, N) with {len(templates)} "
             f"templates, got {single.dtype} of shape {single.shape}."
         )
+    if not len(templates):
+        raise ClipRobustError("no prompt templates, so there is nothing to measure.")
     count = same_samples("prompts", single.T, joint)
     columns = {"single": single.T, "ensemble": joint}
     means = single.mean(axis=1)

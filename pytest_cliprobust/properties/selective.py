@@ -52,6 +52,9 @@ COVERAGES = tuple(round(0.1 * step, 1) for step in range(1, 11))
 #: What conformal sets are to hold, and the share of calibration samples that is to be answered.
 TARGET = 0.9
 
+# Sums of a thousand probabilities are off by less.
+_ROUNDING = 1e-12
+
 #: Scores of conformal sets, and what reports call them.
 SETS: Mapping[str, str] = MappingProxyType({"lac": "LAC", "aps": "APS"})
 
@@ -221,11 +224,33 @@ def abstention_of(
     samples: Samples, calibration: Samples, *, target: float = TARGET
 ) -> list[Figure]:
     """Return ``abstention`` and ``answered_accuracy`` of ``samples``: see :func:`abstention_figures`."""
-    sure, known = (softmax(s.logits).max(axis=1) for s in (samples, calibration))
+    sure = softmax(samples.logits).max(axis=1)
+    known = softmax(_on_classes_of(samples, calibration)[0]).max(axis=1)
     figures = abstention_figures(
         sure, samples.labels, samples.correct, known, target=target, bootstrap=samples.bootstrap
     )
     return _held_against(calibration, samples, figures)
+
+
+def _on_classes_of(samples: Samples, calibration: Samples) -> tuple[Floats, Ints]:
+    """Return logits (M, C) and labels (M,) of the calibration samples among the classes of ``samples``.
+
+    Where those are some of the classes (``head_rows``: ImageNet-R's 200 of the 1,000), so it is here: among
+    more classes a model is less sure, and a threshold from there would say nothing.
+
+    Raises:
+        NotRun: no calibration sample is of one of the classes.
+    """
+    rows = getattr(samples, "head_rows", None)
+    if rows is None or getattr(calibration, "head_rows", None) is not None:
+        return calibration.logits, calibration.labels
+    classes = np.asarray(rows, dtype=np.int64)
+    mine = np.isin(calibration.labels, classes)
+    if not mine.any():
+        raise NotRun(f"no sample of {calibration.condition} is of a class of {samples.condition}")
+    order = np.argsort(classes)
+    labels = order[np.searchsorted(classes[order], calibration.labels[mine])]
+    return calibration.logits[mine][:, classes], labels.astype(np.int64)
 
 
 def _held_against(
@@ -306,11 +331,12 @@ def abstention_figures(
 
 def conformal_of(samples: Samples, calibration: Samples, *, target: float = TARGET) -> list[Figure]:
     """Return coverage and mean size of the conformal sets of ``samples``: see :func:`conformal_figures`."""
+    logits, labels = _on_classes_of(samples, calibration)
     figures = conformal_figures(
         softmax(samples.logits),
         samples.labels,
-        softmax(calibration.logits),
-        calibration.labels,
+        softmax(logits),
+        labels,
         target=target,
         bootstrap=samples.bootstrap,
     )
@@ -329,6 +355,8 @@ def aps_scores(probabilities: Floats) -> Floats:
     """
     order = np.argsort(-probabilities, axis=1, kind="stable")
     sums = np.cumsum(np.take_along_axis(probabilities, order, axis=1), axis=1)
+    # All classes together have 1, whatever rounding says: a threshold of 1 is no class left out.
+    sums[sums > 1.0 - _ROUNDING] = 1.0
     scores = np.empty_like(sums)
     np.put_along_axis(scores, order, sums, axis=1)
     return scores
@@ -391,11 +419,16 @@ def conformal_figures(
 
     Raises:
         NotRun: the calibration split is too small.
-        ClipRobustError: broken probabilities or labels.
+        ClipRobustError: broken probabilities or labels, or other classes in the calibration split.
     """
-    matrix = as_matrix(probabilities, "probabilities")
+    matrix = _as_probabilities(probabilities, "probabilities")
     truth = as_labels(labels, *matrix.shape)
-    known = as_matrix(calibration_probabilities, "calibration probabilities")
+    known = _as_probabilities(calibration_probabilities, "calibration probabilities")
+    if matrix.shape[1] != known.shape[1]:
+        raise ClipRobustError(
+            f"conformal sets: {matrix.shape[1]} classes, but {known.shape[1]} in the calibration split, for "
+            "which its threshold is; calibrate on the same classes."
+        )
     answers = as_labels(calibration_labels, *known.shape)
     figures = []
     for name, score in _SCORES.items():
@@ -423,6 +456,13 @@ def conformal_figures(
             ),
         ]
     return {figure.metric: figure for figure in figures}
+
+
+def _as_probabilities(values: ArrayLike, what: str) -> Floats:
+    matrix = as_matrix(values, what)
+    if matrix.min() < 0.0 or matrix.max() > 1.0 + 1e-9:
+        raise ClipRobustError(f"{what} lie in [0, 1], and these do not; apply the softmax first.")
+    return matrix
 
 
 def _of_truth(scores: Floats, labels: Ints) -> Floats:

@@ -17,8 +17,15 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pytest_cliprobust.errors import NotRun
-from pytest_cliprobust.figures.arrays import Floats, Ints, same_samples, softmax, unit_rows
+from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.figures.arrays import (
+    Floats,
+    Ints,
+    as_matrix,
+    same_samples,
+    softmax,
+    unit_rows,
+)
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, mean_figure, proportion_figure
 from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.figure import Figure
@@ -125,10 +132,16 @@ def answer_figures(
         bootstrap: interval settings.
 
     Raises:
-        ClipRobustError: different numbers of samples.
+        ClipRobustError: different numbers of samples or classes, no samples, or probabilities that are not
+            finite.
     """
-    first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    first, second = as_matrix(before, "answers before"), as_matrix(after, "answers after")
     same_samples("flip_rate", first, second)
+    if first.shape[1] != second.shape[1]:
+        raise ClipRobustError(
+            f"flip_rate: answers are among {first.shape[1]} classes before and {second.shape[1]} after; both "
+            "must be among the same."
+        )
     flipped = first.argmax(axis=1) != second.argmax(axis=1)
     sure = [side.max(axis=1) for side in (first, second)]
     name = f"{prefix}confidence_shift"

@@ -18,6 +18,7 @@ from scipy import stats
 
 from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.properties.multimodal import SEES_THROUGH
 from pytest_cliprobust.results.compare import compare
 from pytest_cliprobust.study.axes import LOGIT, axis_of
 from pytest_cliprobust.study.effects import Regression, regression, seed_spread
@@ -236,18 +237,29 @@ def calibrated_under_shift(table: Table) -> Claim:
 
 
 def multimodal_models_gain(table: Table) -> Claim:
-    """The gain of the multimodal model that carries an encoder over the encoder alone, on hard classes."""
+    """The gain of the multimodal model that carries an encoder over the encoder alone, on hard classes.
+
+    One that is known to carry another encoder says nothing of it, and is left out.
+    """
     sentence = "A multimodal model gains on the classes that its CLIP confuses"
-    lines, words = [], []
+    lines, words, others = [], [], []
     for entry in table.entries:
         for key, measurement in entry.measurements.items():
             if measurement.suite != "lmm" or not measurement.metric.endswith("_gain"):
                 continue
             figure = measurement.figure
+            if SEES_THROUGH in figure.details:
+                others.append(entry.model)
+                continue
             lines.append(f"{entry.model}, {key}: {_ends(figure.value, figure.low, figure.high)}")
             words.append(_sign(figure.low, figure.high, wanted=1))
+    if others:
+        lines.append(
+            f"left out: {', '.join(others)}, of which the multimodal model has another's image encoder"
+        )
     if not words:
-        return _lacking(sentence, "no run has figures of a multimodal model")
+        why = "no run has figures of a multimodal model that sees through the CLIP under test"
+        return Claim(sentence, Word.NOT_MEASURED, why, tuple(lines))
     return Claim(sentence, _together(words), "the interval of each gain", tuple(lines))
 
 

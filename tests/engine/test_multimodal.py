@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pytest_cliprobust.errors import NotRun
 from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.properties.multimodal import Answer, HardChoices, hard_choices
 from pytest_cliprobust.targets.multimodal import MultimodalInfo
+from pytest_cliprobust.targets.reference import data_folder
 
 PHRASES = tuple(f"thing {i}" for i in range(134))
 
@@ -54,6 +56,17 @@ def interviewed(
 @pytest.fixture
 def clip(tmp_path: Path) -> Evaluation:
     return Evaluation(RunConfig(("reference",), limit=134, cache_dir=tmp_path), "reference")
+
+
+def test_the_bundled_model_says_whose_encoder_it_has(tmp_path: Path) -> None:
+    """A sibling's is another than the reference's; a copy of the reference's is the same."""
+    copy = shutil.copytree(data_folder() / "reference", tmp_path / "mine")
+    for model, other in (("reference", ""), (str(copy), ""), ("fleet:base", "reference")):
+        config = RunConfig((model,), limit=8, cache_dir=tmp_path, lmm="reference")
+        clip = Evaluation(config, model)
+        assert clip.multimodal._sees_through == other
+        told = [note for note in clip.encoder.notes if "compares two encoders" in note]
+        assert len(told) == bool(other)
 
 
 CHOICES = HardChoices(

@@ -279,6 +279,21 @@ def test_annotated_pictures_are_compared_with_all_of_them() -> None:
         factors.factors_of(annotated, seen("x", ["a"], [True]))
 
 
+def test_no_error_on_a_factor_is_no_certainty_that_there_is_none() -> None:
+    """Thirty right answers leave an error of 11% open (Wilson), which is a fifth of everybody's half."""
+    right = np.repeat([True, False], 30)
+    annotated = factors.factor_figures(right, ["pose"] * 30 + ["style"] * 30)
+    for ratio in (
+        annotated["pose"]["error_ratio"],
+        factors.intervention_figures(~right, np.ones(60, dtype=bool))["error_ratio"],
+    ):
+        assert (ratio.value, ratio.low) == (0.0, 0.0)
+        assert 0.05 < ratio.high < 0.5
+    # All wrong: the factor's error is 1, and everybody's is known to some 13 points.
+    assert annotated["style"]["error_ratio"].value == 2.0
+    assert annotated["style"]["error_ratio"].high > 2.3
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20))
 def test_error_ratios_of_any_answers(pairs: list[tuple[bool, bool]]) -> None:

@@ -216,6 +216,50 @@ def test_figures_are_what_they_say() -> None:
     assert figures["lmm_named_neither"].details["said"] == ["second 1", "first 2", "second 2"]
 
 
+def test_one_sample_of_each_class_leaves_the_clip_nothing_to_settle() -> None:
+    """Its only sample is wrong, or the class would not be asked about: 0 whatever the model is."""
+    ids, labels = tuple("abcd"), np.array([0, 1, 2, 3])
+    scores = np.eye(4)[[1, 0, 2, 2]]
+    alone = SampleArrays(Condition("clean"), ids, labels, scores)
+    choices = hard_choices(alone)
+    assert choices.single
+    assert not clip_scores(alone, choices).any()
+    figures = multimodal_figures(
+        choices, answers_of(np.ones((3, 2))), clip_scores(alone, choices), NAMES
+    )
+    for metric, figure in figures.items():
+        gains = metric in ("clip_choice_accuracy", "lmm_gain", "lmm_gained", "lmm_lost")
+        assert ("0 by selection (one sample of each class)" in figure.method) == gains
+    # Four more, of which the first of each class is asked about: the pairs come of all.
+    more = SampleArrays(
+        Condition("clean"),
+        tuple("abcdefgh"),
+        np.tile(labels, 2),
+        np.eye(4)[[0, 0, 2, 2, 1, 1, 2, 3]],
+    )
+    asked = SampleArrays(Condition("clean"), ids, labels, more.logits[:4])
+    found = hard_choices(asked, chosen_on=more)
+    assert not found.single
+    assert clip_scores(asked, found).tolist() == [True, False, False]
+    assert not hard_choices(more).single
+
+
+def test_gains_of_a_model_on_another_encoder_say_so() -> None:
+    answers = answers_of(RIGHT, WORDS)
+    other = replace(answers, about={**answers.about, "sees_through": "reference"})
+    own, told = (multimodal_figures(choices_of(8), a, CLIP, NAMES) for a in (answers, other))
+    for name, figure in told.items():
+        assert (figure.value, figure.low, figure.high) == (
+            own[name].value,
+            own[name].low,
+            own[name].high,
+        )
+        says = name in ("lmm_gain", "lmm_gained", "lmm_lost")
+        assert ("of two encoders (the multimodal model has reference's)" in figure.method) == says
+    assert told["lmm_gain"].details["sees_through"] == "reference"
+    assert "sees_through" not in own["lmm_gain"].details
+
+
 def test_shares_have_textbook_intervals() -> None:
     rng = np.random.default_rng(0)
     right = (rng.random((400, 1)) < 0.7).astype(float).repeat(2, axis=1)

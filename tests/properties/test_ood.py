@@ -258,6 +258,8 @@ def test_mahalanobis_matches_the_formula_and_survives_few_samples() -> None:
         ood.mahalanobis(queries, np.ones((9, 4)), labels[:9])
     with pytest.raises(NotRun, match="one sample of each of 6 classes"):
         ood.mahalanobis(wide, few, np.arange(6))
+    with pytest.raises(NotRun, match="one sample of each of 1 classes"):
+        ood.mahalanobis(wide, few[:1], [0])
     with pytest.raises(ClipRobustError, match="4 dimensions, those of the bank 20"):
         ood.mahalanobis(queries, few, np.arange(6) % 2)
     with pytest.raises(ClipRobustError, match="label -1"):

@@ -138,6 +138,11 @@ def test_answers_of_another_shape_are_refused(correct: np.ndarray, words: str) -
         prompts.prompt_figures(correct, ["a", "b"], np.ones(4, bool))
 
 
+def test_without_templates_there_is_nothing_to_measure() -> None:
+    with pytest.raises(ClipRobustError, match="no prompt templates"):
+        prompts.prompt_figures(np.ones((0, 4), dtype=bool), [], np.ones(4, dtype=bool))
+
+
 def test_prompts_of_samples() -> None:
     rng = np.random.default_rng(4)
     ids, labels = tuple(map(str, range(40))), np.arange(40) % 3

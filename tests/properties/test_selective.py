@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -219,3 +220,65 @@ def test_of_samples() -> None:
             assert figure.value == pytest.approx(plain[figure.metric].value)
     by_hand = selective.selective_figures(shares.max(axis=1), shares.argmax(axis=1) == labels)
     assert found[0].value == pytest.approx(by_hand["aurc"].value)
+
+
+@dataclass(frozen=True)
+class Restricted(SampleArrays):
+    """Samples under a head of some of the calibration split's classes."""
+
+    head_rows: tuple[int, ...] = ()
+
+
+def test_a_shift_of_some_classes_has_thresholds_among_these() -> None:
+    """ImageNet-R's 200 of the 1,000: among more classes a model is less sure, and sets are larger."""
+    rng = np.random.default_rng(7)
+    scores, labels = rng.normal(size=(60, 5)), np.arange(60) % 5
+    bank = SampleArrays(Condition("calibration"), tuple(map(str, range(60))), labels, scores)
+    rows = (3, 0, 1)
+    view = Restricted(
+        Condition("mine"),
+        tuple("abcd"),
+        np.array([0, 1, 2, 0]),
+        rng.normal(size=(4, 3)),
+        head_rows=rows,
+    )
+    mine = [i for i in range(60) if labels[i] in rows]
+    known = np.exp(scores[mine][:, rows])
+    known /= known.sum(axis=1, keepdims=True)
+    answers = np.array([rows.index(labels[i]) for i in mine])
+    shares = np.exp(view.logits)
+    shares /= shares.sum(axis=1, keepdims=True)
+    plain = selective.conformal_figures(shares, view.labels, known, answers)
+    found = {f.metric: f for f in selective.conformal_of(view, bank)}
+    for metric, figure in plain.items():
+        assert found[metric].value == figure.value
+        if "threshold" in figure.details:
+            assert found[metric].details["threshold"] == pytest.approx(figure.details["threshold"])
+            assert found[metric].details["calibration"] == 36
+    silent = selective.abstention_of(view, bank)[0]
+    assert silent.details["threshold"] == pytest.approx(np.sort(known.max(axis=1))[::-1][32])
+    with pytest.raises(NotRun, match="no sample of calibration is of a class of mine"):
+        selective.conformal_of(
+            view, SampleArrays(bank.condition, ("x",), np.array([2]), scores[:1])
+        )
+
+
+def test_sets_of_all_classes_do_not_hang_on_rounding() -> None:
+    """Where the true class is last too often, no class can be left out; sums of all are 1 or nearly."""
+    rng = np.random.default_rng(3)
+    known, shares = (rng.dirichlet(np.ones(7), size=n) for n in (50, 200))
+    figures = selective.conformal_figures(
+        shares, shares.argmin(axis=1), known, known.argmin(axis=1)
+    )
+    assert figures["conformal_set_size_aps"].value == 7.0
+    assert figures["conformal_coverage_aps"].value == 1.0
+
+
+def test_probabilities_of_other_classes_or_none_at_all_are_refused() -> None:
+    shares, labels = np.full((4, 2), 0.5), np.zeros(4, dtype=int)
+    with pytest.raises(ClipRobustError, match="2 classes, but 4 in the calibration split"):
+        selective.conformal_figures(shares, labels, np.full((20, 4), 0.25), [0] * 20)
+    with pytest.raises(ClipRobustError, match="apply the softmax first"):
+        selective.conformal_figures(9 * shares, labels, shares, labels)
+    with pytest.raises(ClipRobustError, match=r"calibration probabilities lie in \[0, 1\]"):
+        selective.conformal_figures(shares, labels, 9 * shares, labels)

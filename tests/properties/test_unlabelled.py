@@ -53,6 +53,16 @@ def test_answers_by_hand() -> None:
         unlabelled.answer_figures(before, after[:3])
 
 
+def test_answers_that_are_none_or_among_other_classes_are_no_agreement() -> None:
+    """NaN has its largest value in the first column, before and after: no flip, if nobody looks."""
+    with pytest.raises(ClipRobustError, match="answers before: 3 of 3 rows hold NaN"):
+        unlabelled.answer_figures(np.full((3, 2), np.nan), np.full((3, 2), 0.5))
+    with pytest.raises(ClipRobustError, match="among 2 classes before and 4 after"):
+        unlabelled.answer_figures(np.full((3, 2), 0.5), np.full((3, 4), 0.25))
+    with pytest.raises(ClipRobustError, match="no samples"):
+        unlabelled.answer_figures(np.empty((0, 2)), np.empty((0, 2)))
+
+
 def test_drift_is_the_mean_cosine_distance() -> None:
     figure = unlabelled.drift_figure(3 * BEFORE, AFTER)
     each = np.diag(cosine_distances(BEFORE, AFTER))

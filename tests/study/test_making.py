@@ -187,6 +187,23 @@ def test_a_multimodal_models_gain() -> None:
     assert word(study_of([unclear]), "A multimodal") == Word.NOT_DECIDED
 
 
+def test_a_multimodal_model_on_another_encoder_says_nothing_of_this_one() -> None:
+    """The bundled one, asked about a sibling's confusions, sees through the reference's tower."""
+    run = fleet(base={"lmm/lmm_gain/clean/clean": 0.2})
+
+    def of_two(measurement: Measurement) -> Measurement:
+        figure = replace(measurement.figure, details={"sees_through": "reference"})
+        return replace(measurement, figure=figure.measured_on(measurement.condition))
+
+    told = {k: of_two(m) if m.suite == "lmm" else m for k, m in run.measurements.items()}
+    study = study_of([replace(run, measurements=told)])
+    assert word(study, "A multimodal") == Word.NOT_MEASURED
+    claim = next(c for c in study.claims if c.sentence.startswith("A multimodal"))
+    assert claim.figures == (
+        "left out: base, of which the multimodal model has another's image encoder",
+    )
+
+
 def test_claims_on_models_that_lack_what_they_need() -> None:
     run = a_run({"a": {ACCURACY: 0.5}, "b": {ACCURACY: 0.6}})
     assert {claim.word for claim in study_of([run]).claims} == {Word.NOT_MEASURED}

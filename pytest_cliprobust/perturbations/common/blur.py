@@ -8,7 +8,9 @@ pictures stay grey.
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +18,7 @@ from torch import Tensor
 from pytest_cliprobust.perturbations import random
 from pytest_cliprobust.perturbations.common.reference import SOURCE, relative_size
 from pytest_cliprobust.perturbations.filters import (
+    batch_at_once,
     disk_filter,
     gaussian_filter,
     in_small_batches,
@@ -212,7 +215,7 @@ def motion_blur(images: Tensor, *, radius: float, sigma: float, seeds: Tensor) -
     envelope={"zoom": (1.0, 1.4)},
     source=SOURCE,
 )
-@in_small_batches
+@batch_at_once
 def zoom_blur(images: Tensor, *, zoom: float, layers: int = 11) -> Tensor:
     """Average the image with copies of itself, enlarged by ``layers`` equidistant factors, 1 to ``zoom``.
 
@@ -226,26 +229,81 @@ def zoom_blur(images: Tensor, *, zoom: float, layers: int = 11) -> Tensor:
     """
     if zoom <= 1:
         return images
+    learning = torch.is_grad_enabled() and images.requires_grad
+    if on_host(images) and images.dtype == torch.float32 and not learning:
+        return _zoom_on_host(images, zoom, layers)
     height, width = images.shape[-2:]
-    source = images
-    if on_host(images):
-        # Linear resampling of a few channels is twice as fast when they lie side by side.
-        source = images.contiguous(memory_format=torch.channels_last)
     # The first copy is the image itself.
-    result = source * 2
+    result = images * 2
     for layer in range(1, layers):
-        factor = 1 + (zoom - 1) * layer / (layers - 1)
-        # Factors carry rounding errors that must not add a pixel.
-        rows, columns = (math.ceil(size / factor - 1e-9) for size in (height, width))
-        top, left = (height - rows) // 2, (width - columns) // 2
+        top, rows, tall = _zoomed_part(height, zoom, layers, layer)
+        left, columns, wide = _zoomed_part(width, zoom, layers, layer)
         copy = F.interpolate(
-            source[..., top : top + rows, left : left + columns],
-            size=(round(rows * factor), round(columns * factor)),
+            images[..., top : top + rows, left : left + columns],
+            size=(tall, wide),
             mode="bilinear",
             align_corners=True,
         )
         result = result.add_(copy[..., :height, :width])
     return result.mul_(1 / (layers + 1)).clamp_(0, 1).contiguous()
+
+
+def _zoomed_part(size: int, zoom: float, layers: int, layer: int) -> tuple[int, int, int]:
+    """Return the first of the pixels that a layer enlarges, how many they are, and how many they become."""
+    factor = 1 + (zoom - 1) * layer / (layers - 1)
+    # Factors carry rounding errors that must not add a pixel.
+    length = math.ceil(size / factor - 1e-9)
+    return (size - length) // 2, length, round(length * factor)
+
+
+@tables
+def _zoom_taps(size: int, zoom: float, layers: int) -> tuple[Any, ...]:
+    """Return for each layer but the first the pixels before and after each place, and the part of the latter.
+
+    In float32, as torch's own enlargement has it.
+    """
+    near, far, parts = [], [], []
+    for layer in range(1, layers):
+        start, length, enlarged = _zoomed_part(size, zoom, layers, layer)
+        step = np.float32(length - 1) / np.float32(max(enlarged - 1, 1))
+        places = np.arange(size, dtype=np.float32) * step
+        first = np.minimum(np.floor(places), length - 1).astype(np.int64)
+        near.append((first + start).tolist())
+        far.append((np.minimum(first + 1, length - 1) + start).tolist())
+        parts.append([[part] for part in (places - first).tolist()])
+    return near, far, parts
+
+
+def _zoom_on_host(images: Tensor, zoom: float, layers: int) -> Tensor:
+    """Return what :func:`zoom_blur` does, along one side after the other.
+
+    Whole rows are mixed, of the picture and of the picture turned over its diagonal, which is faster than to
+    mix four pixels for each place. All pictures share the room for what is between.
+    """
+    height, width = images.shape[-2:]
+    down, across = (_zoom_taps(images, size, zoom, layers) for size in (height, width))
+    upright, copy, copy_too = (torch.empty_like(images[0]) for _ in range(3))
+    turned, wide, wide_too = (images.new_empty((len(upright), width, height)) for _ in range(3))
+    result = torch.empty_like(images)
+    for image, place in zip(images, result, strict=True):
+        turned.copy_(image.transpose(-2, -1))
+        torch.mul(image, 2, out=place)
+        for layer in range(layers - 1):
+            _mix(turned, across, layer, wide, wide_too)
+            upright.copy_(wide.transpose(-2, -1))
+            place.add_(_mix(upright, down, layer, copy, copy_too))
+        place.mul_(1 / (layers + 1)).clamp_(0, 1)
+    return result
+
+
+def _mix(
+    source: Tensor, taps: tuple[Tensor, ...], layer: int, one: Tensor, other: Tensor
+) -> Tensor:
+    """Return what lies between two rows each of ``source`` (C, rows, …), in ``one``; ``other`` is room."""
+    near, far, parts = (table[layer] for table in taps)
+    torch.index_select(source, -2, near, out=one)
+    torch.index_select(source, -2, far, out=other)
+    return torch.lerp(one, other, parts, out=one)
 
 
 @register(

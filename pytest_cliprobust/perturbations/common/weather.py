@@ -13,10 +13,12 @@ from pytest_cliprobust.perturbations import random
 from pytest_cliprobust.perturbations.common.fields import smooth_noise
 from pytest_cliprobust.perturbations.common.reference import SOURCE, relative_size
 from pytest_cliprobust.perturbations.filters import (
+    batch_at_once,
     gaussian_filter,
     gaussian_weights,
     in_small_batches,
     motion_filter,
+    on_host,
     pad,
     tables,
 )
@@ -280,18 +282,40 @@ def fog(images: Tensor, *, amount: float, decay: float = 1.7, seeds: Tensor) -> 
     envelope={"lift": (0.0, 0.6)},
     source=SOURCE,
 )
-@in_small_batches
+@batch_at_once
 def brightness(images: Tensor, *, lift: float) -> Tensor:
     """Raise the value of HSV by ``lift``, clamped; hue and saturation stay.
 
     All channels are scaled by the same factor, new value over old; black becomes grey.
     """
+    if on_host(images) and not (torch.is_grad_enabled() and images.requires_grad):
+        return _brightness_on_host(images, lift)
     red, green, blue = images.chunk(3, 1)
     value = torch.maximum(torch.maximum(red, green), blue)
     lifted = value.add(lift).clamp_(max=1)
-    black = (value < 1e-6).to(images.dtype)
+    black = (value < _BLACK).to(images.dtype)
     # Where all channels are 0 the sum is the lifted value, and elsewhere the product.
-    return torch.addcmul(lifted * black, images, lifted / value.clamp(min=1e-6)).clamp_(0, 1)
+    return torch.addcmul(lifted * black, images, lifted / value.clamp(min=_BLACK)).clamp_(0, 1)
+
+
+#: Below this value a pixel has no hue to keep.
+_BLACK = 1e-6
+
+
+def _brightness_on_host(images: Tensor, lift: float) -> Tensor:
+    """Return what :func:`brightness` does, picture by picture, which share the room for what is between."""
+    result = torch.empty_like(images)
+    value, lifted = images.new_empty((2, *images.shape[-2:]))
+    for image, place in zip(images, result, strict=True):
+        red, green, blue = image
+        torch.maximum(torch.maximum(red, green, out=value), blue, out=value)
+        torch.add(value, lift, out=lifted).clamp_(max=1)
+        black = value < _BLACK
+        torch.mul(image, torch.div(lifted, value.clamp_(min=_BLACK), out=value), out=place)
+        if bool(black.any()):
+            place.add_(lifted.mul_(black))
+        place.clamp_(0, 1)
+    return result
 
 
 # --------------------------------------------------------------------------------------------------
