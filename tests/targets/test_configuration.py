@@ -84,6 +84,8 @@ def changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
         (("vision_cfg", "mlp_ratio"), float("inf"), "is inf, which no model has"),
         (("vision_cfg", "mlp_ratio"), float("nan"), "is nan, which no model has"),
         (("vision_cfg", "mlp_ratio"), 10**9, "which no model has"),
+        (("vision_cfg", "mlp_ratio"), 10**400, "'mlp_ratio' is 1000"),
+        (("embed_dim",), -(10**400), "'embed_dim' is -1000"),
         (("vision_cfg", "no_ln_pre"), "yes", "'yes' for 'no_ln_pre'"),
         (
             ("vision_cfg", "patchsize"),
