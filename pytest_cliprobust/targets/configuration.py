@@ -200,6 +200,9 @@ def check_open_clip(config: Mapping[str, Any], path: Path) -> None:
     }
     _known(config, top, path, "model_cfg")
     _whole(config, "embed_dim", path)
+    for key in ("custom_text", "quick_gelu", "nonscalar_logit_scale", "output_dict"):
+        if not isinstance(config.get(key, False), bool):  # "no" would be yes
+            raise ClipRobustError(f"{path}: {key} must be true or false, not {config[key]!r:.40}")
     for part, kind in (
         ("vision_cfg", CLIPVisionCfg),
         ("text_cfg", CLIPTextCfg),
