@@ -112,7 +112,7 @@ def users_code(
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script's own end would be that of the session
         if isinstance(error, (ClipRobustError, *passing)):
             raise
         raise UserCodeError(f"{what} fails ({told(error, file)})") from error

@@ -121,6 +121,18 @@ def test_the_users_code_is_named_with_line_and_error(here: Path) -> None:
     assert not [line for line in lines if "blame.py" in line and "test_blame" not in line]
 
 
+def test_code_that_ends_the_process_ends_one_test(here: Path) -> None:
+    mine = imported(here / "mine.py", "import sys\n\ndef sepia(images):\n    sys.exit(0)\n")
+
+    def run() -> None:
+        with users_code("perturbation 'sepia'"):
+            mine.sepia(1)
+
+    error = raised(run)
+    assert isinstance(error, UserCodeError)
+    assert str(error) == "perturbation 'sepia' fails (SystemExit: 0, at mine.py:4)"
+
+
 @pytest.mark.parametrize("error", [NotRun("no depth"), MemoryError("full"), KeyboardInterrupt()])
 def test_what_passes(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, users_code("it", passing=(MemoryError,)):

@@ -21,6 +21,7 @@ from torch import Tensor
 from pytest_cliprobust.datasets.base import Batch, Links, PairBatch
 from pytest_cliprobust.datasets.fingerprints import fingerprints, joined, workers
 from pytest_cliprobust.datasets.listed import Labels, Listed, Row
+from pytest_cliprobust.datasets.reading import require_picture
 from pytest_cliprobust.datasets.registry import LayoutOptions
 from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.figures.arrays import Floats
@@ -134,8 +135,9 @@ def read_levels(path: Path) -> Floats:
     """
     try:
         with Image.open(path) as image:
+            require_picture(image)
             levels = np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ClipRobustError(
             f"cannot read {str(path)!r} ({brief(error)}); fetch it anew"
         ) from error

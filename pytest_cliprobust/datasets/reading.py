@@ -37,11 +37,26 @@ EXTENSIONS = frozenset(
     }
 )
 
+#: Pillow's names of what such files hold. Its others are not read: some start a program (EPS Ghostscript),
+#: some hold a file of any format in turn (IPTC) or unpack without end (FITS).
+FORMATS = frozenset(
+    {
+        *("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PNG", "PPM"),
+        *("TIFF", "WEBP"),
+    }
+)
+
+#: Pixels along a side. A line of memory for each of a hundred million rows takes far more than they do.
+MAX_SIDE = 2**16
+
 #: Floating-point levels this far outside their range are rounding.
 _ROUNDING = 1e-3
 
 #: The least of the brightest levels of a picture from 0 to 255: below it, it may be one from 0 to 1.
 _DARKEST = 16.0
+
+#: The same of one from 0 to 65535: below it, it may have been taken in 12 bits or fewer.
+_DARKEST_DEEP = 4096
 
 _QUIET = threading.Lock()
 
@@ -50,7 +65,7 @@ def read_image(path: Path) -> Tensor:
     """Read an image file as (3, H, W) uint8 RGB, turned the way its EXIF orientation says.
 
     Of several frames the first. 16-bit greys are scaled; levels in floating point count as 0 to 1, 0 to 255
-    or 0 to 65535 by their range.
+    or 0 to 65535 by their range. No file starts a program: formats are those of :data:`FORMATS`.
 
     Raises:
         UnreadableSample: the file is no image that Pillow can decode, or no file; the message names it.
@@ -78,13 +93,24 @@ def decode_image(content: bytes, what: str) -> Tensor:
         UnreadableSample: it is no image that Pillow can decode.
     """
     try:
-        pixels = _decoded(io.BytesIO(content))
+        return _pixels(io.BytesIO(content))
     except MemoryError:
         raise
     except Exception as error:  # what decoders raise on damaged files is not to be foreseen
         reason = _reason(error)
         raise UnreadableSample(f"cannot read image {what} ({reason})", reason) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def require_picture(file: Image.Image) -> None:
+    """Raise unless an opened file, of which nothing is decoded yet, is one of :data:`FORMATS`.
+
+    Raises:
+        ValueError: it is not, or has a side of more than :data:`MAX_SIDE` pixels.
+    """
+    if file.format not in FORMATS:
+        raise ValueError(f"its content is {file.format}, which is not read")
+    if max(file.size) > MAX_SIDE:
+        raise ValueError(f"{max(file.size)} pixels along a side, more than {MAX_SIDE}")
 
 
 def require_file(path: Path) -> None:
@@ -130,21 +156,22 @@ def _remedy(path: Path, error: Exception) -> str:
     return f"install {needed}, or convert the file" if needed else "repair or remove the file"
 
 
-def _pixels(path: Path) -> Tensor:
-    if path.suffix.lower() in PLUGINS:
+def _pixels(source: Path | io.BytesIO) -> Tensor:
+    if isinstance(source, Path) and source.suffix.lower() in PLUGINS:
         _load_plugins()
     try:
-        pixels = _decoded(path)
+        pixels = _decoded(source)
     except Warning:  # an error under -W error: large pictures, odd palettes, damaged EXIF
         with _QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pixels = _decoded(path)
+            pixels = _decoded(source)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def _decoded(path: Path | io.BytesIO) -> npt.NDArray[np.uint8]:
     """Return (H, W, 3)."""
     with Image.open(path) as file:
+        require_picture(file)
         upright = ImageOps.exif_transpose(file)
         if upright.mode.startswith("I"):
             upright = Image.fromarray(_grey_of_integers(upright, file.format))
@@ -156,10 +183,19 @@ def _decoded(path: Path | io.BytesIO) -> npt.NDArray[np.uint8]:
 
 
 def _grey_of_integers(image: Image.Image, form: str | None) -> npt.NDArray[np.uint8]:
-    """Return 16-bit greys as 8-bit ones; Pillow would clip them at 255."""
+    """Return 16-bit greys as 8-bit ones; Pillow would clip them at 255.
+
+    Raises:
+        ValueError: which level is white cannot be told.
+    """
     levels = np.asarray(image, dtype=np.int64)
+    low, high = int(levels.min()), int(levels.max())
     # Some programs keep 8-bit greys in the 32 bits of a TIFF.
-    deep = form != "TIFF" or image.mode != "I" or levels.max() > 255
+    deep = form != "TIFF" or image.mode != "I" or high > 255
+    if low < 0 or high > 65535 or (deep and 0 < high < _DARKEST_DEEP):
+        raise ValueError(
+            f"greys from {low} to {high}, which are neither 0 to 255 nor 0 to 65535; scale them"
+        )
     return (levels >> 8 if deep else levels).clip(0, 255).astype(np.uint8)
 
 

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -194,7 +194,7 @@ class Encoder:
             part = list(texts[start : start + size])
             padded = part + [""] * (min(size, len(texts)) - len(part))
             try:
-                with torch.inference_mode(), as_out_of_memory():
+                with torch.inference_mode(), self._encoder("encode_text"):
                     features = self.target.encode_text(padded)
             except torch.OutOfMemoryError:
                 self.text_chunk = self.halved(len(padded), "texts")
@@ -738,12 +738,24 @@ class Encoder:
         if count < size:
             part = torch.cat([part, part.new_zeros(size - count, *part.shape[1:])])
         if encode is None:
-            features = checked_rows(
-                self.target, "encode_image", self.target.encode_image(part), len(part)
-            )
+            with self._encoder("encode_image"):
+                features = self.target.encode_image(part)
+            features = checked_rows(self.target, "encode_image", features, len(part))
         else:
             features = encode(part)
         return features[:count].float()
+
+    @contextmanager
+    def _encoder(self, method: str) -> Iterator[None]:
+        """Run a method of the model, which may be code of the user's.
+
+        Raises:
+            OutOfMemoryError: torch's, for whatever means too little memory.
+            UserCodeError: it fails in another way.
+        """
+        what = f"{method} of model {self.target.info.name!r}"
+        with users_code(what, passing=(torch.OutOfMemoryError,)), as_out_of_memory():
+            yield
 
     def halved(self, count: int, what: str) -> int:
         """Return half of a number that was too many at once, after freeing what can be freed.

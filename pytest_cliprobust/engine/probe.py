@@ -138,7 +138,7 @@ class _Probe:
                 features = encode()
         except (ClipRobustError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise ClipRobustError(
                 f"model {self.target.info.name!r}: {method} fails on {count} {what}"
                 f"{'s' if count > 1 else ''} ({told(error)}){_in_training(self.target)}"

@@ -37,6 +37,9 @@ _WITHOUT_EFFECT = frozenset(
 _USED = ("r", "lora_alpha", "fan_in_fan_out", "bias", "use_rslora", "use_dora", "lora_bias")
 _TABLES = ("rank_pattern", "alpha_pattern")
 
+#: Largest scale of a delta; published ones are below 1,000.
+_MAX_SCALE = 10**6
+
 #: Tensors of an adapter; torch's own attention stands around its output projection.
 _MODULE = re.compile(r"base_model\.model\.(.+?)(?:\.base_layer\.out_proj)?\.lora_[AB]\.weight")
 
@@ -83,6 +86,7 @@ def merged(model: Any, folder: Path, name: str) -> tuple[Any, str]:
     state = read_checkpoint(path).state
     modules = sorted({m[1] for key in state if (m := _MODULE.fullmatch(key))})
     _check(model, state, modules, path)
+    _check_numbers(plain, state, folder / ADAPTER)
     try:
         # As a pattern: in a list, the name of a text tower's module means the image tower's as well.
         pattern = "|".join(map(re.escape, modules))
@@ -128,6 +132,34 @@ def _settings(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
         if value is not None:
             found[key] = value
     return found
+
+
+def _check_numbers(plain: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> None:
+    """Check ranks and scales before peft takes memory for them, or multiplies by nothing.
+
+    Raises:
+        ClipRobustError: a rank larger than any tensor's side, or a scale that is none.
+    """
+    most = max((side for key, t in state.items() if ".lora_" in key for side in t.shape), default=1)
+    for key, rank in _each(plain, "r", "rank_pattern"):
+        if type(rank) is not int or not 1 <= rank <= most:
+            raise ClipRobustError(
+                f"{path}: rank {key[:60]!r} is {rank!r:.40}; it must be a whole number from 1 to {most}, as "
+                "the adapter's tensors are"
+            )
+    for key, scale in _each(plain, "lora_alpha", "alpha_pattern"):
+        number = isinstance(scale, int | float) and not isinstance(scale, bool)
+        if not (number and 0 < scale <= _MAX_SCALE):
+            raise ClipRobustError(
+                f"{path}: scale {key[:60]!r} is {scale!r:.40}; it must be a number above 0, as the adapter "
+                f"would be ignored, and at most {_MAX_SCALE}"
+            )
+
+
+def _each(plain: Mapping[str, Any], key: str, table: str) -> list[tuple[str, Any]]:
+    """Return a setting and those of single modules, by name, where they are given."""
+    own = [(key, plain[key])] if key in plain else []
+    return own + list(plain.get(table, {}).items())
 
 
 def _check(model: Any, state: Mapping[str, Tensor], modules: list[str], path: Path) -> None:

@@ -238,7 +238,7 @@ def _probe(target: CallableTarget) -> tuple[Tensor, Tensor]:
                 features = getattr(target.encoder, method)(argument)
         except ClipRobustError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             what = (
                 f"pixels {tuple(argument.shape)}"
                 if isinstance(argument, Tensor)

@@ -19,11 +19,14 @@ from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.files import lies_there, read_json, require_regular
-from pytest_cliprobust.targets.archive import LEGACY_START, reading_legacy, reading_zip
+from pytest_cliprobust.targets.archive import LEGACY_START, Content, reading_legacy, reading_zip
 from pytest_cliprobust.targets.unpickling import Forbidden, Opaque, StoredTensor
 
 #: Keys under which training scripts store the state dict (open_clip's own: the first).
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+#: Keys under which they store a moving average of it, which is another model.
+_AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
 
 #: Prefixes of DistributedDataParallel, of torch.compile, and of the attribute that holds the model in
 #: a LightningModule.
@@ -94,11 +97,13 @@ class Checkpoint:
         path: the file.
         state: tensors by name, prefixes of wrappers removed.
         openai_archive: one of OpenAI's own TorchScript archives (all trained with QuickGELU).
+        notes: what a reader must know of it.
     """
 
     path: Path
     state: dict[str, Tensor]
     openai_archive: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_checkpoint(path: Path, *, unwrap: bool = True) -> Checkpoint:
@@ -121,10 +126,11 @@ def read_checkpoint(path: Path, *, unwrap: bool = True) -> Checkpoint:
         )
     require_regular(path, "checkpoint")
     if path.name.endswith(INDEX):
-        state, scripted = _read_shards(path), False
+        read = _Read(_read_shards(path))
     else:
-        state, scripted = _read_file(path)
+        read = _read_file(path)
         note_file(path)
+    state, scripted = read.state, read.scripted
     openai_archive = scripted and all(name in state for name in _OPENAI_SETTINGS)
     if scripted:
         state = {k: v for k, v in state.items() if k not in _OPENAI_SETTINGS}
@@ -132,7 +138,16 @@ def read_checkpoint(path: Path, *, unwrap: bool = True) -> Checkpoint:
         prefix := next((p for p in _PREFIXES if all(k.startswith(p) for k in state)), None)
     ):
         state = {k.removeprefix(prefix): v for k, v in state.items()}
-    return Checkpoint(path, state, openai_archive)
+    return Checkpoint(path, state, openai_archive, read.notes)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What one file holds: its state dict, whether it is a TorchScript archive's, and notes."""
+
+    state: dict[str, Tensor]
+    scripted: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
@@ -150,9 +165,9 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
             raise ClipRobustError(
                 f"{index} names a file elsewhere, {name!r:.80}: shards lie beside their index"
             )
-        if not (index.parent / name).exists():
+        if not lies_there(index.parent / name):
             raise ClipRobustError(
-                f"{index} names {name!r}, which is not there; copy or download all shards"
+                f"{index} names {name!r:.80}, which is not there; copy or download all shards"
             )
         state |= read_checkpoint(index.parent / name, unwrap=False).state
     if not state:
@@ -166,8 +181,8 @@ def _damaged(path: Path, error: Exception) -> ClipRobustError:
     )
 
 
-def _read_file(path: Path) -> tuple[dict[str, Tensor], bool]:
-    """Return the state dict of one file, and whether it is a TorchScript archive's."""
+def _read_file(path: Path) -> _Read:
+    """Return what one file holds."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -184,7 +199,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], bool]:
     if path.suffix == ".safetensors" or (
         head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**27
     ):
-        return _read_safetensors(path), False
+        return _Read(_read_safetensors(path))
     if head.startswith(b"PK"):
         return _read_zip(path)
     for start, what in _OTHERS:
@@ -193,7 +208,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], bool]:
     if head.startswith(LEGACY_START):
         try:
             with reading_legacy(path) as content:
-                return _state_of(path, content.value, content.tensor), False
+                return _state_of(path, content)
         except ClipRobustError:
             raise
         except Exception as error:  # a damaged pickle can raise anything
@@ -219,7 +234,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _read_zip(path: Path) -> tuple[dict[str, Tensor], bool]:
+def _read_zip(path: Path) -> _Read:
     try:
         with zipfile.ZipFile(path) as archive:
             arrays = all(name.endswith(".npy") for name in archive.namelist())
@@ -229,7 +244,7 @@ def _read_zip(path: Path) -> tuple[dict[str, Tensor], bool]:
                 "safetensors, with the names that the model has"
             )
         with reading_zip(path) as content:
-            return _state_of(path, content.value, content.tensor), content.torchscript
+            return _state_of(path, content)
     except ClipRobustError:
         raise
     except Exception as error:  # a damaged zip or pickle can raise anything
@@ -244,16 +259,17 @@ def _unreadable(path: Path, error: Exception) -> ClipRobustError:
     return _damaged(path, error)
 
 
-def _state_of(
-    path: Path, content: Any, tensor: Callable[[StoredTensor], Tensor]
-) -> dict[str, Tensor]:
+def _state_of(path: Path, file: Content) -> _Read:
     """Return the tensors of the state dict that a file holds.
 
     Raises:
         ClipRobustError: it holds none, or something else among the tensors.
     """
-    for wrapper in _WRAPPERS:
+    content = file.value
+    notes: tuple[str, ...] = ()
+    for wrapper in (*_WRAPPERS, *_AVERAGES):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping | Opaque):
+            notes = _of_averages(wrapper, content)
             content = content[wrapper]
             break
     if isinstance(content, Opaque):
@@ -271,7 +287,21 @@ def _state_of(
             f"checkpoint {path} holds no state dict (tensors by name; {other!r:.60} is no tensor); save "
             "model.state_dict()"
         )
-    return {name: tensor(stored) for name, stored in content.items()}
+    state = {name: file.tensor(stored) for name, stored in content.items()}
+    return _Read(state, file.torchscript, notes)
+
+
+def _of_averages(taken: str, content: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Return what is to be said where a file holds weights and a moving average of them."""
+    if taken in _AVERAGES:
+        return (f"weights: their moving average ({taken!r}), as the checkpoint holds no others",)
+    other = next((key for key in _AVERAGES if isinstance(content.get(key), Mapping | Opaque)), None)
+    if other is None:
+        return ()
+    return (
+        f"weights: {taken!r}; the checkpoint holds a moving average as well ({other!r}), which is another "
+        "model: save it alone to test it",
+    )
 
 
 def _called(content: Opaque) -> str:
@@ -291,7 +321,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, architecture: str) -> li
     import open_clip.model
 
     state: dict[str, Tensor] = dict(checkpoint.state)
-    notes: list[str] = []
+    notes = list(checkpoint.notes)
     expected = model.state_dict()
     try:
         state = dict(open_clip.convert.convert_state_dict(model, state))
@@ -310,6 +340,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, architecture: str) -> li
             f"({brief(error, 120)}); name the architecture that it was trained as"
         ) from None
     check_fit(expected, state, str(checkpoint.path), architecture)
+    check_types(expected, state, str(checkpoint.path))
     model.load_state_dict(state, strict=True)
     return notes
 
@@ -409,6 +440,30 @@ def check_fit(
         raise ClipRobustError(
             f"checkpoint {source} does not fit architecture {architecture!r}: tensors "
             f"{', '.join(problems)}; name the architecture that it was trained as"
+        )
+
+
+def check_types(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
+    """Check that no weight is stored as whole numbers, which torch would take for the values themselves.
+
+    Args:
+        expected: the model's tensors.
+        state: the checkpoint's.
+        source: for the message.
+
+    Raises:
+        ClipRobustError: one is; the message names it.
+    """
+    for name, tensor in state.items():
+        wanted = expected.get(name)
+        # Some libraries rename what they load; that a weight is a fraction stays.
+        fraction = name.endswith(".weight") if wanted is None else wanted.is_floating_point()
+        if tensor.is_floating_point() or not fraction:
+            continue
+        raise ClipRobustError(
+            f"checkpoint {source} holds quantised weights: {name!r:.80} is stored as "
+            f"{str(tensor.dtype).removeprefix('torch.')}, and the model computes with fractions; give the "
+            "weights before that, or wrap the model in an encoder of your own"
         )
 
 

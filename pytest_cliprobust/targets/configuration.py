@@ -7,7 +7,6 @@ one line that names it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -121,7 +120,8 @@ def check_values(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_number(key: str, value: int | float, path: Path) -> None:
-    if not math.isfinite(value) or abs(value) > _MAX_NUMBER:
+    # Compared as it is: a whole number of 400 digits has no counterpart in floating point.
+    if not abs(value) <= _MAX_NUMBER:
         raise ClipRobustError(f"{path}: {_shown(key)} is {value!r:.30}, which no model has")
     if key.endswith("coefficient") and not 0 < value <= _MAX_FACTOR:
         raise ClipRobustError(
@@ -200,6 +200,9 @@ def check_open_clip(config: Mapping[str, Any], path: Path) -> None:
     }
     _known(config, top, path, "model_cfg")
     _whole(config, "embed_dim", path)
+    for key in ("custom_text", "quick_gelu", "nonscalar_logit_scale", "output_dict"):
+        if not isinstance(config.get(key, False), bool):  # "no" would be yes
+            raise ClipRobustError(f"{path}: {key} must be true or false, not {config[key]!r:.40}")
     for part, kind in (
         ("vision_cfg", CLIPVisionCfg),
         ("text_cfg", CLIPTextCfg),

@@ -74,6 +74,10 @@ _KNOWN = frozenset(
 )
 
 
+#: Settings that are true or false, beside those whose name begins with ``do_``.
+_SWITCHES = ("rescale_offset", "include_top")
+
+
 def read_preprocessing(folder: Path, config: Any) -> tuple[Preprocessing, str]:
     """Return the preprocessing that a folder's image processor does, and a note for the report, or "".
 
@@ -91,6 +95,7 @@ def read_preprocessing(folder: Path, config: Any) -> tuple[Preprocessing, str]:
     note += f"{defaults['called']}" if note else ""
     given = {key: value for key, value in settings.items() if value is not None}
     _refuse_unknown(given, path)
+    _refuse_no_switches(given, path)
     shared = _scaling({**defaults, **given}, path)
     if config.model_type == "siglip2":
         if given.get("do_resize") is False:
@@ -154,6 +159,17 @@ def _refuse_unknown(settings: Mapping[str, Any], path: Path) -> None:
         raise ClipRobustError(
             f"{path}: do_pad and do_thumbnail are not supported; set them to false"
         )
+
+
+def _refuse_no_switches(settings: Mapping[str, Any], path: Path) -> None:
+    """Raise for a switch that is neither true nor false: ``"false"`` is true to transformers, 0 is not.
+
+    Raises:
+        ClipRobustError: it is named.
+    """
+    for key, value in settings.items():
+        if (key.startswith("do_") or key in _SWITCHES) and not isinstance(value, bool):
+            raise ClipRobustError(f"{path}: {key} must be true or false, not {value!r:.40}")
 
 
 def _scaling(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -80,6 +80,14 @@ def load_target(
         target = _load(name, pretrained, options, explicit_precision=precision != "auto")
     if files and not target.info.weights:
         target.info = replace(target.info, weights=tuple(files))
+    height, width = target.image_size
+    if height != width:
+        side = max(height, width)
+        note = (
+            f"takes {height}x{width} pixels and is shown photographs as squares of {side}, of which its own "
+            "preprocessing makes these: what lies beside the square is not seen"
+        )
+        target.info = replace(target.info, notes=(*target.info.notes, note))
     return target
 
 

@@ -14,7 +14,12 @@ from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.files import read_json, require_regular
-from pytest_cliprobust.targets.checkpoint import check_size, read_checkpoint, weights_in
+from pytest_cliprobust.targets.checkpoint import (
+    check_size,
+    check_types,
+    read_checkpoint,
+    weights_in,
+)
 from pytest_cliprobust.targets.configuration import (
     check_names,
     check_size_of,
@@ -91,6 +96,7 @@ def _model(folder: Path, name: str, config: Mapping[str, Any], dtype: Any) -> An
             model, found = kind.from_pretrained(
                 None, config=built, state_dict=dict(state), output_loading_info=True, dtype=dtype
             )
+            check_types(model.state_dict(), state, str(folder))
             if (folder / GENERATION).exists():
                 settings = read_json(folder / GENERATION, "configuration")
                 model.generation_config = transformers.GenerationConfig.from_dict(settings)

@@ -510,7 +510,7 @@ def _parts(
         text["hf_model_pretrained"] = False
         # A folder keeps transformers from asking the hub about a configuration that is cached.
         folder = Path(text["hf_model_name"])
-        if not folder.is_dir():
+        if not (lies_there(folder) and folder.is_dir()):
             wanted = f"text tower of {name!r}"
             folder = hub_file(text["hf_model_name"], ("config.json",), wanted).parent
         if "auto_map" in read_configuration(folder / "config.json"):
@@ -561,8 +561,9 @@ def _tokenizer(spec: _Spec) -> tuple[Any, dict[str, Any]]:
         return tokenizer, {**settings, "context_length": context}
     _require_transformers(spec.name)
     local = folder is not None and any((folder / n).is_file() for n in _TOKENIZER_NAMES)
-    if folder is not None:
-        check_tokenizer_files(folder)
+    for place in (folder, Path(hub_name)):  # a path of its owner's machine may be there on this one
+        if place is not None and lies_there(place):
+            check_tokenizer_files(place)
     arguments = {
         "context_length": context,
         "tokenizer_mode": text.get("tokenizer_mode"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -130,6 +131,15 @@ class TorchTarget(abc.ABC):
         logit_bias: float | None,
         probability: Literal["softmax", "sigmoid"] | None = None,
     ) -> None:
+        if not (math.isfinite(logit_scale) and logit_scale > 0):
+            raise ClipRobustError(
+                f"model {info.name!r} has a logit scale of {logit_scale:g}, with which no probability can be "
+                "computed; check its weights"
+            )
+        if logit_bias is not None and not math.isfinite(logit_bias):
+            raise ClipRobustError(
+                f"model {info.name!r} has a logit bias of {logit_bias:g}; check its weights"
+            )
         self.info = info
         self.preprocessing = preprocessing
         self.device = device

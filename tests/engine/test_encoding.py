@@ -23,7 +23,7 @@ from pytest_cliprobust.engine.encoding import (
     require_inputs,
 )
 from pytest_cliprobust.engine.memory import part_of
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.errors import ClipRobustError, NotRun, UserCodeError
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import registry, typographic
 from pytest_cliprobust.targets.base import TargetInfo
@@ -263,7 +263,7 @@ def test_another_error_does_not_pass_for_too_little_memory(tmp_path: Path) -> No
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     target.encode_image = fail  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+    with pytest.raises(UserCodeError, match="cannot be multiplied"):
         encoder(tmp_path, target).images(RandomPictures(3))
 
 

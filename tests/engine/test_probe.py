@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pytest_cliprobust.engine import evaluation as engine
 from pytest_cliprobust.engine import probe, texts
 from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, UserCodeError
 from pytest_cliprobust.targets.base import TargetInfo
 from pytest_cliprobust.targets.registry import register_target
 
@@ -117,6 +117,34 @@ def test_batch_norm_that_fails_on_one_picture_alone_is_one_line(tmp_path: Path) 
 
     told = refused(tmp_path, encode_image=spoilt)
     assert "encode_image fails on 1 picture (ValueError: Expected more than 1 value per" in told
+
+
+def test_an_encoder_that_ends_the_process_is_one_line(tmp_path: Path) -> None:
+    def leaves(self: Any, pixels: Tensor) -> Tensor:
+        if len(pixels) == 1:
+            raise SystemExit(0)
+        return Towers.encode_image(self, pixels)
+
+    told = refused(tmp_path, encode_image=leaves)
+    assert "encode_image fails on 1 picture (SystemExit: 0, at" in told
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no way"), SystemExit(0)], ids=repr)
+@pytest.mark.parametrize("method", ["encode_image", "encode_text"])
+def test_an_encoder_that_fails_later_is_one_line(
+    method: str, error: BaseException, tmp_path: Path
+) -> None:
+    def fails(self: Any, inputs: Any) -> Any:
+        if len(inputs) > 8:  # more than the probe takes
+            raise error
+        return getattr(Towers, method)(self, inputs)
+
+    evaluation = evaluated(tmp_path, **{method: fails})
+    with pytest.raises(UserCodeError) as caught:
+        _ = evaluation.on("clean").cosines
+    message = str(caught.value)
+    assert f"{method} of model 'probed' fails ({type(error).__name__}: " in message
+    assert ", at " in message
 
 
 def test_a_constant_and_one_row_for_a_batch_are_refused(tmp_path: Path) -> None:

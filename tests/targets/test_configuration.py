@@ -84,6 +84,8 @@ def changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
         (("vision_cfg", "mlp_ratio"), float("inf"), "is inf, which no model has"),
         (("vision_cfg", "mlp_ratio"), float("nan"), "is nan, which no model has"),
         (("vision_cfg", "mlp_ratio"), 10**9, "which no model has"),
+        (("vision_cfg", "mlp_ratio"), 10**400, "'mlp_ratio' is 1000"),
+        (("embed_dim",), -(10**400), "'embed_dim' is -1000"),
         (("vision_cfg", "no_ln_pre"), "yes", "'yes' for 'no_ln_pre'"),
         (
             ("vision_cfg", "patchsize"),
@@ -102,6 +104,10 @@ def changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
         ),
         (("text_cfg", "tokenizer_kwargs"), {"trust_remote_code": True}, "has 'trust_remote_code'"),
         (("text_cfg", "hf_tokenizer_name"), 3, "hf_tokenizer_name 3 is no name"),
+        (("text_cfg", "hf_model_name"), "a" * 300, "text tower of"),
+        (("quick_gelu",), "no", "quick_gelu must be true or false, not 'no'"),
+        (("custom_text",), 1, "custom_text must be true or false, not 1"),
+        (("output_dict",), None, "output_dict must be true or false, not None"),
         (("embed_dim",), "24", "embed_dim must be a whole number"),
         (("embed_dim",), 2**20, "'embed_dim' is 1048576"),
         (

@@ -533,6 +533,9 @@ def test_sizes_as_older_files_have_them(
             {"crop_size": {"height": 32, "width": 32}},
             "gives (32, 32) but config.json wants (48, 48)",
         ),
+        ({"do_normalize": "no"}, "do_normalize must be true or false, not 'no'"),
+        ({"do_resize": 0}, "do_resize must be true or false, not 0"),
+        ({"rescale_offset": "false"}, "rescale_offset must be true or false"),
         ({"do_reduce_labels": True}, "'do_reduce_labels' (True) is not supported"),
         ({"image_processor_type": "PixtralImageProcessor"}, "is not supported; known are"),
     ],
@@ -631,6 +634,9 @@ def test_sharded_folders_of_both_libraries(tmp_path: Path) -> None:
         assert load_target(str(folder), device="cpu").info.digest == before
         (folder / "two.safetensors").unlink()
         assert "names 'two.safetensors', which is not there" in refused(folder)
+        index = folder / f"{whole}.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": {"a": "b" * 300 + ".safetensors"}}))
+        assert "which is not there" in refused(folder)
 
 
 def test_a_folder_of_sentence_transformers(tmp_path: Path) -> None:
@@ -648,6 +654,7 @@ def test_a_folder_of_sentence_transformers(tmp_path: Path) -> None:
     for changed, words in (
         ([{**module, "path": "../elsewhere"}], "names a folder elsewhere"),
         ([{**module, "path": "1_CLIPModel"}], "has no config.json"),
+        ([{**module, "path": "a" * 300}], "has no config.json"),
         ([{**module, "type": "sentence_transformers.models.Transformer"}], "a CLIPModel alone"),
         ([module, module], "a CLIPModel alone"),
         ([], "lists"),
@@ -716,7 +723,15 @@ def test_adapters_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"layer_replication": [[0, 1]]}, "'layer_replication'"),
         ({"rank_pattern": {"(a+)+$": 3}}, "'rank_pattern'"),
         ({"r": 3}, "cannot be merged"),
-        ({"r": "many"}, "cannot be merged"),
+        ({"r": "many"}, "rank 'r' is 'many'"),
+        ({"r": 0}, "rank 'r' is 0; it must be a whole number from 1 to"),
+        ({"r": 10**9}, "rank 'r' is 1000000000"),
+        ({"r": 2.5}, "rank 'r' is 2.5"),
+        ({"rank_pattern": {"q_proj": 10**9}}, "rank 'q_proj' is 1000000000"),
+        ({"lora_alpha": 0}, "scale 'lora_alpha' is 0; it must be a number above 0"),
+        ({"lora_alpha": float("nan")}, "scale 'lora_alpha' is nan"),
+        ({"lora_alpha": 10**400}, "scale 'lora_alpha' is 1000"),
+        ({"alpha_pattern": {"q_proj": -1}}, "scale 'q_proj' is -1"),
     ):
         path.write_text(json.dumps({**before, **changes}))
         assert words in refused(delta)

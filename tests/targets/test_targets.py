@@ -33,6 +33,7 @@ from pytest_cliprobust.targets import (
 )
 from pytest_cliprobust.targets.activation import for_checkpoint, for_tag, for_transformers
 from pytest_cliprobust.targets.base import DenseTarget, Target
+from pytest_cliprobust.targets.checkpoint import read_checkpoint
 from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.targets.open_clip_target import build_model, default_tag, split_name
 from pytest_cliprobust.targets.reference import data_folder, reference_names
@@ -497,6 +498,18 @@ def broken(kind: str, weights: Path, folder: Path) -> Path:
         torch.save({"model": nn.Linear(2, 2)}, path)
     elif kind == "no state dict":
         torch.save({"epoch": 3, "loss": [1.0]}, path)
+    elif kind.startswith("quantised"):
+        state = {k: (v * 64).round().to(torch.int8) if v.ndim > 1 else v for k, v in state.items()}
+        if kind.endswith("safetensors"):
+            path = path.with_suffix(".safetensors")
+            save_file(state, path)
+        else:
+            torch.save(state, path)
+    elif kind.startswith("scale"):
+        value = float("nan") if kind.endswith("nan") else 1e4
+        torch.save({**state, "logit_scale": torch.tensor(value)}, path)
+    elif kind == "bits":
+        torch.save({**state, "visual.proj": state["visual.proj"] > 0}, path)
     elif kind == "missing":
         del state["visual.proj"]
         torch.save(state, path)
@@ -521,6 +534,11 @@ def broken(kind: str, weights: Path, folder: Path) -> Path:
         ("git lfs", "Git LFS pointer"),
         ("pickled objects", "objects other than tensors are not loaded"),
         ("no state dict", "holds no state dict"),
+        ("quantised", "holds quantised weights: 'positional_embedding' is stored as int8"),
+        ("quantised safetensors", "is stored as int8, and the model computes with fractions"),
+        ("scale", "has a logit scale of inf, with which no probability can be computed"),
+        ("scale of nan", "has a logit scale of nan"),
+        ("bits", "'visual.proj' is stored as bool"),
         ("missing", "tensors 1 missing (first 'visual.proj')"),
         ("unexpected", "tensors 1 unexpected (first 'head.weight')"),
         ("shape", "1 of another shape (first 'visual.proj': [32, 99] in the file, [32, 24]"),
@@ -532,7 +550,7 @@ def test_a_bad_checkpoint_is_named_with_its_fault(
 ) -> None:
     path = broken(kind, architectures / "weights.pt", tmp_path)
     message = error("Tiny-ViT-alone", pretrained=str(path))
-    assert str(path) in message
+    assert ("Tiny-ViT-alone" if kind.startswith("scale") else str(path)) in message
     assert words in message
 
 
@@ -540,6 +558,26 @@ def test_a_checkpoint_of_another_architecture_is_refused(architectures: Path) ->
     message = error("Tiny-ResNet", pretrained=str(architectures / "weights.pt"))
     assert "does not fit architecture 'Tiny-ResNet'" in message
     assert "name the architecture" in message
+
+
+@pytest.mark.parametrize("key", ["state_dict_ema", "ema_state_dict", "model_ema", "ema"])
+def test_a_moving_average_is_never_taken_for_the_weights_in_silence(
+    key: str, architectures: Path, tmp_path: Path
+) -> None:
+    state = torch.load(architectures / "weights.pt", weights_only=True)
+    average = {f"module.{k}": v / 2 for k, v in state.items()}
+    torch.save({"state_dict": state, key: average, "epoch": 3}, tmp_path / "both.pt")
+    torch.save({key: average, "epoch": 3}, tmp_path / "alone.pt")
+    both = read_checkpoint(tmp_path / "both.pt")
+    assert torch.equal(both.state["visual.proj"], state["visual.proj"])
+    assert "holds a moving average as well" in both.notes[0]
+    alone = read_checkpoint(tmp_path / "alone.pt")
+    assert torch.equal(alone.state["visual.proj"], state["visual.proj"] / 2)
+    assert "their moving average" in alone.notes[0]
+    target = load_target("Tiny-ViT-alone", pretrained=str(tmp_path / "both.pt"), device="cpu")
+    assert both.notes[0] in target.info.notes
+    torch.save({"state_dict": state, key: 0.999}, tmp_path / "rate.pt")
+    assert not read_checkpoint(tmp_path / "rate.pt").notes
 
 
 @pytest.mark.slow
@@ -1022,6 +1060,7 @@ def test_module_attribute_and_entry_points(tmp_path: Path, monkeypatch: pytest.M
     by_object = load_target("my_encoders:encoder", device="cpu")
     by_entry = load_target("mine", device="cpu")
     assert by_class.image_size == (8, 12)
+    assert "takes 8x12 pixels and is shown photographs as squares of 12" in by_class.info.notes[-1]
     assert by_class.info.digest == by_object.info.digest == by_entry.info.digest
     assert "cannot be imported (AttributeError" in error("bad")
     assert "cannot be imported (ModuleNotFoundError" in error("no_such_module:thing")
@@ -1211,6 +1250,15 @@ def test_transformers_folder_mistakes(hf: dict[str, Path], tmp_path: Path) -> No
         del state["visual_projection.weight"]
         save_file(state, path, metadata={"format": "pt"})
 
+    def quantise(path: Path) -> None:
+        state = load_file(path)
+        state["visual_projection.weight"] = state["visual_projection.weight"].to(torch.int8)
+        save_file(state, path, metadata={"format": "pt"})
+
+    assert "holds quantised weights" in error(changed("int8", "model.safetensors", quantise))
+    for kind in (["clip"], {"clip": 1}):
+        folder = changed(f"{kind}", "config.json", with_config(model_type=kind))
+        assert "supported are clip, siglip" in error(folder)
     folder = changed("bert", "config.json", with_config(model_type="bert"))
     assert "model_type 'bert'; supported are clip, siglip, siglip2" in error(folder)
     folder = changed("cut", "model.safetensors", cut)
@@ -1267,7 +1315,7 @@ def test_a_folder_without_tokenizer_files_is_refused(hf: dict[str, Path], tmp_pa
 def test_an_end_of_text_token_that_is_not_the_tokenizers_is_refused(
     hf: dict[str, Path], tmp_path: Path
 ) -> None:
-    def told(token: int, words: str) -> None:
+    def told(token: int | None, words: str) -> None:
         folder = tmp_path / str(token)
         shutil.copytree(hf["clip"], folder)
         config = json.loads((folder / "config.json").read_text())
@@ -1276,6 +1324,7 @@ def test_an_end_of_text_token_that_is_not_the_tokenizers_is_refused(
         assert words in error(str(folder))
 
     assert load_target(str(hf["clip"]), device="cpu").embed_dim == 24
+    told(None, "has no eos_token_id in its text_config, at which the text's features stand")
     told(39, "has eos_token_id 39 in its text_config, and the tokenizer ends a text with 13")
     # 2 means the largest token, and this tokenizer ends a text with another.
     folder = shutil.copytree(hf["clip"], tmp_path / "larger")

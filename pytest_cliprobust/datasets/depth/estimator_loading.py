@@ -13,7 +13,12 @@ from typing import Any
 
 from pytest_cliprobust.datasets.depth.base import Kind
 from pytest_cliprobust.errors import ClipRobustError, brief
-from pytest_cliprobust.targets.checkpoint import check_size, read_checkpoint, weights_in
+from pytest_cliprobust.targets.checkpoint import (
+    check_size,
+    check_types,
+    read_checkpoint,
+    weights_in,
+)
 from pytest_cliprobust.targets.configuration import (
     check_values,
     plain_transformers,
@@ -102,6 +107,7 @@ def load_estimator(name: str, folder: Path, config: Mapping[str, Any]) -> tuple[
             model, found = kind.from_pretrained(
                 None, config=built, state_dict=dict(state), output_loading_info=True
             )
+            check_types(model.state_dict(), state, str(path))
     except ClipRobustError:
         raise
     except Exception as error:  # OSError, KeyError, RuntimeError: whatever a file causes

@@ -30,6 +30,7 @@ from pytest_cliprobust.datasets.depth.base import (
     normalise,
     require_shape,
 )
+from pytest_cliprobust.datasets.reading import require_picture
 from pytest_cliprobust.datasets.subset import whole_of
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, did_you_mean
 from pytest_cliprobust.files import read_json
@@ -114,6 +115,7 @@ def read_depth(path: Path, png_scale: float = 0.001) -> Maps:
             values = _read_exr(path)
         else:
             with Image.open(path) as file:
+                require_picture(file)
                 if not file.mode.startswith("I"):
                     raise ClipRobustError(
                         f"depth file {str(path)!r} is a png of mode {file.mode}: too coarse; write one "

@@ -13,21 +13,18 @@ ImageNet-O ``near_ood``, Flickr30k and COCO ``retrieval``.
 from __future__ import annotations
 
 import importlib
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
-import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from pytest_cliprobust.datasets.fingerprints import fingerprints, joined
 from pytest_cliprobust.datasets.layouts.wds import Found, read_shards
 from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds
+from pytest_cliprobust.datasets.reading import decode_image
 from pytest_cliprobust.datasets.registry import LayoutOptions, Part, register_layout
 from pytest_cliprobust.datasets.templates import checked_templates
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, did_you_mean
@@ -241,15 +238,13 @@ class Cached(Listed):
             ClipRobustError: it cannot be read.
         """
         try:
-            content = self.pictures[row.id].as_py()["bytes"]
-            with Image.open(io.BytesIO(content)) as image:
-                pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        except (KeyError, TypeError, OSError, SyntaxError, ValueError) as error:
+            content: bytes = self.pictures[row.id].as_py()["bytes"]
+        except (KeyError, TypeError, ValueError) as error:
             raise ClipRobustError(
                 f"cannot read picture {row.id!r} of {str(self.root / row.path)!r} ({brief(error)}); fetch "
                 "the file anew"
             ) from error
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        return decode_image(content, f"{row.id!r} of {str(self.root / row.path)!r}")
 
 
 def _cached(name: str, folder: Path, **options: Unpack[LayoutOptions]) -> Listed:
