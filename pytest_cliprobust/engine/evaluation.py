@@ -6,6 +6,7 @@ or computed at the first request, kept for the session, and features are cached 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -62,12 +63,16 @@ CPU: 6.5e-7 in fp32, 0 in bf16; an encoder in training mode had 0.5.
 
 
 class CachedText:
-    """A target's text tower behind the feature cache, for :mod:`pytest_cliprobust.engine.head`."""
+    """A target's text tower behind the feature cache, for :mod:`pytest_cliprobust.engine.head`.
+
+    Attributes:
+        at_once: texts of a call: any number, since the engine makes the passes.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self.info: TargetInfo = encoder.target.info
-        self.progress: Progress = encoder.progress
+        self.at_once = sys.maxsize
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return L2-normalised float32 features (N, D) on the CPU."""
