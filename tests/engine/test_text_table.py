@@ -135,7 +135,9 @@ class Counted(TinyTarget):
         self.texts: list[str] = []
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        self.texts += [text for text in texts if text.startswith(("one 0", "one n", "two 0", "two n"))]
+        self.texts += [
+            text for text in texts if text.startswith(("one 0", "one n", "two 0", "two n"))
+        ]
         rows = [[*map(float, text.encode()[:16].ljust(16))] for text in texts]
         return torch.nn.functional.normalize(torch.tensor(rows), dim=-1)
 
