@@ -294,7 +294,17 @@ class Evaluation:
 
     @cached_property
     def classifier(self) -> Classifier:
-        """The zero-shot head over the label set of ``clean``."""
+        """The zero-shot head over the label set of ``clean``.
+
+        Raises:
+            ClipRobustError: it has a single class, and any answer would be right.
+        """
+        clean = self.dataset("clean")
+        if len(clean.class_names) == 1:
+            raise ClipRobustError(
+                f"{clean.name} has a single class, {clean.class_names[0]!r}, so that every answer is right; "
+                "give data of two classes or more"
+            )
         self.check()
         return self._classifier(self.templates)
 

@@ -19,7 +19,24 @@ from pytest_cliprobust.engine.encoding import Encoder
 from pytest_cliprobust.engine.evaluation import CachedText
 from pytest_cliprobust.engine.text_table import TextTable
 from pytest_cliprobust.errors import ClipRobustError
-from tests.engine.test_encoding import TinyTarget, encoder
+from pytest_cliprobust.targets.base import TargetInfo
+
+
+class TinyTarget:
+    """The text tower of a target: sixteen numbers, the first of which is the text's length."""
+
+    def __init__(self) -> None:
+        self.info = TargetInfo("tiny", "lengths", "random", "0" * 64)
+        self.device = torch.device("cpu")
+        self.embed_dim = 16
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        rows = [[float(len(text)), *map(float, range(15))] for text in texts]
+        return torch.nn.functional.normalize(torch.tensor(rows), dim=-1)
+
+
+def encoder(path: Path, target: TinyTarget | None = None) -> Encoder:
+    return Encoder(target or TinyTarget(), FeatureCache(path))  # type: ignore[arg-type]
 
 
 def features_of(texts: Sequence[str]) -> Array:
