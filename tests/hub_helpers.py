@@ -18,7 +18,7 @@ from huggingface_hub import constants
 COMMIT = "c" * 40
 
 #: Endings of files that lie in a repository as pointers, and are fetched from elsewhere.
-LARGE = (".safetensors", ".bin", ".tar")
+LARGE = (".safetensors", ".bin", ".tar", ".parquet")
 
 
 class Hub(ThreadingHTTPServer):

@@ -89,8 +89,10 @@ def fingerprints(root: Path, paths: Sequence[str], cache: Path | None = None) ->
     found, wrong = look_at(root, {path: path for path in paths}, "fingerprints", cache)
     for path in paths:
         if path in wrong:
+            more = f", nor {len(wrong) - 1} more of {len(paths)} files" if len(wrong) > 1 else ""
             raise ClipRobustError(
-                f"cannot read {str(root / path)!r:.500} ({wrong[path]:.200}); repair or remove the file"
+                f"cannot read {str(root / path)!r:.500} ({wrong[path]:.200}){more}; repair or remove "
+                f"{'them' if more else 'the file'}"
             )
     return [found[path].digest for path in paths]
 

@@ -120,8 +120,8 @@ def provider_of(data: str | Sequence[Source]) -> Provider:
         data: one value of the option, ``embedded`` say, or all its values as read.
 
     Raises:
-        ClipRobustError: a layout that is not known, two data sets with one name, or the embedded benchmark
-            beside a ``clean`` of the user's own.
+        ClipRobustError: a layout that is not known, two data sets with one name, the embedded benchmark
+            beside a ``clean`` of the user's own, or the data of ``clean`` in a role apart from it.
     """
     sources = read_sources([data]) if isinstance(data, str) else data
     base = any(source.layout == EMBEDDED and not source.path for source in sources)
@@ -135,6 +135,7 @@ def provider_of(data: str | Sequence[Source]) -> Provider:
         return embedded_provider()
     names = {source.text: _name_of(source) for source in own}
     _refuse_namesakes(own, names)
+    _refuse_clean_again(own)
     sets: dict[str, tuple[str, ...]] = {}
     for source in own:
         for role in _roles_of(source):
@@ -210,6 +211,34 @@ def _refuse_namesakes(sources: Sequence[Source], names: Mapping[str, str]) -> No
             raise ClipRobustError(
                 f"two data sets are called {names[source.text]!r}, {other.text} and {source.text}: write "
                 "ROLE=NAME=LAYOUT:PATH for one of them"
+            )
+
+
+#: Roles of pictures that must not be those of ``clean``.
+_APART = ("calibration", "shift", "near_ood", "far_ood")
+
+
+def _refuse_clean_again(sources: Sequence[Source]) -> None:
+    """Raise if what plays ``clean`` also plays a role whose figures compare others with it.
+
+    A temperature would be fitted on what it is judged by, and a shift would cost nothing.
+    """
+
+    def place(source: Source) -> tuple[str, str]:
+        path = source.path if source.layout in (EMBEDDED, HUB) else str(Path(source.path).resolve())
+        return source.layout, path
+
+    clean = {place(source): source for source in sources if "clean" in _roles_of(source)}
+    for source in sources:
+        again = [role for role in _roles_of(source) if role in _APART]
+        if again and place(source) in clean:
+            remedy = (
+                "leave it out, and a fifth of clean calibrates"
+                if again[0] == "calibration"
+                else "give other data"
+            )
+            raise ClipRobustError(
+                f"{FLAG} {source.text}: {again[0]} and clean are the same data; {remedy}"
             )
 
 

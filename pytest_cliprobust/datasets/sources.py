@@ -1,8 +1,8 @@
 """What ``--clip-data`` says, as values: role, name, layout and path. Imports nothing heavy.
 
-``[ROLE=][NAME=][LAYOUT:]PATH`` on the command line and in an ini file, or a TOML file with a table
-``[data]``, in which a data set can also have prompt templates, texts of classes, a part of the label set
-and a column of units of its own::
+``[ROLE=][NAME=][LAYOUT:]PATH`` on the command line and in an ini file (or ``embedded``, or ``hub``), or a
+TOML file with a table ``[data]``, in which a data set can also have prompt templates, texts of classes, a
+part of the label set and a column of units of its own::
 
     [data]
     clean = "imagenet:/data/imagenet"
@@ -109,7 +109,7 @@ def parse_source(text: str, folder: Path | None = None) -> Source:
     if name is not None and not role:
         _refuse_slip(text, name)
     layout, path = _layout_of(rest)
-    if not path:
+    if not path and rest != HUB:
         raise ClipRobustError(f"data set {text!r} names no folder; write {layout}:PATH")
     if layout not in (EMBEDDED, HUB):
         path = _expanded(path, text, folder)
@@ -136,6 +136,8 @@ def _refuse_slip(text: str, name: str) -> None:
 
 def _layout_of(text: str) -> tuple[str, str]:
     prefix, colon, rest = text.partition(":")
+    if text == HUB:
+        return HUB, ""
     if not colon or is_path(text) or lies_there(text) or not _PREFIX.fullmatch(prefix):
         return FOLDER, text
     return prefix, rest

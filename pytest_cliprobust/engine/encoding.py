@@ -13,6 +13,7 @@ features are fetched several passes at a time.
 from __future__ import annotations
 
 import gc
+import json
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -34,9 +35,10 @@ from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras, PairBatc
 from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDepth
 from pytest_cliprobust.datasets.subset import Subset, load_pairs, whole_of
 from pytest_cliprobust.engine.memory import as_out_of_memory, in_parts
-from pytest_cliprobust.engine.probe import PICTURES, check_target, checked_rows
+from pytest_cliprobust.engine.probe import PICTURES, TEXTS, check_target, checked_rows
 from pytest_cliprobust.engine.recent import Recent
 from pytest_cliprobust.engine.store import OddPictures, Stores, framing_to_keep
+from pytest_cliprobust.engine.text_table import TextTable
 from pytest_cliprobust.engine.transfer import Fetched, moved, pinned, pinned_tensor
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.figures.condition import Step
@@ -54,12 +56,12 @@ not this: rows that were computed with little memory are never another run's."""
 ACCELERATOR_CHUNK = 256
 """The same on an accelerator, which passes of 32 leave idle: docs/accelerator.md has what was measured."""
 
-TEXT_CHUNK = 256
-"""Texts per forward pass; halved in the same way."""
+TEXT_BLOCK = 256
+"""Texts that are cached together for a model whose rows depend on what else is in a pass."""
 
 
 def chunk_on(device: torch.device) -> int:
-    """Return how many images a forward pass takes: one number for each kind of device."""
+    """Return how many images, or texts, a forward pass takes: one number for each kind of device."""
     return FORWARD_CHUNK if device.type == "cpu" else ACCELERATOR_CHUNK
 
 
@@ -107,7 +109,7 @@ class Encoder:
         progress: called after each batch.
         depth: gives depth to data sets that have none of their own.
         chunk: images per forward pass; 0: as :func:`chunk_on` has it.
-        text_chunk: texts per forward pass.
+        text_chunk: texts per forward pass; 0: as :func:`chunk_on` has it.
         font: file of the font that class names are written in; None: one that has their letters.
         stores: keep decoded pictures on disk; None: nothing does.
         notes: what a reader of the report must know (out-of-memory back-offs).
@@ -124,7 +126,7 @@ class Encoder:
     progress: Progress = silent
     depth: DepthSource | None = None
     chunk: int = 0
-    text_chunk: int = TEXT_CHUNK
+    text_chunk: int = 0
     font: Path | None = None
     stores: Stores | None = None
     notes: list[str] = field(default_factory=list)
@@ -135,10 +137,12 @@ class Encoder:
         default_factory=lambda: Recent(KEPT_BYTES), repr=False
     )
     _at_once: int = sys.maxsize  # samples that are perturbed at a time
+    _tables: dict[str, TextTable] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Choose the sizes that were left open."""
         self.chunk = self.chunk or chunk_on(self.target.device)
+        self.text_chunk = self.text_chunk or chunk_on(self.target.device)
         self.batch_size = self.batch_size or self.chunk
 
     def probe(self, dataset: Dataset) -> None:
@@ -154,12 +158,61 @@ class Encoder:
             self.probed += check_target(self.target, images, self.precision)
 
     def text(self, texts: Sequence[str]) -> Tensor:
-        """Return L2-normalised float32 features (N, D) of ``texts``, on the CPU."""
-        key = {**self._model_key(), "kind": "text", "texts": list(texts)}
-        features = self._backing_off(
-            key, TEXT_CHUNK, lambda: self.text_chunk, lambda size, _: self._texts(texts, size)
+        """Return L2-normalised float32 features (N, D) of ``texts``, on the CPU.
+
+        They are cached text by text where a text's features do not depend on its company, to the last bit,
+        as is looked at once for each model; else in blocks of neighbours.
+
+        Raises:
+            ClipRobustError: features that are not finite, or of another shape.
+        """
+        while True:
+            size = self.text_chunk
+            sized = {"chunk": size} if size != FORWARD_CHUNK else {}
+            try:
+                return torch.from_numpy(self._text({**self._model_key(), **sized}, texts, size))
+            except _BackedOff:
+                continue
+
+    def _text(
+        self, key: Mapping[str, Any], texts: Sequence[str], size: int
+    ) -> npt.NDArray[np.float32]:
+        """Return features (N, D) of texts from passes of one size, from the cache or computed."""
+        alone = self._cached({**key, "kind": "texts apart"}, partial(self._are_apart, size))
+        if alone.all():
+            return self._table_of_texts(key, size).rows(texts)
+        blocks = []
+        for start in range(0, len(texts), TEXT_BLOCK):
+            block = list(texts[start : start + TEXT_BLOCK])
+            own = {**key, "kind": "text", "texts": block}
+            blocks.append(self._cached(own, partial(self._block_of_texts, block, size)))
+        return np.concatenate(blocks)
+
+    def _table_of_texts(self, key: Mapping[str, Any], size: int) -> TextTable:
+        name = json.dumps(key, sort_keys=True)
+        if name not in self._tables:
+            self._tables[name] = TextTable(
+                self.cache,
+                {**key, "kind": "texts"},
+                partial(self._passes_of_texts, size=size),
+                lambda features, texts: self._checked(features, "text", texts),
+                SAVE_SECONDS,
+            )
+        return self._tables[name]
+
+    def _are_apart(self, size: int) -> npt.NDArray[np.float32]:
+        """Return 1 if a text has the same features at another place among other texts, else 0: (1, 1)."""
+        texts = [TEXTS[n % len(TEXTS)] for n in range(size)]
+        others = [text if n % 2 == 0 else "a" for n, text in enumerate(texts)][::-1]
+        one, other = (
+            self._checked(self._pass_of_texts(some, size), "text", some) for some in (texts, others)
         )
-        return torch.from_numpy(self._checked(features, "text", texts))
+        return np.array([[np.array_equal(one[::2], other[::-1][::2])]], dtype=np.float32)
+
+    def _block_of_texts(self, texts: Sequence[str], size: int) -> npt.NDArray[np.float32]:
+        return self._checked(
+            np.concatenate(list(self._passes_of_texts(texts, size))), "text", texts
+        )
 
     def _backing_off(
         self,
@@ -187,21 +240,31 @@ class Encoder:
             except _BackedOff:
                 continue
 
-    def _texts(self, texts: Sequence[str], size: int) -> npt.NDArray[np.float32]:
-        """Run the text tower in passes of one size, of which a single one may be smaller."""
-        parts = []
+    def _passes_of_texts(
+        self, texts: Sequence[str], size: int
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the features of texts pass by pass; all passes have one size, the last one padded."""
         for start in range(0, len(texts), size):
-            part = list(texts[start : start + size])
-            padded = part + [""] * (min(size, len(texts)) - len(part))
-            try:
-                with torch.inference_mode(), self._encoder("encode_text"):
-                    features = self.target.encode_text(padded)
-            except torch.OutOfMemoryError:
-                self.text_chunk = self.halved(len(padded), "texts")
-                raise _BackedOff from None
-            features = checked_rows(self.target, "encode_text", features, len(padded))
-            parts.append(features[: len(part)].cpu().numpy())
-        return np.concatenate(parts)
+            part = texts[start : start + size]
+            yield self._pass_of_texts(part, size)
+            if len(texts) > size:
+                self.progress("texts", start + len(part), len(texts))
+
+    def _pass_of_texts(self, texts: Sequence[str], size: int) -> npt.NDArray[np.float32]:
+        """Return the features of at most ``size`` texts from one pass of that size.
+
+        Raises:
+            _BackedOff: memory ran out; passes take fewer texts from now on.
+        """
+        padded = [*texts, *[""] * (size - len(texts))]
+        try:
+            with torch.inference_mode(), self._encoder("encode_text"):
+                features = self.target.encode_text(padded)
+        except torch.OutOfMemoryError:
+            self.text_chunk = self.halved(size, "texts")
+            raise _BackedOff from None
+        checked = checked_rows(self.target, "encode_text", features, size)
+        return np.asarray(checked[: len(texts)].float().cpu().numpy())
 
     def images(self, dataset: Dataset, steps: Sequence[Step] = ()) -> Tensor:
         """Return L2-normalised float32 features (N, D) of a data set, on the CPU.

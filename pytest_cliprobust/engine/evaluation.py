@@ -6,6 +6,7 @@ or computed at the first request, kept for the session, and features are cached 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -62,12 +63,16 @@ CPU: 6.5e-7 in fp32, 0 in bf16; an encoder in training mode had 0.5.
 
 
 class CachedText:
-    """A target's text tower behind the feature cache, for :mod:`pytest_cliprobust.engine.head`."""
+    """A target's text tower behind the feature cache, for :mod:`pytest_cliprobust.engine.head`.
+
+    Attributes:
+        at_once: texts of a call: any number, since the engine makes the passes.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self.info: TargetInfo = encoder.target.info
-        self.progress: Progress = encoder.progress
+        self.at_once = sys.maxsize
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return L2-normalised float32 features (N, D) on the CPU."""
@@ -289,7 +294,17 @@ class Evaluation:
 
     @cached_property
     def classifier(self) -> Classifier:
-        """The zero-shot head over the label set of ``clean``."""
+        """The zero-shot head over the label set of ``clean``.
+
+        Raises:
+            ClipRobustError: it has a single class, and any answer would be right.
+        """
+        clean = self.dataset("clean")
+        if len(clean.class_names) == 1:
+            raise ClipRobustError(
+                f"{clean.name} has a single class, {clean.class_names[0]!r}, so that every answer is right; "
+                "give data of two classes or more"
+            )
         self.check()
         return self._classifier(self.templates)
 

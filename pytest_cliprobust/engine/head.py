@@ -35,8 +35,8 @@ class TextEncoder(Protocol):
 
 Template: TypeAlias = str | Callable[[str], str]
 
-# Texts are encoded in chunks of this fixed size: a matrix product may round differently for another
-# batch size, and the head must be the same in every run.
+# Texts are encoded in chunks of this fixed size, unless the target says how many it takes (``at_once``): a
+# matrix product may round differently for another batch size, and the head must be the same in every run.
 _TEXT_CHUNK = 256
 
 
@@ -96,14 +96,12 @@ def template_heads(
 
 
 def _unit_features(target: TextEncoder, prompts: Sequence[str]) -> Tensor:
-    """Return unit vectors (N, D), float64 on the CPU; a target's ``progress``, where it has one, is told."""
-    progress = getattr(target, "progress", None)
-    chunks = []
-    for start in range(0, len(prompts), _TEXT_CHUNK):
-        part = prompts[start : start + _TEXT_CHUNK]
-        chunks.append(target.encode_text(part).detach().cpu().double())
-        if progress is not None:
-            progress("class texts", start + len(part), len(prompts))
+    """Return unit vectors (N, D), float64 on the CPU."""
+    size = min(getattr(target, "at_once", _TEXT_CHUNK), len(prompts))
+    chunks = [
+        target.encode_text(prompts[start : start + size]).detach().cpu().double()
+        for start in range(0, len(prompts), size)
+    ]
     embeddings = torch.cat(chunks)
     norms = embeddings.norm(dim=-1, keepdim=True)
     broken = ~(torch.isfinite(norms) & (norms > 0)).squeeze(-1)

@@ -11,8 +11,10 @@ are huggingface_hub's own, and work as everywhere.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatch
@@ -25,6 +27,12 @@ from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
 #: Seconds; the second bounds name resolution too, which no HTTP time-out does.
 REQUEST_TIMEOUT = 2.0
 PROBE_TIMEOUT = 2.5
+
+#: So many seconds a hub that did not answer is not asked again: each test of a run would wait for it anew.
+SILENCE = 60.0
+
+#: When a hub did not answer, by its address.
+_silent: dict[str, float] = {}
 
 #: For a hub that is slow to answer: huggingface_hub's own variable, in seconds.
 PATIENCE = "HF_HUB_ETAG_TIMEOUT"
@@ -72,10 +80,12 @@ def require_hub(wanted: str, remedy: str = CHECKPOINT_REMEDY) -> None:
 
     if constants.HF_HUB_OFFLINE:
         failure[0] = "HF_HUB_OFFLINE is set"
-    else:
+    elif time.monotonic() - _silent.get(constants.ENDPOINT, -math.inf) > SILENCE:
         thread = threading.Thread(target=probe, daemon=True)
         thread.start()
         thread.join(whole)
+        if failure:
+            _silent[constants.ENDPOINT] = time.monotonic()
     if failure:
         raise Unavailable(
             f"{wanted} is not in the local cache and the model hub cannot be reached "

@@ -165,7 +165,7 @@ class Preprocessing:
             )
         if self.resize_mode == "shortest":
             image = centre_of_long(image)
-        return self._resize_and_crop(image, (size, size))
+        return self._resize_and_crop(image, (size, size)).contiguous()
 
     def fit(self, images: Tensor) -> Tensor:
         """Resize and crop floats (B, 3, H, W) in [0, 1] to (B, 3, h, w) in [0, 1]; differentiable."""
@@ -215,7 +215,10 @@ class Preprocessing:
         if self.resize_mode == "shortest" and self.size[0] != self.size[1]:
             # open_clip leaves the interpolation of this one case at its default, bicubic.
             mode = InterpolationMode.BICUBIC
-        images = images.contiguous()
+        if (
+            images.is_floating_point()
+        ):  # pictures as decoded are resized as they are, to the same pixels
+            images = images.contiguous()
         if mode is InterpolationMode.BICUBIC and images.is_floating_point():
             # Bicubic overshoots at edges and PIL clips after each of its two passes; without the
             # first clip pixels next to an edge are up to 6/255 off.

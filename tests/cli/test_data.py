@@ -47,6 +47,37 @@ def test_check_finds_what_cannot_be_read(
     assert cli.main(["data", "check", "--fast", f"far_ood={clean}"]) == 0
 
 
+def test_check_counts_all_files_that_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean = write_pictures(tmp_path / "photos", ("cat", "dog"), each=3)
+    (clean / "cat" / "0.png").write_bytes(b"junk")
+    (clean / "cat" / "nowhere.jpg").symlink_to(tmp_path / "nowhere")
+    (clean / "dog" / "nowhere.jpg").symlink_to(tmp_path / "nowhere")
+    assert cli.main(["data", "check", str(clean)]) == 1
+    text = capsys.readouterr().out
+    assert "clean imagefolder:photos: 8 samples" in text
+    assert "3 of 8 samples cannot be read" in text
+    table = tmp_path / "table.csv"
+    table.write_text(
+        "image,label\nnone.png,cat\nphotos/dog/1.png,dog\nno.png,dog\n", encoding="utf-8"
+    )
+    assert cli.main(["data", "check", f"manifest:{table}"]) == 4
+    told = capsys.readouterr().err
+    assert (
+        "none.png' (No such file or directory), nor 1 more of 3 files; repair or remove them"
+        in told
+    )
+
+
+def test_check_finds_a_single_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pictures(tmp_path / "photos", ("cat",), each=2)
+    table = tmp_path / "table.csv"
+    table.write_text("image,label\nphotos/cat/0.png,cat\nphotos/cat/1.png,cat\n", encoding="utf-8")
+    assert cli.main(["data", "check", f"manifest:{table}"]) == 1
+    assert "a single class: every answer is right" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

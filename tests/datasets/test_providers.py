@@ -37,6 +37,11 @@ def test_calibration_of_the_users_own() -> None:
     assert not found.is_part("calibration")
 
 
+def test_the_data_of_clean_may_play_what_is_measured_on_it() -> None:
+    found = provided("/a/x", "groups=/a/x", "unlabelled=/a/x")
+    assert found.of("groups") == ("groups=/a/x",)
+
+
 def test_a_missing_role_says_how_to_give_it() -> None:
     with pytest.raises(NotRun) as caught:
         provided("clean=/a", "shift=/b").require("far_ood")
@@ -67,6 +72,10 @@ def test_beside_the_embedded_benchmark() -> None:
         (("shift=/a/x", "clean=/b/x"), "two data sets are called 'imagefolder:x'"),
         (("imagenet-r:/a", "imagenet-r:/b"), "two data sets are called 'imagenet-r'"),
         (("imagent:/a",), "Did you mean 'imagenet'"),
+        (("/a/x", "calibration=/a/x"), "calibration and clean are the same data; leave it out"),
+        (("/a/x", "calibration=y=/a/../a/x"), "calibration and clean are the same data"),
+        (("clean=/a/x", "shift=/a/x"), "shift and clean are the same data; give other data"),
+        (("hub:a/b", "far_ood=hub:a/b"), "far_ood and clean are the same data; give other data"),
     ],
 )
 def test_mistakes(texts: tuple[str, ...], words: str) -> None:

@@ -59,12 +59,20 @@ def test_several_texts_of_a_class_are_averaged_over_the_templates() -> None:
     assert torch.equal(single, head.zero_shot_head(target, ["cat", "dog"], templates))
 
 
-def test_many_prompts_are_encoded_in_parts_and_told() -> None:
-    target, told = Texts(width=4), list[tuple[str, int, int]]()
-    target.progress = lambda *line: told.append(line)  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("at_once", "sizes"), [(None, [256, 44]), (1000, [300]), (7, [7] * 42 + [6])]
+)
+def test_many_prompts_are_encoded_in_parts(at_once: int | None, sizes: list[int]) -> None:
+    class Counting(Texts):
+        def encode_text(self, texts: Sequence[str]) -> Tensor:
+            seen.append(len(texts))
+            return super().encode_text(texts)
+
+    target, seen = Counting(width=4), list[int]()
+    if at_once is not None:
+        target.at_once = at_once  # type: ignore[attr-defined]
     head.zero_shot_head(target, [f"thing {n}" for n in range(150)], ["a {}", "the {}"])
-    assert told == [("class texts", 256, 300), ("class texts", 300, 300)]
-    assert len(target.seen) == 300
+    assert seen == sizes
 
 
 def test_prompts_that_are_no_classes_may_be_alike() -> None:

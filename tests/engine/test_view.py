@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import write_pictures
 from model_helpers import WORDY, write_folder
+from PIL import Image
 
 from pytest_cliprobust.datasets.prepared import Prepared
 from pytest_cliprobust.datasets.providers import provider_of
@@ -342,3 +343,13 @@ def test_data_with_templates_or_classes_of_its_own_has_its_own_head(
     told = clip.template_summaries()
     assert told["imagefolder:photos"].count == 80
     assert told["imagefolder:a"].count == 1
+
+
+def test_a_single_class_has_no_head(tmp_path: Path) -> None:
+    """Every answer would be right, and each accuracy 1."""
+    Image.new("RGB", (24, 24), (200, 30, 30)).save(tmp_path / "a.png")
+    table = tmp_path / "table.csv"
+    table.write_text("image,label\na.png,cat\n", encoding="utf-8")
+    config = RunConfig(("reference",), data=f"manifest:{table}", cache_dir=tmp_path / "cache")
+    with pytest.raises(ClipRobustError, match="manifest:table has a single class, 'cat'"):
+        Evaluation(config, "reference").on("clean").logits  # noqa: B018 - computed when asked for

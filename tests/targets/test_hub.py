@@ -159,3 +159,31 @@ def test_a_mirror_is_asked_in_place_of_the_hub(tmp_path: Path) -> None:
             text=True,
         )
     assert done.stdout.strip() == '{"a": 1}'
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every test of a role would wait for it, one after the other."""
+    asked: list[str] = []
+
+    class Session:
+        def head(self, address: str, timeout: float) -> None:
+            asked.append(address)
+            raise OSError("nobody there")
+
+    monkeypatch.setattr(hub, "_silent", {})
+    monkeypatch.setattr("huggingface_hub.get_session", Session)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://one")
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="the model hub cannot be reached"):
+            hub.require_hub("data set 'x'")
+    assert asked == ["http://one"]
+    monkeypatch.setattr(constants, "ENDPOINT", "http://other")
+    with pytest.raises(Unavailable):
+        hub.require_hub("data set 'x'")
+    monkeypatch.setattr(hub, "SILENCE", 0.0)  # it may be back
+    with pytest.raises(Unavailable):
+        hub.require_hub("data set 'x'")
+    assert asked == ["http://one", "http://other", "http://other"]

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.targets.base import ResizeMode
+from pytest_cliprobust.targets.base import Interpolation, ResizeMode
 from pytest_cliprobust.targets.preprocessing import Preprocessing, as_pair
 
 # Grey levels of 255. PIL rounds after each of its two passes, the float path never does.
@@ -137,6 +137,22 @@ def test_non_square_models_padding_and_enlargement_agree_with_pil(
     assert tuple(expected.shape[1:]) == size
     assert error.mean() <= FLOAT_MEAN
     assert error.max() <= FLOAT_MAX
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest"])
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash", "keep"])
+@pytest.mark.parametrize("shape", [(150, 211), (30, 45), (56, 56)], ids=str)
+def test_a_picture_as_decoded_is_framed_to_the_same_pixels(
+    interpolation: Interpolation, mode: ResizeMode, shape: tuple[int, int]
+) -> None:
+    """Decoders have the channels innermost, and nothing else of a picture is copied."""
+    preprocessing = Preprocessing((56, 56), resize_mode=mode, interpolation=interpolation)
+    image = picture(*shape, seed=5)
+    decoded = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    assert not decoded.is_contiguous()
+    framed = preprocessing.frame(decoded, 56)
+    assert framed.is_contiguous()
+    assert torch.equal(framed, preprocessing.frame(image, 56))
 
 
 def test_longest_pads_with_the_fill_colour() -> None:

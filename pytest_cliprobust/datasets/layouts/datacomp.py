@@ -105,8 +105,8 @@ def parts(folder: Path) -> list[Part]:
     """Return the tasks that lie in a folder, each once for every role; none in that of a single task."""
     if not folder.is_dir() or _is_task(folder):
         return []
-    found = {_key(path): path for path in sorted(folder.glob("wds_*")) if path.is_dir()}
-    found |= {_key(path): path for path in sorted((folder / _CACHE).glob("*___*"))}
+    found = {task_key(path.name): path for path in sorted(folder.glob("wds_*")) if path.is_dir()}
+    found |= {task_key(path.name): path for path in sorted((folder / _CACHE).glob("*___*"))}
     known = [(key, found[key]) for key in TASKS if key in found]
     if not known:
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
@@ -121,11 +121,11 @@ def parts(folder: Path) -> list[Part]:
     ]
 
 
-def _key(path: Path) -> str:
-    """Return the task that a folder is named after."""
-    if "___" in path.name:
-        return path.name.partition("___")[2]
-    return path.name.removeprefix("wds_").removesuffix("_test")
+def task_key(name: str) -> str:
+    """Return the task that a folder, or a repository, is named after."""
+    if "___" in name:
+        return name.partition("___")[2]
+    return name.removeprefix("wds_").removesuffix("_test")
 
 
 def _is_task(folder: Path) -> bool:
@@ -152,18 +152,35 @@ def datacomp(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) 
         Unavailable: it holds Arrow files, and pyarrow is not installed.
     """
     folder = Path(root)
-    key = _key(folder)
+    key = task_key(folder.name)
     if key not in TASKS or not _is_task(folder):
         raise ClipRobustError(
             f"datacomp: {str(folder)!r} should be wds_<task>_test with test/0.tar, or a folder of "
             f"{_CACHE}.{did_you_mean(key, TASKS)} Tasks are {', '.join(TASKS)}"
         )
-    known = TASKS[key]
     name = f"datacomp:{key}"
     if any(folder.rglob("*.arrow")):
-        data = _cached(name, folder, **options)
-    else:
-        data = _of_shards(name, read_shards(folder), known, **options)
+        return _judged(_cached(name, folder, **options), TASKS[key])
+    return task_of_shards(name, folder, key, **options)
+
+
+def task_of_shards(name: str, folder: Path, key: str, **options: Unpack[LayoutOptions]) -> Listed:
+    """Return the samples of a task's shards, with the metadata and the metric that it is known to have.
+
+    Args:
+        name: of the data set.
+        folder: around the shards.
+        key: of the task, one of :data:`TASKS`.
+        options: as for every layout.
+
+    Raises:
+        ClipRobustError: the shards are damaged.
+    """
+    known = TASKS[key]
+    return _judged(_of_shards(name, read_shards(folder), known, **options), known)
+
+
+def _judged(data: Listed, known: _Known) -> Listed:
     data.task = known.task  # type: ignore[attr-defined]
     data.subgroups = tuple(c for c in (known.task.column,) if c)  # type: ignore[attr-defined]
     return data

@@ -1,21 +1,26 @@
 """Data of a model hub: ``hub:OWNER/NAME``, fetched once into huggingface_hub's own cache.
 
 What lies there decides the layout: WebDataset shards in CLIP_benchmark's form (its test split, where there
-are several), or else class folders of pictures. ``hub:OWNER/NAME@REVISION`` is that branch, tag or commit.
+are several), tables (Parquet, :mod:`pytest_cliprobust.datasets.parquet`), or else class folders of pictures.
+``hub:OWNER/NAME@REVISION`` is that branch, tag or commit. The word ``hub`` alone is a pack: the evaluation
+sets of the field that lie on the hub as shards, each in its role.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Unpack
 
 from pytest_cliprobust.datasets.base import Dataset
 from pytest_cliprobust.datasets.label_sets import NAMES_FILE
+from pytest_cliprobust.datasets.layouts.datacomp import TASKS, task_key, task_of_shards
+from pytest_cliprobust.datasets.layouts.hf import hf
 from pytest_cliprobust.datasets.layouts.imagefolder import EXTENSIONS, ImageFolder
 from pytest_cliprobust.datasets.layouts.wds import wds
-from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
+from pytest_cliprobust.datasets.parquet import as_saved, tables_of
+from pytest_cliprobust.datasets.registry import LayoutOptions, Part, register_layout
 from pytest_cliprobust.datasets.roles import FLAG, HUB
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import own_name
@@ -27,18 +32,49 @@ _SPLIT = "test"
 REMEDY = f"give a local folder with {FLAG} ROLE=LAYOUT:PATH"
 
 
+#: Who publishes shards of DataComp's tasks, and of CLIP_benchmark's.
+_PUBLISHERS = ("djghosh", "clip-benchmark")
+
+#: The pack: repositories by role. Those of DataComp's tasks, and CLIP_benchmark's for captions.
+FIELD: Mapping[str, tuple[str, ...]] = {
+    "clean": ("djghosh/wds_imagenet1k_test",),
+    "shift": (
+        "djghosh/wds_imagenetv2_test",
+        "djghosh/wds_imagenet_sketch_test",
+        "djghosh/wds_imagenet-a_test",
+        "djghosh/wds_imagenet-r_test",
+    ),
+    "near_ood": ("djghosh/wds_imagenet-o_test",),
+    "far_ood": ("djghosh/wds_vtab-dtd_test",),
+    "retrieval": ("clip-benchmark/wds_flickr30k", "clip-benchmark/wds_mscoco_captions"),
+}
+
+
+def parts(path: Path) -> list[Part]:
+    """Return the pack for the word ``hub`` alone; none for the name of a repository."""
+    if path != Path():
+        return []
+    return [
+        Part(role, HUB, task_key(repository.partition("/")[2]), repository)
+        for role, repositories in FIELD.items()
+        for repository in repositories
+    ]
+
+
 @register_layout(
     HUB,
-    path="OWNER/NAME of data on the model hub, or OWNER/NAME@REVISION",
+    path="OWNER/NAME of data on the model hub, or OWNER/NAME@REVISION; the word hub alone: the field's sets",
     source="the model hub",
     licence="as each data set's",
+    parts=parts,
 )
 def hub(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Dataset:
     """Return the samples of a repository of the model hub.
 
     Raises:
-        Unavailable: it is not in the local cache, and no hub in reach or the download failed.
-        ClipRobustError: no such repository, or neither shards nor class folders in it.
+        Unavailable: it is not in the local cache, and no hub in reach or the download failed; or it holds
+            tables, and pyarrow is not installed.
+        ClipRobustError: no such repository, or neither shards nor tables nor class folders in it.
     """
     repository, _, revision = os.fspath(root).partition("@")
     owner, slash, name = repository.partition("/")
@@ -46,9 +82,17 @@ def hub(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Da
         raise ClipRobustError(f"{HUB}:{root} is no name of data on the hub; write {HUB}:OWNER/NAME")
     wanted = f"data set '{HUB}:{root}'"
     folder = hub_data(repository, wanted_files, wanted, REMEDY, revision or None)
-    shards = any(folder.glob("*.tar")) or any(folder.glob(f"{_SPLIT}/*.tar"))
-    data: Dataset = wds(folder, **options) if shards else ImageFolder(folder, **options)
-    data.name = f"{HUB}:{own_name(os.fspath(root))}"
+    told = f"{HUB}:{own_name(os.fspath(root))}"
+    data: Dataset
+    if any(folder.glob("*.tar")) or any(folder.glob(f"{_SPLIT}/*.tar")):
+        key = task_key(name) if owner in _PUBLISHERS else ""
+        known = key in TASKS
+        data = task_of_shards(told, folder, key, **options) if known else wds(folder, **options)
+    elif any(folder.rglob("*.parquet")):
+        data = hf(as_saved(folder, wanted), **options)
+    else:
+        data = ImageFolder(folder, **options)
+    data.name = told
     return data
 
 
@@ -60,5 +104,8 @@ def wanted_files(names: Sequence[str]) -> list[str]:
         beside = [name for name in names if name.endswith(".txt")]
         around = [n for n in beside if "/" not in n or n.startswith(f"{_SPLIT}/")]
         return around + (in_split or [name for name in shards if "/" not in name])
+    tables = tables_of(names)
+    if tables:
+        return tables
     pictures = [n for n in names if PurePosixPath(n).suffix.lower() in EXTENSIONS and "/" in n]
     return pictures + [name for name in names if name == NAMES_FILE]

@@ -45,7 +45,7 @@ def shortest_side(image: Tensor, size: int) -> Tensor:
     image = centre_of_long(image)
     resized = V.resize(image, [size], interpolation=V.InterpolationMode.BICUBIC, antialias=True)
     framed: Tensor = V.center_crop(resized, [size, size])
-    return framed
+    return framed.contiguous()
 
 
 @register_layout("imagefolder")

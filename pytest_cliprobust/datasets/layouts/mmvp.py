@@ -27,7 +27,7 @@ PROMPT = "a photo of {}"
     plays=("compositional",),
     path="the folder of Questions.csv and MLLM_VLM Images",
     source="Tong et al. 2024, github.com/tsb0601/MMVP",
-    licence="see its page",
+    licence="MIT",
     published=True,
 )
 def mmvp(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
