@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     what is marked ``exhaustive`` runs only where ``-m`` names it. Both are slow.
     """
     wanted = config.option.markexpr
-    left_out = {"long", "exhaustive"} if not wanted else {"exhaustive"} - set(wanted.split())
-    kept, others = [], []
+    left_out = (
+        {"exhaustive"} - set(re.findall(r"\w+", wanted)) if wanted else {"long", "exhaustive"}
+    )
+    kept: list[pytest.Item] = []
+    others: list[pytest.Item] = []
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
         (others if marks & left_out else kept).append(item)

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from pytest_cliprobust.engine import encoding, evaluation
+from pytest_cliprobust.engine.probe import check_target
 from pytest_cliprobust.targets import reference
 from pytest_cliprobust.targets.base import Target
+from pytest_cliprobust.targets.loading import load_target
 
 Load = Callable[..., Target]
 Check = Callable[[Target, Tensor, str], int]
@@ -27,8 +29,8 @@ Check = Callable[[Target, Tensor, str], int]
 
 def keep(patch: pytest.MonkeyPatch) -> None:
     """Let evaluations take the bundled model from here."""
-    patch.setattr(evaluation, "load_target", loading_once(evaluation.load_target))
-    patch.setattr(encoding, "check_target", checking_once(encoding.check_target))
+    patch.setattr(evaluation, "load_target", loading_once(load_target))
+    patch.setattr(encoding, "check_target", checking_once(check_target))
 
 
 def loading_once(load: Load) -> Load:
