@@ -29,6 +29,7 @@ from pytest_cliprobust.gating.family import Family, settled
 from pytest_cliprobust.gating.reading import load_thresholds
 from pytest_cliprobust.gating.recording import RecordChange
 from pytest_cliprobust.gating.rules import matches
+from pytest_cliprobust.gating.stale import find_stale
 from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.gating.unjudged import Chosen, Unjudged, fails, find_unjudged
 from pytest_cliprobust.gating.vocabulary import known_metrics
@@ -297,6 +298,9 @@ class Session:
         policy = self.thresholds.policy
         judged = [(record.measurement, record.verdict) for record in self.records]
         after = settled(judged, policy)
+        if self.waives:
+            pairs = zip(self.records, after, strict=True)
+            after = [self.thresholds.waived(one.measurement, verdict) for one, verdict in pairs]
         changed = [
             record.key
             for record, verdict in zip(self.records, after, strict=True)
@@ -327,6 +331,11 @@ class Session:
         return str(shown_path(self.threshold_path)) if self.threshold_path else ""
 
     # --- While tests run ---------------------------------------------------------------------------
+
+    @property
+    def waives(self) -> bool:
+        """Whether waivers count: not where bounds are recorded, or a known loss is to be seen."""
+        return not self.recording and self.config.plant is None
 
     def noise_floor(self, model: str, metric: str) -> float:
         """Return the numerical noise below which no figure of ``metric`` decides anything."""
@@ -476,19 +485,22 @@ class Session:
             return Unjudged(policy=self.thresholds.policy)
         used = [record.rule for record in records if record.rule]
         used += [name for record in records for name in record.also_used]
-        return find_unjudged(
-            self.thresholds,
-            used=used,
-            suites_run=suites,
-            suites_broken=ledger.broken,
-            models=self.config.models,
-            measured=[record.measurement for record in records],
-            chosen=Chosen(
+        about: dict[str, Any] = {
+            "suites_run": suites,
+            "suites_broken": ledger.broken,
+            "models": self.config.models,
+            "chosen": Chosen(
                 by_suite(ledger.not_run()), self.deselected, suites if by_id else (), cut
             ),
-            of_other_profiles=ledger.names,
+            "of_other_profiles": ledger.names,
             **self._known_names(loaded),
-        )
+        }
+        measured = [record.measurement for record in records]
+        found = find_unjudged(self.thresholds, used=used, measured=measured, **about)
+        if self.waives:
+            judged = [(record.measurement, record.verdict) for record in records]
+            found.stale = find_stale(self.thresholds, judged, **about)
+        return found
 
     def _known_names(self, loaded: bool) -> dict[str, Any]:
         """Return what tells a slip from another model's or data set's name, for ``find_unjudged``."""

@@ -197,6 +197,11 @@ class Run:
         return sum(record.verdict.status == "inconclusive" for record in self.records)
 
     @property
+    def waived(self) -> tuple[Record, ...]:
+        """The figures that miss a bound under a waiver."""
+        return tuple(record for record in self.records if record.verdict.waiver is not None)
+
+    @property
     def too_many_undecided(self) -> bool:
         """Whether so many are undecided that the policy does not call the run green."""
         policy = self.unjudged.policy

@@ -16,6 +16,7 @@ from pytest_cliprobust.gating.reading import (
     PERTURBATION_KEYS,
     POLICY_KEYS,
     RULE_KEYS,
+    WAIVER_KEYS,
     load_thresholds,
     parse_thresholds,
 )
@@ -27,7 +28,7 @@ SHIPPED = ROOT / "thresholds.toml"
 
 
 def test_every_key_is_described() -> None:
-    for key in (*POLICY_KEYS, *RULE_KEYS, *DEFAULT_KEYS, *PERTURBATION_KEYS):
+    for key in (*POLICY_KEYS, *RULE_KEYS, *DEFAULT_KEYS, *PERTURBATION_KEYS, *WAIVER_KEYS):
         assert f"`{key}`" in PAGE
 
 
@@ -85,6 +86,14 @@ def test_the_named_perturbations_are_read() -> None:
     assert posterize.parameters == {"bits": [3, 3]}
     assert len(rotation.severities) == 3
     assert rotation.envelope == {"degrees": (0.0, 45.0)}
+
+
+def test_the_waiver_is_for_two_severities_of_one_model() -> None:
+    (waiver,) = parse_thresholds("schema = 1\n" + EXAMPLES[4]).waivers
+    where = {"suite": "corruption_3d", "perturbation": "fog_3d"}
+    assert waiver.covers(measure("accuracy", **where, severity=4, model="v2"))
+    assert not waiver.covers(measure("accuracy", **where, severity=3, model="v2"))
+    assert not waiver.covers(measure("accuracy", **where, severity=4, model="v1"))
 
 
 def test_the_shipped_file_can_be_reviewed() -> None:
