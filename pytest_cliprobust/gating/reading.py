@@ -11,43 +11,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, get_args
+from typing import Any, TypedDict, Unpack
 
 from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating import vocabulary
 from pytest_cliprobust.gating import waivers as waiving
 from pytest_cliprobust.gating.document import Document, has_controls, printable, read_text, shown
-from pytest_cliprobust.gating.policy import Inconclusive, Policy, Skipped, Unused
+from pytest_cliprobust.gating.policies import policy_of
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, Kind, Place, Rule
 from pytest_cliprobust.gating.thresholds import NamedPerturbation, ThresholdFile
 from pytest_cliprobust.gating.vocabulary import Known, Vocabulary
 from pytest_cliprobust.gating.weak import weak_bounds
 
-#: Version of the file's layout.
-SCHEMA = 1
-
-FILE_KEYS = ("schema", "policy", "defaults", "perturbation", "threshold", "waiver")
+FILE_KEYS = ("schema", "extends", "policy", "defaults", "perturbation", "threshold", "waiver")
 ROW_KEYS = (*FIELDS, "severity", *BOUNDS, "because")
 RULE_KEYS = (*FIELDS, "severity", *BOUNDS, "bounds", "because")
 DEFAULT_KEYS = tuple(name for name in FIELDS if name != "metric")
 WAIVER_KEYS = (*FIELDS, "severity", "reason", "owner", "expires")
 PERTURBATION_KEYS = ("name", "kornia", "parameters", "severities", "envelope")
-POLICY_KEYS = (
-    "inconclusive",
-    "inconclusive_share",
-    "confidence",
-    "family_wise_error_rate",
-    "churn",
-    "require_bound",
-    "skipped",
-    "unused",
-    "baseline",
-    "baseline_model",
-)
-
-#: Below this a level of confidence is 1 to a computer, whatever the number of bounds.
-LEAST_ERROR_RATE = 1e-9
-
 Keys = tuple[str | int, ...]
 
 
@@ -80,13 +61,17 @@ class Vocabularies(TypedDict, total=False):
 
 
 def parse_thresholds(
-    text: str, name: str = "thresholds.toml", **given: Unpack[Vocabularies]
+    text: str,
+    name: str = "thresholds.toml",
+    folder: Path = Path(),
+    **given: Unpack[Vocabularies],
 ) -> ThresholdFile:
     """Read the text of a threshold file.
 
     Args:
         text: the TOML document.
         name: what messages call the file.
+        folder: what paths of packs are relative to.
         given: see :class:`Vocabularies`.
 
     Raises:
@@ -98,8 +83,8 @@ def parse_thresholds(
         raise TypeError(f"parse_thresholds() has no argument {min(unknown)!r}")
     document = Document(text, name)
     document.check_keys(document.data, FILE_KEYS, "the file")
-    _check_schema(document)
-    policy = _policy(document)
+    document.check_schema()
+    policy = policy_of(document, folder)
     rules = list(_rules(document))
     named = _perturbations(document)
     waivers = _waivers(document)
@@ -137,66 +122,11 @@ def load_thresholds(path: str | Path, **given: Unpack[Vocabularies]) -> Threshol
         ClipRobustError: there is no such file, or any mistake in it.
     """
     path = Path(path)
-    result = parse_thresholds(read_text(path), str(shown_path(path)), **given)
+    result = parse_thresholds(read_text(path), str(shown_path(path)), path.parent, **given)
     baseline = result.policy.baseline
     if baseline is not None:
         result.policy = replace(result.policy, baseline=path.parent / baseline)
     return result
-
-
-def _check_schema(document: Document) -> None:
-    schema = document.data.get("schema")
-    if schema != SCHEMA or isinstance(schema, bool):
-        found = "is missing" if schema is None else f"is {shown(schema)}"
-        raise document.error(f"schema {found}; this version reads 'schema = {SCHEMA}'", "schema")
-
-
-# --- The policy ------------------------------------------------------------------------------------
-
-
-def _policy(document: Document) -> Policy:
-    table = document.table("policy")
-    document.check_keys(table, POLICY_KEYS, "[policy]", "policy")
-    values = {key: _policy_value(document, key, value) for key, value in table.items()}
-    return Policy(**values, where=f"{document.name}:{document.line('policy')}")
-
-
-def _policy_value(document: Document, key: str, value: Any) -> Any:
-    path = ("policy", key)
-    if key == "inconclusive":
-        return document.choice(value, get_args(Inconclusive), *path)
-    if key == "skipped":
-        return document.choice(value, get_args(Skipped), *path)
-    if key == "unused":
-        return document.choice(value, get_args(Unused), *path)
-    if key == "inconclusive_share":
-        number = document.number(value, key, *path)
-        if not 0.0 <= number <= 1.0:
-            raise document.error(f"{key} must be in [0, 1], not {shown(value)}", *path)
-        return number
-    if key == "confidence":
-        number = document.number(value, key, *path)
-        if not 0.5 < number < 1.0:
-            raise document.error(f"confidence must be in (0.5, 1), not {shown(value)}", *path)
-        return number
-    if key == "family_wise_error_rate":
-        number = document.number(value, key, *path)
-        if not LEAST_ERROR_RATE <= number <= 0.5:
-            raise document.error(
-                f"{key} must be in [{LEAST_ERROR_RATE:g}, 0.5], not {shown(value)}", *path
-            )
-        return number
-    if key == "churn":
-        number = document.number(value, key, *path)
-        if not 0.0 < number <= 0.5:
-            raise document.error(f"churn is a share in (0, 0.5], not {shown(value)}", *path)
-        return number
-    if key == "require_bound":
-        if not isinstance(value, bool):
-            raise document.error(f"require_bound must be true or false, not {shown(value)}", *path)
-        return value
-    text = document.text(value, *path)
-    return Path(text) if key == "baseline" else text
 
 
 # --- Perturbations by name -------------------------------------------------------------------------

@@ -212,6 +212,7 @@ class ThresholdFile:
         title = measurement.key + (f" (profile {self.profile})" if self.profile else "")
         told = self._ranked(found) if found else self._near(measurement)
         told += [f"  waiver{_state(one)}" for one in self.waivers_of(measurement)]
+        told += [f"  policy  {line}" for line in self.policy.sourced()]
         return "\n".join([title, *told])
 
     def _near(self, measurement: Measurement) -> list[str]:

@@ -254,7 +254,7 @@ def judge(
     if rule is None:
         reason = "no bound applies"
         if policy.require_bound:
-            reason += f", and {policy.where} requires one"
+            reason += f", and {policy.where_of('require_bound')} requires one"
         outcome: Outcome = "fail" if policy.require_bound else "pass"
         return _without_statistics("unbounded", outcome, reason, measurement, None, level)
     levels = _Levels(level, 1.0 - level if error_rate is None else error_rate, noise_floor)

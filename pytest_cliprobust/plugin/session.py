@@ -55,7 +55,7 @@ from pytest_cliprobust.plugin.required import check_required, missing_required
 from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
 from pytest_cliprobust.plugin.writing import check_writing
 from pytest_cliprobust.reporting import files
-from pytest_cliprobust.reporting.header import header_lines
+from pytest_cliprobust.reporting.header import header_lines, policy_lines
 from pytest_cliprobust.reporting.json import document
 from pytest_cliprobust.results.data import DataSummary, data_of
 from pytest_cliprobust.results.history import History, default_path, is_file
@@ -315,6 +315,8 @@ class Session:
         lines = header_lines(
             self.config, self.models(), self._shown_thresholds, notes, self.known_data()
         )
+        with contextlib.suppress(ClipRobustError):  # told where the file is read
+            lines += policy_lines(self.thresholds.policy)
         if self.config.against is not None:
             return [*lines, f"clip baseline: {self.config.against}, measured in this run"]
         if not self._evaluations or self._reports_for_workers:

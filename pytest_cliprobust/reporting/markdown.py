@@ -16,7 +16,7 @@ from pytest_cliprobust.reporting import facts
 from pytest_cliprobust.reporting.earlier import earlier_of, held_against
 from pytest_cliprobust.reporting.ending import LISTED, ending_text, last_words, missing_lines
 from pytest_cliprobust.reporting.facts import Line
-from pytest_cliprobust.reporting.header import header_lines
+from pytest_cliprobust.reporting.header import header_lines, policy_lines
 from pytest_cliprobust.reporting.remarks import remarks
 from pytest_cliprobust.results.compare import Comparison
 from pytest_cliprobust.results.earlier import Earlier
@@ -63,6 +63,7 @@ def _top(run: Run, head: Earlier, lines: Sequence[Line], notes: Sequence[str]) -
     """Return what is said first: ship or not, why, and what a reader must know beside."""
     said = facts.headline_of(head, lines)
     header = header_lines(run.config, run.models, run.thresholds, data=run.data)
+    header += policy_lines(run.unjudged.policy)
     found = remarks(run, gravest_first=True, most=LISTED)
     return [
         f"# CLIP robustness: {said.word.lower()}",
