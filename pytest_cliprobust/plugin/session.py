@@ -44,6 +44,7 @@ from pytest_cliprobust.plugin.ledger import Ledger, suite_of_file
 from pytest_cliprobust.plugin.options import (
     PROFILES,
     given_models,
+    loggers_of,
     reports_of,
     run_config,
     tags_of,
@@ -57,6 +58,7 @@ from pytest_cliprobust.plugin.writing import check_writing
 from pytest_cliprobust.reporting import files
 from pytest_cliprobust.reporting.header import header_lines, policy_lines
 from pytest_cliprobust.reporting.json import document
+from pytest_cliprobust.reporting.trackers import check_loggers, hand_over
 from pytest_cliprobust.results.data import DataSummary, data_of
 from pytest_cliprobust.results.history import History, default_path, is_file
 from pytest_cliprobust.results.journal import Journal
@@ -85,6 +87,7 @@ class Session:
         needed: whether any of them evaluates a model.
         deselected: ids of the tests that were left out, by suite.
         selected: suites of the tests that will run.
+        loggers: what the run is handed over to at its end.
         recorded: what recording wrote beside the threshold file, one line each.
     """
 
@@ -98,6 +101,7 @@ class Session:
         # Listing tests measures nothing, and must not replace a report that did.
         self.reports = [] if config.option.collectonly else reports_of(config)
         self.threshold_path = self._threshold_path()
+        self.loggers = loggers_of(config)
         self.named = not (config.getoption("--clip-no-samples") or config.getini("clip_no_samples"))
         self.began = now()
         self.progress = ProgressLine(config)
@@ -142,6 +146,7 @@ class Session:
                 self.threshold_path if self.recording else None,
                 self.history_path if self.keeps_history else None,
             )
+            check_loggers(self.loggers)
         if not self._reports_for_workers:  # only the workers know the suites of the user's own
             check_required(self.config.required, self.known_suites)
         for model in self.config.models:
@@ -721,6 +726,26 @@ class Session:
         given = option("--clip-history") or option("--clip-cache-dir")
         where = f" --history={shlex.quote(str(shown_path(path)))}" if given else ""
         return replace(run, kept=f"run {number} (cliprobust show {number}{where})")
+
+    def hand_over(self, run: Run) -> tuple[Run, list[Unavailable]]:
+        """Hand the run over to the loggers, and return it with where it is, and what went wrong.
+
+        What went wrong is told in the run, too; whether that keeps it from being green, the user says.
+        """
+        if self.config.plant is not None:
+            return run, []
+        told = list(hand_over(run if self.named else run.unnamed(), self.loggers, self.reports))
+        errors = [one for one in told if isinstance(one, Unavailable)]
+        where = tuple(one for one in told if isinstance(one, str))
+        return replace(run, logged=where, not_logged=tuple(map(str, errors))), errors
+
+    @property
+    def needs_loggers(self) -> bool:
+        """Whether a run that could not be handed over is not green."""
+        config = self.pytest_config
+        return bool(
+            config.getoption("--clip-logger-required") or config.getini("clip_logger_required")
+        )
 
 
 def _noise_note(name: str, share: float, nats: float) -> str:

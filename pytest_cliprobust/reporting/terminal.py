@@ -91,6 +91,8 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
         reporter.write_line(str(change))
     if run.kept:
         reporter.write_line(f"history: {run.kept}")
+    for where in run.logged:
+        reporter.write_line(one_line(f"logged to {where}"))
     for remark in remarks(run, most=LISTED):
         reporter.write_line(
             printable(f"{remark.level}: {remark.text}"),

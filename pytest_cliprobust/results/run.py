@@ -147,6 +147,8 @@ class Run:
         version: of this package.
         data: which data played which role, and the templates.
         lacking: what was required (``--clip-require``) and is missing, one line each.
+        logged: where loggers (``--clip-logger``) put it, one line each.
+        not_logged: what kept a logger from that, one line each.
     """
 
     config: RunConfig
@@ -179,6 +181,8 @@ class Run:
     version: str = __version__
     data: DataSummary = field(default_factory=DataSummary)
     lacking: tuple[str, ...] = ()
+    logged: tuple[str, ...] = ()
+    not_logged: tuple[str, ...] = ()
 
     def unnamed(self) -> Run:
         """Return the same run with samples that go by digests of their names, and no pictures."""
