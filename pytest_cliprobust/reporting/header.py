@@ -57,5 +57,9 @@ def policy_lines(policy: Policy) -> list[str]:
     """Return the line that says which values of the policy come from which pack; none without packs."""
     if not policy.packs:
         return []
-    told = "; ".join(policy.sourced()) or "all values are the threshold file's own"
-    return [one_line(f"clip policy: extends {', '.join(policy.packs)}: {told}")]
+    by_pack: dict[str, list[str]] = {}
+    for key, where in policy.sources.items():
+        by_pack.setdefault(where, []).append(f"{key} {getattr(policy, key)}")
+    told = [f"{', '.join(values)} ({where})" for where, values in by_pack.items()]
+    said = "; ".join(told) or "all values are the threshold file's own"
+    return [one_line(f"clip policy: extends {', '.join(policy.packs)}: {said}")]

@@ -171,7 +171,11 @@ def test_header_explanation_and_verdict_name_the_pack(tmp_path: Path) -> None:
     file = load_thresholds(path)
     (line,) = policy_lines(file.policy)
     assert line.startswith("clip policy: extends pack release, ")
-    assert "inconclusive_share 0.1 (pack release)" in line
+    assert "inconclusive_share 0.1, " in line
+    assert line.count("(pack release)") == 1
+    assert "require_bound True (" in line
+    own = parse_thresholds(HEAD + "extends = []\n")
+    assert policy_lines(own.policy) == []
     assert policy_lines(Policy()) == []
     told = file.explain(measure()).splitlines()
     assert "  policy  inconclusive_share 0.1 (pack release)" in told

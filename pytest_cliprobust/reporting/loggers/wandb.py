@@ -43,4 +43,4 @@ def log(told: Logged) -> str:
             run.log_artifact(reports)
     finally:
         run.finish(exit_code=0 if told.complete else 1)
-    return f"run {run.id}" + (f", {run.url}" if run.url else f" in {run.dir}")
+    return f"run {run.id}" + (f" in {run.dir}" if run.offline else f", {run.url}")

@@ -30,7 +30,7 @@ class Artifact:
 class Tracked:
     """What we use of a run of wandb."""
 
-    id, url, dir = "r1", None, "wandb/offline-run/files"
+    id, url, dir, offline = "r1", "where/it/is", "wandb/offline-run/files", True
 
     def __init__(self, asked: dict[str, Any]) -> None:
         self.asked = asked
@@ -81,7 +81,7 @@ def test_without_reports_and_cut_short(
     runs: list[Tracked], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "ours")
-    monkeypatch.setattr(Tracked, "url", "where/it/is")
+    monkeypatch.setattr(Tracked, "offline", False)
     assert ours.log(Logged("v1", {}, complete=False)) == "run r1, where/it/is"
     (run,) = runs
     assert (run.asked["project"], run.artifacts, run.ended) == ("ours", [], [1])
