@@ -127,9 +127,16 @@ def _path_of(document: Document, name: str, folder: Path) -> Path:
             "extends",
         )
     path = folder / name
-    if not path.is_file():
+    if not _is_file(path):
         raise document.error(f"extends {shown(name)}: there is no such file", "extends")
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or none
+        return False
 
 
 def _pack(document: Document, name: str, path: Path, chain: Sequence[tuple[Path, str]]) -> _Set:

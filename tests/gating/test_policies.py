@@ -111,6 +111,8 @@ def test_no_pack_is_no_difference() -> None:
         ('extends = "~/company.toml"\n', "write the path relative to this file"),
         ("extends = 'a\\company.toml'\n", "write the path relative to this file"),
         ('extends = "./company.toml"\n', "extends './company.toml': there is no such file"),
+        (f'extends = "./{"x" * 5000}.toml"\n', "there is no such file"),
+        ('extends = "./a\\u0000b.toml"\n', "there is no such file"),
         ("extends = 3\n", "extends must be the name of a pack, or a list of them, not 3"),
         ('extends = ["release", ""]\n', "extends must be the name of a pack, or a list of them"),
     ],
