@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_cliprobust.figures.samples import SampleArrays, Samples
     from pytest_cliprobust.perturbations.registry import Perturbation
     from pytest_cliprobust.perturbations.registry import register as register_perturbation
+    from pytest_cliprobust.reporting.trackers import register_logger
     from pytest_cliprobust.targets.base import Target
     from pytest_cliprobust.targets.registry import register_target
 
@@ -41,6 +42,7 @@ __all__ = [
     "__version__",
     "measure",
     "register_layout",
+    "register_logger",
     "register_metric",
     "register_perturbation",
     "register_target",
@@ -60,6 +62,7 @@ _HOMES = {
     "Target": ("targets.base", "Target"),
     "measure": ("figures.measure", "measure"),
     "register_layout": ("datasets.registry", "register_layout"),
+    "register_logger": ("reporting.trackers", "register_logger"),
     "register_metric": ("figures.metrics", "register_metric"),
     "register_perturbation": ("perturbations.registry", "register"),
     "register_target": ("targets.registry", "register_target"),

@@ -50,6 +50,19 @@ ADDED = {
             def __init__(self, root, *, limit=None, frame=None, size=224):
                 self.asked = (root, limit, frame, size)
     """,
+    "reporting/loggers/board.py": """
+        from pytest_cliprobust import register_logger
+
+        @register_logger("board", library="json")
+        def log(told):
+            return f"{told.name} on the board"
+    """,
+    "gating/packs/company.toml": """
+        schema = 1
+        extends = "release"
+        [policy]
+        churn = 0.1
+    """,
     "targets/echo.py": """
         import torch
         from pytest_cliprobust import register_target
@@ -188,6 +201,26 @@ def test_a_kind_of_model(package: Path, tmp_path: Path) -> None:
     assert empty == "--clip-model echo: names nothing after echo:"
     assert {"hey!", "silence", "reference", "ViT-B-32"} <= set(names.split())
     assert not {"echo:", "echoes"} & set(names.split())
+
+
+@pytest.mark.slow
+def test_a_logger_and_a_pack(package: Path) -> None:
+    names, where, libraries, share = lines(
+        package,
+        "import sys\n"
+        "from pytest_cliprobust.reporting.trackers import LOGGERS, Logged, check_loggers\n"
+        "print(*LOGGERS)\n"
+        "check_loggers(['board'])\n"
+        "print(LOGGERS['board'].log(Logged('v1', {})))\n"
+        "print({'mlflow', 'wandb', 'torch'} & set(sys.modules))\n"
+        "from pytest_cliprobust.gating.reading import parse_thresholds\n"
+        "policy = parse_thresholds('schema = 1\\nextends = \"company\"\\n').policy\n"
+        "print(policy.churn, policy.inconclusive_share)\n",
+    )
+    assert {"board", "mlflow", "wandb"} <= set(names.split())
+    assert where == "v1 on the board"
+    assert libraries == "set()"  # no logger imports its library before it is asked for
+    assert share == "0.1 0.1"
 
 
 def test_a_metric_of_a_users_own(tmp_path: Path) -> None:

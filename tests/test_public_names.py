@@ -23,6 +23,7 @@ NAMES = [
     "__version__",
     "measure",
     "register_layout",
+    "register_logger",
     "register_metric",
     "register_perturbation",
     "register_target",
@@ -47,9 +48,11 @@ def test_the_decorators_are_those_of_the_registries() -> None:
     from pytest_cliprobust.datasets.registry import register_layout
     from pytest_cliprobust.figures.metrics import register_metric
     from pytest_cliprobust.perturbations.registry import register
+    from pytest_cliprobust.reporting.trackers import register_logger
     from pytest_cliprobust.targets.registry import register_target
 
     assert pytest_cliprobust.register_layout is register_layout
+    assert pytest_cliprobust.register_logger is register_logger
     assert pytest_cliprobust.register_metric is register_metric
     assert pytest_cliprobust.register_perturbation is register
     assert pytest_cliprobust.register_target is register_target

@@ -176,7 +176,7 @@ def _last_error(output: str) -> str:
 
 
 def _counted(ran: Ran) -> str:
-    words = ("pass", "inconclusive", "fail")
+    words = ("pass", "inconclusive", "waived", "fail")
     counts = [(word, sum(s == word for s in ran.statuses.values())) for word in words]
     return ", ".join(f"{count} {word}" for word, count in counts if count) or "nothing judged"
 

@@ -15,6 +15,9 @@ from pytest_cliprobust.files import require_regular, shown_path
 from pytest_cliprobust.gating import toml
 from pytest_cliprobust.gating.positions import Positions
 
+#: Version of the layout of threshold files and packs.
+SCHEMA = 1
+
 _HUGE = re.compile(r"[0-9_]{4300}")
 
 _REPR = reprlib.Repr()
@@ -101,6 +104,13 @@ class Document:
     def error(self, message: str, *path: str | int) -> ClipRobustError:
         """Return the error with file and line."""
         return ClipRobustError(f"{self.name}:{self.line(*path)}: {message}")
+
+    def check_schema(self) -> None:
+        """Refuse a document of another version, or of none."""
+        schema = self.data.get("schema")
+        if schema != SCHEMA or isinstance(schema, bool):
+            found = "is missing" if schema is None else f"is {shown(schema)}"
+            raise self.error(f"schema {found}; this version reads 'schema = {SCHEMA}'", "schema")
 
     def check_keys(
         self, table: Mapping[str, Any], known: Iterable[str], what: str, *path: str | int

@@ -99,7 +99,7 @@ def settled(judged: Sequence[tuple[Measurement, Verdict]], policy: Policy) -> li
 
 def _called_real(verdict: Verdict) -> Verdict:
     """Return a verdict whose loss turned out to be real, given all others."""
-    if verdict.status in ("fail", "unbounded") or not (verdict.missed_by or 0.0) > 0.0:
+    if verdict.status in ("fail", "unbounded", "waived") or not (verdict.missed_by or 0.0) > 0.0:
         return verdict
     return replace(
         verdict,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,8 @@ class Policy:
         inconclusive_share: the largest share of a run's judged figures that may be undecided; beyond
             it the run as a whole has not decided enough, whatever each of them counts as.
         where: file and line of the table, for messages.
+        packs: the packs that the file extends, each once, the broadest first.
+        sources: by key, which pack says so, of what the file's own table leaves out.
     """
 
     inconclusive: Inconclusive = "warn"
@@ -45,6 +48,18 @@ class Policy:
     baseline_model: str | None = None
     inconclusive_share: float = 0.15
     where: str = ""
+    packs: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def where_of(self, key: str) -> str:
+        """Return where a value comes from: ``pack release``, or a file and its line."""
+        return self.sources.get(key, self.where)
+
+    def sourced(self) -> list[str]:
+        """Return a line for each pack that sets anything: ``inconclusive_share 0.1 (pack release)``."""
+        return [
+            f"{key} {getattr(self, key)} ({where})" for key, where in sorted(self.sources.items())
+        ]
 
     def too_many(self, undecided: int, judged: int) -> bool:
         """Return whether a run with so many undecided figures, of those judged, decides too little."""

@@ -9,42 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, get_args
+from typing import Any, TypedDict, Unpack
 
 from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating import vocabulary
+from pytest_cliprobust.gating import waivers as waiving
 from pytest_cliprobust.gating.document import Document, has_controls, printable, read_text, shown
-from pytest_cliprobust.gating.policy import Inconclusive, Policy, Skipped, Unused
+from pytest_cliprobust.gating.policies import policy_of
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, Kind, Place, Rule
 from pytest_cliprobust.gating.thresholds import NamedPerturbation, ThresholdFile
 from pytest_cliprobust.gating.vocabulary import Known, Vocabulary
 from pytest_cliprobust.gating.weak import weak_bounds
 
-#: Version of the file's layout.
-SCHEMA = 1
-
-FILE_KEYS = ("schema", "policy", "defaults", "perturbation", "threshold")
+FILE_KEYS = ("schema", "extends", "policy", "defaults", "perturbation", "threshold", "waiver")
 ROW_KEYS = (*FIELDS, "severity", *BOUNDS, "because")
 RULE_KEYS = (*FIELDS, "severity", *BOUNDS, "bounds", "because")
 DEFAULT_KEYS = tuple(name for name in FIELDS if name != "metric")
+WAIVER_KEYS = (*FIELDS, "severity", "reason", "owner", "expires")
 PERTURBATION_KEYS = ("name", "kornia", "parameters", "severities", "envelope")
-POLICY_KEYS = (
-    "inconclusive",
-    "inconclusive_share",
-    "confidence",
-    "family_wise_error_rate",
-    "churn",
-    "require_bound",
-    "skipped",
-    "unused",
-    "baseline",
-    "baseline_model",
-)
-
-#: Below this a level of confidence is 1 to a computer, whatever the number of bounds.
-LEAST_ERROR_RATE = 1e-9
-
 Keys = tuple[str | int, ...]
 
 
@@ -77,13 +61,17 @@ class Vocabularies(TypedDict, total=False):
 
 
 def parse_thresholds(
-    text: str, name: str = "thresholds.toml", **given: Unpack[Vocabularies]
+    text: str,
+    name: str = "thresholds.toml",
+    folder: Path = Path(),
+    **given: Unpack[Vocabularies],
 ) -> ThresholdFile:
     """Read the text of a threshold file.
 
     Args:
         text: the TOML document.
         name: what messages call the file.
+        folder: what paths of packs are relative to.
         given: see :class:`Vocabularies`.
 
     Raises:
@@ -95,10 +83,11 @@ def parse_thresholds(
         raise TypeError(f"parse_thresholds() has no argument {min(unknown)!r}")
     document = Document(text, name)
     document.check_keys(document.data, FILE_KEYS, "the file")
-    _check_schema(document)
-    policy = _policy(document)
+    document.check_schema()
+    policy = policy_of(document, folder)
     rules = list(_rules(document))
     named = _perturbations(document)
+    waivers = _waivers(document)
     perturbations = given.get("known_perturbations")
     if perturbations is not None:
         perturbations = ("clean", *perturbations, *(item.name for item in named))
@@ -112,12 +101,14 @@ def parse_thresholds(
         elsewhere=given.get("other_suites", ()),
     )
     vocabulary.check(rules, known)
+    vocabulary.check_names([waiver.selector for waiver in waivers], known)
     return ThresholdFile(
         rules,
         policy,
         name=name,
         profile=given.get("profile"),
         perturbations=named,
+        waivers=waivers,
         warnings=weak_bounds(text, rules),
     )
 
@@ -131,66 +122,11 @@ def load_thresholds(path: str | Path, **given: Unpack[Vocabularies]) -> Threshol
         ClipRobustError: there is no such file, or any mistake in it.
     """
     path = Path(path)
-    result = parse_thresholds(read_text(path), str(shown_path(path)), **given)
+    result = parse_thresholds(read_text(path), str(shown_path(path)), path.parent, **given)
     baseline = result.policy.baseline
     if baseline is not None:
         result.policy = replace(result.policy, baseline=path.parent / baseline)
     return result
-
-
-def _check_schema(document: Document) -> None:
-    schema = document.data.get("schema")
-    if schema != SCHEMA or isinstance(schema, bool):
-        found = "is missing" if schema is None else f"is {shown(schema)}"
-        raise document.error(f"schema {found}; this version reads 'schema = {SCHEMA}'", "schema")
-
-
-# --- The policy ------------------------------------------------------------------------------------
-
-
-def _policy(document: Document) -> Policy:
-    table = document.table("policy")
-    document.check_keys(table, POLICY_KEYS, "[policy]", "policy")
-    values = {key: _policy_value(document, key, value) for key, value in table.items()}
-    return Policy(**values, where=f"{document.name}:{document.line('policy')}")
-
-
-def _policy_value(document: Document, key: str, value: Any) -> Any:
-    path = ("policy", key)
-    if key == "inconclusive":
-        return document.choice(value, get_args(Inconclusive), *path)
-    if key == "skipped":
-        return document.choice(value, get_args(Skipped), *path)
-    if key == "unused":
-        return document.choice(value, get_args(Unused), *path)
-    if key == "inconclusive_share":
-        number = document.number(value, key, *path)
-        if not 0.0 <= number <= 1.0:
-            raise document.error(f"{key} must be in [0, 1], not {shown(value)}", *path)
-        return number
-    if key == "confidence":
-        number = document.number(value, key, *path)
-        if not 0.5 < number < 1.0:
-            raise document.error(f"confidence must be in (0.5, 1), not {shown(value)}", *path)
-        return number
-    if key == "family_wise_error_rate":
-        number = document.number(value, key, *path)
-        if not LEAST_ERROR_RATE <= number <= 0.5:
-            raise document.error(
-                f"{key} must be in [{LEAST_ERROR_RATE:g}, 0.5], not {shown(value)}", *path
-            )
-        return number
-    if key == "churn":
-        number = document.number(value, key, *path)
-        if not 0.0 < number <= 0.5:
-            raise document.error(f"churn is a share in (0, 0.5], not {shown(value)}", *path)
-        return number
-    if key == "require_bound":
-        if not isinstance(value, bool):
-            raise document.error(f"require_bound must be true or false, not {shown(value)}", *path)
-        return value
-    text = document.text(value, *path)
-    return Path(text) if key == "baseline" else text
 
 
 # --- Perturbations by name -------------------------------------------------------------------------
@@ -474,3 +410,76 @@ def _rule(
         lines={key: document.line(*path) for key, path in paths.items() if key != "bounds"},
         place=place,
     )
+
+
+# --- Waivers ---------------------------------------------------------------------------------------
+
+
+def _waivers(document: Document) -> list[waiving.Waiver]:
+    found: dict[str, waiving.Waiver] = {}
+    for index, table in enumerate(document.tables("waiver", "waivers")):
+        waiver = _waiver(document, index, table)
+        if waiver.id in found:
+            raise document.error(
+                f"a waiver for the same figures stands in {found[waiver.id].where} already; keep one of "
+                "them",
+                "waiver",
+                index,
+            )
+        found[waiver.id] = waiver
+    return list(found.values())
+
+
+def _waiver(document: Document, index: int, table: Mapping[str, Any]) -> waiving.Waiver:
+    here = ("waiver", index)
+    document.check_keys(table, WAIVER_KEYS, "[[waiver]]", *here)
+    for key in ("metric", "suite", "reason", "owner", "expires"):
+        if key not in table:
+            raise document.error(f"[[waiver]] lacks {shown(key)}", *here)
+    layer = _layer(document, table, *here)
+    for key in ("metric", "suite"):
+        _check_narrow(document, layer.patterns[key], *here, key)
+    said = {
+        key: printable(" ".join(document.text(table[key], *here, key).split()))
+        for key in ("reason", "owner")
+    }
+    today = waiving.today()
+    expires = _expiry(document, table["expires"], today, *here, "expires")
+    selector = Rule(
+        index=index,
+        line=document.line(*here),
+        file=document.name,
+        selectors={
+            name: patterns for name, patterns in layer.patterns.items() if patterns != ("*",)
+        },
+        severities=tuple(sorted(set(layer.levels or ()))),
+        lines={key: document.line(*path) for key, path in layer.paths.items()},
+    )
+    return waiving.Waiver(selector, **said, expires=expires, expired=expires < today)
+
+
+def _check_narrow(document: Document, patterns: tuple[str, ...], *path: str | int) -> None:
+    """Refuse a waiver as wide as everything: with it there would be no gate."""
+    if any(not pattern.strip("*?") for pattern in patterns):
+        raise document.error(
+            f"{path[-1]} of a waiver must be named: one for every {path[-1]} leaves no gate", *path
+        )
+
+
+def _expiry(document: Document, value: Any, today: date, *path: str | int) -> date:
+    """Return the last day of a waiver, written as a date or as a text."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        try:
+            value = date.fromisoformat(value)
+        except ValueError as error:
+            raise document.error(f"expires is no date: {error}", *path) from None
+    if type(value) is not date:  # a time of day is a date to Python
+        raise document.error(f"expires must be a date, 2026-12-31, not {shown(value)}", *path)
+    last = today + timedelta(days=waiving.MOST_DAYS)
+    if value > last:
+        raise document.error(
+            f"expires {value} is too far away, a waiver may last until {last}: if the loss is to stay, "
+            "change the bound, or record it with a reason (--clip-record --clip-because)",
+            *path,
+        )
+    return value

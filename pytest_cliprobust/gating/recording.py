@@ -20,7 +20,7 @@ from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.files import not_written, replace_file, shown_path
 from pytest_cliprobust.gating import toml
 from pytest_cliprobust.gating.authors import Authors
-from pytest_cliprobust.gating.document import read_text
+from pytest_cliprobust.gating.document import SCHEMA, read_text
 from pytest_cliprobust.gating.editing import Addition, Update, written_with
 from pytest_cliprobust.gating.limits import (
     beyond_what_is_left,
@@ -31,7 +31,7 @@ from pytest_cliprobust.gating.limits import (
 from pytest_cliprobust.gating.margins import Margin, decidable
 from pytest_cliprobust.gating.measured import Measured
 from pytest_cliprobust.gating.measurement import Measurement
-from pytest_cliprobust.gating.reading import SCHEMA, parse_thresholds
+from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, Kind, Rule, coordinates, literal
 from pytest_cliprobust.gating.suggestion import Side, suggest_bound
 from pytest_cliprobust.gating.thresholds import ThresholdFile
@@ -132,7 +132,7 @@ def record(
     path = Path(path)
     shown = str(shown_path(path))
     text = read_text(path) if path.exists() else f"schema = {SCHEMA}\n"
-    file = _parsed(text, shown, profile)
+    file = _parsed(text, path, profile)
     defaults = toml.loads(text).get("defaults", {})
     # What the file's own defaults name, its rules name.
     left_open = tuple(name for name in generic if name not in defaults)
@@ -143,7 +143,7 @@ def record(
     recording.leave_out_the_incomplete()
     updated = written_with(text, recording.updates(), recording.additions())
     try:
-        after = _parsed(updated, shown, profile)
+        after = _parsed(updated, path, profile)
     except ClipRobustError as error:
         raise ClipRobustError(
             f"nothing was recorded, the new file would be wrong: {error}"
@@ -165,9 +165,10 @@ def _check_arguments(margin: float, generic: Sequence[str]) -> None:
             raise ClipRobustError(f"a recorded rule cannot leave {name!r} open")
 
 
-def _parsed(text: str, shown: str, profile: str | None) -> ThresholdFile:
+def _parsed(text: str, path: Path, profile: str | None) -> ThresholdFile:
     # Names were checked, against the real vocabularies, when the run began.
-    return parse_thresholds(text, shown, profile=profile, known_metrics=("*",))
+    shown = str(shown_path(path))
+    return parse_thresholds(text, shown, path.parent, profile=profile, known_metrics=("*",))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import CHANGES, Rule, matches
+from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.gating.vocabulary import tie
+from pytest_cliprobust.gating.waivers import Waiver
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class ThresholdFile:
         rules: the rules in the order of the file.
         profile: the profile of this run, or None.
         perturbations: the ``[[perturbation]]`` tables; see :meth:`register_perturbations`.
+        waivers: the ``[[waiver]]`` tables.
         warnings: what its reader must know of it, one line each.
     """
 
@@ -59,10 +62,12 @@ class ThresholdFile:
         name: str = "",
         profile: str | None = None,
         perturbations: Sequence[NamedPerturbation] = (),
+        waivers: Sequence[Waiver] = (),
         warnings: Sequence[str] = (),
     ) -> None:
         self.warnings = tuple(warnings)
         self.perturbations = tuple(perturbations)
+        self.waivers = tuple(waivers)
         self.name = name
         self.policy = policy or Policy()
         self.rules = tuple(rules)
@@ -121,6 +126,18 @@ class ThresholdFile:
             raise tie(found[0], found[1], measurement.key)
         self._used.add(found[0].id)
         return found[0]
+
+    def waivers_of(self, measurement: Measurement) -> list[Waiver]:
+        """Return the waivers that are for the bounds of a figure, the most specific first."""
+        found = [one for one in self.waivers if one.covers(measurement, self.profile)]
+        return sorted(found, key=lambda one: one.selector.specificity, reverse=True)
+
+    def waived(self, measurement: Measurement, verdict: Verdict) -> Verdict:
+        """Return the verdict, as waived if it fails and a waiver that has not expired says that it may."""
+        if not verdict.waivable:
+            return verdict
+        holding = [one for one in self.waivers_of(measurement) if not one.expired]
+        return verdict.under(holding[0]) if holding else verdict
 
     def applies(self, measurement: Measurement) -> bool:
         """Return whether any rule would judge a measurement; it does not count as used."""
@@ -214,6 +231,8 @@ class ThresholdFile:
         found = self._matching(measurement)
         title = measurement.key + (f" (profile {self.profile})" if self.profile else "")
         told = self._ranked(found) if found else self._near(measurement)
+        told += [f"  waiver{_state(one)}" for one in self.waivers_of(measurement)]
+        told += [f"  policy  {line}" for line in self.policy.sourced()]
         return "\n".join([title, *told])
 
     def _near(self, measurement: Measurement) -> list[str]:
@@ -246,3 +265,9 @@ class ThresholdFile:
                     why = f"equally specific: {rule.specificity}; an error, make one narrower"
             lines.append(f"  {verb:<5} {rule.where}  {rule.bound_text()}  [{rule.id}]  ({why})")
         return lines
+
+
+def _state(waiver: Waiver) -> str:
+    """Return by whom, why and until when a waiver holds, or that it does not any more."""
+    state = "expired on" if waiver.expired else "until"
+    return f"  {waiver.where}  {state} {waiver.expires}, {waiver.owner}: {waiver.reason}  [{waiver.id}]"

@@ -35,6 +35,7 @@ class Unjudged:
         other_data: the number of bounds for data that was not part of this run.
         other_profiles: the number of bounds for other profiles, or for what only those measure.
         warnings: what else a reader must know of the file.
+        stale: waivers that are out of date: (level, line).
         policy: what counts as a failure.
     """
 
@@ -49,6 +50,7 @@ class Unjudged:
     other_data: int = 0
     other_profiles: int = 0
     warnings: list[str] = field(default_factory=list)
+    stale: list[tuple[str, str]] = field(default_factory=list)
     policy: Policy = field(default_factory=Policy)
 
 
@@ -185,6 +187,7 @@ def fails(found: Unjudged, policy: Policy) -> bool:
         found.cut
         or (found.skipped and policy.skipped == "fail")
         or (found.unused and policy.unused == "fail")
+        or any(level == "error" for level, _ in found.stale)
     )
 
 
@@ -211,6 +214,7 @@ def lines(found: Unjudged, most: int | None = None) -> list[tuple[str, str]]:
         (level, f"{_bound(rule)} was not used by any test: {found.reasons[rule.id]}")
         for rule in found.unused
     ]
+    told += found.stale
     if found.other_suites:
         count = sum(found.other_suites.values())
         names = ", ".join(found.other_suites)

@@ -29,9 +29,10 @@ from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, Kind, Rule
 from pytest_cliprobust.gating.vocabulary import metric_range
+from pytest_cliprobust.gating.waivers import Missed, Waived, Waiver
 from pytest_cliprobust.gating.words import format_value, rounded_up
 
-Status = Literal["pass", "fail", "inconclusive", "unbounded"]
+Status = Literal["pass", "fail", "inconclusive", "unbounded", "waived"]
 Outcome = Literal["pass", "warn", "fail"]
 
 #: Statuses, the better first.
@@ -47,7 +48,7 @@ class Verdict:
     """What a bound says of a measurement.
 
     Attributes:
-        status: what the statistics say.
+        status: what the statistics say; ``waived`` where that would fail, and a waiver says that it may.
         outcome: what counts: the status under the policy.
         key: key of the measurement.
         kind: kind of the deciding bound; None if unbounded.
@@ -70,6 +71,7 @@ class Verdict:
         changed: of a paired change, the share of samples whose outcome is another.
         late: whether it is a failure only given all that the run found.
         note: what is told beside the verdict, such as a real loss within the margin.
+        waiver: of a waived bound, by whom, why, and what the statistics say; None of any other.
     """
 
     status: Status
@@ -94,6 +96,7 @@ class Verdict:
     changed: float | None = None
     late: bool = False
     note: str = ""
+    waiver: Waived | None = None
 
     @property
     def failed(self) -> bool:
@@ -110,12 +113,24 @@ class Verdict:
         """Whether the deciding bound is one on the change against a baseline."""
         return self.kind in CHANGES
 
+    @property
+    def waivable(self) -> bool:
+        """Whether a waiver can excuse it: a bound that is missed by so much, not what cannot be judged."""
+        return self.failed and self.kind is not None and self.missed_by is not None
+
+    def under(self, waiver: Waiver) -> Verdict:
+        """Return the verdict that fails as one that a waiver excuses: a warning, and never a pass."""
+        missed: Missed = "inconclusive" if self.status == "inconclusive" else "fail"
+        return replace(self, status="waived", outcome="warn", waiver=waiver.of(missed))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON-able data, with :attr:`bound` for readers."""
         data = {
             name: json_number(value) if isinstance(value, float) else value
             for name, value in asdict(self).items()
         }
+        if self.waiver is None:
+            del data["waiver"]
         return {**data, "bound": self.bound}
 
     @classmethod
@@ -154,6 +169,7 @@ class Verdict:
             changed=_number(data.get("changed")),
             late=bool(data.get("late", False)),
             note=str(data.get("note", "")),
+            waiver=None if data.get("waiver") is None else Waived.from_dict(data["waiver"]),
         )
 
 
@@ -238,7 +254,7 @@ def judge(
     if rule is None:
         reason = "no bound applies"
         if policy.require_bound:
-            reason += f", and {policy.where} requires one"
+            reason += f", and {policy.where_of('require_bound')} requires one"
         outcome: Outcome = "fail" if policy.require_bound else "pass"
         return _without_statistics("unbounded", outcome, reason, measurement, None, level)
     levels = _Levels(level, 1.0 - level if error_rate is None else error_rate, noise_floor)

@@ -115,9 +115,8 @@ def check(rules: Sequence[Rule], known: Known) -> None:
         ClipRobustError: a name that is unknown, a bound on the good side, or one that no model misses,
             two rules of which neither is the more specific.
     """
+    check_names(rules, known)
     for rule in rules:
-        _check_names(rule, known)
-        _check_suite_measures(rule, known)
         for pattern in rule.selectors["metric"]:
             found = _metrics_of(pattern)
             for metric in found:
@@ -125,6 +124,17 @@ def check(rules: Sequence[Rule], known: Known) -> None:
                 _check_direction(rule, pattern, metric, among=found)
                 _check_limits(rule, metric)
     _check_ties(rules, known)
+
+
+def check_names(rules: Iterable[Rule], known: Known) -> None:
+    """Check what rules select, and not their bounds.
+
+    Raises:
+        ClipRobustError: a name that is unknown, or a metric that the suites of a rule do not measure.
+    """
+    for rule in rules:
+        _check_names(rule, known)
+        _check_suite_measures(rule, known)
 
 
 def _knows(vocabulary: tuple[str, ...], pattern: str) -> bool:

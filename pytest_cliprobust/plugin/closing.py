@@ -46,6 +46,7 @@ def close(own: Session, session: pytest.Session, status: int) -> Run:
         except ClipRobustError as error:
             run = _with_ending(_blamed(run, error), status, failures)
     run = _written(own, run, status, failures)
+    run = _handed_over(own, run, status, failures)
     return _remembered(own, run, status, failures)
 
 
@@ -151,3 +152,14 @@ def _remembered(own: Session, run: Run, status: int, failures: int) -> Run:
         run = _with_ending(_blamed(run, error), status, failures)
         own.write(run)
         return run
+
+
+def _handed_over(own: Session, run: Run, status: int, failures: int) -> Run:
+    """Hand the run over to the loggers; where that must be and cannot, the reports tell of it."""
+    run, errors = own.hand_over(run)
+    if errors and own.needs_loggers:
+        for error in errors:
+            run = _blamed(replace(run, not_logged=()), error)  # told once
+        run = _with_ending(run, status, failures)
+        own.write(run)
+    return run

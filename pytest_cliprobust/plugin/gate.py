@@ -98,6 +98,8 @@ class Gate:
             ),
             noise_floor=floor,
         )
+        if session.waives:
+            judged = session.thresholds.waived(measurement, judged)
         evidence = None
         if judged.failed and not session.recording:
             told = failure_message(judged, measurement, rerun_command(self._item))

@@ -116,7 +116,10 @@ OPTIONS = (
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 #: Options that may be given several times.
-REPEATABLE = ("--clip-model", "--clip-data", "--clip-report", "--clip-tag", "--clip-require")
+REPEATABLE = (
+    *("--clip-model", "--clip-data", "--clip-report", "--clip-tag", "--clip-require"),
+    "--clip-logger",
+)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -167,6 +170,19 @@ def add_options(parser: pytest.Parser) -> None:
         help="a name for this run in the history; repeatable",
     )
     parser.addini("clip_tag", "names of runs in the history, see --clip-tag", type="args")
+    group.addoption(
+        "--clip-logger",
+        action="append",
+        metavar="NAME",
+        help="hand the run over to what tracks experiments, mlflow or wandb; repeatable",
+    )
+    parser.addini("clip_logger", "loggers, see --clip-logger", type="args")
+    group.addoption(
+        "--clip-logger-required",
+        action="store_true",
+        help="a run that a logger could not hand over is not green (exit code 7)",
+    )
+    parser.addini("clip_logger_required", "see --clip-logger-required", type="bool", default=False)
     group.addoption(
         "--clip-no-samples",
         action="store_true",
@@ -266,6 +282,12 @@ def required_of(config: pytest.Config) -> tuple[str, ...]:
     """Return the roles and suites that must be measured."""
     given = config.getoption("--clip-require") or config.getini("clip_require") or []
     return tuple(dict.fromkeys(given))
+
+
+def loggers_of(config: pytest.Config) -> list[str]:
+    """Return the loggers that the run is handed over to, each once."""
+    given = config.getoption("--clip-logger") or config.getini("clip_logger") or []
+    return list(dict.fromkeys(given))
 
 
 def tags_of(config: pytest.Config) -> list[str]:

@@ -29,6 +29,7 @@ from pytest_cliprobust.gating.family import Family, settled
 from pytest_cliprobust.gating.reading import load_thresholds
 from pytest_cliprobust.gating.recording import RecordChange
 from pytest_cliprobust.gating.rules import matches
+from pytest_cliprobust.gating.stale import find_stale
 from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.gating.unjudged import Chosen, Unjudged, fails, find_unjudged
 from pytest_cliprobust.gating.vocabulary import known_metrics
@@ -44,6 +45,7 @@ from pytest_cliprobust.plugin.ledger import Ledger, suite_of_file
 from pytest_cliprobust.plugin.options import (
     PROFILES,
     given_models,
+    loggers_of,
     reports_of,
     run_config,
     tags_of,
@@ -55,8 +57,9 @@ from pytest_cliprobust.plugin.required import check_required, missing_required
 from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
 from pytest_cliprobust.plugin.writing import check_writing
 from pytest_cliprobust.reporting import files
-from pytest_cliprobust.reporting.header import header_lines
+from pytest_cliprobust.reporting.header import header_lines, policy_lines
 from pytest_cliprobust.reporting.json import document
+from pytest_cliprobust.reporting.trackers import check_loggers, hand_over
 from pytest_cliprobust.results.data import DataSummary, data_of
 from pytest_cliprobust.results.history import History, default_path, is_file
 from pytest_cliprobust.results.journal import Journal
@@ -85,6 +88,7 @@ class Session:
         needed: whether any of them evaluates a model.
         deselected: ids of the tests that were left out, by suite.
         selected: suites of the tests that will run.
+        loggers: what the run is handed over to at its end.
         recorded: what recording wrote beside the threshold file, one line each.
     """
 
@@ -98,6 +102,7 @@ class Session:
         # Listing tests measures nothing, and must not replace a report that did.
         self.reports = [] if config.option.collectonly else reports_of(config)
         self.threshold_path = self._threshold_path()
+        self.loggers = loggers_of(config)
         self.named = not (config.getoption("--clip-no-samples") or config.getini("clip_no_samples"))
         self.began = now()
         self.progress = ProgressLine(config)
@@ -142,6 +147,7 @@ class Session:
                 self.threshold_path if self.recording else None,
                 self.history_path if self.keeps_history else None,
             )
+            check_loggers(self.loggers)
         if not self._reports_for_workers:  # only the workers know the suites of the user's own
             check_required(self.config.required, self.known_suites)
         for model in self.config.models:
@@ -300,6 +306,9 @@ class Session:
         policy = self.thresholds.policy
         judged = [(record.measurement, record.verdict) for record in self.records]
         after = settled(judged, policy)
+        if self.waives:
+            pairs = zip(self.records, after, strict=True)
+            after = [self.thresholds.waived(one.measurement, verdict) for one, verdict in pairs]
         changed = [
             record.key
             for record, verdict in zip(self.records, after, strict=True)
@@ -314,6 +323,8 @@ class Session:
         lines = header_lines(
             self.config, self.models(), self._shown_thresholds, notes, self.known_data()
         )
+        with contextlib.suppress(ClipRobustError):  # told where the file is read
+            lines += policy_lines(self.thresholds.policy)
         return [*lines, *self._comparison()]
 
     def _comparison(self) -> list[str]:
@@ -334,6 +345,11 @@ class Session:
         return str(shown_path(self.threshold_path)) if self.threshold_path else ""
 
     # --- While tests run ---------------------------------------------------------------------------
+
+    @property
+    def waives(self) -> bool:
+        """Whether waivers count: not where bounds are recorded, or a known loss is to be seen."""
+        return not self.recording and self.config.plant is None
 
     def noise_floor(self, model: str, metric: str) -> float:
         """Return the numerical noise below which no figure of ``metric`` decides anything."""
@@ -487,19 +503,22 @@ class Session:
             return Unjudged(policy=self.thresholds.policy)
         used = [record.rule for record in records if record.rule]
         used += [name for record in records for name in record.also_used]
-        return find_unjudged(
-            self.thresholds,
-            used=used,
-            suites_run=suites,
-            suites_broken=ledger.broken,
-            models=self.config.models,
-            measured=[record.measurement for record in records],
-            chosen=Chosen(
+        about: dict[str, Any] = {
+            "suites_run": suites,
+            "suites_broken": ledger.broken,
+            "models": self.config.models,
+            "chosen": Chosen(
                 by_suite(ledger.not_run()), self.deselected, suites if by_id else (), cut
             ),
-            of_other_profiles=ledger.names,
+            "of_other_profiles": ledger.names,
             **self._known_names(loaded),
-        )
+        }
+        measured = [record.measurement for record in records]
+        found = find_unjudged(self.thresholds, used=used, measured=measured, **about)
+        if self.waives:
+            judged = [(record.measurement, record.verdict) for record in records]
+            found.stale = find_stale(self.thresholds, judged, **about)
+        return found
 
     def _known_names(self, loaded: bool) -> dict[str, Any]:
         """Return what tells a slip from another model's or data set's name, for ``find_unjudged``."""
@@ -718,6 +737,26 @@ class Session:
         given = option("--clip-history") or option("--clip-cache-dir")
         where = f" --history={shlex.quote(str(shown_path(path)))}" if given else ""
         return replace(run, kept=f"run {number} (cliprobust show {number}{where})")
+
+    def hand_over(self, run: Run) -> tuple[Run, list[Unavailable]]:
+        """Hand the run over to the loggers, and return it with where it is, and what went wrong.
+
+        What went wrong is told in the run, too; whether that keeps it from being green, the user says.
+        """
+        if self.config.plant is not None:
+            return run, []
+        told = list(hand_over(run if self.named else run.unnamed(), self.loggers, self.reports))
+        errors = [one for one in told if isinstance(one, Unavailable)]
+        where = tuple(one for one in told if isinstance(one, str))
+        return replace(run, logged=where, not_logged=tuple(map(str, errors))), errors
+
+    @property
+    def needs_loggers(self) -> bool:
+        """Whether a run that could not be handed over is not green."""
+        config = self.pytest_config
+        return bool(
+            config.getoption("--clip-logger-required") or config.getini("clip_logger_required")
+        )
 
 
 def _noise_note(name: str, share: float, nats: float) -> str:

@@ -13,6 +13,9 @@ _OURS = ((6, "inconclusive"), (7, "environment"))
 #: Endings that no bound which is missed would have, had its test failed.
 _NOT_RED = ("passed", "inconclusive")
 
+#: How the line begins that tells of bounds that are missed under a waiver: the run may be green with them.
+WAIVED = "WAIVED"
+
 #: So many tests are listed in a terminal; more of them are counted.
 LISTED = 12
 
@@ -20,7 +23,7 @@ LISTED = 12
 def last_words(run: Run) -> list[str]:
     """Return the lines that are said last, the one that tells most at the end; none if all is well."""
     told = [*_partial(run), *_environment(run), *_not_judged(run), *_undecided(run), *_nothing(run)]
-    told += _excused(run)
+    told += [*_excused(run), *_waived(run), *_stale(run)]
     told += [f"REQUIRED: {line}" for line in run.lacking]
     if (run.exit_status, run.ending) in _OURS:
         told.append(f"NOT GREEN: {run.ending}, exit code {run.exit_status}")
@@ -100,6 +103,32 @@ def _excused(run: Run) -> list[str]:
         f"EXCUSED: {_counted(len(missed), 'figure')} on the wrong side of a bound ({shown}): the tests are "
         "marked as expected to fail (xfail), so that the run is not red for it"
     ]
+
+
+def _waived(run: Run) -> list[str]:
+    """Say which bounds are missed under a waiver, whose reason and owner stand beside each."""
+    found = run.waived
+    if not found:
+        return []
+    keys = [record.key for record in found]
+    shown = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    first = min(record.verdict.waiver.expires for record in found if record.verdict.waiver)
+    verb = "is" if len(found) == 1 else "are"
+    return [
+        f"{WAIVED}: {_counted(len(found), 'bound')} {verb} missed under {counted_waivers(run)} "
+        f"({shown}); the first expires on {first}"
+    ]
+
+
+def _stale(run: Run) -> list[str]:
+    count = sum(level == "error" for level, _ in run.unjudged.stale)
+    verb = "is" if count == 1 else "are"
+    return [f"WAIVERS: {_counted(count, 'waiver')} {verb} out of date"] if count else []
+
+
+def counted_waivers(run: Run) -> str:
+    """Return ``2 waivers``: those under which bounds are missed."""
+    return _counted(len({r.verdict.waiver.where for r in run.waived if r.verdict.waiver}), "waiver")
 
 
 def _nothing(run: Run) -> list[str]:

@@ -74,7 +74,7 @@ class Line:
 
     @property
     def status(self) -> str:
-        """``fail``, ``inconclusive``, ``pass`` or ``unbounded``."""
+        """``fail``, ``waived``, ``inconclusive``, ``pass`` or ``unbounded``."""
         return "unbounded" if self.verdict is None else self.verdict.status
 
     @property
@@ -181,7 +181,7 @@ def lines_of(head: Earlier, comparison: Comparison | None) -> tuple[Line, ...]:
                 "" if evidence is None else evidence.reproduction,
             )
         )
-    order = {"fail": 0, "inconclusive": 1, "pass": 2, "unbounded": 3}
+    order = {"fail": 0, "waived": 1, "inconclusive": 2, "pass": 3, "unbounded": 4}
 
     def rank(line: Line) -> tuple[bool, bool, float, int, str]:
         # Nats and pixels are no larger losses than shares because their numbers are.
@@ -229,7 +229,7 @@ class Headline:
 
     Attributes:
         tone: ``bad``, ``unsure`` or ``good``.
-        word: ``Do not ship``, ``Not decided``, ``Ship`` …
+        word: ``Do not ship``, ``Not decided``, ``Ship with 2 waivers``, ``Ship`` …
         sentence: why, in one sentence.
         worst: the loss that it names; None where there is none.
     """
@@ -259,9 +259,22 @@ def headline_of(head: Earlier, lines: Iterable[Line]) -> Headline:
         told = "No bound judged any of these figures, so this run gates nothing."
         return Headline("unsure", "No gate", told)
     open_ = sum(line.status == "inconclusive" for line in lines)
-    told = f"No bound is missed: {judged - open_} of {judged} are met"
+    waived = [line for line in lines if line.status == "waived"]
+    start = "No bound is missed" if not waived else "No bound is missed without a waiver"
+    told = f"{start}: {judged - open_ - len(waived)} of {judged} are met"
+    told += f", {len(waived)} missed under a waiver" if waived else ""
     told += f", {open_} cannot be decided on so few samples." if open_ else "."
-    return Headline("good", "Ship", told)
+    if not waived:
+        return Headline("good", "Ship", told)
+    count = waivers_of(waived)
+    word = f"Ship with {count} waiver{'' if count == 1 else 's'}"
+    return Headline("unsure", word, told, _worst(waived))
+
+
+def waivers_of(lines: Iterable[Line]) -> int:
+    """Return under how many waivers bounds are missed."""
+    verdicts = [line.verdict for line in lines if line.verdict is not None]
+    return len({one.waiver.where for one in verdicts if one.waiver is not None})
 
 
 def _worst(failed: Iterable[Line]) -> Line:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pytest_cliprobust.errors import one_line
 from pytest_cliprobust.gating.verdict import Outcome, Status
+from pytest_cliprobust.gating.waivers import Waived
 from pytest_cliprobust.reporting.places import Place
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import Run
@@ -27,6 +28,7 @@ class Finding:
         text: one sentence or two: figure, bound, and why.
         place: the bound's line; the test's file where there is no bound.
         test: node id of the test that measured it.
+        waiver: that says that the bound may be missed; None without one.
     """
 
     key: str
@@ -37,11 +39,12 @@ class Finding:
     text: str
     place: Place
     test: str
+    waiver: Waived | None = None
 
 
 def findings(run: Run) -> list[Finding]:
     """Return them: failures first, and among equals those that miss their bound by the most of it."""
-    records = [r for r in run.records if r.verdict.status in ("fail", "inconclusive")]
+    records = [r for r in run.records if r.verdict.status in ("fail", "inconclusive", "waived")]
     return [_finding(record) for record in sorted(records, key=_gravity)]
 
 
@@ -50,7 +53,7 @@ def _gravity(record: Record) -> tuple[int, int, float, str]:
     missed, limit = verdict.missed_by, abs(verdict.limit or 0.0)
     # A figure that is not finite, or has no bound, is as bad as can be.
     by = math.inf if missed is None else missed / limit if limit else missed
-    return _GRAVITY[verdict.outcome], int(verdict.status != "fail"), -by, record.key
+    return _GRAVITY[verdict.outcome], int(verdict.status not in ("fail", "waived")), -by, record.key
 
 
 def _finding(record: Record) -> Finding:
@@ -62,6 +65,8 @@ def _finding(record: Record) -> Finding:
         f"{measurement.metric} of {measurement.suite} on {measurement.condition} with {record.model}: "
         f"{figure.interval_text()}, n = {figure.n}{bound}{said}: {verdict.status}; {verdict.explanation}"
     )
+    if verdict.waiver is not None:
+        text += f"; {verdict.waiver.text()}"
     where = Place.of_bound(verdict.where) if verdict.where else Place.of_test(record.test)
     return Finding(
         key=record.key,
@@ -72,4 +77,5 @@ def _finding(record: Record) -> Finding:
         text=one_line(text),
         place=where,
         test=record.test,
+        waiver=verdict.waiver,
     )

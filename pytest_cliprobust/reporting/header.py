@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pytest_cliprobust.datasets.roles import EMBEDDED
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import one_line
+from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.results.data import DataSummary
 from pytest_cliprobust.results.run import ModelSummary
 
@@ -50,3 +51,15 @@ def header_lines(
     if config.bad_data != "error":
         lines.append("clip data: samples that cannot be read are left out")
     return [one_line(line) for line in (*lines, *(f"  note: {note}" for note in notes))]
+
+
+def policy_lines(policy: Policy) -> list[str]:
+    """Return the line that says which values of the policy come from which pack; none without packs."""
+    if not policy.packs:
+        return []
+    by_pack: dict[str, list[str]] = {}
+    for key, where in policy.sources.items():
+        by_pack.setdefault(where, []).append(f"{key} {getattr(policy, key)}")
+    told = [f"{', '.join(values)} ({where})" for where, values in by_pack.items()]
+    said = "; ".join(told) or "all values are the threshold file's own"
+    return [one_line(f"clip policy: extends {', '.join(policy.packs)}: {said}")]

@@ -16,7 +16,7 @@ from pytest_cliprobust.reporting import facts
 from pytest_cliprobust.reporting.earlier import earlier_of, held_against
 from pytest_cliprobust.reporting.ending import LISTED, ending_text, last_words, missing_lines
 from pytest_cliprobust.reporting.facts import Line
-from pytest_cliprobust.reporting.header import header_lines
+from pytest_cliprobust.reporting.header import header_lines, policy_lines
 from pytest_cliprobust.reporting.remarks import remarks
 from pytest_cliprobust.results.compare import Comparison
 from pytest_cliprobust.results.earlier import Earlier
@@ -44,6 +44,7 @@ def text(run: Run, folder: Path = Path(), most: int = SUMMARY) -> str:
     lines = facts.lines_of(head, comparison)
     parts = [
         *_top(run, head, lines, notes),
+        *_waived(run),
         *_classes(lines),
         *_evidence(run, folder),
         *_missing(run),
@@ -62,6 +63,7 @@ def _top(run: Run, head: Earlier, lines: Sequence[Line], notes: Sequence[str]) -
     """Return what is said first: ship or not, why, and what a reader must know beside."""
     said = facts.headline_of(head, lines)
     header = header_lines(run.config, run.models, run.thresholds, data=run.data)
+    header += policy_lines(run.unjudged.policy)
     found = remarks(run, gravest_first=True, most=LISTED)
     return [
         f"# CLIP robustness: {said.word.lower()}",
@@ -74,6 +76,27 @@ def _top(run: Run, head: Earlier, lines: Sequence[Line], notes: Sequence[str]) -
         "",
         *(f"- **{r.level.lower()}**: {_plain(r.text)}" for r in found),
         *(f"- **note**: {_plain(note)}" for note in notes),
+        "",
+    ]
+
+
+def _waived(run: Run) -> list[str]:
+    """Return which bounds are missed under a waiver, by whom, why and until when."""
+    rows = [
+        f"| {_code(r.key, cell=True)} | {r.figure.interval_text()} | {_plain(r.verdict.bound, cell=True)} | "
+        f"{w.expires} | {_plain(w.owner, cell=True)} | {_plain(w.reason, cell=True)} | "
+        f"{_code(w.where, cell=True)} |"
+        for r in run.waived
+        if (w := r.verdict.waiver) is not None
+    ]
+    if not rows:
+        return []
+    return [
+        "## Waived",
+        "",
+        "| property | measured (95% interval) | bound | until | owner | why | waiver |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
         "",
     ]
 
@@ -140,6 +163,7 @@ def _figures(run: Run, lines: Sequence[Line]) -> list[str]:
     undecided = [
         r for r in run.records if not r.verdict.failed and r.verdict.status == "inconclusive"
     ]
+    undecided = [*run.waived, *undecided]
     first = [*failed, *undecided]
     told = {record.key for record in first}
     rest = [record for record in run.records if record.key not in told]

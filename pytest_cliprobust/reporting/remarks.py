@@ -38,6 +38,7 @@ def remarks(run: Run, *, gravest_first: bool = False, most: int | None = None) -
     groups = [
         [Remark("not run", line) for line in _not_run_lines(run.not_run)],
         [Remark("note", note) for note in run.notes],
+        [Remark("warning", line) for line in run.not_logged],
         [Remark("left out", one.line(most or _LISTED)) for one in run.skipped],
         [Remark(level, text) for level, text in comparison_lines(run)],
         [Remark("not run to its end", line) for line in missing_lines(run, most)],

@@ -44,6 +44,8 @@ def document(run: Run) -> dict[str, Any]:
     told += [("warning", line) for line in last_words(run)]
     if len(found) > MOST:
         told.append(("warning", f"{len(found) - MOST} further results are left out of this file"))
+    # All results of a run say whether they are suppressed, or none does (3.27.23).
+    waived = any(finding.waiver is not None for finding in found[:MOST])
     rules = list(dict.fromkeys(finding.rule for finding in found[:MOST]))
     return {
         "version": "2.1.0",
@@ -65,7 +67,10 @@ def document(run: Run) -> dict[str, Any]:
                     }
                 ],
                 "columnKind": "unicodeCodePoints",
-                "results": [_result(finding, rules) for finding in found[:MOST]],
+                "results": [
+                    _result(finding, rules) | (_suppressions(finding) if waived else {})
+                    for finding in found[:MOST]
+                ],
             }
         ],
     }
@@ -93,6 +98,18 @@ def _result(finding: Finding, rules: Sequence[str]) -> dict[str, Any]:
         },
         "properties": {"figure": finding.key, "status": finding.status, "test": finding.test},
     }
+
+
+def _suppressions(finding: Finding) -> dict[str, Any]:
+    waiver = finding.waiver
+    if waiver is None:
+        return {"suppressions": []}
+    accepted: dict[str, Any] = {
+        "kind": "external",
+        "status": "accepted",
+        "justification": waiver.text(),
+    }
+    return {"suppressions": [accepted | {"location": _location(Place.of_bound(waiver.where))}]}
 
 
 def _location(place: Place) -> dict[str, Any]:

@@ -39,8 +39,8 @@ def result_of(run: Run, model: str) -> Result:
     """Return what a run says of a model.
 
     FAILED: one of its bounds is missed, or the run broke, or failed for something that is not another
-    model's bound. WARNED: a bound of its could not be decided, something that was asked for was not judged,
-    or nothing was. PASSED: all its bounds are kept, and there is one.
+    model's bound. WARNED: a bound of its could not be decided, or is missed under a waiver, something that
+    was asked for was not judged, or nothing was. PASSED: all its bounds are kept, and there is one.
     """
     own = _judged(run, model)
     others = any(record.verdict.failed for record in run.records if record.model != model)
@@ -50,7 +50,7 @@ def result_of(run: Run, model: str) -> Result:
         return "FAILED"
     if run.exit_status not in (_PASSED, _REGRESSION, _INCONCLUSIVE):
         return "FAILED"
-    undecided = any(record.verdict.status == "inconclusive" for record in own)
+    undecided = any(record.verdict.status in ("inconclusive", "waived") for record in own)
     if undecided or run.exit_status == _INCONCLUSIVE or not run.complete or not own:
         return "WARNED"
     return "PASSED"

@@ -17,17 +17,32 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating.rules import CHANGES
 from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.gating.words import format_value
-from pytest_cliprobust.reporting.ending import LISTED, last_words
+from pytest_cliprobust.reporting.ending import LISTED, WAIVED, last_words
 from pytest_cliprobust.reporting.remarks import remarks
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import Run
 
-STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow", "unbounded": "dim"}
+STYLES = {
+    "pass": "green",
+    "fail": "bold red",
+    "inconclusive": "yellow",
+    "waived": "bold magenta",
+    "unbounded": "dim",
+}
 
 #: Words of the verdict column, and shorter ones for a terminal of 80 columns.
-WORDS = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive", "unbounded": "no bound"}
+WORDS = {
+    "pass": "pass",
+    "fail": "FAIL",
+    "inconclusive": "inconclusive",
+    "waived": "waived",
+    "unbounded": "no bound",
+}
 SHORT = {**WORDS, "inconclusive": "open"}
 WIDE = 88
+
+#: What needs a look, each figure in a row of its own.
+_BAD = ("fail", "inconclusive", "waived")
 
 HEADINGS = ("value [95% interval]", "n", "bound", "verdict")
 
@@ -51,11 +66,12 @@ class Row:
     bound: str
     status: str
     values: tuple[float, ...] = ()
+    waiver: str = ""
 
     @property
     def bad(self) -> bool:
         """Whether the row needs a look: it stands at the end, next to the prompt."""
-        return self.status in ("fail", "inconclusive")
+        return self.status in _BAD
 
 
 def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
@@ -75,6 +91,8 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
         reporter.write_line(str(change))
     if run.kept:
         reporter.write_line(f"history: {run.kept}")
+    for where in run.logged:
+        reporter.write_line(one_line(f"logged to {where}"))
     for remark in remarks(run, most=LISTED):
         reporter.write_line(
             printable(f"{remark.level}: {remark.text}"),
@@ -85,9 +103,10 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
 
 
 def say_last(reporter: Any, run: Run) -> None:
-    """Print what keeps a run from being whole, or green, below all else and in red."""
+    """Print what keeps a run from being whole, or green, below all else and in red; yellow what is waived."""
     for line in last_words(run):
-        reporter.write_line(line, red=True, bold=True)
+        waived = line.startswith(WAIVED)
+        reporter.write_line(printable(line), red=not waived, yellow=waived, bold=True)
 
 
 def _print_tables(reporter: Any, run: Run, verbose: bool) -> None:
@@ -119,7 +138,7 @@ def totals(records: Sequence[Record], verbose: bool) -> Text:
     """Return the line that counts the verdicts."""
     counts = Counter(record.verdict.status for record in records)
     text = Text()
-    for status in ("pass", "inconclusive", "fail"):
+    for status in ("pass", "inconclusive", "waived", "fail"):
         if counts[status]:
             text.append(", " if text else "")
             text.append(f"{counts[status]} {status}", style=STYLES[status])
@@ -148,13 +167,16 @@ def table(records: Sequence[Record], width: int, *, verbose: bool = False) -> li
         lines += suite_lines(list(group), layout)
     titles = {
         "inconclusive": "inconclusive: the interval contains the bound",
+        "waived": "waived: the bound is missed, and a waiver says that it may be",
         "fail": "FAIL: on the wrong side of the bound, or not a number",
     }
     for status, title in titles.items():
         chosen = [row for row in rows if row.status == status]
         if chosen:
             lines += [Text(), Text(title, style=STYLES[status])]
-            lines += [layout.row(f"  {row.suite}: {named(row)}", row) for row in chosen]
+            for row in chosen:
+                lines.append(layout.row(f"  {row.suite}: {named(row)}", row))
+                lines += [Text(f"    {row.waiver}", style="dim")] if row.waiver else []
     return [*lines, Text()]
 
 
@@ -231,7 +253,7 @@ def severities_together(records: list[Record]) -> list[list[Record]]:
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for position, record in enumerate(records):
         verdict = record.verdict
-        alone = record.measurement.severity is None or verdict.status in ("fail", "inconclusive")
+        alone = record.measurement.severity is None or verdict.status in _BAD
         key = (
             record.measurement.metric,
             record.measurement.dataset,
@@ -272,6 +294,7 @@ def row_of(records: list[Record]) -> Row:
         bound=texts[0] if len(texts) == 1 else f"{len(texts)} bounds",
         status=status,
         values=tuple(record.figure.value for record in records),
+        waiver=verdict.waiver.text() if verdict.waiver else "",
     )
 
 

@@ -154,7 +154,11 @@ class Record:
         return replace(self, measurement=replace(self.measurement, figure=figure), evidence=None)
 
     def one_line(self) -> str:
-        """Return ``value [low, high] n=…: status (bound)``, as JUnit properties show it."""
+        """Return ``value [low, high] n=…: status (bound)``, as JUnit properties show it.
+
+        Of a waived bound it says by whom, why and until when, too.
+        """
         figure, verdict = self.figure, self.verdict
         bound = f" ({verdict.bound})" if verdict.bound else ""
-        return f"{figure.interval_text()} n={figure.n}: {verdict.status}{bound}"
+        waiver = f", {verdict.waiver.text()}" if verdict.waiver else ""
+        return f"{figure.interval_text()} n={figure.n}: {verdict.status}{bound}{waiver}"

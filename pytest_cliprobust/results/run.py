@@ -147,6 +147,8 @@ class Run:
         version: of this package.
         data: which data played which role, and the templates.
         lacking: what was required (``--clip-require``) and is missing, one line each.
+        logged: where loggers (``--clip-logger``) put it, one line each.
+        not_logged: what kept a logger from that, one line each.
     """
 
     config: RunConfig
@@ -179,6 +181,8 @@ class Run:
     version: str = __version__
     data: DataSummary = field(default_factory=DataSummary)
     lacking: tuple[str, ...] = ()
+    logged: tuple[str, ...] = ()
+    not_logged: tuple[str, ...] = ()
 
     def unnamed(self) -> Run:
         """Return the same run with samples that go by digests of their names, and no pictures."""
@@ -195,6 +199,11 @@ class Run:
     def undecided(self) -> int:
         """How many of those a bound could not decide on."""
         return sum(record.verdict.status == "inconclusive" for record in self.records)
+
+    @property
+    def waived(self) -> tuple[Record, ...]:
+        """The figures that miss a bound under a waiver."""
+        return tuple(record for record in self.records if record.verdict.waiver is not None)
 
     @property
     def too_many_undecided(self) -> bool:

@@ -11,11 +11,12 @@ from gating_helpers import measure
 from helpers import DOCS, ROOT, SUITES
 
 from pytest_cliprobust.gating.measured import find_comment
+from pytest_cliprobust.gating.policies import POLICY_KEYS, bundled
 from pytest_cliprobust.gating.reading import (
     DEFAULT_KEYS,
     PERTURBATION_KEYS,
-    POLICY_KEYS,
     RULE_KEYS,
+    WAIVER_KEYS,
     load_thresholds,
     parse_thresholds,
 )
@@ -27,7 +28,7 @@ SHIPPED = ROOT / "thresholds.toml"
 
 
 def test_every_key_is_described() -> None:
-    for key in (*POLICY_KEYS, *RULE_KEYS, *DEFAULT_KEYS, *PERTURBATION_KEYS):
+    for key in (*POLICY_KEYS, *RULE_KEYS, *DEFAULT_KEYS, *PERTURBATION_KEYS, *WAIVER_KEYS):
         assert f"`{key}`" in PAGE
 
 
@@ -85,6 +86,31 @@ def test_the_named_perturbations_are_read() -> None:
     assert posterize.parameters == {"bits": [3, 3]}
     assert len(rotation.severities) == 3
     assert rotation.envelope == {"degrees": (0.0, 45.0)}
+
+
+def test_the_waiver_is_for_two_severities_of_one_model() -> None:
+    (waiver,) = parse_thresholds("schema = 1\n" + EXAMPLES[4]).waivers
+
+    def covers(severity: int, model: str) -> bool:
+        on = {"suite": "corruption_3d", "perturbation": "fog_3d"}
+        return waiver.covers(measure("accuracy", severity=severity, model=model, **on))  # type: ignore[arg-type]
+
+    assert covers(4, "v2")
+    assert not covers(3, "v2")
+    assert not covers(4, "v1")
+
+
+def test_every_bundled_pack_stands_in_the_table_with_its_values() -> None:
+    for name in bundled():
+        policy = parse_thresholds(f'schema = 1\nextends = "{name}"\n').policy
+        row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}`"))
+        cells = [cell.strip().strip("`") for cell in row.strip("|").split("|")]
+        assert cells[1:5] == [
+            f'"{policy.inconclusive}"',
+            str(policy.inconclusive_share),
+            f'"{policy.skipped}"',
+            f'"{policy.unused}"',
+        ]
 
 
 def test_the_shipped_file_can_be_reviewed() -> None:

@@ -68,6 +68,7 @@ def page_of(head: Earlier, comparison: Comparison | None = None, notes: Sequence
             comparison=comparison,
             lines=lines,
             failed=[line for line in lines if line.failed],
+            waived=[line for line in lines if line.verdict is not None and line.verdict.waiver],
             headline=facts.headline_of(head, lines),
             counts=facts.counts_of(lines),
             losses=_losses(lines),

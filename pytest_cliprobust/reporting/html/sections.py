@@ -128,6 +128,11 @@ class Section:
         return sum(line.status == "inconclusive" and not line.failed for line in self.lines)
 
     @property
+    def waived(self) -> int:
+        """How many of those are missed under a waiver."""
+        return sum(line.status == "waived" for line in self.lines)
+
+    @property
     def worst(self) -> Line | None:
         """Its largest loss that fails, or that is real, in plain fractions; None where there is none."""
         found = [

@@ -1,0 +1,196 @@
+"""Packs: policies by name that threshold files extend; whose value counts, and where it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from gating_helpers import measure
+
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.gating.policies import bundled
+from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.reading import load_thresholds, parse_thresholds
+from pytest_cliprobust.gating.recording import record
+from pytest_cliprobust.gating.verdict import judge
+from pytest_cliprobust.reporting.header import policy_lines
+
+HEAD = "schema = 1\n"
+
+
+def policy(folder: Path, text: str) -> Policy:
+    path = folder / "thresholds.toml"
+    path.write_text(HEAD + text, encoding="utf-8")
+    return load_thresholds(path).policy
+
+
+def pack(folder: Path, name: str, text: str) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(HEAD + text, encoding="utf-8")
+
+
+def complaint(folder: Path, text: str) -> str:
+    with pytest.raises(ClipRobustError) as caught:
+        policy(folder, text)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+# --- Those that ship -------------------------------------------------------------------------------
+
+
+def test_three_ship_and_a_release_is_asked_more_than_a_night(tmp_path: Path) -> None:
+    assert bundled() == ("nightly", "release", "research")
+    release, nightly, research = (
+        policy(tmp_path, f'extends = "{name}"\n') for name in ("release", "nightly", "research")
+    )
+    shares = [one.inconclusive_share for one in (release, nightly, research)]
+    assert shares == sorted(shares)
+    assert (release.skipped, release.unused) == ("fail", "fail")
+    assert (nightly.skipped, nightly.unused) == ("warn", "warn")
+    assert (research.inconclusive, research.too_many(10, 10)) == ("pass", False)
+    # None of them loosens what a real loss is.
+    plain = Policy()
+    for one in (release, nightly, research):
+        assert one.family_wise_error_rate == plain.family_wise_error_rate
+        assert one.confidence == plain.confidence
+        assert not one.require_bound
+
+
+def test_each_value_of_a_pack_says_where_it_is_from(tmp_path: Path) -> None:
+    found = policy(tmp_path, 'extends = "nightly"\n[policy]\nskipped = "fail"\n')
+    assert (found.skipped, found.unused, found.packs) == ("fail", "warn", ("pack nightly",))
+    assert found.where_of("unused") == "pack nightly"
+    assert found.where_of("skipped") == found.where
+    assert "unused warn (pack nightly)" in found.sourced()
+    assert not any(line.startswith("skipped") for line in found.sourced())
+
+
+# --- Whose value counts ----------------------------------------------------------------------------
+
+
+def test_the_file_counts_then_the_later_pack_then_what_it_extends(tmp_path: Path) -> None:
+    pack(tmp_path, "a.toml", 'extends = "release"\n[policy]\nchurn = 0.1\nunused = "warn"\n')
+    pack(tmp_path, "b.toml", "[policy]\nchurn = 0.2\nconfidence = 0.9\n")
+    found = policy(tmp_path, 'extends = ["a.toml", "./b.toml"]\n[policy]\nconfidence = 0.8\n')
+    assert (found.churn, found.confidence, found.unused) == (0.2, 0.8, "warn")
+    assert found.inconclusive_share == 0.1
+    assert [name.rpartition("/")[2] for name in found.packs] == ["pack release", "a.toml", "b.toml"]
+    assert found.where_of("churn").endswith("b.toml:3")
+    assert found.where_of("unused").endswith("a.toml:5")
+    assert found.where_of("inconclusive_share") == "pack release"
+
+
+def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
+    pack(tmp_path, "shared/company.toml", 'extends = "../base.toml"\n')
+    pack(tmp_path, "base.toml", "[policy]\nchurn = 0.3\n")
+    (tmp_path / "project").mkdir()
+    assert policy(tmp_path / "project", 'extends = "../shared/company.toml"\n').churn == 0.3
+
+
+def test_one_pack_by_two_ways_is_no_circle(tmp_path: Path) -> None:
+    for name in ("a.toml", "b.toml"):
+        pack(tmp_path, name, 'extends = "release"\n')
+    found = policy(tmp_path, 'extends = ["a.toml", "b.toml"]\n')
+    assert len(found.packs) == 3
+
+
+def test_no_pack_is_no_difference() -> None:
+    assert parse_thresholds(HEAD + "extends = []\n").policy == parse_thresholds(HEAD).policy
+
+
+# --- Mistakes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('extends = "relase"\n', "unknown pack 'relase'. Did you mean 'release'?"),
+        ('extends = "https://x.org/p.toml"\n', "packs are read from files, never from a network"),
+        ('extends = "/etc/company.toml"\n', "write the path relative to this file"),
+        ('extends = "~/company.toml"\n', "write the path relative to this file"),
+        ("extends = 'a\\company.toml'\n", "write the path relative to this file"),
+        ('extends = "./company.toml"\n', "extends './company.toml': there is no such file"),
+        (f'extends = "./{"x" * 5000}.toml"\n', "there is no such file"),
+        ('extends = "./a\\u0000b.toml"\n', "there is no such file"),
+        ("extends = 3\n", "extends must be the name of a pack, or a list of them, not 3"),
+        ('extends = ["release", ""]\n', "extends must be the name of a pack, or a list of them"),
+    ],
+)
+def test_mistakes_in_the_name(tmp_path: Path, text: str, words: str) -> None:
+    told = complaint(tmp_path, text)
+    assert told.startswith("thresholds.toml:2: ")
+    assert words in told
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ('[policy]\nunusde = "warn"\n', 3, "unknown key 'unusde' in [policy]"),
+        ("[policy]\nchurn = 7\n", 3, "churn is a share in (0, 0.5], not 7"),
+        ('[policy]\nbaseline = "b.json"\n', 3, "a pack cannot set baseline"),
+        (
+            '[[threshold]]\nmetric = "ece"\nmax = 0.1\n',
+            2,
+            "a pack holds a policy, and no threshold",
+        ),
+        ("[[waiver]]\n", 2, "a pack holds a policy, and no waiver"),
+        ("[other]\n", 2, "unknown key 'other' in a pack"),
+        ('extends = "gone.toml"\n', 2, "extends 'gone.toml': there is no such file"),
+        ("schema = 2\n", 2, "not valid TOML"),
+    ],
+)
+def test_mistakes_in_a_pack_name_its_own_line(
+    tmp_path: Path, text: str, line: int, words: str
+) -> None:
+    pack(tmp_path, "company.toml", text)
+    told = complaint(tmp_path, 'extends = "company.toml"\n')
+    assert told.startswith(f"company.toml:{line}: {words}")
+
+
+def test_a_pack_without_a_schema(tmp_path: Path) -> None:
+    (tmp_path / "company.toml").write_text("[policy]\n", encoding="utf-8")
+    told = complaint(tmp_path, 'extends = "company.toml"\n')
+    assert told.startswith("company.toml:1: schema is missing")
+
+
+def test_what_leads_back_to_itself_says_by_which_way(tmp_path: Path) -> None:
+    pack(tmp_path, "a.toml", 'extends = "b.toml"\n')
+    pack(tmp_path, "b.toml", 'extends = "./a.toml"\n')
+    told = complaint(tmp_path, 'extends = "a.toml"\n')
+    assert told == (
+        "b.toml:2: extends './a.toml' leads back to itself: a.toml extends b.toml extends a.toml"
+    )
+
+
+# --- What is told of it ----------------------------------------------------------------------------
+
+
+def test_header_explanation_and_verdict_name_the_pack(tmp_path: Path) -> None:
+    pack(tmp_path, "strict.toml", "[policy]\nrequire_bound = true\n")
+    path = tmp_path / "thresholds.toml"
+    path.write_text(HEAD + 'extends = ["release", "strict.toml"]\n', encoding="utf-8")
+    file = load_thresholds(path)
+    (line,) = policy_lines(file.policy)
+    assert line.startswith("clip policy: extends pack release, ")
+    assert "inconclusive_share 0.1, " in line
+    assert line.count("(pack release)") == 1
+    assert "require_bound True (" in line
+    own = parse_thresholds(HEAD + "extends = []\n")
+    assert policy_lines(own.policy) == []
+    assert policy_lines(Policy()) == []
+    told = file.explain(measure()).splitlines()
+    assert "  policy  inconclusive_share 0.1 (pack release)" in told
+    why = judge(measure(), None, file.policy).explanation
+    assert why.endswith("strict.toml:3 requires one")
+
+
+def test_recording_keeps_the_line_and_reads_the_pack(tmp_path: Path) -> None:
+    pack(tmp_path, "company.toml", "[policy]\nconfidence = 0.8\n")
+    path = tmp_path / "thresholds.toml"
+    path.write_text(HEAD + 'extends = "./company.toml"  # ours\n', encoding="utf-8")
+    record(path, [measure()])
+    assert path.read_text(encoding="utf-8").startswith(
+        HEAD + 'extends = "./company.toml"  # ours\n'
+    )
+    assert len(load_thresholds(path).rules) == 1
