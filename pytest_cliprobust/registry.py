@@ -143,6 +143,11 @@ class Registry(Mapping[str, T]):
         self.load()
         return len(self._entries)
 
+    def modules(self) -> dict[str, str]:
+        """Return the module that registered each name."""
+        self.load()
+        return {name: entry.module for name, entry in self._entries.items()}
+
     def _add(self, table: dict[str, _Entry[V]], name: str, value: V, module: str) -> None:
         known = table.get(name)
         if known is not None and known.module != module:

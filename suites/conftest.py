@@ -11,6 +11,7 @@ import pytest
 
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.options import profile_of
+from pytest_cliprobust.plugin.stopwatch import Stopwatch, stopwatch_of
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,6 +30,12 @@ def limit(request: pytest.FixtureRequest, clip: Evaluation) -> int | None:
 def fewer(clip: Evaluation) -> int | None:
     """How many samples of a perturbed data set are taken where all of it is taken as it is; None: all."""
     return {"quick": 256}.get(clip.config.profile)
+
+
+@pytest.fixture
+def stopwatch(request: pytest.FixtureRequest) -> Stopwatch:
+    """Times two pieces of work in turn; not run without pytest-benchmark."""
+    return stopwatch_of(request)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -42,6 +42,7 @@ class Metric:
             says (``benchmarks/coverage.py``, docs/properties.md).
         change_gateable: the same of a bound on the change against a baseline.
         why_not_gateable: why either is not; empty if both are.
+        recorded: whether recording writes a bound; False where only its user can say how good is good enough.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Metric:
     gateable: bool = True
     change_gateable: bool = True
     why_not_gateable: str = ""
+    recorded: bool = True
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -91,6 +93,7 @@ def register_metric(
     gateable: bool = True,
     change_gateable: bool | None = None,
     why_not_gateable: str = "",
+    recorded: bool = True,
 ) -> Callable[[Function], Function]:
     """Register the metric that the decorated function computes; the function stays as it is.
 
@@ -113,6 +116,8 @@ def register_metric(
         gateable: whether thresholds may bound the value; False for a figure that is reported only.
         change_gateable: whether they may bound its change against a baseline; as ``gateable`` unless given.
         why_not_gateable: the reason that whoever tries is told; needed where either is False.
+        recorded: whether ``--clip-record`` writes bounds for it; False for a figure that is gated only where
+            a person sets a bound.
 
     Raises:
         ClipRobustError: another module has registered that name, ``low`` is not below ``high``, or a
@@ -138,6 +143,7 @@ def register_metric(
                 gateable,
                 change,
                 why_not_gateable,
+                recorded,
             )
             METRICS.add(made.name, made, module=function.__module__)
         return function

@@ -280,6 +280,9 @@ class _Recording:
         if why:
             self._skip(measurement.key, f"it is reported, and not gated: {why}")
             return
+        if not metric.recorded:
+            self._skip(measurement.key, "it is gated only where you set a bound yourself")
+            return
         low, high = min(ends.low, figure.value), max(ends.high, figure.value)
         measured = Measured(figure.value, low, high, figure.n, self.level)
         winner = self.file.lookup(measurement)

@@ -280,10 +280,9 @@ def row_of(records: list[Record]) -> Row:
     severities = [record.measurement.severity for record in records]
     texts = sorted({bound_of(record.verdict) for record in records})
     if severities[0] is not None:
-        on += f"@{severities[0]}"
+        on += f"@{listed([s for s in severities if s is not None])}"
     value = interval(first.figure)
     if len(records) > 1:
-        on += f"–{severities[-1]}"
         value = " ".join(f"{record.figure.value:.3g}" for record in records)
     return Row(
         suite=first.suite,
@@ -296,6 +295,14 @@ def row_of(records: list[Record]) -> Row:
         values=tuple(record.figure.value for record in records),
         waiver=verdict.waiver.text() if verdict.waiver else "",
     )
+
+
+def listed(severities: Sequence[int]) -> str:
+    """Return ``3``, ``1–5`` where none in between is left out, or ``1,3,5``."""
+    first, last = severities[0], severities[-1]
+    if len(severities) > 1 and list(severities) == list(range(first, last + 1)):
+        return f"{first}–{last}"
+    return ",".join(map(str, severities))
 
 
 def bound_of(verdict: Verdict) -> str:

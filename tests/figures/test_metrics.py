@@ -7,12 +7,16 @@ from pytest_cliprobust.properties.ood import OOD_SCORES
 
 SUFFIXES = ("", "_scaled")
 
+#: What a model costs, each also beside a baseline model.
+COSTS = ("throughput", "latency", "peak_memory")
+
 #: Ranges other than a share's.
 RANGES: dict[tuple[float | None, float | None], set[str]] = {
     (0.0, None): {
         *("conformal_set_size_lac", "conformal_set_size_aps"),
         *("swapped_labels", "ce", "mce", "temperature", "error_ratio"),
         *(f"nll{suffix}" for suffix in SUFFIXES),
+        *(f"{kind}{cost}" for kind in ("", "relative_") for cost in COSTS),
     },
     (-1.0, 1.0): {
         *("accuracy_drop", "mean_corruption_drop", "worst_corruption_drop", "worst_case_drop"),
@@ -50,6 +54,7 @@ LOWER_IS_BETTER = {
     *("few_sample_cost", "label_set_cost", "embedding_drift", "flip_rate", "baseline_flip_rate"),
     *("lmm_by_position", "lmm_lost", "lmm_named_both", "lmm_named_neither"),
     *(f"fpr95_{score}" for score in OOD_SCORES),
+    *(f"{kind}{cost}" for kind in ("", "relative_") for cost in COSTS[1:]),
 }
 
 NEITHER = {
@@ -78,6 +83,7 @@ def test_units_and_cut_offs() -> None:
     assert {name: metric.unit for name, metric in METRICS.items() if metric.unit} == {
         **dict.fromkeys(("nll", "nll_scaled", "few_sample_cost", "label_set_cost"), "nats"),
         **dict.fromkeys(("conformal_set_size_lac", "conformal_set_size_aps"), "classes"),
+        **dict(zip(COSTS, ("images/s", "ms", "MB"), strict=True)),
     }
     recalls = {name for name in METRICS if "recall" in name}
     assert recalls == {

@@ -749,3 +749,15 @@ def test_a_mistake_of_the_editor_writes_nothing(
     with pytest.raises((RuntimeError, toml.TOMLDecodeError)):
         record(path, [measure("nll")])
     assert path.read_text() == rows()
+
+
+def test_what_only_a_person_can_bound_is_not_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text(HEAD)
+    told = [str(change) for change in record(path, [measure("relative_latency", 1.0)])]
+    assert path.read_text() == HEAD
+    assert "it is gated only where you set a bound yourself" in told[0]
+    own = '[[threshold]]\nmetric = "relative_latency"\nmax = 1.1\n'
+    path.write_text(HEAD + own)
+    record(path, [measure("relative_latency", 1.0)])
+    assert path.read_text() == HEAD + own

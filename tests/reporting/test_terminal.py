@@ -121,6 +121,20 @@ def test_long_passing_groups_fold() -> None:
     assert len(lines(many, verbose=True)) > 70
 
 
+@pytest.mark.parametrize(
+    ("severities", "told"),
+    [
+        ((1, 3, 5), "fog_3d@1,3,5 "),
+        ((3, 4, 5), "fog_3d@3–5 "),
+        ((2, 3), "fog_3d@2–3 "),
+        ((4,), "fog_3d@4 "),
+    ],
+)
+def test_severities_are_named_that_were_measured(severities: tuple[int, ...], told: str) -> None:
+    text = "\n".join(lines([record(severity=s, value=0.7 - s / 10) for s in severities]))
+    assert told in text
+
+
 def test_a_folded_group_counts_every_severity() -> None:
     many = [
         record(perturbation=f"p{i:02d}", severity=severity, value=severity / 10 + i / 1000)

@@ -1,0 +1,107 @@
+"""The documentation site: pages that are made of the code. Its links are proved by the strict build in CI."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from helpers import DOCS, ROOT, SUITES
+
+from pytest_cliprobust import cli
+from pytest_cliprobust.datasets.roles import ROLES
+from pytest_cliprobust.figures.metrics import METRICS
+
+
+def loaded(name: str) -> ModuleType:
+    """Return a file of the site's folder as a module."""
+    spec = importlib.util.spec_from_file_location(f"site_{name}", DOCS / "site" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def site() -> ModuleType:
+    return loaded("build")
+
+
+@pytest.fixture(scope="module")
+def pages(site: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("site")
+    site.write(folder)
+    return {
+        str(path.relative_to(folder).with_suffix("")): path.read_text(encoding="utf-8")
+        for path in folder.rglob("*.md")
+    }
+
+
+def test_every_suite_role_and_command_has_its_place(pages: dict[str, str]) -> None:
+    for path in SUITES.glob("test_*.py"):
+        name = path.stem.removeprefix("test_")
+        assert f"-m {name}\n" in pages[f"suites/{name}"]
+    for role in ROLES:
+        assert f"\n## {role}\n" in pages["roles"]
+    for command in cli.commands():
+        assert f"\n## {command}\n" in pages["reference/commands"]
+    for path in DOCS.glob("*.md"):
+        assert path.stem in pages
+
+
+def test_every_metric_stands_on_the_page_of_what_computes_it(pages: dict[str, str]) -> None:
+    for name, module in METRICS.modules().items():
+        if module.startswith("pytest_cliprobust.properties."):
+            assert f"`{name}`" in pages[f"properties/{module.rpartition('.')[2]}"], name
+
+
+def test_every_page_is_in_the_menu(pages: dict[str, str]) -> None:
+    named = {line for text in pages.values() for line in text.splitlines()}
+    assert set(pages) - named == {"index"}
+
+
+def test_a_suite_says_what_it_asks_for_and_shows_a_figure(pages: dict[str, str]) -> None:
+    page = pages["suites/ood"]
+    assert "[`far_ood`](../roles.md#far_ood)" in page
+    assert "[ood](../properties/ood.md)" in page
+    row = next(line for line in page.splitlines() if line.startswith("| `auroc_mcm` |"))
+    assert METRICS.named("auroc_mcm").meaning in row
+    assert "[ood](suites/ood.md)" in pages["roles"].partition("## far_ood")[2]
+    second = pages["suites/performance"]
+    assert "--clip-against=" in second
+    assert "`relative_latency`" in second
+    assert "properties.md#performance-performancepy" in pages["properties/performance"]
+
+
+def test_the_menu_takes_pages_that_nobody_named(
+    site: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "MENU", {"Use": ("thresholds",)})
+    site.write(tmp_path)
+    index = (tmp_path / "index.md").read_text(encoding="utf-8")
+    assert ":caption: Further" in index
+    assert "\nproperties\n" in index.partition(":caption: Further")[2]
+
+
+@pytest.mark.parametrize(
+    ("line", "prose"),
+    [
+        ("ECE = Σ |a_b - c_b| over 5*s", r"ECE = Σ \|a_b - c_b\| over 5\*s"),
+        ("``|a|`` stays, |b| not", r"``|a|`` stays, \|b\| not"),
+        ("names end in _figure or group_", r"names end in _figure or group\_"),
+        ("see :func:`~a.b_`, (*views)", r"see :func:`~a.b_`, (\*views)"),
+    ],
+)
+def test_formulas_in_docstrings_are_no_markup(line: str, prose: str) -> None:
+    conf: Any = loaded("conf")
+    assert conf.as_prose(line) == prose
+
+
+def test_the_readme_says_how_it_is_built() -> None:
+    assert "python docs/site/build.py" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert 'python docs/site/build.py "$work/site"' in (ROOT / ".ci/run").read_text("utf-8")
