@@ -41,6 +41,10 @@ SAME = 1e-6
 #: another processor, or another number of threads, moves a logit of 10 by 1e-4.
 SAME_OF_ONE_MODEL = 1e-3
 
+#: Of one model, such a share of the samples (or one) may have another outcome: where two answers tie but for
+#: a last bit, another processor gives the other.
+TIES_OF_ONE_MODEL = 1e-3
+
 
 @dataclass(frozen=True)
 class Change:
@@ -60,6 +64,7 @@ class Change:
         lost, gained: samples right only before, and only now; empty unless answers were compared.
         identical: whether every outcome is the same.
         one_model: whether they are the same because one model was measured twice: nothing can have changed.
+        ties: whether one model was measured twice, and so few outcomes differ that ties explain them.
         before, after: the two figures, on the samples compared.
     """
 
@@ -78,6 +83,7 @@ class Change:
     gained: tuple[str, ...] = field(default=(), repr=False)
     identical: bool = False
     one_model: bool = False
+    ties: bool = False
     _counts: tuple[float, float] | None = field(default=None, repr=False)
     _ends: Ends | None = field(default=None, repr=False)
     _figures: tuple[Figure, Figure] | None = field(default=None, repr=False)
@@ -197,7 +203,9 @@ def change_between(
     change = _described(figure, earlier, before, after, _Noise(max(noise, SAME), relative))
     if change.identical and (same_model or after.tells_models_apart):
         return replace(change, one_model=True)
-    return _compared(change, before, after, seed)
+    compared = _compared(change, before, after, seed)
+    few = round(change.changed * change.n) <= max(1.0, TIES_OF_ONE_MODEL * change.n)
+    return replace(compared, ties=same_model and few)
 
 
 def _why_not(mine: Outcomes | None, theirs: Outcomes | None) -> str:

@@ -461,6 +461,9 @@ def _judge_change(
         text = "every outcome is the same as in the baseline"
         same = replace(judged, status="pass", explanation=text)
         return replace(same, note=_drift(same, before, baseline, measurement, asked))
+    if change.ties and loss <= limit:
+        same = replace(judged, status="pass", explanation=_told_ties(change))
+        return replace(same, note=_drift(same, before, baseline, measurement, asked))
     least = _decidable(change, policy.change_confidence, noise)
     # Answers that are all the same have no spread; what they can rule out is what their interval says.
     judged = replace(judged, decidable=max(least, kept.high) if change.identical else least)
@@ -474,6 +477,15 @@ def _judge_change(
     decided = _if_it_can_be_missed(decided, figure.metric, before.value)
     drifted = _drift(decided, before, baseline, measurement, asked)
     return replace(decided, note="; ".join(filter(None, (decided.note, drifted))))
+
+
+def _told_ties(change: Change) -> str:
+    """Return in words that the same weights answered a few samples otherwise."""
+    differ = round(change.changed * change.n)
+    return (
+        f"the same weights as in the baseline: {differ:,} of {change.n:,} outcomes "
+        f"differ{'s' if differ == 1 else ''}, as ties do on another processor"
+    )
 
 
 def _loss(change: Change, kind: Kind) -> float:

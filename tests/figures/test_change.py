@@ -118,6 +118,21 @@ def test_equal_answers_tell_two_models_apart_only_by_chance() -> None:
     assert change.interval(0.95).high > 0.0
 
 
+@pytest.mark.parametrize(
+    ("n", "differ", "ties"),
+    [(32, 1, True), (32, 2, False), (2000, 2, True), (2000, 3, False)],
+)
+def test_ties_of_one_model_are_one_outcome_or_one_in_a_thousand(
+    n: int, differ: int, ties: bool
+) -> None:
+    hits = rng(5).random(n) < 0.8
+    other = hits.copy()
+    other[:differ] ^= True
+    now, then = share(other, keys_of(n)), share(hits, keys_of(n))
+    assert change_between(now, then, same_model=True).ties is ties
+    assert not change_between(now, then).ties  # of another model it is a change
+
+
 def test_what_float32_does_not_keep_is_no_change() -> None:
     scores = rng(3).normal(size=50)
     figure, keys = average(scores, keys_of(50)), keys_of(50)

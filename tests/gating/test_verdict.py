@@ -280,6 +280,22 @@ def test_identical_outcomes_keep_any_margin() -> None:
     assert judge(second, still, WARN, baseline=baseline).status != "pass"
 
 
+def test_one_other_answer_of_the_same_weights_keeps_a_margin_that_has_room_for_it() -> None:
+    """On another processor two answers that tie change places: no statistics, but no free loss either."""
+    hits = answers(40)
+    other = hits.copy()
+    other[int(np.flatnonzero(hits)[0])] = False
+    before, after = answered(hits), answered(other)
+    wide, narrow = (accuracy_rule(f"max_decrease = {limit}") for limit in (0.03, 0.02))
+    again = judge(after, wide, WARN, baseline=same_again(before))
+    assert (again.status, again.changed) == ("pass", 1 / 40)
+    assert again.explanation == (
+        "the same weights as in the baseline: 1 of 40 outcomes differs, as ties do on another processor"
+    )
+    assert judge(after, narrow, WARN, baseline=same_again(before)).status == "inconclusive"
+    assert judge(after, wide, WARN, baseline=baseline_of(before)).status == "inconclusive"
+
+
 def test_equal_answers_of_another_model_are_judged_by_what_so_many_can_tell() -> None:
     """Ten equal answers do not show that a model which may differ elsewhere has lost nothing."""
     for n, status in ((10, "inconclusive"), (1000, "pass")):
