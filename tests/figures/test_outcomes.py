@@ -195,3 +195,24 @@ def test_statistics_are_those_of_the_drawn_rows(seed: int, clustered: bool) -> N
         }
         got = {name: values[number] for name, values in have.items()}
         assert got == pytest.approx(want, abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("made", "recorded", "same"),
+    [
+        (0.5, 0.5, True),
+        (0.5, 0.5 + 0.9e-5, True),
+        (0.5, 0.5 - 1.1e-5, False),
+        (-0.5, 0.5, False),
+        (300.0, 300.0029, True),
+        (300.0, 300.0031, False),
+        (-300.0, -300.0029, True),
+        (-300.0, -300.0031, False),
+        (0.0, 0.9e-5, True),
+        (math.nan, math.nan, False),
+    ],
+)
+def test_a_value_is_the_same_as_far_as_float32_keeps_it(
+    made: float, recorded: float, same: bool
+) -> None:
+    assert o.same_value(made, recorded) == same

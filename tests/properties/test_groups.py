@@ -412,3 +412,13 @@ def test_the_intervals_hold_the_true_worst_group_of_detection() -> None:
         return figure.low, figure.high
 
     assert coverage(draw, truth, 100, 3) > 0.93
+
+
+def test_chi_square_is_scipys_and_takes_groups_without_samples() -> None:
+    errors, sizes = np.array([3.0, 0.0, 9.0, 4.0]), np.array([10.0, 0.0, 20.0, 5.0])
+    some = sizes > 0
+    expected = chi2_contingency([errors[some], (sizes - errors)[some]], correction=False).statistic
+    assert groups._statistic(errors[None], sizes[None]) == pytest.approx([expected])
+    # Where all are right, or all are wrong, nothing differs.
+    alike = groups._statistic(np.stack([sizes * 0, sizes]), np.stack([sizes, sizes]))
+    assert alike.tolist() == [0.0, 0.0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from pytest_cliprobust.engine.head import cosine_similarities
 from pytest_cliprobust.errors import ClipRobustError, NotRun
-from pytest_cliprobust.figures import bootstrap, resampling
+from pytest_cliprobust.figures import bootstrap, recipes, resampling
 from pytest_cliprobust.figures.arrays import unit_rows
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
@@ -683,3 +685,42 @@ def test_what_a_sample_adds_is_what_leaving_it_out_takes_away(number: int, posit
         found = bool(truth[kept].any())
         fewer = average_precision_score(truth[kept], ranked[kept]) if found else 0.0
         assert seen[left_out] == pytest.approx(whole - fewer, abs=1e-12)
+
+
+@pytest.mark.parametrize("positives", [3, 9])
+def test_a_change_of_one_precision_is_that_of_the_other_seen_from_below(positives: int) -> None:
+    scores = np.random.default_rng(4).normal(size=12)
+    later = scores + np.where(np.arange(12) == 5, 0.7, 0.0)
+    inside = np.arange(12) < positives
+
+    def run(values: np.ndarray, side: np.ndarray, number: int) -> Outcomes:
+        return Outcomes(
+            {"score": values},
+            partial(ood._curve, number=number),
+            attributes={"inside": side, "stratum": side.astype(np.int64)},
+        )
+
+    for before, after in ((scores, scores), (scores, later)):
+        changes = [
+            ood._compare_precision(
+                run(sign * before, side, number), run(sign * after, side, number), number=number
+            )
+            for sign, side, number in ((1, inside, 0), (-1, ~inside, 1))
+        ]
+        # Also where nothing changed, and what might have is all that is supposed.
+        assert changes[0].standard_error > 0.0
+        assert changes[0].standard_error == pytest.approx(changes[1].standard_error)
+        assert changes[0].difference == pytest.approx(changes[1].difference)
+
+
+def test_each_curve_is_compared_in_its_own_way() -> None:
+    recipes.RECIPES.load()
+    made = {name: recipes.RECIPES[name] for name in ("aupr_in", "aupr_out", "fpr95")}
+    assert made["fpr95"].compare is ood._compare_rate
+    for number, name in enumerate(made):
+        statistic: Any = made[name].statistic
+        assert (statistic.func, statistic.keywords) == (ood._curve, {"number": number})
+        assert made[name].metrics == f"{name}_*"
+        if name != "fpr95":
+            compare: Any = made[name].compare
+            assert (compare.func, compare.keywords) == (ood._compare_precision, {"number": number})
