@@ -19,9 +19,8 @@ from pytest_cliprobust.gating.rules import Rule
 from pytest_cliprobust.gating.verdict import Verdict, judge
 from pytest_cliprobust.gating.vocabulary import check_chance
 from pytest_cliprobust.gating.weak import weak_for
-from pytest_cliprobust.plugin.fixtures import model_of
 from pytest_cliprobust.plugin.options import OPTIONS, models_of, reports_of
-from pytest_cliprobust.plugin.state import SESSION
+from pytest_cliprobust.plugin.state import SESSION, UNDER_TEST
 from pytest_cliprobust.plugin.suites import suite_of
 from pytest_cliprobust.plugin.writing import pictures_of
 from pytest_cliprobust.results.record import Evidence, Record
@@ -196,7 +195,8 @@ def rerun_command(item: pytest.Item) -> str:
         # What it is held against must be measured, too, by the same test with the other model.
         test = test.partition("[")[0]
     parts = ["pytest", f"{path}::{test}"]
-    model = model_of(item)
+    callspec = getattr(item, "callspec", None)
+    model = callspec.params.get(UNDER_TEST) if callspec else None
     # Written with "=": pytest takes a folder that stands alone for one of tests, and roots itself there.
     parts += [f"--clip-model={name}" for name in ([model] if model else models_of(config))]
     for option in OPTIONS:
