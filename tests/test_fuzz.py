@@ -79,7 +79,8 @@ def test_what_goes_wrong_is_noticed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fuzz, "SECONDS", 1)
+    if read is waits:  # on a busy machine the others may take as long
+        monkeypatch.setattr(fuzz, "SECONDS", 1)
     monkeypatch.setattr(fuzz, "BYTES", 200 * 2**20)
     if os.access("/proc/self/clear_refs", os.W_OK):
         grows(tmp_path)  # what ran before in this process is not the file's growth

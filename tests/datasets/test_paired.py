@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layout_helpers import STEP_ASIDE, TURNS, WALL, navi_tree, painted, scannet_tree, spair_tree
 from scipy.spatial.transform import Rotation
@@ -232,6 +232,7 @@ QUATERNIONS = st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(QUATERNIONS, QUATERNIONS)
 def test_rotations_are_those_of_scipy(first: list[float], second: list[float]) -> None:
     one, other = (Rotation.from_quat([*q[1:], q[0]]) for q in (first, second))
