@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -49,6 +49,9 @@ HEADINGS = ("value [95% interval]", "n", "bound", "verdict")
 #: More rows than this, and groups of passing rows become one row each (all are shown with -v).
 MOST_ROWS = 60
 LEAST_GROUP = 6
+
+#: Of several models beside each other: rows that are shown, and widths of a name and of a model's column.
+BESIDE_ROWS, BESIDE_NAME, BESIDE_COLUMN = 20, 30, 14
 
 #: Rows shown of a suite that has no bound at all.
 UNBOUNDED_ROWS = 12
@@ -125,6 +128,8 @@ def _print_tables(reporter: Any, run: Run, verbose: bool) -> None:
             console.print(Text(f"\n{model}", style="bold"))
         for row in table(records, console.width, verbose=verbose):
             console.print(row, soft_wrap=True)
+    for row in side_by_side(run.records, console.width):
+        console.print(row, soft_wrap=True)
     console.print(totals(run.records, verbose), soft_wrap=True)
 
 
@@ -132,6 +137,56 @@ def by_model(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
     """Return the records of each model, in the order in which the models come up."""
     models = dict.fromkeys(record.model for record in records)
     return [(model, [r for r in records if r.model == model]) for model in models]
+
+
+def side_by_side(records: Sequence[Record], width: int) -> list[Text]:
+    """Return a table of several models, a column each: what needs a look first; none of a single model.
+
+    As many models as fit have a column; a name too long for its column is cut.
+    """
+    fits = max(1, (width - BESIDE_NAME) // (BESIDE_COLUMN + 2))
+    models = [model for model, _ in by_model(records)][:fits]
+    found: dict[str, dict[str, Record]] = {}
+    for record in records:
+        name = f"{record.suite}: {named(row_of([record]))}"
+        found.setdefault(name, {})[record.model] = record
+    rows = [row for row in found.items() if sum(model in row[1] for model in models) > 1]
+    if not rows:
+        return []
+    chosen = sorted(rows, key=lambda row: _rank(row[1].values()))[:BESIDE_ROWS]
+    left = width - len(models) * (BESIDE_COLUMN + 2)
+    head = "".join(f"  {cut(model, BESIDE_COLUMN):>{BESIDE_COLUMN}}" for model in models)
+    lines = [Text(f"{'side by side':<{left}}{head}", style="bold")]
+    lines += [_beside(name, by_name, models, left) for name, by_name in chosen]
+    if len(rows) > len(chosen):
+        lines.append(Text(f"… and {len(rows) - len(chosen)} more (in the reports)", style="dim"))
+    return [*lines, Text()]
+
+
+def _rank(records: Iterable[Record]) -> int:
+    """Return 0 for a figure that needs a look for some model, 1 for one with a bound, 2 for others."""
+    rows = [row_of([record]) for record in records]
+    if any(row.bad for row in rows):
+        return 0
+    return 2 if all(row.status == "unbounded" for row in rows) else 1
+
+
+def _beside(name: str, by_name: Mapping[str, Record], models: Sequence[str], left: int) -> Text:
+    line = Text(f"{cut(name, left - 1):<{left}}")
+    for model in models:
+        record = by_name.get(model)
+        told = "–" if record is None else f"{record.figure.value:.3g}"
+        style = "dim" if record is None else STYLES.get(row_of([record]).status, "")
+        line.append(f"  {told:>{BESIDE_COLUMN}}", style=style)
+    return line
+
+
+def cut(name: str, width: int) -> str:
+    """Return a name that fits a width: what is too long loses its middle."""
+    if len(name) <= width:
+        return name
+    end = (width - 1) // 2
+    return f"{name[: width - 1 - end]}…{name[len(name) - end :]}"
 
 
 def totals(records: Sequence[Record], verbose: bool) -> Text:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_cliprobust.figures.condition import Condition, Step
@@ -151,3 +153,57 @@ def test_a_folded_group_counts_every_severity() -> None:
 def test_words_fit_the_width(width: int, word: str) -> None:
     (line,) = (x for x in lines([record(status="inconclusive")], width) if "[0.45" in x)
     assert line.endswith(word)
+
+
+def of(model: str, made: Record) -> Record:
+    return replace(made, measurement=replace(made.measurement, model=model))
+
+
+def beside(records: list[Record], width: int = 100) -> list[str]:
+    return [text.plain for text in terminal.side_by_side(records, width)]
+
+
+def test_models_stand_side_by_side() -> None:
+    records = [
+        of("a", record(metric="ece", status="unbounded", value=0.11)),
+        of("a", record(metric="nll", value=0.22)),
+        of("a", record(severity=3, value=0.333)),
+        of("b", record(metric="ece", status="unbounded", value=0.44)),
+        of("b", record(metric="nll", value=0.55)),
+        of("b", record(severity=3, status="fail", value=0.666)),
+        of("b", record(metric="brier", value=0.7)),
+    ]
+    head, *rows, last = beside(records)
+    assert head.split() == ["side", "by", "side", "a", "b"]
+    # What failed for either comes first, then what has a bound; what one model alone has is left out.
+    assert [row.split()[-4:] for row in rows] == [
+        ["·", "fog_3d@3", "0.333", "0.666"],
+        ["·", "fog_3d", "0.22", "0.55"],
+        ["·", "fog_3d", "0.11", "0.44"],
+    ]
+    assert last == ""
+
+
+def test_one_model_has_nothing_beside_it() -> None:
+    assert beside([record(), record(metric="ece")]) == []
+
+
+@pytest.mark.parametrize("width", [72, 80, 100])
+def test_side_by_side_keeps_to_the_width(width: int) -> None:
+    models = [f"a-model-with-a-long-name-{number}" for number in range(6)]
+    records = [
+        of(model, record(metric="mean_corruption_accuracy_of_a_long_name", perturbation=f"p{i:02}"))
+        for model in models
+        for i in range(40)
+    ]
+    shown = beside(records, width)
+    assert max(map(len, shown)) <= width
+    assert len(shown) == terminal.BESIDE_ROWS + 3
+    assert shown[-2] == "… and 20 more (in the reports)"
+    assert "…" in shown[0]
+    assert shown[0].rstrip().endswith("name-" + str((width - 30) // 16 - 1))
+
+
+def test_a_long_name_loses_its_middle() -> None:
+    assert terminal.cut("abcdefghij", 10) == "abcdefghij"
+    assert terminal.cut("abcdefghijk", 10) == "abcde…hijk"
