@@ -204,7 +204,9 @@ def change_between(
     if change.identical and (same_model or after.tells_models_apart):
         return replace(change, one_model=True)
     compared = _compared(change, before, after, seed)
-    few = round(change.changed * change.n) <= max(1.0, TIES_OF_ONE_MODEL * change.n)
+    assert change.changed is not None
+    differ = round(change.changed * change.n)
+    few = differ <= max(1.0, TIES_OF_ONE_MODEL * change.n)
     return replace(compared, ties=same_model and few)
 
 

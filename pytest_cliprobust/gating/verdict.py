@@ -481,6 +481,7 @@ def _judge_change(
 
 def _told_ties(change: Change) -> str:
     """Return in words that the same weights answered a few samples otherwise."""
+    assert change.changed is not None
     differ = round(change.changed * change.n)
     return (
         f"the same weights as in the baseline: {differ:,} of {change.n:,} outcomes "
