@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kinds
 import pytest
 from helpers import Sessions, check_schema
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark whatever starts whole pytest sessions as slow: it takes most of the time of all tests.
-
-    Those marked as ``smoke`` stay in the tight loop. A plain ``pytest`` leaves out what is marked ``long``;
-    what is marked ``exhaustive`` runs only where ``-m`` names it. Both are slow.
-    """
-    wanted = config.option.markexpr
-    left_out = (
-        {"exhaustive"} - set(re.findall(r"\w+", wanted)) if wanted else {"long", "exhaustive"}
-    )
-    kept: list[pytest.Item] = []
-    others: list[pytest.Item] = []
-    for item in items:
-        marks = {mark.name for mark in item.iter_markers()}
-        (others if marks & left_out else kept).append(item)
-        starts = "pytester" in getattr(item, "fixturenames", ())
-        if marks & {"long", "exhaustive"} or (starts and "smoke" not in marks):
-            item.add_marker(pytest.mark.slow)
-    config.hook.pytest_deselected(items=others)
-    items[:] = kept
+    """Leave out the kinds that nobody asked for."""
+    kinds.order(config, items)
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ import forked
 import pytest
 import torch
 import warm
+from kinds import order
 from torch import Tensor
 
-from conftest import pytest_collection_modifyitems as order
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets import reference
 
