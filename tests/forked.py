@@ -100,13 +100,13 @@ def command(words: Sequence[str], folder: Path, environment: Mapping[str, str]) 
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
         )
         return done.returncode, done.stdout + done.stderr
     files = [folder.parent / f"{folder.name}-{name}" for name in ("out", "err")]
     for file in files:
         file.write_text("", encoding="utf-8")
-    code = Forked(words, str(folder), environment, *map(str, files)).wait(300)
+    code = Forked(words, str(folder), environment, *map(str, files)).wait(600)
     return code, "".join(file.read_text(encoding="utf-8") for file in files)
 
 
