@@ -56,7 +56,7 @@ def load_reference(
             f"there is no bundled model {name!r}.{did_you_mean(name, reference_names())} Bundled are: "
             f"{', '.join(reference_names()) or 'none (the package is incomplete; install it anew)'}"
         )
-    target = load_folder(
+    return load_folder(
         name,
         str(data_folder() / name),
         pretrained=pretrained,
@@ -65,6 +65,3 @@ def load_reference(
         activation=activation,
         architecture=name,
     )
-    # Convolutions of maps as small as theirs take a third less time so; RN50 and MobileCLIP gain nothing.
-    target.model.visual.to(memory_format=torch.channels_last)
-    return target
