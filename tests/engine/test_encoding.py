@@ -645,7 +645,8 @@ def test_a_key_has_all_that_features_depend_on_and_nothing_else(tmp_path: Path) 
         pictures,
         {**pictures, **described[0]},
         {**pictures, "chain": described},
-        {**model, "kind": "text", "texts": ["a", "b"]},
+        {**model, "kind": "texts apart"},
+        {**model, "kind": "texts", "block": 0},
         {**pictures, "kind": "mean", "chain": described[1:]},
     ]
     assert (engine.forwarded, engine.cached) == (12, 3)

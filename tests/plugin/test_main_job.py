@@ -265,7 +265,7 @@ def test_swapped_labels_needs_significance_on_both_sides() -> None:
     ("name", "words"),
     [
         ("visual", ("reference", "NaN or infinite features", "--clip-precision fp32")),
-        ("logit_scale", ("logit_scale", "finite")),
+        ("logit_scale", ("reference", "a logit scale of nan", "check its weights")),
     ],
 )
 def test_nan_is_one_line(run: Sessions, bundled: Path, name: str, words: tuple[str, ...]) -> None:
