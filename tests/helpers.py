@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import math
+import sys
 import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import forked
@@ -35,6 +38,18 @@ DOCS = ROOT / "docs"
 
 #: Sides of pictures, in pixels.
 SIZES = st.one_of(st.integers(16, 96), st.sampled_from((224, 512)))
+
+
+def module_of(path: Path, *, known_as: str = "") -> ModuleType:
+    """Return a file as a module, which others can import (as dataclasses do) if it is ``known_as`` a name."""
+    spec = importlib.util.spec_from_file_location(known_as or path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    if known_as:
+        sys.modules[known_as] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 Value = TypeVar("Value")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, history_path
 from pytest_cliprobust.cli._tables import print_table
 from pytest_cliprobust.cli.trend import drift_text
-from pytest_cliprobust.errors import ClipRobustError, printable
+from pytest_cliprobust.errors import ClipRobustError, first_of, printable
 from pytest_cliprobust.files import replace_file
 
 if TYPE_CHECKING:
@@ -140,7 +140,5 @@ def _samples(row: Compared) -> list[str]:
         of = "" if column == "value" else f" ({column})"
         for word, names in (("lost", sides.lost), ("gained", sides.gained)):
             if names:
-                more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-                listed = ", ".join(names[:LISTED])
-                lines.append(f"{row.key}{of}: {len(names)} {word}: {listed}{more}")
+                lines.append(f"{row.key}{of}: {len(names)} {word}: {first_of(names, LISTED)}")
     return lines

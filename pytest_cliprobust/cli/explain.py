@@ -93,7 +93,7 @@ def _told(rules: ThresholdFile, one: Measurement, found: Earlier) -> list[str]:
 
 def _decides(decidable: float, limit: float, n: int) -> str:
     """Return what margin the samples decide, and how many the margin in force needs."""
-    from pytest_cliprobust.gating.verdict import samples_for
+    from pytest_cliprobust.gating.margins import samples_for
     from pytest_cliprobust.gating.words import rounded_up
 
     start = f"n = {n:,} decides a margin of {decidable:.2g}"

@@ -10,7 +10,7 @@ from pytest_cliprobust.datasets.base import Dataset
 from pytest_cliprobust.datasets.roles import FLAG
 from pytest_cliprobust.datasets.sources import Settings
 from pytest_cliprobust.datasets.subset import Subset
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean, first_of
 
 #: The part of ``clean`` that calibrates it where no other data does, and how many samples there must be.
 CALIBRATION_SHARE, CALIBRATION_LEAST = 0.2, 50
@@ -161,10 +161,9 @@ def aligned(data: Dataset, clean: Dataset, role: str) -> Dataset:
     used = sorted({*data.labels, *further} - {-1})
     missing = [data.class_names[label] for label in used if label not in place]
     if missing:
-        shown = ", ".join(map(repr, missing[:_NAMED]))
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        shown = first_of([*map(repr, missing)], _NAMED)
         raise ClipRobustError(
-            f"{role} {data.name!r} has classes that {clean.name!r} has not: {shown}{more}."
+            f"{role} {data.name!r} has classes that {clean.name!r} has not: {shown}."
             f"{did_you_mean(missing[0], clean.class_names)} Name its folders as those of clean, or choose "
             f"classes with labels = […] in a TOML file for {FLAG}"
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pytest_cliprobust.datasets.reading import EXTENSIONS
-from pytest_cliprobust.errors import ClipRobustError, one_line
+from pytest_cliprobust.errors import ClipRobustError, first_of, one_line
 
 #: Folders that systems, network drives and unpackers leave beside data, in lower case.
 SYSTEM_FOLDERS = frozenset(
@@ -147,9 +147,7 @@ class Tree:
 
 def listed(names: Iterable[str], most: int = _LISTED) -> str:
     """Return some names as one text, those beyond ``most`` counted."""
-    every = [one_line(as_text(name)) for name in names]
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more
+    return first_of([one_line(as_text(name)) for name in names], most)
 
 
 def left_out(told: Sequence[str]) -> tuple[str, ...]:

@@ -271,18 +271,25 @@ class Baseline:
         ]
 
 
-def apart(then: Provenance, now: Provenance, source: str, model: str) -> list[str]:
-    """Return what differs between two runs, of which one has ``source`` and the other ``model``."""
+def apart(
+    then: Provenance,
+    now: Provenance,
+    source: str,
+    model: str,
+    said: str = "recorded with",
+) -> list[str]:
+    """Return what differs between two runs, of which one has ``source`` and the other ``model``.
+
+    ``said``: the words in front of what the earlier one has.
+    """
     lines = []
     if then.profile != now.profile:
-        lines.append(f"profile {now.profile}, recorded with {then.profile}")
+        lines.append(f"profile {now.profile}, {said} {then.profile}")
     if then.seed != now.seed:
-        lines.append(f"seed {now.seed}, recorded with {then.seed}")
+        lines.append(f"seed {now.seed}, {said} {then.seed}")
     if then.precision.get(source) != now.precision.get(model):
-        lines.append(
-            f"precision {now.precision.get(model)}, recorded with {then.precision.get(source)}"
-        )
-    lines += _settings_apart(then.preprocessing.get(source), now.preprocessing.get(model))
+        lines.append(f"precision {now.precision.get(model)}, {said} {then.precision.get(source)}")
+    lines += _settings_apart(then.preprocessing.get(source), now.preprocessing.get(model), said)
     if then.templates.get(source) != now.templates.get(model):
         lines.append("other prompts or class texts than those recorded")
     lines += [
@@ -293,14 +300,14 @@ def apart(then: Provenance, now: Provenance, source: str, model: str) -> list[st
         if then.profile == now.profile and then.data.get(name, digest) != digest
     ]
     lines += [
-        f"{name} is version {version}, recorded with {then.perturbations[name]}"
+        f"{name} is version {version}, {said} {then.perturbations[name]}"
         for name, version in now.perturbations.items()
         if then.perturbations.get(name, version) != version
     ]
     return lines
 
 
-def _settings_apart(then: str | None, now: str | None) -> list[str]:
+def _settings_apart(then: str | None, now: str | None, said: str) -> list[str]:
     """Return a line for each setting of the preprocessing that differs, as far as both runs say them."""
     try:
         before, after = (json.loads(text or "{}") for text in (then, now))
@@ -309,7 +316,7 @@ def _settings_apart(then: str | None, now: str | None) -> list[str]:
     if not before or not after or not isinstance(before, dict) or not isinstance(after, dict):
         return []
     return [
-        f"preprocessing: {name} is {after.get(name)}, recorded with {before.get(name)}"
+        f"preprocessing: {name} is {after.get(name)}, {said} {before.get(name)}"
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     ]

@@ -46,8 +46,17 @@ class Margin:
     n: int
 
     def samples_for(self, margin: float) -> int:
-        """Return about how many samples decide another margin, as a large-sample figure."""
-        return math.ceil(self.n * (self.size / margin) ** 2) if margin > 0.0 else 0
+        """Return about how many samples decide another margin, as a large-sample figure; 0 if none do."""
+        return samples_for(margin, self.size, self.n) or 0
+
+
+def samples_for(margin: float, least: float, n: int) -> int | None:
+    """Return about how many samples decide a margin if ``n`` decide ``least``; None if none do."""
+    if not margin > 0.0:
+        return None
+    ratio = least / margin
+    needed = n * ratio * ratio  # a power would raise where this is infinite
+    return math.ceil(needed) if math.isfinite(needed) else None
 
 
 def decidable(figure: Figure, policy: Policy, noise: float = 0.0) -> Margin | None:

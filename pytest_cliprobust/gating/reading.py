@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating import vocabulary
 from pytest_cliprobust.gating import waivers as waiving
@@ -137,14 +138,15 @@ def _perturbations(document: Document) -> list[NamedPerturbation]:
     for index, table in enumerate(document.tables("perturbation", "perturbations")):
         item = _perturbation(document, index, table)
         if item.name in found:
-            raise document.error(
-                f"perturbation {item.name!r} stands in {found[item.name].where} already; "
-                "keep one of them",
-                "perturbation",
-                index,
-            )
+            what, where = f"perturbation {item.name!r}", found[item.name].where
+            raise _twice(document, what, where, "perturbation", index)
         found[item.name] = item
     return list(found.values())
+
+
+def _twice(document: Document, what: str, where: str, *place: str | int) -> ClipRobustError:
+    """Return the error of a table that stands in ``where``, too."""
+    return document.error(f"{what} stands in {where} already; keep one of them", *place)
 
 
 def _perturbation(document: Document, index: int, table: Mapping[str, Any]) -> NamedPerturbation:
@@ -420,12 +422,8 @@ def _waivers(document: Document) -> list[waiving.Waiver]:
     for index, table in enumerate(document.tables("waiver", "waivers")):
         waiver = _waiver(document, index, table)
         if waiver.id in found:
-            raise document.error(
-                f"a waiver for the same figures stands in {found[waiver.id].where} already; keep one of "
-                "them",
-                "waiver",
-                index,
-            )
+            where = found[waiver.id].where
+            raise _twice(document, "a waiver for the same figures", where, "waiver", index)
         found[waiver.id] = waiver
     return list(found.values())
 

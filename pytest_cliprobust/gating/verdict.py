@@ -13,7 +13,7 @@ That a loss is real is asked at the run's family-wise error rate
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast, get_args
 
@@ -25,6 +25,7 @@ from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.gating.baseline import Baseline
 from pytest_cliprobust.gating.limits import beyond_what_is_left
+from pytest_cliprobust.gating.margins import samples_for
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, Kind, Rule
@@ -457,12 +458,8 @@ def _judge_change(
         p_value=change.p_beyond(noise) if loss > limit else None,
         change=change,
     )
-    if change.one_model:
-        text = "every outcome is the same as in the baseline"
-        same = replace(judged, status="pass", explanation=text)
-        return replace(same, note=_drift(same, before, baseline, measurement, asked))
-    if change.ties and loss <= limit:
-        same = replace(judged, status="pass", explanation=_told_ties(change))
+    if change.one_model or (change.ties and loss <= limit):
+        same = replace(judged, status="pass", explanation=_told_same(change))
         return replace(same, note=_drift(same, before, baseline, measurement, asked))
     least = _decidable(change, policy.change_confidence, noise)
     # Answers that are all the same have no spread; what they can rule out is what their interval says.
@@ -479,8 +476,15 @@ def _judge_change(
     return replace(decided, note="; ".join(filter(None, (decided.note, drifted))))
 
 
-def _told_ties(change: Change) -> str:
-    """Return in words that the same weights answered a few samples otherwise."""
+def waivers_of(verdicts: Iterable[Verdict]) -> int:
+    """Return under how many waivers bounds are missed."""
+    return len({one.waiver.where for one in verdicts if one.waiver is not None})
+
+
+def _told_same(change: Change) -> str:
+    """Return in words that one model was measured twice, and how many samples came out otherwise."""
+    if change.identical:
+        return "every outcome is the same as in the baseline"
     assert change.changed is not None
     differ = round(change.changed * change.n)
     return (
@@ -613,15 +617,6 @@ def _decidable(change: Change, confidence: float, noise: float) -> float:
     """Return the smallest margin that a change of no size keeps in most draws, as it was measured."""
     reach = two_sided_z(confidence) + two_sided_z(2.0 * 0.95 - 1.0)
     return reach * change.standard_error + noise
-
-
-def samples_for(margin: float, least: float, n: int) -> int | None:
-    """Return about how many samples decide a margin if ``n`` decide ``least``; None if none do."""
-    if not margin > 0.0:
-        return None
-    ratio = least / margin
-    needed = n * ratio * ratio  # a power would raise where this is infinite
-    return math.ceil(needed) if math.isfinite(needed) else None
 
 
 # --- Both --------------------------------------------------------------------------------------------

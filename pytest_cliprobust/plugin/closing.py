@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_cliprobust.errors import ClipRobustError, Unavailable
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, first_of
 from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.plugin.exits import OTHER, TOO_MANY_WARNINGS, Exit, Signs, ending, word
 from pytest_cliprobust.plugin.session import Session
@@ -93,9 +93,9 @@ def _told_of(own: Session, lost: list[str]) -> list[str]:
     """Return what is said where a run was recorded that missed the bounds of before."""
     if not lost or not own.recording:
         return []
-    shown = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
     return [
-        f"recorded although it missed {len(lost)} of the bounds of before ({shown}): exit code 1"
+        f"recorded although it missed {len(lost)} of the bounds of before ({first_of(lost, 3)}): exit "
+        "code 1"
     ]
 
 

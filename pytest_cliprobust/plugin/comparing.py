@@ -183,10 +183,10 @@ def comparison_lines(baseline: Baseline, models: Iterable[str], asked: str | Non
 def twin_lines(provenance: Provenance, models: Iterable[str], other: str) -> list[str]:
     """Return the lines of the header that say what a run of two models compares, and what differs."""
     told = [
-        f"  differs: {line.replace(', recorded with', f', {other} has')}"
+        f"  differs: {line}"
         for model in models
         if model != other
-        for line in apart(provenance, provenance, other, model)
+        for line in apart(provenance, provenance, other, model, f"{other} has")
     ]
     return [f"clip baseline: {other}, measured in this run", *dict.fromkeys(told)]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_cliprobust.datasets.roles import ROLES
-from pytest_cliprobust.plugin.state import GATE, SESSION, UNDER_TEST
+from pytest_cliprobust.plugin.state import GATE, SESSION, UNDER_TEST, model_given
 
 if TYPE_CHECKING:
     from pytest_cliprobust.engine.evaluation import Evaluation
@@ -90,8 +90,7 @@ def needs_model(item: pytest.Item) -> bool:
 
 def model_of(item: pytest.Item) -> str | None:
     """Return the model that a test evaluates as ``--clip-model`` has it; None if it evaluates none."""
-    callspec = getattr(item, "callspec", None)
-    return callspec.params.get(UNDER_TEST) if callspec and needs_model(item) else None
+    return model_given(item) if needs_model(item) else None
 
 
 def _ours(node: Any, name: str) -> bool:

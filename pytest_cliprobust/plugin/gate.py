@@ -20,7 +20,7 @@ from pytest_cliprobust.gating.verdict import Verdict, judge
 from pytest_cliprobust.gating.vocabulary import check_chance
 from pytest_cliprobust.gating.weak import weak_for
 from pytest_cliprobust.plugin.options import OPTIONS, models_of, reports_of
-from pytest_cliprobust.plugin.state import SESSION, UNDER_TEST
+from pytest_cliprobust.plugin.state import SESSION, model_given
 from pytest_cliprobust.plugin.suites import suite_of
 from pytest_cliprobust.plugin.writing import pictures_of
 from pytest_cliprobust.results.record import Evidence, Record
@@ -198,8 +198,7 @@ def rerun_command(item: pytest.Item) -> str:
         test = test.partition("[")[0]
     parts = ["pytest", f"{path}::{test}"]
     # A gate's test uses our fixtures, which hang on this one.
-    callspec = getattr(item, "callspec", None)
-    model = callspec.params.get(UNDER_TEST) if callspec else None
+    model = model_given(item)
     # Written with "=": pytest takes a folder that stands alone for one of tests, and roots itself there.
     parts += [f"--clip-model={name}" for name in ([model] if model else models_of(config))]
     for option in OPTIONS:

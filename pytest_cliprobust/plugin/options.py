@@ -216,6 +216,12 @@ def value_of(config: pytest.Config, name: str) -> str | None:
     return value
 
 
+def _listed(config: pytest.Config, name: str) -> list[str]:
+    """Return the values of an option that may be given several times, each once."""
+    given = config.getoption(f"--clip-{name}") or config.getini(f"clip_{name}") or []
+    return list(dict.fromkeys(given))
+
+
 def profile_of(config: pytest.Config) -> str:
     """Return the profile: ``quick``, ``standard`` or ``full``."""
     return value_of(config, "profile") or "standard"
@@ -244,7 +250,7 @@ def models_of(config: pytest.Config) -> list[str]:
 
     The one that the others are compared with comes first.
     """
-    given = config.getoption("--clip-model") or config.getini("clip_model") or []
+    given = _listed(config, "model")
     against = value_of(config, "against")
     first = [against] if against is not None and given else []
     return list(dict.fromkeys([*first, *given]))
@@ -264,7 +270,7 @@ def reports_of(config: pytest.Config) -> list[Path]:
     Raises:
         pytest.UsageError: another ending than those of :data:`REPORTS`.
     """
-    given = config.getoption("--clip-report") or config.getini("clip_report") or []
+    given = _listed(config, "report")
     paths = [Path(name.strip()) for text in given for name in text.split(",") if name.strip()]
     for path in paths:
         if not path.name.endswith(REPORTS):
@@ -274,20 +280,17 @@ def reports_of(config: pytest.Config) -> list[Path]:
 
 def data_of(config: pytest.Config) -> list[str]:
     """Return the values of ``--clip-data``, each once; ``embedded`` unless any is given."""
-    given = config.getoption("--clip-data") or config.getini("clip_data") or [EMBEDDED]
-    return list(dict.fromkeys(given))
+    return _listed(config, "data") or [EMBEDDED]
 
 
 def required_of(config: pytest.Config) -> tuple[str, ...]:
     """Return the roles and suites that must be measured."""
-    given = config.getoption("--clip-require") or config.getini("clip_require") or []
-    return tuple(dict.fromkeys(given))
+    return tuple(_listed(config, "require"))
 
 
 def loggers_of(config: pytest.Config) -> list[str]:
     """Return the loggers that the run is handed over to, each once."""
-    given = config.getoption("--clip-logger") or config.getini("clip_logger") or []
-    return list(dict.fromkeys(given))
+    return _listed(config, "logger")
 
 
 def tags_of(config: pytest.Config) -> list[str]:
@@ -296,9 +299,8 @@ def tags_of(config: pytest.Config) -> list[str]:
     Raises:
         pytest.UsageError: a name that cannot be one.
     """
-    given = config.getoption("--clip-tag") or config.getini("clip_tag") or []
     try:
-        return [checked_tag(name) for name in dict.fromkeys(given)]
+        return [checked_tag(name) for name in _listed(config, "tag")]
     except ClipRobustError as error:
         raise pytest.UsageError(f"--clip-tag: {error}") from None
 

@@ -28,6 +28,12 @@ LACKING: pytest.StashKey[bool] = pytest.StashKey()
 GATE: pytest.StashKey[Gate] = pytest.StashKey()
 
 
+def model_given(item: pytest.Item) -> str | None:
+    """Return the model that a test is parametrized with, as ``--clip-model`` has it; None without one."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get(UNDER_TEST) if callspec else None
+
+
 @dataclass
 class DeadWorkers:
     """What is known of workers of pytest-xdist while none has said whether its tests evaluate a model.

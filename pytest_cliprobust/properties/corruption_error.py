@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.errors import ClipRobustError, NotRun, first_of
 from pytest_cliprobust.figures.arrays import Bools, Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.condition import together
@@ -214,10 +214,9 @@ def _complete(cells: Sequence[tuple[str, str]], known: ReferenceErrors) -> None:
         if (kind, str(step)) not in there
     ]
     if missing:
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise NotRun(
             f"mCE is a mean over {len(known.errors)} corruptions at five severities; missing are "
-            f"{', '.join(missing[:_NAMED])}{more}"
+            f"{first_of(missing, _NAMED)}"
         )
 
 

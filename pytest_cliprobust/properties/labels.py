@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.errors import ClipRobustError, NotRun, first_of
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
@@ -115,8 +115,7 @@ def swapped_labels_figure(
         if len(classes) < needed * np.count_nonzero(count):
             method += f", with fewer than {needed} images a class"
     if named:
-        shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
-        method += f"; images prefer each other's text: {shown}"
+        method += f"; images prefer each other's text: {first_of(named, 5)}"
     value = float(len(pairs))
     return Figure(
         "swapped_labels",

@@ -13,6 +13,7 @@ The absolute figures (images a second, milliseconds, megabytes) are reported, an
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,6 +33,12 @@ _ABSOLUTE = "another machine has another, and so has this one under load; bound 
 
 #: Why no change of a ratio is gated: an earlier run's rounds are not this one's.
 _CHANGE = "an earlier run was timed at another moment, perhaps elsewhere; bound the ratio itself"
+
+
+_relative = partial(
+    register_metric, high=None, change_gateable=False, why_not_gateable=_CHANGE, recorded=False
+)
+_absolute = partial(register_metric, high=None, gateable=False)
 
 
 def throughput_of(samples: Samples, seconds: ArrayLike) -> list[Figure]:
@@ -76,22 +83,16 @@ def peak_memory_of(samples: Samples, own: ArrayLike, baseline: ArrayLike) -> lis
     return [figure.measured_on(samples.condition) for figure in figures]
 
 
-@register_metric(
+@_relative(
     "relative_throughput",
     higher_is_better=True,
     meaning="images a second, as a multiple of the baseline model's in the same run",
-    high=None,
-    change_gateable=False,
-    why_not_gateable=_CHANGE,
-    recorded=False,
 )
-@register_metric(
+@_absolute(
     "throughput",
     higher_is_better=True,
     meaning="images a second",
     unit="images/s",
-    high=None,
-    gateable=False,
     why_not_gateable=_ABSOLUTE.format("throughput"),
 )
 def throughput_figures(
@@ -115,22 +116,16 @@ def throughput_figures(
     ]
 
 
-@register_metric(
+@_relative(
     "relative_latency",
     higher_is_better=False,
     meaning="time for one picture, as a multiple of the baseline model's in the same run",
-    high=None,
-    change_gateable=False,
-    why_not_gateable=_CHANGE,
-    recorded=False,
 )
-@register_metric(
+@_absolute(
     "latency",
     higher_is_better=False,
     meaning="time for one picture",
     unit="ms",
-    high=None,
-    gateable=False,
     why_not_gateable=_ABSOLUTE.format("latency"),
 )
 def latency_figures(seconds: ArrayLike, *, bootstrap: Bootstrap = DEFAULT) -> list[Figure]:
@@ -152,22 +147,16 @@ def latency_figures(seconds: ArrayLike, *, bootstrap: Bootstrap = DEFAULT) -> li
     ]
 
 
-@register_metric(
+@_relative(
     "relative_peak_memory",
     higher_is_better=False,
     meaning="weights and the most that a pass needs beside them, as a multiple of the baseline model's",
-    high=None,
-    change_gateable=False,
-    why_not_gateable=_CHANGE,
-    recorded=False,
 )
-@register_metric(
+@_absolute(
     "peak_memory",
     higher_is_better=False,
     meaning="weights and the most memory that a pass needs beside them",
     unit="MB",
-    high=None,
-    gateable=False,
     why_not_gateable=_ABSOLUTE.format("peak_memory"),
 )
 def peak_memory_figures(own: ArrayLike, baseline: ArrayLike) -> list[Figure]:

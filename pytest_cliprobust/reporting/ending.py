@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from pytest_cliprobust.errors import first_of
+from pytest_cliprobust.gating.verdict import waivers_of
 from pytest_cliprobust.results.run import NotMeasured, Run
 
 #: Endings that pytest's own last line does not explain.
@@ -98,10 +100,9 @@ def _excused(run: Run) -> list[str]:
     missed = [record.key for record in run.records if record.verdict.failed]
     if not missed or run.recording or run.ending not in _NOT_RED:
         return []
-    shown = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")
     return [
-        f"EXCUSED: {_counted(len(missed), 'figure')} on the wrong side of a bound ({shown}): the tests are "
-        "marked as expected to fail (xfail), so that the run is not red for it"
+        f"EXCUSED: {_counted(len(missed), 'figure')} on the wrong side of a bound ({first_of(missed, 3)}): "
+        "the tests are marked as expected to fail (xfail), so that the run is not red for it"
     ]
 
 
@@ -110,8 +111,7 @@ def _waived(run: Run) -> list[str]:
     found = run.waived
     if not found:
         return []
-    keys = [record.key for record in found]
-    shown = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    shown = first_of([record.key for record in found], 3)
     first = min(record.verdict.waiver.expires for record in found if record.verdict.waiver)
     verb = "is" if len(found) == 1 else "are"
     return [
@@ -128,7 +128,7 @@ def _stale(run: Run) -> list[str]:
 
 def counted_waivers(run: Run) -> str:
     """Return ``2 waivers``: those under which bounds are missed."""
-    return _counted(len({r.verdict.waiver.where for r in run.waived if r.verdict.waiver}), "waiver")
+    return _counted(waivers_of(record.verdict for record in run.waived), "waiver")
 
 
 def _nothing(run: Run) -> list[str]:

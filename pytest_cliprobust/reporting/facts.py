@@ -19,7 +19,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import CLEAN
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.gating.measurement import Measurement
-from pytest_cliprobust.gating.verdict import Verdict
+from pytest_cliprobust.gating.verdict import Verdict, waivers_of
 from pytest_cliprobust.properties.answers import Answer, answers_in
 from pytest_cliprobust.results.compare import Compared, Comparison, Word, matched_answers
 from pytest_cliprobust.results.earlier import Earlier
@@ -266,15 +266,9 @@ def headline_of(head: Earlier, lines: Iterable[Line]) -> Headline:
     told += f", {open_} cannot be decided on so few samples." if open_ else "."
     if not waived:
         return Headline("good", "Ship", told)
-    count = waivers_of(waived)
+    count = waivers_of(line.verdict for line in waived if line.verdict is not None)
     word = f"Ship with {count} waiver{'' if count == 1 else 's'}"
     return Headline("unsure", word, told, _worst(waived))
-
-
-def waivers_of(lines: Iterable[Line]) -> int:
-    """Return under how many waivers bounds are missed."""
-    verdicts = [line.verdict for line in lines if line.verdict is not None]
-    return len({one.waiver.where for one in verdicts if one.waiver is not None})
 
 
 def _worst(failed: Iterable[Line]) -> Line:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from helpers import DOCS, ROOT, SUITES
+from helpers import DOCS, ROOT, SUITES, module_of
 
 from pytest_cliprobust import cli
 from pytest_cliprobust.datasets.roles import ROLES
@@ -18,13 +16,7 @@ from pytest_cliprobust.figures.metrics import METRICS
 
 def loaded(name: str) -> ModuleType:
     """Return a file of the site's folder as a module."""
-    spec = importlib.util.spec_from_file_location(f"site_{name}", DOCS / "site" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return module_of(DOCS / "site" / f"{name}.py", known_as=f"site_{name}")
 
 
 @pytest.fixture(scope="module")

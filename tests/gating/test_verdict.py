@@ -32,6 +32,7 @@ from pytest_cliprobust.figures.intervals import Interval
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.gating import verdict as verdict_module
 from pytest_cliprobust.gating.baseline import Provenance
+from pytest_cliprobust.gating.margins import samples_for
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.message import failure_message
 from pytest_cliprobust.gating.policy import Inconclusive, Policy
@@ -816,7 +817,6 @@ def test_levels_beyond_those_that_numbers_hold() -> None:
 
 
 def test_samples_for_a_margin_go_by_its_square() -> None:
-    samples_for = verdict_module.samples_for
     assert samples_for(0.01, 0.03, 100) == 900
     assert samples_for(0.03, 0.01, 100) == 12
     assert samples_for(0.03, 0.03, 100) == 100

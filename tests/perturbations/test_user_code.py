@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
+
+from helpers import module_of
 
 from pytest_cliprobust.perturbations import registry
 
@@ -13,12 +14,7 @@ def test_a_users_code_is_part_of_the_cache_key(tmp_path: Path) -> None:
 
     def code_of(gain: float) -> str:
         path.write_text(f"def darker(images):\n    return images * {gain}\n")
-        spec = importlib.util.spec_from_file_location("my_perturbations", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        made = registry.Perturbation("darker", module.darker, "mine")
+        made = registry.Perturbation("darker", module_of(path).darker, "mine")
         assert made.origin == path
         return made.code
 

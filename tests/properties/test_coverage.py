@@ -7,13 +7,11 @@ fails. What cannot be gated is not asked.
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from types import ModuleType
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, module_of
 
 from pytest_cliprobust.figures.metrics import METRICS, Metric
 
@@ -26,13 +24,7 @@ KNOWN = 100_000
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("coverage_table", ROOT / "benchmarks/coverage.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return module_of(ROOT / "benchmarks/coverage.py", known_as="coverage_table")
 
 
 def metric_of(name: str) -> Metric:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from helpers import SUITES
+from helpers import SUITES, module_of
 from PIL import Image
 
 from pytest_cliprobust.engine.view import View
@@ -115,11 +114,7 @@ class Keypoints:
 
 def test_the_suite_measures_keypoints_by_class_and_level() -> None:
     """No shipped data plays the role, so the suite's own function runs on data of ours."""
-    spec = importlib.util.spec_from_file_location("suite", SUITES / "test_correspondence.py")
-    assert spec is not None
-    assert spec.loader is not None
-    suite = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(suite)
+    suite = module_of(SUITES / "test_correspondence.py")
     # Errors over the box, of all keypoints of each pair.
     errors = [[0.05, 0.05], [0.05, 0.2], [0.3], [0.05]]
     rows = [np.array([[0, 0, e * 40, 0, 0, 0, 0.5, 40.0, 0.1] for e in own]) for own in errors]
