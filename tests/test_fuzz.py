@@ -62,6 +62,7 @@ def grows(path: Path) -> None:
     bytes(bytearray(b"x") * (300 * 2**20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("read", "words"),
     [

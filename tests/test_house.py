@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -27,16 +28,27 @@ def modules() -> dict[str, Path]:
     }
 
 
+def is_type_checking(test: ast.expr) -> bool:
+    """Return whether it is the condition of a block for type checkers alone."""
+    return "TYPE_CHECKING" in (getattr(test, "id", None), getattr(test, "attr", None))
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Return a module's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported(path: Path, known: dict[str, Path], *, deferred: bool) -> set[str]:
     """Return the modules that a file imports outside ``if TYPE_CHECKING``.
 
     ``deferred``: also what functions import when they are called.
     """
     found: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    waiting: list[ast.AST] = [parsed(path)]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if isinstance(node, ast.If) and is_type_checking(node.test):
             waiting += node.orelse
             continue
         if isinstance(node, ast.FunctionDef) and not deferred:

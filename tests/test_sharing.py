@@ -57,12 +57,12 @@ def test_what_starts_sessions_or_takes_long_is_slow() -> None:
     starts = ("pytester",)
     items: list[Any] = [
         *(Item(), Item("smoke", fixtures=starts), Item(fixtures=starts)),
-        *(Item("long"), Item("exhaustive")),
+        *(Item("long"), Item("exhaustive"), Item("floors")),
     ]
     hook = SimpleNamespace(pytest_deselected=lambda items: None)
     config: Any = SimpleNamespace(option=SimpleNamespace(markexpr="not exhaustive"), hook=hook)
     order(config, items)
-    assert ["slow" in item.marks for item in items] == [False, False, True, True, True]
+    assert ["slow" in item.marks for item in items] == [False, False, True, True, True, True]
 
 
 # --- One model for all sessions of a process -------------------------------------------------------

@@ -154,6 +154,7 @@ def test_the_rate_rises_and_falls() -> None:
     assert rates[-1] < 0.001
 
 
+@pytest.mark.slow
 def test_it_learns(model: Any, tokenizer: Any) -> None:
     """Scenes whose features tell the class: likelihood finds the right option after some steps."""
     labels = torch.arange(40) % 5
