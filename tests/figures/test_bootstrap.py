@@ -439,6 +439,7 @@ def test_intervals_over_units_cover(drawings: int) -> None:
     assert share(known=False) < 0.85
 
 
+@pytest.mark.slow
 def test_drops_over_units_cover() -> None:
     units = np.arange(160) // 4
 

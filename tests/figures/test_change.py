@@ -256,6 +256,7 @@ def test_p_values_are_uniform_where_nothing_changed() -> None:
     assert np.mean(np.array(unknown) < 0.05) > 0.15
 
 
+@pytest.mark.slow
 def test_changes_of_shares_cover_what_changed() -> None:
     units = np.arange(240) // 3
 

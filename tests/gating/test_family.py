@@ -225,6 +225,7 @@ class Nulls:
         return self.known[lost, gained]
 
 
+@pytest.mark.slow
 def test_a_run_of_a_hundred_true_nulls_is_seldom_red() -> None:
     """At the strictest margin there is, where whatever is called real fails."""
     runs, bounds, n, churn = 300, 100, 200, 0.06
@@ -248,6 +249,7 @@ def test_a_run_of_a_hundred_true_nulls_is_seldom_red() -> None:
     assert np.mean(alone) > 0.8
 
 
+@pytest.mark.slow
 def test_a_true_loss_among_a_hundred_is_seen() -> None:
     """Two margins, in one cell of 1,000 samples."""
     policy = Policy()

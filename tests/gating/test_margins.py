@@ -59,6 +59,7 @@ def judged(n: int, size: float, loss: float = 0.0, *, seed: int = 0) -> Counter[
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "most"), [(134, 0.09), pytest.param(1000, 0.03, marks=pytest.mark.long)]
 )
