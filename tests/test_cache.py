@@ -325,6 +325,7 @@ def _slow(root: Path, log: Path) -> None:
     FeatureCache(root).get_or_compute({"shared": True}, compute)
 
 
+@pytest.mark.slow
 def test_two_processes_compute_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     context = multiprocessing.get_context("spawn")

@@ -53,7 +53,7 @@ class Bootstrap:
         confidence: level of the two-sided intervals.
         seed: seed of the resampling.
         keys: who the samples are and what they were drawn from; None for bare arrays, which are
-            resampled one by one and cannot be compared with another run.
+            resampled one by one, in their order, and cannot be compared with another run.
     """
 
     replicates: int = 1000
@@ -64,12 +64,14 @@ class Bootstrap:
     def plan(self, count: int, strata: Ints | None = None) -> Resampling:
         """Return the resampling of ``count`` samples, each stratum (``count``,) kept at its size.
 
+        With ``keys`` it does not depend on the order of the samples.
+
         Raises:
             ValueError: ``keys`` are of other samples.
         """
         if self.keys is not None and len(self.keys) != count:
             raise ValueError(f"{count} samples are resampled, but the keys are of {len(self.keys)}")
-        units = self.keys.codes if self.keys is not None and self.keys.clustered else None
+        units = None if self.keys is None else self.keys.codes
         return Resampling(
             count, strata=strata, replicates=self.replicates, seed=self.seed, units=units
         )
@@ -90,6 +92,10 @@ class Bootstrap:
     def of(self, keys: SampleKeys | None) -> Bootstrap:
         """Return the same settings for other samples."""
         return replace(self, keys=keys)
+
+    def singly(self) -> Bootstrap:
+        """Return the same settings with each sample drawn alone."""
+        return self if self.keys is None else replace(self, keys=self.keys.singly())
 
     def fewer(self, replicates: int) -> Bootstrap:
         """Return the same settings with at most ``replicates`` replicates."""
@@ -351,7 +357,7 @@ def _design_effect(
     fewer = bootstrap.fewer(_FOR_DESIGN_EFFECT)
     if replicates is None:
         replicates = resampled(outcomes, fewer, strata)
-    alone = resampled(outcomes, fewer.of(None), strata)
+    alone = resampled(outcomes, fewer.singly(), strata)
     drawn, single = (values[np.isfinite(values)] for values in (replicates, alone))
     if len(drawn) < 2 or len(single) < 2 or not single.var() > 0.0:
         return 1.0

@@ -14,8 +14,8 @@ import numpy as np
 from scipy import special
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
-from pytest_cliprobust.figures.bootstrap import counts_of
+from pytest_cliprobust.figures.arrays import Bools, Floats
+from pytest_cliprobust.figures.bootstrap import Bootstrap, counts_of
 from pytest_cliprobust.figures.clusters import degrees_of, design_effect_of_mean
 from pytest_cliprobust.figures.ends import Ends
 from pytest_cliprobust.figures.figure import Figure
@@ -29,7 +29,6 @@ from pytest_cliprobust.figures.keys import SampleKeys, matched
 from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.figures.means import SUPPOSED
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, same_value
-from pytest_cliprobust.figures.resampling import Resampling
 
 #: Replicates behind the standard error of a change.
 REPLICATES = 1000
@@ -368,14 +367,14 @@ def _of_statistics(
     change: Change, before: Outcomes, after: Outcomes, keys: SampleKeys, seed: int
 ) -> Change:
     strata = after.attributes.get("stratum")
-    drawn = _replicates(before, after, keys.codes if keys.clustered else None, strata, seed)
+    drawn = _replicates(before, after, keys, strata, seed)
     finite = drawn[np.isfinite(drawn)]
     if len(finite) < 0.95 * len(drawn) or not math.isfinite(change.difference):
         return replace(change, standard_error=math.inf)
     variance = float(finite.var(ddof=1))
     effect = 1.0
     if keys.clustered:
-        alone = _replicates(before, after, None, strata, seed)
+        alone = _replicates(before, after, keys.singly(), strata, seed)
         single = float(np.nanvar(alone, ddof=1))
         effect = max(1.0, variance / single) if single > 0.0 else 1.0
         variance = max(variance, single)
@@ -387,9 +386,9 @@ def _of_statistics(
 
 
 def _replicates(
-    before: Outcomes, after: Outcomes, units: Ints | None, strata: Any, seed: int
+    before: Outcomes, after: Outcomes, keys: SampleKeys, strata: Any, seed: int
 ) -> Floats:
-    plan = Resampling(len(after), strata=strata, replicates=REPLICATES, seed=seed, units=units)
+    plan = Bootstrap(REPLICATES, seed=seed, keys=keys).plan(len(after), strata)
     return np.concatenate([after.at(counts) - before.at(counts) for counts in counts_of(plan)])
 
 

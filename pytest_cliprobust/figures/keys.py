@@ -46,9 +46,17 @@ class SampleKeys:
 
     @cached_property
     def codes(self) -> Ints:
-        """(N,) the unit of each sample as a number from 0, in order of first appearance."""
-        numbers: dict[str, int] = {}
-        return np.array([numbers.setdefault(u, len(numbers)) for u in self.units], dtype=np.int64)
+        """(N,) the unit of each sample as a number from 0, by the order of their names.
+
+        Not by the order of the samples, on which no result may depend.
+        """
+        numbers = {name: number for number, name in enumerate(sorted(set(self.units)))}
+        return np.array([numbers[unit] for unit in self.units], dtype=np.int64)
+
+    @cached_property
+    def order(self) -> Ints:
+        """(N,) the rows in the order of the samples' ids."""
+        return np.array(sorted(range(len(self)), key=self.ids.__getitem__), dtype=np.int64)
 
     @property
     def unit_count(self) -> int:
@@ -78,6 +86,10 @@ class SampleKeys:
                 raw = name.encode()
                 hasher.update(len(raw).to_bytes(8, "little") + raw)
         return hasher.hexdigest()
+
+    def singly(self) -> SampleKeys:
+        """Return the keys of the same samples, each a unit of its own."""
+        return SampleKeys(self.ids, self.ids, self.digests)
 
     def take(self, rows: Sequence[int] | Ints) -> SampleKeys:
         """Return the keys of the samples at ``rows``."""

@@ -1,7 +1,8 @@
 """The bootstrap: which samples each replicate draws, and intervals from the replicates.
 
 The resampling depends on (n, strata, units, seed, number of the replicate) alone, so that whatever is
-computed from the same samples is resampled together.
+computed from the same samples is resampled together. Units are drawn by the order of their labels: what a
+replicate holds does not depend on the order in which the samples came.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Resampling:
         units: (n,) any labels of what the samples were drawn from; whole units are drawn, with all of
             their samples (Davison & Hinkley 1997, section 3.8), so that a replicate holds n samples
             only on average. A stratum keeps its number of units then; strata that cut through units
-            are not kept.
+            are not kept. Units of one sample each are samples that are drawn in the order of those labels.
 
     Raises:
         ClipRobustError: no samples.
@@ -71,6 +72,7 @@ class Resampling:
             if labels.shape != (n,):
                 raise ValueError(f"strata have shape {labels.shape}, the samples ({n},)")
             self.codes = np.unique(labels, return_inverse=True)[1].astype(np.int64)
+        self._rows: Ints | None = None
         self._members: Ints | None = None
         self._of_units: Resampling | None = None
         if units is not None:
@@ -81,6 +83,7 @@ class Resampling:
             raise ValueError(f"units have shape {units.shape}, the samples ({self.n},)")
         _, first, members = np.unique(units, return_index=True, return_inverse=True)
         if len(first) == self.n:
+            self._rows = first.astype(np.int64) if (np.diff(first) < 0).any() else None
             return
         strata = None
         if self.codes is not None and (self.codes[first][members] == self.codes).all():
@@ -94,7 +97,7 @@ class Resampling:
     def digest(self) -> str:
         """Hex digest of (n, strata, units, seed): equal digests draw the same samples."""
         hasher = hashlib.blake2b(f"{self.n}\0{self.seed}".encode(), digest_size=12)
-        for codes in (self.codes, self._members):
+        for codes in (self.codes, self._members, self._rows):
             hasher.update(b"\0" if codes is None else b"\1" + codes.tobytes())
         return hasher.hexdigest()
 
@@ -113,11 +116,13 @@ class Resampling:
         if self._of_units is not None:
             raise ValueError("replicates of whole units differ in size: use counts()")
         generator = np.random.Generator(np.random.Philox(self.seed))
-        order: Ints | None = None
+        order = self._rows
         sizes: Floats | float = float(self.n)
         starts: Ints | int = 0
         if self.codes is not None:
-            order = np.argsort(self.codes, kind="stable").astype(np.int64)
+            codes = self.codes if order is None else self.codes[order]
+            within = np.argsort(codes, kind="stable").astype(np.int64)
+            order = within if order is None else order[within]
             count = np.bincount(self.codes)
             sizes = np.repeat(count, count).astype(np.float64)
             starts = np.repeat(np.cumsum(count) - count, count).astype(np.int64)

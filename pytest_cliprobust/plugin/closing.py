@@ -34,10 +34,10 @@ def close(own: Session, session: pytest.Session, status: int) -> Run:
     # A bound that is missed only given all that was found counts as a test that failed.
     failures = session.testsfailed - own.ledger.spared + len(lost)
     status = int(Exit.REGRESSION) if lost and status == Exit.PASSED else status
-    found = _unjudged(own, by_id=named_by_id(session.config))
+    found = _unjudged(own, by_id=named_by_id(session.config) or own.failed_last)
     if stopped and own.ledger.not_collected and not own.ledger.attempts:
         own.remarks.append(NOT_KNOWN)
-    run = own.run(found, ended=whole, partial=picked(session.config))
+    run = own.run(found, ended=whole, partial=picked(own, session.config))
     run = _with_ending(run, status, failures)
     if ended and whole:
         try:
@@ -84,9 +84,10 @@ def named_by_id(config: pytest.Config) -> bool:
     return any("::" in argument for argument in config.args)
 
 
-def picked(config: pytest.Config) -> bool:
-    """Return whether single tests were picked: by id, by ``-k``, or those that failed last."""
-    return bool(named_by_id(config) or config.option.keyword or getattr(config.option, "lf", False))
+def picked(own: Session, config: pytest.Config) -> bool:
+    """Return whether single tests were picked: by id, by ``-k``, those that failed last, or from them on."""
+    on_from = bool(getattr(config.option, "stepwise", False) and own.deselected)
+    return bool(named_by_id(config) or config.option.keyword or own.failed_last or on_from)
 
 
 def _told_of(own: Session, lost: list[str]) -> list[str]:

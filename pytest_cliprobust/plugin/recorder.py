@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.files import shown_path
+from pytest_cliprobust.files import replace_file, shown_path
 from pytest_cliprobust.gating.baseline import (
     Anchor,
     Baseline,
@@ -76,13 +77,15 @@ class Recorder:
     ) -> tuple[tuple[RecordChange, ...], list[str]]:
         """Write both files, and return the changes of bounds and what else there is to say.
 
-        Figures that this run did not measure stay as they were recorded.
+        Figures that this run did not measure stay as they were recorded. Where the baseline cannot be
+        written, the threshold file stays as it was: its margins would be held against something else.
 
         Raises:
             ClipRobustError: a file cannot be written, or would be wrong.
         """
         chosen = self.chosen(records)
         measurements = [one.measurement for one in chosen]
+        before = self.path.read_bytes() if self.path.is_file() else None
         changes = record(
             self.path,
             measurements,
@@ -95,14 +98,18 @@ class Recorder:
         kept = self._kept(measurements)
         path = beside(self.path)
         models = tuple(dict.fromkeys(one.model for one in [*measurements, *kept]))
-        size = write_baseline(
-            path,
-            [*measurements, *kept],
-            used(provenance, [*measurements, *kept]),
-            anchors=self._anchors(measurements, models),
-            accepted=self._accepted(measurements, models),
-            older=self._older(kept, provenance),
-        )
+        try:
+            size = write_baseline(
+                path,
+                [*measurements, *kept],
+                used(provenance, [*measurements, *kept]),
+                anchors=self._anchors(measurements, models),
+                accepted=self._accepted(measurements, models),
+                older=self._older(kept, provenance),
+            )
+        except ClipRobustError:
+            _restore(self.path, before)
+            raise
         held = f" of {len(models)} models ({', '.join(models)})" if len(models) > 1 else ""
         told = [
             f"baseline written: {shown_path(path)}{held}, {len(measurements)} figures by sample, "
@@ -199,6 +206,15 @@ class Recorder:
         if len(then) != 1 or len(models) < 2:
             return kept
         return {first_key(key, then[0], models): value for key, value in kept.items()}
+
+
+def _restore(path: Path, content: bytes | None) -> None:
+    """Make a file what it was, as far as that can be done; None: it was not there."""
+    with contextlib.suppress(OSError):
+        if content is None:
+            path.unlink()
+        else:
+            replace_file(path, content, durable=True)
 
 
 def _shown_size(size: int) -> str:

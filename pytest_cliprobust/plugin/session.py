@@ -88,6 +88,7 @@ class Session:
         needed: whether any of them evaluates a model.
         deselected: ids of the tests that were left out, by suite.
         selected: suites of the tests that will run.
+        failed_last: whether only tests that failed last were collected (``--lf``): the others are not known.
         loggers: what the run is handed over to at its end.
         recorded: what recording wrote beside the threshold file, one line each.
     """
@@ -115,6 +116,7 @@ class Session:
         self.collected = 0
         self.needed = False
         self.deselected: dict[str, list[str]] = {}
+        self.failed_last = False
         self.journal: Journal | None = None
         self._evaluations: dict[str, Evaluation] = {}
         self._noise: dict[str, tuple[float, float]] = {}
@@ -373,6 +375,7 @@ class Session:
         if planned:
             self.ledger.plan(planned["tests"])
             self.deselected.update(planned["deselected"])
+            self.failed_last |= planned["failed_last"]
         records = self.ledger.take(report)
         if self.journal is not None and records:
             try:
@@ -387,7 +390,11 @@ class Session:
 
     def planned(self) -> dict[str, Any]:
         """Return which tests a worker was given and which not, as plain data: it may die at any of them."""
-        return {"tests": self.ledger.planned, "deselected": self.deselected}
+        return {
+            "tests": self.ledger.planned,
+            "deselected": self.deselected,
+            "failed_last": self.failed_last,
+        }
 
     def models(self) -> dict[str, ModelSummary]:
         """Return the models under test: those loaded here, and what the workers did with theirs."""
@@ -471,6 +478,7 @@ class Session:
             "models": [model.as_dict() for model in self.models().values()],
             "collected": self.collected,
             "deselected": self.deselected,
+            "failed_last": self.failed_last,
             "provenance": None if (found := self.known_provenance()) is None else found.as_dict(),
             "data": self.known_data().as_dict(),
         }
@@ -482,6 +490,7 @@ class Session:
         self.troubles += map(str, told.get("troubles", ()))
         self.collected = max(self.collected, int(told["collected"]))
         self.deselected.update(told.get("deselected", {}))
+        self.failed_last |= bool(told.get("failed_last", False))
 
     # --- At the end --------------------------------------------------------------------------------
 

@@ -120,6 +120,7 @@ class Waiting:
             evaluator.session.known_suites = tuple(sorted(self._suites))
             evaluator.session.collected, evaluator.session.needed = self._collected, True
             evaluator.session.deselected = self._deselected
+            evaluator.session.failed_last = failed_last(self._config, session.items)
             evaluator.session.selected = {suite_of(item) for item in needs}
             evaluator.session.ledger.not_collected += self._not_collected
             evaluator.start(session.items)
@@ -181,6 +182,19 @@ class Waiting:
     ) -> None:
         """Say that nothing was evaluated."""
         say_nothing_evaluated(terminalreporter, config, self._collected, exitstatus)
+
+
+def failed_last(config: pytest.Config, items: Sequence[pytest.Item]) -> bool:
+    """Return whether ``--lf`` left tests out, which it does while it collects and tells nobody of.
+
+    It leaves none out where nothing failed last, or nothing of what is selected.
+    """
+    if not getattr(config.option, "lf", False) or config.cache is None:
+        return False
+    selected = {item.nodeid for item in items}
+    if not selected & set(config.cache.get("cache/lastfailed", {})):
+        return False
+    return bool(set(config.cache.get("cache/nodeids", [])) - selected)
 
 
 def mark_suites(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:

@@ -913,7 +913,10 @@ def equal_error_rates(
     right = as_correct(correct, "answers")
     names, group = np.unique(np.asarray(groups, dtype=object), return_inverse=True)
     keys = bootstrap.keys
-    units = np.arange(len(right)) if keys is None else keys.codes
+    units = np.arange(len(right))
+    if keys is not None:
+        # Permuted by the order of ids: the p-value then does not depend on that of the samples.
+        right, group, units = right[keys.order], group[keys.order], keys.codes[keys.order]
     crossed = len(np.unique(np.stack([units, group]), axis=1)[0]) > len(np.unique(units))
     count = len(right) if crossed else int(units.max()) + 1
     number = int(min(permutations, max(199, _NUMBERS // max(1, count))))

@@ -847,7 +847,7 @@ def _compare_rate(before: Outcomes, after: Outcomes) -> Compared:
     drawn = resampled(after, settings, strata) - resampled(before, settings, strata)
     variance, effect = float(drawn.var(ddof=1)), 1.0
     if settings.clustered:
-        alone = settings.of(None).fewer(_FOR_EFFECT)
+        alone = settings.singly().fewer(_FOR_EFFECT)
         single = float((resampled(after, alone, strata) - resampled(before, alone, strata)).var())
         effect = max(1.0, variance / single) if single > 0.0 else 1.0
         variance = max(variance, single)

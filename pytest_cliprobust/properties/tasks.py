@@ -387,7 +387,9 @@ def _cue_keys(keys: SampleKeys | None, cues: Mapping[str, list[int]]) -> SampleK
         return None
     digests: tuple[str, ...] = ()
     if keys.digests:
-        digests = tuple("".join(keys.digests[row] for row in rows) for rows in cues.values())
+        digests = tuple(
+            "".join(sorted(keys.digests[row] for row in rows)) for rows in cues.values()
+        )
     return SampleKeys(tuple(cues), tuple(cues), digests, "cue")
 
 

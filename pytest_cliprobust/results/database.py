@@ -198,6 +198,11 @@ class Database:
                     f"{self.shown}: the history cannot be used: {error}; the disk fails, or files may not "
                     "grow as large here (ulimit -f)"
                 ) from None
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise Unavailable(
+                    f"{self.shown}: the history cannot be used: another program has held it for "
+                    f"{PATIENCE:.0f} s ({error})"
+                ) from None
             raise ClipRobustError(
                 f"{self.shown}: the history cannot be used ({error}); name another file"
             ) from None

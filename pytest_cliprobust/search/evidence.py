@@ -83,7 +83,7 @@ def evidence_of(
     clip, clean, perturbation = drops.clip, drops.clean, drops.perturbation
     after = drops.view(parameters)
     # What the perturbation broke first, then what was wrong before, then what survived.
-    order = np.lexsort((np.arange(len(after)), after.correct, ~clean.correct))
+    order = np.lexsort((np.arange(len(after)), ~clean.correct, after.correct))
     rows = [int(row) for row in order[:_SHOWN]]
     command = reproduction(
         perturbation.name,

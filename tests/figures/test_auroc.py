@@ -304,6 +304,7 @@ def test_a_figure_keeps_its_scores_by_sample() -> None:
 TRUTH = float(scipy_stats.norm.cdf(1.5 / math.sqrt(2)))
 
 
+@pytest.mark.slow
 def test_delongs_interval_covers() -> None:
     def area(generator: np.random.Generator) -> tuple[float, float]:
         figure = auroc.auroc("auroc", generator.normal(1.5, size=50), generator.normal(size=40))
@@ -312,6 +313,7 @@ def test_delongs_interval_covers() -> None:
     assert 0.92 < coverage(area, TRUTH, 800, 14) < 0.98
 
 
+@pytest.mark.slow
 def test_the_interval_over_units_covers_where_that_over_samples_does_not() -> None:
     # Scores of variance 2 in each class, and of variance 1 between drawings.
     def area(known: bool) -> float:

@@ -256,6 +256,7 @@ def test_p_values_are_uniform_where_nothing_changed() -> None:
     assert np.mean(np.array(unknown) < 0.05) > 0.15
 
 
+@pytest.mark.slow
 def test_changes_of_shares_cover_what_changed() -> None:
     units = np.arange(240) // 3
 
@@ -368,10 +369,7 @@ def test_the_standard_error_is_that_of_resampling_both_runs_at_once(
     assert change.p_value == pytest.approx(test)
     assert (change.n, change.units, change.changed) == (80, count, 1.0)
     assert (change.lost, change.gained) == ((), ())
-    alone = [
-        after[r].mean() - before[r].mean()
-        for r in drawn_rows(Bootstrap(replicates=REPLICATES, seed=3), 80)
-    ]
+    alone = [after[r].mean() - before[r].mean() for r in drawn_rows(boot.singly(), 80)]
     effect = 1.0 if units is None else np.var(drawn, ddof=1) / np.var(alone, ddof=1)
     assert change.design_effect == pytest.approx(effect)
     again = change_between(average(after, keys), average(before, keys), seed=4)
@@ -410,7 +408,8 @@ def test_strata_are_kept_and_answers_count_half_a_pair_more() -> None:
     before, after = made
     change = change_between(after, before, seed=2)
     differences = []
-    for rows in drawn_rows(Bootstrap(seed=2, replicates=REPLICATES), 70, labels):
+    drawn = Bootstrap(seed=2, replicates=REPLICATES, keys=keys_of(70))
+    for rows in drawn_rows(drawn, 70, labels):
         shares = [
             [own[rows][labels[rows] == c].mean() for c in range(3)] for own in (right[1], right[0])
         ]
@@ -425,7 +424,7 @@ def test_strata_are_kept_and_answers_count_half_a_pair_more() -> None:
         for figure in eces
         if figure.outcomes is not None
     ]
-    counts = np.concatenate(list(Bootstrap(seed=2, replicates=REPLICATES).plan(70).counts()))
+    counts = np.concatenate(list(drawn.plan(70).counts()))
     differences = [figure.outcomes.at(counts) for figure in eces if figure.outcomes is not None]
     want = math.sqrt(np.var(differences[1] - differences[0], ddof=1) + (1 / 70) ** 2)
     assert change_between(eces[1], eces[0], seed=2).standard_error == pytest.approx(want)

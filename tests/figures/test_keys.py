@@ -14,9 +14,9 @@ from pytest_cliprobust.figures.keys import SampleKeys, matched
 ABC = SampleKeys(("a", "b", "c"), ("x", "y", "x"), ("1", "2", "3"), "drawing")
 
 
-def test_units_are_numbered_as_they_appear() -> None:
+def test_units_are_numbered_by_their_names() -> None:
     keys = keys_of(6, ["ox", "ant", "ox", "bee", "ant", "ox"])
-    assert keys.codes.tolist() == [0, 1, 0, 2, 1, 0]
+    assert keys.codes.tolist() == [2, 0, 2, 1, 0, 2]
     assert keys.codes.dtype == np.int64
     assert (len(keys), keys.unit_count, keys.clustered) == (6, 3, True)
     assert not keys_of(6).clustered
@@ -67,6 +67,16 @@ def test_taking_rows() -> None:
     assert some == SampleKeys(("c", "a"), ("x", "x"), ("3", "1"), "drawing")
     assert ABC.take([1]).unit_count == 1
     assert keys_of(3).take([0, 2]).digests == ()
+
+
+def test_samples_have_an_order_of_their_own() -> None:
+    keys = SampleKeys(("b", "c", "a"), ("x", "y", "x"), kind="drawing")
+    assert keys.order.tolist() == [2, 0, 1]
+    assert keys.order.dtype == np.int64
+    alone = keys.singly()
+    assert alone == SampleKeys(keys.ids, keys.ids)
+    assert (alone.clustered, alone.codes.tolist()) == (False, [1, 2, 0])
+    assert ABC.singly().digests == ABC.digests
 
 
 def test_two_data_sets_share_nothing() -> None:

@@ -155,10 +155,29 @@ def test_the_spread_of_whole_units_is_that_of_their_sums() -> None:
 
 def test_units_of_one_sample_each_are_samples() -> None:
     plain = Resampling(10, replicates=8, seed=1)
-    named = Resampling(10, replicates=8, seed=1, units=list("jihgfedcba"))
+    named = Resampling(10, replicates=8, seed=1, units=list("abcdefghij"))
     np.testing.assert_array_equal(drawn(named), drawn(plain))
     assert named.digest == plain.digest
     assert next(iter(named.indices())).shape == (8, 10)
+
+
+@pytest.mark.parametrize("strata", [None, np.arange(10) % 3])
+@pytest.mark.parametrize("units", [np.arange(10), UNITS])
+def test_what_is_drawn_does_not_depend_on_the_order_of_the_samples(
+    units: np.ndarray, strata: np.ndarray | None
+) -> None:
+    order = rng(7).permutation(10)
+    plain = Resampling(10, units=units, strata=strata, replicates=30, seed=4)
+    mixed = Resampling(
+        10,
+        units=units[order],
+        strata=None if strata is None else strata[order],
+        replicates=30,
+        seed=4,
+    )
+    np.testing.assert_array_equal(drawn(mixed), drawn(plain)[:, order])
+    # Counts are of the samples as they come, so plans of another order are not taken for each other.
+    assert mixed.digest != plain.digest
 
 
 def test_strata_of_whole_units_keep_their_number_of_units() -> None:

@@ -85,6 +85,10 @@ def test_of_an_unknown_family_some_for_each_test_are_expected() -> None:
     assert Family(tests=10).error_rate(on(CLEAN), policy) == pytest.approx(0.005 / FIGURES_A_TEST)
     # A test that judges more than anybody expected has less and less for each: together as much again.
     assert Family().error_rate(on(CLEAN), policy, seen=FIGURES_A_TEST) == each
+    beyond = Family().error_rate(on(CLEAN), policy, seen=10)
+    assert beyond == pytest.approx(0.05 / (10 * 9 / FIGURES_A_TEST))
+    assert Family(0, 0).error_rate(on(CLEAN), policy, seen=1) == pytest.approx(0.05)
+    assert Family(1, 0).error_rate(on(CLEAN), policy, seen=3) == pytest.approx(0.05 / 6)
     levels = [Family().error_rate(on(CLEAN), policy, seen=k) for k in range(1, 3001)]
     assert levels == sorted(levels, reverse=True)
     assert 0.05 < sum(levels) <= 2 * 0.05
@@ -225,6 +229,7 @@ class Nulls:
         return self.known[lost, gained]
 
 
+@pytest.mark.slow
 def test_a_run_of_a_hundred_true_nulls_is_seldom_red() -> None:
     """At the strictest margin there is, where whatever is called real fails."""
     runs, bounds, n, churn = 300, 100, 200, 0.06
@@ -248,6 +253,7 @@ def test_a_run_of_a_hundred_true_nulls_is_seldom_red() -> None:
     assert np.mean(alone) > 0.8
 
 
+@pytest.mark.slow
 def test_a_true_loss_among_a_hundred_is_seen() -> None:
     """Two margins, in one cell of 1,000 samples."""
     policy = Policy()

@@ -18,6 +18,7 @@ from gating_helpers import (
     condition,
 )
 from helpers import keys_of
+from scipy import stats
 
 from pytest_cliprobust.figures.auroc import auroc
 from pytest_cliprobust.figures.bootstrap import Bootstrap, paired_drop_figure
@@ -59,6 +60,7 @@ def judged(n: int, size: float, loss: float = 0.0, *, seed: int = 0) -> Counter[
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "most"), [(134, 0.09), pytest.param(1000, 0.03, marks=pytest.mark.long)]
 )
@@ -211,7 +213,12 @@ def test_few_units_have_wide_intervals() -> None:
     assert few.size / many.size == pytest.approx((2.353363 + 1.644854) / REACH, rel=0.1)
     one = decidable(dataclasses.replace(figure, units=1), POLICY)
     assert one is not None
-    assert math.isfinite(one.size)
+    # As of two, of which one is free to vary: Student's quantile at 0.95 is 6.31.
+    assert one == decidable(dataclasses.replace(figure, units=2), POLICY)
+    exact = (6.313752 + 1.644854) * one.standard_error
+    assert exact <= one.size <= exact * 1.1
+    unknown = decidable(dataclasses.replace(figure, units=None), POLICY)
+    assert unknown == decidable(dataclasses.replace(figure, units=figure.n), POLICY)
 
 
 def test_the_change_of_a_clustered_figure_hangs_less_on_the_drawing() -> None:
@@ -237,6 +244,56 @@ def test_without_a_spread_there_is_no_margin() -> None:
     assert found is not None
     own = 0.05 / 1.959963985
     assert found.standard_error == pytest.approx(own * 0.8)
+
+
+def test_one_replicate_is_no_spread() -> None:
+    figure = Figure("ece", 0.1, 0.05, 0.15, 100)
+    lone = dataclasses.replace(figure, replicates=(0.2,))
+    assert margins.standard_error(lone) == margins.standard_error(figure)
+    two = dataclasses.replace(figure, replicates=(0.2, 0.4, math.nan))
+    assert margins.standard_error(two) == pytest.approx(math.sqrt(0.02))
+
+
+def test_shares_of_the_error_by_metric() -> None:
+    """The first pattern that fits counts; what none fits is a share of answers, at 84%."""
+    figure = Figure("ece", 0.1, 0.05, 0.15, 100)
+
+    def share(metric: str, effect: float = 1.0) -> float:
+        made = dataclasses.replace(figure, metric=metric, design_effect=effect)
+        return margins._share_of_error(made)
+
+    assert share("severity_monotonicity") == 2.0
+    assert share("worst_case_drop") == 1.1
+    assert share("fpr95_mcm") == 0.8
+    answers_of = math.sqrt(2.0 * 0.06 / (2.0 * 0.84 * 0.16))
+    assert share("shape_bias") == pytest.approx(answers_of)
+    assert share("shape_bias", 0.5) == pytest.approx(answers_of * math.sqrt(1.0))
+    assert share("shape_bias", 2.0) == pytest.approx(answers_of * math.sqrt(1.2 / 2.0))
+
+
+def test_the_exact_quantile_of_few_samples() -> None:
+    """All losses and gains of 40 samples, each with its chance."""
+    n, churn = 40, 0.1
+    pairs = [(a, b) for a in range(n + 1) for b in range(n + 1 - a)]
+    chances = stats.multinomial.pmf(
+        [(a, b, n - a - b) for a, b in pairs], n, [churn / 2, churn / 2, 1 - churn]
+    )
+    lost, gained = np.array(pairs).T
+    ends = paired_score(lost, gained, float(n), 0.9).highs
+    order = np.argsort(ends)
+    expected = ends[order][np.searchsorted(np.cumsum(chances[order]), 0.95)]
+    assert margins._share_margin(float(n), churn, 0.9) == pytest.approx(expected, abs=1e-9)
+    # Less than one sample's worth is one.
+    assert margins._share_margin(0.4, churn, 0.9) == margins._share_margin(1.0, churn, 0.9)
+
+
+def test_a_share_that_is_not_its_outcomes_mean_is_no_plain_share() -> None:
+    one = answered(answers(1000)).figure
+    assert margins._is_share(one)
+    assert not margins._is_share(dataclasses.replace(one, value=one.value - 0.1))
+    assert not margins._is_share(dataclasses.replace(one, n=999))
+    assert not margins._is_share(dataclasses.replace(one, outcomes=None))
+    assert not margins._is_share(averaged(np.ones(100)).figure)
 
 
 def test_a_share_of_some_samples_only_is_no_plain_share() -> None:
@@ -285,6 +342,9 @@ def test_a_smaller_margin_needs_more_samples() -> None:
     assert margin.samples_for(0.01) == 9000
     assert margin.samples_for(0.03) == 1000
     assert margin.samples_for(0.0) == 0
+    assert margin.samples_for(0.0299) == 1007
+    assert margins.samples_for(0.0, 0.03, 1000) is None
+    assert margins.samples_for(1e-200, 0.03, 1000) is None
     size = margin_of(answered(answers(1000))).size
     found = margin_of(answered(answers(margin.samples_for(0.01)))).size
     assert found == pytest.approx(size / 3.0, rel=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from gating_helpers import HEAD, complaint, measure
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import load_thresholds, parse_thresholds
 from pytest_cliprobust.gating.unjudged import fails, find_unjudged, lines
@@ -180,6 +181,21 @@ FAR = {
     "metric = 'nll', max = 2.3 },  # measured 1.2 [1.1, 1.3], n = 134": None,
     "metric = 'auroc_mcm', min = 0.6 },  # measured 0.8 [0.79, 0.81], n = 134": "0.8",
     "metric = 'signed_gap', min = -0.9 },  # measured 0.1 [0.0, 0.2], n = 134": None,
+    # Half of the way to the worst is not far; nor is a width beyond a wide interval.
+    "min = 0.4 },  # measured 0.8 [0.78, 0.82], n = 134": None,
+    "min = 0.399 },  # measured 0.8 [0.78, 0.82], n = 134": "0.8",
+    "min = 0.2 },  # measured 0.8 [0.5, 0.8], n = 134": None,
+    "min = 0.199 },  # measured 0.8 [0.5, 0.8], n = 134": "0.8",
+    "metric = 'ece', max = 0.525 },  # measured 0.05 [0.04, 0.06], n = 134": None,
+    "metric = 'ece', max = 0.526 },  # measured 0.05 [0.04, 0.06], n = 134": "0.05",
+    "metric = 'ece', max = 0.75 },  # measured 0.25 [0.25, 0.5], n = 9": None,
+    "metric = 'ece', max = 0.751 },  # measured 0.25 [0.25, 0.5], n = 9": "0.25",
+    "metric = 'nll', max = 2.39 },  # measured 1.2 [1.1, 1.3], n = 134": None,
+    "metric = 'nll', max = 2.41 },  # measured 1.2 [1.1, 1.3], n = 134": "1.2",
+    # A bound on the good side, or for several metrics, is not looked at.
+    "min = 0.43, max = 0.99 },  # measured 0.84 [0.82, 0.86], n = 134": None,
+    "metric = ['accuracy', 'top5_accuracy'], min = 0.08 },  # measured 0.84 [0.82, 0.86], n = 134": None,
+    "metric = 'top?_accuracy', min = 0.08 },  # measured 0.84 [0.82, 0.86], n = 134": None,
 }
 
 
@@ -250,6 +266,17 @@ def test_guessing_is_known_where_chance_is() -> None:
     assert lucky_guess(accuracy, None, 1072) is None
     assert lucky_guess(accuracy, 134, 0) is None
     assert lucky_guess(ece, 134, 1072) is None
+    # Of one sample Wilson's ends are (2p + z² ± z √(z² + 4p(1 - p))) / (2 + 2z²).
+    z = 1.959963985
+    half = z * math.sqrt(z * z + 1.0) / (2.0 + 2.0 * z * z)
+    assert lucky_guess(accuracy, 2, 1) == pytest.approx(0.5 + half)
+    assert lucky_guess(accuracy, 1, 1) == 1.0
+    for higher, end in ((True, 0.5 + half), (False, 0.5 - half)):
+        made = Metric("made_up", higher, "made up", chance=0.5)
+        assert lucky_guess(made, None, 1) == pytest.approx(end)
+    none, beyond = (Metric("made_up", True, "made up", chance=chance) for chance in (0.0, 1.01))
+    assert lucky_guess(none, None, 1) == pytest.approx(z * z / (1.0 + z * z))
+    assert lucky_guess(beyond, None, 1) is None
 
 
 def test_a_narrow_rule_that_drops_the_bound_on_the_change_is_told() -> None:

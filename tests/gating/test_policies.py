@@ -8,7 +8,7 @@ import pytest
 from gating_helpers import measure
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.gating.policies import bundled
+from pytest_cliprobust.gating.policies import LEAST_ERROR_RATE, bundled
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import load_thresholds, parse_thresholds
 from pytest_cliprobust.gating.recording import record
@@ -146,6 +146,27 @@ def test_mistakes_in_a_pack_name_its_own_line(
     pack(tmp_path, "company.toml", text)
     told = complaint(tmp_path, 'extends = "company.toml"\n')
     assert told.startswith(f"company.toml:{line}: {words}")
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("inconclusive_share", (0, 0.0, 1, 1.0), (-0.001, 1.001, "true")),
+        ("confidence", (0.501, 0.999), (0.5, 1, 0.0)),
+        ("family_wise_error_rate", (LEAST_ERROR_RATE, 0.5), (LEAST_ERROR_RATE / 1.01, 0.501, 0)),
+        ("churn", (0.001, 0.5), (0, 0.0, 0.501, -0.1)),
+        ("require_bound", ("true", "false"), (1, 0, '"true"')),
+    ],
+)
+def test_both_sides_of_each_range(
+    key: str, good: tuple[object, ...], bad: tuple[object, ...]
+) -> None:
+    for value in good:
+        found = getattr(parse_thresholds(f"{HEAD}[policy]\n{key} = {value}\n").policy, key)
+        assert found == {"true": True, "false": False}.get(str(value), value)
+    for value in bad:
+        with pytest.raises(ClipRobustError, match=rf":3: .*{key}"):
+            parse_thresholds(f"{HEAD}[policy]\n{key} = {value}\n", "t.toml")
 
 
 def test_a_pack_without_a_schema(tmp_path: Path) -> None:

@@ -63,6 +63,28 @@ def test_what_stands_inside_a_table() -> None:
     assert keys("rule") == keys("absent") == []
 
 
+def test_what_does_not_stand_in_the_text_has_the_line_of_its_nearest_parent() -> None:
+    text = "schema = 1\n\n[[rule]]\nx = 1\n[[rule]]\n  y = {z = 2}  # end"
+    found = Positions(text)
+    assert found.line("rule", 1, "y", "z") == 6
+    assert found.line("rule", 1, "y", "gone", "deeper") == 6
+    assert found.line("rule", 1, "gone", "and", "deeper", "still") == 5
+    assert found.line("rule", 0, "gone") == 3
+    assert found.line("gone", "entirely") == found.line() == 1
+    assert found.at("rule", 1, "gone") is None
+    at = found.at("rule", 1, "y")
+    assert at is not None
+    assert (text[at.start], text[at.value_start : at.value_end]) == ("y", "{z = 2}")
+    assert text[found.line_start(at.start) :] == "  y = {z = 2}  # end"
+    # The last line has no newline, the first has.
+    assert found.line_end(at.start) == at.end == len(text)
+    assert found.line_end(3) == len("schema = 1\n")
+    assert found.line_at(len("schema = 1")) == 1
+    assert found.line_at(len("schema = 1\n")) == 2
+    # A parent is where it is first mentioned.
+    assert Positions("a.b.c = 1\na.b.d = 2\n").line("a", "b") == 1
+
+
 PIECES = st.lists(
     st.sampled_from(
         [

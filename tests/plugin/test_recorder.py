@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from gating_helpers import answered, answers, changed, condition
 
 from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.errors import Unavailable
 from pytest_cliprobust.gating.baseline import Baseline, Provenance, beside, load_baseline
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.verdict import judge
@@ -35,6 +37,24 @@ def test_one_model_has_first_recordings_that_fit_the_next_release(tmp_path: Path
     again, _ = recorded(tmp_path / "t.toml", first, v2=50)
     assert (again.models, set(again.anchors)) == (("v2",), {KEY})
     assert again.anchors[KEY].value == 0.84
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_bounds_are_not_recorded_without_what_they_are_held_against(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    """Margins beside an older baseline, or none, would judge another change than the recorded one."""
+    path = tmp_path / "t.toml"
+    earlier = None if first else recorded(path, None, v1=0)[0]
+    before = None if first else path.read_bytes()
+
+    def full(*args: object, **kwargs: object) -> int:
+        raise Unavailable("no room")
+
+    monkeypatch.setattr("pytest_cliprobust.plugin.recorder.write_baseline", full)
+    with pytest.raises(Unavailable, match="no room"):
+        recorded(path, earlier, v1=60)
+    assert (path.read_bytes() if path.exists() else None) == before
 
 
 def test_several_models_have_first_recordings_of_their_own(tmp_path: Path) -> None:

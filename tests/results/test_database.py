@@ -112,7 +112,11 @@ def test_what_is_no_mistake_of_the_users_is_told_apart(path: Path) -> None:
     shown = f"{path}: the history cannot be"
     told: list[tuple[Exception, type[ClipRobustError], str]] = [
         (full, Unavailable, f"{shown} written: is full; make room"),
-        (locked, ClipRobustError, f"{shown} used (is locked); name another file"),
+        (
+            locked,
+            Unavailable,
+            f"{shown} used: another program has held it for 30 s (is locked)",
+        ),
         (
             failing,
             Unavailable,

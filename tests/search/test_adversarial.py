@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from search_helpers import GivingWay, Things
 
+from pytest_cliprobust.cache import FeatureCache
+from pytest_cliprobust.datasets.base import Batch
 from pytest_cliprobust.engine.encoding import to_float
 from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
@@ -66,6 +71,70 @@ def test_figures_under_attack_are_filed_cached_and_those_of_the_attack(
         assert (unharmed.value, none.value) == (few.correct.mean(), 0.0)
     with pytest.raises(ClipRobustError, match="starts from samples as they are"):
         adversarial_of(clip, clip.on("clean", "fog", 1, limit=1), epsilon=0.1, steps=1)
+
+
+class Loaded(Things):
+    """Things with pictures: the number of each in all of its pixels."""
+
+    def load(self, rows: Sequence[int]) -> Batch:
+        images = torch.tensor(list(rows), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+        return Batch(tuple(self.ids[row] for row in rows), images)
+
+
+def test_an_attack_is_given_all_samples_and_kept_by_all_that_decides_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, attacks, told = Loaded(6), [], []
+    classifier = SimpleNamespace(weights=torch.eye(3, dtype=torch.float64))
+    target = SimpleNamespace(device=torch.device("cpu"), info=SimpleNamespace(digest="d"))
+    encoder = SimpleNamespace(
+        cache=FeatureCache(tmp_path), precision="fp32", progress=lambda *said: told.append(said)
+    )
+    clip: Any = SimpleNamespace(
+        target=target, encoder=encoder, classifier=classifier, config=SimpleNamespace(seed=3)
+    )
+
+    def attack(
+        model: Any, head: Any, images: Any, labels: Any, **options: Any
+    ) -> AdversarialResult:
+        attacks.append((model, head.dtype, images[:, 0, 0, 0].tolist(), labels.tolist(), options))
+        return AdversarialResult(labels != 2, labels == 0, images, torch.zeros(len(labels)))
+
+    monkeypatch.setattr(module, "adversarial_accuracy", attack)
+    monkeypatch.setattr(module, "ATTACK_BATCH", 4)
+    clean = GivingWay([2.0] * 6).on(data, limit=6)
+    accuracy, drop = adversarial_of(clip, clean, epsilon=0.1, steps=2)
+    assert [len(seen[2]) for seen in attacks] == [4, 2]
+    assert all(seen[0] is target and seen[1] == torch.float32 for seen in attacks)
+    assert [pixel for seen in attacks for pixel in seen[2]] == pytest.approx(
+        [row / 255 for row in range(6)]
+    )
+    assert [label for seen in attacks for label in seen[3]] == [0, 1, 2, 0, 1, 2]
+    seeds = torch.cat([seen[4].pop("seeds") for seen in attacks])
+    assert torch.equal(seeds, registry.sample_seeds(data.ids, "apgd", 3))
+    assert [seen[4] for seen in attacks] == [{"epsilon": 0.1, "steps": 2}] * 2
+    assert told == [("clean · apgd", 4, 6), ("clean · apgd", 6, 6)]
+    assert (accuracy.value, accuracy.n) == (pytest.approx(2 / 6), 6)
+    assert (drop.value, drop.n) == (pytest.approx(4 / 6 - 2 / 6), 6)
+
+    def attacked(**options: Any) -> bool:
+        before = len(attacks)
+        adversarial_of(clip, clean, **{"epsilon": 0.1, "steps": 2, **options})
+        return len(attacks) > before
+
+    assert not attacked()
+    assert attacked(steps=3)
+    assert attacked(epsilon=0.2)
+    for holder, name, value in (
+        (target.info, "digest", "e"),
+        (encoder, "precision", "bf16"),
+        (clip.config, "seed", 4),
+        (data, "digest", "other"),
+        (classifier, "weights", 2 * classifier.weights),
+    ):
+        monkeypatch.setattr(holder, name, value)
+        assert attacked(), name
+        assert not attacked(), name
 
 
 def test_an_attack_backs_off_where_memory_runs_out(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from search_helpers import MADE, GivingWay
 
 from pytest_cliprobust import cli
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
@@ -19,6 +20,7 @@ from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.engine.encoding import apply_perturbation, to_float
 from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.perturbations import contact_sheet, registry
 from pytest_cliprobust.search.envelope import Drops, reproduction
 from pytest_cliprobust.search.evidence import broken_maximum, evidence_of, image_argument
@@ -83,6 +85,72 @@ def test_the_samples_that_broke_come_first_and_captions_say_what_they_are_taken_
     (tmp_path / "file").touch()
     with pytest.raises(ClipRobustError, match=r"cannot write the picture .*file/x.png"):
         evidence.draw(tmp_path / "file" / "x.png")
+
+
+def test_what_broke_comes_first_and_captions_say_what_it_is_taken_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Broken are 1, 3 and 6, wrong before are 0 and 4, the others stay right.
+    clip = GivingWay([-1.0, 0.2, 2.0, 0.2, -1.0, 2.0, 0.2, 2.0])
+    pictures: list[Any] = []
+
+    def drawn(data: Any, rows: list[int], perturbation: Any, *, parameters: Any) -> Any:
+        pictures.append((data, rows, perturbation, parameters))
+        return torch.zeros(6, 3, 4, 4), torch.ones(6, 3, 4, 4)
+
+    clip.encoder = SimpleNamespace(pictures=drawn)  # type: ignore[attr-defined]
+    drops = Drops(clip.any, clip.clean(), MADE)
+    evidence = evidence_of(drops, {"amount": 0.25}, (("worst", "words"),))
+    assert (evidence.lines, evidence.parameters) == ((("worst", "words"),), {"amount": 0.25})
+    command = "cliprobust perturb IMAGE --out worst-case --perturbation made --set amount=0.25"
+    load = "" if MADE.origin is None else f" --load {shown_path(MADE.origin)}"
+    assert evidence.reproduction == f"{command}{load} --seed 4"
+
+    sheets: list[Any] = []
+
+    def sheet(rows: Any, columns: Any, **named: Any) -> Image.Image:
+        sheets.append((rows, columns, named))
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr(contact_sheet, "contact_sheet", sheet)
+    path = evidence.draw(tmp_path / "new" / "picture.png")
+    assert Image.open(path).size == (8, 8)
+    assert pictures == [(clip.data, [1, 3, 6, 0, 4, 2], MADE, {"amount": 0.25})]
+    ((before, after), columns, named) = sheets[0]
+    assert named == {"title": "made, amount=0.25", "cell": 128}
+    assert columns == ["dog", "cat", "cat", "cat", "dog", "sea"]
+    assert (before.name, after.name, before.note, after.note) == (
+        *("before", "after", "", "amount=0.25"),
+    )
+    assert (float(before.images.max()), float(after.images.min())) == (0.0, 1.0)
+    assert before.captions == (*["right"] * 3, "taken for dog", "taken for sea", "right")
+    assert after.captions == (
+        *("taken for sea", "taken for dog", "taken for dog"),
+        *("taken for dog", "taken for sea", "right"),
+    )
+    few = Drops(clip.any, clip.on(Subset(clip.data, [0, 2]), limit=2), MADE)
+    evidence_of(few, {"amount": 0.25}, ()).draw(path)
+    assert pictures[-1][1] == [0, 1]
+
+
+def test_the_command_has_what_the_run_had() -> None:
+    clip: Any = SimpleNamespace(config=SimpleNamespace(depth=None))
+    mine: Any = SimpleNamespace(ids=("a", "b c"), source="imagefolder:my photos")
+    words = ["--clip-data", "imagefolder:my photos", "--sample", "b c"]
+    assert shlex.split(image_argument(clip, mine, 1)) == words
+    mine.size = 224
+    assert shlex.split(image_argument(clip, mine, 1)) == words
+    mine.size = 225
+    assert shlex.split(image_argument(clip, mine, 1)) == [*words, "--size", "225"]
+    clip.config.depth = "my depth"
+    depth = ["--clip-depth", "my depth"]
+    assert shlex.split(image_argument(clip, mine, 1)) == [*words, "--size", "225", *depth]
+    mine.has_depth = True
+    assert "--clip-depth" not in image_argument(clip, mine, 1)
+    mine.has_depth, mine.source, mine.root = False, "", Path("there")
+    assert shlex.split(image_argument(clip, mine, 0))[:4] == (
+        ["--clip-data", "there", "--sample", "a"]
+    )
 
 
 def test_every_kind_of_data_has_its_words_for_the_command(tmp_path: Path) -> None:

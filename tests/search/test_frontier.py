@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import keys_of
+from search_helpers import MADE, GivingWay
 from torch import Tensor
 
 from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
@@ -23,7 +24,8 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.registry import Perturbation
 from pytest_cliprobust.properties.frontier import first_crossing, frontier_strength_figure
-from pytest_cliprobust.search.envelope import Points, at_strength
+from pytest_cliprobust.search import frontier as module
+from pytest_cliprobust.search.envelope import Point, Points, at_strength
 from pytest_cliprobust.search.frontier import frontier, robustness_frontier
 
 TWO = Perturbation(
@@ -179,6 +181,105 @@ def test_models_that_have_nothing_in_common_gain_nothing_from_pairs() -> None:
     )
     assert paired.low == pytest.approx(alone.low, abs=0.002)
     assert paired.high == pytest.approx(alone.high, abs=0.002)
+
+
+def test_a_frontier_of_known_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty of twenty-five are right; eight give way beyond 0.3, six more beyond 0.9."""
+    clip = GivingWay([-1.0] * 5 + [0.3] * 8 + [0.9] * 6 + [2.0] * 6)
+    monkeypatch.setattr(registry, "get", {"made": MADE}.__getitem__)
+    verdict: Any = SimpleNamespace(status="fail")
+    asked: list[Condition] = []
+
+    def known(condition: Condition) -> float:
+        asked.append(condition)
+        return 0.08
+
+    found = frontier(clip.any, clip.clean(), "made", allowed=known)
+    figure, details = found.figure, found.figure.details
+    assert asked == [Condition("clean", limit=25, label="made")]
+    # Bisected to a thirty-second, and a quarter of the way from no drop to 0.32.
+    assert details["bracket"] == [0.28125, 0.3125]
+    assert figure.value == pytest.approx(0.28125 + 0.25 / 32)
+    assert (figure.n, details["clean_accuracy"]) == (25, 0.8)
+    assert details["allowed_drop"] == 0.08
+    assert details["parameters"] == {"amount": 0.28125}
+    accuracies = {0.0: 0.8, 0.25: 0.8, 0.28125: 0.8, 0.3125: 0.48, 0.375: 0.48}
+    accuracies |= {0.5: 0.48, 0.75: 0.48, 1.0: 0.24}
+    curve = {strength: pytest.approx(value) for strength, value in accuracies.items()}
+    assert dict(details["curve"]) == curve
+    assert figure.condition is not None
+    assert [one.steps[0].parameters for one in figure.condition.over] == [
+        (("amount", strength),) for strength in accuracies
+    ]
+    kept, beyond = found.explain(verdict).lines
+    assert kept == ("frontier", "a drop of 0.08 is kept up to amount=0.2812")
+    assert beyond[0] == "beyond"
+    assert beyond[1].startswith("drop 0.320 [")
+    assert beyond[1].endswith("] at amount=0.3125")
+    assert found.explain(verdict).parameters == {"amount": 0.3125}
+
+    # Half of the accuracy where nobody says: 0.4, a quarter of the way from 0.32 to 0.56 and a third more.
+    half = frontier(clip.any, clip.clean(), "made", tolerance=0.25).figure
+    assert half.details["bracket"] == [0.75, 1.0]
+    assert half.value == pytest.approx(0.75 + 0.25 * (0.4 - 0.32) / 0.24)
+    fixed = frontier(clip.any, clip.clean(), "made", allowed=0.4, tolerance=0.25).figure
+    assert fixed.value == half.value
+    assert (fixed.low, fixed.high) != (half.low, half.high)
+
+    # All of the envelope, or nothing of it.
+    whole = frontier(clip.any, clip.clean(), "made", allowed=0.6)
+    assert whole.figure.value == 1.0
+    assert whole.explain(verdict).parameters == {"amount": 1.0}
+    never = frontier(clip.any, clip.clean(), "made", allowed=-0.1)
+    assert never.figure.value == 0.0
+    first, _ = never.explain(verdict).lines
+    assert first == ("frontier", "a drop of -0.1 is broken at the mildest end already")
+    assert never.explain(verdict).parameters == {"amount": 0.0}
+    assert never.figure.details["parameters"] == {"amount": 0.0}
+
+
+def at(*numbers: tuple[float, float, float]) -> tuple[tuple[float, Point], ...]:
+    """Return points by strength: the value, and how far its interval reaches down and up."""
+    return tuple(
+        (i / 4, Point({"x": i / 4}, value, value - down, value + up))
+        for i, (value, down, up) in enumerate(numbers)
+    )
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        # An interval that reaches the bound has not failed; nor does one hold again that only reaches it.
+        (
+            at((0.9, 0, 0), (0.4, 0, 0.1), (0.7, 0, 0)),
+            "accuracy rises by 0.3 from strength 0.25 to 0.5",
+        ),
+        (
+            at((0.9, 0, 0), (0.4, 0, 0.0), (0.5, 0, 0)),
+            "fails at strength 0.25 and holds again at 0.5",
+        ),
+        (at((0.9, 0, 0), (0.45, 0, 0.04), (0.51, 0.02, 0)), ""),
+        # The first failure is the one that is named.
+        (
+            at((0.9, 0, 0), (0.4, 0, 0), (0.3, 0, 0), (0.6, 0, 0)),
+            "fails at strength 0.25 and holds again at 0.75",
+        ),
+        # A rise is one from the lowest point so far, beyond its interval, and the first is told.
+        (at((0.9, 0, 0), (0.7, 0, 0.05), (0.8, 0.05, 0)), ""),
+        (
+            at((0.9, 0, 0), (0.7, 0, 0), (0.8, 0, 0), (0.6, 0, 0), (0.85, 0, 0)),
+            "accuracy rises by 0.1 from strength 0.25 to 0.5",
+        ),
+        (at((0.9, 0, 0), (0.7, 0, 0), (0.7, 0, 0)), ""),
+    ],
+)
+def test_what_is_not_monotone(points: tuple[tuple[float, Point], ...], said: str) -> None:
+    assert module._not_monotone(points, 0.5) == said
+
+
+def test_the_smallest_grid_and_the_widest_bracket() -> None:
+    found = robustness_frontier(ONE, curve({0.0: 0.8, 1.0: 0.2}, 0.0), 0.5, grid=1, tolerance=1.0)
+    assert (found.bracket, found.strength, len(found.curve)) == ((0.0, 1.0), 0.0, 2)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,6 +58,113 @@ def test_lines_have_the_colour_of_what_they_are(right: bool) -> None:
     colour = matches.RIGHT if right else matches.WRONG
     assert image.getpixel((round(20 * zoom), round(20 * zoom))) == colour
     assert image.getpixel((round(288 + 8 + found[0, 2] * zoom), round(20 * zoom))) == colour
+
+
+def test_a_picture_that_is_higher_than_wide_keeps_its_shape() -> None:
+    dark, light = (torch.full((3, 64, 32), grey, dtype=torch.uint8) for grey in (40, 200))
+    # From (4, 10) to (20, 10), where (20, 50) would be right; four and a half times as large.
+    found = np.array([[4.0, 10.0, 20.0, 10.0, 20.0, 50.0, 0.5, 1.0]])
+    image = matches.draw_matches((dark, light), found, np.array([False]))
+    assert image.size == (2 * 288 + 8, 288)
+    assert (image.getpixel((140, 280)), image.getpixel((150, 280))) == ((40,) * 3, (255,) * 3)
+    assert (image.getpixel((296, 280)), image.getpixel((439, 280))) == ((200,) * 3,) * 2
+    assert image.getpixel((441, 280)) == (255,) * 3
+    for place in ((18, 45), (296 + 90, 45), (200, 45), (296 + 90, 225 + 4), (296 + 90, 225 - 4)):
+        assert image.getpixel(place) == matches.WRONG, place
+    # Discs three pixels about each end, with a white edge.
+    for x, y in ((18, 45), (386, 45)):
+        for edge in ((x - 3, y), (x + 3, y), (x, y - 3), (x, y + 3)):
+            assert image.getpixel(edge) in ((255,) * 3, matches.WRONG)
+        assert image.getpixel((x, y - 3)) == image.getpixel((x, y + 3)) == (255,) * 3
+        assert image.getpixel((x, y - 4)) == image.getpixel((x, y + 4)) != (255,) * 3
+    assert image.getpixel((200, 44)) == image.getpixel((200, 46)) == (255,) * 3
+    assert image.getpixel((296 + 90, 225)) == (200,) * 3  # a ring is open
+    right = matches.draw_matches((dark, light), found, np.array([True]))
+    assert right.getpixel((296 + 90, 229)) == (200,) * 3  # and what is right has none
+
+
+def test_of_many_matches_24_are_drawn_all_over_the_picture() -> None:
+    grey = torch.full((3, 288, 288), 128, dtype=torch.uint8)
+    heights = [4.0 + 7 * i for i in range(41)]
+    found = np.array([[30.0, y, 100.0, y, 100.0, y, 0.5, 1.0] for y in reversed(heights)])
+    image = matches.draw_matches((grey, grey), found, np.ones(41, dtype=np.bool_))
+    drawn = [i for i, y in enumerate(heights) if image.getpixel((30, int(y))) == matches.RIGHT]
+    assert len(drawn) == 24
+    assert (drawn[0], drawn[-1]) == (0, 40)
+    assert set(np.diff(drawn)) == {1, 2}
+    # Those that are wrong lie on top.
+    twice = matches.draw_matches((grey, grey), found[[0, 0]], np.array([False, True]))
+    assert twice.getpixel((30, 284)) == matches.WRONG
+
+
+def test_pairs_stand_two_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = view_of([0.0, 50.0], [0.0], [50.0])
+    view.data = "data"
+    drawn: list[tuple[Any, Any, list[bool]]] = []
+
+    def load(data: str, rows: list[int]) -> Any:
+        assert data == "data"
+        first, second = ([f"{side} {row}" for row in rows] for side in ("first", "second"))
+        return SimpleNamespace(
+            first=SimpleNamespace(images=first), second=SimpleNamespace(images=second)
+        )
+
+    def draw(pictures: Any, found: Any, right: Any) -> Image.Image:
+        drawn.append((pictures, found, right.tolist()))
+        return Image.new("RGB", (584, 288), (0, 0, len(drawn)))
+
+    monkeypatch.setattr(matches, "load_pairs", load)
+    monkeypatch.setattr(matches, "draw_matches", draw)
+    sheet = matches.draw_pairs(view, [2, 0, 1], -1, 10.0)
+    assert [pictures for pictures, _, _ in drawn] == [
+        (f"first {row}", f"second {row}") for row in (2, 0, 1)
+    ]
+    assert [right for _, _, right in drawn] == [[False], [True, False], [True]]
+    assert sheet.size == (1200, 2 * 326)
+    for number, (x, y) in enumerate(((8, 30), (608, 30), (8, 356)), start=1):
+        assert sheet.getpixel((x, y)) == sheet.getpixel((x + 583, y + 287)) == (0, 0, number)
+        outside = ((x - 1, y), (x + 584, y), (x, y + 288))
+        assert all(sheet.getpixel(place) == (255,) * 3 for place in outside)
+        title = sheet.crop((x, y - 22, x + 584, y)).convert("L")
+        assert title.getextrema()[0] < 50
+    assert sheet.crop((608, 334, 1200, 652)).getextrema() == ((255, 255),) * 3
+    assert matches.draw_pairs(view, [0], -1, 10.0).size == (600, 326)
+
+
+def test_a_missed_bound_shows_the_worst_pairs_and_a_command() -> None:
+    view = view_of([0.0] * 2, [50.0, 0.0, 50.0])
+    view.data = SimpleNamespace(name="navi:v1", source="navi:my photos")
+    config = SimpleNamespace(
+        source=lambda model: f"models/{model}", pretrained=None, profile="quick"
+    )
+    clip: Any = SimpleNamespace(config=config, model="mine")
+    verdict: Any = None
+    evidence = matches.explained(clip, view, 3)(verdict)
+    assert evidence.lines == (
+        ("worst", "p1: 1 of 3 matches right (within 10 px), views 10° apart"),
+    )
+    assert evidence.parameters == {}
+    words = ["cliprobust", "matches", "--clip-model=models/mine", "--clip-data=navi:my photos"]
+    words += ["--clip-profile=quick", "--layer=3", "--sample=p1"]
+    assert shlex.split(evidence.reproduction) == words
+    config.pretrained = "openai"
+    view.data = SimpleNamespace(name="spair:test", root="there")
+    again = shlex.split(matches.explained(clip, view)(verdict).reproduction)
+    assert again[3:5] == ["--clip-pretrained=openai", "--clip-data=spair:there"]
+    view.data = SimpleNamespace(name="mine")
+    assert "--clip-data=mine" in matches.explained(clip, view)(verdict).reproduction
+
+
+def test_half_of_the_pairs_shown_are_the_worst_and_half_the_middle_ones() -> None:
+    # Of pair i all but i matches are right.
+    view = view_of(*[[50.0] * i + [0.0] * (20 - i) for i in range(20)])
+    assert matches.worst_pairs(view, -1, 10.0) == [19, 18, 17, 11, 10, 9]
+    assert matches.worst_pairs(view, -1, 10.0, count=5) == [19, 18, 17, 10, 9]
+    # What is as far as the limit is beyond it.
+    assert matches.described(view_of([10.0, 9.9]), 0, -1, 10.0).startswith("1 of 2 matches")
+    even = view_of([0.0])
+    even.limits = (40.0, 5.0, 20.0, 10.0)
+    assert matches.middle_limit(even) == 20.0
 
 
 def test_the_worst_and_the_typical() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from search_helpers import MADE, GivingWay
 from torch import Tensor
 
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
@@ -191,6 +192,112 @@ def verdict(status: str, kind: str, limit: float) -> Any:
     return SimpleNamespace(
         status=status, kind=kind, limit=limit, bound=f"{kind} {limit}", confidence=0.9
     )
+
+
+def test_the_worst_drop_is_confirmed_on_other_samples_and_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of ten samples that are searched on half give way at 0.3, of twenty others six do at 0.62."""
+    limits = [-1.0, *[0.3] * 5, *[2.0] * 4, *[-1.0] * 4, *[0.62] * 6, *[2.0] * 10]
+    clip = GivingWay(limits)
+    monkeypatch.setattr(registry, "get", {"made": MADE}.__getitem__)
+    searches: list[tuple[float, dict[str, Any], Points]] = []
+
+    def spy(perturbation: Perturbation, points: Points, bound: float, **options: Any) -> WorstCase:
+        searches.append((bound, options, points))
+        return worst_case(perturbation, points, bound, **options)
+
+    monkeypatch.setattr(module, "worst_case", spy)
+    found = worst_case_drop(clip.any, clip.clean(), "made", examples=6)
+    worst = found.figure.details["parameters"]["amount"]
+    # The mildest amount that was looked at beyond 0.3 is as bad as any.
+    assert worst == min(amount for amount in clip.asked if amount > 0.3)
+    lost = 6 if worst > 0.62 else 0
+    assert (found.figure.value, found.figure.n) == (pytest.approx(lost / 20), 20)
+    assert (
+        found.figure.details
+        | {
+            "parameters": {"amount": worst},
+            "strengths": {"amount": worst},
+            "searched_on": 10,
+            "drop_while_searching": 0.5,
+            "evaluations": searches[0][2].calls,
+            "seed": 4,
+        }
+        == found.figure.details
+    )
+    expected = {"seed": 4, "max_examples": 6, "max_evaluations": 8, "resolution": 100}
+    assert searches[0][:2] == (-math.inf, expected)
+    over = (Condition("clean", (Step("made", None, (("amount", worst),)),), 30),)
+    assert found.figure.condition == Condition("clean", limit=30, over=over, label="made")
+
+    told = f"drop {found.figure.value:.3f} [{found.figure.low:.3f}, {found.figure.high:.3f}]"
+    line = ("worst", f"{told} at amount={worst:.4g}")
+    for other in (
+        verdict("inconclusive", "max", 0.0),
+        verdict("fail", "min", 0.5),
+        verdict("fail", "max_increase", 0.0),
+    ):
+        shown = found.explain(other)
+        assert (shown.lines, shown.parameters) == ((line,), {"amount": worst})
+    assert len(searches) == 1
+    # The interval of six of twenty lies beyond 0.05, and that of none never does.
+    shown = found.explain(verdict("fail", "max", 0.05))
+    bound, options, points = searches[1]
+    assert (bound, options.pop("start")) == (-0.05, [{"amount": worst}])
+    assert options == {"seed": 4, "max_examples": 3, "max_evaluations": 12, "resolution": 100}
+    assert points({"amount": 1.0}).high < points({"amount": 1.0}).low + 1
+    mildest = shown.parameters["amount"]
+    assert 0.62 < mildest <= 0.64
+    assert shown.lines[0][0] == "mildest"
+    assert shown.lines[0][1].startswith("drop 0.300 [")
+    assert shown.lines[0][1].endswith(
+        f"at amount={mildest:.4g} (amount {mildest:.0%} of the envelope), the mildest that breaks the "
+        "bound"
+    )
+    assert shown.lines[1] == line
+    # A bound that nothing breaks wholly: the worst that was looked at.
+    shown = found.explain(verdict("fail", "max", 0.9))
+    assert [heading for heading, _ in shown.lines] == ["worst"]
+    single = worst_case_drop(clip.any, clip.clean(), "made", examples=1)
+    single.explain(verdict("fail", "max", 0.05))
+    assert searches[-1][1]["max_examples"] == 1
+    assert searches[-1][1]["max_evaluations"] == 2
+
+
+@pytest.mark.parametrize(
+    ("start", "broken", "found"),
+    [
+        # All together first, then one after the other.
+        ((8, 4), lambda x, y: x + y >= 6, (4, 2)),
+        ((8, 8), lambda x, y: x >= 3, (3, 0)),
+        ((8, 8), lambda x, y: y >= 5, (0, 5)),
+        ((8, 8), lambda x, y: True, (0, 0)),
+        ((8, 8), lambda x, y: (x, y) == (8, 8), (8, 8)),
+        ((0, 0), lambda x, y: True, (0, 0)),
+        ((0, 7), lambda x, y: y >= 1, (0, 1)),
+        # Half way the second is rounded to the even side.
+        ((4, 1), lambda x, y: x >= 2 or y >= 1, (2, 0)),
+    ],
+)
+def test_a_failure_is_walked_back_to_the_mildest(
+    start: tuple[int, int], broken: Callable[[int, int], bool], found: tuple[int, int]
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def fails(steps: tuple[int, ...]) -> bool:
+        asked.append(steps)
+        return broken(*steps)
+
+    assert module._walk_back(start, fails) == found
+    # Bisection: no more than the halvings of each range.
+    assert len(asked) <= 3 * (max(start) + 1).bit_length() + 2
+
+
+def test_the_smallest_search_there_is() -> None:
+    found = search(falling(0.1), 0.0, max_evaluations=2, max_examples=1, resolution=1)
+    assert found.evaluations == 2
+    assert found.worst.value == pytest.approx(0.7)
 
 
 @pytest.mark.slow

@@ -173,6 +173,7 @@ def test_prompts_are_compared_within_models() -> None:
     assert paired_effect(before[3:], after[3:], effect.column).why == "no model has both"
 
 
+@pytest.mark.slow
 def test_19_of_20_intervals_hold_the_effect() -> None:
     generator = np.random.default_rng(0)
     held = 0
