@@ -94,7 +94,12 @@ def _model(folder: Path, name: str, config: Mapping[str, Any], dtype: Any) -> An
             kind, state = kinds[type(built)], _weights(folder)
             check_size(lambda: kind(built), state, str(folder), kind.__name__)
             model, found = kind.from_pretrained(
-                None, config=built, state_dict=dict(state), output_loading_info=True, dtype=dtype
+                None,
+                config=built,
+                state_dict=dict(state),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are counted below, and refused
+                dtype=dtype,
             )
             check_types(model.state_dict(), state, str(folder))
             if (folder / GENERATION).exists():

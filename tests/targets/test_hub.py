@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -118,6 +119,74 @@ def test_what_the_hub_has_not_is_one_line() -> None:
         hub.hub_data("some/data", lambda names: [], "data 'd'", "r")
 
 
+def test_a_folder_in_the_cache_is_one_with_configuration_and_weights(
+    served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        hub.hub_file("some/model", (name,), "m")
+    folder = hub.hub_folder("some/model", "m")
+    assert not (folder / "tokenizer").exists()  # nothing was fetched
+    for name in ("config.json", "model.safetensors"):
+        content = (folder / name).resolve()
+        (folder / name).unlink()
+        assert (hub.hub_folder("some/model", "m") / "tokenizer").is_dir()
+        (folder / name).unlink()
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(Unavailable, match="HF_HUB_OFFLINE is set"):
+            hub.hub_folder("some/model", "m")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        (folder / name).symlink_to(content)
+    assert served.fetched("model.safetensors") == 1
+
+
+@pytest.mark.usefixtures("served")
+def test_files_of_two_commits_are_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = iter("ab")
+
+    def fetched(repository: str, name: str, *_: object) -> Path:
+        return Path("/cache", next(commits), name)
+
+    monkeypatch.setattr(hub, "_fetched", fetched)
+    with pytest.raises(Unavailable, match="changed while it was fetched; run again"):
+        hub.hub_data("some/data", lambda names: ["a.txt", "test/0.tar"], "d", "r")
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        (hashlib.sha256(b"content").hexdigest(), True),
+        (hashlib.sha256(b"other").hexdigest(), False),
+        (hashlib.sha1(b"blob 7\0content").hexdigest(), True),  # as git names it
+        (hashlib.sha1(b"content").hexdigest(), False),
+        ("model.safetensors", True),  # a cache without links: nothing is known
+        ("g" * 40, True),
+        ("-" * 64, True),
+        ("a" * 39, True),
+        ("a" * 41, True),
+    ],
+)
+def test_a_name_that_is_a_digest_promises_the_content(
+    name: str, whole: bool, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"content")
+    assert hub._is_whole(tmp_path / name) == whole
+
+
+def test_progress_in_megabytes() -> None:
+    """The last one has begun until the file is closed."""
+    told: list[tuple[str, int, int]] = []
+    bar = hub._bar("a file", lambda *line: told.append(line))
+    one = bar(total=3_500_000)
+    for step in (400_000, 1_800_000, 1_300_000):
+        one.update(step)
+    one.close()
+    what = "fetching a file, MB"
+    assert told == [(what, 0, 4), (what, 2, 4), (what, 3, 4), (what, 1, 1)]
+    told.clear()
+    bar(total=None).update(2_500_000)
+    assert told[0] == (what, 2, 3)
+
+
 @pytest.mark.usefixtures("served")
 def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, int, int]] = []
@@ -183,7 +252,26 @@ def test_a_hub_that_does_not_answer_is_not_waited_for_twice(
     monkeypatch.setattr(constants, "ENDPOINT", "http://other")
     with pytest.raises(Unavailable):
         hub.require_hub("data set 'x'")
-    monkeypatch.setattr(hub, "SILENCE", 0.0)  # it may be back
-    with pytest.raises(Unavailable):
-        hub.require_hub("data set 'x'")
+    # After a minute it may be back.
+    monkeypatch.setattr("time.monotonic", lambda: 5000.0)
+    monkeypatch.setattr(hub, "_silent", {"http://one": 4940.0, "http://other": 4939.0})
+    for address in ("http://one", "http://other"):
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        with pytest.raises(Unavailable):
+            hub.require_hub("data set 'x'")
     assert asked == ["http://one", "http://other", "http://other"]
+
+
+def test_the_hubs_own_words_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Session:
+        def head(self, address: str, timeout: float) -> None:
+            raise OSError("x" * 200)
+
+    monkeypatch.setattr(hub, "_silent", {})
+    monkeypatch.setattr("huggingface_hub.get_session", Session)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(Unavailable, match=r"\(OSError: x{79}…\); do without"):
+        hub.require_hub("data set 'x'", "do without")
+    told = hub._failed("a/b", "data set 'x'", OSError("x" * 200), "do without")
+    assert f"failed (OSError: {'x' * 119}…); do without" in str(told)
+    assert isinstance(told, Unavailable)

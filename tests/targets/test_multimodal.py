@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,9 @@ from tokenizers.processors import TemplateProcessing
 from torchvision.transforms.v2.functional import to_pil_image
 
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
-from pytest_cliprobust.targets import hub, multimodal
-from pytest_cliprobust.targets.multimodal import CHUNK, MultimodalModel
+from pytest_cliprobust.targets import hub, multimodal, multimodal_folder
+from pytest_cliprobust.targets.multimodal import MultimodalModel
+from pytest_cliprobust.targets.multimodal_folder import load_folder
 from pytest_cliprobust.targets.multimodal_loading import load_multimodal
 
 CPU = torch.device("cpu")
@@ -47,7 +50,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest, folders: Path) -> MultimodalModel:
     """Each family, as it is loaded from its files."""
     if request.param == "smolvlm":
@@ -95,17 +98,68 @@ def test_likelihoods_are_sums_over_the_options_tokens(family: MultimodalModel) -
     assert found[1, 1] < found[1, 0]
 
 
-def test_answers_do_not_depend_on_what_else_is_asked(family: MultimodalModel) -> None:
+def test_answers_do_not_depend_on_what_else_is_asked(
+    family: MultimodalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of 4 rows: two of answers, three of likelihoods, of which the last are not full."""
+    monkeypatch.setattr(family, "chunk", 4)
+    monkeypatch.setattr(multimodal, "NEW_TOKENS", 6)
     said = family.answers(IMAGES, QUESTIONS)
     assert said == [family.answers(IMAGES[i : i + 1], [QUESTIONS[i]])[0] for i in range(5)]
-    many = [*QUESTIONS] * 4  # more than one chunk
-    assert len(many) > CHUNK
-    assert family.answers(IMAGES.repeat(4, 1, 1, 1), many) == said * 4
-    np.testing.assert_allclose(
-        family.likelihoods(IMAGES.repeat(4, 1, 1, 1), many, OPTIONS * 4)[15:],
-        family.likelihoods(IMAGES, QUESTIONS, OPTIONS),
-        atol=2e-5,
+    found = family.likelihoods(IMAGES, QUESTIONS, OPTIONS)
+    apart = [
+        family.likelihoods(IMAGES[i : i + 1], QUESTIONS[i : i + 1], OPTIONS[i : i + 1])[0]
+        for i in range(5)
+    ]
+    np.testing.assert_allclose(found, apart, atol=2e-5)
+
+
+def test_every_forward_pass_has_as_many_rows(
+    llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked: 4 rows, or those of one question where it has more options than that."""
+    model = load_multimodal(str(llava), device=CPU)
+    monkeypatch.setattr(model, "chunk", 4)
+    monkeypatch.setattr(multimodal, "NEW_TOKENS", 1)
+    forward, rows = model.model.forward, []
+
+    @functools.wraps(forward)  # the library asks which arguments it takes
+    def counted(**inputs: Any) -> Any:
+        rows.append(len(inputs["input_ids"]))
+        return forward(**inputs)
+
+    monkeypatch.setattr(model.model, "forward", counted)
+    for asked, options, expected in (
+        (5, OPTIONS, [4, 4, 4]),
+        (1, OPTIONS, [4]),
+        (2, [("a", "b", "c", "d", "e")] * 2, [5, 5]),
+        (3, [("a", "b", "c")] * 3, [3, 3, 3]),
+    ):
+        found = model.likelihoods(IMAGES[:asked], QUESTIONS[:asked], options[:asked])
+        assert found.shape == (asked, len(options[0]))
+        assert rows == expected
+        rows.clear()
+    assert len(model.answers(IMAGES, QUESTIONS)) == 5
+    assert rows == [4, 4]
+
+
+def test_answers_are_greedy_and_at_most_24_tokens(llava: Path) -> None:
+    """The most likely token each time, worked out with a forward pass of the whole text for each."""
+    model = load_multimodal(str(llava), device=CPU)
+    given = model.processor(
+        images=[to_pil_image(IMAGES[0])], text=[model.prompt("Who?")], return_tensors="pt"
     )
+    tokens = given["input_ids"]
+    before = tokens.shape[1]
+    with torch.inference_mode():
+        while tokens.shape[1] < before + 24:
+            mask = torch.ones_like(tokens)
+            inputs = {"pixel_values": given["pixel_values"], "attention_mask": mask}
+            logits = model.model(input_ids=tokens, **inputs).logits
+            tokens = torch.cat([tokens, logits[:, -1:].argmax(-1)], 1)
+    assert 2 not in tokens[0, before:]  # the end of a text, where it would have stopped
+    expected = model.tokenizer.decode(tokens[0, before:], skip_special_tokens=True).strip()
+    assert model.answers(IMAGES[:1], ["Who?"]) == [expected]
 
 
 def test_pictures_and_questions_count(family: MultimodalModel) -> None:
@@ -412,11 +466,80 @@ def test_a_model_that_cannot_keep_few_logits(llava: Path, monkeypatch: pytest.Mo
     np.testing.assert_allclose(model.likelihoods(IMAGES, QUESTIONS, OPTIONS), expected, atol=1e-6)
 
 
-def test_towers_in_words() -> None:
-    class Config:
-        vision_config: Any = None
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (None, "unknown"),
+        ({"model_type": "timm_wrapper", "architecture": "vit_a"}, "timm vit_a"),
+        ({"model_type": "a", "architecture": ""}, "a"),
+        ({"model_type": "a", "num_hidden_layers": 2}, "a"),
+        ({"model_type": "a", "hidden_size": 8, "image_size": 28}, "a, 28 px"),
+        ({"model_type": "a", "num_hidden_layers": 2, "hidden_size": 8}, "a, 2 layers of 8"),
+        ({"model_type": "a", "image_size": [448, 336]}, "a, 448 px"),
+        ({"model_type": "a", "image_size": (336, 448)}, "a, 336 px"),
+    ],
+)
+def test_towers_in_words(told: dict[str, Any] | None, expected: str) -> None:
+    vision = None if told is None else SimpleNamespace(**told)
+    assert multimodal.tower_of(SimpleNamespace(vision_config=vision)) == expected
 
-    assert multimodal.tower_of(Config()) == "unknown"
+
+def test_a_tokenizer_without_padding_pads_with_its_end(llava: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llava, tmp_path / "model")
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "pad_token": None}))
+    before, model = (load_multimodal(str(place), device=CPU) for place in (llava, folder))
+    assert before.tokenizer.pad_token == "<pad>"
+    assert model.tokenizer.pad_token == "</s>"
+    np.testing.assert_allclose(
+        model.likelihoods(IMAGES, QUESTIONS, OPTIONS),
+        before.likelihoods(IMAGES, QUESTIONS, OPTIONS),
+        atol=2e-5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ({"dtype": "bfloat16"}, torch.bfloat16),
+        ({"dtype": None, "torch_dtype": "float16"}, torch.float16),
+        ({"dtype": "bfloat16", "torch_dtype": "float16"}, torch.bfloat16),
+    ],
+)
+def test_the_type_of_the_weights_is_the_configurations(
+    named: dict[str, Any], expected: torch.dtype, llava: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(llava, tmp_path / "model")
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **named}))
+    assert load_folder(folder, "m", "auto")[0].dtype == expected
+    assert load_folder(folder, "m", torch.float32)[0].dtype == torch.float32
+
+
+def test_a_chat_template_has_a_megabyte_at_most(llava: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llava, tmp_path / "model")
+    path = folder / "chat_template.jinja"
+    path.write_text("a" * 2**20)
+    multimodal_folder._check_processor(folder)
+    path.write_text("a" * (2**20 + 1))
+    refused(str(folder), "has more than 1048576 bytes, as no template")
+
+
+def test_weights_of_another_shape_are_counted(llava: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llava, tmp_path / "model")
+    state = load_file(folder / "model.safetensors")
+    head = next(name for name in state if "lm_head" in name)
+    save_file(
+        {name: value for name, value in state.items() if name != head},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    load_folder(folder, "m", torch.float32)  # it may be tied to the embedding
+    norm = next(name for name in state if name.endswith("norm.weight"))
+    state[norm] = state[norm][:-1]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    refused(str(folder), "does not fit .*: 0 tensors are missing and 1 have another shape$")
 
 
 def test_what_tells_a_models_settings_apart_and_what_does_not() -> None:
