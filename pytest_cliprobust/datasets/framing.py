@@ -13,15 +13,15 @@ class Framing:
 
     Attributes:
         how: the settings of resize and crop; equal texts, equal pictures.
-        size: side of the pictures in pixels.
+        shape: (height, width) of the pictures in pixels.
     """
 
     how: str
-    size: int
+    shape: tuple[int, int]
 
 
 def framing_of(frame: Frame | None, size: int) -> Framing | None:
-    """Return how ``frame`` brings pictures to ``size``; None where that cannot be told.
+    """Return how ``frame`` brings pictures to ``size`` (their longer side); None where that cannot be told.
 
     It can be of the models that this package loads; a target of the user's own may frame as it likes.
     """
@@ -30,4 +30,5 @@ def framing_of(frame: Frame | None, size: int) -> Framing | None:
     if getattr(frame, "__func__", None) is not TorchTarget.frame:
         return None
     target: TorchTarget = getattr(frame, "__self__")  # noqa: B009 - a method's own, unknown to its type
-    return Framing(target.preprocessing.framing(), size)
+    preprocessing = target.preprocessing
+    return Framing(preprocessing.framing(), preprocessing.frame_shape(size))

@@ -81,7 +81,7 @@ class Listed:
         labels: the label set.
         limit: use that many samples at most.
         frame: brings each picture to the frame; the shorter side and the centre unless given.
-        size: side of the frame in pixels.
+        size: longer side of the frame in pixels.
         unit: the word for a unit, where rows have some.
         notes: what a reader must know of it, one line each.
 
@@ -149,7 +149,7 @@ class Listed:
         return read_image(self.root / row.path)
 
     def frame(self, image: Tensor) -> Tensor:
-        """Bring a picture (3, H, W) uint8 to the frame, (3, size, size)."""
+        """Bring a picture (3, H, W) uint8 to the frame, (3, h, w)."""
         return self._frame(image, self.size)
 
     def __len__(self) -> int:
@@ -157,7 +157,7 @@ class Listed:
         return len(self.ids)
 
     def load(self, indices: Sequence[int]) -> Batch:
-        """Decode the pictures at ``indices``, in parallel threads: (B, 3, size, size) uint8.
+        """Decode the pictures at ``indices``, in parallel threads: (B, 3, h, w) uint8.
 
         Raises:
             ClipRobustError: a picture cannot be read; the message names it.

@@ -51,7 +51,7 @@ class Provision:
         provider: who plays which role.
         profile: how many embedded samples.
         frame: how the model under test frames a picture.
-        size: side of the pictures in pixels.
+        size: longer side of the pictures in pixels.
         templates: the user's own prompt templates for the data that plays ``clean``; () for none.
         unreadable: says which samples (N,) of a data set are to be left out, as they cannot be read; None
             where a sample that cannot be read ends the run.

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.cache import FeatureCache, Unfinished
@@ -46,6 +47,7 @@ from pytest_cliprobust.perturbations import lettering, registry
 from pytest_cliprobust.properties import correspondence
 from pytest_cliprobust.targets.base import LAST, DenseTarget, Layer, Target
 from pytest_cliprobust.targets.dense import no_patches
+from pytest_cliprobust.targets.preprocessing import Preprocessing
 
 FORWARD_CHUNK = 32
 """Images per forward pass on a CPU; halved only when the device runs out of memory (and then reported).
@@ -392,10 +394,17 @@ class Encoder:
             images = perturbed(self._load(dataset, list(rows)))
             return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
-    def _pixels(self, dataset: Dataset, chain: Chain) -> Callable[[Batch], Tensor]:
-        """Return what makes the model's input (B, 3, h, w) of a batch of the data set."""
+    def _pixels(
+        self, dataset: Dataset, chain: Chain, *, whole: bool = False
+    ) -> Callable[[Batch], Tensor]:
+        """Return what makes the model's input (B, 3, h, w) of a batch of the data set.
+
+        ``whole``: nothing of a picture is cut away, and nothing added, so that places in it keep their share
+        of its height and width.
+        """
         perturbed = self._perturbed(dataset, chain)
-        return self._spared(lambda batch: self.target.preprocess(perturbed(batch)))
+        shown = partial(seen_whole, self.target) if whole else self.target.preprocess
+        return self._spared(lambda batch: shown(perturbed(batch)))
 
     def _perturbed(self, dataset: Dataset, chain: Chain) -> Callable[[Batch], Tensor]:
         """Return what makes perturbed pictures (B, 3, H, W) in [0, 1] of a batch of the data set."""
@@ -468,7 +477,7 @@ class Encoder:
 
         ``chunk``: pictures per forward pass.
         """
-        pixels = self._pixels(dataset, [])
+        pixels = self._pixels(dataset, [], whole=True)
         found: list[npt.NDArray[np.float32]] = []
         total, step = len(dataset), max(1, FORWARD_CHUNK // 2)
         for start in range(0, total, step):
@@ -897,6 +906,27 @@ def require_inputs(perturbation: registry.Perturbation, batch: Batch, dataset: s
             f"data set {dataset!r} has no {' and no '.join(absent)}, which {perturbation.name!r} "
             "needs; the embedded benchmark has it (leave --clip-data out)"
         )
+
+
+def seen_whole(target: Target, images: Tensor) -> Tensor:
+    """Return a model's input of pictures (B, 3, H, W) in [0, 1] without cutting any part of them away.
+
+    They are squeezed to the model's size first where its own preprocessing would crop or pad them: a model
+    whose input is no square, one that is resized to more than it sees.
+    """
+    own = getattr(target, "preprocessing", None)
+    height, width = images.shape[-2:]
+    rows, columns = target.image_size
+    squeezed = (
+        own.alters_shape((height, width))
+        if isinstance(own, Preprocessing)
+        else height * columns != width * rows
+    )
+    if squeezed:
+        images = functional.interpolate(
+            images, (rows, columns), mode="bicubic", antialias=True
+        ).clamp(0, 1)
+    return target.preprocess(images)
 
 
 def to_float(images: Tensor) -> Tensor:

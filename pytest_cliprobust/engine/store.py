@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import warnings
@@ -32,7 +33,7 @@ from pytest_cliprobust.datasets.reading import require_file
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.files import FULL, replace_file
 
-FORMAT = 1
+FORMAT = 2
 
 LEAST_BYTES = 2**26
 """Pictures of a data set that take less are kept in memory instead."""
@@ -51,22 +52,22 @@ Decode = Callable[[list[int]], Tensor]
 
 
 class PictureStore:
-    """The framed pictures (N, 3, side, side) of one data set in a file, as far as they were asked for.
+    """The framed pictures (N, 3, H, W) of one data set in a file, as far as they were asked for.
 
     Args:
         path: of the file; what the pictures depend on decides its name.
         count: N.
-        side: in pixels.
+        shape: (H, W) in pixels.
 
     Attributes:
         size: of the file in bytes.
     """
 
-    def __init__(self, path: Path, count: int, side: int) -> None:
+    def __init__(self, path: Path, count: int, shape: tuple[int, int]) -> None:
         self.path = path
-        self._shape = (3, side, side)
-        self._record = 3 * side * side
-        told = f"{FORMAT}\0{path.name}\0{count}\0{side}"
+        self._shape = (3, *shape)
+        self._record = math.prod(self._shape)
+        told = f"{FORMAT}\0{path.name}\0{count}\0{shape}"
         self._header = hashlib.sha256(told.encode()).digest()
         self._start = -(-(len(self._header) + _SUM * count) // _PAGE) * _PAGE
         self.size = self._start + count * self._record
@@ -74,7 +75,7 @@ class PictureStore:
         self._warned = False
 
     def get(self, rows: Sequence[int], decode: Decode) -> Tensor:
-        """Return the pictures at ``rows`` (B, 3, side, side); ``decode`` makes those that are not there yet.
+        """Return the pictures at ``rows`` (B, 3, H, W); ``decode`` makes those that are not there yet.
 
         Raises:
             OddPictures: pictures of another size.
@@ -224,7 +225,7 @@ class Stores:
 
     def _of(self, dataset: Dataset, framing: Framing) -> PictureStore | None:
         store = PictureStore(
-            self.folder / f"{_name(dataset, framing)}.pictures", len(dataset), framing.size
+            self.folder / f"{_name(dataset, framing)}.pictures", len(dataset), framing.shape
         )
         if store.path.exists():
             return store
@@ -248,7 +249,7 @@ class Stores:
 def framing_to_keep(dataset: Dataset) -> Framing | None:
     """Return how a data set frames its pictures if they are worth a store: many, and of known framing."""
     framing: Framing | None = getattr(dataset, "framing", None)
-    if framing is None or len(dataset) * 3 * framing.size**2 < LEAST_BYTES:
+    if framing is None or len(dataset) * 3 * math.prod(framing.shape) < LEAST_BYTES:
         return None
     return framing
 
@@ -259,7 +260,7 @@ def _name(dataset: Dataset, framing: Framing) -> str:
         "format": FORMAT,
         "data": dataset.digest,
         "frame": framing.how,
-        "size": framing.size,
+        "size": framing.shape,
         "made by": (PIL.__version__, torch.__version__, torchvision.__version__),
     }
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

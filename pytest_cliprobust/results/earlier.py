@@ -155,6 +155,7 @@ def of_document(
         if "higher_is_better" in entry:
             directions[measurement.key] = entry["higher_is_better"]
     header = {k: v for k, v in document.items() if k not in ("measurements", "blobs")}
+    _check_header(header, source)
     found = Earlier(
         source,
         measurements,
@@ -171,11 +172,64 @@ def of_document(
         # It is read later, and must be readable now, while there is a file to name.
         _ = found.provenance
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ClipRobustError(
-            f"{source}: its header is not as this version writes it ({type(error).__name__}: "
-            f"{str(error)[:200]}); run it again"
-        ) from None
+        raise _not_ours(source, f"{type(error).__name__}: {str(error)[:200]}") from None
     return found
+
+
+#: Types of what is read of a header, as ``report.schema.json`` has them; what is not there is not asked for.
+_HEADER: dict[str, tuple[type, ...]] = {
+    "complete": (bool,),
+    "samples": (bool,),
+    "exit_status": (int,),
+    "because": (list,),
+    "notes": (list,),
+    "written": (str,),
+    "thresholds": (str, type(None)),
+    "config": (dict,),
+    "models": (dict,),
+}
+_CONFIG: dict[str, tuple[type, ...]] = {
+    "seed": (int,),
+    "limit": (int, type(None)),
+    "data": (str,),
+    "profile": (str,),
+    "sources": (dict,),
+}
+_MODEL: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("architecture", "pretrained", "digest", "device", "precision"), (str,)),
+    "notes": (list,),
+}
+
+
+def _check_header(header: Mapping[str, Any], source: str) -> None:
+    """Return if what is read of a report's header is of the types that this version writes.
+
+    Raises:
+        ClipRobustError: it is not; the message names the field.
+    """
+    _check_types(header, _HEADER, "", source)
+    _check_types(header.get("config", {}), _CONFIG, "config.", source)
+    models = header.get("models", {})
+    _check_types(models, dict.fromkeys(models, (dict,)), "models: ", source)
+    for name, model in models.items():
+        lacking = [field for field in _MODEL if field not in model]
+        if lacking:
+            raise _not_ours(source, f"models.{name!r:.60} has no {lacking[0]}")
+        _check_types(model, _MODEL, f"models.{name!r:.60}.", source)
+
+
+def _check_types(
+    fields: Mapping[str, Any], types: Mapping[str, tuple[type, ...]], place: str, source: str
+) -> None:
+    for name in types.keys() & fields.keys():
+        if not isinstance(fields[name], types[name]):
+            raise _not_ours(source, f"{place}{str(name)[:60]} is {fields[name]!r:.60}")
+
+
+def _not_ours(source: str, why: str) -> ClipRobustError:
+    return ClipRobustError(
+        f"{source}: its header is not as this version writes it ({why}); run it again"
+    )
 
 
 def of_file(path: Path) -> Earlier:

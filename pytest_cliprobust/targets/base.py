@@ -61,7 +61,8 @@ class Target(Protocol):
 
     def frame(self, image: Tensor, size: int) -> Tensor:
         """Resize and crop one image (3, H, W) uint8, the way this model's own preprocessing does
-        (mode, interpolation, antialias), but to (3, size, size); uint8 in, uint8 out.
+        (mode, interpolation, antialias), but to the shape of its input with a longer side of ``size``:
+        (3, size, size) where that is a square; uint8 in, uint8 out.
         """
         ...
 

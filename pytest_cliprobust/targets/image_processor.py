@@ -55,6 +55,9 @@ _PROCESSORS: dict[str, dict[str, Any]] = {
 #: Processor of a model that does not name its own.
 _BY_MODEL = {"siglip": "Siglip", "siglip2": "Siglip2", "align": "EfficientNet"}
 
+#: Models whose image tower takes pictures of any size: their processor says which.
+_ANY_SIZE = ("align",)
+
 #: Settings that change nothing here: pictures are RGB already, and framed one by one.
 _HARMLESS = frozenset(
     {
@@ -87,7 +90,7 @@ def read_preprocessing(folder: Path, config: Any) -> tuple[Preprocessing, str]:
 
     Raises:
         ClipRobustError: a setting that is not known or cannot be honoured, or pictures of another size
-            than the model's.
+            than the model's, where it takes one alone.
     """
     path, settings = _settings(folder)
     note = "" if settings else "no preprocessor_config.json: took the defaults of "
@@ -108,7 +111,7 @@ def read_preprocessing(folder: Path, config: Any) -> tuple[Preprocessing, str]:
         return Preprocessing(size=(edge, edge), resize_mode="squash", **shared), note
     found = Preprocessing(**_geometry({**defaults, **given}, config, path), **shared)
     wanted = _model_size(config)
-    if found.size != wanted:
+    if found.size != wanted and config.model_type not in _ANY_SIZE:
         raise ClipRobustError(
             f"{path}: the image processor gives {found.size} but config.json wants {wanted}; the two "
             "belong to different models"

@@ -82,10 +82,9 @@ def load_target(
         target.info = replace(target.info, weights=tuple(files))
     height, width = target.image_size
     if height != width:
-        side = max(height, width)
         note = (
-            f"takes {height}x{width} pixels and is shown photographs as squares of {side}, of which its own "
-            "preprocessing makes these: what lies beside the square is not seen"
+            f"takes {height}x{width} pixels: photographs are framed so, while the embedded benchmark's scenes "
+            "and pairs of pictures are squares, of which its own preprocessing makes these (pairs are squeezed)"
         )
         target.info = replace(target.info, notes=(*target.info.notes, note))
     return target

@@ -3,7 +3,7 @@
 The geometry follows ``open_clip.image_transform`` (open_clip 3.3, evaluation mode) and torchvision's
 ``Resize``/``CenterCrop``; the arithmetic runs on tensors instead of PIL images. Two paths:
 
-* :meth:`Preprocessing.frame` keeps uint8, with torchvision's fixed-point antialiased resize on the CPU,
+* :meth:`Preprocessing.frame` keeps uint8 and the shape of the model's input, with torchvision's fixed-point antialiased resize on the CPU,
   which follows PIL's own algorithm (mean difference below 0.01/255, at most 1/255);
 * :meth:`Preprocessing.fit` works on float batches in [0, 1], differentiable. It does not round to whole
   grey levels after each pass of the resize as PIL does, so that it differs from PIL by about 0.3/255 on
@@ -145,6 +145,8 @@ class Preprocessing:
         settings = asdict(self)
         if self.crop == "round":  # what all had before there was another
             del settings["crop"]
+        if self.size[0] != self.size[1]:  # once framed as squares: those features are others
+            settings["frame"] = "own shape"
         return json.dumps(settings, sort_keys=True)
 
     def framing(self) -> str:
@@ -153,8 +155,19 @@ class Preprocessing:
         del settings["mean"], settings["std"]
         return json.dumps(settings, sort_keys=True)
 
+    def frame_shape(self, size: int) -> tuple[int, int]:
+        """Return (height, width) of a framed picture whose longer side has ``size`` pixels.
+
+        It has the shape of the model's input: a square for all but a few models.
+        """
+        longest = max(self.size)
+        height, width = (max(round(edge * size / longest), 1) for edge in self.size)
+        return height, width
+
     def frame(self, image: Tensor, size: int) -> Tensor:
-        """Resize and crop one image (3, H, W) uint8 to (3, size, size) uint8, as the model would.
+        """Resize and crop one image (3, H, W) uint8 as the model would, but to another size.
+
+        It becomes uint8 of the shape that :meth:`frame_shape` gives for ``size``.
 
         Raises:
             ClipRobustError: not a uint8 image with three channels.
@@ -165,11 +178,18 @@ class Preprocessing:
             )
         if self.resize_mode == "shortest":
             image = centre_of_long(image)
-        return self._resize_and_crop(image, (size, size)).contiguous()
+        return self._resize_and_crop(image, self.frame_shape(size)).contiguous()
 
     def fit(self, images: Tensor) -> Tensor:
         """Resize and crop floats (B, 3, H, W) in [0, 1] to (B, 3, h, w) in [0, 1]; differentiable."""
         return self._resize_and_crop(images, self.size)
+
+    def alters_shape(self, source: Sequence[int]) -> bool:
+        """Return whether pictures of (height, width) are cropped or padded on their way to the model."""
+        height, width = source
+        if (height, width) == self.size:
+            return False
+        return self._resized_size((height, width), self.size) != self.size
 
     def constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return mean and std, (3, 1, 1) each, on ``device``."""
@@ -196,7 +216,7 @@ class Preprocessing:
             return round(size[0] * before[0] / self.size[0]), round(
                 size[1] * before[1] / self.size[1]
             )
-        if self.resize_mode == "shortest" and size[0] == size[1]:
+        if self.resize_mode == "shortest" and (size[0] == size[1] or before is not None):
             edge = size[0]
             if before is not None:
                 edge = round(size[0] * before[0] / self.size[0])
@@ -212,7 +232,11 @@ class Preprocessing:
         if tuple(images.shape[-2:]) == size:
             return images
         mode = _MODES[self.interpolation]
-        if self.resize_mode == "shortest" and self.size[0] != self.size[1]:
+        if (
+            self.resize_mode == "shortest"
+            and self.size[0] != self.size[1]
+            and self.resize is None  # else it is a transformers configuration
+        ):
             # open_clip leaves the interpolation of this one case at its default, bicubic.
             mode = InterpolationMode.BICUBIC
         if (

@@ -166,7 +166,10 @@ class TorchTarget(abc.ABC):
         """From pixels (B, 3, h, w) to (B, C, h', w')."""
 
     def frame(self, image: Tensor, size: int) -> Tensor:
-        """Resize and crop one image (3, H, W) uint8 to (3, size, size) uint8 as this model does."""
+        """Resize and crop one image (3, H, W) uint8 as this model does, to a longer side of ``size``.
+
+        What comes out, uint8 too, has the shape of the model's input.
+        """
         return self.preprocessing.frame(image, size)
 
     def preprocess(self, images: Tensor) -> Tensor:

@@ -633,6 +633,29 @@ def test_estimates_are_cached_by_weights_and_data(
     assert changed.key(data) != first.key(data)
 
 
+def test_estimates_of_pictures_framed_in_another_way_are_others(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    """Two models of one size, of which one crops and one squeezes, share a cache and a digest of the data."""
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photos" / "cat" / "1.png")
+    cache, maps = FeatureCache(tmp_path / "cache"), []
+    for mode in ("shortest", "squash", "longest"):
+        own = Preprocessing((32, 32), resize_mode=mode)  # type: ignore[arg-type]
+        data = ImageFolder(tmp_path / "photos", frame=own.frame, size=32)
+        for estimator in (
+            DepthEstimator(str(checkpoints["anything"]), cache=cache),
+            DepthEstimator(str(checkpoints["anything"]), cache=FeatureCache(tmp_path / mode)),
+        ):
+            maps.append(estimator.depth(data, data.ids))
+    cropped, alone, squeezed, squeezed_alone, padded, padded_alone = maps
+    assert torch.equal(cropped, alone)
+    assert torch.equal(squeezed, squeezed_alone)
+    assert torch.equal(padded, padded_alone)
+    assert not torch.equal(cropped, squeezed)
+
+
 def test_only_some_chunks_stay_in_memory(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -648,7 +671,7 @@ def test_only_some_chunks_stay_in_memory(
     found = estimator.depth(data, data.ids)
     assert found[:, 0, 0, 0].tolist() == [i // CHUNK for i in range(len(data))]
     assert asked == list(range(10))
-    assert [number for _, number in estimator._recent] == list(range(2, 10))
+    assert [number for *_, number in estimator._recent] == list(range(2, 10))
     again = estimator.depth(data, data.ids[:1])  # from the disk
     assert torch.equal(again, found[:1])
     assert asked == list(range(10))

@@ -14,12 +14,13 @@ from torch import Tensor
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch, Links, PairBatch
 from pytest_cliprobust.datasets.subset import Subset
-from pytest_cliprobust.engine.encoding import Encoder
+from pytest_cliprobust.engine.encoding import Encoder, seen_whole
 from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.properties.correspondence import errors_of
 from pytest_cliprobust.targets.base import LAST, Layer, TargetInfo
+from pytest_cliprobust.targets.preprocessing import Preprocessing
 
 SIDE, GRID, SHIFT = 32, 8, 4
 
@@ -190,3 +191,53 @@ def test_a_view_of_pairs(tmp_path: Path) -> None:
         view_of(Shifted(), engine, Step("contrast", 3)).matches()
     with pytest.raises(NotRun, match="without perturbations"):
         View(Condition("shifted"), Shifted(), lambda: None, lambda: None).matches()  # type: ignore[arg-type, return-value]
+
+
+class Oblong(Patches):
+    """The same of pictures half as high, by a preprocessing that would cut the rest away."""
+
+    image_size = (SIDE // 2, SIDE)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        return Preprocessing(self.image_size).fit(images)
+
+    def dense_features(self, pixels: Tensor, layer: Layer = LAST) -> Tensor:
+        self.seen = pixels
+        return super().dense_features(pixels, layer)
+
+
+@pytest.mark.parametrize("own", [None, Preprocessing((SIDE // 2, SIDE))])
+def test_pairs_reach_a_model_of_another_shape_whole(
+    own: Preprocessing | None, tmp_path: Path
+) -> None:
+    """Pairs are squares: were they cropped, no patch would lie where places are looked for."""
+    target: Any = Oblong()
+    if own is not None:
+        target.preprocessing = own
+    encoder(target, tmp_path).matches(Subset(Shifted(), [0]))
+    picture = Shifted().load_pairs([0]).first.images.float() / 255
+    halved = torch.nn.functional.avg_pool2d(picture, (2, 1))
+    away = [
+        float((seen - halved).abs().mean())
+        for seen in (target.seen[:1], target.preprocess(picture))
+    ]
+    assert away[0] < 0.05 < 0.1 < away[1]
+
+
+def test_pictures_are_squeezed_only_where_they_would_be_cut() -> None:
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    target: Any = Colours()
+    for settings, squeezed in (
+        ({"size": (32, 32)}, False),
+        ({"size": (64, 64), "resize": 80}, False),
+        ({"size": (32, 32), "resize": 40}, True),
+        ({"size": (32, 32), "resize_mode": "keep"}, True),
+        ({"size": (32, 16)}, True),
+        ({"size": (32, 16), "resize_mode": "longest"}, True),
+        ({"size": (32, 16), "resize_mode": "squash"}, False),
+    ):
+        own = Preprocessing(**settings)  # type: ignore[arg-type]
+        target.preprocessing, target.image_size, target.preprocess = own, own.size, own.fit
+        seen = seen_whole(target, images)
+        assert seen.shape[2:] == own.size
+        assert torch.equal(seen, own.fit(images)) == (not squeezed)

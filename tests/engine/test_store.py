@@ -63,7 +63,7 @@ def refuse(rows: list[int]) -> NoReturn:
 
 
 def made(path: Path) -> PictureStore:
-    return PictureStore(path / "pictures" / "a.pictures", COUNT, SIDE)
+    return PictureStore(path / "pictures" / "a.pictures", COUNT, (SIDE, SIDE))
 
 
 def filled(path: Path) -> PictureStore:
@@ -251,7 +251,12 @@ def test_pictures_of_another_kind_are_not_kept(tmp_path: Path, odd: Tensor) -> N
 def data(**changes: Any) -> Any:
     """Return what a store asks of a data set: by default just large enough."""
     count = module.LEAST_BYTES // (3 * 64 * 64) + 1
-    own = {"name": "d", "digest": "e" * 64, "framing": Framing("cut", 64), "ids": range(count)}
+    own = {
+        "name": "d",
+        "digest": "e" * 64,
+        "framing": Framing("cut", (64, 64)),
+        "ids": range(count),
+    }
     made = SimpleNamespace(**{**own, **changes})
 
     class Sized(SimpleNamespace):
@@ -279,7 +284,7 @@ def test_the_size_is_told_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"framing": None}, {"ids": range(9)}, {"framing": Framing("cut", 63)}]
+    "changes", [{"framing": None}, {"ids": range(9)}, {"framing": Framing("cut", (63, 63))}]
 )
 def test_few_pictures_or_of_unknown_framing_have_none(
     tmp_path: Path, changes: dict[str, Any]
@@ -296,8 +301,8 @@ def test_other_data_framing_or_decoder_has_another_file(
         for own in (
             data(),
             data(digest="f" * 64),
-            data(framing=Framing("squash", 64)),
-            data(framing=Framing("cut", 65)),
+            data(framing=Framing("squash", (64, 64))),
+            data(framing=Framing("cut", (65, 65))),
         )
     ]
     monkeypatch.setattr("PIL.__version__", "0")

@@ -69,6 +69,32 @@ def test_a_broken_header_is_told_at_once(tmp_path: Path, provenance: object) -> 
         earlier_run(str(out), tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"config": "?"}, "(config is '?')"),
+        ({"config": None}, "(config is None)"),
+        ({"config": {"seed": "0"}}, "(config.seed is '0')"),
+        ({"config": {"limit": []}}, "(config.limit is [])"),
+        ({"models": {"a": 3}}, "(models: a is 3)"),
+        ({"models": {"a": {}}}, "(models.'a' has no architecture)"),
+        ({"notes": 1}, "(notes is 1)"),
+        ({"exit_status": None}, "(exit_status is None)"),
+        ({"complete": "yes"}, "(complete is 'yes')"),
+    ],
+    ids=str,
+)
+def test_a_header_of_other_types_is_told_at_once(
+    tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    out = tmp_path / "report.json"
+    told = json.loads(json.dumps(document(a_run(figures(answers())))))
+    out.write_text(json.dumps({**told, **changes}), encoding="utf-8")
+    with pytest.raises(ClipRobustError) as caught:
+        earlier_run(str(out), tmp_path / "none")
+    assert f"its header is not as this version writes it {words}" in str(caught.value)
+
+
 def test_a_measurement_goes_by_what_it_says_of_itself(tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     run = a_run(figures(answers()))

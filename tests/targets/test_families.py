@@ -204,6 +204,65 @@ def test_families_of_open_clip(family: str, tmp_path: Path) -> None:
     assert target.probability == ("sigmoid" if "siglip" in family else "softmax")
 
 
+#: Towers whose input is no square, by what makes it: (height, width), configuration, preprocessing.
+OBLONG: dict[str, tuple[tuple[int, int], dict[str, Any], dict[str, Any]]] = {
+    "upright": ((48, 32), VIT, {}),
+    "lying, bordered": ((32, 64), VIT, {"resize_mode": "longest", "fill_color": 127}),
+    "upright, squeezed": ((64, 32), VIT, {"resize_mode": "squash", "interpolation": "bilinear"}),
+    "timm": (
+        (64, 96),
+        {**VIT, "vision_cfg": timm_vision("test_convnext", 96, "avg", "linear")},
+        {"mean": [0.5] * 3, "std": [0.5] * 3},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OBLONG)
+def test_a_model_of_another_shape_is_shown_photographs_in_it(kind: str, tmp_path: Path) -> None:
+    size, config, images = OBLONG[kind]
+    config = {**config, "vision_cfg": {**config["vision_cfg"], "image_size": list(size)}}
+    folder = write_folder(tmp_path / "model", config, **images)
+    target: Any = load_target(str(folder), device="cpu")
+    model, own = open_clip.create_model_from_pretrained(
+        f"local-dir:{folder}", return_transform=True
+    )
+    model.eval()
+    assert target.image_size == size
+    assert "photographs are framed so" in target.info.notes[-1]
+    assert_own_preprocessing(target, own)
+    pixels = torch.stack([as_measured(target, photo(*shape)) for shape in PHOTOS])
+    with torch.no_grad():
+        expected = model.encode_image(pixels, normalize=True)
+    assert torch.allclose(target.encode_image(pixels), expected, atol=1e-5)
+    step = 32 if kind == "timm" else 8
+    grid = (size[0] // step, size[1] // step)
+    assert target.dense_features(pixels).shape[2:] == grid
+    assert target.local_features(pixels).shape[1] == grid[0] * grid[1]
+
+
+def test_a_model_of_another_shape_on_photographs_and_scenes(tmp_path: Path) -> None:
+    """Data, perturbations, stored pictures and pairs, all in the model's shape."""
+    config = {**VIT, "vision_cfg": {**VISION, "image_size": [48, 32]}}
+    folder = write_folder(tmp_path / "model", config)
+    photos = tmp_path / "photos"
+    for number, shape in enumerate(PHOTOS):
+        (photos / f"class {number}").mkdir(parents=True)
+        photo(*shape).save(photos / f"class {number}" / "a.png")
+    clip = Evaluation(
+        RunConfig((str(folder),), data=str(photos), device="cpu", cache_dir=tmp_path / "cache"),
+        str(folder),
+    )
+    data: Any = clip.dataset("clean")
+    assert data.load(range(3)).images.shape == (3, 3, 48, 32)
+    assert data.framing.shape == (48, 32)
+    clean, blurred = (clip.on("clean", name, n).features for name, n in (("", 0), ("fog", 3)))
+    assert clean.shape == blurred.shape == (3, 24)
+    assert float((clean - blurred).norm()) > 1e-4
+    assert clip.on("embedded:clean", "fog_3d", 3, limit=2).features.shape == (2, 24)
+    pairs = clip.dataset("embedded:two_view", 2)
+    assert len(clip.encoder.matches(pairs)) == 2
+
+
 def test_a_384_pixel_model_is_shown_photographs_at_384(tmp_path: Path) -> None:
     config, _ = OPEN_CLIP["vit at 384"]
     folder = write_folder(tmp_path / "model", config)
@@ -369,6 +428,33 @@ def processor_of(folder: Path) -> Any:
 def unit(output: Any) -> Tensor:
     features = output if isinstance(output, Tensor) else output.pooler_output
     return torch.nn.functional.normalize(features, dim=-1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": {"height": 60, "width": 80}},
+        {"size": {"shortest_edge": 60}},
+        {"size": {"shortest_edge": 40}},  # padded
+        {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}},
+    ],
+    ids=str,
+)
+def test_a_processor_decides_the_shape_where_the_tower_takes_any(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    import transformers
+
+    crop = {"height": 48, "width": 64}
+    folder = write_model(tmp_path / "model", "align", **{"crop_size": crop, **changes})
+    target: Any = load_target(str(folder), device="cpu")
+    assert target.image_size[1] == 64
+    assert_own_preprocessing(target, processor_of(folder))
+    pixels = torch.stack([as_measured(target, photo(*shape)) for shape in PHOTOS])
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        expected = unit(model.get_image_features(pixel_values=pixels))
+    assert torch.allclose(target.encode_image(pixels), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", TRANSFORMERS)

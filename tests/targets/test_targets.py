@@ -1060,7 +1060,7 @@ def test_module_attribute_and_entry_points(tmp_path: Path, monkeypatch: pytest.M
     by_object = load_target("my_encoders:encoder", device="cpu")
     by_entry = load_target("mine", device="cpu")
     assert by_class.image_size == (8, 12)
-    assert "takes 8x12 pixels and is shown photographs as squares of 12" in by_class.info.notes[-1]
+    assert "takes 8x12 pixels: photographs are framed so" in by_class.info.notes[-1]
     assert by_class.info.digest == by_object.info.digest == by_entry.info.digest
     assert "cannot be imported (AttributeError" in error("bad")
     assert "cannot be imported (ModuleNotFoundError" in error("no_such_module:thing")

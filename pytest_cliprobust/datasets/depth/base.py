@@ -20,6 +20,7 @@ in metres, of which there are none with published parameters).
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ class Framed(Protocol):
     root: Path
 
     def frame(self, image: Tensor) -> Tensor:
-        """Bring an image (3, H, W) uint8 to the frame, (3, size, size)."""
+        """Bring an image (3, H, W) uint8 to the frame."""
         ...
 
 
@@ -122,6 +123,22 @@ def normalise(values: Tensor, kind: Kind) -> Tensor:
     if kind == "relative":
         return depth_from_relative(values)
     return values.clamp(min=SMALLEST)
+
+
+def frame_identity(dataset: object) -> str:
+    """Return a digest of how a data set frames its pictures, by what it makes of two that are no squares.
+
+    The digest of a data set knows the size of its pictures alone, and models of one size may crop, squeeze
+    or pad. ``""`` where pictures are not framed (scenes are composed in their size).
+    """
+    if not isinstance(dataset, Framed):
+        return ""
+    digest = hashlib.sha256()
+    for height, width in ((24, 40), (40, 24)):
+        ramp = torch.arange(3 * height * width, dtype=torch.int64).mul(37).remainder(256)
+        seen = dataset.frame(ramp.to(torch.uint8).reshape(3, height, width))
+        digest.update(f"{tuple(seen.shape)}".encode() + seen.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def require_shape(

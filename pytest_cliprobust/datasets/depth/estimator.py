@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Dataset
-from pytest_cliprobust.datasets.depth.base import VERSION, Maps, normalise
+from pytest_cliprobust.datasets.depth.base import VERSION, Maps, frame_identity, normalise
 from pytest_cliprobust.datasets.depth.estimator_loading import load_estimator, read_estimator
 from pytest_cliprobust.datasets.subset import whole_of
 from pytest_cliprobust.errors import ClipRobustError, is_out_of_memory
@@ -31,8 +31,8 @@ class DepthEstimator:
 
     It is shown the image as the model under test is (resized and cropped, before the model's own
     normalisation), so that its maps need no framing. Maps are kept on disk in float32, 200 kB an image of
-    224 pixels, in files of :data:`CHUNK` samples, by the digest of weights and processor, the data's digest
-    and :data:`VERSION`; a forward pass always has :data:`CHUNK` images, so that a map is the same to the
+    224 pixels, in files of :data:`CHUNK` samples, by the digest of weights and processor, the data's digest,
+    how its pictures are framed and :data:`VERSION`; a forward pass always has :data:`CHUNK` images, so that a map is the same to the
     last bit whatever the batch size.
 
     Args:
@@ -63,10 +63,10 @@ class DepthEstimator:
             canonical(self._processor.to_dict()),
             canonical(self._model.config.to_diff_dict()),
         )
-        self._recent: dict[tuple[str, int], Tensor] = {}
+        self._recent: dict[tuple[str, str, int], Tensor] = {}
 
     def key(self, dataset: Dataset) -> str:
-        """Return the estimator's digest; see :class:`DepthSource`. The data's own is in the key already."""
+        """Return the estimator's digest; see :class:`DepthSource`. The data's and the model's are there."""
         return self.digest
 
     def depth(self, dataset: Dataset, ids: Sequence[str]) -> Tensor:
@@ -77,16 +77,18 @@ class DepthEstimator:
         """
         whole = whole_of(dataset)
         rows = _rows(whole)
-        maps = [self._chunk(whole, rows[i] // CHUNK)[rows[i] % CHUNK] for i in ids]
+        frame = frame_identity(whole)
+        maps = [self._chunk(whole, frame, rows[i] // CHUNK)[rows[i] % CHUNK] for i in ids]
         return torch.stack(maps)
 
-    def _chunk(self, dataset: Dataset, number: int) -> Tensor:
-        recent = (dataset.digest, number)
+    def _chunk(self, dataset: Dataset, frame: str, number: int) -> Tensor:
+        recent = (dataset.digest, frame, number)
         if recent not in self._recent:
             key = {
                 "kind": "depth",
                 "estimator": self.digest,
                 "data": dataset.digest,
+                "frame": frame,
                 "chunk": [number, CHUNK],
                 "device": self.device.type,
                 "torch": torch.__version__,

@@ -60,7 +60,7 @@ class ImageFolder:
         root: the folder.
         limit: use that many samples at most.
         frame: brings each image to the frame; :func:`shortest_side` unless given.
-        size: side of the frame in pixels.
+        size: longer side of the frame in pixels.
         name: what figures and bounds call it, after ``imagefolder:``; the folder's own name unless given.
         cache: folder for digests of files, which are looked up by size and modification time; the
             user's cache folder unless given.
@@ -208,11 +208,11 @@ class ImageFolder:
         return len(self.ids)
 
     def frame(self, image: Tensor) -> Tensor:
-        """Bring an image (3, H, W) uint8 to the frame, (3, size, size)."""
+        """Bring an image (3, H, W) uint8 to the frame, (3, h, w)."""
         return self._frame(image, self.size)
 
     def load(self, indices: Sequence[int]) -> Batch:
-        """Decode the images at ``indices``, in parallel threads: (B, 3, size, size) uint8.
+        """Decode the images at ``indices``, in parallel threads: (B, 3, h, w) uint8.
 
         Raises:
             ClipRobustError: an image cannot be read; the message names it.

@@ -30,7 +30,7 @@ class Pictures(ImageFolder):
         limit: use that many pictures at most.
         frame: brings each picture to the frame;
             :func:`~pytest_cliprobust.datasets.layouts.imagefolder.shortest_side` unless given.
-        size: side of the frame in pixels.
+        size: longer side of the frame in pixels.
         name: what figures and bounds call it, after ``pictures:``; the folder's own name unless given.
         cache: folder for digests of files; the user's cache folder unless given.
 
