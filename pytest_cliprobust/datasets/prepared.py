@@ -183,6 +183,24 @@ def aligned(data: Dataset, clean: Dataset, role: str) -> Dataset:
     )
 
 
+def named_by(data: Dataset, clean: Dataset) -> Dataset:
+    """Return a data set under the label set of ``clean``, whose zero-shot head answers it.
+
+    Its own classes are those of ``clean`` where they are among them, and none else: of cue conflicts no
+    label is asked for, but decisions are for classes of that head.
+    """
+    if getattr(data, "own_classes", False):
+        return data
+    place = _places(data, clean)
+    return Prepared(
+        data,
+        _every(data),
+        labels=tuple(place.get(label, -1) for label in data.labels),
+        class_names=clean.class_names,
+        class_keys=keys_of(clean),
+    )
+
+
 def _further(data: Dataset, place: Mapping[int, int]) -> dict[str, tuple[tuple[int, ...], ...]]:
     """Return the classes that are right of samples beside their labels, in another label set."""
     further = getattr(data, "further_labels", ())

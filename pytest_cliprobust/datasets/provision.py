@@ -13,6 +13,7 @@ from pytest_cliprobust.datasets.prepared import (
     CALIBRATION_LEAST,
     Prepared,
     aligned,
+    named_by,
     split,
     with_own_classes,
     with_settings,
@@ -128,6 +129,8 @@ class Provision:
             return with_own_classes(data)
         if role in LABELLED - {"clean"}:
             return aligned(data, self.dataset("clean", 1), role)
+        if role == "cue_conflict":
+            return named_by(data, self.dataset("clean", 1))
         return data
 
     def _loaded(self, source: Source, limit: int | None, role: str) -> Dataset:

@@ -9,6 +9,7 @@ report of an earlier run serves, too; it has no outcomes by sample, so the compa
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -424,6 +425,8 @@ def _entry(measurement: Measurement, put: Callable[[NDArray[Any]], str]) -> dict
     outcomes = figure.outcomes
     if outcomes is None or outcomes.keys is None:
         return entry
+    if not all(math.isfinite(x) for values in outcomes.parameters.values() for x in values):
+        return entry  # a loss relative to an accuracy of 0: there is nothing to compare
     try:
         columns = {name: _column(column, put) for name, column in outcomes.columns.items()}
     except TypeError:

@@ -13,10 +13,10 @@ named beside the figure, with an interval that says how little is known of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -38,6 +38,7 @@ from pytest_cliprobust.figures.bootstrap import (
     figure_of_ends,
     proportion_figure,
 )
+from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.ends import Compared, Ends, EndsAt
 from pytest_cliprobust.figures.extremes import compare_extremes, extreme_ends
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
@@ -79,6 +80,56 @@ EVERY = -1
 #: Permutations of the test of equal error rates, and how many numbers they may be made of.
 PERMUTATIONS = 9_999
 _NUMBERS = 50_000_000
+
+
+#: A column with more values than this names samples rather than subgroups.
+MOST_VALUES = 50
+
+
+class Divided(Protocol):
+    """Samples with columns that name subgroups."""
+
+    @property
+    def condition(self) -> Condition:
+        """What was measured on what."""
+        ...
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Columns (N,) by name."""
+        ...
+
+    @property
+    def subgroups(self) -> tuple[str, ...]:
+        """The names of those that may be compared."""
+        ...
+
+
+def over_columns(view: Divided, measure: Callable[[str], list[Figure]]) -> Iterator[list[Figure]]:
+    """Yield the figures of each column that names subgroups, of which two to fifty are compared.
+
+    Args:
+        view: the samples.
+        measure: :func:`accuracy_over` or the like, of these samples: from a column to figures.
+
+    Raises:
+        NotRun: after the figures of the others, that a column has too few samples; or no column names
+            subgroups, as in most published data.
+    """
+    columns = [c for c in view.subgroups if 2 <= len(set(view.groups[c])) <= MOST_VALUES]
+    if not columns:
+        raise NotRun(
+            f"{view.condition.dataset} has no column of two to {MOST_VALUES} subgroups to compare; a "
+            "manifest can have some"
+        )
+    lacking: NotRun | None = None
+    for column in columns:
+        try:
+            yield measure(column)
+        except NotRun as error:
+            lacking = lacking or error
+    if lacking is not None:
+        raise lacking
 
 
 def accuracy_over(samples: Samples, column: str, *, minimum: int = MINIMUM) -> list[Figure]:

@@ -20,6 +20,7 @@ from pytest_cliprobust.datasets.prepared import (
     Prepared,
     aligned,
     calibrates,
+    named_by,
     split,
     with_settings,
     without_labels,
@@ -267,6 +268,24 @@ def test_what_a_role_needs(role: str, words: str) -> None:
         check_role(role, CLEAN)
     assert words in str(caught.value)
     assert "cliprobust data list" in str(caught.value)
+
+
+def test_cue_conflicts_are_answered_by_the_head_of_clean(tmp_path: Path) -> None:
+    """A table's own classes may stand in another order, and a published set has none."""
+    write_pictures(tmp_path / "photos")
+    names = provision(f"{tmp_path}/photos").dataset("clean").class_names
+    picture(tmp_path / "a.png")
+    rows = [f"a.png,{n},{name},{names[0]},{name}" for n, name in enumerate(reversed(names))]
+    table = "\n".join(["image,id,label,shape_label,texture_label", *rows])
+    (tmp_path / "cues.csv").write_text(table + "\n")
+    picture(tmp_path / "published" / "cat1-dog1.png")
+    for source in ("manifest:{}/cues.csv", "cue-conflict:{}/published"):
+        given = [f"{tmp_path}/photos", f"cue_conflict={source.format(tmp_path)}"]
+        data = Provision(provider_of(read_sources(given)), size=16).dataset("cue_conflict")
+        assert data.class_names == names
+    own = Made(("x", "y"), (0, 1), own_classes=True)
+    assert named_by(own, CLEAN) is own
+    assert named_by(Made(("dog", "else"), (0, 1)), Made(("cat", "dog"), (0,))).labels == (1, -1)
 
 
 def test_labels_are_needed() -> None:

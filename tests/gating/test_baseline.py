@@ -48,6 +48,7 @@ from pytest_cliprobust.gating.baseline import (
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.verdict import judge
+from pytest_cliprobust.properties.accuracy import relative_drop_figure
 
 N = 203  # not a multiple of eight, in units of one and of two
 KEYS = SampleKeys(
@@ -723,3 +724,15 @@ def test_a_statistic_of_two_runs_is_the_later_ones(tmp_path: Path) -> None:
     read, direct = (change_between(after.figure, f) for f in (earlier, before.figure))
     assert read.difference == pytest.approx(direct.difference)
     assert read.interval(0.9) == direct.interval(0.9)
+
+
+def test_a_figure_relative_to_nothing_is_recorded_without_outcomes(tmp_path: Path) -> None:
+    """What is lost relative to an accuracy of 0: the file holds the figure, and nothing to compare."""
+    wrong = np.zeros(N, dtype=np.bool_)
+    figure = relative_drop_figure(wrong, wrong, bootstrap=Bootstrap(keys=KEYS))
+    assert math.isnan(figure.value)
+    told = Measurement("corruption", "v1", figure.measured_on(condition("clean", "fog_3d", 3)))
+    write_baseline(tmp_path / "b.safetensors", [told, of_all_kinds()], PROVENANCE)
+    found = load_baseline(tmp_path / "b.safetensors").figures
+    kept = {key: one.outcomes is not None for (key, _), one in found.items()}
+    assert kept == {bare_key(told): False, bare_key(of_all_kinds()): True}

@@ -422,3 +422,40 @@ def test_chi_square_is_scipys_and_takes_groups_without_samples() -> None:
     # Where all are right, or all are wrong, nothing differs.
     alike = groups._statistic(np.stack([sizes * 0, sizes]), np.stack([sizes, sizes]))
     assert alike.tolist() == [0.0, 0.0]
+
+
+class Divided(SampleArrays):
+    """Samples of which three columns may be compared, one of them with too few samples each."""
+
+    subgroups: tuple[str, ...] = ("few", "style", "number", "one")
+
+
+def divided(count: int = 60) -> Divided:
+    return Divided(
+        Condition("clean"),
+        tuple(f"i{row}" for row in range(count)),
+        np.arange(count) % 3 % 2,
+        np.eye(2)[np.arange(count) % 2],
+        class_names=("cat", "dog"),
+        groups={
+            "few": tuple(str(row % 7) for row in range(count)),
+            "style": tuple("ab"[row % 2] for row in range(count)),
+            "number": tuple(map(str, range(count))),
+            "one": ("same",) * count,
+        },
+    )
+
+
+def test_every_column_that_can_be_compared_is() -> None:
+    samples = divided()
+    found: list[str] = []
+    with pytest.raises(NotRun, match="two groups of at least 20"):
+        for figures in groups.over_columns(samples, lambda c: groups.accuracy_over(samples, c)):
+            found += [figure.condition.dataset for figure in figures]
+    assert found == ["clean:style"] * 2
+    asked: list[str] = []
+    list(groups.over_columns(samples, lambda column: asked.append(column) or []))
+    assert asked == ["few", "style"]
+    samples.subgroups = ("number", "one")
+    with pytest.raises(NotRun, match="clean has no column of two to 50 subgroups"):
+        list(groups.over_columns(samples, lambda c: groups.accuracy_over(samples, c)))

@@ -38,4 +38,6 @@ def cue_conflict(root: str | os.PathLike[str], /, **options: Unpack[LayoutOption
             columns = {"shape_label": shape, "texture_label": texture}
             rows.append(Row(path, path, columns=columns))
     notes = left_out(tree.notes())
-    return Listed("cue-conflict", folder, shuffled(rows), Labels(), notes=notes, **options)
+    data = Listed("cue-conflict", folder, shuffled(rows), Labels(), notes=notes, **options)
+    data.subgroups = ()  # type: ignore[attr-defined]
+    return data

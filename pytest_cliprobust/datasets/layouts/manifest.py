@@ -86,7 +86,10 @@ def subgroups_of(columns: Iterable[str]) -> tuple[str, ...]:
 
 #: Columns that roles ask for, which are no subgroups either.
 _ROLES = frozenset(
-    {"shape_label", "texture_label", "factor", "written_label", "corruption", "severity", "pair"}
+    {
+        *("shape_label", "texture_label", "factor", "written_label", "variant"),
+        *("corruption", "severity", "clean_id", "pair"),
+    }
 )
 
 
