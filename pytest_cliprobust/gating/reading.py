@@ -19,7 +19,7 @@ from pytest_cliprobust.gating import vocabulary
 from pytest_cliprobust.gating import waivers as waiving
 from pytest_cliprobust.gating.document import Document, has_controls, printable, read_text, shown
 from pytest_cliprobust.gating.policies import policy_of
-from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, Kind, Place, Rule
+from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, TEST, Kind, Place, Rule
 from pytest_cliprobust.gating.thresholds import NamedPerturbation, ThresholdFile
 from pytest_cliprobust.gating.vocabulary import Known, Vocabulary
 from pytest_cliprobust.gating.weak import weak_bounds
@@ -28,7 +28,7 @@ FILE_KEYS = ("schema", "extends", "policy", "defaults", "perturbation", "thresho
 ROW_KEYS = (*FIELDS, "severity", *BOUNDS, "because")
 RULE_KEYS = (*FIELDS, "severity", *BOUNDS, "bounds", "because")
 DEFAULT_KEYS = tuple(name for name in FIELDS if name != "metric")
-WAIVER_KEYS = (*FIELDS, "severity", "reason", "owner", "expires")
+WAIVER_KEYS = (*FIELDS, TEST, "severity", "reason", "owner", "expires")
 PERTURBATION_KEYS = ("name", "kornia", "parameters", "severities", "envelope")
 Keys = tuple[str | int, ...]
 
@@ -431,12 +431,20 @@ def _waivers(document: Document) -> list[waiving.Waiver]:
 def _waiver(document: Document, index: int, table: Mapping[str, Any]) -> waiving.Waiver:
     here = ("waiver", index)
     document.check_keys(table, WAIVER_KEYS, "[[waiver]]", *here)
-    for key in ("metric", "suite", "reason", "owner", "expires"):
+    for key in ("suite", "reason", "owner", "expires"):
         if key not in table:
             raise document.error(f"[[waiver]] lacks {shown(key)}", *here)
+    if "metric" not in table and TEST not in table:
+        raise document.error("[[waiver]] lacks 'metric', or 'test' for all bounds of a test", *here)
     layer = _layer(document, table, *here)
-    for key in ("metric", "suite"):
-        _check_narrow(document, layer.patterns[key], *here, key)
+    # In the name of a test brackets are its parameters': no glob.
+    tests = _patterns(document, table[TEST], *here, TEST) if TEST in table else ()
+    named = {
+        **layer.patterns,
+        **({TEST: tuple(t.replace("[", "[[]") for t in tests)} if tests else {}),
+    }
+    for key in ("metric", "suite", TEST):
+        _check_narrow(document, named.get(key, ()), *here, key)
     said = {
         key: printable(" ".join(document.text(table[key], *here, key).split()))
         for key in ("reason", "owner")
@@ -447,9 +455,8 @@ def _waiver(document: Document, index: int, table: Mapping[str, Any]) -> waiving
         index=index,
         line=document.line(*here),
         file=document.name,
-        selectors={
-            name: patterns for name, patterns in layer.patterns.items() if patterns != ("*",)
-        },
+        selectors={"metric": ("*",)}
+        | {name: patterns for name, patterns in named.items() if patterns != ("*",)},
         severities=tuple(sorted(set(layer.levels or ()))),
         lines={key: document.line(*path) for key, path in layer.paths.items()},
     )

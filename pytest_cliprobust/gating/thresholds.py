@@ -127,16 +127,24 @@ class ThresholdFile:
         self._used.add(found[0].id)
         return found[0]
 
-    def waivers_of(self, measurement: Measurement) -> list[Waiver]:
-        """Return the waivers that are for the bounds of a figure, the most specific first."""
-        found = [one for one in self.waivers if one.covers(measurement, self.profile)]
+    def waivers_of(self, measurement: Measurement, test: str | None = None) -> list[Waiver]:
+        """Return the waivers that are for the bounds of a figure, the most specific first.
+
+        ``test``: node id of the test that measured it; None: whichever it was.
+        """
+        found = [one for one in self.waivers if one.covers(measurement, self.profile, test)]
         return sorted(found, key=lambda one: one.selector.specificity, reverse=True)
 
-    def waived(self, measurement: Measurement, verdict: Verdict) -> Verdict:
-        """Return the verdict, as waived if it fails and a waiver that has not expired says that it may."""
+    def waived(
+        self, measurement: Measurement, verdict: Verdict, test: str | None = None
+    ) -> Verdict:
+        """Return the verdict, as waived if it fails and a waiver that has not expired says that it may.
+
+        ``test``: as :meth:`waivers_of` takes it.
+        """
         if not verdict.waivable:
             return verdict
-        holding = [one for one in self.waivers_of(measurement) if not one.expired]
+        holding = [one for one in self.waivers_of(measurement, test) if not one.expired]
         return verdict.under(holding[0]) if holding else verdict
 
     def applies(self, measurement: Measurement) -> bool:
@@ -226,12 +234,15 @@ class ThresholdFile:
                     )
         return list(told.values())
 
-    def explain(self, measurement: Measurement) -> str:
-        """Return which rules match ``measurement``, which one wins, and why."""
+    def explain(self, measurement: Measurement, test: str | None = None) -> str:
+        """Return which rules match ``measurement``, which one wins, and why.
+
+        ``test``: as :meth:`waivers_of` takes it.
+        """
         found = self._matching(measurement)
         title = measurement.key + (f" (profile {self.profile})" if self.profile else "")
         told = self._ranked(found) if found else self._near(measurement)
-        told += [f"  waiver{_state(one)}" for one in self.waivers_of(measurement)]
+        told += [f"  waiver{_state(one)}" for one in self.waivers_of(measurement, test)]
         told += [f"  policy  {line}" for line in self.policy.sourced()]
         return "\n".join([title, *told])
 
