@@ -114,10 +114,21 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
 
 
 def say_last(reporter: Any, run: Run) -> None:
-    """Print what keeps a run from being whole, or green, below all else and in red; yellow what is waived."""
-    for line in last_words(run):
+    """Print what keeps a run from being whole, or green, below all else and in red; yellow what is waived.
+
+    Where that is not all, the failures are named once more at the very end: what else there is to say must
+    not look like the verdict.
+    """
+    words = last_words(run)
+    for line in words:
         waived = line.startswith(WAIVED)
         reporter.write_line(one_line(line), red=not waived, yellow=waived, bold=True)
+    failed = _failed_names(run.records)
+    if words and failed and run.ending == "regression":
+        told = _fitting(
+            f"FAIL: {len(failed)} figure{'' if len(failed) == 1 else 's'}: ", failed, WIDE
+        )
+        reporter.write_line(told, red=True, bold=True)
 
 
 def _print_tables(reporter: Any, run: Run, verbose: bool) -> None:
@@ -213,11 +224,18 @@ def totals(records: Sequence[Record], verbose: bool, width: int = WIDE) -> Text:
         hint = "" if verbose else " (shown with -v)"
         text.append(f"{counts['unbounded']} without a bound{hint}", style="dim")
     failed = _failed_names(records)
-    for most in range(min(len(failed), NAMED), 0, -1):
-        told = f"FAIL: {first_of(failed, most)}"
-        if len(told) <= width or most == 1:
-            return Text.assemble((told, STYLES["fail"]), "\n", text)
-    return text
+    if not failed:
+        return text
+    return Text.assemble((_fitting("FAIL: ", failed, width), STYLES["fail"]), "\n", text)
+
+
+def _fitting(start: str, names: Sequence[str], width: int) -> str:
+    """Return a line with as many of the names as fit, and how many others there are."""
+    for most in range(min(len(names), NAMED), 1, -1):
+        told = start + first_of(names, most)
+        if len(told) <= width:
+            return told
+    return start + first_of(names, 1)
 
 
 def _failed_names(records: Sequence[Record]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from report_helpers import figures, the_run
 
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
@@ -12,6 +13,7 @@ from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.reporting import terminal
 from pytest_cliprobust.results.record import Record
+from pytest_cliprobust.results.run import Run
 
 
 def record(
@@ -133,6 +135,27 @@ def test_the_verdict_names_as_many_failures_as_fit(width: int) -> None:
     assert first.endswith(f" and {5000 - shown} more")
     assert len(first) <= width < len(first) + len(", accuracy · perturbation_9")
     assert second == "5000 fail"
+
+
+def test_failures_are_named_once_more_below_other_words() -> None:
+    class Last:
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def write_line(self, text: str, **markup: bool) -> None:
+            self.lines.append(text)
+
+    def said(found: Run) -> list[str]:
+        last = Last()
+        terminal.say_last(last, found)
+        return last.lines
+
+    failed = the_run(figures((1, 2)))
+    assert said(failed) == []  # pytest's own lines name them, just above
+    cut = replace(failed, complete=False)
+    assert said(cut)[-1] == "FAIL: 1 figure: accuracy · clean"
+    assert said(cut)[0].startswith("PARTIAL: ")
+    assert "FAIL" not in said(replace(cut, ending="interrupted"))[-1]
 
 
 def test_names_move_no_cursor() -> None:
