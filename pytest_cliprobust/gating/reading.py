@@ -7,7 +7,7 @@ be worse than no file at all.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -85,8 +85,9 @@ def parse_thresholds(
     document = Document(text, name)
     document.check_keys(document.data, FILE_KEYS, "the file")
     document.check_schema()
-    policy = policy_of(document, folder)
-    rules = list(_rules(document))
+    policy, packs = policy_of(document, folder)
+    own = list(_rules(document))
+    rules = [*own, *_rules_of_packs(packs, own)]
     named = _perturbations(document)
     waivers = _waivers(document)
     perturbations = given.get("known_perturbations")
@@ -110,7 +111,7 @@ def parse_thresholds(
         profile=given.get("profile"),
         perturbations=named,
         waivers=waivers,
-        warnings=weak_bounds(text, rules),
+        warnings=weak_bounds(text, own),
     )
 
 
@@ -289,6 +290,23 @@ def _rules(document: Document) -> Iterator[Rule]:
         for rule in _expanded(document, place, layer, values):
             yield replace(rule, index=index)
             index += 1
+
+
+def _rules_of_packs(packs: Sequence[Document], own: Sequence[Rule]) -> Iterator[Rule]:
+    """Yield the rules of packs, of which a nearer one, or the file, has none for the very same figures.
+
+    Args:
+        packs: in the order in which they count, the one that counts least first.
+        own: the file's.
+    """
+    taken, index = {rule.id for rule in own}, len(own)
+    for rank, pack in enumerate(reversed(packs), 1):
+        rules = list(_rules(pack))
+        for rule in rules:
+            if rule.id not in taken:
+                yield replace(rule, index=index, rank=-rank)
+                index += 1
+        taken |= {rule.id for rule in rules}
 
 
 def _written(

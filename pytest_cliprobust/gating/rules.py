@@ -118,6 +118,8 @@ class Rule:
         max_increase, max_decrease: bounds on the change against the baseline.
         because: the author's reason, shown with a failure.
         place: where it stands in the document, for recording.
+        rank: 0 of the threshold file's own; of a pack that it extends below 0, the nearer the higher. Of
+            rules that are equally specific the one of the highest rank wins.
     """
 
     index: int
@@ -132,6 +134,7 @@ class Rule:
     because: str = ""
     lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
     place: Place = field(default=Place(), repr=False, compare=False)
+    rank: int = 0
 
     @property
     def bounds(self) -> dict[Kind, float]:
@@ -183,6 +186,11 @@ class Rule:
         elif self.severities:
             exact += 1
         return Specificity(exact, lists, globs, characters, -listed)
+
+    @property
+    def precedence(self) -> tuple[Specificity, int]:
+        """What decides between rules that match: the larger wins."""
+        return self.specificity, self.rank
 
     @property
     def names_all(self) -> bool:

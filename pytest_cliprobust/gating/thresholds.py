@@ -111,18 +111,20 @@ class ThresholdFile:
         """All rules that match, the most specific first."""
         candidates = self._of_metric(measurement.metric)
         found = [rule for rule in candidates if not rule.mismatch(measurement, self.profile)]
-        return sorted(found, key=lambda rule: rule.specificity, reverse=True)
+        return sorted(found, key=lambda rule: rule.precedence, reverse=True)
 
     def lookup(self, measurement: Measurement) -> Rule | None:
         """Return the most specific rule that matches, and note that it was used.
 
+        Of equally specific ones that of the file itself wins over a pack's, and a nearer pack's over others.
+
         Raises:
-            ClipRobustError: two rules are equally specific.
+            ClipRobustError: two rules are equally specific, and neither stands nearer.
         """
         found = self._matching(measurement)
         if not found:
             return None
-        if len(found) > 1 and found[0].specificity == found[1].specificity:
+        if len(found) > 1 and found[0].precedence == found[1].precedence:
             raise tie(found[0], found[1], measurement.key)
         self._used.add(found[0].id)
         return found[0]
@@ -227,8 +229,10 @@ class ThresholdFile:
                 for kind in CHANGES:
                     if kind not in other.bounds or kind in winner.bounds:
                         continue
+                    same = winner.file == other.file
+                    where = f"line {other.line}" if same else other.where
                     told[winner.id, kind] = (
-                        f"{winner.where}: [{winner.id}] wins over [{other.id}] of line {other.line} "
+                        f"{winner.where}: [{winner.id}] wins over [{other.id}] of {where} "
                         f"and drops its {kind} {other.bounds[kind]:.12g}; write it there, too, if it "
                         "is to hold"
                     )
@@ -263,12 +267,14 @@ class ThresholdFile:
     def _ranked(self, found: Sequence[Rule]) -> list[str]:
         """What becomes of each rule that matches, the most specific first."""
         best = found[0]
-        tied = len(found) > 1 and found[1].specificity == best.specificity
+        tied = len(found) > 1 and found[1].precedence == best.precedence
         lines = []
         for rule in found:
             verb, why = "loses", f"less specific: {rule.specificity}"
             if len(found) == 1:
                 verb, why = "wins", f"the only rule that matches: {rule.specificity}"
+            elif rule.specificity == best.specificity and rule.rank < best.rank:
+                why = f"equally specific, and {best.file} counts before {rule.file}"
             elif rule.specificity == best.specificity:
                 verb, why = "wins", f"most specific: {rule.specificity}"
                 if tied:
