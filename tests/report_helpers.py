@@ -25,8 +25,12 @@ from pytest_cliprobust.results.earlier import Earlier
 from pytest_cliprobust.results.record import Evidence
 from pytest_cliprobust.results.run import NotMeasured, Run
 
-#: What would do harm if it were not escaped, and a letter that turns a terminal's colours.
-HARM = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>$x_1$\x1b[31m"
+#: What would do harm if it were not escaped: in pages, in a terminal (a letter that turns its colours),
+#: in the log of a job, and in Markdown, where it would notify people and load a picture.
+HARM = (
+    "\"'><script>alert(1)</script><img src=x onerror=alert(2)>$x_1$\x1b[31m\n::error::no\n##[error]no"
+    "|\\| ``` @everyone ${{ secrets.X }} ![p](https://harm.example/p.png) [l](javascript:alert(3)) **"
+)
 SAMPLES = 60
 
 

@@ -80,7 +80,7 @@ def _rules(given: Path | None, found: Earlier) -> ThresholdFile:
 
 def _told(rules: ThresholdFile, one: Measurement, found: Earlier) -> list[str]:
     figure = one.figure
-    lines = rules.explain(one).splitlines()
+    lines = rules.explain(one, found.tests.get(one.key) or None).splitlines()
     lines.append(f"  measured  {figure.interval_text()}, n = {figure.n:,}")
     told = found.verdicts.get(one.key, {})
     if told.get("status") not in (None, "unbounded"):

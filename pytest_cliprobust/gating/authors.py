@@ -22,13 +22,13 @@ class Authors:
 
     Args:
         text: the file.
-        rules: the rules in it.
+        rules: the rules in it; those of packs that it extends are a person's.
         margin: in interval widths, how far beyond the interval recording puts an absolute bound.
     """
 
     def __init__(self, text: str, rules: Sequence[Rule], margin: float) -> None:
         self._lines = text.split("\n")
-        self._rules = rules
+        self._rules = [rule for rule in rules if not rule.rank]
         self._margin = margin
 
     def wrote_margin(self, rule: Rule, kind: Kind, side: Side) -> bool:
@@ -39,6 +39,8 @@ class Authors:
         """
         if kind not in rule.bounds:
             return False
+        if rule.rank:
+            return True
         beside = side in rule.bounds and not self.wrote_bound(rule, side)
         apart = len({rule.bounds[each] for each in CHANGES if each in rule.bounds}) > 1
         return beside or apart or not self._was_recorded(rule, kind)
@@ -47,6 +49,8 @@ class Authors:
         """Return whether a rule's absolute bound is a person's; of a list, whether any is."""
         if side not in rule.bounds:
             return False
+        if rule.rank:
+            return True
         row = (rule.place.table, rule.place.row)
         of_row = [one for one in self._rules if (one.place.table, one.place.row) == row]
         return not all(self._is_as_recorded(one, side) for one in of_row or [rule])

@@ -42,6 +42,9 @@ _BY_MODEL = ("precision", "weights", "templates", "preprocessing")
 #: Details of a figure without which its interval cannot be made at another level.
 _NEEDED = ("trials", "lost", "gained", "positives", "negatives")
 
+#: Those that reports show beside a later run's: what was answered, of the first samples of an accuracy.
+_SHOWN = ("answers",)
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -420,7 +423,7 @@ def write_baseline(
 def _entry(measurement: Measurement, put: Callable[[NDArray[Any]], str]) -> dict[str, Any]:
     figure = measurement.figure
     data = figure.as_dict()
-    data["details"] = {k: v for k, v in figure.details.items() if k in _NEEDED}
+    data["details"] = {k: v for k, v in figure.details.items() if k in (*_NEEDED, *_SHOWN)}
     entry = {"suite": measurement.suite, "model": measurement.model, "figure": data}
     outcomes = figure.outcomes
     if outcomes is None or outcomes.keys is None:

@@ -1,7 +1,8 @@
 """Reading policies: the table ``[policy]`` of a threshold file, and the packs that the file extends.
 
-A pack is a policy in a file of its own. Those of this package go by name (``packs/``, a file each), those of
-the user's by a path that is relative to the file that names them; nothing is ever fetched.
+A pack is a policy in a file of its own, which may hold bounds, too. Those of this package go by name
+(``packs/``, a file each), those of the user's by a path that is relative to the file that names them;
+nothing is ever fetched.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ POLICY_KEYS = (
 #: Below this a level of confidence is 1 to a computer, whatever the number of bounds.
 LEAST_ERROR_RATE = 1e-9
 
-PACK_KEYS = ("schema", "extends", "policy")
+PACK_KEYS = ("schema", "extends", "policy", "defaults", "threshold")
 
 #: What belongs to one threshold file: a baseline is of the models that it was recorded from.
 _OWN_KEYS = ("baseline", "baseline_model")
@@ -47,16 +48,18 @@ class _Set:
     Attributes:
         values: by key of the policy, what it is set to.
         sources: by key, which pack says so: ``pack release``, or file and line.
-        names: the packs, each once, in the order in which they are read.
+        documents: the packs, the one that counts least first.
     """
 
     values: Mapping[str, Any]
     sources: Mapping[str, str]
-    names: tuple[str, ...] = ()
+    documents: tuple[Document, ...] = ()
 
 
-def policy_of(document: Document, folder: Path) -> Policy:
-    """Return the policy of a threshold file: its own table over the packs that it extends.
+def policy_of(document: Document, folder: Path) -> tuple[Policy, tuple[Document, ...]]:
+    """Return the policy of a threshold file, its own table over the packs that it extends; and these.
+
+    The packs stand in the order in which they count, each once, the one that counts least first.
 
     Args:
         document: the file.
@@ -69,12 +72,16 @@ def policy_of(document: Document, folder: Path) -> Policy:
     document.check_keys(table, POLICY_KEYS, "[policy]", "policy")
     own = {key: _value(document, key, value) for key, value in table.items()}
     packs = _extended(document, folder, ())
-    return Policy(
+    # Of a pack that is named in two ways the later one counts.
+    counted = {each.name: each for each in reversed(packs.documents)}
+    documents = tuple(reversed(counted.values()))
+    policy = Policy(
         **{**packs.values, **own},
         where=f"{document.name}:{document.line('policy')}",
-        packs=packs.names,
+        packs=tuple(dict.fromkeys(each.name for each in packs.documents)),
         sources={key: where for key, where in packs.sources.items() if key not in own},
     )
+    return policy, documents
 
 
 def bundled() -> tuple[str, ...]:
@@ -86,13 +93,13 @@ def _extended(document: Document, folder: Path, chain: Sequence[tuple[Path, str]
     """Return what the packs of a file set; of two that set one key the later one counts."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    names: list[str] = []
+    documents: list[Document] = []
     for name, path in _named(document, folder):
         found = _pack(document, name, path, chain)
         values |= found.values
         sources |= found.sources
-        names += found.names
-    return _Set(values, sources, tuple(dict.fromkeys(names)))
+        documents += found.documents
+    return _Set(values, sources, tuple(documents))
 
 
 def _named(document: Document, folder: Path) -> Iterator[tuple[str, Path]]:
@@ -155,14 +162,15 @@ def _pack(document: Document, name: str, path: Path, chain: Sequence[tuple[Path,
     places = {
         key: shown_name if ours else f"{shown_name}:{own.line('policy', key)}" for key in values
     }
-    return _Set({**under.values, **values}, {**under.sources, **places}, (*under.names, shown_name))
+    return _Set({**under.values, **values}, {**under.sources, **places}, (*under.documents, own))
 
 
 def _check_pack(document: Document) -> None:
-    for key in ("threshold", "waiver", "defaults", "perturbation"):
+    for key in ("waiver", "perturbation"):
         if key in document.data:
             raise document.error(
-                f"a pack holds a policy, and no {key}: it belongs into the threshold file", key
+                f"a pack holds a policy and bounds, and no {key}: it belongs into the threshold file",
+                key,
             )
     document.check_keys(document.data, PACK_KEYS, "a pack")
     document.check_schema()

@@ -7,7 +7,7 @@ be worse than no file at all.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from pytest_cliprobust.gating import vocabulary
 from pytest_cliprobust.gating import waivers as waiving
 from pytest_cliprobust.gating.document import Document, has_controls, printable, read_text, shown
 from pytest_cliprobust.gating.policies import policy_of
-from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, Kind, Place, Rule
+from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, TEST, Kind, Place, Rule
 from pytest_cliprobust.gating.thresholds import NamedPerturbation, ThresholdFile
 from pytest_cliprobust.gating.vocabulary import Known, Vocabulary
 from pytest_cliprobust.gating.weak import weak_bounds
@@ -28,7 +28,7 @@ FILE_KEYS = ("schema", "extends", "policy", "defaults", "perturbation", "thresho
 ROW_KEYS = (*FIELDS, "severity", *BOUNDS, "because")
 RULE_KEYS = (*FIELDS, "severity", *BOUNDS, "bounds", "because")
 DEFAULT_KEYS = tuple(name for name in FIELDS if name != "metric")
-WAIVER_KEYS = (*FIELDS, "severity", "reason", "owner", "expires")
+WAIVER_KEYS = (*FIELDS, TEST, "severity", "reason", "owner", "expires")
 PERTURBATION_KEYS = ("name", "kornia", "parameters", "severities", "envelope")
 Keys = tuple[str | int, ...]
 
@@ -85,8 +85,9 @@ def parse_thresholds(
     document = Document(text, name)
     document.check_keys(document.data, FILE_KEYS, "the file")
     document.check_schema()
-    policy = policy_of(document, folder)
-    rules = list(_rules(document))
+    policy, packs = policy_of(document, folder)
+    own = list(_rules(document))
+    rules = [*own, *_rules_of_packs(packs, own)]
     named = _perturbations(document)
     waivers = _waivers(document)
     perturbations = given.get("known_perturbations")
@@ -110,7 +111,7 @@ def parse_thresholds(
         profile=given.get("profile"),
         perturbations=named,
         waivers=waivers,
-        warnings=weak_bounds(text, rules),
+        warnings=weak_bounds(text, own),
     )
 
 
@@ -291,6 +292,23 @@ def _rules(document: Document) -> Iterator[Rule]:
             index += 1
 
 
+def _rules_of_packs(packs: Sequence[Document], own: Sequence[Rule]) -> Iterator[Rule]:
+    """Yield the rules of packs, of which a nearer one, or the file, has none for the very same figures.
+
+    Args:
+        packs: in the order in which they count, the one that counts least first.
+        own: the file's.
+    """
+    taken, index = {rule.id for rule in own}, len(own)
+    for rank, pack in enumerate(reversed(packs), 1):
+        rules = list(_rules(pack))
+        for rule in rules:
+            if rule.id not in taken:
+                yield replace(rule, index=index, rank=-rank)
+                index += 1
+        taken |= {rule.id for rule in rules}
+
+
 def _written(
     document: Document, defaults: _Layer
 ) -> Iterator[tuple[Place, _Layer, Mapping[str, Any]]]:
@@ -431,12 +449,20 @@ def _waivers(document: Document) -> list[waiving.Waiver]:
 def _waiver(document: Document, index: int, table: Mapping[str, Any]) -> waiving.Waiver:
     here = ("waiver", index)
     document.check_keys(table, WAIVER_KEYS, "[[waiver]]", *here)
-    for key in ("metric", "suite", "reason", "owner", "expires"):
+    for key in ("suite", "reason", "owner", "expires"):
         if key not in table:
             raise document.error(f"[[waiver]] lacks {shown(key)}", *here)
+    if "metric" not in table and TEST not in table:
+        raise document.error("[[waiver]] lacks 'metric', or 'test' for all bounds of a test", *here)
     layer = _layer(document, table, *here)
-    for key in ("metric", "suite"):
-        _check_narrow(document, layer.patterns[key], *here, key)
+    # In the name of a test brackets are its parameters': no glob.
+    tests = _patterns(document, table[TEST], *here, TEST) if TEST in table else ()
+    named = {
+        **layer.patterns,
+        **({TEST: tuple(t.replace("[", "[[]") for t in tests)} if tests else {}),
+    }
+    for key in ("metric", "suite", TEST):
+        _check_narrow(document, named.get(key, ()), *here, key)
     said = {
         key: printable(" ".join(document.text(table[key], *here, key).split()))
         for key in ("reason", "owner")
@@ -447,9 +473,8 @@ def _waiver(document: Document, index: int, table: Mapping[str, Any]) -> waiving
         index=index,
         line=document.line(*here),
         file=document.name,
-        selectors={
-            name: patterns for name, patterns in layer.patterns.items() if patterns != ("*",)
-        },
+        selectors={"metric": ("*",)}
+        | {name: patterns for name, patterns in named.items() if patterns != ("*",)},
         severities=tuple(sorted(set(layer.levels or ()))),
         lines={key: document.line(*path) for key, path in layer.paths.items()},
     )

@@ -415,6 +415,8 @@ class _Recording:
         return entry
 
     def _is_exact(self, rule: Rule, measurement: Measurement) -> bool:
+        if rule.rank:
+            return False  # a pack's: it is nobody's to change here
         values = coordinates(measurement, self.file.profile)
         for name in FIELDS:
             patterns = rule.selectors.get(name)
@@ -465,7 +467,8 @@ class _Recording:
                 lacking = [
                     one.severities[0]
                     for one in self.file.rules
-                    if (one.place.table, one.place.row) == row
+                    if not one.rank
+                    and (one.place.table, one.place.row) == row
                     and (side not in one.bounds or swapped in one.bounds)
                     and not (one.id in self.pending and side in self.pending[one.id].bounds)
                 ]

@@ -14,6 +14,9 @@ from pytest_cliprobust.gating.measurement import Measurement
 #: The fields that a selector may name, beside ``severity``.
 FIELDS = ("suite", "metric", "dataset", "perturbation", "model", "profile")
 
+#: The field that waivers alone may name: the test that measured a figure.
+TEST = "test"
+
 Kind = Literal["min", "max", "max_increase", "max_decrease"]
 """A kind of bound, called as in the file."""
 
@@ -115,6 +118,8 @@ class Rule:
         max_increase, max_decrease: bounds on the change against the baseline.
         because: the author's reason, shown with a failure.
         place: where it stands in the document, for recording.
+        rank: 0 of the threshold file's own; of a pack that it extends below 0, the nearer the higher. Of
+            rules that are equally specific the one of the highest rank wins.
     """
 
     index: int
@@ -129,6 +134,7 @@ class Rule:
     because: str = ""
     lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
     place: Place = field(default=Place(), repr=False, compare=False)
+    rank: int = 0
 
     @property
     def bounds(self) -> dict[Kind, float]:
@@ -149,11 +155,16 @@ class Rule:
     def id(self) -> str:
         """The selector in one line; unique in a file and independent of where it stands there."""
         parts = [
-            f"{name}={'|'.join(self.selectors[name])}" for name in FIELDS if name in self.selectors
+            f"{name}={'|'.join(self.selectors[name])}"
+            for name in (*FIELDS, TEST)
+            if name in self.selectors
         ]
         if self.severities:
             parts.append(f"severity={'|'.join(map(str, self.severities))}")
-        return " ".join(parts)
+        # Brackets in the name of a test are always its own.
+        return " ".join(
+            part.replace("[[]", "[") if part[:5] == f"{TEST}=" else part for part in parts
+        )
 
     @cached_property
     def specificity(self) -> Specificity:
@@ -177,6 +188,11 @@ class Rule:
         return Specificity(exact, lists, globs, characters, -listed)
 
     @property
+    def precedence(self) -> tuple[Specificity, int]:
+        """What decides between rules that match: the larger wins."""
+        return self.specificity, self.rank
+
+    @property
     def names_all(self) -> bool:
         """Whether it names its suites, metrics, data sets and perturbations, each without a glob."""
         return all(
@@ -186,16 +202,24 @@ class Rule:
         )
 
     def entries(self) -> Iterator[Rule]:
-        """Yield the rule for each metric, data set, perturbation and severity of its lists alone."""
-        for name in ("metric", "dataset", "perturbation"):
+        """Yield the rule for each metric, data set, perturbation, test and severity of its lists alone."""
+        for name in ("metric", "dataset", "perturbation", TEST):
             patterns = self.selectors.get(name, ())
             for pattern in patterns if len(patterns) > 1 else ():
                 yield replace(self, selectors={**self.selectors, name: (pattern,)})
         for severity in self.severities if len(self.severities) > 1 else ():
             yield replace(self, severities=(severity,))
 
-    def mismatch(self, measurement: Measurement, profile: str | None = None) -> str:
-        """Return why the rule does not match ``measurement``; empty if it does."""
+    def mismatch(
+        self, measurement: Measurement, profile: str | None = None, test: str | None = None
+    ) -> str:
+        """Return why the rule does not match ``measurement``; empty if it does.
+
+        Args:
+            measurement: a figure.
+            profile: of the run.
+            test: node id of the test that measured it; None: whichever it was.
+        """
         for name, value in coordinates(measurement, profile).items():
             patterns = self.selectors.get(name, ())
             if not matches(patterns, value):
@@ -204,11 +228,26 @@ class Rule:
         if self.severities and measurement.severity not in self.severities:
             wanted = " or ".join(map(str, self.severities))
             return f"severity is {measurement.severity}, not {wanted}"
+        tests = self.selectors.get(TEST, ())
+        if test is not None and not matches_any(tests, names_of_test(test)):
+            return f"its test is {test}, not {' or '.join(tests)}"
         return ""
 
     def bound_text(self) -> str:
         """``min 0.6, max_decrease 0.02``."""
         return ", ".join(f"{key} {value:.12g}" for key, value in self.bounds.items())
+
+
+def names_of_test(test: str) -> tuple[str, ...]:
+    """Return what a test may be called: ``test_fog``, ``test_mine.py::test_fog[reference-3]``, its node id.
+
+    Each with its parameters and without them.
+    """
+    path, _, name = test.partition("::")
+    places = ("", f"{path.rpartition('/')[2]}::", f"{path}::")
+    return tuple(
+        f"{place}{one}" for place in places for one in dict.fromkeys((name, name.partition("[")[0]))
+    )
 
 
 def coordinates(measurement: Measurement, profile: str | None) -> dict[str, str]:

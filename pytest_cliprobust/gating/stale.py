@@ -16,7 +16,8 @@ from pytest_cliprobust.gating.unjudged import Chosen, find_unjudged
 from pytest_cliprobust.gating.verdict import Status, Verdict
 from pytest_cliprobust.gating.waivers import Waiver
 
-Judged = Sequence[tuple[Measurement, Verdict]]
+#: Figures with their verdicts and the node ids of their tests.
+Judged = Sequence[tuple[Measurement, Verdict, str]]
 
 
 def find_stale(
@@ -36,7 +37,7 @@ def find_stale(
 
     Args:
         thresholds: the file.
-        judged: all figures of the run with their verdicts; those without a bound are of no interest here.
+        judged: all figures of the run, with verdicts and tests; those without a bound are of no interest.
         suites_run: suites of which any test was selected, whatever came of it.
         models: the models under test.
         suites_broken: suites of which a test broke off without a figure.
@@ -47,7 +48,7 @@ def find_stale(
     if not thresholds.waivers:
         return []
     chosen, profile = chosen or Chosen(), thresholds.profile
-    bounded = [(one, verdict) for one, verdict in judged if verdict.status != "unbounded"]
+    bounded = [entry for entry in judged if entry[1].status != "unbounded"]
     told = [
         ("error", _expired(waiver))
         for waiver in thresholds.waivers
@@ -56,18 +57,17 @@ def find_stale(
     holding = [waiver for waiver in thresholds.waivers if not waiver.expired]
     found = find_unjudged(
         ThresholdFile([one.selector for one in holding], thresholds.policy, profile=profile),
-        used=[w.id for w in holding if any(w.covers(one, profile) for one, _ in bounded)],
+        used=[w.id for w in holding if any(w.covers(m, profile, test) for m, _, test in bounded)],
         suites_run=suites_run,
         suites_broken=suites_broken,
         models=models,
-        measured=[one for one, _ in bounded],
+        measured=[one for one, _, _ in bounded],
         chosen=chosen,
         **names,
     )
     level = "error" if thresholds.policy.unused == "fail" else "warning"
-    every = [one for one, _ in judged]
     told += [
-        (level, _idle(rule, every, found.reasons[rule.id], profile))
+        (level, _idle(rule, judged, found.reasons[rule.id], profile))
         for rule in (*found.unused, *found.shadowed)
     ]
     unsure = {*chosen.partly, *chosen.cut, *chosen.skipped, *suites_broken}
@@ -96,9 +96,11 @@ def _expired(waiver: Waiver) -> str:
     )
 
 
-def _idle(rule: Rule, measured: Iterable[Measurement], why: str, profile: str | None) -> str:
-    if any(not rule.mismatch(one, profile) for one in measured):
+def _idle(rule: Rule, judged: Judged, why: str, profile: str | None) -> str:
+    if any(not rule.mismatch(one, profile, test) for one, _, test in judged):
         why = "what it is for has no bound"
+    elif any(not rule.mismatch(one, profile) for one, _, _ in judged):
+        why = "no test of that name measured it"
     return f"{rule.where}: the waiver [{rule.id}] matched nothing that was judged" + (
         f": {why}" if why else ""
     )
@@ -108,7 +110,7 @@ def _not_needed(waiver: Waiver, bounded: Judged, profile: str | None) -> Iterato
     """Yield a line for the waiver, or for each entry of its lists, whose bounds all pass."""
 
     def statuses(rule: Rule) -> list[Status]:
-        return [verdict.status for one, verdict in bounded if not rule.mismatch(one, profile)]
+        return [v.status for one, v, test in bounded if not rule.mismatch(one, profile, test)]
 
     def passes(rule: Rule) -> bool:
         found = statuses(rule)

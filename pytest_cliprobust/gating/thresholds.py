@@ -111,32 +111,42 @@ class ThresholdFile:
         """All rules that match, the most specific first."""
         candidates = self._of_metric(measurement.metric)
         found = [rule for rule in candidates if not rule.mismatch(measurement, self.profile)]
-        return sorted(found, key=lambda rule: rule.specificity, reverse=True)
+        return sorted(found, key=lambda rule: rule.precedence, reverse=True)
 
     def lookup(self, measurement: Measurement) -> Rule | None:
         """Return the most specific rule that matches, and note that it was used.
 
+        Of equally specific ones that of the file itself wins over a pack's, and a nearer pack's over others.
+
         Raises:
-            ClipRobustError: two rules are equally specific.
+            ClipRobustError: two rules are equally specific, and neither stands nearer.
         """
         found = self._matching(measurement)
         if not found:
             return None
-        if len(found) > 1 and found[0].specificity == found[1].specificity:
+        if len(found) > 1 and found[0].precedence == found[1].precedence:
             raise tie(found[0], found[1], measurement.key)
         self._used.add(found[0].id)
         return found[0]
 
-    def waivers_of(self, measurement: Measurement) -> list[Waiver]:
-        """Return the waivers that are for the bounds of a figure, the most specific first."""
-        found = [one for one in self.waivers if one.covers(measurement, self.profile)]
+    def waivers_of(self, measurement: Measurement, test: str | None = None) -> list[Waiver]:
+        """Return the waivers that are for the bounds of a figure, the most specific first.
+
+        ``test``: node id of the test that measured it; None: whichever it was.
+        """
+        found = [one for one in self.waivers if one.covers(measurement, self.profile, test)]
         return sorted(found, key=lambda one: one.selector.specificity, reverse=True)
 
-    def waived(self, measurement: Measurement, verdict: Verdict) -> Verdict:
-        """Return the verdict, as waived if it fails and a waiver that has not expired says that it may."""
+    def waived(
+        self, measurement: Measurement, verdict: Verdict, test: str | None = None
+    ) -> Verdict:
+        """Return the verdict, as waived if it fails and a waiver that has not expired says that it may.
+
+        ``test``: as :meth:`waivers_of` takes it.
+        """
         if not verdict.waivable:
             return verdict
-        holding = [one for one in self.waivers_of(measurement) if not one.expired]
+        holding = [one for one in self.waivers_of(measurement, test) if not one.expired]
         return verdict.under(holding[0]) if holding else verdict
 
     def applies(self, measurement: Measurement) -> bool:
@@ -219,19 +229,24 @@ class ThresholdFile:
                 for kind in CHANGES:
                     if kind not in other.bounds or kind in winner.bounds:
                         continue
+                    same = winner.file == other.file
+                    where = f"line {other.line}" if same else other.where
                     told[winner.id, kind] = (
-                        f"{winner.where}: [{winner.id}] wins over [{other.id}] of line {other.line} "
+                        f"{winner.where}: [{winner.id}] wins over [{other.id}] of {where} "
                         f"and drops its {kind} {other.bounds[kind]:.12g}; write it there, too, if it "
                         "is to hold"
                     )
         return list(told.values())
 
-    def explain(self, measurement: Measurement) -> str:
-        """Return which rules match ``measurement``, which one wins, and why."""
+    def explain(self, measurement: Measurement, test: str | None = None) -> str:
+        """Return which rules match ``measurement``, which one wins, and why.
+
+        ``test``: as :meth:`waivers_of` takes it.
+        """
         found = self._matching(measurement)
         title = measurement.key + (f" (profile {self.profile})" if self.profile else "")
         told = self._ranked(found) if found else self._near(measurement)
-        told += [f"  waiver{_state(one)}" for one in self.waivers_of(measurement)]
+        told += [f"  waiver{_state(one)}" for one in self.waivers_of(measurement, test)]
         told += [f"  policy  {line}" for line in self.policy.sourced()]
         return "\n".join([title, *told])
 
@@ -252,12 +267,14 @@ class ThresholdFile:
     def _ranked(self, found: Sequence[Rule]) -> list[str]:
         """What becomes of each rule that matches, the most specific first."""
         best = found[0]
-        tied = len(found) > 1 and found[1].specificity == best.specificity
+        tied = len(found) > 1 and found[1].precedence == best.precedence
         lines = []
         for rule in found:
             verb, why = "loses", f"less specific: {rule.specificity}"
             if len(found) == 1:
                 verb, why = "wins", f"the only rule that matches: {rule.specificity}"
+            elif rule.specificity == best.specificity and rule.rank < best.rank:
+                why = f"equally specific, and {best.file} counts before {rule.file}"
             elif rule.specificity == best.specificity:
                 verb, why = "wins", f"most specific: {rule.specificity}"
                 if tied:

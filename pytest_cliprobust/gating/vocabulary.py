@@ -123,7 +123,8 @@ def check(rules: Sequence[Rule], known: Known) -> None:
                 _check_gateable(rule, pattern, metric)
                 _check_direction(rule, pattern, metric, among=found)
                 _check_limits(rule, metric)
-    _check_ties(rules, known)
+    for rank in dict.fromkeys(rule.rank for rule in rules):
+        _check_ties([rule for rule in rules if rule.rank == rank], known)
 
 
 def check_names(rules: Iterable[Rule], known: Known) -> None:

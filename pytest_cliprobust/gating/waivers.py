@@ -71,7 +71,7 @@ class Waiver:
     """One ``[[waiver]]`` table.
 
     Attributes:
-        selector: the figures whose bounds it is for: a rule without bounds.
+        selector: the figures whose bounds it is for: a rule without bounds, which may name tests, too.
         reason: why they may be missed.
         owner: who answers for it.
         expires: the last day on which it holds, in UTC.
@@ -94,9 +94,17 @@ class Waiver:
         """``thresholds.toml:17``, the line of its header."""
         return self.selector.where
 
-    def covers(self, measurement: Measurement, profile: str | None = None) -> bool:
-        """Return whether it is for the bounds of a figure, expired or not."""
-        return not self.selector.mismatch(measurement, profile)
+    def covers(
+        self, measurement: Measurement, profile: str | None = None, test: str | None = None
+    ) -> bool:
+        """Return whether it is for the bounds of a figure, expired or not.
+
+        Args:
+            measurement: the figure.
+            profile: of the run.
+            test: node id of the test that measured it; None: whichever it was.
+        """
+        return not self.selector.mismatch(measurement, profile, test)
 
     def of(self, status: Missed) -> Waived:
         """Return what a verdict keeps of it, of which the statistics say ``status``."""

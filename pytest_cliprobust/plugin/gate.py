@@ -98,7 +98,7 @@ class Gate:
             noise_floor=floor,
         )
         if session.waives:
-            judged = session.thresholds.waived(measurement, judged)
+            judged = session.thresholds.waived(measurement, judged, self._item.nodeid)
         evidence = None
         if judged.failed and not session.recording:
             told = failure_message(judged, measurement, rerun_command(self._item))

@@ -201,10 +201,16 @@ class Evaluator:
         """Print the table of all that was measured."""
         if self.run is None or self._refused:
             return
-        terminal.summarise(terminalreporter, self.run, verbose=config.option.verbose > 0)
+        run, verbose = self.run, config.option.verbose > 0
         if workflow.wanted():
-            for line in workflow.annotation_lines(self.run):
+            workflow.without_commands(
+                lambda: terminal.summarise(terminalreporter, run, verbose=verbose),
+                terminalreporter.write_line,
+            )
+            for line in workflow.annotation_lines(run):
                 terminalreporter.write_line(line)
+        else:
+            terminal.summarise(terminalreporter, run, verbose=verbose)
         if not (self.session.evaluated or self.session.mistakes):
             count = self.session.collected
             say_nothing_evaluated(terminalreporter, config, count, int(exitstatus))

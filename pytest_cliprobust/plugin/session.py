@@ -310,7 +310,9 @@ class Session:
         after = settled(judged, policy)
         if self.waives:
             pairs = zip(self.records, after, strict=True)
-            after = [self.thresholds.waived(one.measurement, verdict) for one, verdict in pairs]
+            after = [
+                self.thresholds.waived(one.measurement, verdict, one.test) for one, verdict in pairs
+            ]
         changed = [
             record.key
             for record, verdict in zip(self.records, after, strict=True)
@@ -525,7 +527,7 @@ class Session:
         measured = [record.measurement for record in records]
         found = find_unjudged(self.thresholds, used=used, measured=measured, **about)
         if self.waives:
-            judged = [(record.measurement, record.verdict) for record in records]
+            judged = [(record.measurement, record.verdict, record.test) for record in records]
             found.stale = find_stale(self.thresholds, judged, **about)
         return found
 

@@ -375,10 +375,13 @@ def confusions_of(line: Line) -> tuple[tuple[str, str, int], ...]:
     return tuple((label, name, count) for (label, name), count in found.most_common(CLASSES))
 
 
-def answer_text(answer: Answer | None, right: bool) -> str:
-    """Return what a run answered: ``wolf (0.41)``, or whether it was right where that is all there is."""
+def answer_text(answer: Answer | None, right: bool, label: str = "") -> str:
+    """Return what a run answered: ``wolf (0.41)``, or whether it was right where that is all there is.
+
+    ``label``: the right class, which was answered by whoever was right; empty where it is not known.
+    """
     if answer is None:
-        return "right" if right else "wrong"
+        return (label or "right") if right else "wrong"
     return f"{answer.name} ({answer.probability:.2f})"
 
 

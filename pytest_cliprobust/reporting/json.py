@@ -9,7 +9,9 @@ from typing import Any
 
 from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.reporting.ending import last_words
+from pytest_cliprobust.reporting.separation import DETAIL, Separation
 from pytest_cliprobust.results.plain import SCHEMA, finite, plain
+from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import Run
 
 
@@ -36,7 +38,7 @@ def document(run: Run) -> dict[str, Any]:
         "provenance": None if run.provenance is None else run.provenance.as_dict(),
         "samples": run.named,
         "notes": list(run.notes),
-        "measurements": [plain(record) for record in run.records],
+        "measurements": [_measurement(record) for record in run.records],
         "skipped_samples": [one.as_dict() for one in run.skipped],
         "not_run": [asdict(entry) for entry in run.not_run],
         "missing": [asdict(entry) for entry in run.missing],
@@ -46,6 +48,15 @@ def document(run: Run) -> dict[str, Any]:
         "mistakes": list(run.mistakes),
         "troubles": list(run.troubles),
     }
+
+
+def _measurement(record: Record) -> dict[str, Any]:
+    """Return a record, with the curves of what is made of scores: the report has no outcomes by sample."""
+    told = plain(record)
+    curves = Separation.of_figure(record.figure)
+    if curves is not None:
+        told["figure"]["details"][DETAIL] = finite(curves.as_dict())
+    return told
 
 
 def text(run: Run) -> str:

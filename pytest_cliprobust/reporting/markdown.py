@@ -7,6 +7,7 @@ gets too long, at its end, which tells least.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,12 @@ from pytest_cliprobust.results.run import Run
 
 #: Bytes that the summary of a step may have (1,024 KiB), and a comment (65,536 letters).
 SUMMARY, COMMENT = 1024 * 1024, 65_536
+
+#: What ends the text of a link, or a definition of one; runs of what begins and ends code.
+_LINK, _TICKS = re.compile(r"\](?=[(\[:])"), re.compile("`+")
+
+#: A space without width.
+_NOTHING = "\u200b"
 
 #: So much is left free of both, for what a workflow writes around the report.
 _FREE = 1024
@@ -137,7 +144,7 @@ def _evidence_section(record: Record, evidence: Evidence, folder: Path) -> list[
         "",
         *(f"- {heading}: {_plain(text)}" for heading, text in evidence.lines),
         "",
-        f"![{record.measurement.perturbation} before and after](<{link}>)",
+        f"![{_plain(record.measurement.perturbation)} before and after](<{link}>)",
         "",
         f"    {one_line(evidence.reproduction)}",
     ]
@@ -212,12 +219,26 @@ def _cut(lines: Sequence[str], most: int) -> str:
 
 
 def _plain(text: str, *, cell: bool = False) -> str:
-    """Return a text that Markdown shows as it is: names in it may hold tags, and bars end cells."""
-    shown = one_line(text).replace("&", "&amp;").replace("<", "&lt;")
+    """Return a text that Markdown shows as it is, whatever names and reasons in it hold.
+
+    No tags, no pictures or links to elsewhere, no code or emphasis that runs on, nobody who is notified by
+    ``@name``; ``cell``: of a table, whose bars end cells.
+    """
+    shown = one_line(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
+    shown = _LINK.sub(r"\\]", shown)
+    for mark in "`*~":
+        shown = shown.replace(mark, f"\\{mark}")
+    # Forges look for names when the text is rendered, so that no escape keeps them from it.
+    shown = shown.replace("@", f"@{_NOTHING}")
     return shown.replace("|", "\\|") if cell else shown
 
 
 def _code(text: str, *, cell: bool = False) -> str:
     """Return a text as code, whatever it holds; ``cell``: of a table."""
-    shown = one_line(text).replace("|", "\\|") if cell else one_line(text)
-    return f"`` {shown} ``" if "`" in shown else f"`{shown}`"
+    shown = one_line(text)
+    if cell:
+        # In code nothing escapes a backslash, and one before that of a bar would leave the bar alone.
+        shown = shown.replace("\\|", f"\\{_NOTHING}|").replace("|", "\\|")
+    longest = max(map(len, _TICKS.findall(shown)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {shown} {fence}" if longest else f"{fence}{shown}{fence}"

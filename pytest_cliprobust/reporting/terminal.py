@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from pytest_cliprobust.errors import one_line, printable
+from pytest_cliprobust.errors import first_of, one_line
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating.rules import CHANGES
 from pytest_cliprobust.gating.verdict import Verdict
@@ -41,8 +41,13 @@ WORDS = {
 SHORT = {**WORDS, "inconclusive": "open"}
 WIDE = 88
 
-#: What needs a look, each figure in a row of its own.
-_BAD = ("fail", "inconclusive", "waived")
+#: What needs a look, each figure in a row of its own, under a title; in this order.
+_TITLES = {
+    "fail": "FAIL: on the wrong side of the bound, or not a number",
+    "waived": "waived: the bound is missed, and a waiver says that it may be",
+    "inconclusive": "inconclusive: the interval contains the bound",
+}
+_BAD = tuple(_TITLES)
 
 HEADINGS = ("value [95% interval]", "n", "bound", "verdict")
 
@@ -52,6 +57,9 @@ LEAST_GROUP = 6
 
 #: Of several models beside each other: rows that are shown, and widths of a name and of a model's column.
 BESIDE_ROWS, BESIDE_NAME, BESIDE_COLUMN = 20, 30, 14
+
+#: So many failures are named in one line at most, as far as they fit.
+NAMED = 6
 
 #: Rows shown of a suite that has no bound at all.
 UNBOUNDED_ROWS = 12
@@ -73,12 +81,12 @@ class Row:
 
     @property
     def bad(self) -> bool:
-        """Whether the row needs a look: it stands at the end, next to the prompt."""
+        """Whether the row needs a look: it stands before all others."""
         return self.status in _BAD
 
 
 def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
-    """Print what was measured, then what else a reader must know, the gravest last.
+    """Print what failed, all that was measured, then what else a reader must know, the gravest last.
 
     Args:
         reporter: pytest's terminal reporter.
@@ -98,7 +106,7 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
         reporter.write_line(one_line(f"logged to {where}"))
     for remark in remarks(run, most=LISTED):
         reporter.write_line(
-            printable(f"{remark.level}: {remark.text}"),
+            one_line(f"{remark.level}: {remark.text}"),
             red=remark.grave or remark.level in ("error", "ERROR"),
             yellow=remark.level == "warning" and not remark.grave,
             bold=remark.grave,
@@ -106,10 +114,21 @@ def summarise(reporter: Any, run: Run, *, verbose: bool = False) -> None:
 
 
 def say_last(reporter: Any, run: Run) -> None:
-    """Print what keeps a run from being whole, or green, below all else and in red; yellow what is waived."""
-    for line in last_words(run):
+    """Print what keeps a run from being whole, or green, below all else and in red; yellow what is waived.
+
+    Where that is not all, the failures are named once more at the very end: what else there is to say must
+    not look like the verdict.
+    """
+    words = last_words(run)
+    for line in words:
         waived = line.startswith(WAIVED)
-        reporter.write_line(printable(line), red=not waived, yellow=waived, bold=True)
+        reporter.write_line(one_line(line), red=not waived, yellow=waived, bold=True)
+    failed = _failed_names(run.records)
+    if words and failed and run.ending == "regression":
+        told = _fitting(
+            f"FAIL: {len(failed)} figure{'' if len(failed) == 1 else 's'}: ", failed, WIDE
+        )
+        reporter.write_line(told, red=True, bold=True)
 
 
 def _print_tables(reporter: Any, run: Run, verbose: bool) -> None:
@@ -123,14 +142,17 @@ def _print_tables(reporter: Any, run: Run, verbose: bool) -> None:
         no_color=not writer.hasmarkup,
         highlight=False,
     )
+    # First and last: a table of many figures is longer than a screen.
+    verdict = totals(run.records, verbose, console.width)
+    console.print(verdict, Text(), sep="\n", soft_wrap=True)
     for model, records in by_model(run.records):
         if len(run.config.models) > 1:
-            console.print(Text(f"\n{model}", style="bold"))
+            console.print(Text(f"model {one_line(model)}", style="bold"))
         for row in table(records, console.width, verbose=verbose):
             console.print(row, soft_wrap=True)
     for row in side_by_side(run.records, console.width):
         console.print(row, soft_wrap=True)
-    console.print(totals(run.records, verbose), soft_wrap=True)
+    console.print(verdict, soft_wrap=True)
 
 
 def by_model(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
@@ -155,7 +177,7 @@ def side_by_side(records: Sequence[Record], width: int) -> list[Text]:
         return []
     chosen = sorted(rows, key=lambda row: _rank(row[1].values()))[:BESIDE_ROWS]
     left = width - len(models) * (BESIDE_COLUMN + 2)
-    head = "".join(f"  {cut(model, BESIDE_COLUMN):>{BESIDE_COLUMN}}" for model in models)
+    head = "".join(f"  {cut(one_line(model), BESIDE_COLUMN):>{BESIDE_COLUMN}}" for model in models)
     lines = [Text(f"{'side by side':<{left}}{head}", style="bold")]
     lines += [_beside(name, by_name, models, left) for name, by_name in chosen]
     if len(rows) > len(chosen):
@@ -189,11 +211,11 @@ def cut(name: str, width: int) -> str:
     return f"{name[: width - 1 - end]}…{name[len(name) - end :]}"
 
 
-def totals(records: Sequence[Record], verbose: bool) -> Text:
-    """Return the line that counts the verdicts."""
-    counts = Counter(record.verdict.status for record in records)
+def totals(records: Sequence[Record], verbose: bool, width: int = WIDE) -> Text:
+    """Return the line that counts the verdicts: failures first, and as many of their names as fit."""
+    counts = Counter(row_of([record]).status for record in records)
     text = Text()
-    for status in ("pass", "inconclusive", "waived", "fail"):
+    for status in ("fail", "inconclusive", "waived", "pass"):
         if counts[status]:
             text.append(", " if text else "")
             text.append(f"{counts[status]} {status}", style=STYLES[status])
@@ -201,38 +223,64 @@ def totals(records: Sequence[Record], verbose: bool) -> Text:
         text.append(", " if text else "")
         hint = "" if verbose else " (shown with -v)"
         text.append(f"{counts['unbounded']} without a bound{hint}", style="dim")
-    return text
+    failed = _failed_names(records)
+    if not failed:
+        return text
+    return Text.assemble((_fitting("FAIL: ", failed, width), STYLES["fail"]), "\n", text)
+
+
+def _fitting(start: str, names: Sequence[str], width: int) -> str:
+    """Return a line with as many of the names as fit, and how many others there are."""
+    for most in range(min(len(names), NAMED), 1, -1):
+        told = start + first_of(names, most)
+        if len(told) <= width:
+            return told
+    return start + first_of(names, 1)
+
+
+def _failed_names(records: Sequence[Record]) -> list[str]:
+    """Return what failed, as the table names it; of several models with the model's name."""
+    several = len({record.model for record in records}) > 1
+    failed = [(record, row_of([record])) for record in records]
+    return [
+        f"{named(row)} ({one_line(record.model)})" if several else named(row)
+        for record, row in failed
+        if row.status == "fail"
+    ]
 
 
 def table(records: Sequence[Record], width: int, *, verbose: bool = False) -> list[Text]:
-    """Return the lines of one model's figures: suite by suite, what needs a look at the end.
+    """Return the lines of one model's figures: what needs a look, the gravest first, then suite by suite.
 
     Figures without a bound are left out where their suite has others, unless ``verbose``.
     """
     rows = rows_of(records, verbose)
+    bad = [row for row in rows if row.bad]
     good = [row for row in rows if not row.bad]
     if len(good) > MOST_ROWS and not verbose:
         good = folded(good)
-    layout = Layout([*good, *(row for row in rows if row.bad)], width)
-    lines = [layout.line("property", HEADINGS, "bold")]
+    layout = Layout([*good, *bad], width)
+    lines = [layout.line("property", HEADINGS, "bold"), *_bad_lines(bad, layout)]
     for suite, group in groupby(good, key=lambda row: row.suite):
-        counts = Counter(row.status for row in rows if row.suite == suite and row.bad)
+        counts = Counter(row.status for row in bad if row.suite == suite)
         missing = ", ".join(f"{n} {layout.words[status]}" for status, n in counts.items())
-        lines.append(Text.assemble((suite, "bold"), f"  ({missing}: see below)" if missing else ""))
+        lines.append(Text.assemble((suite, "bold"), f"  ({missing}: see above)" if missing else ""))
         lines += suite_lines(list(group), layout)
-    titles = {
-        "inconclusive": "inconclusive: the interval contains the bound",
-        "waived": "waived: the bound is missed, and a waiver says that it may be",
-        "fail": "FAIL: on the wrong side of the bound, or not a number",
-    }
-    for status, title in titles.items():
+    return [*lines, Text()]
+
+
+def _bad_lines(rows: Sequence[Row], layout: Layout) -> list[Text]:
+    """Return a block for each kind of verdict that needs a look, failures first."""
+    lines = []
+    for status, title in _TITLES.items():
         chosen = [row for row in rows if row.status == status]
         if chosen:
-            lines += [Text(), Text(title, style=STYLES[status])]
+            lines.append(Text(title, style=STYLES[status]))
             for row in chosen:
                 lines.append(layout.row(f"  {row.suite}: {named(row)}", row))
                 lines += [Text(f"    {row.waiver}", style="dim")] if row.waiver else []
-    return [*lines, Text()]
+            lines.append(Text())
+    return lines
 
 
 def suite_lines(rows: list[Row], layout: Layout) -> list[Text]:
@@ -341,8 +389,8 @@ def row_of(records: list[Record]) -> Row:
         value = " ".join(f"{record.figure.value:.3g}" for record in records)
     return Row(
         suite=first.suite,
-        metric=first.measurement.metric,
-        on=on,
+        metric=one_line(first.measurement.metric),
+        on=one_line(on),
         value=value,
         n=str(first.figure.n),
         bound=texts[0] if len(texts) == 1 else f"{len(texts)} bounds",

@@ -6,7 +6,8 @@ A job of GitHub Actions shows ten annotations of a level and step, and drops the
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 
 from pytest_cliprobust.errors import one_line
 from pytest_cliprobust.reporting.ending import last_words
@@ -22,6 +23,23 @@ _COMMANDS = {"fail": "error", "warn": "warning", "pass": "notice"}
 def wanted(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether this process runs in a job that reads such commands."""
     return environment.get("GITHUB_ACTIONS") == "true"
+
+
+def without_commands(lines: Callable[[], None], write: Callable[[str], None]) -> None:
+    """Have lines written in which names that look like commands are none.
+
+    A job reads commands from whatever is printed, and a line of a table may begin with a name from data.
+
+    Args:
+        lines: writes them.
+        write: writes a line.
+    """
+    token = secrets.token_hex(16)
+    write(f"::stop-commands::{token}")
+    try:
+        lines()
+    finally:
+        write(f"::{token}::")
 
 
 def annotation_lines(run: Run) -> list[str]:

@@ -232,12 +232,13 @@ def test_what_cannot_be_compared_is_written_without_outcomes(tmp_path: Path) -> 
     assert [figure.outcomes for figure in baseline.figures.values()] == [None, None]
 
 
-def test_details_that_no_interval_needs_stay_behind(tmp_path: Path) -> None:
-    details: dict[str, Any] = {"trials": 80.5, "bins": [1] * 1000, "p_value": 0.5}
+def test_details_that_no_interval_needs_and_no_report_shows_stay_behind(tmp_path: Path) -> None:
+    shown = {"names": ["cat"], "label": [0], "top": [0], "probability": [0.5]}
+    details: dict[str, Any] = {"trials": 80.5, "bins": [1] * 1000, "p_value": 0.5, "answers": shown}
     figure = Figure("ece", 0.1, 0.0, 0.2, 90, details=details).measured_on(condition())
     baseline = load_baseline(written(tmp_path, Measurement("s", "m", figure)))
     (back,) = baseline.figures.values()
-    assert back.details == {"trials": 80.5}
+    assert back.details == {"trials": 80.5, "answers": shown}
 
 
 def test_a_figure_that_is_not_finite_is_written(tmp_path: Path) -> None:

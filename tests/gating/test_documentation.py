@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,17 +65,17 @@ def test_the_short_form_is_short_for_the_table_below_it() -> None:
 
 def test_a_suite_of_ones_own_is_gated_as_it_says() -> None:
     known: dict[str, Any] = {"known_suites": ["accuracy", "ood"], "known_perturbations": ["fog_3d"]}
-    file = parse_thresholds(EXAMPLES[2], **known)
+    file = parse_thresholds(EXAMPLES[3], **known)
     told = lines(find_unjudged(file, used=(), suites_run=["accuracy"], models=["reference"]))
     assert told == [("note", "2 bounds are for suites that were not run (mine)")]
     assert told[0][1] in re.sub(r"\s+", " ", PAGE)
     for slip in ("acuracy", "Accuracy"):
         assert f'`suite = "{slip}"`' in PAGE
         with pytest.raises(Exception, match="Did you mean 'accuracy'"):
-            parse_thresholds(EXAMPLES[2].replace('"mine"', f'"{slip}"'), **known)
-    parse_thresholds(EXAMPLES[2].replace('"mine"', '"my_accuracy"'), **known)
+            parse_thresholds(EXAMPLES[3].replace('"mine"', f'"{slip}"'), **known)
+    parse_thresholds(EXAMPLES[3].replace('"mine"', '"my_accuracy"'), **known)
     known = {"known_suites": ["mine"], "known_perturbations": ["my_haze"]}
-    rule = parse_thresholds(EXAMPLES[2], **known).lookup(
+    rule = parse_thresholds(EXAMPLES[3], **known).lookup(
         measure("accuracy", suite="mine", perturbation="my_haze")
     )
     assert rule is not None
@@ -82,14 +83,14 @@ def test_a_suite_of_ones_own_is_gated_as_it_says() -> None:
 
 
 def test_the_named_perturbations_are_read() -> None:
-    posterize, rotation = parse_thresholds("schema = 1\n" + EXAMPLES[3]).perturbations
+    posterize, rotation = parse_thresholds("schema = 1\n" + EXAMPLES[4]).perturbations
     assert posterize.parameters == {"bits": [3, 3]}
     assert len(rotation.severities) == 3
     assert rotation.envelope == {"degrees": (0.0, 45.0)}
 
 
 def test_the_waiver_is_for_two_severities_of_one_model() -> None:
-    (waiver,) = parse_thresholds("schema = 1\n" + EXAMPLES[4]).waivers
+    (waiver,) = parse_thresholds("schema = 1\n" + EXAMPLES[5]).waivers
 
     def covers(severity: int, model: str) -> bool:
         on = {"suite": "corruption_3d", "perturbation": "fog_3d"}
@@ -98,6 +99,14 @@ def test_the_waiver_is_for_two_severities_of_one_model() -> None:
     assert covers(4, "v2")
     assert not covers(3, "v2")
     assert not covers(4, "v1")
+
+
+def test_the_pack_is_one(tmp_path: Path) -> None:
+    (tmp_path / "company.toml").write_text(EXAMPLES[2])
+    file = parse_thresholds('schema = 1\nextends = "./company.toml"\n', folder=tmp_path)
+    assert file.policy.inconclusive_share == 0.1
+    (rule,) = file.rules
+    assert (rule.maximum, rule.rank) == (0.1, -1)
 
 
 def test_every_bundled_pack_stands_in_the_table_with_its_values() -> None:

@@ -12,10 +12,14 @@ from pytest_cliprobust.gating.policies import LEAST_ERROR_RATE, bundled
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import load_thresholds, parse_thresholds
 from pytest_cliprobust.gating.recording import record
+from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.gating.verdict import judge
 from pytest_cliprobust.reporting.header import policy_lines
 
 HEAD = "schema = 1\n"
+
+#: A bound for every calibration error.
+ECE = '[[threshold]]\nmetric = "ece"\nmax = {}\n'
 
 
 def policy(folder: Path, text: str) -> Policy:
@@ -129,12 +133,10 @@ def test_mistakes_in_the_name(tmp_path: Path, text: str, words: str) -> None:
         ('[policy]\nunusde = "warn"\n', 3, "unknown key 'unusde' in [policy]"),
         ("[policy]\nchurn = 7\n", 3, "churn is a share in (0, 0.5], not 7"),
         ('[policy]\nbaseline = "b.json"\n', 3, "a pack cannot set baseline"),
-        (
-            '[[threshold]]\nmetric = "ece"\nmax = 0.1\n',
-            2,
-            "a pack holds a policy, and no threshold",
-        ),
-        ("[[waiver]]\n", 2, "a pack holds a policy, and no waiver"),
+        ('[[threshold]]\nmetric = "ece"\nmax = 7\n', 4, "max 7"),
+        ('[[threshold]]\nmetric = "ece"\n', 2, "[[threshold]] has no bound"),
+        (f"{ECE.format(0.1)}{ECE.format(0.2)}", 5, "[metric=ece] has a rule already, in line 2"),
+        ("[[waiver]]\n", 2, "a pack holds a policy and bounds, and no waiver"),
         ("[other]\n", 2, "unknown key 'other' in a pack"),
         ('extends = "gone.toml"\n', 2, "extends 'gone.toml': there is no such file"),
         ("schema = 2\n", 2, "not valid TOML"),
@@ -182,6 +184,83 @@ def test_what_leads_back_to_itself_says_by_which_way(tmp_path: Path) -> None:
     assert told == (
         "b.toml:2: extends './a.toml' leads back to itself: a.toml extends b.toml extends a.toml"
     )
+
+
+# --- Bounds ----------------------------------------------------------------------------------------
+
+
+def bounds(folder: Path, text: str) -> ThresholdFile:
+    path = folder / "thresholds.toml"
+    path.write_text(HEAD + text, encoding="utf-8")
+    return load_thresholds(path)
+
+
+def test_bounds_of_a_pack_judge_and_name_its_line(tmp_path: Path) -> None:
+    pack(tmp_path, "company.toml", f'[defaults]\nsuite = "calibration"\n{ECE.format(0.1)}')
+    file = bounds(tmp_path, 'extends = "company.toml"\n')
+    rule = file.lookup(measure())
+    assert rule is not None
+    assert (rule.maximum, rule.rank) == (0.1, -1)
+    assert rule.where.endswith("company.toml:4")
+    assert file.lookup(measure(suite="ood")) is None  # the pack's defaults are for its own bounds
+    assert file.unused() == []
+
+
+def test_of_equally_specific_bounds_the_nearer_one_counts(tmp_path: Path) -> None:
+    pack(tmp_path, "base.toml", ECE.format(0.5))
+    pack(tmp_path, "a.toml", f'extends = "base.toml"\n{ECE.format(0.4)}')
+    pack(tmp_path, "b.toml", ECE.format(0.3))
+
+    def limit(text: str) -> float | None:
+        rule = bounds(tmp_path, text).lookup(measure())
+        return None if rule is None else rule.maximum
+
+    both = 'extends = ["a.toml", "b.toml"]\n'
+    assert limit('extends = "a.toml"\n') == 0.4
+    assert limit(both) == 0.3
+    assert limit('extends = ["b.toml", "a.toml"]\n') == 0.4
+    assert limit('extends = ["a.toml", "b.toml", "base.toml"]\n') == 0.5
+    assert limit(both + ECE.format(0.2)) == 0.2
+    assert len(bounds(tmp_path, both + ECE.format(0.2)).rules) == 1  # others are for the very same
+    # Nearness decides between equals alone: what is more specific wins wherever it stands.
+    pack(tmp_path, "b.toml", ECE.format(0.3).replace("max", 'suite = "calibration"\nmax'))
+    assert limit(both + ECE.format(0.2)) == 0.3
+
+
+def test_equals_that_differ_are_a_tie_within_one_file_alone(tmp_path: Path) -> None:
+    other = ECE.format(0.3).replace('"ece"', '"ec*"').replace("max", 'suite = "calibration"\nmax')
+    own = ECE.format(0.2).replace('"ece"', '"e*e"').replace("max", 'suite = "calibration"\nmax')
+    pack(tmp_path, "a.toml", other)
+    file = bounds(tmp_path, f'extends = "a.toml"\n{own}')
+    rule = file.lookup(measure())
+    assert rule is not None
+    assert rule.maximum == 0.2
+    told = file.explain(measure()).splitlines()
+    assert told[1].startswith("  wins  ")
+    assert "thresholds.toml counts before " in told[2]
+    assert told[2].startswith("  loses ")
+    assert told[2].rstrip(")").endswith("a.toml")
+    pack(tmp_path, "a.toml", other + own)
+    assert "equally specific" in complaint(tmp_path, 'extends = "a.toml"\n')
+
+
+def test_recording_leaves_a_pack_as_it_is(tmp_path: Path) -> None:
+    exact = (
+        '[[threshold]]\nsuite = "calibration"\nmetric = "ece"\ndataset = "clean"\n'
+        'perturbation = "clean"\nmodel = "reference"\nmax = 0.5\n'
+    )
+    pack(tmp_path, "company.toml", exact)
+    before = (tmp_path / "company.toml").read_text(encoding="utf-8")
+    file = bounds(tmp_path, 'extends = "company.toml"\n')
+    assert (rule := file.lookup(measure())) is not None
+    assert rule.rank == -1
+    record(tmp_path / "thresholds.toml", [measure()])
+    assert (tmp_path / "company.toml").read_text(encoding="utf-8") == before
+    after = load_thresholds(tmp_path / "thresholds.toml")
+    assert [one.rank for one in after.rules] == [0]
+    told = (tmp_path / "thresholds.toml").read_text(encoding="utf-8")
+    record(tmp_path / "thresholds.toml", [measure()])
+    assert (tmp_path / "thresholds.toml").read_text(encoding="utf-8") == told
 
 
 # --- What is told of it ----------------------------------------------------------------------------

@@ -31,6 +31,10 @@ expires = 2026-12-31
 """
 
 
+#: The test that measured all figures here.
+TEST = "suites/test_calibration.py::test_clean[reference-3]"
+
+
 @pytest.fixture(autouse=True)
 def _on_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     on(monkeypatch, date(2026, 11, 27))
@@ -47,6 +51,12 @@ def file(waiver: str = WAIVER, policy: str = "", **given: Any) -> ThresholdFile:
 def verdict_of(thresholds: ThresholdFile, value: float, **where: Any) -> Verdict:
     one = measure(value=value, **where)
     return thresholds.waived(one, judge(one, thresholds.lookup(one), thresholds.policy))
+
+
+def of_test(*names: str) -> str:
+    """Return the waiver of tests, whatever they measure."""
+    told = ", ".join(f'"{name}"' for name in names)
+    return WAIVER.replace('metric = "ece"', f"test = [{told}]")
 
 
 # --- What a waiver does ----------------------------------------------------------------------------
@@ -98,6 +108,42 @@ def test_it_holds_for_what_it_selects_alone(where: dict[str, Any]) -> None:
     assert verdict_of(file(narrow), 0.2, severity=5).status == "waived"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_clean",
+        "test_clean[reference-3]",
+        "test_cle*",
+        "test_clean[reference-?]",
+        "test_calibration.py::test_clean",
+        TEST,
+    ],
+)
+def test_it_holds_for_the_test_that_it_names(name: str) -> None:
+    one = measure(value=0.2)
+    thresholds = file(of_test(name))
+    failed = judge(one, thresholds.lookup(one), thresholds.policy)
+    assert thresholds.waived(one, failed, TEST).status == "waived"
+    assert thresholds.waivers[0].id == f"suite=calibration metric=* test={name}"
+    for other in ("test_fog", "test_fog[reference-3]", "test_fog[test_clean]"):
+        assert thresholds.waived(one, failed, f"suites/test_calibration.py::{other}").failed
+    other = "suites/test_calibration.py::test_clean[reference-30]"
+    assert thresholds.waived(one, failed, other).failed == ("[" in name)
+
+
+def test_a_test_and_a_metric_must_both_fit() -> None:
+    both = file(WAIVER.replace("reason", 'test = "test_clean"\nreason'))
+    one = measure(value=0.2)
+    failed = judge(one, both.lookup(one), both.policy)
+    assert both.waived(one, failed, TEST).status == "waived"
+    assert both.waived(one, failed, "suites/test_calibration.py::test_fog").failed
+    assert "waiver  t.toml:5" in both.explain(one, TEST)
+    assert "waiver" not in both.explain(one, "suites/test_calibration.py::test_fog")
+    # The one that names both is told before the one that names a metric alone.
+    two = file(WAIVER + WAIVER.replace("reason", 'test = "test_clean"\nreason'))
+    assert [len(w.selector.selectors) for w in two.waivers_of(one, TEST)] == [3, 2]
+
+
 def test_of_two_the_narrower_one_is_told() -> None:
     wide = WAIVER.replace('"calibration"', '"cal*"').replace("vision team", "somebody")
     found = verdict_of(file(wide + WAIVER), 0.2)
@@ -144,6 +190,8 @@ def test_what_is_waived_stays_so_at_the_end_of_the_run() -> None:
         ('"vision team"', "7", 9, "owner must be a text, not 7"),
         ("expires = 2026-12-31\n", "", 5, "[[waiver]] lacks 'expires'"),
         ('metric = "ece"\nreason', "reason", 5, "[[waiver]] lacks 'metric'"),
+        ('metric = "ece"\n', 'test = "*"\n', 7, "test of a waiver must be named"),
+        ('metric = "ece"\n', "test = 1\n", 7, "test must be a name, a glob, or a list of them"),
         ('suite = "calibration"\n', "", 5, "[[waiver]] lacks 'suite'"),
         ('"calibration"', '"*"', 6, "suite of a waiver must be named: one for every suite"),
         ('"calibration"', '["calibration", "**"]', 6, "suite of a waiver must be named"),
@@ -197,7 +245,7 @@ def stale(
     for severity, value in enumerate(values, 1):
         one = measure(value=value, severity=severity, **(where or {}))
         verdict = judge(one, thresholds.lookup(one), thresholds.policy)
-        judged.append((one, thresholds.waived(one, verdict)))
+        judged.append((one, thresholds.waived(one, verdict, TEST), TEST))
     given: dict[str, Any] = {"suites_run": ["calibration"], "models": ["reference"], **changes}
     return find_stale(thresholds, judged, **given)
 
@@ -226,6 +274,19 @@ def test_each_entry_of_its_lists_counts_by_itself() -> None:
     assert "severity=2] matched nothing that was judged: measured were severities 1" in line
 
 
+def test_one_of_a_test_is_out_of_date_as_others_are() -> None:
+    assert stale(file(of_test("test_clean")), 0.2) == []
+    ((_, line),) = stale(file(of_test("test_clean")), 0.05)
+    assert "test=test_clean] is not needed any more: its bound passes" in line
+    ((_, line),) = stale(file(of_test("test_gone")), 0.2)
+    assert line.endswith(
+        "test=test_gone] matched nothing that was judged: no test of that name measured it"
+    )
+    # A test that was left out may be the one.
+    left_out = Chosen(deselected={"calibration": ["test_gone"]})
+    assert stale(file(of_test("test_gone")), 0.2, chosen=left_out) == []
+
+
 def test_an_expired_one_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     on(monkeypatch, date(2027, 1, 1))
     ((level, line),) = stale(file(), 0.2)
@@ -249,7 +310,7 @@ def test_one_that_matched_nothing_fails_the_run_as_a_bound_does() -> None:
     assert [level for level, _ in stale(warned)] == ["warning"]
     unbounded = file(WAIVER.replace('"ece"', '"nll"'))
     one = measure("nll")
-    judged = [(one, judge(one, None, Policy()))]
+    judged = [(one, judge(one, None, Policy()), TEST)]
     ((_, line),) = find_stale(unbounded, judged, suites_run=["calibration"], models=["reference"])
     assert line.endswith("matched nothing that was judged: what it is for has no bound")
 

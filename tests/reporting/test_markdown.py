@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from report_helpers import HARM, figures, the_run
 
+from pytest_cliprobust.errors import one_line
 from pytest_cliprobust.gating.baseline import Baseline, bare_key
 from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.waivers import Waived
 from pytest_cliprobust.reporting import files, markdown
 from pytest_cliprobust.reporting.earlier import earlier_of, held_against
-from pytest_cliprobust.results.run import Run
+from pytest_cliprobust.results.run import NotMeasured, Run
 
 
 def beside(run: Run) -> Run:
@@ -70,12 +75,53 @@ def test_what_failed_stands_first_among_the_figures() -> None:
     assert "## What was under test" in text
 
 
+def tokens(text: str) -> list[Token]:
+    """Return what Markdown makes of a report, as forges read it."""
+    made = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+    return [part for token in made for part in (token, *(token.children or ()))]
+
+
+def harmful(**changes: Any) -> Run:
+    """Return a run in which every name, reason and note would do harm."""
+    found = the_run(figures(tuple(range(12)), name=f"cat{HARM}"), f"mine{HARM}", harm=HARM)
+    waiver = Waived(f"thresholds.toml:60{HARM}", f"why{HARM}", f"who{HARM}", "2026-12-31")
+    records = list(found.records)
+    told = replace(
+        records[1].verdict, status="waived", outcome="warn", kind="min", limit=0.5, waiver=waiver
+    )
+    records[1] = replace(records[1], verdict=told)
+    missing = (NotMeasured(f"test_a.py::b{HARM}", "a", f"why{HARM}"),)
+    return replace(found, records=tuple(records), missing=missing, complete=False, **changes)
+
+
 def test_names_do_no_harm() -> None:
-    text = markdown.text(the_run(figures((1,), name=f"cat{HARM}"), f"mine{HARM}", harm=HARM))
-    for line in text.replace("`", "").splitlines():
-        if not line.startswith(("| ", "## ", "    ")):  # code shows tags as they are
-            assert "<script" not in line
-    assert "\x1b" not in text
+    text = markdown.text(beside(harmful()))
+    found = tokens(text)
+    assert {"table_open", "code_inline", "heading_open"} <= {token.type for token in found}
+    assert not {"html_block", "html_inline", "link_open"} & {token.type for token in found}
+    pictures = [token for token in found if token.type == "image"]
+    assert [token.attrs["src"] for token in pictures] == ["x.png"]
+    # Code and emphasis end where they began, and each row has as many cells as its head.
+    plain = [token.content for token in found if token.type == "text"]
+    assert any("harm.example" in words for words in plain)
+    assert not any("@everyone" in words for words in plain)
+    rows = " ".join(token.type for token in found).split("tr_open")[1:]
+    assert {row.count("td_open") for row in rows} <= {0, 5, 7}
+    assert all(line.isprintable() for line in text.replace("\u200b", "").splitlines())
+    assert not any(line.lstrip().startswith(("::", "##[")) for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "text", [HARM, "`", "a``b", "a\\|b", "|", "\\", "@a", "[a](b)", "a<b&amp;c"]
+)
+def test_a_cell_shows_what_it_was_given(text: str) -> None:
+    row = f"| {markdown._plain(text, cell=True)} | {markdown._code(text, cell=True)} |"
+    found = tokens(f"| a | b |\n|---|---|\n{row}\n")
+    cells = [token.children or [] for token in found if token.type == "inline"][2:]
+    assert len(cells) == 2
+    for parts in cells:
+        shown = "".join(part.content for part in parts).replace("\u200b", "")
+        assert shown == one_line(text)
 
 
 @pytest.mark.parametrize("most", [4000, 9000])

@@ -1,10 +1,11 @@
-"""The summary table: readable at 80 columns, failures last, severities in one row."""
+"""The summary table: readable at 80 columns, failures first, severities in one row."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
+from report_helpers import figures, the_run
 
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
@@ -12,6 +13,7 @@ from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.reporting import terminal
 from pytest_cliprobust.results.record import Record
+from pytest_cliprobust.results.run import Run
 
 
 def record(
@@ -89,7 +91,7 @@ def test_severities_share_a_row_unless_one_is_bad() -> None:
     assert "fog_3d@5" in text
 
 
-def test_what_needs_a_look_stands_last_and_is_counted_in_its_suite() -> None:
+def test_what_needs_a_look_stands_first_and_is_counted_in_its_suite() -> None:
     shown = lines(
         [
             record("calibration", "ece", status="fail", value=float("nan")),
@@ -99,10 +101,68 @@ def test_what_needs_a_look_stands_last_and_is_counted_in_its_suite() -> None:
         ]
     )
     text = "\n".join(shown)
-    assert "calibration  (1 FAIL, 1 open: see below)" in text
-    assert text.index("auroc_mcm · near_ood") < text.index("inconclusive:") < text.index("FAIL: on")
-    assert "calibration: ece" in shown[-2]
-    assert "nan" in shown[-2]
+    assert "calibration  (1 FAIL, 1 open: see above)" in text
+    assert text.index("FAIL: on") < text.index("inconclusive:") < text.index("auroc_mcm · near_ood")
+    assert shown[1].startswith("FAIL: on the wrong side")
+    assert "calibration: ece" in shown[2]
+    assert "nan" in shown[2]
+
+
+def test_the_verdict_counts_and_names_what_failed() -> None:
+    assert str(terminal.totals([record(), record("a", "ece")], True)) == "2 pass"
+    found = [
+        record("calibration", "ece", status="fail"),
+        record(status="unbounded"),
+        record(status="inconclusive"),
+        record(),
+    ]
+    assert str(terminal.totals(found, False)).splitlines() == [
+        "FAIL: ece · fog_3d",
+        "1 fail, 1 inconclusive, 1 pass, 1 without a bound (shown with -v)",
+    ]
+    other = [replace(one, measurement=replace(one.measurement, model="v2")) for one in found]
+    assert str(terminal.totals([*found, *other], False)).startswith(
+        "FAIL: ece · fog_3d (reference), ece · fog_3d (v2)\n"
+    )
+
+
+@pytest.mark.parametrize("width", [72, 80, 100])
+def test_the_verdict_names_as_many_failures_as_fit(width: int) -> None:
+    many = [record(perturbation=f"perturbation_{i}", status="fail") for i in range(5000)]
+    first, second = str(terminal.totals(many, False, width)).splitlines()
+    assert first.startswith("FAIL: accuracy · perturbation_0")
+    shown = first.count("perturbation_")
+    assert first.endswith(f" and {5000 - shown} more")
+    assert len(first) <= width < len(first) + len(", accuracy · perturbation_9")
+    assert second == "5000 fail"
+
+
+def test_failures_are_named_once_more_below_other_words() -> None:
+    class Last:
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def write_line(self, text: str, **markup: bool) -> None:
+            self.lines.append(text)
+
+    def said(found: Run) -> list[str]:
+        last = Last()
+        terminal.say_last(last, found)
+        return last.lines
+
+    failed = the_run(figures((1, 2)))
+    assert said(failed) == []  # pytest's own lines name them, just above
+    cut = replace(failed, complete=False)
+    assert said(cut)[-1] == "FAIL: 1 figure: accuracy · clean"
+    assert said(cut)[0].startswith("PARTIAL: ")
+    assert "FAIL" not in said(replace(cut, ending="interrupted"))[-1]
+
+
+def test_names_move_no_cursor() -> None:
+    made = lines([record(dataset="a\x1b[2J\n::error::b", status="fail")])
+    parts = [part for line in made for part in line.split("\n")]
+    assert all(part.isprintable() for part in parts)
+    assert not any(part.lstrip().startswith("::") for part in parts)
 
 
 def test_figures_without_a_bound_show_only_where_nothing_else_does() -> None:

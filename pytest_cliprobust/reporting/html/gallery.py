@@ -131,13 +131,14 @@ def _album(line: Line, told: _Told, pictures: Pictures) -> Album:
     for place, was in shown:
         name = keys.ids[place]
         before, after = then.get(name), now.get(name)
+        label = next((a.label for a in (after, before) if a is not None), "")
         cards.append(
             Card(
                 sample=name,
                 lost=was,
-                label=next((a.label for a in (after, before) if a is not None), ""),
-                before=answer_text(before, was),
-                after=answer_text(after, not was),
+                label=label,
+                before=answer_text(before, was, label),
+                after=answer_text(after, not was, label),
                 kept=before is not None,
                 shown=drawn.get(name),
             )

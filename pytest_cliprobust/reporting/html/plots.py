@@ -15,7 +15,6 @@ import numpy as np
 from markupsafe import Markup
 
 from pytest_cliprobust.errors import printable
-from pytest_cliprobust.figures.arrays import Bools, Floats
 from pytest_cliprobust.reporting.html.svg import (
     BAD,
     BASE,
@@ -26,6 +25,7 @@ from pytest_cliprobust.reporting.html.svg import (
     drawing,
     inline,
 )
+from pytest_cliprobust.reporting.separation import Separation
 
 #: Inches of a small plot, and the width of one that has labels on its left.
 SMALL = (2.35, 1.75)
@@ -172,39 +172,31 @@ def reliability(
         return inline(figure, name, f"{title}: accuracy by confidence: {said}")
 
 
-def roc(
-    head: tuple[Floats, Bools], base: tuple[Floats, Bools] | None, name: str, title: str
-) -> Markup:
-    """Return a ROC curve; of each run the scores (N,), higher for inside, and what is inside (N,)."""
-    from sklearn.metrics import roc_curve
-
+def roc(head: Separation, base: Separation | None, name: str, title: str) -> Markup:
+    """Return the ROC curve of a run, and of the earlier one."""
     with drawing(*SMALL) as figure:
         panel = figure.subplots()
         panel.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
         for told, colour, style in ((base, BASE, (0, (3, 2))), (head, HEAD, "-")):
             if told is not None:
-                scores, inside = told
-                false, true, _ = roc_curve(inside, scores)
-                grid = np.linspace(0, 1, 81)
-                panel.plot(
-                    [0, *grid], [0, *np.interp(grid, false, true)], color=colour, linestyle=style
-                )
+                taken = np.linspace(0, 1, len(told.found))
+                panel.plot([0, *taken], [0, *told.found], color=colour, linestyle=style)
         _finish(panel, title, "OOD taken for ID", (0.0, 1.0))
         panel.set_ylabel("ID found")
         return inline(figure, name, f"ROC curve: {title}")
 
 
-def histogram(scores: Floats, inside: Bools, name: str, title: str) -> Markup:
-    """Return how scores (N,) are spread inside and outside."""
+def histogram(told: Separation, name: str, title: str) -> Markup:
+    """Return how scores are spread inside and outside."""
     with drawing(*SMALL) as figure:
         panel = figure.subplots()
-        edges = np.histogram_bin_edges(scores, 28)
-        for rows, colour in ((~inside, MUTED), (inside, HEAD)):
-            panel.hist(scores[rows], edges, density=True, color=colour, alpha=0.45)
+        edges = np.linspace(told.low, told.high, len(told.inside) + 1)
+        for shares, colour in ((told.outside, MUTED), (told.inside, HEAD)):
+            panel.stairs(shares, edges, fill=True, color=colour, alpha=0.45)
         _finish(panel, title, "score", None)
         panel.set_yticks([])
         panel.spines["left"].set_visible(False)
-        inner, outer = float(np.median(scores[inside])), float(np.median(scores[~inside]))
+        inner, outer = told.medians
         said = f"median {inner:.3g} for ID and {outer:.3g} for OOD"
         return inline(figure, name, f"Scores: {title}: {said}")
 

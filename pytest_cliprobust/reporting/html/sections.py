@@ -16,12 +16,12 @@ from markupsafe import Markup
 
 from pytest_cliprobust.figures.condition import CLEAN
 from pytest_cliprobust.figures.figure import Figure
-from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.properties.calibration import reliability
 from pytest_cliprobust.properties.shape_bias import people_decided
 from pytest_cliprobust.reporting.facts import Line, number, words
 from pytest_cliprobust.reporting.html import plots
 from pytest_cliprobust.reporting.html.svg import BASE, HEAD, MUTED, drawing, inline
+from pytest_cliprobust.reporting.separation import Separation
 from pytest_cliprobust.reporting.shape_bias import classes_of, draw
 
 #: Suites by section of the paper; what is in none of them stands in the last.
@@ -304,37 +304,22 @@ def _rocs(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
     chosen = _first(line for line in lines if line.measurement.metric.startswith("auroc"))
     for line in chosen[:FEW]:
         head, base = _figures(line)
-        told = _scores(head.outcomes)
+        told = Separation.of_figure(head)
         if told is None:
             without += 1
             continue
-        earlier = None if base is None else _scores(base.outcomes, head.outcomes)
+        earlier = None if base is None else Separation.of_figure(base, head)
         title = f"{head.metric.removeprefix('auroc_')}, {line.place}"
         caption = f"AUROC {head.interval_text()}"
         curves.append(Plot(plots.roc(told, earlier, names.next(), title), caption=caption))
         if len(spread) < FEW // 2:
-            spread.append(Plot(plots.histogram(*told, names.next(), title)))
-    note = f"{without} without scores by sample: read the run from the history." if without else ""
+            spread.append(Plot(plots.histogram(told, names.next(), title)))
+    note = f"{without} without scores: an earlier version wrote the report." if without else ""
     shown = len(chosen) - without
     yield from _group("ROC curves, ID against OOD", curves, note, of=shown)
     if not curves and without:
         yield Group("ROC curves, ID against OOD", (), note)
     yield from _group("Scores of ID (blue) and OOD (grey)", spread)
-
-
-def _scores(own: Outcomes | None, later: Outcomes | None = None) -> tuple[Any, Any] | None:
-    """Return scores (N,) and what is inside (N,), which ``later`` knows where an earlier run does not."""
-    if own is None or "score" not in own.columns:
-        return None
-    inside = own.attributes.get("inside")
-    if inside is None and later is not None and len(later) == len(own):
-        inside = later.attributes.get("inside")
-    if inside is None:
-        return None
-    scores, within = np.asarray(own["score"], dtype=np.float64), np.asarray(inside).astype(bool)
-    there = np.isfinite(scores)
-    scores, within = scores[there], within[there]
-    return (scores, within) if within.any() and not within.all() else None
 
 
 # --- Curves that figures hold ----------------------------------------------------------------------

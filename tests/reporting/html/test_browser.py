@@ -167,6 +167,33 @@ def test_filters_order_and_links(browser: Any, file: Path) -> None:
     page.close()
 
 
+def test_samples_are_filtered(browser: Any, file: Path) -> None:
+    page = opened(browser, file)
+    cards = page.locator(".album li:visible")
+    every = cards.count()
+    assert page.inner_text("#samples-told") == f"{every} of {every} samples"
+    page.locator("#sides").select_option("gained")
+    gained = cards.count()
+    assert 0 < gained < every
+    assert page.inner_text("#samples-told") == f"{gained} of {every} samples"
+    assert page.url.endswith("#samples?sides=gained")
+    page.locator("#sides").select_option("")
+    page.locator("#condition").select_option(index=1)
+    assert page.locator(".album:visible").count() == 1
+    page.locator("#sample").fill("nothing is called so")
+    assert page.locator(".album:visible").count() == 0
+    # The figures are not filtered with them.
+    assert page.locator("#figures tbody tr:visible").count() == 1
+    page.close()
+    page = opened(browser, file, place="#samples?sides=gained")
+    assert page.locator(".album li:visible").count() == gained
+    assert page.locator("#sides").input_value() == "gained"
+    page.goto(f"{file.as_uri()}#all-figures?search=100%25%26%")
+    assert page.locator("#search").input_value() in ("100%&%", "100%&")
+    assert page.told == []
+    page.close()
+
+
 def test_the_keyboard_and_the_theme(browser: Any, file: Path) -> None:
     page = opened(browser, file)
     page.keyboard.press("Tab")

@@ -16,30 +16,57 @@
   // On paper whatever can be opened is open.
   addEventListener("beforeprint", () => all("details.suite").forEach((part) => { part.open = true; }));
 
-  // The table of figures: search, filters, order.
+  // Search and filters, of figures and of samples: what is chosen stands in the address.
+  all(".tools").forEach((tools) => { tools.hidden = false; });
+  const chooser = (place, fields, items, fits, told) => {
+    const texts = new Map(items.map((item) => [item, item.textContent.toLowerCase()]));
+    const words = () => fields[0].value.toLowerCase().split(/\s+/);
+    const filter = () => {
+      let count = 0;
+      for (const item of items) {
+        item.hidden = !(fits(item) && words().every((word) => texts.get(item).includes(word)));
+        count += !item.hidden;
+      }
+      told(count);
+    };
+    const keep = () => {
+      const state = new URLSearchParams();
+      for (const field of fields) if (field.value) state.set(field.id, field.value);
+      history.replaceState(null, "", `#${place}${state.size ? `?${state}` : ""}`);
+    };
+    for (const field of fields) field.addEventListener("input", () => { filter(); keep(); });
+    const set = (query) => {
+      const state = new URLSearchParams(query ?? "");
+      if (query !== undefined) for (const field of fields) field.value = state.get(field.id) ?? "";
+      filter();
+    };
+    return { place, filter, set };
+  };
+  const choosers = [];
+
+  // The samples that changed sides.
+  if (one("#sample")) {
+    const albums = all(".album"), sides = one("#sides"), condition = one("#condition");
+    const cards = all(".album li");
+    choosers.push(chooser("samples", [one("#sample"), sides, condition], cards,
+      (card) => (!sides.value || card.dataset.sides === sides.value)
+        && (!condition.value || card.closest(".album").dataset.condition === condition.value),
+      (count) => {
+        for (const album of albums) album.hidden = !all("li", album).some((card) => !card.hidden);
+        one("#samples-told").textContent = `${count} of ${cards.length} samples`;
+      }));
+  }
+
+  // The table of figures.
   const table = one("#figures");
-  if (!table) return;
   const body = table.tBodies[0];
   const rows = [...body.rows];
   const search = one("#search"), show = one("#show"), suite = one("#suite"), told = one("#told");
-  all(".tools").forEach((tools) => { tools.hidden = false; });
-  const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
-  const fits = (row) => {
-    const kinds = row.dataset.kinds.split(" ");
-    return (!show.value || kinds.includes(show.value)) && (!suite.value || row.dataset.suite === suite.value)
-      && search.value.toLowerCase().split(/\s+/).every((word) => texts.get(row).includes(word));
-  };
-  const filter = () => {
-    let count = 0;
-    for (const row of rows) { row.hidden = !fits(row); count += !row.hidden; }
-    told.textContent = `${count} of ${rows.length} figures`;
-  };
-  const keep = () => {
-    const state = new URLSearchParams();
-    for (const field of [search, show, suite]) if (field.value) state.set(field.id, field.value);
-    history.replaceState(null, "", `#all-figures${state.size ? `?${state}` : ""}`);
-  };
-  for (const field of [search, show, suite]) field.addEventListener("input", () => { filter(); keep(); });
+  const figures = chooser("all-figures", [search, show, suite], rows,
+    (row) => (!show.value || row.dataset.kinds.split(" ").includes(show.value))
+      && (!suite.value || row.dataset.suite === suite.value),
+    (count) => { told.textContent = `${count} of ${rows.length} figures`; });
+  choosers.push(figures);
 
   for (const button of all("thead button", table)) button.addEventListener("click", () => {
     const head = button.closest("th"), place = head.cellIndex;
@@ -53,22 +80,23 @@
     body.append(...rows);
   });
 
-  // Links: #figure/… opens that figure, #all-figures?show=fail&search=fog sets the filters.
+  // Links: #figure/… opens that figure, #all-figures?show=fail&search=fog and #samples?sides=lost set filters.
   const follow = () => {
-    const [place, query] = decodeURIComponent(location.hash.slice(1)).split("?");
+    const [named, query] = location.hash.slice(1).split("?");
+    let place = named;
+    try { place = decodeURIComponent(named); } catch { /* a stray %: taken as it is */ }
     const found = place && document.getElementById(place);
     if (!found) return;
-    if (place === "all-figures") {
-      const state = new URLSearchParams(query ?? "");
-      if (query !== undefined) for (const field of [search, show, suite]) field.value = state.get(field.id) ?? "";
-      filter();
+    const chosen = choosers.find((one) => one.place === place);
+    if (chosen) {
+      chosen.set(query);
       if (query !== undefined) found.scrollIntoView();
       return;
     }
     all("tr.found").forEach((row) => row.classList.remove("found"));
     if (found.matches("details")) found.open = true;
     if (found.matches("#figures tr")) {
-      if (found.hidden) { search.value = show.value = suite.value = ""; filter(); }
+      if (found.hidden) { search.value = show.value = suite.value = ""; figures.filter(); }
       found.classList.add("found");
       const more = found.querySelector("details");
       if (more) more.open = true;
@@ -78,6 +106,6 @@
   addEventListener("hashchange", follow);
   // More than a thousand figures: those that were judged first, the rest at a touch.
   if (rows.some((row) => row.dataset.kinds.includes("judged"))) show.value = "judged";
-  filter();
+  choosers.forEach((one) => one.filter());
   follow();
 })();
