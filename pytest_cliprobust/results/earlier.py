@@ -150,6 +150,8 @@ def of_document(
                 f"{source}: measurement {position} is not as this version writes it "
                 f"({type(error).__name__}: {str(error)[:200]}); run it again"
             ) from None
+        if measurement.key in measurements:
+            raise ClipRobustError(f"{source}: holds {measurement.key} twice; run it again")
         figure = with_outcomes(measurement.figure, outcomes)
         measurements[measurement.key] = replace(measurement, figure=figure)
         if "higher_is_better" in entry:
