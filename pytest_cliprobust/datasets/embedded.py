@@ -36,7 +36,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from pytest_cliprobust.datasets.base import Batch, LazyExtras, Links, PairBatch
+from pytest_cliprobust.datasets.base import Batch, LazyExtras, Links, PairBatch, check_limit
 from pytest_cliprobust.datasets.profiles import PROFILES
 from pytest_cliprobust.embedded import composer, sprites
 from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES, caption, captions, phrase
@@ -539,8 +539,7 @@ def _check_asked(name: str, profile: str, limit: int | None) -> None:
             f"unknown profile {profile!r}.{did_you_mean(profile, PROFILES)} "
             f"Known are {', '.join(PROFILES)}"
         )
-    if limit is not None and limit < 1:
-        raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
+    check_limit(limit)
 
 
 def _recipes_of(name: str, profile: str, limit: int | None) -> list[_Recipe]:
