@@ -120,6 +120,14 @@ def first_of(names: Sequence[str], most: int) -> str:
 def brief(error: BaseException, limit: int = 200) -> str:
     """Return the first line of an exception's message, shortened, for one-line errors."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0].rstrip(".:") if lines else ""
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    text = _cut(lines[0].rstrip(".:"), limit) if lines else ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def shortened(value: object, limit: int = 80) -> str:
+    """Return a value as Python writes it, in one line and shortened, for one-line errors."""
+    return _cut(" ".join(repr(value).split()), limit)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

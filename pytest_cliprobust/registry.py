@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from typing import Generic, TypeVar
 
 from pytest_cliprobust.blame import place_of, told
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.files import shown_path
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -34,6 +37,10 @@ class _Entry(Generic[T]):
     module: str
 
 
+class _TakenError(ClipRobustError):
+    """A user has taken a name of the folder: the mistake stands in the user's file, not in the folder's."""
+
+
 class Registry(Mapping[str, T]):
     """What is registered, by name, in order of registration; as a mapping it holds these names alone.
 
@@ -43,15 +50,29 @@ class Registry(Mapping[str, T]):
         first: modules of the folder that are imported before the others, in this order: that of lists
             which people read. The others follow by name; none has to be named here.
         remedy: ends the message about an unknown name.
+        decorator: what registers a member, as messages call it.
+        letters: what a name may be made of, as a pattern of one letter, and in words.
+        reserved: names that mean something else where members are named.
     """
 
     def __init__(
-        self, kind: str, folder: str, *, first: Sequence[str] = (), remedy: str = ""
+        self,
+        kind: str,
+        folder: str,
+        *,
+        first: Sequence[str] = (),
+        remedy: str = "",
+        decorator: str = "",
+        letters: tuple[str, str] = (".", "letters"),
+        reserved: Sequence[str] = (),
     ) -> None:
         self.kind = kind
         self.folder = folder
         self._first = tuple(first)
         self._remedy = remedy
+        self._decorator = decorator or f"register_{kind}"
+        self._letters, self._in_words = letters
+        self._reserved = tuple(reserved)
         self._entries: dict[str, _Entry[T]] = {}
         self._resolvers: dict[str, _Entry[Resolver[T]]] = {}
         self._imported = False
@@ -64,7 +85,30 @@ class Registry(Mapping[str, T]):
         Raises:
             ClipRobustError: another module has registered that name.
         """
+        self.check_name(name)
         self._add(self._entries, name, value, module)
+
+    def check_name(self, name: object) -> None:
+        """Refuse what cannot be the name of a member.
+
+        Raises:
+            ClipRobustError: a function (its decorator has no brackets), no text, letters that mean something
+                else where members are named, or a reserved name.
+        """
+        if callable(name):
+            called = getattr(name, "__name__", "")
+            raise ClipRobustError(
+                f"@{self._decorator} above {called} has no brackets, and registers nothing; write "
+                f"@{self._decorator}({called!r}, …)"
+            )
+        if not isinstance(name, str) or not re.fullmatch(f"(?:{self._letters})+", name):
+            raise ClipRobustError(
+                f"the name of a {self.kind} is a text of {self._in_words}, not {name!r}"
+            )
+        if name in self._reserved:
+            raise ClipRobustError(
+                f"{self.kind} {name!r}: that name means something else; choose another name"
+            )
 
     def resolver(self, prefix: str = "") -> Callable[[Resolver[T]], Resolver[T]]:
         """Register the decorated function as the one that makes members on demand.
@@ -151,9 +195,10 @@ class Registry(Mapping[str, T]):
     def _add(self, table: dict[str, _Entry[V]], name: str, value: V, module: str) -> None:
         known = table.get(name)
         if known is not None and known.module != module:
-            raise ClipRobustError(
-                f"{self.kind} {name!r} is registered already, by {known.module}; choose another name"
-            )
+            told = f"{self.kind} {name!r} is registered already, by {{}}; choose another name"
+            if not self._imported and not known.module.startswith(f"{self.folder}."):
+                raise _TakenError(f"{_shown(known.module)}: {told.format(module)}")
+            raise ClipRobustError(told.format(known.module))
         table[name] = _Entry(value, module)
 
     def load(self) -> None:
@@ -178,6 +223,8 @@ def _import_all(package: str, first: Sequence[str] = ()) -> None:
 def _imported(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
+    except _TakenError:
+        raise
     except ClipRobustError as error:
         place = place_of(error, _file_of(module))
         if error.__cause__ is not None or not place:
@@ -189,7 +236,35 @@ def _imported(module: str) -> ModuleType:
         ) from error
 
 
+def _shown(module: str) -> str:
+    """Return the file of a module of a user's, as messages have it; its name where there is none."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return str(shown_path(Path(file))) if file else module
+
+
 def _file_of(module: str) -> Path | None:
     """Return the file of a module of a package that is imported."""
     spec = importlib.util.find_spec(module)
     return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+#: Letters of names that stand in keys and in lists of steps, where ``/``, ``@`` and ``+`` separate them.
+WORD = (r"[\w.-]", "letters, digits, '_', '.' and '-'")
+
+
+def several(what: str, argument: str, given: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that a decorator was given, of which there may be several.
+
+    Args:
+        what: who gave them, for the message.
+        argument: what the decorator calls them.
+        given: the names.
+
+    Raises:
+        ClipRobustError: a single text, which is taken letter by letter.
+    """
+    if isinstance(given, str):
+        raise ClipRobustError(
+            f"{what}: {argument} takes several names: {argument}=({given!r},), not {given!r}"
+        )
+    return tuple(given)

@@ -202,6 +202,12 @@ def one_line(result: pytest.RunResult, *words: str) -> str:
     return lines[0]
 
 
+def group_answers(*shares: tuple[str, int, int]) -> tuple[np.ndarray, list[str]]:
+    """Return right and wrong answers of groups, each with so many right of so many."""
+    right = np.concatenate([np.arange(n) < hits for _, hits, n in shares])
+    return right, [name for name, _, n in shares for _ in range(n)]
+
+
 def write_pictures(folder: Path, classes: Sequence[str] = ("cat", "dog"), each: int = 1) -> Path:
     """Write an image folder of random pictures, larger than the model's, and return it."""
     for number, name in enumerate(classes):

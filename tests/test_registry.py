@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import pytest_cliprobust
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.registry import Registry
+from pytest_cliprobust.registry import WORD, Registry
 
 
 @pytest.fixture
@@ -114,3 +117,108 @@ def test_a_broken_file_is_named_with_the_line(fruit: Registry[int], tmp_path: Pa
             fruit.named("pear")
     plum.unlink()
     assert fruit.named("pear") == 3
+
+
+def test_a_users_name_that_the_folder_has_is_told_with_the_users_file(
+    fruit: Registry[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is imported later, and its file is not the one to mend."""
+    (tmp_path / "theirs.py").write_text("")
+    __import__("theirs")
+    monkeypatch.chdir(tmp_path)
+    fruit.add("lemon", 9, module="theirs")
+    with pytest.raises(ClipRobustError) as taken:
+        fruit.named("pear")
+    assert str(taken.value) == (
+        "theirs.py: fruit 'lemon' is registered already, by orchard.citrus.lemon; choose another name"
+    )
+
+
+def test_names_are_words_where_they_stand_in_keys() -> None:
+    herbs: Registry[int] = Registry("herb", "orchard", letters=WORD, reserved=("clean",))
+    for name in ("dill", "basil_2", "lemon-balm.v2"):
+        herbs.check_name(name)
+    for wrong in ("", "a/b", "fog@3", "a+b", "a b", "a\n", 3, None):
+        with pytest.raises(
+            ClipRobustError, match="the name of a herb is a text of letters, digits, "
+        ):
+            herbs.check_name(wrong)
+    with pytest.raises(ClipRobustError, match="herb 'clean': that name means something else"):
+        herbs.add("clean", 1, module="test")
+
+
+WORDS = {"higher_is_better": True, "meaning": "mine"}
+
+
+def mine(images: Any, *, amount: float = 1.0) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("decorator", "name", "given", "words"),
+    [
+        ("perturbation", mine, {}, "@register_perturbation above mine has no brackets"),
+        ("layout", mine, {}, r"write @register_layout\('mine', …\)$"),
+        ("target", mine, {}, "has no brackets"),
+        ("logger", mine, {}, "has no brackets"),
+        ("metric", mine, WORDS, "has no brackets"),
+        ("target", "a=b", {}, "letters other than '=', which --clip-model NAME=MODEL has"),
+        ("layout", "embedded", {}, "means something else"),
+        ("layout", "mine:", {}, "a text of letters, digits"),
+        (
+            "layout",
+            "mine",
+            {"plays": "clean"},
+            r"plays takes several names: plays=\('clean',\), not 'cl",
+        ),
+        (
+            "layout",
+            "mine",
+            {"plays": ("far_od",)},
+            "'far_od', which is no role. Did you mean 'far_ood'?",
+        ),
+        ("perturbation", "clean", {}, "means something else"),
+        ("perturbation", "fog@3", {}, "a text of letters, digits"),
+        (
+            "perturbation",
+            None,
+            {"inputs": "seeds"},
+            r"'mine': inputs takes several names: .*'seeds',\)",
+        ),
+        ("perturbation", None, {"optional": "mask"}, "optional takes several names"),
+        (
+            "perturbation",
+            None,
+            {"severities": {"amount": 1}},
+            "'mine': severities are the parameters",
+        ),
+        ("perturbation", None, {"severities": (1, 2)}, "severities are the parameters of each"),
+        ("perturbation", None, {"severities": ({"amount": "big"},)}, "as numbers by name"),
+        ("perturbation", None, {"envelope": {"amount": 3}}, "two numbers, .* not amount=3"),
+        ("perturbation", None, {"envelope": {"amount": (1, 2, 3)}}, "two numbers"),
+        ("perturbation", None, {"envelope": {"amount": ("0", 3)}}, "two numbers"),
+        (
+            "metric",
+            "mine",
+            {**WORDS, "higher_is_better": "yes"},
+            "is True, False or None, not 'yes'",
+        ),
+        (
+            "metric",
+            "mine",
+            {**WORDS, "low": "0"},
+            "low is a number, or None for no such limit, not '0'",
+        ),
+        ("metric", "mine", {**WORDS, "chance": "half"}, "chance is a number"),
+        ("metric", "mine/2", WORDS, "'-', and of '\\*' for a family, not 'mine/2'"),
+    ],
+)
+def test_a_decorator_held_wrongly_is_one_line_and_registers_nothing(
+    decorator: str, name: object, given: dict[str, Any], words: str
+) -> None:
+    decorate: Callable[..., Any] = getattr(pytest_cliprobust, f"register_{decorator}")
+    with pytest.raises(ClipRobustError, match=words) as caught:
+        decorate(name, **given)(mine)
+    assert "\n" not in str(caught.value)
+    from pytest_cliprobust.perturbations.registry import PERTURBATIONS
+
+    assert "mine" not in PERTURBATIONS

@@ -7,7 +7,7 @@ from pathlib import Path
 from pytest_cliprobust.files import not_written, replace_file
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Write a file in one step, with the folders that it needs.
 
     Raises:
@@ -15,6 +15,6 @@ def write(path: Path, text: str) -> None:
         ClipRobustError: it cannot be written.
     """
     try:
-        replace_file(path, text)
+        replace_file(path, content)
     except OSError as error:
         raise not_written(f"{path}: cannot be written", error) from None

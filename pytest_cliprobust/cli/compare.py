@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, history_path
 from pytest_cliprobust.cli._tables import print_table
+from pytest_cliprobust.cli._writing import write
 from pytest_cliprobust.cli.trend import drift_text
 from pytest_cliprobust.errors import ClipRobustError, first_of, printable
-from pytest_cliprobust.files import replace_file
 
 if TYPE_CHECKING:
     from pytest_cliprobust.results.compare import Compared, Comparison
@@ -73,11 +73,7 @@ def run(options: argparse.Namespace) -> int:
     )
     _print(made, every=options.all, samples=options.samples)
     if options.json is not None:
-        text = json.dumps(made.as_dict(), indent=1, allow_nan=False) + "\n"
-        try:
-            replace_file(options.json, text)
-        except OSError as error:
-            raise ClipRobustError(f"{options.json}: cannot be written: {error.strerror}") from None
+        write(options.json, json.dumps(made.as_dict(), indent=1, allow_nan=False) + "\n")
     return int(options.fail_on_loss and bool(made.losses))
 
 

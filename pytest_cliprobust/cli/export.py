@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, open_history
-from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.files import replace_file
+from pytest_cliprobust.cli._writing import write
 
 HELP = "write a run of the history to a JSON file"
 DESCRIPTION = (
@@ -35,9 +34,6 @@ def run(options: argparse.Namespace) -> int:
         number = history.find(options.run_)
         document = history.document(number, samples=not options.no_samples)
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    try:
-        replace_file(options.file, text)
-    except OSError as error:
-        raise ClipRobustError(f"{options.file}: cannot be written: {error.strerror}") from None
+    write(options.file, text)
     print(f"run {number} written to {options.file}, {len(text) / 1e6:.1f} MB")
     return 0

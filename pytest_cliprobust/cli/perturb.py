@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_cliprobust.blame import import_mistake, told
 from pytest_cliprobust.cli._perturb_options import Options, add_options, check_options
 from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.files import not_written
 
 if TYPE_CHECKING:
     import torch
@@ -198,9 +199,10 @@ def _save(sheet: Image.Image, path: Path, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sheet.save(path, optimize=True)
-    except (OSError, ValueError) as error:
-        reason = str(getattr(error, "strerror", None) or error)
-        raise ClipRobustError(f"cannot write {str(path)!r}: {reason}") from None
+    except OSError as error:
+        raise not_written(f"{path}: cannot be written", error) from None
+    except ValueError as error:  # no such form of pictures
+        raise ClipRobustError(f"{path}: cannot be written: {error}") from None
 
 
 def _tell_left_out(left_out: Mapping[str, Sequence[str]]) -> None:

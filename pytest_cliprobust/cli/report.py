@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
-from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.files import replace_file
+from pytest_cliprobust.cli._writing import write
 
 HELP = "write a run as an HTML page, beside an earlier one"
 DESCRIPTION = (
@@ -47,9 +46,6 @@ def run(options: argparse.Namespace) -> int:
             base_model=options.base_model,
             head_model=options.head_model,
         )
-    try:
-        replace_file(options.out, page_of(head, comparison))
-    except OSError as error:
-        raise ClipRobustError(f"{options.out}: cannot be written: {error.strerror}") from None
+    write(options.out, page_of(head, comparison))
     print(f"written to {options.out}")
     return 0

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
 from pytest_cliprobust.cli._tables import print_table
+from pytest_cliprobust.cli._writing import write
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.files import replace_file
 
 if TYPE_CHECKING:
     from pytest_cliprobust.properties.shape_bias import Decided
@@ -42,11 +42,7 @@ def run(options: argparse.Namespace) -> int:
 
     models = _models(options)
     people = people_decided()
-    content = picture(models, people)
-    try:
-        replace_file(options.out, content)
-    except OSError as error:
-        raise ClipRobustError(f"{options.out}: cannot be written: {error.strerror}") from None
+    write(options.out, picture(models, people))
     shown = {**models, "people": people} if all(map(same_classes, models.values())) else models
     rows = [
         (name, label, *map(str, (own.shape, own.texture, own.neither)), _bias(own))

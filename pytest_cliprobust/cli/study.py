@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
 from pytest_cliprobust.cli._tables import print_table
+from pytest_cliprobust.cli._writing import write
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.files import replace_file
 
 if TYPE_CHECKING:
     from pytest_cliprobust.study.making import Study
@@ -74,19 +74,11 @@ def run(options: argparse.Namespace) -> int:
     pictures = {} if options.no_plots else plots_of(study, options.by)
     files: dict[str, str | bytes] = {**tables_of(study), **pictures}
     files["study.html"] = page_of(study, pictures)
-    _write(options.out, files)
+    for name, content in files.items():
+        write(options.out / name, content)
     _print(study)
     print(f"{len(files)} files in {options.out}: study.html holds them all but the CSV files")
     return 0
-
-
-def _write(folder: Path, files: dict[str, str | bytes]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            replace_file(folder / name, content)
-    except OSError as error:
-        raise ClipRobustError(f"{folder}: cannot be written: {error.strerror}") from None
 
 
 def _print(study: Study) -> None:

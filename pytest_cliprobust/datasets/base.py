@@ -8,8 +8,20 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from pytest_cliprobust.errors import ClipRobustError
+
 #: From one image (3, H, W) uint8 and a side to (3, side, side) uint8: a target's own resize and crop.
 Frame = Callable[[Tensor, int], Tensor]
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a limit that leaves no sample.
+
+    Raises:
+        ClipRobustError: it is not positive.
+    """
+    if limit is not None and limit < 1:
+        raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
 
 
 class LazyExtras(Mapping[str, Tensor]):

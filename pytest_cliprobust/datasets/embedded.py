@@ -36,7 +36,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from pytest_cliprobust.datasets.base import Batch, LazyExtras, Links, PairBatch
+from pytest_cliprobust.datasets.base import Batch, LazyExtras, Links, PairBatch, check_limit
 from pytest_cliprobust.datasets.profiles import PROFILES
 from pytest_cliprobust.embedded import composer, sprites
 from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES, caption, captions, phrase
@@ -528,6 +528,31 @@ def names() -> tuple[str, ...]:
 # --------------------------------------------------------------------------------------------------
 
 
+def _check_asked(name: str, profile: str, limit: int | None) -> None:
+    if name not in names():
+        raise ClipRobustError(
+            f"unknown embedded data set {name!r}.{did_you_mean(name, names())} "
+            f"Known are {', '.join(names())}"
+        )
+    if profile not in PROFILES:
+        raise ClipRobustError(
+            f"unknown profile {profile!r}.{did_you_mean(profile, PROFILES)} "
+            f"Known are {', '.join(PROFILES)}"
+        )
+    check_limit(limit)
+
+
+def _recipes_of(name: str, profile: str, limit: int | None) -> list[_Recipe]:
+    """Return the recipes of a data set, a prefix of them where there is a limit."""
+    family, _, detail = name.partition("-")
+    total = SIZES[family][PROFILES.index(profile)]
+    if family == "style":  # some of the total have no drawing, and are left out
+        return _style_recipes(detail, total)[:limit]
+    count = total if limit is None else min(limit, total)
+    made = _label_recipes("clean", count, detail) if family == "factor" else _MAKERS[name](count)
+    return made[:limit]
+
+
 class EmbeddedDataset:
     """One embedded data set, as a :class:`~pytest_cliprobust.datasets.base.Dataset`.
 
@@ -569,27 +594,8 @@ class EmbeddedDataset:
     def __init__(
         self, name: str, *, profile: str = "standard", limit: int | None = None, size: int = 224
     ) -> None:
-        if name not in names():
-            raise ClipRobustError(
-                f"unknown embedded data set {name!r}.{did_you_mean(name, names())} "
-                f"Known are {', '.join(names())}"
-            )
-        if profile not in PROFILES:
-            raise ClipRobustError(
-                f"unknown profile {profile!r}.{did_you_mean(profile, PROFILES)} "
-                f"Known are {', '.join(PROFILES)}"
-            )
-        if limit is not None and limit < 1:
-            raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
-        family, _, detail = name.partition("-")
-        total = SIZES[family][PROFILES.index(profile)]
-        if family == "factor":
-            recipes = _label_recipes("clean", total if limit is None else min(limit, total), detail)
-        elif family == "style":
-            recipes = _style_recipes(detail, total)
-        else:
-            recipes = _MAKERS[name](total if limit is None else min(limit, total))
-        self._recipes = recipes[:limit]
+        _check_asked(name, profile, limit)
+        self._recipes = _recipes_of(name, profile, limit)
         self._size = size
         self.name = name
         self.ids = tuple(recipe.key for recipe in self._recipes)

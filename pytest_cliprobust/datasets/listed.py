@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pytest_cliprobust.datasets.base import Batch, Frame
+from pytest_cliprobust.datasets.base import Batch, Frame, check_limit
 from pytest_cliprobust.datasets.fingerprints import fingerprints, joined, workers
 from pytest_cliprobust.datasets.layouts.imagefolder import read_image, shortest_side
 from pytest_cliprobust.datasets.walking import Tree, listed
@@ -102,8 +102,7 @@ class Listed:
         unit: str = "unit",
         notes: Sequence[str] = (),
     ) -> None:
-        if limit is not None and limit < 1:
-            raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
+        check_limit(limit)
         if not rows:
             raise ClipRobustError(f"{name}: {str(root)!r} has no pictures in this layout")
         self._rows = tuple(rows[:limit])

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Protocol, TypedDict, TypeVar
 
 from pytest_cliprobust.datasets.base import Dataset, Frame
-from pytest_cliprobust.registry import Registry
+from pytest_cliprobust.datasets.roles import EMBEDDED, ROLES
+from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.registry import WORD, Registry, several
 
 
 class LayoutOptions(TypedDict, total=False):
@@ -39,7 +41,9 @@ class Layout(Protocol):
 Registered = TypeVar("Registered", bound=Layout)
 
 #: All layouts by prefix: one file each in ``layouts/``, or a user's.
-LAYOUTS: Registry[Layout] = Registry("layout", "pytest_cliprobust.datasets.layouts")
+LAYOUTS: Registry[Layout] = Registry(
+    "layout", "pytest_cliprobust.datasets.layouts", letters=WORD, reserved=(EMBEDDED,)
+)
 
 
 @dataclass(frozen=True)
@@ -105,16 +109,29 @@ def register_layout(
         plays, path, source, licence, published, parts: see :class:`Told`. A class may say ``plays`` itself.
 
     Raises:
-        ClipRobustError: another module has registered that name.
+        ClipRobustError: another module has registered that name, it is none, or ``plays`` names what is no
+            role.
     """
+    LAYOUTS.check_name(name)
 
     def decorate(layout: Registered) -> Registered:
+        roles = _roles(name, plays if plays is not None else getattr(layout, "plays", ("clean",)))
         LAYOUTS.add(name, layout, module=layout.__module__)
-        roles = plays if plays is not None else getattr(layout, "plays", ("clean",))
-        _TOLD[name] = Told(tuple(roles), path, source, licence, published, parts)
+        _TOLD[name] = Told(roles, path, source, licence, published, parts)
         return layout
 
     return decorate
+
+
+def _roles(name: str, plays: Sequence[str]) -> tuple[str, ...]:
+    roles = several(f"layout {name!r}", "plays", plays)
+    for role in roles:
+        if role not in ROLES:
+            raise ClipRobustError(
+                f"layout {name!r} plays {role!r}, which is no role.{did_you_mean(role, ROLES)} Roles are "
+                f"{', '.join(ROLES)}"
+            )
+    return roles
 
 
 _TOLD: dict[str, Told] = {}

@@ -101,13 +101,18 @@ def parse_source(text: str, folder: Path | None = None) -> Source:
         folder: relative paths start here; the working directory unless given.
 
     Raises:
-        ClipRobustError: nothing on one side of a sign, a name that is none or nearly a role's, or an
-            environment variable that is not set.
+        ClipRobustError: nothing on one side of a sign, a name that is none or nearly a role's, the embedded
+            benchmark as a whole for a role, or an environment variable that is not set.
     """
     role, rest = _role_of(text)
     name, rest = split_name(rest, FLAG)
     if name is not None and not role:
         _refuse_slip(text, name)
+    if role and rest == EMBEDDED and not lies_there((folder or Path()) / rest):
+        raise ClipRobustError(
+            f"{FLAG} {text}: embedded by itself plays all roles that nothing else plays, so write {FLAG} "
+            f"{EMBEDDED}; one of its data sets is {role}={EMBEDDED}:NAME"
+        )
     layout, path = _layout_of(rest)
     if not path and rest != HUB:
         raise ClipRobustError(f"data set {text!r} names no folder; write {layout}:PATH")

@@ -139,7 +139,7 @@ class Encoder:
         default_factory=lambda: Recent(KEPT_BYTES), repr=False
     )
     _at_once: int = sys.maxsize  # samples that are perturbed at a time
-    _tables: dict[str, TextTable] = field(default_factory=dict, repr=False)
+    _tables: dict[str, TextTable | None] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Choose the sizes that were left open."""
@@ -180,9 +180,9 @@ class Encoder:
         self, key: Mapping[str, Any], texts: Sequence[str], size: int
     ) -> npt.NDArray[np.float32]:
         """Return features (N, D) of texts from passes of one size, from the cache or computed."""
-        alone = self._cached({**key, "kind": "texts apart"}, partial(self._are_apart, size))
-        if alone.all():
-            return self._table_of_texts(key, size).rows(texts)
+        table = self._table_of_texts(key, size)
+        if table is not None:
+            return table.rows(texts)
         blocks = []
         for start in range(0, len(texts), TEXT_BLOCK):
             block = list(texts[start : start + TEXT_BLOCK])
@@ -190,16 +190,19 @@ class Encoder:
             blocks.append(self._cached(own, partial(self._block_of_texts, block, size)))
         return np.concatenate(blocks)
 
-    def _table_of_texts(self, key: Mapping[str, Any], size: int) -> TextTable:
+    def _table_of_texts(self, key: Mapping[str, Any], size: int) -> TextTable | None:
+        """Return the table of texts; None where a text's features depend on its company."""
         name = json.dumps(key, sort_keys=True)
         if name not in self._tables:
-            self._tables[name] = TextTable(
+            alone = self._cached({**key, "kind": "texts apart"}, partial(self._are_apart, size))
+            table = TextTable(
                 self.cache,
                 {**key, "kind": "texts"},
                 partial(self._passes_of_texts, size=size),
                 lambda features, texts: self._checked(features, "text", texts),
                 SAVE_SECONDS,
             )
+            self._tables[name] = table if alone.all() else None
         return self._tables[name]
 
     def _are_apart(self, size: int) -> npt.NDArray[np.float32]:

@@ -7,10 +7,11 @@ or computed at the first request, kept for the session, and features are cached 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
+from numbers import Integral
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -33,9 +34,10 @@ from pytest_cliprobust.engine.local import local_mcm
 from pytest_cliprobust.engine.multimodal import Interviewer
 from pytest_cliprobust.engine.negatives import Negatives, mined
 from pytest_cliprobust.engine.probe import PICTURES, rounding_of
+from pytest_cliprobust.engine.steps import steps_of
 from pytest_cliprobust.engine.store import Stores
 from pytest_cliprobust.engine.view import Classifier, View
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.errors import ClipRobustError, NotRun, shortened
 from pytest_cliprobust.figures.arrays import Bools, Floats
 from pytest_cliprobust.figures.condition import CLEAN, Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
@@ -47,6 +49,7 @@ from pytest_cliprobust.targets.bundled_multimodal import NAME as BUNDLED_LMM
 from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.targets.multimodal_loading import load_multimodal
 from pytest_cliprobust.targets.planted import SWAPPED, planted, planted_multimodal, swapped
+from pytest_cliprobust.targets.reference import data_folder
 
 NOISE_SAMPLES = 64
 NOISE_CHUNK = 8
@@ -179,8 +182,10 @@ class Evaluation:
 
         Raises:
             NotRun: nothing plays the role, or the data lacks what the perturbation needs.
-            ClipRobustError: no such data set or perturbation, or settings that contradict each other.
+            ClipRobustError: no such data set or perturbation, settings that contradict each other, or
+                something else in place of any of them.
         """
+        _check_asked(dataset, limit)
         data = self.dataset(dataset, limit) if isinstance(dataset, str) else dataset
         steps = steps_of(perturbation, severity, parameters)
         condition = Condition(data.name, steps, limit)
@@ -453,6 +458,9 @@ class Evaluation:
         """
         if lmm != BUNDLED_LMM or self.config.source(self.model) == BUNDLED_LMM:
             return ""
+        bundled, weights = data_folder(), self.target.info.weights
+        if weights and all(path.is_relative_to(bundled) for path in weights):
+            return "" if weights[0].is_relative_to(bundled / BUNDLED_LMM) else BUNDLED_LMM
         own = load_target(
             BUNDLED_LMM, device=self.target.device, precision=self.config.precision
         ).info.digest
@@ -509,6 +517,17 @@ class Evaluation:
         return share if known.low is not None and known.high is not None else 0.0
 
 
+def _check_asked(dataset: object, limit: object) -> None:
+    """Refuse what is neither a name nor a data set, and a limit that is no whole number."""
+    if not isinstance(dataset, str) and not hasattr(dataset, "load"):
+        raise ClipRobustError(
+            "clip.on takes a role, the name of a data set or a data set, as in clip.on('clean', 'fog_3d', "
+            f"3), not {shortened(dataset)}"
+        )
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral)):
+        raise ClipRobustError(f"a limit is a whole number of samples, not {shortened(limit)}")
+
+
 def _usual_templates(data: Dataset) -> tuple[head.Template, ...]:
     """Return the templates of a data set, OpenAI's for ImageNet where it has none."""
     return tuple(getattr(data, "templates", open_clip.OPENAI_IMAGENET_TEMPLATES))
@@ -517,49 +536,4 @@ def _usual_templates(data: Dataset) -> tuple[head.Template, ...]:
 def _summary(name: str, templates: Sequence[head.Template]) -> TemplateSummary:
     return TemplateSummary(
         name, len(templates), digest_of(head.render(template, "x") for template in templates)
-    )
-
-
-def steps_of(
-    perturbation: str | Sequence[str | tuple[str, int | None]],
-    severity: int | None = None,
-    parameters: Mapping[str, float] | None = None,
-) -> tuple[Step, ...]:
-    """Return the steps that the arguments of :meth:`Evaluation.on` mean.
-
-    Raises:
-        ClipRobustError: a severity or parameters beside several perturbations or none, or something
-            else in place of a step.
-    """
-    settings = tuple(sorted((parameters or {}).items()))
-    if severity is not None and not isinstance(severity, int):
-        raise ClipRobustError(f"a severity is a whole number, not {severity!r}")
-    if isinstance(perturbation, tuple) and any(isinstance(item, int) for item in perturbation):
-        raise ClipRobustError(
-            f"{perturbation!r} is one step: write a name and a severity without brackets, and several "
-            "steps as a list of pairs, [('fog_3d', 3), …]"
-        )
-    if isinstance(perturbation, str):
-        if perturbation != CLEAN:
-            return (Step(perturbation, severity, settings),)
-        if severity is None and not settings:
-            return ()
-        raise ClipRobustError("a severity or parameters need a perturbation: name it")
-    if severity is not None or settings:
-        raise ClipRobustError(
-            "several perturbations have severities of their own: write [('fog_3d', 3), …]"
-        )
-    if not isinstance(perturbation, Iterable):
-        raise ClipRobustError(f"a perturbation is a name or a list of steps, not {perturbation!r}")
-    return tuple(map(_step, perturbation))
-
-
-def _step(item: str | tuple[str, int | None]) -> Step:
-    if isinstance(item, str):
-        return Step(item)
-    match item:
-        case (str(name), int() | None as severity):
-            return Step(name, severity)
-    raise ClipRobustError(
-        f"a step is a perturbation's name or a pair such as ('fog_3d', 3), not {item!r}"
     )

@@ -72,22 +72,3 @@ def _recomputed(figure: Figure, confidence: float) -> Interval | None:
             figure.value, figure.replicates, confidence, method, units=figure.units
         )
     return None
-
-
-def comparison_confidence(family_wise_error_rate: float, comparisons: int) -> float:
-    """Return the confidence of each of ``comparisons`` intervals that keeps the family's error rate.
-
-    Šidák's 1 − (1 − α)^(1/m) holds for two-sided intervals of jointly normal estimates whatever
-    their correlation (Šidák 1967), which is what large-sample intervals over shared test images are;
-    Bonferroni's α/m holds always and is at most a few percent wider. Holm's method is more powerful
-    for tests but gives no intervals of its own: each step's level depends on the outcome of all other
-    comparisons, which the single test, as it runs, cannot know. So: Šidák, single-step.
-
-    Raises:
-        ValueError: a rate outside (0, 1), or fewer than one comparison.
-    """
-    if not 0.0 < family_wise_error_rate < 1.0:
-        raise ValueError(f"an error rate lies between 0 and 1, not {family_wise_error_rate!r}")
-    if comparisons < 1:
-        raise ValueError(f"at least one comparison is needed, not {comparisons}")
-    return math.exp(math.log1p(-family_wise_error_rate) / comparisons)

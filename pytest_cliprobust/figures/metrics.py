@@ -10,6 +10,7 @@ import fnmatch
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeVar
 
 from pytest_cliprobust.errors import ClipRobustError
@@ -77,6 +78,7 @@ METRICS: Registry[Metric] = Registry(
     "metric",
     "pytest_cliprobust.properties",
     remedy="A metric of your own is made known by the decorator pytest_cliprobust.register_metric",
+    letters=(r"[\w.*?\[\]{}-]", "letters, digits, '_', '.' and '-', and of '*' for a family"),
 )
 
 
@@ -120,12 +122,18 @@ def register_metric(
             a person sets a bound.
 
     Raises:
-        ClipRobustError: another module has registered that name, ``low`` is not below ``high``, or a
-            metric that cannot be gated gives no reason.
+        ClipRobustError: another module has registered that name, or it is none; ``low`` is not below
+            ``high``, or a limit no number; or a metric that cannot be gated gives no reason.
     """
     change = gateable if change_gateable is None else change_gateable
+    METRICS.check_name(name)
+    if higher_is_better not in (True, False, None):
+        raise ClipRobustError(
+            f"metric {name!r}: higher_is_better is True, False or None, not {higher_is_better!r}"
+        )
     if not (gateable and change) and not why_not_gateable:
         raise ClipRobustError(f"metric {name!r} cannot be gated: why_not_gateable must say why")
+    _check_numbers(name, low=low, high=high, chance=None if callable(chance) else chance)
     if low is not None and high is not None and not low < high:
         raise ClipRobustError(f"metric {name!r}: low {low:g} is not below high {high:g}")
     words = {"": ""} if each is None else each
@@ -149,6 +157,14 @@ def register_metric(
         return function
 
     return decorate
+
+
+def _check_numbers(name: str, **given: float | None) -> None:
+    for argument, value in given.items():
+        if value is not None and not isinstance(value, Real):
+            raise ClipRobustError(
+                f"metric {name!r}: {argument} is a number, or None for no such limit, not {value!r}"
+            )
 
 
 @METRICS.resolver()

@@ -20,8 +20,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +30,8 @@ import torch
 from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError, did_you_mean
-from pytest_cliprobust.registry import Registry
+from pytest_cliprobust.figures.condition import CLEAN
+from pytest_cliprobust.registry import WORD, Registry, several
 
 Parameters = Mapping[str, float]
 Function = TypeVar("Function", bound=Callable[..., Tensor])
@@ -178,6 +180,8 @@ PERTURBATIONS: Registry[Perturbation] = Registry(
     # The papers' corruptions lead every list; the others come as their files are found.
     first=("common", "depth", "view", "codec", "occlusion", "typographic"),
     remedy="`cliprobust perturbations` lists them all",
+    letters=WORD,
+    reserved=(CLEAN,),
 )
 
 
@@ -213,31 +217,59 @@ def register(
         ...     return images + amount * (1 - 2 * images)
 
     Raises:
-        ClipRobustError: another function has that name already, or the function does not take what
-            ``severities``, ``envelope``, ``inputs`` or ``optional`` name.
+        ClipRobustError: another function has that name already, it is no name, or the function does not take
+            what ``severities``, ``envelope``, ``inputs`` or ``optional`` name.
     """
+    if name is not None:
+        PERTURBATIONS.check_name(name)
 
     def decorate(function: Function) -> Function:
         key = name or function.__name__
-        _check_registration(key, function, severities, envelope or {}, (*inputs, *optional))
+        what = f"perturbation {key!r}"
+        needs, uses = several(what, "inputs", inputs), several(what, "optional", optional)
+        _check_values(what, severities, envelope or {})
+        _check_registration(key, function, severities, envelope or {}, (*needs, *uses))
         made = Perturbation(
             name=key,
             function=function,
             family=_family(function.__module__),
             severities=tuple(dict(p) for p in severities),
             envelope=dict(envelope or {}),
-            inputs=frozenset(inputs),
+            inputs=frozenset(needs),
             source=source,
             version=version,
             differentiable=differentiable,
             compilable=compilable,
             extra=extra,
-            optional=frozenset(optional),
+            optional=frozenset(uses),
         )
         PERTURBATIONS.add(key, made, module=function.__module__)
         return function
 
     return decorate
+
+
+def _check_values(
+    what: str, severities: Sequence[Parameters], envelope: Mapping[str, tuple[float, float]]
+) -> None:
+    """Raise on severities and ranges that are not made of numbers."""
+    if isinstance(severities, Mapping) or not all(
+        isinstance(step, Mapping) and all(map(_is_number, step.values())) for step in severities
+    ):
+        raise ClipRobustError(
+            f"{what}: severities are the parameters of each, mildest first, as numbers by name: "
+            "severities=({'amount': 0.1}, {'amount': 0.2}, …)"
+        )
+    for parameter, ends in envelope.items():
+        if not isinstance(ends, Sequence) or [*map(_is_number, ends)] != [True, True]:
+            raise ClipRobustError(
+                f"{what}: envelope gives each parameter two numbers, its mildest and its strongest value, "
+                f"not {parameter}={ends!r}"
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real)
 
 
 def _check_registration(

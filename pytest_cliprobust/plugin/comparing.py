@@ -64,8 +64,9 @@ def _from_file(path: Path) -> Baseline:
     Raises:
         ClipRobustError: the file is missing, or no baseline.
     """
-    found = load_baseline(path)
-    return of_file(path).baseline() if path.suffix == ".json" else found
+    if path.suffix == ".json" and path.is_file():
+        return of_file(path).baseline()
+    return load_baseline(path)
 
 
 def provenance_of(config: RunConfig, evaluations: Mapping[str, Evaluation]) -> Provenance:

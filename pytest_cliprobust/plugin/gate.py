@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_cliprobust.errors import ClipRobustError, shortened
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.files import shown_path
@@ -59,7 +60,8 @@ class Gate:
         ``explain`` is asked for evidence (a picture, a command that shows it) if a bound is missed.
 
         Raises:
-            ClipRobustError: a figure from bare arrays, which does not say what it was measured on.
+            ClipRobustError: a figure from bare arrays, which does not say what it was measured on, or what is
+                no figure at all.
         """
         for figure in _flat(figures):
             self._asked = True
@@ -152,8 +154,9 @@ def _flat(figures: Any) -> Iterable[Figure]:
         for figure in figures:
             yield from _flat(figure)
     else:
-        raise TypeError(
-            f"gate takes figures, lists and mappings of them, not {type(figures).__name__}"
+        raise ClipRobustError(
+            "gate takes figures, as properties make them of views, gate(accuracy.accuracy_of(view)), and "
+            f"lists and mappings of them, not {shortened(figures)}"
         )
 
 

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -115,90 +115,120 @@ OPTIONS = (
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 
-#: Options that may be given several times.
+
+@dataclass(frozen=True)
+class Repeatable:
+    """An option that may be given several times, on the command line or in an ini file.
+
+    Attributes:
+        name: with hyphens.
+        metavar: what a value is made of.
+        help: what ``--help`` says of the option; that it is repeatable is added.
+        listed: what ``--help`` says of the ini key.
+        kind: how an ini file separates values: ``args`` by spaces, ``linelist`` by lines.
+    """
+
+    name: str
+    metavar: str
+    help: str
+    listed: str
+    kind: Literal["args", "linelist"] = "args"
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line."""
+        return f"--clip-{self.name}"
+
+    @property
+    def key(self) -> str:
+        """The key in an ini file."""
+        return f"clip_{self.name}"
+
+
+MODEL = Repeatable(
+    "model",
+    "[NAME=]MODEL",
+    "the model under test, e.g. ViT-B-32, ViT-B-32/laion2b_s34b_b79k, hf-hub:…, a folder or checkpoint, or "
+    "'reference' (bundled, offline); NAME is what bounds and reports call it",
+    "models under test",
+)
 REPEATABLE = (
-    *("--clip-model", "--clip-data", "--clip-report", "--clip-tag", "--clip-require"),
-    "--clip-logger",
+    MODEL,
+    Repeatable(
+        "data",
+        "[ROLE=][NAME=][LAYOUT:]PATH",
+        "data of your own for a role (default: clean), in a layout that `cliprobust data list` names "
+        "(default: an image folder); or a TOML file with a table [data], or 'embedded'",
+        "data by role, one a line",
+        "linelist",
+    ),
+    Repeatable(
+        "require",
+        "ROLE|SUITE",
+        "a role or suite without which the run is not green (exit code 6)",
+        "roles and suites",
+    ),
+    Repeatable(
+        "report",
+        "FILE",
+        "write a report, FILE.html, .md, .json, .sarif or .intoto.jsonl; several also separated by commas",
+        "reports to write",
+    ),
+    Repeatable("tag", "NAME", "a name for this run in the history", "names of runs in the history"),
+    Repeatable(
+        "logger",
+        "NAME",
+        "hand the run over to what tracks experiments, mlflow or wandb",
+        "loggers",
+    ),
+)
+
+#: Switches that an ini file may set, too: name and help.
+SWITCHES = (
+    ("logger-required", "a run that a logger could not hand over is not green (exit code 7)"),
+    ("no-samples", "leave names and pictures of samples out of reports and history"),
+)
+
+#: Switches of the command line alone: name and help.
+COMMANDS = (
+    (
+        "suites",
+        "run the suites that ship with the plugin (the same as --pyargs pytest_cliprobust.suites)",
+    ),
+    ("record", "write bounds from this run into the threshold file, and show what changed"),
 )
 
 
 def add_options(parser: pytest.Parser) -> None:
     """Add the options and their ini keys."""
     group = parser.getgroup("clip", "robustness evaluation of CLIP models (pytest-cliprobust)")
-    group.addoption(
-        "--clip-model",
-        action="append",
-        metavar="[NAME=]MODEL",
-        help="the model under test, e.g. ViT-B-32, ViT-B-32/laion2b_s34b_b79k, hf-hub:…, a folder or "
-        "checkpoint, or 'reference' (bundled, offline); NAME is what bounds and reports call it; "
-        "repeatable",
-    )
-    parser.addini("clip_model", "models under test, see --clip-model", type="args")
+    _add_repeatable(parser, group, MODEL)  # what --help shows first
     for option in OPTIONS:
         choices = f" [{', '.join(option.choices)}]" if option.choices else ""
         group.addoption(
             option.flag, metavar=option.name.upper(), default=None, help=option.help + choices
         )
         parser.addini(option.key, option.help, default=option.default)
+    for several in REPEATABLE[1:]:
+        _add_repeatable(parser, group, several)
+    for name, told in (*SWITCHES, *COMMANDS):
+        group.addoption(f"--clip-{name}", action="store_true", help=told)
+    for name, _ in SWITCHES:
+        key = f"clip_{name.replace('-', '_')}"
+        parser.addini(key, f"see --clip-{name}", type="bool", default=False)
+
+
+def _add_repeatable(parser: pytest.Parser, group: pytest.OptionGroup, option: Repeatable) -> None:
     group.addoption(
-        "--clip-data",
-        action="append",
-        metavar="[ROLE=][NAME=][LAYOUT:]PATH",
-        help="data of your own for a role (default: clean), in a layout that `cliprobust data list` names "
-        "(default: an image folder); or a TOML file with a table [data], or 'embedded'; repeatable",
+        option.flag, action="append", metavar=option.metavar, help=f"{option.help}; repeatable"
     )
-    parser.addini("clip_data", "data by role, one a line, see --clip-data", type="linelist")
-    group.addoption(
-        "--clip-require",
-        action="append",
-        metavar="ROLE|SUITE",
-        help="a role or suite without which the run is not green (exit code 6); repeatable",
-    )
-    parser.addini("clip_require", "roles and suites, see --clip-require", type="args")
-    group.addoption(
-        "--clip-report",
-        action="append",
-        metavar="FILE",
-        help="write a report, FILE.html, .md, .json, .sarif or .intoto.jsonl; repeatable, or separated "
-        "by commas",
-    )
-    parser.addini("clip_report", "reports to write, see --clip-report", type="args")
-    group.addoption(
-        "--clip-tag",
-        action="append",
-        metavar="NAME",
-        help="a name for this run in the history; repeatable",
-    )
-    parser.addini("clip_tag", "names of runs in the history, see --clip-tag", type="args")
-    group.addoption(
-        "--clip-logger",
-        action="append",
-        metavar="NAME",
-        help="hand the run over to what tracks experiments, mlflow or wandb; repeatable",
-    )
-    parser.addini("clip_logger", "loggers, see --clip-logger", type="args")
-    group.addoption(
-        "--clip-logger-required",
-        action="store_true",
-        help="a run that a logger could not hand over is not green (exit code 7)",
-    )
-    parser.addini("clip_logger_required", "see --clip-logger-required", type="bool", default=False)
-    group.addoption(
-        "--clip-no-samples",
-        action="store_true",
-        help="leave names and pictures of samples out of reports and history",
-    )
-    parser.addini("clip_no_samples", "see --clip-no-samples", type="bool", default=False)
-    group.addoption(
-        "--clip-suites",
-        action="store_true",
-        help="run the suites that ship with the plugin (the same as --pyargs pytest_cliprobust.suites)",
-    )
-    group.addoption(
-        "--clip-record",
-        action="store_true",
-        help="write bounds from this run into the threshold file, and show what changed",
-    )
+    parser.addini(option.key, f"{option.listed}, see {option.flag}", type=option.kind)
+
+
+def switched_on(config: pytest.Config, name: str) -> bool:
+    """Return whether one of :data:`SWITCHES` is on, from the command line or the ini file."""
+    key = f"clip_{name.replace('-', '_')}"
+    return bool(config.getoption(f"--clip-{name}") or config.getini(key))
 
 
 def value_of(config: pytest.Config, name: str) -> str | None:
@@ -365,7 +395,7 @@ def require_own_root(config: pytest.Config) -> None:
     """
     added = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
     given = [*added, *(str(word) for word in config.invocation_params.args)]
-    flags = {option.flag for option in OPTIONS} | set(REPEATABLE)
+    flags = {option.flag for option in (*OPTIONS, *REPEATABLE)}
     pairs = [
         i for i, word in enumerate(given[:-1]) if word in flags and Path(given[i + 1]).exists()
     ]

@@ -48,6 +48,7 @@ from pytest_cliprobust.plugin.options import (
     loggers_of,
     reports_of,
     run_config,
+    switched_on,
     tags_of,
     value_of,
 )
@@ -104,7 +105,7 @@ class Session:
         self.reports = [] if config.option.collectonly else reports_of(config)
         self.threshold_path = self._threshold_path()
         self.loggers = loggers_of(config)
-        self.named = not (config.getoption("--clip-no-samples") or config.getini("clip_no_samples"))
+        self.named = not switched_on(config, "no-samples")
         self.began = now()
         self.progress = ProgressLine(config)
         self.ledger = Ledger()
@@ -764,10 +765,7 @@ class Session:
     @property
     def needs_loggers(self) -> bool:
         """Whether a run that could not be handed over is not green."""
-        config = self.pytest_config
-        return bool(
-            config.getoption("--clip-logger-required") or config.getini("clip_logger_required")
-        )
+        return switched_on(self.pytest_config, "logger-required")
 
 
 def _noise_note(name: str, share: float, nats: float) -> str:

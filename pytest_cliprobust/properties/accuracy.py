@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -439,24 +440,14 @@ def mean_corruption_error(
         ClipRobustError: corruptions missing on either side, or a baseline that leaves nothing to
             divide by.
     """
-    if set(correct) != set(baseline_errors) or not correct:
-        odd = sorted(set(correct) ^ set(baseline_errors))
-        raise ClipRobustError(
-            f"mCE needs a baseline error for every corruption measured and no other; "
-            f"unmatched: {', '.join(odd) or 'none given'}."
-        )
+    _check_baseline_errors(set(correct), baseline_errors, baseline)
     names = list(correct)
     errors = [_severity_errors(correct[name], f"corruption {name!r}") for name in names]
     same_samples("mce", *errors)
-    for name in names:
-        if not 0.0 < baseline_errors[name] <= 1.0:
-            raise ClipRobustError(
-                f"baseline {baseline!r} has error {baseline_errors[name]} on {name!r}; "
-                "an error rate in (0, 1] is needed to divide by."
-            )
     columns = np.stack([e.mean(axis=1) for e in errors], axis=1)
     scale = np.array([baseline_errors[name] for name in names])
-    jobs = [("ce", "mce", columns, scale)]
+    about = [{"baseline": baseline, "baseline_error": float(error)} for error in scale]
+    found = _corruption_errors(("ce", "mce"), columns, scale, 0.0, names, about, bootstrap)
     if clean is not None and baseline_clean_error is not None:
         clean_error = 1.0 - as_correct(clean, "clean answers").astype(np.float64)
         same_samples("relative_mce", clean_error, columns)
@@ -466,35 +457,77 @@ def mean_corruption_error(
                 f"baseline {baseline!r} is no worse on {names[int(excess.argmin())]!r} than on "
                 "clean images, so relative mCE is not defined."
             )
-        jobs.append(("relative_ce", "relative_mce", columns - clean_error[:, None], excess))
-    figures: dict[tuple[str, str], Figure] = {}
-    for single, mean, values, divisor in jobs:
-        least = 0.0 if single == "ce" else -1.0
-        means = values.mean(axis=0) / divisor
-        for number, name in enumerate(names):
-            figures[single, name] = mean_figure(
-                single,
-                values[:, number] / divisor[number],
-                bootstrap,
-                value=float(means[number]),
-                supposed=(1.0 / divisor[number], least / divisor[number]),
-                coarse=True,
-                bounds=METRICS.named(single).bounds,
-                details={"baseline": baseline, "baseline_error": float(scale[number])},
-            )
-        figures[mean, ""] = mean_figure(
-            mean,
-            (values / divisor).mean(axis=1),
-            bootstrap,
-            value=float(means.mean()),
-            supposed=(float((1.0 / divisor).mean()), float((least / divisor).mean())),
-            coarse=True,
-            bounds=METRICS.named(mean).bounds,
-            details={
-                "baseline": baseline,
-                "corruptions": {name: float(m) for name, m in zip(names, means, strict=True)},
-            },
+        values = columns - clean_error[:, None]
+        found |= _corruption_errors(
+            ("relative_ce", "relative_mce"), values, excess, -1.0, names, about, bootstrap
         )
+    return found
+
+
+def _check_baseline_errors(measured: set[str], errors: Mapping[str, float], baseline: str) -> None:
+    """Raise unless the baseline has an error to divide by for each corruption measured, and for no other."""
+    if measured != set(errors) or not measured:
+        odd = sorted(measured ^ set(errors))
+        raise ClipRobustError(
+            f"mCE needs a baseline error for every corruption measured and no other; "
+            f"unmatched: {', '.join(odd) or 'none given'}."
+        )
+    for name, error in errors.items():
+        if not 0.0 < error <= 1.0:
+            raise ClipRobustError(
+                f"baseline {baseline!r} has error {error} on {name!r}; "
+                "an error rate in (0, 1] is needed to divide by."
+            )
+
+
+def _corruption_errors(
+    metrics: tuple[str, str],
+    values: Floats,
+    divisor: Floats,
+    least: float,
+    names: Sequence[str],
+    about: Sequence[Mapping[str, Any]],
+    bootstrap: Bootstrap,
+) -> dict[tuple[str, str], Figure]:
+    """Return an error for each corruption, divided by the baseline's, and their mean.
+
+    Args:
+        metrics: of one corruption, and of the mean.
+        values: (N, C) errors of each sample, means over severities.
+        divisor: (C,) the baseline's.
+        least: the smallest of ``values`` that there can be.
+        names: of the corruptions.
+        about: details of each.
+        bootstrap: interval settings.
+    """
+    single, mean = metrics
+    means = values.mean(axis=0) / divisor
+    figures = {
+        (single, name): mean_figure(
+            single,
+            values[:, number] / divisor[number],
+            bootstrap,
+            value=float(means[number]),
+            supposed=(1.0 / divisor[number], least / divisor[number]),
+            coarse=True,
+            bounds=METRICS.named(single).bounds,
+            details=dict(about[number]),
+        )
+        for number, name in enumerate(names)
+    }
+    figures[mean, ""] = mean_figure(
+        mean,
+        (values / divisor).mean(axis=1),
+        bootstrap,
+        value=float(means.mean()),
+        supposed=(float((1.0 / divisor).mean()), float((least / divisor).mean())),
+        coarse=True,
+        bounds=METRICS.named(mean).bounds,
+        details={
+            "baseline": about[0]["baseline"],
+            "corruptions": {name: float(m) for name, m in zip(names, means, strict=True)},
+        },
+    )
     return figures
 
 

@@ -175,26 +175,6 @@ def _classwise_cells(probabilities: Floats, labels: Ints, bins: int) -> tuple[In
     return cells, gaps
 
 
-def classwise_calibration_error(
-    probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS
-) -> float:
-    """Return class-wise ECE: the mean over classes of each class probability's own ECE.
-
-    (1/C) Σ_c Σ_b n_bc/N · |frequency_bc - probability_bc| over all samples (Kull et al. 2019;
-    Nixon et al. 2019, SCE).
-
-    Args:
-        probabilities: (N, C) in [0, 1].
-        labels: (N,) class indices.
-        bins: number of equal-width bins, last one closed.
-    """
-    matrix = as_matrix(probabilities, "probabilities")
-    truth = as_labels(labels, *matrix.shape)
-    cells, gaps = _classwise_cells(matrix, truth, bins)
-    sums = np.bincount(cells.ravel(), weights=gaps.ravel(), minlength=matrix.shape[1] * bins)
-    return float(np.abs(sums).sum() / matrix.size)
-
-
 @dataclass(frozen=True)
 class Temperature:
     """A temperature fitted on a calibration split, from then on held fixed.

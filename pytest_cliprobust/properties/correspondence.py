@@ -42,10 +42,9 @@ _PIXELS = {f"{limit:g}": f"{limit:g}" for limit in sorted({*NAVI_PIXELS, *SCANNE
 #: Thresholds in space of NAVI in Probe3D, in centimetres; and of larger things.
 NAVI_CENTIMETRES = (1.0, 2.0, 5.0)
 _CENTIMETRES = {f"{limit:g}": f"{limit:g}" for limit in (*NAVI_CENTIMETRES, 10.0, 20.0)}
-#: Edges in degrees of the viewpoint-change bins of NAVI and ScanNet in Probe3D.
+#: Edges in degrees of the viewpoint-change bins of NAVI in Probe3D.
 NAVI_ANGLES = (0.0, 30.0, 60.0, 90.0, 120.0)
-SCANNET_ANGLES = (0.0, 15.0, 30.0, 60.0, 180.0)
-#: Raise it when the matches of the same pairs and models change.
+#: Raise it when the matches of the same features change.
 VERSION = 3
 #: Matches kept per pair of views (NAVI, ScanNet), and SPair-71k's PCK threshold.
 MATCHES = 1000

@@ -22,6 +22,7 @@ from scipy.special import expit, logit
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import (
+    Bools,
     Floats,
     Ints,
     as_correct,
@@ -44,26 +45,6 @@ from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, means, quotient, ratio, sums
 from pytest_cliprobust.figures.samples import Samples, shared
 from pytest_cliprobust.properties.accuracy import accuracy_drop
-
-#: The 16 factors of ImageNet-X.
-IMAGENET_X_FACTORS = (
-    "pose",
-    "background",
-    "pattern",
-    "color",
-    "smaller",
-    "shape",
-    "partial_view",
-    "subcategory",
-    "texture",
-    "larger",
-    "darker",
-    "object_blocking",
-    "person_blocking",
-    "style",
-    "brighter",
-    "multiple_objects",
-)
 
 #: Group values that mean "not annotated" and "the prototype others are compared with".
 UNANNOTATED = ("", "none", "prototype")
@@ -377,45 +358,23 @@ def effective_robustness(
             f"effective robustness: the model's ID accuracy is {id_value:.0f} exactly, which has no "
             "logit; measure on more samples."
         )
-    strata: Ints | None = None
-    if paired:
-        same_samples("effective_robustness", inside, shifted)
-        columns = {"id": inside, "shifted": shifted}
-        attributes: dict[str, Column] = {
-            name: np.ones(len(inside), dtype=np.bool_) for name in ("in_id", "in_shifted")
-        }
-    else:
-        strata = np.repeat(np.array([0, 1], dtype=np.int64), [len(inside), len(shifted)])
-        nothing = [np.zeros(len(side), dtype=np.bool_) for side in (inside, shifted)]
-        columns = {
-            "id": np.concatenate([inside, nothing[1]]),
-            "shifted": np.concatenate([nothing[0], shifted]),
-        }
-        attributes = {"in_id": strata == 0, "in_shifted": strata == 1, "stratum": strata}
-
-    def accuracies(weights: Floats, own: Outcomes) -> tuple[Floats, Floats]:
-        id_part, shifted_part = (
-            ratio(sums(weights, own[name]), sums(weights, own[f"in_{name}"]))
-            for name in ("id", "shifted")
-        )
-        return id_part, shifted_part
-
-    def above_the_line(weights: Floats, own: Outcomes) -> Floats:
-        id_part, shifted_part = accuracies(weights, own)
-        return np.asarray(shifted_part - line.predict(np.clip(id_part, margin, 1.0 - margin)))
-
     # Replicates right or wrong on all ID samples have no logit: half a sample is taken off.
     margin = 0.5 / len(inside)
+
+    def above_the_line(weights: Floats, own: Outcomes) -> Floats:
+        id_part, shifted_part = _id_and_shifted(weights, own)
+        return np.asarray(shifted_part - line.predict(np.clip(id_part, margin, 1.0 - margin)))
+
+    columns, attributes, strata = _sides(inside, shifted, paired)
     outcomes = Outcomes(columns, above_the_line, attributes=attributes)
-    blocks = [accuracies(w, outcomes) for w in resampled_counts(len(outcomes), bootstrap, strata)]
+    blocks = [
+        _id_and_shifted(w, outcomes) for w in resampled_counts(len(outcomes), bootstrap, strata)
+    ]
     id_drawn, shifted_drawn = (np.concatenate(part) for part in zip(*blocks, strict=True))
-    id_drawn = np.clip(id_drawn, margin, 1.0 - margin)
-    x, y = logit(as_vector(fleet_id, "fleet")), logit(as_vector(fleet_shifted, "fleet"))
-    models = np.random.default_rng([bootstrap.seed, 1]).integers(
-        len(x), size=(len(id_drawn), len(x))
+    fleet = as_vector(fleet_id, "fleet"), as_vector(fleet_shifted, "fleet")
+    predicted = _predicted_by_drawn_fleets(
+        np.clip(id_drawn, margin, 1.0 - margin), *fleet, bootstrap.seed
     )
-    slope, intercept, _ = _least_squares(x[models], y[models])
-    predicted = expit(slope * logit(id_drawn) + intercept)
     return bootstrap_figure(
         "effective_robustness",
         shifted_value - float(line.predict(id_value)),
@@ -434,3 +393,45 @@ def effective_robustness(
             "fleet": line.n,
         },
     )
+
+
+def _sides(
+    inside: Bools, shifted: Bools, paired: bool
+) -> tuple[dict[str, Bools], dict[str, Column], Ints | None]:
+    """Return answers of ID samples and under shift as columns, who is in which, and the strata.
+
+    Paired, both columns are of the same samples, and there are no strata; else one side's samples follow the
+    other's.
+    """
+    if paired:
+        same_samples("effective_robustness", inside, shifted)
+        both: dict[str, Column] = {
+            name: np.ones(len(inside), dtype=np.bool_) for name in ("in_id", "in_shifted")
+        }
+        return {"id": inside, "shifted": shifted}, both, None
+    strata = np.repeat(np.array([0, 1], dtype=np.int64), [len(inside), len(shifted)])
+    nothing = [np.zeros(len(side), dtype=np.bool_) for side in (inside, shifted)]
+    columns = {
+        "id": np.concatenate([inside, nothing[1]]),
+        "shifted": np.concatenate([nothing[0], shifted]),
+    }
+    return columns, {"in_id": strata == 0, "in_shifted": strata == 1, "stratum": strata}, strata
+
+
+def _id_and_shifted(weights: Floats, outcomes: Outcomes) -> tuple[Floats, Floats]:
+    """Return the accuracies (R,) on ID samples and under shift."""
+    id_part, shifted_part = (
+        ratio(sums(weights, outcomes[name]), sums(weights, outcomes[f"in_{name}"]))
+        for name in ("id", "shifted")
+    )
+    return id_part, shifted_part
+
+
+def _predicted_by_drawn_fleets(
+    id_accuracy: Floats, fleet_id: Floats, fleet_shifted: Floats, seed: int
+) -> Floats:
+    """Return the accuracy under shift (R,) that the lines of fleets drawn anew predict of accuracy on ID."""
+    x, y = logit(fleet_id), logit(fleet_shifted)
+    models = np.random.default_rng([seed, 1]).integers(len(x), size=(len(id_accuracy), len(x)))
+    slope, intercept, _ = _least_squares(x[models], y[models])
+    return np.asarray(expit(slope * logit(id_accuracy) + intercept))

@@ -56,6 +56,7 @@ from pytest_cliprobust.figures.outcomes import (
 from pytest_cliprobust.figures.samples import Captioned, Samples
 from pytest_cliprobust.properties.accuracy import worst_group_accuracy
 from pytest_cliprobust.properties.calibration import calibration_figures
+from pytest_cliprobust.properties.error_rates import PERMUTATIONS, equal_error_rates
 from pytest_cliprobust.properties.ood import (
     OOD_SCORES,
     ScoreOf,
@@ -76,10 +77,6 @@ CUE_MINIMUM = 16
 
 #: The number of the group of samples that every group is compared with (OOD ones).
 EVERY = -1
-
-#: Permutations of the test of equal error rates, and how many numbers they may be made of.
-PERMUTATIONS = 9_999
-_NUMBERS = 50_000_000
 
 
 #: A column with more values than this names samples rather than subgroups.
@@ -709,7 +706,7 @@ def _extremes(
             replace(
                 outcomes,
                 statistic=partial(_extreme, one=one, largest=not higher_is_better),
-                compare=partial(_compare_extreme, one=one, compare=compare),
+                compare=partial(_compare_all, one=one, compare=compare, gap=False),
             ),
             settings,
             IntervalMethod.SIMULTANEOUS,
@@ -725,7 +722,7 @@ def _extremes(
             replace(
                 outcomes,
                 statistic=partial(_largest_minus_least, one=one),
-                compare=partial(_compare_range, one=one, compare=compare),
+                compare=partial(_compare_all, one=one, compare=compare, gap=True),
             ),
             split,
             method,
@@ -762,49 +759,33 @@ def _largest_minus_least(weights: Floats, outcomes: Outcomes, *, one: Statistic)
     return np.asarray(found.max(axis=1) - found.min(axis=1))
 
 
-def _changes(before: Outcomes, after: Outcomes, one: Statistic, compare: Compare) -> list[Compared]:
-    """Return the change of each group's statistic."""
-    sides = [replace(side, statistic=one) for side in (before, after)]
-    return [compare(sides[0].take(rows), sides[1].take(rows)) for rows in _group_rows(after)]
-
-
-def _compare_extreme(
-    before: Outcomes, after: Outcomes, *, one: Statistic, compare: Compare
+def _compare_all(
+    before: Outcomes, after: Outcomes, *, one: Statistic, compare: Compare, gap: bool
 ) -> Compared:
-    """Return the change of the least or largest of several: between the least and the largest change."""
-    changes = _changes(before, after, one, compare)
+    """Return the change of the least or largest of several, or with ``gap`` of the largest minus the least.
+
+    An extreme changes by something between the least and the largest change of a group; of the gap each side
+    does.
+    """
+    sides = [replace(side, statistic=one) for side in (before, after)]
+    changes = [compare(sides[0].take(rows), sides[1].take(rows)) for rows in _group_rows(after)]
     difference = after.value() - before.value()
 
     def at(tails: Floats) -> tuple[Floats, Floats]:
         low, high = _hull(changes, tails)
+        if gap:
+            low, high = low - high, high - low
         return np.minimum(low, difference), np.maximum(high, difference)
 
-    return _joint(difference, Ends.of(at), changes)
-
-
-def _compare_range(
-    before: Outcomes, after: Outcomes, *, one: Statistic, compare: Compare
-) -> Compared:
-    """Return the change of the largest minus the least: each changes by what some group does."""
-    changes = _changes(before, after, one, compare)
-    difference = after.value() - before.value()
-
-    def at(tails: Floats) -> tuple[Floats, Floats]:
-        low, high = _hull(changes, tails)
-        return np.minimum(low - high, difference), np.maximum(high - low, difference)
-
-    return _joint(difference, Ends.of(at), changes)
+    error = max(change.standard_error for change in changes)
+    effect = max(change.design_effect for change in changes)
+    return Compared(difference, Ends.of(at), error, effect)
 
 
 def _hull(changes: Sequence[Compared], tails: Floats) -> tuple[Floats, Floats]:
     """Return the ends that hold all of several changes at once."""
     lows, highs = zip(*(_read(part.ends, tails / len(changes)) for part in changes), strict=True)
     return np.asarray(np.min(lows, axis=0)), np.asarray(np.max(highs, axis=0))
-
-
-def _joint(difference: float, ends: Ends, changes: Sequence[Compared]) -> Compared:
-    error = max(change.standard_error for change in changes)
-    return Compared(difference, ends, error, max(change.design_effect for change in changes))
 
 
 # --- The gap -----------------------------------------------------------------------------------------
@@ -829,17 +810,12 @@ def _gap_figure(
     ``settings``: of the outcomes' samples, where they are more than the groups'.
     """
     most, least = extreme_ends(parts, largest=True), extreme_ends(parts)
-
-    def at(tails: Floats) -> tuple[Floats, Floats]:
-        (high_low, high_high), (low_low, low_high) = most(tails), least(tails)
-        return high_low - low_high, high_high - low_low
-
     highest, lowest = (choose(values, key=lambda name: values[name]) for choose in (max, min))
     best, worst = (highest, lowest) if higher_is_better else (lowest, highest)
     return figure_of_ends(
         metric,
         values[highest] - values[lowest],
-        at,
+        lambda tails: _apart(most(tails), least(tails)),
         outcomes,
         split.settings if settings is None else settings,
         IntervalMethod.SIMULTANEOUS,
@@ -869,10 +845,7 @@ def _compare_gap(before: Outcomes, after: Outcomes) -> Compared:
     least = compare_extremes(then, now, units)
 
     def at(tails: Floats) -> tuple[Floats, Floats]:
-        (high_low, high_high), (low_low, low_high) = (
-            _read(side.ends, tails / 2.0) for side in (most, least)
-        )
-        return high_low - low_high, high_high - low_low
+        return _apart(_read(most.ends, tails / 2.0), _read(least.ends, tails / 2.0))
 
     return Compared(
         most.difference - least.difference,
@@ -880,6 +853,11 @@ def _compare_gap(before: Outcomes, after: Outcomes) -> Compared:
         float(np.hypot(most.standard_error, least.standard_error)),
         max(most.design_effect, least.design_effect),
     )
+
+
+def _apart(most: tuple[Floats, Floats], least: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Return the ends of a difference of two from those of each."""
+    return most[0] - least[1], most[1] - least[0]
 
 
 def _read(ends: Ends, tails: Floats) -> tuple[Floats, Floats]:
@@ -933,104 +911,3 @@ def _note(parts: Mapping[str, Figure], split: _Split, minimum: int) -> str:
         f"{name} {parts[name].interval_text()}, n = {parts[name].n}" for name in split.small
     )
     return f"; left out, of fewer than {minimum} {kind}s: {told}"
-
-
-# --- Equal error rates -------------------------------------------------------------------------------
-
-
-def equal_error_rates(
-    correct: ArrayLike,
-    groups: Sequence[str],
-    *,
-    permutations: int = PERMUTATIONS,
-    bootstrap: Bootstrap = DEFAULT,
-) -> dict[str, Any]:
-    """Test whether all groups have the same error rate, by permutation of units.
-
-    The statistic is Pearson's chi-square of the table of groups and answers. Its distribution, if groups
-    make no difference, is that over random assignments of whole units to groups (Phipson & Smyth 2010 for
-    the p-value, which is never 0). Where units lie in several groups, the samples' groups are exchanged
-    within units only.
-
-    Args:
-        correct: (N,) bool.
-        groups: (N,) group of each sample.
-        permutations: so many at most; fewer where there are very many units.
-        bootstrap: its seed, and the samples' keys.
-
-    Returns:
-        ``chi2``, ``p_value``, ``permutations``, and ``of``, what was permuted. JSON-able.
-    """
-    right = as_correct(correct, "answers")
-    names, group = np.unique(np.asarray(groups, dtype=object), return_inverse=True)
-    keys = bootstrap.keys
-    units = np.arange(len(right))
-    if keys is not None:
-        # Permuted by the order of ids: the p-value then does not depend on that of the samples.
-        right, group, units = right[keys.order], group[keys.order], keys.codes[keys.order]
-    crossed = len(np.unique(np.stack([units, group]), axis=1)[0]) > len(np.unique(units))
-    count = len(right) if crossed else int(units.max()) + 1
-    number = int(min(permutations, max(199, _NUMBERS // max(1, count))))
-    generator = np.random.default_rng([bootstrap.seed, 2])
-    permuted = _within_units if crossed else _whole_units
-    statistics = permuted(~right, group.astype(np.int64), units, len(names), number, generator)
-    own = _chi_square(~right, group.astype(np.int64), len(names))
-    reached = int((statistics >= own * (1.0 - 1e-12)).sum())
-    kind = "sample" if keys is None or not keys.clustered else keys.kind
-    return {
-        "chi2": own,
-        "p_value": (reached + 1) / (number + 1),
-        "permutations": number,
-        "of": f"samples within {kind}s" if crossed else f"{kind}s",
-    }
-
-
-def _chi_square(wrong: Bools, group: Ints, count: int) -> float:
-    errors = np.bincount(group, weights=wrong, minlength=count)
-    sizes = np.bincount(group, minlength=count).astype(np.float64)
-    return float(_statistic(errors[None].astype(np.float64), sizes[None])[0])
-
-
-def _statistic(errors: Floats, sizes: Floats) -> Floats:
-    """Return Pearson's chi-square (R,) of errors (R, G) among samples (R, G); 0 where all are alike."""
-    total = sizes.sum(axis=1, keepdims=True)
-    rate = errors.sum(axis=1, keepdims=True) / total
-    apart = np.square(errors - sizes * rate) / np.where(sizes > 0.0, sizes, 1.0)
-    spread = (rate * (1.0 - rate))[:, 0]
-    return np.asarray(
-        np.where(spread > 0.0, apart.sum(axis=1) / np.where(spread > 0, spread, 1), 0.0)
-    )
-
-
-def _whole_units(
-    wrong: Bools, group: Ints, units: Ints, count: int, number: int, rng: np.random.Generator
-) -> Floats:
-    """Return the statistic with the groups of units permuted (R,)."""
-    errors, sizes = np.bincount(units, weights=wrong), np.bincount(units).astype(np.float64)
-    of_unit = np.zeros(len(sizes), dtype=np.int64)
-    of_unit[units] = group
-    found = []
-    for _ in range(number):
-        mixed = of_unit[rng.permutation(len(sizes))]
-        found.append(
-            [
-                np.bincount(mixed, weights=errors, minlength=count),
-                np.bincount(mixed, weights=sizes, minlength=count),
-            ]
-        )
-    table = np.array(found)
-    return _statistic(table[:, 0], table[:, 1])
-
-
-def _within_units(
-    wrong: Bools, group: Ints, units: Ints, count: int, number: int, rng: np.random.Generator
-) -> Floats:
-    """Return the statistic with the groups of samples permuted within their units (R,)."""
-    order = np.argsort(units, kind="stable")
-    found = []
-    for _ in range(number):
-        mixed = np.empty_like(group)
-        mixed[order] = group[np.lexsort((rng.random(len(units)), units))]
-        found.append(np.bincount(mixed, weights=wrong, minlength=count))
-    sizes = np.bincount(group, minlength=count).astype(np.float64)
-    return _statistic(np.array(found), np.broadcast_to(sizes, (number, count)))

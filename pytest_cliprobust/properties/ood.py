@@ -48,10 +48,6 @@ from pytest_cliprobust.figures.outcomes import Outcomes, ratio
 from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Embedded, Samples, contents_of
 
-Score: TypeAlias = Literal[
-    "mcm", "msp", "max_logit", "energy", "neglabel", "gl_mcm", "knn", "mahalanobis"
-]
-
 #: The scores, and what reports call them; each has its own AUROC, AUPR and FPR95.
 OOD_SCORES: Mapping[str, str] = MappingProxyType(
     {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import Floats, as_correct, same_samples
@@ -128,13 +129,7 @@ def prompt_figures(
         ClipRobustError: shapes that do not fit, or no templates.
     """
     single, joint = np.asarray(correct), as_correct(ensemble, "answers of the ensemble")
-    if single.ndim != 2 or single.dtype != np.bool_ or len(single) != len(templates):
-        raise ClipRobustError(
-            f"prompts: answers must be booleans of shape (templates, N) with {len(templates)} "
-            f"templates, got {single.dtype} of shape {single.shape}."
-        )
-    if not len(templates):
-        raise ClipRobustError("no prompt templates, so there is nothing to measure.")
+    _check(single, templates)
     count = same_samples("prompts", single.T, joint)
     columns = {"single": single.T, "ensemble": joint}
     means = single.mean(axis=1)
@@ -143,29 +138,6 @@ def prompt_figures(
         {"template": text, "accuracy": float(value)}
         for text, value in zip(templates, means, strict=True)
     ]
-    worst, best = int(means.argmin()), int(means.argmax())
-
-    codes = codes_of(bootstrap.keys)
-    shares = means_of(single.T, codes, (1.0, 0.0))
-
-    def extreme(metric: str, template: int) -> Figure:
-        largest = metric == "prompt_best_accuracy"
-        return figure_of_ends(
-            metric,
-            float(means[template]),
-            extreme_ends([shares.column(t) for t in range(len(single))], largest=largest),
-            Outcomes(
-                columns,
-                partial(_of_templates, of=_highest if largest else _lowest),
-                compare=partial(_compare_extremes, largest=largest),
-            ),
-            bootstrap,
-            IntervalMethod.SIMULTANEOUS,
-            f"t, skewness corrected, simultaneous over {len(single)} templates",
-            bounds=(0.0, 1.0),
-            details={"template": templates[template]},
-            effect=float(shares.effects[template]),
-        )
 
     def spread(metric: str, value: float, of: Callable[[Floats, Floats], Floats]) -> Figure:
         return bootstrap_figure(
@@ -189,8 +161,7 @@ def prompt_figures(
             bounds=(0.0, 1.0),
             details={"templates": table},
         ),
-        extreme("prompt_worst_accuracy", worst),
-        extreme("prompt_best_accuracy", best),
+        *_extremes(columns, templates, bootstrap),
         spread(
             "prompt_accuracy_spread", float(np.ptp(means)), lambda each, whole: np.ptp(each, axis=1)
         ),
@@ -208,6 +179,47 @@ def prompt_figures(
         ),
     ]
     return {entry.metric: entry for entry in figures}
+
+
+def _check(single: NDArray[Any], templates: Sequence[str]) -> None:
+    if single.ndim != 2 or single.dtype != np.bool_ or len(single) != len(templates):
+        raise ClipRobustError(
+            f"prompts: answers must be booleans of shape (templates, N) with {len(templates)} "
+            f"templates, got {single.dtype} of shape {single.shape}."
+        )
+    if not len(templates):
+        raise ClipRobustError("no prompt templates, so there is nothing to measure.")
+
+
+def _extremes(
+    columns: Mapping[str, NDArray[Any]], templates: Sequence[str], bootstrap: Bootstrap
+) -> Iterator[Figure]:
+    """Yield the accuracies of the worst and of the best template."""
+    single = columns["single"]  # (N, T)
+    means = single.T.mean(axis=1)
+    shares = means_of(single, codes_of(bootstrap.keys), (1.0, 0.0))
+    ends = [shares.column(template) for template in range(len(templates))]
+    for metric, chosen, of in (
+        ("prompt_worst_accuracy", int(means.argmin()), _lowest),
+        ("prompt_best_accuracy", int(means.argmax()), _highest),
+    ):
+        largest = of is _highest
+        yield figure_of_ends(
+            metric,
+            float(means[chosen]),
+            extreme_ends(ends, largest=largest),
+            Outcomes(
+                columns,
+                partial(_of_templates, of=of),
+                compare=partial(_compare_extremes, largest=largest),
+            ),
+            bootstrap,
+            IntervalMethod.SIMULTANEOUS,
+            f"t, skewness corrected, simultaneous over {len(templates)} templates",
+            bounds=(0.0, 1.0),
+            details={"template": templates[chosen]},
+            effect=float(shares.effects[chosen]),
+        )
 
 
 def _lowest(each: Floats, whole: Floats) -> Floats:

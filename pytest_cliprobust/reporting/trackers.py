@@ -110,8 +110,9 @@ def register_logger(name: str, *, library: str = "") -> Callable[[Log], Log]:
         library: the package that it imports, if not one of that name.
 
     Raises:
-        ClipRobustError: another module has registered that name.
+        ClipRobustError: another module has registered that name, or it is none.
     """
+    LOGGERS.check_name(name)
 
     def decorate(log: Log) -> Log:
         LOGGERS.add(name, Logger(name, library or name, log), module=log.__module__)

@@ -103,6 +103,39 @@ class Earlier:
         )
 
 
+#: What reading a report raises that holds something else.
+_NOT_OURS = (KeyError, TypeError, ValueError, AttributeError, ClipRobustError)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One measurement of a report, with what was said of it."""
+
+    measurement: Measurement
+    verdict: Mapping[str, Any]
+    noise: float
+    test: str
+    evidence: Evidence | None
+    direction: bool | None
+    has_direction: bool  # a metric of a user's own may have none
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any], blobs: Mapping[str, bytes]) -> _Entry:
+        """Return what an entry of a report says; one of :data:`_NOT_OURS` where it is none."""
+        measurement = Measurement.from_dict(told)
+        outcomes = from_manifest(told["figure"].get("outcomes"), blobs)
+        evidence = told.get("evidence")
+        return cls(
+            replace(measurement, figure=with_outcomes(measurement.figure, outcomes)),
+            dict(told["verdict"]),
+            float(told.get("noise_floor", 0.0)),
+            str(told.get("test", "")),
+            None if evidence is None else Evidence.from_dict(evidence),
+            told.get("higher_is_better"),
+            "higher_is_better" in told,
+        )
+
+
 def of_document(
     document: Mapping[str, Any],
     blobs: Mapping[str, bytes],
@@ -130,48 +163,36 @@ def of_document(
             f"{source}: a report of schema {schema}, and this version reads {SCHEMA}; update "
             "pytest-cliprobust"
         )
-    measurements: dict[str, Measurement] = {}
-    verdicts: dict[str, Mapping[str, Any]] = {}
-    directions: dict[str, bool | None] = {}
-    noise: dict[str, float] = {}
-    evidence: dict[str, Evidence] = {}
-    tests: dict[str, str] = {}
-    for position, entry in enumerate(document["measurements"]):
+    entries: dict[str, _Entry] = {}
+    for position, told in enumerate(document["measurements"]):
         try:
-            measurement = Measurement.from_dict(entry)
-            outcomes = from_manifest(entry["figure"].get("outcomes"), blobs)
-            verdicts[measurement.key] = dict(entry["verdict"])
-            noise[measurement.key] = float(entry.get("noise_floor", 0.0))
-            tests[measurement.key] = str(entry.get("test", ""))
-            if entry.get("evidence") is not None:
-                evidence[measurement.key] = Evidence.from_dict(entry["evidence"])
-        except (KeyError, TypeError, ValueError, AttributeError, ClipRobustError) as error:
+            entry = _Entry.of(told, blobs)
+        except _NOT_OURS as error:
             raise ClipRobustError(
                 f"{source}: measurement {position} is not as this version writes it "
                 f"({type(error).__name__}: {str(error)[:200]}); run it again"
             ) from None
-        figure = with_outcomes(measurement.figure, outcomes)
-        measurements[measurement.key] = replace(measurement, figure=figure)
-        if "higher_is_better" in entry:
-            directions[measurement.key] = entry["higher_is_better"]
-    header = {k: v for k, v in document.items() if k not in ("measurements", "blobs")}
+        if entry.measurement.key in entries:
+            raise ClipRobustError(f"{source}: holds {entry.measurement.key} twice; run it again")
+        entries[entry.measurement.key] = entry
+    header = {key: told for key, told in document.items() if key not in ("measurements", "blobs")}
     _check_header(header, source)
     found = Earlier(
         source,
-        measurements,
+        {key: entry.measurement for key, entry in entries.items()},
         header,
-        verdicts,
-        directions,
-        noise,
+        {key: entry.verdict for key, entry in entries.items()},
+        {key: entry.direction for key, entry in entries.items() if entry.has_direction},
+        {key: entry.noise for key, entry in entries.items()},
         number,
         tags,
-        tests=tests,
-        evidence=evidence,
+        tests={key: entry.test for key, entry in entries.items()},
+        evidence={key: e.evidence for key, e in entries.items() if e.evidence is not None},
     )
     try:
         # It is read later, and must be readable now, while there is a file to name.
         _ = found.provenance
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _NOT_OURS as error:
         raise _not_ours(source, f"{type(error).__name__}: {str(error)[:200]}") from None
     return found
 

@@ -341,28 +341,10 @@ def adversarial_accuracy(
         ClipRobustError: unknown attack, loss or norm.
         NotRun: a target without gradients.
     """
-    if loss not in LOSSES:
-        raise ClipRobustError(
-            f"unknown adversarial loss {loss!r}.{did_you_mean(loss, LOSSES)} "
-            f"Choose one of {', '.join(LOSSES)}"
-        )
-    if attack not in ("pgd", "apgd"):
-        raise ClipRobustError(
-            f"unknown attack {attack!r}.{did_you_mean(attack, ('pgd', 'apgd'))} "
-            "Choose 'apgd' or 'pgd'"
-        )
+    _check_attack(attack, loss)
     with torch.inference_mode(False), torch.enable_grad():
         images, labels = images.detach().clone(), labels.clone()
-        weights = head.detach().clone() if isinstance(head, Tensor) else None
-
-        def to_logits(features: Tensor) -> Tensor:
-            if weights is not None:
-                return target.logit_scale * features @ weights.to(features.dtype).T
-            assert not isinstance(head, Tensor)
-            return head(features)
-
-        def logits(x: Tensor) -> Tensor:
-            return to_logits(target.encode_image(target.preprocess(x))).float()
+        logits = _logits_of(target, head)
 
         def objective(x: Tensor) -> tuple[Tensor, Tensor]:
             z = logits(x)
@@ -392,13 +374,41 @@ def adversarial_accuracy(
             )
         with torch.no_grad():
             robust = logits(adversarial).argmax(1)
-            delta = adversarial - images.to(adversarial.dtype)
-            distance = (
-                delta.abs().flatten(1).amax(dim=1) if norm == "linf" else l2_norm(delta).flatten()
-            )
         return AdversarialResult(
             clean=clean == labels,
             robust=(clean == labels) & (robust == labels),
             images=adversarial,
-            distance=distance,
+            distance=_length(adversarial - images.to(adversarial.dtype), norm),
         )
+
+
+def _check_attack(attack: str, loss: str) -> None:
+    if loss not in LOSSES:
+        raise ClipRobustError(
+            f"unknown adversarial loss {loss!r}.{did_you_mean(loss, LOSSES)} "
+            f"Choose one of {', '.join(LOSSES)}"
+        )
+    if attack not in ("pgd", "apgd"):
+        raise ClipRobustError(
+            f"unknown attack {attack!r}.{did_you_mean(attack, ('pgd', 'apgd'))} "
+            "Choose 'apgd' or 'pgd'"
+        )
+
+
+def _logits_of(target: Target, head: Tensor | Head) -> Callable[[Tensor], Tensor]:
+    """Return the function from images (B, 3, H, W) to float32 logits (B, C)."""
+    weights = head.detach().clone() if isinstance(head, Tensor) else None
+
+    def classified(features: Tensor) -> Tensor:
+        if weights is not None:
+            return target.logit_scale * features @ weights.to(features.dtype).T
+        assert not isinstance(head, Tensor)
+        return head(features)
+
+    return lambda x: classified(target.encode_image(target.preprocess(x))).float()
+
+
+@torch.no_grad()
+def _length(delta: Tensor, norm: Norm) -> Tensor:
+    """Return the length (B,) of changes (B, 3, H, W)."""
+    return delta.abs().flatten(1).amax(dim=1) if norm == "linf" else l2_norm(delta).flatten()

@@ -161,7 +161,7 @@ def save_picture(picture: Image, path: Path) -> Path:
     try:
         replace_file(path, content.getvalue())
     except OSError as error:
-        raise not_written(f"cannot write the picture {str(path)!r}", error) from None
+        raise not_written(f"{path}: cannot be written", error) from None
     return path
 
 

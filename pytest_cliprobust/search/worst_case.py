@@ -223,58 +223,78 @@ def worst_case(
             "a worst-case search needs max_evaluations of at least 2, max_examples and resolution of "
             f"at least 1; got {max_evaluations}, {max_examples} and {resolution}"
         )
-    calls_before = points.calls
     names = tuple(perturbation.envelope)
-    seen: dict[tuple[int, ...], Point] = {}
-    exhausted = False
-
-    def look(steps: tuple[int, ...]) -> Point | None:
-        """Return the point, or None when the budget does not allow it."""
-        nonlocal exhausted
-        strengths = {n: step / resolution for n, step in zip(names, steps, strict=True)}
-        parameters = at_strength(perturbation, strengths)
-        spent = points.calls - calls_before
-        if not points.known(parameters) and spent >= max_evaluations:
-            exhausted = True
-            return None
-        seen[steps] = points(parameters)
-        return seen[steps]
+    grid = _Grid(perturbation, points, resolution, max_evaluations)
+    grid.look((resolution,) * len(names))
+    grid.look((0,) * len(names))
+    for strengths in start:
+        grid.look(tuple(round(strengths[name] * resolution) for name in names))
+    _explore(grid.look, None, len(names), resolution, seed, max_examples)
 
     def fails(point: Point) -> bool:
         return point.high < bound
 
-    look((resolution,) * len(names))
-    look((0,) * len(names))
-    for strengths in start:
-        look(tuple(round(strengths[name] * resolution) for name in names))
-    _explore(look, None, len(names), resolution, seed, max_examples)
-    failures = {steps: point for steps, point in seen.items() if fails(point)}
+    failures = [steps for steps, point in grid.seen.items() if fails(point)]
     mildest: tuple[int, ...] | None = None
     if failures:
         # Shrinking needs budget of its own: as much again, so that a failure found late is not
         # reported as it was found.
-        max_evaluations += max_evaluations
-        exhausted = False
-        mildest = _explore(look, fails, len(names), resolution, seed, max_examples)
+        grid.most, grid.exhausted = 2 * max_evaluations, False
+        mildest = _explore(grid.look, fails, len(names), resolution, seed, max_examples)
         if mildest is None:
             # Hypothesis stops generating where its own test cases end; a failure that only the probed
             # corner showed is walked back towards the mildest end by bisection.
             nearest = min(failures, key=lambda steps: (sum(steps), steps))
-            mildest = _walk_back(nearest, lambda steps: _is(look(steps), fails))
-
-    def strengths_of(steps: tuple[int, ...] | None) -> dict[str, float]:
-        return {n: step / resolution for n, step in zip(names, steps or (), strict=bool(steps))}
+            mildest = _walk_back(nearest, lambda steps: _is(grid.look(steps), fails))
 
     # Of equally bad points the mildest is the worst.
-    worst_at = min(seen, key=lambda steps: (seen[steps].value, sum(steps), steps))
+    worst_at = min(grid.seen, key=lambda steps: (grid.seen[steps].value, sum(steps), steps))
     return WorstCase(
-        worst=seen[worst_at],
-        worst_strengths=strengths_of(worst_at),
-        mildest_failure=None if mildest is None else seen[mildest],
-        mildest_strengths=strengths_of(mildest),
-        evaluations=points.calls - calls_before,
-        exhausted=exhausted,
+        worst=grid.seen[worst_at],
+        worst_strengths=grid.strengths(worst_at),
+        mildest_failure=None if mildest is None else grid.seen[mildest],
+        mildest_strengths={} if mildest is None else grid.strengths(mildest),
+        evaluations=grid.spent,
+        exhausted=grid.exhausted,
     )
+
+
+class _Grid:
+    """An envelope in steps from the mildest to the strongest end, looked at while the budget lasts.
+
+    Attributes:
+        most: new points allowed in all.
+        seen: the points that were looked at, by steps.
+        exhausted: whether one was asked for that the budget did not allow.
+    """
+
+    def __init__(
+        self, perturbation: Perturbation, points: Points, resolution: int, most: int
+    ) -> None:
+        self._perturbation, self._points, self._resolution = perturbation, points, resolution
+        self._before = points.calls
+        self.most = most
+        self.seen: dict[tuple[int, ...], Point] = {}
+        self.exhausted = False
+
+    @property
+    def spent(self) -> int:
+        """New points so far."""
+        return self._points.calls - self._before
+
+    def strengths(self, steps: tuple[int, ...]) -> dict[str, float]:
+        """Return steps as strengths in [0, 1], by parameter."""
+        names = self._perturbation.envelope
+        return {name: step / self._resolution for name, step in zip(names, steps, strict=True)}
+
+    def look(self, steps: tuple[int, ...]) -> Point | None:
+        """Return the point, or None when the budget does not allow it."""
+        parameters = at_strength(self._perturbation, self.strengths(steps))
+        if not self._points.known(parameters) and self.spent >= self.most:
+            self.exhausted = True
+            return None
+        self.seen[steps] = self._points(parameters)
+        return self.seen[steps]
 
 
 def _is(point: Point | None, fails: Callable[[Point], bool]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -166,6 +166,46 @@ def _adapted(name: str, encoder: Any, device: torch.device, precision: Precision
         encoder.eval().requires_grad_(False).to(device)
     elif isinstance(getattr(encoder, "device", None), str | torch.device):
         device = torch.device(encoder.device)
+    said = _attributes(name, encoder)
+    target = CallableTarget(
+        encoder,
+        info=TargetInfo(name, type(encoder).__name__, "", ""),
+        preprocessing=said.preprocessing,
+        device=device,
+        precision=precision,
+        embed_dim=0,
+        logit_scale=said.logit_scale,
+        logit_bias=said.logit_bias,
+        probability=said.probability,
+    )
+    image, text = _probe(target)
+    target.embed_dim = image.shape[1]
+    target.info = TargetInfo(
+        name=name,
+        architecture=type(encoder).__name__,
+        pretrained=str(getattr(encoder, "pretrained", "") or ""),
+        digest=_digest(target, image, text),
+        notes=("the user's own encoder",),
+        tags={str(k): str(v) for k, v in dict(getattr(encoder, "tags", None) or {}).items()},
+    )
+    return target
+
+
+class _Attributes(NamedTuple):
+    """What an encoder says of itself, or what is taken for granted."""
+
+    preprocessing: Preprocessing
+    logit_scale: float
+    logit_bias: float | None
+    probability: Literal["softmax", "sigmoid"] | None
+
+
+def _attributes(name: str, encoder: Any) -> _Attributes:
+    """Return the attributes of an encoder.
+
+    Raises:
+        ClipRobustError: one of them cannot be used.
+    """
     for attribute in ("logit_scale", "logit_bias"):
         # CLIP keeps the logarithm in this parameter: taken for the factor it would pass unnoticed.
         if isinstance(getattr(encoder, attribute, None), nn.Parameter):
@@ -200,28 +240,7 @@ def _adapted(name: str, encoder: Any, device: torch.device, precision: Precision
         raise ClipRobustError(
             f"model {name!r}: probability is 'softmax' or 'sigmoid', not {probability!r}"
         )
-    target = CallableTarget(
-        encoder,
-        info=TargetInfo(name, type(encoder).__name__, "", ""),
-        preprocessing=preprocessing,
-        device=device,
-        precision=precision,
-        embed_dim=0,
-        logit_scale=logit_scale,
-        logit_bias=logit_bias,
-        probability=cast('Literal["softmax", "sigmoid"] | None', probability),
-    )
-    image, text = _probe(target)
-    target.embed_dim = image.shape[1]
-    target.info = TargetInfo(
-        name=name,
-        architecture=type(encoder).__name__,
-        pretrained=str(getattr(encoder, "pretrained", "") or ""),
-        digest=_digest(target, image, text),
-        notes=("the user's own encoder",),
-        tags={str(k): str(v) for k, v in dict(getattr(encoder, "tags", None) or {}).items()},
-    )
-    return target
+    return _Attributes(preprocessing, logit_scale, logit_bias, probability)
 
 
 def _probe(target: CallableTarget) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ one line that names it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,23 @@ def check_values(content: Mapping[str, Any], path: Path) -> None:
         ClipRobustError: a number that is not finite or too large for its setting, a text or a list too
             long, or levels without end.
     """
+    for key, value in _walk(content, path):
+        if isinstance(value, list) and len(value) > _MAX_LIST:
+            raise ClipRobustError(
+                f"{path}: {_shown(key)} is a list of {len(value)}, which no model has"
+            )
+        if isinstance(value, str) and len(value) > _MAX_TEXT:
+            raise ClipRobustError(f"{path}: the text of {_shown(key)} is {len(value)} letters long")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            _check_number(key, value, path)
+
+
+def _walk(content: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield every value of a configuration with its key, objects and lists before what they hold.
+
+    Raises:
+        ClipRobustError: levels or values without end.
+    """
     waiting: list[tuple[str, Any, int]] = [(str(k), v, 1) for k, v in content.items()]
     count = 0
     while waiting:
@@ -105,18 +122,11 @@ def check_values(content: Mapping[str, Any], path: Path) -> None:
             raise ClipRobustError(
                 f"{path}: {_shown(key)} holds more than any model's configuration"
             )
+        yield key, value
         if isinstance(value, Mapping):
             waiting += [(str(k), v, depth + 1) for k, v in value.items()]
         elif isinstance(value, list):
-            if len(value) > _MAX_LIST:
-                raise ClipRobustError(
-                    f"{path}: {_shown(key)} is a list of {len(value)}, which no model has"
-                )
             waiting += [(key, v, depth + 1) for v in value]
-        elif isinstance(value, str) and len(value) > _MAX_TEXT:
-            raise ClipRobustError(f"{path}: the text of {_shown(key)} is {len(value)} letters long")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            _check_number(key, value, path)
 
 
 def _check_number(key: str, value: int | float, path: Path) -> None:
@@ -369,20 +379,8 @@ def check_size_of(config: Mapping[str, Any], path: Path) -> None:
     Raises:
         ClipRobustError: it is named.
     """
-    waiting: list[tuple[str, Any, int]] = [("", config, 0)]
-    count = 0
-    while waiting:
-        key, value, depth = waiting.pop()
-        count += 1
-        if depth > _MAX_DEPTH or count > _MAX_ENTRIES:
-            raise ClipRobustError(
-                f"{path}: {_shown(key)} holds more than any model's configuration"
-            )
-        if isinstance(value, Mapping):
-            waiting += [(str(k), v, depth + 1) for k, v in value.items()]
-        elif isinstance(value, list):
-            waiting += [(key, v, depth + 1) for v in value]
-        elif isinstance(value, int | float) and _counts(key) and not value <= _LIMITS["layers"]:
+    for key, value in _walk(config, path):
+        if isinstance(value, int | float) and _counts(key) and not value <= _LIMITS["layers"]:
             raise ClipRobustError(
                 f"{path}: {_shown(key)} is {value!r:.30}; it must be {_LIMITS['layers']} at most"
             )

@@ -278,8 +278,7 @@ def load_architecture(
             f"--clip-model {name} names tag {tag!r} and --clip-pretrained names {pretrained!r}; drop one"
         )
     wanted = tag or pretrained
-    notes: list[str] = []
-    beside: Path | None = None
+    notes = []
     if wanted is None:
         wanted = default_tag(architecture)
         if wanted is None:
@@ -291,38 +290,62 @@ def load_architecture(
             f"no tag given: took {wanted!r} of open_clip's {len(known)} for {architecture}"
         )
     preprocess = get_pretrained_cfg(architecture, wanted)
+    path = Path(wanted).expanduser()
     if preprocess:
-        choice = activations.for_tag(architecture, wanted, activation)
-        checkpoint = _downloaded(f"model '{architecture}/{wanted}'", preprocess["hf_hub"])
-        tags = _tag_facts(wanted)
+        found = _of_tag(architecture, wanted, preprocess, activation)
+    elif tag is None and (lies_there(path) or _looks_like_path(wanted)):
+        found = _of_checkpoint(architecture, path, known, activation)
     else:
-        path = Path(wanted).expanduser()
-        if tag is not None or not (lies_there(path) or _looks_like_path(wanted)):
-            raise _unknown_tag(architecture, wanted, known)
-        checkpoint = read_checkpoint(path)
-        beside = path.absolute().parent
-        choice = activations.for_checkpoint(
-            architecture, activation, source=str(path), openai_archive=checkpoint.openai_archive
-        )
-        preprocess, note = _preprocessing_of(architecture, known)
-        notes.append(note)
-        tags = {}
-    config = dict(get_model_config(architecture))
+        raise _unknown_tag(architecture, wanted, known)
+    choice = found.choice
     return _assemble(
         _Spec(
             name=name,
             architecture=choice.architecture,
             pretrained=str(wanted),
-            config=_with_activation(config, choice),
-            preprocess=preprocess,
-            checkpoint=checkpoint,
-            tokenizer_folder=beside,
-            notes=(*notes, *([choice.note] if choice.note else [])),
-            tags=tags,
+            config=_with_activation(dict(get_model_config(architecture)), choice),
+            preprocess=found.preprocess,
+            checkpoint=found.checkpoint,
+            tokenizer_folder=found.folder,
+            notes=(*notes, *found.notes, *([choice.note] if choice.note else [])),
+            tags=found.tags,
         ),
         device,
         precision,
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Weights for an architecture of open_clip, and what is known with them."""
+
+    choice: Choice
+    checkpoint: Checkpoint
+    preprocess: Mapping[str, Any]
+    folder: Path | None = None
+    notes: tuple[str, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def _of_tag(
+    architecture: str, tag: str, preprocess: Mapping[str, Any], activation: Activation | None
+) -> _Found:
+    """Return the weights of a tag of open_clip."""
+    choice = activations.for_tag(architecture, tag, activation)
+    checkpoint = _downloaded(f"model '{architecture}/{tag}'", preprocess["hf_hub"])
+    return _Found(choice, checkpoint, preprocess, tags=_tag_facts(tag))
+
+
+def _of_checkpoint(
+    architecture: str, path: Path, known: list[str], activation: Activation | None
+) -> _Found:
+    """Return the weights of a file or folder of the user's own."""
+    checkpoint = read_checkpoint(path)
+    choice = activations.for_checkpoint(
+        architecture, activation, source=str(path), openai_archive=checkpoint.openai_archive
+    )
+    preprocess, note = _preprocessing_of(architecture, known)
+    return _Found(choice, checkpoint, preprocess, path.absolute().parent, (note,))
 
 
 @register_format(CONFIG_NAME)

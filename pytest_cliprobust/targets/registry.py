@@ -41,10 +41,17 @@ class Kind:
 
 
 #: All models and kinds of models by name.
-TARGETS: Registry[Kind] = Registry("model", "pytest_cliprobust.targets")
+TARGETS: Registry[Kind] = Registry(
+    "model",
+    "pytest_cliprobust.targets",
+    decorator="register_target",
+    letters=("[^=]", "letters other than '=', which --clip-model NAME=MODEL has"),
+)
 
 #: Loaders of folders by the file that tells their format.
-FORMATS: Registry[Callable[..., Any]] = Registry("folder format", "pytest_cliprobust.targets")
+FORMATS: Registry[Callable[..., Any]] = Registry(
+    "folder format", "pytest_cliprobust.targets", decorator="register_format"
+)
 
 
 def register_target(
@@ -74,8 +81,9 @@ def register_target(
         names: lists those of the kind, for hints.
 
     Raises:
-        ClipRobustError: another module has registered that name.
+        ClipRobustError: another module has registered that name, or it is none.
     """
+    TARGETS.check_name(name)
 
     def decorate(factory: Factory) -> Factory:
         module = getattr(factory, "__module__", "")

@@ -75,7 +75,7 @@ def test_mistakes_are_one_line(folder: Path, capsys: Capture) -> None:
     assert "nothing.toml: cannot be read" in mistake(capsys, "1", "2", at, "--cards=nothing.toml")
     assert "no run has the property 'x'" in mistake(capsys, "1", "2", at, "--id=x")
     (folder / "file").write_text("", encoding="utf-8")
-    assert "file: cannot be written" in mistake(capsys, "1", "2", at, "--out=file")
+    assert "file/models.csv: cannot be written" in mistake(capsys, "1", "2", at, "--out=file")
 
 
 def test_without_matplotlib_the_remedy_is_named(

@@ -67,6 +67,7 @@ def test_variables_and_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         ("farood=/x", "is nearly the role 'far_ood'"),
         ("a b=/x", "'a b' is none"),
         ("wds:", "names no folder; write wds:PATH"),
+        ("far_ood=embedded", "one of its data sets is far_ood=embedded:NAME"),
         ("shift=wds:", "names no folder"),
         ("shift=$NOWHERE_SET/x", "variable NOWHERE_SET is not set"),
         ("shift=${NOWHERE_SET}/x", "variable NOWHERE_SET is not set"),

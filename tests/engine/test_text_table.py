@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,5 +223,16 @@ def test_a_model_whose_rows_depend_on_their_company_keeps_its_blocks(
     fresh.text(texts[3:5])  # what was asked for before changes nothing
     assert torch.equal(fresh.text(texts), features)
     calls = target.calls
-    assert torch.equal(encoder(tmp_path, target).text(texts), features)
+    again = encoder(tmp_path, target)
+    assert torch.equal(again.text(texts), features)
     assert target.calls == calls
+    looked_up: list[object] = []
+    real = again.cache.get_or_compute
+
+    def counted(key: Mapping[str, Any], compute: Callable[[], Array]) -> Array:
+        looked_up.append(key["kind"])
+        return real(key, compute)
+
+    monkeypatch.setattr(again.cache, "get_or_compute", counted)
+    again.text(texts[:9])
+    assert looked_up == ["text"]  # whether texts stand alone is known by now

@@ -19,7 +19,8 @@ from pytest_cliprobust.datasets.roles import NEVER_EMBEDDED, ROLES, STAND_INS
 from pytest_cliprobust.datasets.sources import read_sources
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig
-from pytest_cliprobust.engine.evaluation import CachedText, Evaluation, steps_of
+from pytest_cliprobust.engine.evaluation import CachedText, Evaluation
+from pytest_cliprobust.engine.steps import steps_of
 from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Condition, Step
@@ -82,13 +83,22 @@ def test_explicit_parameters_are_no_severity(clip: Evaluation) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((3,), "a name or a list of steps, not 3"),
+        ((3,), r"a name or a list of steps, .*, not 3$"),
         (([("fog_3d",)],), r"a pair such as \('fog_3d', 3\), not \('fog_3d',\)"),
         (([("fog_3d", "3")],), "a pair such as"),
         (([3],), "a pair such as"),
         ((CHAIN, 3), "have severities of their own"),
         ((CHAIN, None, {"deviation": 0.1}), "have severities of their own"),
         (("clean", 3), "need a perturbation"),
+        (({"fog_3d": 3},), r"a list of steps, \[\('fog_3d', 3\), …\], not \{'fog_3d': 3\}"),
+        (("fog_3d", True), "a severity is a whole number, not True"),
+        (("fog_3d", 3.0), "a severity is a whole number"),
+        (([("fog_3d", True)],), "a pair such as"),
+        (
+            ("fog_3d", None, {"extinction": "big"}),
+            "parameter 'extinction' is a finite number, not 'big'",
+        ),
+        (("fog_3d", None, {"extinction": float("nan")}), "a finite number, not nan"),
     ],
 )
 def test_settings_that_contradict_each_other_are_one_line(
@@ -98,6 +108,21 @@ def test_settings_that_contradict_each_other_are_one_line(
     with pytest.raises(ClipRobustError, match=words) as caught:
         steps_of(*arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_samples_that_are_none_are_one_line(clip: Evaluation) -> None:
+    view = clip.on("clean")
+    for wrong in (None, view, 3):
+        with pytest.raises(
+            ClipRobustError, match=r"clip\.on takes a role, the name of a data set or"
+        ):
+            clip.on(wrong)  # type: ignore[arg-type]
+    for limit in ("10", 10.5, True):
+        with pytest.raises(
+            ClipRobustError, match=f"a limit is a whole number of samples, not {limit!r}"
+        ):
+            clip.on("clean", limit=limit)  # type: ignore[arg-type]
+    assert clip.on(view.data, limit=None).ids == view.ids
 
 
 def test_the_smaller_limit_counts_and_only_what_was_asked_for_is_in_the_condition(

@@ -10,7 +10,7 @@ import pytest
 from helpers import keys_of, share_ends
 from scipy import stats as scipy_stats
 
-from pytest_cliprobust.figures import auroc, intervals, levels
+from pytest_cliprobust.figures import auroc, intervals
 from pytest_cliprobust.figures.bootstrap import (
     Bootstrap,
     bootstrap_figure,
@@ -149,19 +149,3 @@ def test_methods_without_their_counts_are_scaled() -> None:
     drawn = tuple(np.linspace(0.0, 1.0, 401))
     basic = Figure("m", 0.4, 0.0, 1.0, 9, interval=IntervalMethod.BASIC, replicates=drawn)
     assert interval_at(basic, 0.5).low == pytest.approx(0.8 - 0.75)
-
-
-def test_comparison_confidence() -> None:
-    assert levels.comparison_confidence(0.05, 1) == pytest.approx(0.95)
-    assert levels.comparison_confidence(0.05, 10) == pytest.approx(1 - 0.0051162, abs=1e-7)
-    # The family of m independent intervals misses with the rate asked for.
-    generator = rng(41)
-    level = levels.comparison_confidence(0.1, 8)
-    z = intervals.normal_quantile(0.5 + level / 2)
-    missed = (np.abs(generator.normal(size=(20000, 8))) > z).any(axis=1).mean()
-    assert missed == pytest.approx(0.1, abs=0.01)
-    with pytest.raises(ValueError, match="at least one"):
-        levels.comparison_confidence(0.05, 0)
-    for rate in (0.0, 1.0):
-        with pytest.raises(ValueError, match="between 0 and 1"):
-            levels.comparison_confidence(rate, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,3 +96,48 @@ def test_figures_of_ones_own_are_compared_in_pairs() -> None:
         assert change.difference == pytest.approx(after.value - before.value, abs=1e-12)
         apart = change_between(after, before, why_not="on purpose")
         assert change.standard_error < 0.5 * apart.standard_error
+
+
+@pytest.mark.parametrize(
+    ("values", "statistic", "words"),
+    [
+        (
+            lambda _: 0.5,
+            None,
+            "'accuracy': one number for each sample is needed, not array\\(0.5\\)",
+        ),
+        (lambda _: None, None, "one number for each sample is needed"),
+        (lambda view: list(view.ids), None, "one number for each sample is needed"),
+        (lambda _: np.ones(20) * 1j, None, "one number for each sample is needed"),
+        (
+            lambda _: np.ones(20),
+            "median",
+            "a function from values to one number, .* not to 'median'",
+        ),
+        (lambda _: np.ones(20), np.sort, "a function from values to one number"),
+        (lambda _: np.ones(20), lambda rows: None, "not to None"),
+        (
+            lambda _: np.full(20, 7.0),
+            None,
+            "'accuracy': 7 on mine is outside its range, 0 to 1; reg",
+        ),
+        (lambda _: np.full(20, -0.01), None, "-0.01 on mine is outside its range"),
+        (lambda _: np.ones(20), lambda rows: 1.01, "1.01 on mine is outside its range"),
+    ],
+)
+def test_what_is_no_measure_is_one_line(values: Any, statistic: Any, words: str) -> None:
+    with pytest.raises(ClipRobustError, match=words) as caught:
+        measure("accuracy", samples(20), values, statistic)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_last_digit_outside_the_range_is_inside() -> None:
+    assert measure("accuracy", samples(20), lambda _: np.full(20, 1 + 1e-12)).value > 1
+    assert measure("accuracy", samples(20), lambda _: np.full(20, -1e-12)).value < 0
+
+
+def test_arguments_in_another_order_are_one_line() -> None:
+    view = samples(20)
+    for wrong in ((view, "accuracy"), ("accuracy", "clean")):
+        with pytest.raises(ClipRobustError, match=r"the metric's name, samples such as clip\.on"):
+            measure(wrong[0], wrong[1], np.asarray)  # type: ignore[arg-type, type-var]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import Sessions, one_line, report, write_pictures
 
+from pytest_cliprobust.datasets.registry import LAYOUTS
 from pytest_cliprobust.targets import reference
 
 ONE = """
@@ -186,8 +187,8 @@ def test_a_layout_of_the_users_own_is_called_without_its_path(run: Sessions) -> 
             gate(accuracy.accuracy_of(clip.on("mine:PATH")))
             gate(accuracy.accuracy_of(clip.on("two=mine:PATH")))
     """
-    run("--clip-report=report.json", suite=suite.replace("PATH", str(folder))).assert_outcomes(
-        passed=1
-    )
+    with LAYOUTS.preserved():
+        result = run("--clip-report=report.json", suite=suite.replace("PATH", str(folder)))
+    result.assert_outcomes(passed=1)
     assert [record["dataset"] for record in report()["measurements"]] == ["mine:photos", "mine:two"]
     assert str(folder) not in json.dumps(report()["measurements"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers import Sessions, one_line, report, write_pictures
 
-from pytest_cliprobust.engine.evaluation import steps_of
+from pytest_cliprobust.engine.steps import steps_of
 from pytest_cliprobust.errors import ClipRobustError
 
 TWICE = """
@@ -37,6 +37,12 @@ def test_a_gate_that_judges_nothing_fails(run: Sessions) -> None:
     result = run(suite="def test_mine(clip, gate):\n    gate()\n")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*gate was given no figure: this test measured nothing*"])
+
+
+def test_what_is_no_figure_is_a_mistake_and_no_regression(run: Sessions) -> None:
+    line = one_line(run(suite="def test_mine(clip, gate):\n    gate(clip.on('clean', limit=4))\n"))
+    assert "gate takes figures, as properties make them of views" in line
+    assert "not <view of clean: 4 samples>" in line
 
 
 def test_plain_tests_run_without_a_model_when_the_others_are_left_out(run: Sessions) -> None:

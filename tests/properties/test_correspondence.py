@@ -334,7 +334,6 @@ def test_pck_is_a_mean_over_classes_not_over_keypoints() -> None:
 def test_the_published_settings() -> None:
     assert (co.NAVI_PIXELS, co.SCANNET_PIXELS) == ((5, 25, 50), (5, 10, 20))
     assert co.NAVI_ANGLES == (0, 30, 60, 90, 120)
-    assert co.SCANNET_ANGLES == (0, 15, 30, 60, 180)
     assert (co.MATCHES, co.PCK_ALPHA) == (1000, 0.1)
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import coverage, keys_of
+from helpers import coverage, group_answers, keys_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chi2_contingency, fisher_exact, norm
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from pytest_cliprobust.errors import NotRun
@@ -27,14 +27,8 @@ from pytest_cliprobust.properties.retrieval import retrieval_of
 FEW = Bootstrap(replicates=200)
 
 
-def answers(*shares: tuple[str, int, int]) -> tuple[np.ndarray, list[str]]:
-    """Return right and wrong answers of groups, each with so many right of so many."""
-    right = np.concatenate([np.arange(n) < hits for _, hits, n in shares])
-    return right, [name for name, _, n in shares for _ in range(n)]
-
-
 def test_worst_and_gap_by_hand() -> None:
-    right, names = answers(("a", 30, 40), ("b", 10, 40), ("c", 36, 40))
+    right, names = group_answers(("a", 30, 40), ("b", 10, 40), ("c", 36, 40))
     found = groups.accuracy_figures(right, names)
     worst, gap = found["worst_group_accuracy"], found["group_accuracy_gap"]
     assert (worst.value, worst.details["worst"]) == (0.25, "b")
@@ -50,7 +44,7 @@ def test_worst_and_gap_by_hand() -> None:
 
 
 def test_a_small_group_is_named_and_no_candidate() -> None:
-    right, names = answers(("a", 30, 40), ("b", 20, 40), ("few", 0, 3))
+    right, names = group_answers(("a", 30, 40), ("b", 20, 40), ("few", 0, 3))
     found = groups.accuracy_figures(right, names)
     for figure in found.values():
         assert figure.n == 80
@@ -67,74 +61,13 @@ def test_a_small_group_is_named_and_no_candidate() -> None:
 
 
 def test_units_not_samples_make_a_group_large() -> None:
-    right, names = answers(("a", 30, 40), ("b", 20, 40))
+    right, names = group_answers(("a", 30, 40), ("b", 20, 40))
     boot = Bootstrap(keys=keys_of(80, np.arange(80) // 4))
     with pytest.raises(NotRun, match="at least 20 drawings"):
         groups.accuracy_figures(right, names, bootstrap=boot)
     found = groups.accuracy_figures(right, names, minimum=10, bootstrap=boot)
     assert found["group_accuracy_gap"].units == 20
     assert found["group_accuracy_gap"].details["groups"]["a"]["units"] == 10
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), min_size=2, max_size=5))
-def test_the_statistic_is_pearsons(table: list[tuple[int, int]]) -> None:
-    shares = [(str(i), min(hits, n), n) for i, (hits, n) in enumerate(table)]
-    right, names = answers(*shares)
-    found = groups.equal_error_rates(right, names, permutations=19)
-    assert 0.0 < found["p_value"] <= 1.0
-    if right.all() or not right.any():
-        assert found["chi2"] == 0.0
-        assert found["p_value"] == 1.0
-        return
-    cells = [[hits, n - hits] for _, hits, n in shares]
-    assert found["chi2"] == pytest.approx(chi2_contingency(cells, correction=False).statistic)
-
-
-def test_the_p_value_is_the_exact_tests() -> None:
-    right, names = answers(("a", 30, 40), ("b", 21, 40))
-    found = groups.equal_error_rates(right, names)
-    want = fisher_exact([[30, 10], [21, 19]]).pvalue
-    assert found["p_value"] == pytest.approx(want, abs=0.01)
-    assert found["of"] == "samples"
-
-
-def test_copies_of_samples_are_no_evidence() -> None:
-    right, names = answers(("a", 30, 40), ("b", 21, 40))
-    alone = groups.equal_error_rates(right, names)["p_value"]
-    four, named = np.repeat(right, 4), list(np.repeat(names, 4))
-    boot = Bootstrap(keys=keys_of(320, np.arange(320) // 4))
-    copied = groups.equal_error_rates(four, named, bootstrap=boot)
-    assert copied["p_value"] == pytest.approx(alone, abs=0.015)
-    assert copied["of"] == "drawings"
-    # Taken for samples of their own they would be.
-    assert groups.equal_error_rates(four, named)["p_value"] < 0.01
-
-
-def test_equal_groups_are_rejected_as_seldom_as_the_level_says() -> None:
-    rng = np.random.default_rng(5)
-    rejected = 0
-    for _ in range(200):
-        whole = np.repeat(rng.random(30) < 0.6, 4)
-        boot = Bootstrap(keys=keys_of(120, np.arange(120) // 4))
-        names = ["a"] * 40 + ["b"] * 80
-        found = groups.equal_error_rates(whole, names, permutations=199, bootstrap=boot)
-        rejected += found["p_value"] <= 0.05
-    assert rejected <= 20
-
-
-def test_groups_that_cross_units_are_exchanged_within_them() -> None:
-    rng = np.random.default_rng(6)
-    # Each drawing once by day and once by night; by night it is wrong more often.
-    drawing = np.repeat(rng.random(60), 2)
-    night = np.arange(120) % 2 == 1
-    right = drawing + 0.25 * ~night > 0.5
-    boot = Bootstrap(keys=keys_of(120, np.arange(120) // 2))
-    found = groups.equal_error_rates(right, list(np.where(night, "night", "day")), bootstrap=boot)
-    assert found["of"] == "samples within drawings"
-    # A sign test of the drawings that differ, all in one direction.
-    differ = int((right[::2] != right[1::2]).sum())
-    assert found["p_value"] == pytest.approx(2 * 0.5**differ, abs=0.002)
 
 
 def test_the_intervals_hold_the_true_worst_and_gap() -> None:
@@ -412,16 +345,6 @@ def test_the_intervals_hold_the_true_worst_group_of_detection() -> None:
         return figure.low, figure.high
 
     assert coverage(draw, truth, 100, 3) > 0.93
-
-
-def test_chi_square_is_scipys_and_takes_groups_without_samples() -> None:
-    errors, sizes = np.array([3.0, 0.0, 9.0, 4.0]), np.array([10.0, 0.0, 20.0, 5.0])
-    some = sizes > 0
-    expected = chi2_contingency([errors[some], (sizes - errors)[some]], correction=False).statistic
-    assert groups._statistic(errors[None], sizes[None]) == pytest.approx([expected])
-    # Where all are right, or all are wrong, nothing differs.
-    alike = groups._statistic(np.stack([sizes * 0, sizes]), np.stack([sizes, sizes]))
-    assert alike.tolist() == [0.0, 0.0]
 
 
 class Divided(SampleArrays):

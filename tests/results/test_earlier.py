@@ -95,6 +95,15 @@ def test_a_header_of_other_types_is_told_at_once(
     assert f"its header is not as this version writes it {words}" in str(caught.value)
 
 
+def test_a_key_that_stands_there_twice_is_one_line(tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    told = json.loads(json.dumps(document(a_run(figures(answers())))))
+    told["measurements"].append(told["measurements"][0])
+    out.write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(ClipRobustError, match=r"report\.json: holds .* twice; run it again"):
+        earlier_run(str(out), tmp_path / "none")
+
+
 def test_a_measurement_goes_by_what_it_says_of_itself(tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     run = a_run(figures(answers()))

@@ -89,13 +89,14 @@ def test_the_gate_refuses_a_figure_from_bare_arrays_in_one_line(run: Sessions) -
 def test_the_gate_has_no_words_for_another_condition(run: Sessions) -> None:
     suite = """
         import pytest
+        from pytest_cliprobust import ClipRobustError
         from pytest_cliprobust.properties import accuracy
 
         def test_mine(clip, gate):
             figure = accuracy.accuracy_of(clip.on("clean", "contrast", 3))
             with pytest.raises(TypeError):
                 gate(figure, perturbation="snow", severity=3)
-            with pytest.raises(TypeError, match="gate takes figures"):
+            with pytest.raises(ClipRobustError, match="gate takes figures"):
                 gate({"accuracy": [0.5]})
             gate({"a": [figure]})
     """

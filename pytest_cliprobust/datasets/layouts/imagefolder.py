@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pytest_cliprobust.datasets.base import Batch, Frame
+from pytest_cliprobust.datasets.base import Batch, Frame, check_limit
 from pytest_cliprobust.datasets.fingerprints import Fingerprint, look_at, workers
 from pytest_cliprobust.datasets.framing import Framing
 from pytest_cliprobust.datasets.label_sets import NAMES_FILE, label_set
@@ -143,8 +143,7 @@ class ImageFolder:
         self.root = Path(root).expanduser()
         self._frame = frame or shortest_side
         self.size = size
-        if limit is not None and limit < 1:
-            raise ClipRobustError(f"a limit of {limit} samples leaves none; give a positive number")
+        check_limit(limit)
 
     def _take(self, paths: Sequence[str]) -> None:
         """Note which pictures the samples are, and what is needed to read them."""
