@@ -24,6 +24,7 @@ from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.results.earlier import Earlier
 from pytest_cliprobust.results.run import Run
+from pytest_cliprobust.study import plots
 from pytest_cliprobust.study.claims import Word
 from pytest_cliprobust.study.making import Study, study_of
 from pytest_cliprobust.study.page import page_of
@@ -256,6 +257,7 @@ def test_a_formula_in_a_table_is_text() -> None:
     assert "'=1+1" in tables_of(study_of([run]))["models.csv"]
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn() -> None:
     study = study_of([fleet()])
     pictures = plots_of(study)
@@ -275,7 +277,7 @@ def test_counts_have_no_place_beside_shares() -> None:
     assert FOG in {item.key for item in chosen_for_forest(study)}
 
 
-def test_levels_of_a_factor_have_lines_of_their_own() -> None:
+def test_levels_of_a_factor_have_lines_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     fog = next(item for item in study_of([fleet()]).properties if item.key == FOG)
     assert {key: line.n for key, line in fog.groups.items()} == {
         ("architecture", "ResNet"): 7,
@@ -284,6 +286,7 @@ def test_levels_of_a_factor_have_lines_of_their_own() -> None:
         ("loss", "softmax"): 7,
     }
     assert fog.groups["data", "photos"].slope == pytest.approx(0.5)
+    monkeypatch.setattr(plots, "_png", lambda figure: b"")
     assert set(plots_of(study_of([fleet()]), by="loss")) == set(plots_of(study_of([fleet()])))
 
 
