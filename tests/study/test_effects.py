@@ -207,12 +207,13 @@ def test_a_factor_that_is_accuracy_in_disguise_has_no_effect_at_equal_accuracy()
 
 
 def test_a_property_that_all_models_share_has_no_p_values_from_rounding() -> None:
-    made = regression(np.full(len(CARDS), 0.1), CARDS)
-    assert made is not None
-    assert made.residual == 0.0
-    assert made.joint == {}
-    assert all(effect.value == 0.0 and math.isnan(effect.low) for effect in made.effects)
-    assert all("no spread to judge by" in effect.why for effect in made.effects)
+    for size in (0.1, 123456.7, -3e9, 1e-9):
+        made = regression(np.full(len(CARDS), size), CARDS)
+        assert made is not None
+        assert made.residual == 0.0
+        assert made.joint == {}
+        assert all(effect.value == 0.0 and math.isnan(effect.low) for effect in made.effects)
+        assert all("no spread to judge by" in effect.why for effect in made.effects)
     # A count that one model alone has: its effect is known, and how certain it is is not.
     alone = np.array([float(card == CARDS[-1]) for card in CARDS])
     made = regression(alone, CARDS)

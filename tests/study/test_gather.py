@@ -121,6 +121,12 @@ def test_id_accuracy_is_what_most_models_have() -> None:
         gathered([replace(run, measurements=only)])
 
 
+def test_the_users_cards_are_those_of_the_models() -> None:
+    run = a_run({"a": {ACCURACY: 0.5}, "b": {ACCURACY: 0.5}}, {"a": FLEET["vit"]})
+    first, second = gathered([run], {"a": {"loss": "mine"}}).entries
+    assert (first.card.loss, first.card.architecture, second.card.loss) == ("mine", "ViT", "")
+
+
 def test_prompts_are_known_by_eight_letters() -> None:
     run = a_run({"a": {ACCURACY: 0.5}, "b": {ACCURACY: 0.5}}, prompts={"a": "0123456789"})
     assert [entry.prompts for entry in gathered([run]).entries] == ["01234567", ""]

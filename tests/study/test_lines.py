@@ -47,6 +47,7 @@ def test_the_correlations_interval_is_scipys() -> None:
     assert ours[1:] == pytest.approx(tuple(theirs.confidence_interval(0.9)))
 
 
+@pytest.mark.slow
 def test_three_of_four_slopes_lie_in_a_75_percent_interval() -> None:
     generator = np.random.default_rng(0)
     held = 0
