@@ -368,7 +368,7 @@ def _of_statistics(
     change: Change, before: Outcomes, after: Outcomes, keys: SampleKeys, seed: int
 ) -> Change:
     strata = after.attributes.get("stratum")
-    drawn = _replicates(before, after, keys.codes if keys.clustered else None, strata, seed)
+    drawn = _replicates(before, after, keys.codes, strata, seed)
     finite = drawn[np.isfinite(drawn)]
     if len(finite) < 0.95 * len(drawn) or not math.isfinite(change.difference):
         return replace(change, standard_error=math.inf)
