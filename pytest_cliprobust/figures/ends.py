@@ -64,12 +64,12 @@ class Ends:
 
 def _read(ends: tuple[float, ...], z: float) -> float:
     step = float(GRID[1] - GRID[0])
-    place = min(max(z / step - 1.0, 0.0), (GRID[-1] - GRID[0]) / step)
+    place = max(z / step - 1.0, 0.0)
     before = min(int(place), len(ends) - 2)
     first, second = ends[before], ends[before + 1]
     if not (math.isfinite(first) and math.isfinite(second)):
         return first if place == before else second
-    return first + (second - first) * (max(z / step - 1.0, 0.0) - before)
+    return first + (second - first) * (place - before)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def correlation(x: Floats, y: Floats, confidence: float = 0.95) -> tuple[float, 
     """
     if len(x) < 2 or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
         return (math.nan, math.nan, math.nan)
-    r = float(np.clip(np.corrcoef(x, y)[0, 1], -1.0, 1.0))
+    r = float(np.corrcoef(x, y)[0, 1])
     if len(x) < 4:
         return (r, -1.0, 1.0)
     with np.errstate(divide="ignore"):

@@ -83,7 +83,7 @@ def test_pooling_by_attention_sees_one_token_at_a_time() -> None:
         ("test_vit", 160, "avg", 100),
         ("test_vit", 160, "token", 100),
         ("test_convnext", 160, "avg", 25),
-        ("swin_tiny_patch4_window7_224", 224, "avg", 49),
+        pytest.param(*("swin_tiny_patch4_window7_224", 224, "avg", 49), marks=pytest.mark.slow),
     ],
 )
 def test_towers_of_timm(trunk: str, size: int, pool: str, places: int) -> None:
@@ -122,6 +122,7 @@ def test_places_of_an_averaged_map_average_to_the_feature(clip: Evaluation) -> N
     torch.testing.assert_close(whole, target.encode_image(pixels), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_local_mcm_is_that_of_the_patches_and_cached(clip: Evaluation) -> None:
     view = clip.on("clean", "iso_noise", 2)
     found = clip.local_mcm(view)

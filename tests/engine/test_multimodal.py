@@ -139,6 +139,7 @@ def test_blocks_are_asked_apart(clip: Evaluation, monkeypatch: pytest.MonkeyPatc
     assert kept.asked == 0
 
 
+@pytest.mark.slow
 def test_the_bundled_model_is_the_references_own_and_no_others(tmp_path: Path) -> None:
     clip = Evaluation(RunConfig(("reference",), limit=40, cache_dir=tmp_path), "reference")
     view = clip.on("lmm")

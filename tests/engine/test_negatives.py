@@ -97,6 +97,7 @@ def test_embedded_words_are_what_the_reference_was_trained_on_beside_the_labels(
     assert not outside & set(phrases)
 
 
+@pytest.mark.slow
 def test_a_view_beside_negatives(shared_cache: Path) -> None:
     options = RunConfig(("reference",), limit=24, profile="quick", cache_dir=shared_cache)
     clip = Evaluation(options, "reference")

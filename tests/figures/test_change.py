@@ -238,6 +238,7 @@ def test_units_weaken_a_change_of_a_share() -> None:
     assert change.text() == "paired, n = 400 in 100 drawings"
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_where_nothing_changed() -> None:
     """Runs that differ by chance only, in units of 4 samples that change together mostly."""
     units = np.arange(480) // 4
@@ -516,6 +517,7 @@ def test_what_cannot_be_estimated_is_endless() -> None:
     assert math.isnan(change.p_value)
 
 
+@pytest.mark.slow
 def test_p_values_of_statistics_are_uniform_where_nothing_changed() -> None:
     p_values = []
     for seed in range(150):

@@ -50,6 +50,19 @@ def test_a_curve_is_linear_in_the_normal_quantile(confidence: float) -> None:
     assert (interval.confidence, interval.method) == (confidence, "mine")
 
 
+def test_below_the_grid_its_first_ends_hold_and_beyond_it_infinite_ones_stay() -> None:
+    first = Ends.of(normal).at(0.01)
+    assert (first.low, first.high) == pytest.approx((1.0 - GRID[0], 1.0 + GRID[0]))
+    open_ = Ends((0.0,) * 95 + (-math.inf,), (1.0,) * 96)
+    for confidence, low in ((0.5, 0.0), (1.0 - 1e-12, -math.inf)):
+        assert open_.at(confidence).low == low
+        assert open_.at(confidence).high == 1.0
+    # At a level of the grid its own ends count, whatever the next ones are.
+    nan = Ends((0.0, math.nan), (1.0, math.nan))
+    assert nan.at(0.01).low == 0.0
+    assert math.isnan(nan.at(0.08).low)
+
+
 def test_ends_never_come_nearer_at_a_higher_level() -> None:
     def wavy(tails: Floats) -> tuple[Floats, Floats]:
         lows, highs = normal(tails)

@@ -124,6 +124,7 @@ def test_a_margin_is_recordings_where_its_line_says_what_was_measured() -> None:
     assert persons_margin(row("max_decrease = 0.03"))
     assert not persons_margin(row("max_decrease = 0.03", MEASURED))
     assert not persons_margin(row("min = 0.5", MEASURED))
+    assert not persons_margin(row("min = 0.5"))
     # Beside a bound that recording wrote it is a person's: recording writes the one or the other.
     assert persons_margin(row("min = 0.76, max_decrease = 0.03", MEASURED))
     # In both directions recording writes them alike.

@@ -14,7 +14,7 @@ from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import load_thresholds, parse_thresholds
 from pytest_cliprobust.gating.unjudged import fails, find_unjudged, lines
-from pytest_cliprobust.gating.weak import lucky_guess, weak_for
+from pytest_cliprobust.gating.weak import _worst, lucky_guess, weak_for
 
 KNOWN: dict[str, Any] = {
     "known_suites": ["accuracy", "calibration"],
@@ -192,6 +192,7 @@ FAR = {
     "metric = 'ece', max = 0.751 },  # measured 0.25 [0.25, 0.5], n = 9": "0.25",
     "metric = 'nll', max = 2.39 },  # measured 1.2 [1.1, 1.3], n = 134": None,
     "metric = 'nll', max = 2.41 },  # measured 1.2 [1.1, 1.3], n = 134": "1.2",
+    "max_decrease = 0.03 },  # measured 0.84 [0.82, 0.86], n = 134": None,
     # A bound on the good side, or for several metrics, is not looked at.
     "min = 0.43, max = 0.99 },  # measured 0.84 [0.82, 0.86], n = 134": None,
     "metric = ['accuracy', 'top5_accuracy'], min = 0.08 },  # measured 0.84 [0.82, 0.86], n = 134": None,
@@ -277,6 +278,18 @@ def test_guessing_is_known_where_chance_is() -> None:
     none, beyond = (Metric("made_up", True, "made up", chance=chance) for chance in (0.0, 1.01))
     assert lucky_guess(none, None, 1) == pytest.approx(z * z / (1.0 + z * z))
     assert lucky_guess(beyond, None, 1) is None
+
+
+def test_the_worst_that_a_figure_comes_to() -> None:
+    """What guessing reaches, else the end of the range; without one, twice the figure further."""
+    share = Metric("made_up", True, "made up", chance=0.25)
+    assert _worst(share, "min", 0.8, None) == 0.25
+    drop = Metric("made_up", True, "made up", low=-1.0, high=2.0)
+    assert (_worst(drop, "min", 0.8, None), _worst(drop, "max", 0.8, None)) == (0.0, 2.0)
+    open_ = Metric("made_up", True, "made up", low=None, high=None)
+    for value in (0.5, -0.5):
+        assert _worst(open_, "min", value, None) == value - 1.0
+        assert _worst(open_, "max", value, None) == value + 1.0
 
 
 def test_a_narrow_rule_that_drops_the_bound_on_the_change_is_told() -> None:

@@ -82,7 +82,8 @@ def test_what_does_not_stand_in_the_text_has_the_line_of_its_nearest_parent() ->
     assert found.line_at(len("schema = 1")) == 1
     assert found.line_at(len("schema = 1\n")) == 2
     # A parent is where it is first mentioned.
-    assert Positions("a.b.c = 1\na.b.d = 2\n").line("a", "b") == 1
+    dotted = Positions("x = 1\na.b.c = 1\na.b.d = 2\n")
+    assert [dotted.line(*path) for path in (("a",), ("a", "b"), ("a", "b", "d"))] == [2, 2, 3]
 
 
 PIECES = st.lists(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.linear_model import LinearRegression
 from study_helpers import FLEET
 
 from pytest_cliprobust.study.cards import UNKNOWN, Card
@@ -109,6 +110,83 @@ def test_a_factor_of_which_a_card_says_nothing_is_left_out() -> None:
     assert "loss" not in {column.factor for column in design.columns}
 
 
+def test_two_factors_have_the_tests_of_nested_models() -> None:
+    generator = np.random.default_rng(5)
+    kinds = ["ResNet", "ViT", "ConvNeXt"] * 5
+    losses = ["softmax"] * 8 + ["sigmoid"] * 7
+    cards = [
+        replace(CARDS[0], architecture=kind, loss=loss)
+        for kind, loss in zip(kinds, losses, strict=True)
+    ]
+    values = generator.normal(size=15) + np.array([kind == "ViT" for kind in kinds])
+    made = regression(values, cards, confidence=0.8)
+    assert made is not None
+    vit, conv = (np.array([kind == one for kind in kinds], float) for one in ("ViT", "ConvNeXt"))
+    sigmoid = np.array([loss == "sigmoid" for loss in losses], float)
+
+    def left(*columns: np.ndarray) -> float:
+        x = np.stack(columns, axis=1)
+        return float(((values - LinearRegression().fit(x, values).predict(x)) ** 2).sum())
+
+    whole = left(vit, conv, sigmoid)
+    variance = whole / 11
+    assert (made.freedom, made.models) == (11, 15)
+    assert made.residual == pytest.approx(math.sqrt(variance))
+    ratio = (left(sigmoid) - whole) / 2 / variance
+    assert made.joint["architecture"] == pytest.approx(stats.f.sf(ratio, 2, 11))
+    ratio = (left(vit, conv) - whole) / variance
+    assert made.joint["loss"] == pytest.approx(stats.f.sf(ratio, 1, 11))
+    # Of one column the F test is the t test, and the interval is of the level that was asked for.
+    loss = made.effects[-1]
+    assert loss.p == pytest.approx(made.joint["loss"])
+    reach = stats.t.ppf(0.9, 11) / stats.t.isf(loss.p / 2, 11) * abs(loss.value)
+    assert (loss.low, loss.high) == pytest.approx((loss.value - reach, loss.value + reach))
+
+
+def test_at_equal_accuracy_the_base_is_that_of_the_mean_accuracy() -> None:
+    accuracy = np.array([1.0, 2.0, 3.0, 4.0, 1.5, 2.5])
+    cards = [CARDS[0]] * 4 + [CARDS[3]] * 2
+    values = 0.5 + 2.0 * accuracy + np.array([0, 0, 0, 0, 0.75, 0.75])
+    made = regression(values, cards, beside=accuracy)
+    assert made is not None
+    assert made.base == pytest.approx(0.5 + 2.0 * accuracy.mean())
+    assert made.effects[0].value == pytest.approx(0.75)
+    assert made.freedom == 3
+    # A model without the one or the other is left out.
+    values[0], accuracy[5] = math.nan, math.nan
+    made = regression(values, cards, beside=accuracy)
+    assert made is not None
+    assert made.models == 4
+    assert made.effects[0].value == pytest.approx(0.75)
+
+
+def test_three_models_are_enough_and_two_are_not() -> None:
+    cards = [CARDS[0], CARDS[0], CARDS[3]]
+    made = regression(np.array([1.0, 2.0, 4.0]), cards)
+    assert made is not None
+    assert made.effects[0].value == pytest.approx(2.5)
+    assert regression(np.array([1.0, math.nan, 4.0]), cards) is None
+
+
+def test_sizes_a_tenth_apart_are_one() -> None:
+    for share, known in ((2**0.149, False), (2**0.151, True), (2**-0.151, True)):
+        cards = [replace(CARDS[0], parameters=size) for size in (7e5, 7e5, 7e5 * share)]
+        assert ("parameters" in design_of(cards).constant) is not known
+    cards = [replace(CARDS[0], parameters=size) for size in (7e5, 7e5, 14e5, 28e5)]
+    made = regression(np.array([1.0, 1.0, 1.5, 2.0]), cards)
+    assert made is not None
+    # By doublings, from the middle one: half a doubling above the two small ones.
+    assert made.effects[0].value == pytest.approx(0.5)
+    assert made.base == pytest.approx(1.25)
+
+
+def test_paired_changes_of_two_models_at_another_level() -> None:
+    before, after = np.array([1.0, 2.0]), np.array([1.5, 3.0])
+    effect = paired_effect(before, after, Column("prompts", "b", "a"), 0.8)
+    ends = stats.ttest_rel(after, before).confidence_interval(0.8)
+    assert (effect.low, effect.high) == pytest.approx((ends.low, ends.high))
+
+
 def test_as_many_factors_as_models_have_no_interval() -> None:
     cards = [CARDS[0], CARDS[3], CARDS[5]]
     made = regression(np.array([0.0, 1.0, 2.0]), cards)
@@ -129,12 +207,13 @@ def test_a_factor_that_is_accuracy_in_disguise_has_no_effect_at_equal_accuracy()
 
 
 def test_a_property_that_all_models_share_has_no_p_values_from_rounding() -> None:
-    made = regression(np.full(len(CARDS), 0.1), CARDS)
-    assert made is not None
-    assert made.residual == 0.0
-    assert made.joint == {}
-    assert all(effect.value == 0.0 and math.isnan(effect.low) for effect in made.effects)
-    assert all("no spread to judge by" in effect.why for effect in made.effects)
+    for size in (0.1, 123456.7, -3e9, 1e-9):
+        made = regression(np.full(len(CARDS), size), CARDS)
+        assert made is not None
+        assert made.residual == 0.0
+        assert made.joint == {}
+        assert all(effect.value == 0.0 and math.isnan(effect.low) for effect in made.effects)
+        assert all("no spread to judge by" in effect.why for effect in made.effects)
     # A count that one model alone has: its effect is known, and how certain it is is not.
     alone = np.array([float(card == CARDS[-1]) for card in CARDS])
     made = regression(alone, CARDS)

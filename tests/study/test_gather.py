@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from study_helpers import ACCURACY, FLEET, a_run
+from study_helpers import ACCURACY, FLEET, a_figure, a_run
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.study.gather import gathered
 
 FOG = "corruption_3d/accuracy/clean/fog_3d"
@@ -78,3 +81,52 @@ def test_what_does_not_belong_together_is_said() -> None:
     assert "different profiles: full, quick" in notes
     assert "not the same data in all runs: clean" in notes
     assert "cards for models that no run has: nobody" in notes
+
+
+def test_figures_of_other_numbers_of_samples_are_counted() -> None:
+    one, two = a_run({"a": {ACCURACY: 0.6, FOG: 0.3}}), a_run({"b": {ACCURACY: 0.7, FOG: 0.4}})
+    assert gathered([one, two]).notes == ()
+    for number, key in enumerate((ACCURACY, FOG), start=1):
+        made = two.measurements[f"{key}/b"]
+        figure = replace(made.figure, n=50).measured_on(made.condition)
+        two = replace(
+            two, measurements={**two.measurements, made.key: replace(made, figure=figure)}
+        )
+        assert gathered([one, two]).notes == (
+            f"{number} properties rest on other numbers of samples for some models",
+        )
+
+
+def test_id_accuracy_is_what_most_models_have() -> None:
+    own, part, foggy = (
+        "accuracy/accuracy/mine/clean",
+        "accuracy/accuracy/clean:noto/clean",
+        "accuracy/accuracy/clean/fog_3d",
+    )
+    values = {"a": {own: 0.5, ACCURACY: 0.6}, "b": {ACCURACY: 0.6, "other/accuracy/x/clean": 0.1}}
+    assert gathered([a_run(values)]).id_accuracy == ACCURACY
+    values = {"a": {own: 0.5, ACCURACY: 0.6}, "b": {own: 0.4, ACCURACY: 0.6}}
+    assert gathered([a_run(values)]).id_accuracy == own  # the first of equals
+    for other in (foggy, "accuracy/top5_accuracy/clean/clean", "other/accuracy/clean/clean"):
+        with pytest.raises(ClipRobustError, match="no run has accuracy on ID data"):
+            gathered([a_run({name: {other: 0.5} for name in "ab"})])
+    run = a_run({name: {ACCURACY: 0.5} for name in "ab"})
+    noto = Condition("clean").part("noto")
+    only = {
+        key: replace(m, figure=a_figure("accuracy", m.figure.value, noto))
+        for key, m in run.measurements.items()
+    }
+    assert part.split("/")[2] == next(iter(only.values())).dataset
+    with pytest.raises(ClipRobustError, match="no run has accuracy on ID data"):
+        gathered([replace(run, measurements=only)])
+
+
+def test_the_users_cards_are_those_of_the_models() -> None:
+    run = a_run({"a": {ACCURACY: 0.5}, "b": {ACCURACY: 0.5}}, {"a": FLEET["vit"]})
+    first, second = gathered([run], {"a": {"loss": "mine"}}).entries
+    assert (first.card.loss, first.card.architecture, second.card.loss) == ("mine", "ViT", "")
+
+
+def test_prompts_are_known_by_eight_letters() -> None:
+    run = a_run({"a": {ACCURACY: 0.5}, "b": {ACCURACY: 0.5}}, prompts={"a": "0123456789"})
+    assert [entry.prompts for entry in gathered([run]).entries] == ["01234567", ""]

@@ -47,6 +47,7 @@ def test_the_correlations_interval_is_scipys() -> None:
     assert ours[1:] == pytest.approx(tuple(theirs.confidence_interval(0.9)))
 
 
+@pytest.mark.slow
 def test_three_of_four_slopes_lie_in_a_75_percent_interval() -> None:
     generator = np.random.default_rng(0)
     held = 0
@@ -84,6 +85,45 @@ def test_shares_are_compared_as_logits() -> None:
     assert axis_of("nll") == LINEAR
     assert axis_of("accuracy_drop") == LINEAR
     assert axis_of("nobody_knows") == LINEAR
+
+
+def test_three_models_have_a_line_and_what_hardly_varies_has_none() -> None:
+    line = fitted(np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 1.0]), 0.9)
+    assert line is not None
+    # By hand: slope 1/2, residuals -1/2, 1, -1/2 with one degree of freedom, spread 2.
+    assert (line.n, line.slope, line.intercept) == (3, pytest.approx(0.5), pytest.approx(0.5))
+    assert (line.residual, line.centre, line.spread) == pytest.approx((math.sqrt(1.5), 1.0, 2.0))
+    half = stats.t.ppf(0.95, 1) * math.sqrt(1.5 / 2.0)
+    assert (line.low, line.high) == pytest.approx((0.5 - half, 0.5 + half))
+    assert line.correlation[0] == pytest.approx(0.5)
+    assert fitted(np.array([1e6, 1e6 + 5e-4, 1e6]), Y[:3]) is None
+    assert fitted(np.array([0.0, 5e-10, 0.0]), Y[:3]) is None
+    assert fitted(np.array([0.0, 2e-9, 0.0]), Y[:3]) is not None
+    assert fitted(X[:4], np.array([1.0, np.inf, np.nan, 2.0])) is None
+
+
+def test_the_fewest_models_of_a_correlation() -> None:
+    ends = correlation(np.array([0.0, 1.0]), np.array([1.0, 0.0]))
+    assert ends == pytest.approx((-1.0, -1.0, 1.0))
+    assert all(map(math.isnan, correlation(X[:1], Y[:1])))
+    assert all(map(math.isnan, correlation(X[:5], np.ones(5))))
+    r, low, high = correlation(X[:4], Y[:4])
+    theirs = stats.pearsonr(X[:4], Y[:4]).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((theirs.low, theirs.high))
+    assert low < r < high
+    # What lies on a line is known for sure.
+    assert correlation(X, 2 * X)[1:] == pytest.approx((1.0, 1.0))
+
+
+def test_how_far_shares_are_moved_in() -> None:
+    ends = np.array([0.0, 1.0])
+    for n, margin in ((None, 1e-3), (np.full(2, 100.0), 0.005), (np.full(2, 1.0), 0.25)):
+        moved = math.log((1 - margin) / margin)
+        assert LOGIT.to(ends, n) == pytest.approx([-moved, moved])
+    assert LOGIT.to(ends, np.zeros(2)) == pytest.approx([-math.log(3), math.log(3)])
+    assert LOGIT.to(np.array([0.25])) == pytest.approx([-math.log(3)])
+    assert LOGIT.back(np.array([-math.log(3), 0.0])) == pytest.approx([0.25, 0.5])
+    assert LINEAR.to(ends, np.ones(2)).tolist() == LINEAR.back(ends).tolist() == [0.0, 1.0]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1), st.integers(1, 10**6))

@@ -17,15 +17,18 @@ from history_helpers import a_run as kept_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
-from study_helpers import ACCURACY, BASE, FLEET, a_run
+from study_helpers import ACCURACY, BASE, FLEET, a_figure, a_run
 
 from pytest_cliprobust.figures.bootstrap import Bootstrap, proportion_figure
-from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.results.earlier import Earlier
 from pytest_cliprobust.results.run import Run
+from pytest_cliprobust.study import plots
+from pytest_cliprobust.study.cards import Card
 from pytest_cliprobust.study.claims import Word
-from pytest_cliprobust.study.making import Study, study_of
+from pytest_cliprobust.study.gather import gathered
+from pytest_cliprobust.study.making import Study, group_lines, main_prompts, study_of
 from pytest_cliprobust.study.page import page_of
 from pytest_cliprobust.study.plots import PANELS, chosen, chosen_for_forest, plots_of
 from pytest_cliprobust.study.tables import tables_of
@@ -75,6 +78,77 @@ def test_a_property_that_follows_accuracy_has_its_line() -> None:
     assert vit.value == pytest.approx(1.0)
     assert accuracy.change(vit)[0] == pytest.approx(expit(1.0) - 0.5)
     assert accuracy.spread.value == pytest.approx(0.1)
+
+
+def test_single_severities_and_parts_of_data_are_no_headlines() -> None:
+    item = study_of([fleet()]).properties[0]
+    for condition, headline in (
+        (Condition("clean"), True),
+        (Condition("clean", (Step("fog_3d", 3),)), False),
+        (Condition("clean").part("noto"), False),
+        (Condition("clean", (Step("fog_3d", 3),)).part("noto"), False),
+    ):
+        sample = Measurement("accuracy", "m", a_figure("accuracy", 0.5, condition))
+        assert replace(item, sample=sample).is_headline is headline
+
+
+def test_lines_of_levels_that_four_models_have() -> None:
+    cards = [Card(architecture=a, loss="softmax") for a in ("ViT",) * 4 + ("ResNet",) * 3 + ("",)]
+    x = np.arange(8.0)
+    made = group_lines(cards, x, 2 * x, 0.95)
+    # All models have the loss: its line is that of all of them.
+    assert {key: line.n for key, line in made.items()} == {("architecture", "ViT"): 4}
+    lacking = np.where(x == 2, np.nan, 2 * x)
+    assert group_lines(cards, x, lacking, 0.95).keys() == {("loss", "softmax")}
+
+
+def noted(count: int, **facts: str) -> str:
+    """Return the notes on models of one kind and as many others, which lack these facts."""
+    tags = {f"m{i}": BASE | facts for i in range(count)} | {"z": BASE, "y": BASE | {"seed": "1"}}
+    return " | ".join(study_of([a_run({name: {ACCURACY: 0.5} for name in tags}, tags)]).notes)
+
+
+def test_few_models_that_lack_a_fact_are_named() -> None:
+    assert "not known of m0, m1, m2, m3, m4: give it with" in noted(5, loss="")
+    assert "not known of m0, m1, m2, m3, m4 and others: give it" in noted(6, loss="")
+    assert "no factor varies: no effects can be told" in noted(1)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (0, "as many factors as models: effects have no intervals"),
+        (1, "left for the spread between trainings: 1."),
+        (4, "left for the spread between trainings: 4."),
+        (5, ""),
+    ],
+)
+def test_how_far_models_can_tell_effects(more: int, words: str) -> None:
+    tags = {"vit": BASE | {"architecture": "ViT"}} | {
+        f"m{i}": BASE | {"seed": str(i)} for i in range(more + 1)
+    }
+    notes = study_of([a_run({name: {ACCURACY: 0.5} for name in tags}, tags)]).notes
+    told = [n for n in notes if "spread between trainings:" in n or "as many factors" in n]
+    assert len(told) == bool(words)
+    assert words in "".join(told)
+
+
+def test_prompts_that_differ_between_models_are_told() -> None:
+    def notes(**prompts: str) -> str:
+        run = a_run({name: {ACCURACY: 0.5} for name in prompts}, FLEET, prompts=prompts)
+        return " | ".join(study_of([run]).notes)
+
+    assert "run under different prompts, which are confounded" in notes(base="a", vit="b")
+    assert "the same for all models: prompts" in notes(base="a", vit="a")
+
+
+def test_each_model_counts_under_the_prompts_that_most_have() -> None:
+    def run(**prompts: str) -> Earlier:
+        return a_run({name: {ACCURACY: 0.5} for name in prompts}, prompts=prompts)
+
+    runs = [run(a="rare", b="usual", c="other"), run(a="usual", c="rare", d="usual")]
+    chosen_ones = {entry.model: entry.prompts for entry in main_prompts(gathered(runs))}
+    assert chosen_ones == {"a": "usual", "b": "usual", "c": "rare", "d": "usual"}
 
 
 def test_notes_say_what_the_models_cannot_tell() -> None:
@@ -256,6 +330,7 @@ def test_a_formula_in_a_table_is_text() -> None:
     assert "'=1+1" in tables_of(study_of([run]))["models.csv"]
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn() -> None:
     study = study_of([fleet()])
     pictures = plots_of(study)
@@ -275,7 +350,7 @@ def test_counts_have_no_place_beside_shares() -> None:
     assert FOG in {item.key for item in chosen_for_forest(study)}
 
 
-def test_levels_of_a_factor_have_lines_of_their_own() -> None:
+def test_levels_of_a_factor_have_lines_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     fog = next(item for item in study_of([fleet()]).properties if item.key == FOG)
     assert {key: line.n for key, line in fog.groups.items()} == {
         ("architecture", "ResNet"): 7,
@@ -284,7 +359,11 @@ def test_levels_of_a_factor_have_lines_of_their_own() -> None:
         ("loss", "softmax"): 7,
     }
     assert fog.groups["data", "photos"].slope == pytest.approx(0.5)
-    assert set(plots_of(study_of([fleet()]), by="loss")) == set(plots_of(study_of([fleet()])))
+    monkeypatch.setattr(plots, "_png", lambda figure: b"")
+    drawn = plots_of(study_of([fleet()]), by="loss")
+    assert set(drawn) == {
+        *("corruption_3d.png", "shape_bias.png", "ood.png", "calibration.png", "effects.png")
+    }
 
 
 def test_effects_at_equal_accuracy_are_what_is_beyond_the_line() -> None:
