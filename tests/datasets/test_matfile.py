@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
-from pytest_cliprobust.datasets.matfile import read_structs
+from pytest_cliprobust.datasets.matfile import _elements, _head, _numbers, _value, read_structs
 from pytest_cliprobust.errors import ClipRobustError
 
 FIELDS = ("ILSVRC2012_ID", "WNID")
@@ -40,6 +41,48 @@ def test_struct_arrays_are_read_as_scipy_reads_them(compressed: bool, tmp_path: 
         read_structs(path, "synsets", ("gloss",))
     with pytest.raises(ValueError, match="numbers, not one"):
         read_structs(path, "synsets", ("children",))
+
+
+def element(kind: int, content: bytes, order: str) -> bytes:
+    """An element with its tag, filled up to a multiple of eight bytes."""
+    return struct.pack(f"{order}II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("kind", "encoding"),
+    [(1, "latin-1"), (4, "utf-16"), (16, "utf-8"), (17, "utf-16"), (18, "utf-32")],
+)
+def test_texts_in_every_encoding(order: str, kind: int, encoding: str) -> None:
+    ending = {"<": "-le", ">": "-be"}[order] if kind in (4, 17, 18) else ""
+    array = (
+        element(6, struct.pack(f"{order}II", 4, 0), order)
+        + element(5, struct.pack(f"{order}ii", 1, 3), order)
+        + element(1, b"", order)
+        + element(kind, "aßc".encode(encoding + ending), order)
+    )
+    assert _value((14, array), order) == "aßc"
+
+
+def test_a_head_of_an_array() -> None:
+    def head(flags: bytes, *sizes: int) -> tuple[int, int, str]:
+        told = [(6, flags), (5, struct.pack(f"<{len(sizes)}i", *sizes)), (1, b"name")]
+        return _head(iter(told), "<")
+
+    assert head(struct.pack("<II", 0x0802, 0), 2, 3) == (2, 6, "name")
+    assert head(struct.pack("<II", 6, 0), 0, 3) == (6, 0, "name")
+    for flags, sizes in ((b"", (2, 3)), (b"\2\0\0\0", (2, -3))):
+        with pytest.raises(ValueError, match="an array lacks something"):
+            head(flags, *sizes)
+
+
+def test_numbers_and_elements_end_where_they_say() -> None:
+    assert _numbers((3, struct.pack("<hhh", 1, -2, 3) + b"\1"), "<") == (1, -2, 3)
+    short = struct.pack("<I", (3 << 16) | 1) + b"abc\0"  # within its tag
+    content = short + element(1, b"defgh", "<") + element(15, b"xyz", "<")[:11]
+    assert list(_elements(content, "<")) == [(1, b"abc"), (1, b"defgh"), (15, b"xyz")]
+    with pytest.raises(ValueError, match="ends behind the end of the file"):
+        list(_elements(element(1, b"defgh", "<")[:12], "<"))
 
 
 def test_what_is_no_such_file(tmp_path: Path) -> None:

@@ -104,6 +104,17 @@ def test_classes_that_are_right_beside_the_label_meet_those_of_clean() -> None:
         aligned(Made(("dog", "cow"), (0,), further_labels=((1,),)), CLEAN, "shift")
 
 
+def test_further_classes_of_any_sample_must_be_there() -> None:
+    data = Made(("dog", "cow"), (0, 0, 0), further_labels=((), (0,), (1,)))
+    with pytest.raises(ClipRobustError, match=r"classes that .* has not: 'cow'"):
+        aligned(data, CLEAN, "shift")
+
+
+def test_data_with_the_same_classes_stays_as_it_is() -> None:
+    same = Made(CLEAN.class_names, (0, -1), CLEAN.class_keys)
+    assert aligned(same, CLEAN, "shift") is same
+
+
 def test_data_that_keeps_its_classes_stays_as_it_is() -> None:
     data = Made(("usb cable", "zebra"), (0, 1), own_classes=True)
     assert aligned(data, CLEAN, "typographic") is data

@@ -114,9 +114,7 @@ def test_answers_do_not_depend_on_what_else_is_asked(
     np.testing.assert_allclose(found, apart, atol=2e-5)
 
 
-def test_every_forward_pass_has_as_many_rows(
-    llava: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_forward_pass_has_as_many_rows(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is asked: 4 rows, or those of one question where it has more options than that."""
     model = load_multimodal(str(llava), device=CPU)
     monkeypatch.setattr(model, "chunk", 4)
