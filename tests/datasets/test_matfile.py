@@ -93,6 +93,20 @@ def test_what_is_no_such_file(tmp_path: Path) -> None:
         read_structs(tmp_path, "synsets", FIELDS)
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, bytes]:
+    """What a file holds, plain and compressed."""
+    path = tmp_path_factory.mktemp("mat") / "meta.mat"
+    return {own: write(path, do_compression=own).read_bytes() for own in (False, True)}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, bytes]:
+    """What a file holds, plain and compressed."""
+    path = tmp_path_factory.mktemp("whole") / "meta.mat"
+    return {own: write(path, do_compression=own).read_bytes() for own in (False, True)}
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -102,10 +116,14 @@ def test_what_is_no_such_file(tmp_path: Path) -> None:
     cut=st.integers(0, 3000),
 )
 def test_damage_is_told(
-    places: list[tuple[int, int]], compressed: bool, cut: int, tmp_path: Path
+    places: list[tuple[int, int]],
+    compressed: bool,
+    cut: int,
+    whole: dict[bool, bytes],
+    tmp_path: Path,
 ) -> None:
-    path = write(tmp_path / "meta.mat", do_compression=compressed)
-    content = bytearray(path.read_bytes())
+    path = tmp_path / "meta.mat"
+    content = bytearray(whole[compressed])
     for place, value in places:
         content[place % len(content)] = value
     path.write_bytes(content[: len(content) - cut % 100])

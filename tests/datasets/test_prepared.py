@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import write_pictures
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from layout_helpers import picture
 
@@ -169,6 +169,7 @@ def test_a_fifth() -> None:
     assert abs(share - 0.2) < 4 * (0.2 * 0.8 / 20_000) ** 0.5
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 400), st.one_of(st.none(), st.integers(1, 300)), st.integers(0, 99))
 def test_the_split_does_not_depend_on_order_or_limit(
     count: int, limit: int | None, seed: int

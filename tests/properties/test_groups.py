@@ -137,6 +137,7 @@ def test_groups_that_cross_units_are_exchanged_within_them() -> None:
     assert found["p_value"] == pytest.approx(2 * 0.5**differ, abs=0.002)
 
 
+@pytest.mark.slow
 def test_the_intervals_hold_the_true_worst_and_gap() -> None:
     truth = (0.9, 0.7, 0.68, 0.8)
 
@@ -400,6 +401,7 @@ def test_a_change_of_shape_bias_is_between_those_of_the_groups() -> None:
     assert worst.interval(0.95).low < -0.25 < worst.interval(0.95).high
 
 
+@pytest.mark.slow
 def test_the_intervals_hold_the_true_worst_group_of_detection() -> None:
     truth = float(norm.cdf(0.5 / math.sqrt(2)))  # both normal, half a deviation apart
 

@@ -531,6 +531,7 @@ def test_broken_scores_are_refused() -> None:
         ood.detection_figures([0.0, 1.0], [1.0], "mcm")
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth() -> None:
     """Two normals 1.5 apart, 80 samples each: AUROC Φ(1.5/√2), FPR95 Φ(0.145); 80 draws."""
     from scipy.stats import norm
