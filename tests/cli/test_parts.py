@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from pytest_cliprobust.cli import _perturb_options as words
+from pytest_cliprobust.cli import _subjects
 from pytest_cliprobust.cli import data as command
 from pytest_cliprobust.cli._images import crop, load_image
 from pytest_cliprobust.cli._perturb_options import Options
@@ -54,6 +55,24 @@ def test_a_picture_with_its_opacity(tmp_path: Path) -> None:
     found = load_image(tmp_path / "a.png", alpha=True)
     assert found.shape == (1, 4, 5, 7)
     assert torch.equal(found[0, 3], torch.from_numpy(pixels[..., 3]).float() / 255)
+
+
+def test_what_a_filter_adds_outside_of_the_range_is_cut_off(tmp_path: Path) -> None:
+    pixels = np.kron(np.indices((4, 4)).sum(0) % 2 * 255, np.ones((16, 16))).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    rough = crop(load_image(tmp_path / "a.png"), 40)
+    assert float(rough.min()) < -0.01
+    assert float(rough.max()) > 1.01
+    file = tmp_path / "a.png"
+    given = options(images=[file], size=40, text=None, mask=file, occluder=file, texture=file)
+    (subject,) = _subjects._file_subjects(given)
+    assert torch.equal(subject.image, rough.clamp(0, 1))
+    assert (subject.name, subject.sample, subject.inputs) == ("a", "a", {})
+    inputs = _subjects._given_inputs(given)
+    assert torch.equal(inputs["texture"], rough.clamp(0, 1))
+    assert torch.allclose(inputs["mask"], rough[:, :1].clamp(0, 1), atol=1e-6)
+    assert torch.equal(inputs["occluder"][:, 3], torch.ones(1, 64, 64))
+    assert "text" not in inputs
 
 
 # --- Options ---------------------------------------------------------------------------------------
