@@ -48,6 +48,28 @@ PACKAGE = "pytest_cliprobust"
 
 #: Tests beside the mirrored file of a module. Without either it is the mirrored folder.
 ALSO = {
+    **{
+        f"datasets/layouts/{name}.py": ["tests/datasets/test_layouts.py", *tests]
+        for names, tests in (
+            ("navi scannet spair", ["tests/datasets/test_paired.py"]),
+            (
+                "cifar_corrupted hf imagenet_d imagenet_variants imagenet_x laion_c manifest mmvp negbench "
+                "objectnet scam",
+                ["tests/datasets/test_published.py", "tests/datasets/test_cases.py"],
+            ),
+            ("hub", ["tests/datasets/test_hub_data.py"]),
+            ("imagefolder", ["tests/datasets/test_datasets.py", "tests/datasets/test_cases.py"]),
+            ("wds", ["tests/datasets/test_datacomp.py", "tests/datasets/test_cases.py"]),
+        )
+        for name in names.split()
+    },
+    "datasets/base.py": ["tests/datasets/test_datasets.py"],
+    "datasets/provision.py": ["tests/datasets/test_prepared.py"],
+    "datasets/walking.py": ["tests/datasets/test_cases.py", "tests/datasets/test_pictures.py"],
+    "datasets/fingerprints.py": [
+        "tests/datasets/test_listed.py",
+        "tests/datasets/test_datasets.py",
+    ],
     "engine/encoding.py": ["tests/engine/test_matches.py", "tests/engine/test_store.py"],
     "engine/evaluation.py": ["tests/engine/test_view.py", "tests/engine/test_probe.py"],
     "engine/config.py": ["tests/engine/test_view.py"],

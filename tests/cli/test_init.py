@@ -78,6 +78,7 @@ def test_no_file_is_touched_that_is_there(folder: Path, capsys: Capture) -> None
     assert Path("new/thresholds.toml").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forge", ["github", "gitlab"])
 def test_workflows_follow_their_schema(folder: Path, forge: str) -> None:
     assert cli.main(["init", "--ci", forge, "--model", ODD, "--data"]) == 0

@@ -262,6 +262,7 @@ def test_an_embedded_scene_brings_everything_along(tmp_path: Path, capsys: Captu
     assert (written != np.asarray(Image.open(sheets[0]))).any()
 
 
+@pytest.mark.slow
 def test_a_survey_in_blocks_is_wider_lower_and_of_few_colours(
     tmp_path: Path, capsys: Capture
 ) -> None:

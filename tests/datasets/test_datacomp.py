@@ -132,6 +132,7 @@ def test_the_pack_passes_its_check(pack: Path, capsys: pytest.CaptureFixture[str
     assert "column region: '0', '1', '2', '3'" in text
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_scikit_learn(pack: Path, shared_cache: Path) -> None:
     """With the model's own answers, to 1e-6; each task by its own classes and templates."""
     clip = Evaluation(

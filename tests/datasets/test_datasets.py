@@ -56,6 +56,19 @@ def test_every_profile_calibrates_on_the_same_samples() -> None:
     assert all(other.sample_digests == first.sample_digests for other in others)
 
 
+def test_profiles_are_of_whole_rounds() -> None:
+    """Known: 134 classes, 58 things near them, 15 × 16 conflicts; the others as documented."""
+    assert SIZES["clean"] == (4 * 134, 8 * 134, 32 * 134)
+    assert SIZES["calibration"] == (4 * 134,) * 3
+    assert SIZES["near_ood"] == (4 * 58, 8 * 58, 36 * 58)
+    assert SIZES["cue_conflict"] == (15 * 16, 40 * 16, 80 * 16)
+    assert SIZES["captioned"] == (134,) * 3
+    assert SIZES["compositional"] == SIZES["style"] == (134, 2 * 134, 8 * 134)
+    assert (SIZES["written"], SIZES["two_view"]) == ((64, 134, 1072), (64, 134, 600))
+    assert (SIZES["far_ood"], SIZES["clipart"]) == ((260, 520, 2080), (200, 400, 800))
+    assert SIZES["factor"] == (32, 201, 2144)
+
+
 def test_every_data_set_keeps_the_contract() -> None:
     count = len(sprites.load_label_classes())
     for name in embedded.names():
@@ -704,6 +717,12 @@ def test_load_dataset_finds_what_is_meant(folder: Path, monkeypatch: pytest.Monk
     picture(folder.parent / "clean" / "a" / "x.png")
     assert isinstance(load_dataset("clean"), EmbeddedDataset)
     assert isinstance(load_dataset("./clean"), ImageFolder)
+
+
+@pytest.mark.parametrize(("asked", "drawn"), [(32, 224), (224, 224), (300, 300)])
+def test_the_benchmark_is_never_drawn_smaller_than_its_drawings(asked: int, drawn: int) -> None:
+    found = load_dataset("clean", limit=1, size=asked)
+    assert found.digest == EmbeddedDataset("clean", limit=1, size=drawn).digest
 
 
 def test_load_dataset_names_the_nearest() -> None:

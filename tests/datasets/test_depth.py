@@ -751,6 +751,7 @@ def test_what_an_estimators_folder_may_not_ask_for(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_code_in_an_estimators_folder_is_not_run(tmp_path: Path) -> None:
     folder = save_dpt(tmp_path / "dpt")
     before = DepthEstimator(str(folder)).digest

@@ -77,6 +77,10 @@ def test_imagenet_flat(tmp_path: Path, form: str) -> None:
         numbers = {wnid: 500 - n for n, wnid in enumerate(WNIDS)}
         devkit(tmp_path / "ILSVRC2012_devkit_t12" / "data", numbers, classes)
     data = load("imagenet", tmp_path)
+    if form == "kaggle":  # it may lie beside the pictures, or their folder be named alone
+        assert load("imagenet", tmp_path / "val").labels == data.labels
+        (tmp_path / "LOC_val_solution.csv").rename(tmp_path / "val" / "LOC_val_solution.csv")
+        assert load("imagenet", tmp_path).labels == data.labels
     found = dict(zip(data.ids, data.labels, strict=True))
     assert found == {f"ILSVRC2012_val_{n:08d}.JPEG": k for n, k in ((1, 999), (2, 0), (3, 2))}
 
@@ -166,6 +170,13 @@ def test_lists_of_openood(tmp_path: Path) -> None:
     assert data.load([0, 1]).images.shape == (2, 3, 16, 16)
     (lists / "test_imagenet.txt").write_text("ninco/a/x.jpg 65\n")
     assert load("openood", lists / "test_imagenet.txt").labels == (65,)
+    # Numbers from 1,000 on stand for no class of ImageNet.
+    (lists / "test_both.txt").write_text("ninco/a/x.jpg 999\ntexture/banded/y z.jpg 1000\n")
+    both = load("openood", lists / "test_both.txt")
+    assert dict(zip(both.ids, both.labels, strict=True)) == {
+        "ninco/a/x.jpg": 999,
+        "texture/banded/y z.jpg": -1,
+    }
     (lists / "bad.txt").write_text("gone.jpg 1\n")
     with pytest.raises(ClipRobustError, match=r"'gone.jpg' is neither in"):
         load("openood", lists / "bad.txt")

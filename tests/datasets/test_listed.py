@@ -84,6 +84,21 @@ def test_what_most_rows_have_not_stands_in_digests_where_it_is(tmp_path: Path) -
     assert shapes == [(20, 24), (16, 20), (20, 24)]
 
 
+def test_a_box_is_cut_out_before_a_border(tmp_path: Path) -> None:
+    """Known: columns 3 to 8 and rows 4 to 13, then without one pixel at each side."""
+    picture(tmp_path / "a.png", 1)
+    rows = [
+        Row("1", "a.png", box=(3, 4, 9, 14)),
+        Row("2", "a.png", box=(-5, -5, 6, 10)),
+        Row("3", "a.png", border=1),
+    ]
+    data = Listed("mine", tmp_path, rows, Labels(), size=8, frame=lambda image, size: image)
+    whole = pixels_of(1, (24, 20))
+    expected = (whole[:, 4:14, 3:9], whole[:, :10, :6], whole[:, 1:-1, 1:-1])
+    for row, wanted in enumerate(expected):
+        assert np.array_equal(data.load([row]).images[0].numpy(), wanted)
+
+
 def test_mistakes(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     with pytest.raises(ClipRobustError, match="has no pictures in this layout"):
@@ -92,6 +107,11 @@ def test_mistakes(tmp_path: Path) -> None:
         Listed("mine", tmp_path, [Row("1", "a.png")], Labels(), limit=0)
     with pytest.raises(ClipRobustError, match="two samples have the id '1'"):
         Listed("mine", tmp_path, [Row("1", "a.png"), Row("1", "a.png")], Labels())
+    with pytest.raises(ClipRobustError, match="two samples have the id '2'"):
+        Listed("mine", tmp_path, [Row(name, "a.png") for name in "122"], Labels())
+    assert (
+        len(Listed("mine", tmp_path, [Row(name, "a.png") for name in "12"], Labels(), limit=1)) == 1
+    )
     with pytest.raises(ClipRobustError, match=r"gone\.png.*repair or remove"):
         Listed("mine", tmp_path, [Row("1", "gone.png")], Labels())
     with pytest.raises(ClipRobustError, match="is no ABC: it has no 'x' or 'y'"):

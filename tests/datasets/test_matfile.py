@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
-from pytest_cliprobust.datasets.matfile import read_structs
+from pytest_cliprobust.datasets.matfile import _elements, _head, _numbers, _value, read_structs
 from pytest_cliprobust.errors import ClipRobustError
 
 FIELDS = ("ILSVRC2012_ID", "WNID")
@@ -42,12 +43,68 @@ def test_struct_arrays_are_read_as_scipy_reads_them(compressed: bool, tmp_path: 
         read_structs(path, "synsets", ("children",))
 
 
+def element(kind: int, content: bytes, order: str) -> bytes:
+    """An element with its tag, filled up to a multiple of eight bytes."""
+    return struct.pack(f"{order}II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("kind", "encoding"),
+    [(1, "latin-1"), (4, "utf-16"), (16, "utf-8"), (17, "utf-16"), (18, "utf-32")],
+)
+def test_texts_in_every_encoding(order: str, kind: int, encoding: str) -> None:
+    ending = {"<": "-le", ">": "-be"}[order] if kind in (4, 17, 18) else ""
+    array = (
+        element(6, struct.pack(f"{order}II", 4, 0), order)
+        + element(5, struct.pack(f"{order}ii", 1, 3), order)
+        + element(1, b"", order)
+        + element(kind, "aßc".encode(encoding + ending), order)
+    )
+    assert _value((14, array), order) == "aßc"
+
+
+def test_a_head_of_an_array() -> None:
+    def head(flags: bytes, *sizes: int) -> tuple[int, int, str]:
+        told = [(6, flags), (5, struct.pack(f"<{len(sizes)}i", *sizes)), (1, b"name")]
+        return _head(iter(told), "<")
+
+    assert head(struct.pack("<II", 0x0802, 0), 2, 3) == (2, 6, "name")
+    assert head(struct.pack("<II", 6, 0), 0, 3) == (6, 0, "name")
+    for flags, sizes in ((b"", (2, 3)), (b"\2\0\0\0", (2, -3))):
+        with pytest.raises(ValueError, match="an array lacks something"):
+            head(flags, *sizes)
+
+
+def test_numbers_and_elements_end_where_they_say() -> None:
+    assert _numbers((3, struct.pack("<hhh", 1, -2, 3) + b"\1"), "<") == (1, -2, 3)
+    short = struct.pack("<I", (3 << 16) | 1) + b"abc\0"  # within its tag
+    content = short + element(1, b"defgh", "<") + element(15, b"xyz", "<")[:11]
+    assert list(_elements(content, "<")) == [(1, b"abc"), (1, b"defgh"), (15, b"xyz")]
+    with pytest.raises(ValueError, match="ends behind the end of the file"):
+        list(_elements(element(1, b"defgh", "<")[:12], "<"))
+
+
 def test_what_is_no_such_file(tmp_path: Path) -> None:
     (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(200))
     with pytest.raises(ValueError, match="no MAT file of version 5"):
         read_structs(tmp_path / "a.mat", "synsets", FIELDS)
     with pytest.raises(ClipRobustError, match="is a folder, not a file"):
         read_structs(tmp_path, "synsets", FIELDS)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, bytes]:
+    """What a file holds, plain and compressed."""
+    path = tmp_path_factory.mktemp("mat") / "meta.mat"
+    return {own: write(path, do_compression=own).read_bytes() for own in (False, True)}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, bytes]:
+    """What a file holds, plain and compressed."""
+    path = tmp_path_factory.mktemp("whole") / "meta.mat"
+    return {own: write(path, do_compression=own).read_bytes() for own in (False, True)}
 
 
 @settings(
@@ -59,10 +116,14 @@ def test_what_is_no_such_file(tmp_path: Path) -> None:
     cut=st.integers(0, 3000),
 )
 def test_damage_is_told(
-    places: list[tuple[int, int]], compressed: bool, cut: int, tmp_path: Path
+    places: list[tuple[int, int]],
+    compressed: bool,
+    cut: int,
+    whole: dict[bool, bytes],
+    tmp_path: Path,
 ) -> None:
-    path = write(tmp_path / "meta.mat", do_compression=compressed)
-    content = bytearray(path.read_bytes())
+    path = tmp_path / "meta.mat"
+    content = bytearray(whole[compressed])
     for place, value in places:
         content[place % len(content)] = value
     path.write_bytes(content[: len(content) - cut % 100])

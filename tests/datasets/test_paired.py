@@ -14,12 +14,21 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layout_helpers import STEP_ASIDE, TURNS, WALL, navi_tree, painted, scannet_tree, spair_tree
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from pytest_cliprobust import cli
 from pytest_cliprobust.datasets.base import PairedDataset
-from pytest_cliprobust.datasets.layouts.navi import rotation
-from pytest_cliprobust.datasets.paired import onto, padded, read_levels, resized, rotation_between
+from pytest_cliprobust.datasets.layouts.navi import _around, _View, rotation
+from pytest_cliprobust.datasets.paired import (
+    Seen,
+    linked,
+    onto,
+    padded,
+    read_levels,
+    resized,
+    rotation_between,
+)
 from pytest_cliprobust.datasets.reading import read_image
 from pytest_cliprobust.datasets.registry import LAYOUTS
 from pytest_cliprobust.errors import ClipRobustError
@@ -102,6 +111,9 @@ def test_keypoints_and_box_are_those_of_the_annotation(tmp_path: Path) -> None:
     assert links.scale == pytest.approx(80 * 40 / 100)  # the longer side of the second box
     picture = read_image(tmp_path / "JPEGImages" / "cat" / "2009_000001.jpg")
     assert torch.equal(pairs.second.images[0], resized(padded(picture), 40))
+    other = read_image(tmp_path / "JPEGImages" / "cat" / "2008_000001.jpg")
+    for first_image in (pairs.first.images[0], data.load([row]).images[0]):
+        assert torch.equal(first_image, resized(padded(other), 40))
     assert data.groups["viewpoint_variation"][row] == "viewpoint_medium"
     assert data.groups["occlusion"][row] == "occluded_second"
     assert set(data.subgroups) == set(data.groups) - {"class"}
@@ -123,6 +135,20 @@ def test_broken_annotations_are_refused(tmp_path: Path, change: dict[str, Any], 
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ClipRobustError, match=words):
         load("spair-71k", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("box", "side"), [([5, 5, 25, 15], 20), ([5, 5, 15, 25], 20), ([5, 5, 15, 5], 10)]
+)
+def test_distances_are_shares_of_the_longer_side(
+    tmp_path: Path, box: list[float], side: float
+) -> None:
+    spair_tree(tmp_path, each=1)
+    for path in (tmp_path / "PairAnnotation" / "test").iterdir():
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"trg_bndbox": box}))
+    data = load("spair-71k", tmp_path, size=40)
+    row = next(n for n, name in enumerate(data.ids) if name.endswith(":cat"))
+    assert data.load_pairs([row]).links[0].scale == pytest.approx(side * 40 / 100)
 
 
 # --- ScanNet ---------------------------------------------------------------------------------------
@@ -225,6 +251,67 @@ def test_mistakes_of_navi(tmp_path: Path) -> None:
         load("navi", tmp_path)
 
 
+def test_what_is_no_turn_is_no_pair(tmp_path: Path) -> None:
+    navi_tree(tmp_path, ("dino",))
+    path = tmp_path / "dino" / "wild_set" / "annotations.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps([{**entry, "camera": told[0]["camera"]} for entry in told]))
+    with pytest.raises(ClipRobustError, match="no two pictures of an object"):
+        load("navi", tmp_path)
+
+
+def test_places_of_the_first_view_are_looked_for_among_those_of_the_second(tmp_path: Path) -> None:
+    data = load("navi", navi_tree(tmp_path, ("dino",)), size=64)
+    second = tmp_path / data._files[data.ids[0]][1]
+    levels = read_levels(second)
+    levels[60:] = 0  # the lower half has no depth
+    Image.fromarray(levels.astype(np.uint16)).save(second)
+    (links,) = data.load_pairs([0]).links
+    assert len(links.points) == len(links.truth) == 128**2 - 124**2
+    assert len(links.candidates) == 2 * 128 + 62 * 4
+
+
+#: Rows and columns of an object in a picture of 60 × 100, and the corner (left, top) and side of its square.
+OBJECTS = (
+    ((10, 20), (30, 60), (30, 0, 30)),
+    ((20, 50), (40, 50), (30, 20, 30)),
+    ((20, 51), (40, 50), (29, 20, 31)),
+    ((55, 60), (20, 50), (20, 30, 30)),
+    ((20, 50), (78, 80), (50, 20, 30)),
+    ((20, 21), (20, 21), (20, 20, 1)),
+    ((0, 60), (30, 40), (20, 0, 60)),
+)
+
+
+@pytest.mark.parametrize(("rows", "columns", "expected"), OBJECTS)
+@pytest.mark.parametrize("upright", [False, True])
+def test_the_square_about_an_object(
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    expected: tuple[int, int, int],
+    upright: bool,
+    tmp_path: Path,
+) -> None:
+    there = np.zeros((60, 100), bool)
+    there[slice(*rows), slice(*columns)] = True
+    # Beyond the middle square, which goes from 20 to 80, nothing counts.
+    there[30, [19, 80]] = True
+    view = _View("a.jpg", "a.png", 1.25, np.eye(4))
+    crop = _around(there.T if upright else there, view, tmp_path)
+    left, top, side = expected
+    assert (crop.left, crop.top) == ((top, left) if upright else (left, top))
+    assert crop.side == side
+    centre = (30, 50) if upright else (50, 30)
+    assert np.array_equal(crop.camera, [[75, 0, centre[0]], [0, 75, centre[1]], [0, 0, 1]])
+
+
+def test_an_object_outside_the_middle_square_is_none(tmp_path: Path) -> None:
+    there = np.zeros((60, 100), bool)
+    there[30, [19, 80]] = True
+    with pytest.raises(ClipRobustError, match=r"a.png' has no depth anywhere"):
+        _around(there, _View("a.jpg", "a.png", 1.0, np.eye(4)), tmp_path)
+
+
 # --- Geometry --------------------------------------------------------------------------------------
 
 QUATERNIONS = st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(
@@ -245,6 +332,32 @@ def test_rotations_are_those_of_scipy(first: list[float], second: list[float]) -
 def test_places_are_projected_by_the_camera() -> None:
     camera = np.array([[100.0, 0, 50], [0, 200, 40], [0, 0, 1]])
     assert np.allclose(onto(camera, np.array([[1.0, 2.0, 4.0]])), [[75.0, 140.0]])
+    # In the camera's plane and behind it: far away, on the side where it is.
+    assert np.allclose(onto(camera, np.array([[1.0, 2.0, 0.0]])), [[1e11, 4e11]])
+    assert np.allclose(onto(camera, np.array([[1.0, 2.0, -1.0]])), [[5e10, 3.6e11]])
+
+
+@pytest.mark.parametrize("counts", [(1, 2), (2, 1), (0, 5)])
+def test_a_view_needs_two_places(counts: tuple[int, int]) -> None:
+    first, second = (Seen(np.zeros((n, 2)), np.zeros((n, 3))) for n in counts)
+    with pytest.raises(ClipRobustError, match="hardly a place"):
+        linked(first, second, np.eye(4), lambda surface: surface[:, :2], 1.0)
+
+
+def test_places_move_with_the_camera() -> None:
+    """A quarter turn about the axis of sight, then a step: (x, y, z) is seen at (-y, x, z) + (1, 2, 3)."""
+    first = Seen(np.array([[4.0, 5.0], [6.0, 7.0]]), np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+    second = Seen(np.array([[8.0, 9.0], [1.0, 1.0]]), np.array([[7.0, 8.0, 9.0], [0.0, 1.0, 2.0]]))
+    pose = np.array([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]])
+    links = linked(first, second, pose, lambda surface: surface[:, :2] * 10, 0.5)
+    assert links.truth_3d is not None
+    assert links.candidates_3d is not None
+    assert links.truth_3d.tolist() == [[-1, 3, 6], [-4, 6, 9]]
+    assert links.truth.tolist() == [[-10, 30], [-40, 60]]
+    assert links.points.tolist() == first.places.tolist()
+    assert links.candidates.tolist() == second.places.tolist()
+    assert links.candidates_3d.tolist() == second.surface.tolist()
+    assert links.scale == 0.5
 
 
 def test_pictures_are_padded_with_white_and_levels_are_of_one_channel(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def test_roles(folder: Path) -> None:
     assert provider_of("embedded").of("unlabelled") == ("clean",)
 
 
+@pytest.mark.slow
 def test_as_a_model_sees_them(folder: Path, shared_cache: Path) -> None:
     options = RunConfig(("reference",), limit=24, profile="quick", cache_dir=shared_cache)
     clip = Evaluation(options, "reference")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import write_pictures
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from layout_helpers import picture
 
@@ -105,6 +105,17 @@ def test_classes_that_are_right_beside_the_label_meet_those_of_clean() -> None:
         aligned(Made(("dog", "cow"), (0,), further_labels=((1,),)), CLEAN, "shift")
 
 
+def test_further_classes_of_any_sample_must_be_there() -> None:
+    data = Made(("dog", "cow"), (0, 0, 0), further_labels=((), (0,), (1,)))
+    with pytest.raises(ClipRobustError, match=r"classes that .* has not: 'cow'"):
+        aligned(data, CLEAN, "shift")
+
+
+def test_data_with_the_same_classes_stays_as_it_is() -> None:
+    same = Made(CLEAN.class_names, (0, -1), CLEAN.class_keys)
+    assert aligned(same, CLEAN, "shift") is same
+
+
 def test_data_that_keeps_its_classes_stays_as_it_is() -> None:
     data = Made(("usb cable", "zebra"), (0, 1), own_classes=True)
     assert aligned(data, CLEAN, "typographic") is data
@@ -159,6 +170,7 @@ def test_a_fifth() -> None:
     assert abs(share - 0.2) < 4 * (0.2 * 0.8 / 20_000) ** 0.5
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 400), st.one_of(st.none(), st.integers(1, 300)), st.integers(0, 99))
 def test_the_split_does_not_depend_on_order_or_limit(
     count: int, limit: int | None, seed: int

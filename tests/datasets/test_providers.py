@@ -54,6 +54,18 @@ def test_a_missing_role_says_how_to_give_it() -> None:
         provided("/a").require("corrupted")
 
 
+def test_what_the_benchmark_never_has() -> None:
+    benchmark = provided()
+    assert benchmark.lacking("corrupted") == (
+        "needs corrupted (the clean pictures, corrupted before anybody loaded them), and the embedded "
+        "benchmark has none"
+    )
+    assert benchmark.lacking("shift").endswith(
+        "leave --clip-data out to run it on the embedded benchmark, or give it with --clip-data "
+        "shift=LAYOUT:PATH"
+    )
+
+
 def test_beside_the_embedded_benchmark() -> None:
     found = provided("embedded", "far_ood=/data/dtd")
     assert found.of("clean") == ("clean",)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from layout_helpers import WNIDS, by_wnid, picture, pixels_of
 
 from pytest_cliprobust import cli
 from pytest_cliprobust.datasets import imagenet
-from pytest_cliprobust.datasets.layouts import cifar_corrupted, imagenet_x
+from pytest_cliprobust.datasets.layouts import cifar_corrupted, hf, imagenet_x
 from pytest_cliprobust.datasets.layouts.imagenet_d import _name
+from pytest_cliprobust.datasets.layouts.negbench import _picture
 from pytest_cliprobust.datasets.prepared import aligned
 from pytest_cliprobust.datasets.registry import LAYOUTS
 from pytest_cliprobust.datasets.subset import Subset
@@ -191,6 +194,11 @@ def test_objectnet(tmp_path: Path) -> None:
     assert placed.head_rows == (412, 423, 559, 765, 954)
     assert placed.labels == data.labels
     assert placed.further_labels == data.further_labels
+    shutil.copytree(tmp_path / "objectnet-1.0", tmp_path / "other")
+    for folder in ("banana", "chair", "trash_bin"):
+        shutil.rmtree(tmp_path / "other" / "images" / folder)
+    with pytest.raises(ClipRobustError, match="has none of the 3 folders that the mapping names"):
+        load("objectnet", tmp_path / "other")
     (tmp_path / "objectnet-1.0" / "mappings" / "objectnet_to_imagenet_1k.json").write_text(
         '{"Banana": "bananas"}'
     )
@@ -318,6 +326,26 @@ def test_saved_data_sets(tmp_path: Path) -> None:
     assert load("hf", tmp_path / "train").labels == (1,)
 
 
+def test_a_row_of_a_saved_data_set_is_texts() -> None:
+    entry = {"a": 3, "b": None, "c": {"x": 1}, "d": "t", "e": [1, 2], "f": 0.5, "label": 1}
+    texts = {"a": "3", "b": None, "c": '{"x": 1}', "d": "t", "e": [1, 2], "f": "0.5"}
+    plain = hf.Table((), None, "image", "", ())
+    assert hf._entry(entry, plain, 7) == {**texts, "label": "1", "id": "7"}
+    named = replace(plain, label="label", names=("cat", "dog"))
+    assert hf._entry({**entry, "id": 5}, named, 7) == {**texts, "label": "dog", "id": "5"}
+
+
+def test_a_saved_data_set_without_its_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    trees.saved(tmp_path / "a", [0])
+    path = tmp_path / "a" / "dataset_info.json"
+    told = json.loads(path.read_text())
+    told["features"] = {"gone": {"_type": "Image"}, "label": told["features"]["label"]}
+    path.write_text(json.dumps(told))
+    with pytest.raises(ClipRobustError, match="has no column of pictures; it has gone, label"):
+        load("hf", tmp_path / "a")
+
+
 def test_mistakes_in_saved_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyarrow")
     with pytest.raises(ClipRobustError, match=r"no state.json .*save_to_disk.*there is nothing"):
@@ -415,6 +443,29 @@ def test_negbench(tmp_path: Path) -> None:
     assert dict(zip(told.ids, told.captions, strict=True))["1"] == (
         *("It's a dog, and not a cat 0.", 'A "dog" 0.'),
     )
+
+
+@pytest.mark.parametrize(
+    ("places", "found"),
+    [
+        (("d.jpg", "c/d.jpg", "b/c/d.jpg"), "b/c/d.jpg"),
+        (("d.jpg", "c/d.jpg"), "c/d.jpg"),
+        (("d.jpg", "images/d.jpg"), "d.jpg"),
+        (("images/d.jpg",), "images/d.jpg"),
+        (("images/c/d.jpg", "d.jpg"), "images/c/d.jpg"),
+        (("../c/d.jpg", "d.jpg"), "../c/d.jpg"),
+        (("a/b/c/d.jpg", "b/c/d.jpg"), "b/c/d.jpg"),
+    ],
+)
+def test_where_a_table_of_negbench_finds_its_pictures(
+    tmp_path: Path, places: tuple[str, ...], found: str
+) -> None:
+    """A path of somebody else's machine ends in the one here, of which the longest end counts."""
+    table = tmp_path / "tables" / "t.csv"
+    for place in places:
+        picture(table.parent / place)
+    assert _picture("/home/a/b/c/d.jpg", table, "row 1") == found
+    assert _picture("C:\\home\\a\\b\\c\\d.jpg", table, "row 1") == found
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ def test_a_disk_below_one_pixel_is_mixed_with_the_picture(
     assert_close(faint, images, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("side", [56, 112, 336])
+@pytest.mark.parametrize("side", [56, 112, pytest.param(336, marks=pytest.mark.slow)])
 def test_both_gaussians_of_glass_blur_scale_with_the_picture(side: int) -> None:
     generator = torch.Generator().manual_seed(side)
     images = torch.rand(2, 3, side, side, generator=generator, dtype=torch.float64)

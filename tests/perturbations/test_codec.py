@@ -116,6 +116,7 @@ def test_pictures_of_the_published_size_are_coded_as_published() -> None:
     assert codec._Coding.of(16, 16).factor(10.0) == 0
 
 
+@pytest.mark.slow
 def test_the_camera_moves_across_and_up_or_down_as_far_as_published(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -248,6 +249,7 @@ def test_a_picture_comes_out_of_any_stream(kind: str) -> None:
         assert (out == 128).all()
 
 
+@pytest.mark.slow
 def test_many_damaged_streams() -> None:
     picture = (pictures(1, 150, 130)[0] * 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     stream = codec._encode(codec._clip(picture, 2, 1), "libx264", codec.SOURCE_OPTIONS)

@@ -278,6 +278,7 @@ def test_the_watch_sees_what_it_should() -> None:
             images.cpu()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     mostly_slow((n for n in NAMES if registry.get(n).compilable), {"pixelate", "view_roll"}),

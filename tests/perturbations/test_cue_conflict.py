@@ -96,6 +96,7 @@ def test_needs_little_memory_on_the_host() -> None:
     assert watch.peak < 12 * images.numel() * 4
 
 
+@pytest.mark.slow
 def test_one_graph() -> None:
     images, given = inputs(2, 32, 48)
     torch._dynamo.reset()

@@ -266,6 +266,7 @@ def test_focus_agrees_with_the_reference(name: str, severity: int) -> None:
         assert psnr(seen[i], exact) > psnr(images[i], exact) + 6
 
 
+@pytest.mark.slow
 def test_far_focus_is_as_strong_as_published_on_disparity() -> None:
     """Depth of a disparity map runs from 1 to 64: the blur is wider than the picture."""
     images, depth = scenes()

@@ -252,6 +252,7 @@ def textbook_elastic(picture: Any, severity: int, generator: np.random.Generator
     return np.stack(warped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("severity", mostly_slow(range(1, 6), {2, 4}))
 def test_elastic_is_as_strong_as_imagenet_c_s_own(severity: int, scenes: Tensor) -> None:
     images = scenes[:4] / 255
@@ -270,6 +271,7 @@ def test_elastic_is_as_strong_as_imagenet_c_s_own(severity: int, scenes: Tensor)
     assert np.sqrt(np.mean(ours) / np.mean(theirs)) == pytest.approx(1, abs=0.12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("severity", [1, 2, 3, 5])
 def test_elastic_ripples_are_as_large_as_imagenet_c_s_own(severity: int) -> None:
     displacement, sigma = (244 * p for p in PUBLISHED_ELASTIC[severity - 1][:2])

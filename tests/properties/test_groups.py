@@ -70,6 +70,7 @@ def test_units_not_samples_make_a_group_large() -> None:
     assert found["group_accuracy_gap"].details["groups"]["a"]["units"] == 10
 
 
+@pytest.mark.slow
 def test_the_intervals_hold_the_true_worst_and_gap() -> None:
     truth = (0.9, 0.7, 0.68, 0.8)
 
@@ -333,6 +334,7 @@ def test_a_change_of_shape_bias_is_between_those_of_the_groups() -> None:
     assert worst.interval(0.95).low < -0.25 < worst.interval(0.95).high
 
 
+@pytest.mark.slow
 def test_the_intervals_hold_the_true_worst_group_of_detection() -> None:
     truth = float(norm.cdf(0.5 / math.sqrt(2)))  # both normal, half a deviation apart
 

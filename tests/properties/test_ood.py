@@ -499,6 +499,21 @@ def test_constant_scores_are_chance() -> None:
     assert figures["aupr_in"].value == pytest.approx(8 / 12)
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_rate_that_did_not_change_is_as_unsure_as_half_a_unit_either_way(size: int) -> None:
+    """Standard error √2 · (size / 40) / 2, and nothing of the replicates: of the same they differ by none."""
+    rng = np.random.default_rng(0)
+    boot = Bootstrap(replicates=50, keys=keys_of(80, np.arange(80) // size))
+    figures = ood.detection_figures(
+        rng.normal(1.5, 1, 40), rng.normal(0, 1, 40), "x", bootstrap=boot
+    )
+    outcomes = figures["fpr95_x"].outcomes
+    assert outcomes is not None
+    same = ood._compare_rate(outcomes, outcomes)
+    assert (same.difference, same.design_effect) == (0.0, 1.0)
+    assert same.standard_error == pytest.approx(size / 40 / np.sqrt(2))
+
+
 def test_near_and_far_are_never_pooled() -> None:
     inside = np.arange(20.0)
     sets = {"near_ood": np.arange(20.0) - 1, "far_ood": np.arange(20.0) - 15}
@@ -531,6 +546,7 @@ def test_broken_scores_are_refused() -> None:
         ood.detection_figures([0.0, 1.0], [1.0], "mcm")
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth() -> None:
     """Two normals 1.5 apart, 80 samples each: AUROC Φ(1.5/√2), FPR95 Φ(0.145); 80 draws."""
     from scipy.stats import norm

@@ -56,6 +56,7 @@ def test_the_cost_of_few_samples_is_that_of_each_draw() -> None:
     assert figure.low < figure.value < figure.high
 
 
+@pytest.mark.slow
 def test_few_samples_cost_about_what_theory_says() -> None:
     """An estimate of one parameter from n samples costs about 1 / 2n nats, where the model is right."""
     test, bank = drawn(4000, 2), drawn(4000, 3)

@@ -94,6 +94,7 @@ def test_replicates_are_those_of_samples_written_out() -> None:
             assert value == pytest.approx(again.value, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", [80, 20])
 def test_intervals_hold_the_truth(units: int) -> None:
     """Confidence uniform, right with that probability: AURC = E[(1 - c)(-log(1 - c))] = 1/4."""

@@ -331,6 +331,7 @@ def test_prompts_have_each_their_shape_bias() -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_change_holds_the_truth() -> None:
     """In at least 93 of 100 draws, where shape decisions become texture decisions, or none."""
     rng = np.random.default_rng(6)

@@ -129,6 +129,7 @@ def test_the_interval_is_newcombes() -> None:
     assert figure.high == pytest.approx(0.2 + np.hypot(first.high - 0.8, 0.6 - second.low))
 
 
+@pytest.mark.slow
 def test_drops_hold_the_truth() -> None:
     def ends(rng: np.random.Generator) -> tuple[float, float]:
         # Four scenes of a drawing, right or wrong together in half of the cases.

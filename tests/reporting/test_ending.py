@@ -88,6 +88,8 @@ def test_what_is_missing_is_counted_in_the_terminal_and_listed_in_files() -> Non
     )
     assert missing_lines(whole, 2)[-1] == "… and 4 more"
     assert len(missing_lines(whole, 2)) == 3
+    one = run("pass", complete=False, missing=missing[:1], planned=0)
+    assert last_words(one) == ["PARTIAL: 1 of 1 tests did not come to its end (ood 1)"]
     text = markdown.text(whole)
     assert all(f"- {entry.test}: the run ended" in text for entry in missing)
     assert "- ending: **passed, partial, exit code 0**" in text

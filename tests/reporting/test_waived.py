@@ -16,7 +16,7 @@ from pytest_cliprobust.reporting import facts, markdown, sarif, statement, workf
 from pytest_cliprobust.reporting.earlier import earlier_of
 from pytest_cliprobust.reporting.ending import last_words
 from pytest_cliprobust.reporting.findings import findings
-from pytest_cliprobust.reporting.html import page
+from pytest_cliprobust.reporting.html import page, plots
 from pytest_cliprobust.reporting.json import text as json_text
 from pytest_cliprobust.reporting.terminal import row_of, table, totals
 from pytest_cliprobust.results.run import Run
@@ -101,7 +101,8 @@ def test_markdown(waived: Run) -> None:
     assert "## Waived" not in markdown.text(the_run(figures((1, 2))))
 
 
-def test_html(waived: Run) -> None:
+def test_html(waived: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "inline", lambda *_: "")  # drawings take most of the time
     told = page.text(waived)
     assert '<h1 id="verdict">Ship with 1 waiver</h1>' in told
     assert "<b>1</b><span>waived</span>" in told

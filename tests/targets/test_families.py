@@ -796,6 +796,7 @@ def test_an_adapter_is_merged_with_its_base(settings: dict[str, Any], tmp_path: 
     assert named.info.digest == apart.info.digest
 
 
+@pytest.mark.slow
 def test_adapters_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = write_model(tmp_path / "base", "clip")
     delta = tmp_path / "delta"

@@ -641,6 +641,7 @@ def test_a_local_checkpoint_replaces_a_folders_weights(vit: Path, tmp_path: Path
     assert replaced.info.pretrained == str(path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_tells_its_architecture(architectures: Path, tmp_path: Path) -> None:
     path = tmp_path / "run" / "weights.pt"
     path.parent.mkdir()

@@ -82,6 +82,7 @@ def test_an_int8_twin_leaves_the_model_that_it_is_made_of(vit: Path) -> None:
 # --- torch.compile -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_compiled_twin_gives_its_parents_features(
     vit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

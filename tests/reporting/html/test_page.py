@@ -11,10 +11,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 from report_helpers import HARM, Elements, base, figures, head, the_run
 
 from pytest_cliprobust.gating.baseline import Baseline, bare_key
 from pytest_cliprobust.reporting.facts import anchor_of
+from pytest_cliprobust.reporting.html import plots
 from pytest_cliprobust.reporting.html.page import page_of, text
 from pytest_cliprobust.results.compare import compare
 from pytest_cliprobust.results.run import Run
@@ -24,6 +26,12 @@ from pytest_cliprobust.results.run import Run
 def page(harm: str = "") -> str:
     """The report of a run that lost twelve samples, beside the one before it."""
     return page_of(head(harm=harm), compare(base(harm=harm), head(harm=harm)))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes most of the time, where it is not asked for: drawings by matplotlib."""
+    monkeypatch.setattr(plots, "inline", lambda figure, name, label: Markup(""))
 
 
 def words(of: str) -> str:
@@ -109,6 +117,7 @@ def test_text_from_data_is_escaped_wherever_it_stands() -> None:
         assert f"{place}\"'><script>alert(1)</script>" in found.words, place
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_alone_and_one_without_names() -> None:
     alone = words(page_of(head()))
     assert "There is no earlier run beside this one" in alone
@@ -118,6 +127,7 @@ def test_a_run_alone_and_one_without_names() -> None:
     assert "Names of samples were left out" in words(hidden)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pictures_of_other_data_are_not_drawn_and_it_says_so() -> None:
     mine = head()
     other = replace(
@@ -128,6 +138,7 @@ def test_pictures_of_other_data_are_not_drawn_and_it_says_so() -> None:
     assert "The run was on data that are not drawn again here." in words(made)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
@@ -148,6 +159,7 @@ def of_baseline(run: Run) -> Baseline:
     return Baseline("thresholds.baseline.safetensors", found, run.provenance)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_sessions_run_is_held_against_its_baseline() -> None:
     before = the_run(figures((59,)), "old", fails=False)
     now = replace(the_run(figures(range(12))), baseline=of_baseline(before))
@@ -163,6 +175,7 @@ def test_a_sessions_run_is_held_against_its_baseline() -> None:
     assert "not compared with an earlier run" in words(text(two, Path()))
 
 
+@pytest.mark.slow
 def test_a_thousand_figures_fit() -> None:
     own = head()
     one = next(iter(own.measurements.values()))

@@ -1,0 +1,230 @@
+"""Parts of the commands: pictures as they are cut, sheets that are too large, what is said of data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pytest_cliprobust.cli import _perturb_options as words
+from pytest_cliprobust.cli import _subjects
+from pytest_cliprobust.cli import data as command
+from pytest_cliprobust.cli._images import crop, load_image
+from pytest_cliprobust.cli._perturb_options import Options
+from pytest_cliprobust.errors import ClipRobustError
+
+# --- Pictures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("smooth", [False, True])
+def test_a_square_is_cut_from_the_middle(upright: bool, smooth: bool) -> None:
+    """Known where nothing is resized: rows or columns 7 to 26 of 33."""
+    image = torch.rand(1, 3, 20, 33, generator=torch.Generator().manual_seed(0))
+    expected = image[..., 6:26]
+    if upright:
+        image, expected = image.mT, expected.mT
+    assert torch.allclose(crop(image, 20, smooth=smooth), expected, atol=1e-6)
+
+
+def test_depth_is_resized_without_values_in_between() -> None:
+    depth = torch.tensor([[[[1.0, 9.0, 1.0, 9.0], [2.0, 8.0, 2.0, 8.0]]]])
+    found = crop(depth, 4, smooth=False)
+    assert found.tolist() == [[[[9, 9, 1, 1]] * 2 + [[8, 8, 2, 2]] * 2]]
+
+
+@pytest.mark.parametrize("size", [(1, 101), (101, 1), (2, 201), (201, 2)])
+def test_a_picture_that_is_too_narrow(size: tuple[int, int], tmp_path: Path) -> None:
+    Image.new("RGB", size).save(tmp_path / "a.png")
+    with pytest.raises(ClipRobustError, match=f"is {size[0]}×{size[1]}, too narrow"):
+        load_image(tmp_path / "a.png")
+    side = tuple(min(edge, 100) for edge in size)
+    Image.new("RGB", side).save(tmp_path / "a.png")
+    assert load_image(tmp_path / "a.png").shape == (1, 3, side[1], side[0])
+
+
+def test_a_picture_with_its_opacity(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    pixels[..., 3] = np.arange(35).reshape(5, 7) * 7
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found = load_image(tmp_path / "a.png", alpha=True)
+    assert found.shape == (1, 4, 5, 7)
+    assert torch.equal(found[0, 3], torch.from_numpy(pixels[..., 3]).float() / 255)
+
+
+def test_what_a_filter_adds_outside_of_the_range_is_cut_off(tmp_path: Path) -> None:
+    pixels = np.kron(np.indices((4, 4)).sum(0) % 2 * 255, np.ones((16, 16))).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    rough = crop(load_image(tmp_path / "a.png"), 40)
+    assert float(rough.min()) < -0.01
+    assert float(rough.max()) > 1.01
+    file = tmp_path / "a.png"
+    given = options(images=[file], size=40, text=None, mask=file, occluder=file, texture=file)
+    (subject,) = _subjects._file_subjects(given)
+    assert torch.equal(subject.image, rough.clamp(0, 1))
+    assert (subject.name, subject.sample, subject.inputs) == ("a", "a", {})
+    inputs = _subjects._given_inputs(given)
+    assert torch.equal(inputs["texture"], rough.clamp(0, 1))
+    assert torch.allclose(inputs["mask"], rough[:, :1].clamp(0, 1), atol=1e-6)
+    assert torch.equal(inputs["occluder"][:, 3], torch.ones(1, 64, 64))
+    assert "text" not in inputs
+
+
+# --- Options ---------------------------------------------------------------------------------------
+
+
+def options(**changed: Any) -> Any:
+    usual = {"size": 16, "cell": 16, "blocks": 1, "severity": None, "colours": None}
+    usual |= {"images": [Path("a")], "depth": None, "depth_scale": 1000.0}
+    return Options(**{**usual, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "rows"),
+    [
+        ({"size": 4096}, 2),  # 2^24 pixels, of the picture and five severities
+        ({"cell": 4096}, 2),
+        ({"size": 4096, "severity": [3]}, 8),
+        ({"size": 4096, "severity": [3], "blocks": 8}, 1),
+        ({"colours": 2}, 1),
+        ({"colours": 256}, 1),
+    ],
+)
+def test_a_sheet_of_the_largest_size(changed: dict[str, Any], rows: int) -> None:
+    words._check_layout(options(**changed), rows)
+
+
+@pytest.mark.parametrize(
+    ("changed", "rows", "told"),
+    [
+        ({"size": 4096}, 3, "too large a sheet"),
+        ({"cell": 4096}, 3, "too large a sheet"),
+        ({"size": 4096, "severity": [3]}, 9, "too large a sheet"),
+        ({"size": 4096, "severity": [3], "blocks": 9}, 1, "too large a sheet"),
+        ({"size": 15}, 1, "--size 15 is too small; 16 is the least"),
+        ({"cell": 15}, 1, "--cell must be 16 or more"),
+        ({"blocks": 0}, 1, "--blocks 1 or more"),
+        ({"colours": 1}, 1, "a number from 2 to 256"),
+        ({"colours": 257}, 1, "a number from 2 to 256"),
+    ],
+)
+def test_a_sheet_that_cannot_be(changed: dict[str, Any], rows: int, told: str) -> None:
+    with pytest.raises(ClipRobustError, match=told):
+        words._check_layout(options(**changed), rows)
+
+
+@pytest.mark.parametrize(
+    ("depths", "images", "scale", "told"),
+    [
+        (0, 3, 1.0, ""),
+        (1, 3, 1.0, ""),
+        (3, 3, 1.0, ""),
+        (2, 3, 1.0, "2 depth maps for 3 images"),
+        (1, 0, 1.0, "--depth belongs to image files"),
+        (1, 1, 0.0, "--depth-scale 0 must be above 0"),
+        (1, 1, float("inf"), "--depth-scale inf must be above 0, and finite"),
+        (1, 1, float("nan"), "--depth-scale nan"),
+    ],
+)
+def test_maps_of_depth(depths: int, images: int, scale: float, told: str) -> None:
+    given = options(depth=[Path("d")] * depths, images=[Path("a")] * images, depth_scale=scale)
+    if not told:
+        words._check_depth(given)
+        return
+    with pytest.raises(ClipRobustError, match=told):
+        words._check_depth(given)
+
+
+def test_numbers_of_parameters() -> None:
+    assert words._setting("sigma=0.5") == ("sigma", 0.5)
+    name, value = words._setting("count= -16 ")
+    assert (name, value, type(value)) == ("count", -16, int)
+    assert type(words._setting("count=16.0")[1]) is float
+    for text in ("sigma", "=3", "sigma=", "sigma=inf", "sigma=nan", "sigma=x"):
+        with pytest.raises(argparse.ArgumentTypeError, match="write NAME=NUMBER"):
+            words._setting(text)
+    assert [words._severity(text) for text in "15"] == [1, 5]
+    for text in ("0", "6", "1.0", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="a severity is 1, 2, 3, 4 or 5"):
+            words._severity(text)
+
+
+# --- Data ------------------------------------------------------------------------------------------
+
+
+class Made:
+    """A data set without pictures; every third cannot be loaded."""
+
+    name, digest = "made", "0123456789abcdef"
+
+    def __init__(self, classes: int, labels: list[int], **groups: tuple[str, ...]) -> None:
+        self.class_names = tuple(f"c{n}" for n in range(classes))
+        self.labels, self.groups = tuple(labels), groups
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def load(self, rows: list[int]) -> None:
+        """Fail at every third."""
+        if rows[0] % 3 == 0:
+            raise ClipRobustError(f"sample {rows[0]} is broken")
+
+
+def test_what_is_said_of_a_data_set() -> None:
+    made: Any = Made(3, [0, 0, 0, 2, -1, -1], place=("a", "b", "a", "a", "b", "b"))
+    assert command._told("clean", made) == [
+        "clean made: 6 samples, digest 0123456789ab",
+        "  2 of 3 classes, 1 to 3 samples each",
+        "  c0 3, c1 0, c2 1",
+        "  without samples: c1",
+        "  2 samples have no class of the label set",
+        "  column place: 'a', 'b'",
+    ]
+    many: Any = Made(12, list(range(12)), place=tuple(map(str, range(12))))
+    told = command._told("clean", many)
+    assert told[2].endswith("c9 1 and 2 more")
+    assert told[3].endswith("'6', '7' and 2 more")
+    assert len(told) == 4
+    assert command._told("far_ood", Made(0, [-1])) == [  # type: ignore[arg-type]
+        "far_ood made: 1 samples, digest 0123456789ab",
+        "  1 samples have no class of the label set",
+    ]
+
+
+def test_samples_that_cannot_be_read_are_counted_and_ten_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made: Any = Made(1, [0] * 34)
+    assert command._unreadable(made) == 12
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "  sample 0 is broken"
+    assert lines[9:] == ["  sample 27 is broken", "  12 of 34 samples cannot be read"]
+
+
+@pytest.mark.parametrize(
+    ("owners", "told"),
+    [
+        ([{("clean", "a")}], []),
+        ([{("clean", "a"), ("shift", "a")}], []),  # one data set in two roles
+        ([{("clean", "a"), ("factors", "x")}], []),
+        (
+            [{("factors", "x"), ("shift", "a")}],
+            ["1 picture is the same in factors x and shift a"],
+        ),
+        (
+            [{("clean", "a"), ("shift", "b")}, {("clean", "a")}, {("clean", "a"), ("shift", "b")}],
+            ["2 pictures are the same in clean a and shift b"],
+        ),
+    ],
+)
+def test_pictures_that_two_data_sets_have(
+    owners: list[set[tuple[str, str]]], told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = command._shared({str(n): own for n, own in enumerate(owners)})
+    assert found == bool(told)
+    assert capsys.readouterr().out.splitlines() == told

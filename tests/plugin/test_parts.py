@@ -1,0 +1,285 @@
+"""Small parts of the plugin, without a session: what a ledger counts, what a gate takes, options."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gating_helpers import answered, answers, condition
+
+from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.reading import parse_thresholds
+from pytest_cliprobust.gating.verdict import judge
+from pytest_cliprobust.plugin import closing, gate, ledger, options
+from pytest_cliprobust.plugin.ledger import Ledger
+from pytest_cliprobust.plugin.recorder import Recorder
+from pytest_cliprobust.results.record import Evidence, Record
+
+# --- The ledger ------------------------------------------------------------------------------------
+
+
+def report(test: str, when: str, outcome: str = "passed", **more: Any) -> Any:
+    told = {"nodeid": test, "when": when, "outcome": outcome, "longrepr": None, **more}
+    for word in ("passed", "failed", "skipped"):
+        told[word] = outcome == word
+    return SimpleNamespace(**told)
+
+
+def taken(*reports: Any, planned: dict[str, str] | None = None) -> Ledger:
+    found = Ledger()
+    found.plan(planned or {})
+    for one in reports:
+        found.take(one)
+    return found
+
+
+def test_the_suite_of_a_file() -> None:
+    assert ledger.suite_of_file("suites/deep/test_ood.py::test_it[a/b]") == "ood"
+    assert ledger.suite_of_file("test_view.py") == "view"
+    assert ledger.suite_of_file("suites/mine.py") == "mine"
+
+
+def test_what_did_not_come_to_its_end() -> None:
+    a, b, c, d = (f"test_x.py::{name}" for name in "abcd")
+    found = taken(
+        report(a, "setup"),
+        report(a, "call"),
+        report(a, "teardown"),
+        report(b, "setup", clip_suite="x"),
+        report(d, "setup", clip_suite="y"),
+        planned={a: "x", b: "x", c: "x"},
+    )
+    told = [(entry.test, entry.suite, entry.reason) for entry in found.missing()]
+    assert told == [
+        (b, "x", ledger.NOT_ENDED),
+        (c, "x", ledger.NOT_BEGUN),
+        (d, "y", ledger.NOT_ENDED),
+    ]
+    assert found.lacks_any
+    assert found.suites == {"x", "y"}
+    whole = taken(*(report(a, when) for when in ("setup", "call", "teardown")), planned={a: "x"})
+    assert not whole.lacks_any
+    assert whole.heard
+    whole.take_collection(report("test_y.py", "collect", "failed"))
+    whole.take_collection(report("test_y.py", "collect", "failed"))
+    whole.take_collection(report("test_z.py", "collect"))
+    assert whole.not_collected == ["test_y.py"]
+    assert whole.lacks_any
+    assert Ledger().lacks_any
+
+
+def test_a_test_that_was_skipped() -> None:
+    skips = {"clip_suite": "x", "longrepr": ("file", 3, "Skipped: no depth")}
+    found = taken(
+        report("a", "setup", "skipped", **skips, clip_lacking=True),
+        report("b", "setup", "skipped", **{**skips, "longrepr": "no camera", "clip_suite": "y"}),
+        report("c", "call", "skipped", **skips, wasxfail="known"),
+    )
+    told = [(entry.test, entry.suite, entry.reason) for entry in found.not_run()]
+    assert told == [("a", "x", "no depth"), ("b", "y", "no camera")]
+    assert found.lacking(["x", "y"]) == ["x: no depth"]
+    assert found.lacking(["y"]) == []
+
+
+def test_failures_of_the_environment_and_of_the_user() -> None:
+    found = taken(
+        report("a", "setup", clip_suite="x"),
+        report("a", "call", "failed", clip_trouble="no hub"),
+        report("a", "teardown"),
+        report("b", "setup", clip_suite="y"),
+        report("b", "call", "failed", clip_mistake="a name"),
+        report("b", "teardown"),
+        report("c", "setup", clip_suite="z"),
+        report("c", "call", "failed", clip_missed=True),
+        report("c", "teardown"),
+    )
+    assert found.troubles() == ["no hub"]
+    assert found.mistakes() == ["a name"]
+    assert (found.spared, found.broken) == (1, {"x", "y"})
+    whys = {test: attempt.why for test, attempt in found.attempts.items()}
+    assert whys == {"a": "no hub", "b": "a name", "c": ""}
+    # A plugin that runs tests again: the last attempt alone counts.
+    for when in ("setup", "call", "teardown"):
+        found.take(report("a", when, clip_suite="x"))
+    assert found.troubles() == []
+    assert found.broken == {"y"}
+
+
+def test_a_worker_that_died() -> None:
+    found = taken(
+        report("test_x.py::a", "???", "failed", longrepr="worker 'gw0' crashed"),
+        planned={"test_x.py::a": "x"},
+    )
+    assert not found.heard
+    assert found.spared == 1
+    (trouble,) = found.troubles()
+    assert trouble.startswith("worker 'gw0' crashed: killed for want of memory")
+    assert [entry.reason for entry in found.missing()] == ["worker 'gw0' crashed"]
+    found.given = ("suites/test_view.py::b",)
+    found.plan_all()
+    assert found.planned == {"test_x.py::a": "x", "suites/test_view.py::b": "view"}
+
+
+# --- The gate --------------------------------------------------------------------------------------
+
+
+def test_figures_in_any_nesting() -> None:
+    a, b, c = (Figure(name, 0.5, 0.4, 0.6, 10) for name in "abc")
+    assert list(gate._flat([a, {"x": b, "y": [c]}, ()])) == [a, b, c]
+    assert list(gate._flat(a)) == [a]
+    for other in ("text", b"bytes", 0.5, [a, "text"]):
+        with pytest.raises(TypeError, match="gate takes figures"):
+            list(gate._flat(other))
+
+
+def test_a_picture_is_called_as_its_figure(tmp_path: Path) -> None:
+    drawn: list[Path] = []
+
+    def draw(path: Path) -> Path:
+        drawn.append(path)
+        return path
+
+    found: Any = SimpleNamespace(
+        lines=(("seen", "fog"),), parameters={"strength": 0.5}, reproduction="see", draw=draw
+    )
+    evidence = gate.drawn(found, "s/accuracy/clean/fog_3d@3/my model:é", tmp_path)
+    assert drawn == [tmp_path / "s-accuracy-clean-fog_3d@3-my-model-.png"]
+    assert evidence.lines == (("seen", "fog"),)
+    assert evidence.parameters == {"strength": 0.5}
+    text = gate.evidence_text(Evidence((("seen", "fog"),), {}, "a command", "p.png"))
+    assert text.splitlines() == [
+        "  seen      fog",
+        "  picture   p.png",
+        "  see it    a command",
+    ]
+
+
+# --- Recording -------------------------------------------------------------------------------------
+
+
+def test_which_figures_are_recorded(tmp_path: Path) -> None:
+    made = [answered(answers(), on=w) for w in (condition("clean"), condition("clean", "fog", 3))]
+    (rule,) = parse_thresholds('schema = 1\n[[threshold]]\nmetric = "accuracy"\nmin = 0.5\n').rules
+    first, second = (Record(m, judge(m, None, Policy()), "t") for m in made)
+    first = Record(first.measurement, first.verdict, "t", rule=rule.id)
+    records = [first, second]
+
+    def chosen(*figures: str) -> list[Record]:
+        return Recorder(tmp_path / "t.toml", RunConfig(("m",)), figures=figures).chosen(records)
+
+    assert chosen() == records
+    assert chosen("gated") == [first]
+    assert chosen("*fog*") == [second]
+    assert chosen("*fog*", "*/clean/clean") == records
+    with pytest.raises(ClipRobustError, match=r"snow\*: no figure .* and 0 more$"):
+        chosen("*fog*", "snow*")
+
+
+# --- Options ---------------------------------------------------------------------------------------
+
+
+def configured(**given: Any) -> Any:
+    """Return a configuration that has these options, and nothing in its ini file."""
+    named = {f"--clip-{name.replace('_', '-')}": value for name, value in given.items()}
+    return SimpleNamespace(getoption=named.get, getini=lambda name: "")
+
+
+def test_reports_are_given_several_times_or_in_one_word() -> None:
+    given = ["a.json, b.html", "c.md", "a.json", ","]
+    found = options.reports_of(configured(report=given))
+    assert found == [Path("a.json"), Path("b.html"), Path("c.md")]
+    assert options.reports_of(configured()) == []
+    with pytest.raises(pytest.UsageError, match=r"--clip-report d\.txt: end the name in"):
+        options.reports_of(configured(report=["a.json", "d.txt"]))
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "expected"),
+    [("1", 1, 1), ("0", 0, 0), ("auto", 1, None), (None, 1, None), ("17", 1, 17)],
+)
+def test_whole_numbers(value: str | None, least: int, expected: int | None) -> None:
+    assert options.whole_number(configured(limit=value), "limit", least) == expected
+
+
+@pytest.mark.parametrize(("value", "least"), [("0", 1), ("-1", 0), ("x", 1), ("1.5", 0)])
+def test_what_is_no_whole_number(value: str, least: int) -> None:
+    with pytest.raises(pytest.UsageError, match=f"a whole number from {least} on is needed"):
+        options.whole_number(configured(limit=value), "limit", least)
+
+
+def test_the_model_to_compare_with_comes_first_and_each_once() -> None:
+    both = configured(model=["a", "b", "a"], against="b")
+    assert options.models_of(both) == ["b", "a"]
+    assert options.models_of(configured(model=["a", "b"])) == ["a", "b"]
+    assert options.models_of(configured(against="b")) == []
+    assert options.given_models(configured(model=["x=ViT-B-32", "y"])) == {
+        "x": "x=ViT-B-32",
+        "y": "y",
+    }
+
+
+def test_an_option_and_its_value_as_one_word() -> None:
+    words = ["-q", "--clip-cache-dir", "here", "suites", "--clip-data", "there"]
+    assert options._joined(words, [1, 4]) == [
+        *("-q", "--clip-cache-dir=here", "suites", "--clip-data=there")
+    ]
+    assert options._joined(words, []) == words
+
+
+@pytest.mark.parametrize("place", ["first", "last", "environment"])
+def test_a_folder_that_pytest_takes_for_its_root(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ini file in the project would not be read where the value of an option decides the root."""
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder in (project / "suites", elsewhere):
+        folder.mkdir(parents=True)
+    for folder in (project, elsewhere):
+        (folder / "pytest.ini").write_text("[pytest]\n")
+    pair, rest = ["--clip-cache-dir", str(elsewhere)], [] if place == "last" else ["-q"]
+    words = {"first": [*pair, *rest], "last": [*rest, *pair], "environment": rest}[place]
+    monkeypatch.setenv("PYTEST_ADDOPTS", shlex.join(pair) if place == "environment" else "")
+    monkeypatch.chdir(project)
+    config: Any = SimpleNamespace(
+        invocation_params=SimpleNamespace(args=words, dir=project),
+        option=SimpleNamespace(),
+        inipath=elsewhere / "pytest.ini",
+        rootpath=elsewhere,
+    )
+    with pytest.raises(pytest.UsageError, match=r"write --clip-cache-dir="):
+        options.require_own_root(config)
+    joined = ["--clip-cache-dir=" + str(elsewhere), *rest]
+    monkeypatch.setenv("PYTEST_ADDOPTS", "")
+    config.invocation_params.args = joined
+    options.require_own_root(config)
+    # A value that is no folder of a project changes nothing.
+    config.invocation_params.args = ["--clip-cache-dir", str(project / "suites"), *rest]
+    options.require_own_root(config)
+
+
+# --- The end ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keyword", "last_failed", "by_id", "picked"),
+    [
+        (["suites"], "", False, False, False),
+        (["suites", "suites/test_ood.py::test_it"], "", False, True, True),
+        (["suites"], "fog", False, False, True),
+        (["suites"], "", True, False, True),
+    ],
+)
+def test_single_tests_that_were_picked(
+    arguments: list[str], keyword: str, last_failed: bool, by_id: bool, picked: bool
+) -> None:
+    config: Any = SimpleNamespace(
+        args=arguments, option=SimpleNamespace(keyword=keyword, lf=last_failed)
+    )
+    assert closing.named_by_id(config) == by_id
+    assert closing.picked(config) == picked

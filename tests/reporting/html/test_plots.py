@@ -1,0 +1,115 @@
+"""What drawings show, looked up in matplotlib's figure before it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from pytest_cliprobust.reporting.html import plots
+from pytest_cliprobust.reporting.html.svg import BAD, BASE, GOOD, HEAD
+
+
+@pytest.fixture(autouse=True)
+def figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hand over the figure, the name and the label instead of an element."""
+    monkeypatch.setattr(plots, "inline", lambda figure, name, label: (figure, name, label))
+
+
+def lines(panel: Any, colour: str) -> list[Any]:
+    return [np.array(line.get_xydata()) for line in panel.lines if line.get_color() == colour]
+
+
+def test_a_curve_beside_that_of_before_with_its_interval_and_its_limit() -> None:
+    head = plots.Line((1, 3, 5), (0.8, 0.6, 0.3), (0.7, 0.5, 0.2), (0.9, 0.7, 0.4))
+    base = plots.Line((1, 3), (0.9, 0.7))
+    made: Any = plots.curve(head, base, "a", "t", across="severity", limit=0.5, ticks=(1, 3, 5))
+    figure, name, label = made
+    (panel,) = figure.axes
+    assert (name, label) == ("a", "t: 0.8 to 0.3")
+    assert_allclose(lines(panel, HEAD)[0], [[1, 0.8], [3, 0.6], [5, 0.3]])
+    assert_allclose(lines(panel, BASE)[0], [[1, 0.9], [3, 0.7]])
+    assert_allclose(lines(panel, BAD)[0][:, 1], 0.5)
+    assert_allclose(panel.get_ylim(), (-0.03, 1.03))
+    assert panel.get_xlabel() == "severity"
+    assert panel.get_xticks().tolist() == [1, 3, 5]
+    (band,) = panel.collections
+    (path,) = band.get_paths()
+    assert_allclose([path.vertices[:, 1].min(), path.vertices[:, 1].max()], [0.2, 0.9])
+
+
+def test_a_curve_alone_has_its_own_span() -> None:
+    made: Any = plots.curve(plots.Line((0, 1), (2.0, 40.0)), None, "a", "t", span=None)
+    (panel,) = made[0].axes
+    assert len(panel.lines) == 1
+    assert not panel.collections
+    assert panel.get_ylim()[1] > 40
+    empty: Any = plots.curve(plots.Line((), ()), None, "a", "t")
+    assert empty[2] == "t: no values"
+
+
+def test_reliability_by_bin() -> None:
+    bins = [
+        {"low": 0.0, "high": 0.5, "n": 3, "confidence": 0.4, "accuracy": 0.2},
+        {"low": 0.5, "high": 0.75, "n": 0, "confidence": 0.0, "accuracy": 0.0},
+        {"low": 0.75, "high": 1.0, "n": 9, "confidence": 0.9, "accuracy": 0.8},
+    ]
+    made: Any = plots.reliability(bins, bins[:1], "a", "t")
+    figure, _, label = made
+    panel, counts = figure.axes
+    assert label == "t: accuracy by confidence: 0.20 at 0.40, 0.80 at 0.90"
+    assert_allclose(lines(panel, HEAD)[0], [[0.4, 0.2], [0.9, 0.8]])
+    assert_allclose(lines(panel, BASE)[0], [[0.4, 0.2]])
+    assert_allclose([bar.get_height() for bar in counts.patches], [3, 0, 9])
+    centres = [bar.get_x() + bar.get_width() / 2 for bar in counts.patches]
+    assert_allclose(centres, [0.25, 0.625, 0.875])
+    assert_allclose([bar.get_width() for bar in counts.patches], 0.8 / 3)
+    assert counts.get_xlim() == (0, 1)
+
+
+def test_a_roc_curve_known_by_hand() -> None:
+    """Scores 4, 3, 2, 1 of in, out, in, out: half of the inner are found before an outer one."""
+    scores, inside = np.array([4.0, 3.0, 2.0, 1.0]), np.array([True, False, True, False])
+    made: Any = plots.roc((scores, inside), None, "a", "t")
+    figure, _, label = made
+    (panel,) = figure.axes
+    assert label == "ROC curve: t"
+    assert lines(panel, BASE) == []
+    (curve,) = lines(panel, HEAD)
+    assert curve.shape == (82, 2)
+    assert_allclose(curve[0], [0, 0])
+    assert_allclose(curve[-1], [1, 1])
+    middle = curve[(curve[:, 0] > 0.01) & (curve[:, 0] < 0.49)]
+    assert_allclose(middle[:, 1], 0.5)
+    assert_allclose(curve[curve[:, 0] > 0.51][:, 1], 1.0)
+    both: Any = plots.roc((scores, inside), (-scores, inside), "a", "t")
+    (before,) = lines(both[0].axes[0], BASE)
+    assert_allclose(before[(before[:, 0] > 0.01) & (before[:, 0] < 0.49)][:, 1], 0.0)
+
+
+def test_how_scores_are_spread() -> None:
+    scores, inside = np.array([0.0, 1.0, 2.0, 7.0, 8.0, 28.0]), np.arange(6) < 3
+    made: Any = plots.histogram(scores, inside, "a", "t")
+    (panel,) = made[0].axes
+    assert made[2] == "Scores: t: median 1 for ID and 8 for OOD"
+    assert len(panel.patches) == 2 * 28
+    outer, inner = panel.patches[:28], panel.patches[28:]
+    # Edges are the whole numbers from 0 to 28; a third of each lies in a bin of width 1.
+    assert [n for n, bar in enumerate(inner) if bar.get_height() > 0] == [0, 1, 2]
+    assert [n for n, bar in enumerate(outer) if bar.get_height() > 0] == [7, 8, 27]
+    assert_allclose([bar.get_height() for bar in inner[:3]], 1 / 3)
+
+
+def test_gains_to_the_right_and_losses_to_the_left() -> None:
+    made: Any = plots.pairs([("a", 0.5, 0.25), ("b", 0.0, 0.125)], "a", "t")
+    (panel,) = made[0].axes
+    assert made[2] == "t: a +0.5 -0.25; b +0 -0.12"
+    found = [(bar.get_facecolor()[:3], bar.get_width()) for bar in panel.patches]
+    good, bad = (tuple(int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)) for c in (GOOD, BAD))
+    assert found == [(good, 0.5), (good, 0.0), (bad, -0.25), (bad, -0.125)]
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["a", "b"]
+    assert_allclose(panel.get_ylim(), (1.6, -0.6))  # the first on top
+    many: Any = plots.pairs([(str(n), 0.0, 0.0) for n in range(10)], "a", "t")
+    assert many[2].endswith("7 +0 -0")
