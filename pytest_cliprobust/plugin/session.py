@@ -433,6 +433,7 @@ class Session:
     def has_news(self) -> bool:
         """Whether there is anything that a report would tell."""
         told = self.mistakes or self.troubles or self.died or self.ledger.not_collected
+        told = told or self.remarks
         return self.evaluated or bool(told)
 
     def notes(self) -> tuple[str, ...]:

@@ -55,9 +55,7 @@ def seen(data: dict[str, Any]) -> dict[str, Any]:
     return {m["key"]: (m["figure"], m["verdict"]) for m in data["measurements"]}
 
 
-def test_the_order_of_tests_changes_nothing(
-    run: Sessions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_order_of_tests_changes_nothing(run: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     run.pytester.makeconftest(SHUFFLES)
     reports = []
     for seed in ("", "1", "3"):
