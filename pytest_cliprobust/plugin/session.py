@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,7 @@ class Session:
         self.needed = False
         self.deselected: dict[str, list[str]] = {}
         self.failed_last = False
+        self._family_of_workers: dict[str, Any] = {}
         self.journal: Journal | None = None
         self._evaluations: dict[str, Evaluation] = {}
         self._noise: dict[str, tuple[float, float]] = {}
@@ -304,11 +305,18 @@ class Session:
             max(1, self.collected),
         )
 
+    @property
+    def _judged_as(self) -> Family:
+        """The family in which the figures were judged, by this process or by its workers."""
+        if not self._reports_for_workers:
+            return self.family
+        return Family(**self._family_of_workers)
+
     def settle(self) -> list[str]:
         """Judge all bounds together at the end of the run, and return the keys of those that fail now."""
         policy = self.thresholds.policy
         judged = [(record.measurement, record.verdict) for record in self.records]
-        after = settled(judged, policy)
+        after = settled(judged, policy, self._judged_as)
         if self.waives:
             pairs = zip(self.records, after, strict=True)
             after = [
@@ -379,6 +387,7 @@ class Session:
             self.ledger.plan(planned["tests"])
             self.deselected.update(planned["deselected"])
             self.failed_last |= planned["failed_last"]
+            self._family_of_workers = planned["family"]
         records = self.ledger.take(report)
         if self.journal is not None and records:
             try:
@@ -397,6 +406,7 @@ class Session:
             "tests": self.ledger.planned,
             "deselected": self.deselected,
             "failed_last": self.failed_last,
+            "family": asdict(self.family),
         }
 
     def models(self) -> dict[str, ModelSummary]:
@@ -436,6 +446,7 @@ class Session:
     def has_news(self) -> bool:
         """Whether there is anything that a report would tell."""
         told = self.mistakes or self.troubles or self.died or self.ledger.not_collected
+        told = told or self.remarks
         return self.evaluated or bool(told)
 
     def notes(self) -> tuple[str, ...]:

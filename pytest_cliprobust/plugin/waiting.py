@@ -14,6 +14,7 @@ import pytest
 
 from pytest_cliprobust.datasets.providers import Provider, provider_of
 from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.plugin.exits import Exit
 from pytest_cliprobust.plugin.fixtures import model_of, needs_model, parametrized
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.options import (
@@ -28,6 +29,10 @@ from pytest_cliprobust.plugin.suites import add_markers, shipped, suite_of
 
 if TYPE_CHECKING:
     from pytest_cliprobust.plugin.hooks import Evaluator
+
+
+#: What is told of a run that Ctrl-C ended before its tests were known.
+NOT_COLLECTED = "interrupted while tests were collected: nothing was measured, and nothing judged"
 
 
 class Waiting:
@@ -160,20 +165,25 @@ class Waiting:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Tell the controller of pytest-xdist, or a report, that nothing was evaluated here."""
         asked = self._config.getoption("--clip-model") and reports_of(self._config)
+        interrupted = exitstatus == Exit.INTERRUPTED and not session.items
         if hasattr(self._config, "workerinput"):
             mistakes = self._config.stash[IMPORTS].lines
             told = {"mistakes": mistakes, "collected": self._collected}
             self._config.workeroutput["cliprobust"] = told  # type: ignore[attr-defined]
-        elif asked and self._not_collected and not self._config.option.collectonly:
+        elif asked and not self._config.option.collectonly and (interrupted or self._not_collected):
             # Tests that evaluate the model may be among those: no report of an earlier run is theirs.
-            self._close(session, exitstatus)
+            self._close(session, exitstatus, interrupted=interrupted)
         elif self._dead.reports and not self._dead.heard:
             # Workers told of no test, so it is not known that none of them evaluates the model.
             self._close(session, exitstatus)
 
-    def _close(self, session: pytest.Session, exitstatus: int) -> None:
-        """Hand over the session at its end."""
+    def _close(
+        self, session: pytest.Session, exitstatus: int, *, interrupted: bool = False
+    ) -> None:
+        """Hand over the session at its end; ``interrupted``: before its tests were known."""
         evaluator = self._evaluator()
+        if interrupted:
+            evaluator.session.remarks.append(NOT_COLLECTED)
         evaluator.take_up(self._not_collected, self._dead)
         evaluator.pytest_sessionfinish(session, exitstatus)
 

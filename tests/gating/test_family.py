@@ -79,19 +79,30 @@ def test_each_family_has_half_of_the_error_rate() -> None:
 
 def test_of_an_unknown_family_some_for_each_test_are_expected() -> None:
     policy = Policy()
-    each = pytest.approx(0.05 / FIGURES_A_TEST)
+    # Half is for the end, and of the other half the expected ones of each test have half.
+    each = pytest.approx(0.05 / 4 / FIGURES_A_TEST)
     assert Family().error_rate(on(CLEAN), policy) == each
     assert Family(headlines=5).error_rate(on(FOG[0]), policy) == each
-    assert Family(tests=10).error_rate(on(CLEAN), policy) == pytest.approx(0.005 / FIGURES_A_TEST)
-    # A test that judges more than anybody expected has less and less for each: together as much again.
+    assert Family(headlines=5).error_rate(on(CLEAN), policy) == pytest.approx(0.01)
+    assert Family(tests=10).error_rate(on(CLEAN), policy) == pytest.approx(
+        0.005 / 4 / FIGURES_A_TEST
+    )
     assert Family().error_rate(on(CLEAN), policy, seen=FIGURES_A_TEST) == each
-    beyond = Family().error_rate(on(CLEAN), policy, seen=10)
-    assert beyond == pytest.approx(0.05 / (10 * 9 / FIGURES_A_TEST))
-    assert Family(0, 0).error_rate(on(CLEAN), policy, seen=1) == pytest.approx(0.05)
-    assert Family(1, 0).error_rate(on(CLEAN), policy, seen=3) == pytest.approx(0.05 / 6)
-    levels = [Family().error_rate(on(CLEAN), policy, seen=k) for k in range(1, 3001)]
-    assert levels == sorted(levels, reverse=True)
-    assert 0.05 < sum(levels) <= 2 * 0.05
+
+
+@pytest.mark.parametrize("family", [Family(), Family(tests=7), Family(3, 500, tests=7, more=True)])
+def test_all_levels_together_are_within_the_rate_however_many_are_judged(family: Family) -> None:
+    policy = Policy()
+    for where, headline in ((CLEAN, True), (FOG[0], False)):
+        one = on(where)
+        levels = [family.error_rate(one, policy, seen=k) for k in range(1, 5001)]
+        assert levels == sorted(levels, reverse=True)
+        at_once = family.tests * sum(levels)
+        assert 0.48 * 0.05 < at_once <= 0.5 * 0.05
+        # At the end Holm's method has the other half, or the whole, if what was judged at once is part of it.
+        highest = round(0.05 / levels[0])
+        assert family.rate_at_the_end(headline, highest, policy) == 0.05
+        assert family.rate_at_the_end(headline, highest + 1, policy) == 0.025
 
 
 def test_where_more_may_be_judged_than_is_known_as_many_are_expected_as_of_an_unknown_family() -> (
@@ -99,11 +110,11 @@ def test_where_more_may_be_judged_than_is_known_as_many_are_expected_as_of_an_un
 ):
     policy = Policy()
     known = Family(headlines=1, details=200)
-    assert known.at_least(10) == Family(10 * FIGURES_A_TEST, 200, tests=10)
-    assert known.at_least(10).error_rate(on(CLEAN), policy) == pytest.approx(
-        Family(tests=10).error_rate(on(CLEAN), policy)
-    )
-    assert Family().at_least(3) == Family(3 * FIGURES_A_TEST, 3 * FIGURES_A_TEST, tests=3)
+    assert known.rate_at_the_end(False, 10_000, policy) == 0.05
+    more = known.at_least(10)
+    assert more == Family(1, 200, tests=10, more=True)
+    assert more.error_rate(on(CLEAN), policy) == Family(tests=10).error_rate(on(CLEAN), policy)
+    assert more.error_rate(on(FOG[0]), policy) == pytest.approx(0.05 / 4 / 200)
 
 
 LOOSE = gap_rule(max=0.0)
@@ -251,6 +262,40 @@ def test_a_run_of_a_hundred_true_nulls_is_seldom_red() -> None:
         for total, lost in zip(changes[:50].tolist(), losses[:50].tolist(), strict=True)
     ]
     assert np.mean(alone) > 0.8
+
+
+@pytest.mark.parametrize(("tests", "figures"), [(1, 300), (1, 20), (40, 30), (25, 6)])
+def test_figures_that_nobody_expected_are_seldom_called_real(tests: int, figures: int) -> None:
+    """All of them at their bounds, independent of each other, so that each level is used up."""
+    policy, family, draws = Policy(), Family(tests=tests), 4000
+    levels = np.array(
+        [family.error_rate(on(FOG[0]), policy, seen=k) for k in range(1, figures + 1)]
+    )
+    count = tests * figures
+    first = family.rate_at_the_end(False, count, policy) / count
+    generator = np.random.default_rng(4)
+    red = 0
+    for _ in range(draws):
+        # Two-sided: only one side is a loss. Holm's first step alone can make a run red.
+        p_values = 2.0 * generator.random((tests, figures))
+        red += bool((p_values <= np.maximum(levels, first)).any())
+    # Half of the rate is that of headlines.
+    assert red / draws <= 0.025 + 3.0 * math.sqrt(0.025 / draws)
+
+
+def test_a_family_is_settled_at_the_rate_that_is_left() -> None:
+    """Three hundred figures of one test: beyond Holm's first step with the whole rate, not with half."""
+    policy = Policy(inconclusive="pass")
+    quiet = [missed(-0.1, FOG[0])] * 299
+    # 0.05 / 300 is 3.76 standard errors, both sides together, and 0.025 / 300 is 3.93.
+    for sigma, family, status in (
+        (3.85, Family(0, 300), "fail"),
+        (3.85, Family(), "inconclusive"),
+        (4.0, Family(), "fail"),
+    ):
+        one = missed(sigma, FOG[0])
+        run = [(m, judge(m, LOOSE, policy, error_rate=1e-6)) for m in (one, *quiet)]
+        assert statuses(settled(run, policy, family))[0] == status
 
 
 @pytest.mark.slow

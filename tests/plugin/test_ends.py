@@ -291,6 +291,20 @@ def test_ctrl_c_stays_pytests(run: Sessions, end: Any) -> None:
     assert data["ending"] == "interrupted"
 
 
+def test_ctrl_c_while_tests_are_collected_leaves_no_older_report(run: Sessions, end: Any) -> None:
+    """A report that is green would be taken for this run's."""
+    assert end("well").ret == Exit.PASSED
+    run.pytester.makepyfile(test_early="raise KeyboardInterrupt")
+    result = run.again("--clip-report=report.json", "--clip-report=report.md", process=True)
+    assert result.ret == Exit.INTERRUPTED
+    data = report()
+    assert (data["exit_status"], data["ending"], data["complete"]) == (2, "interrupted", False)
+    assert data["measurements"] == []
+    assert any("interrupted while tests were collected" in note for note in data["notes"])
+    assert "interrupted, partial, exit code 2" in (run.path / "report.md").read_text()
+    nothing_left(run.path)
+
+
 def test_a_mistake_in_a_test_leaves_it_out(run: Sessions, end: Any) -> None:
     result = end("mistake")
     assert result.ret == Exit.MISTAKE
