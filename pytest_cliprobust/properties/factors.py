@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -356,7 +356,8 @@ def effective_robustness(
     Taori et al. 2020, section 2.2: ρ = acc_shift - β(acc_ID), β fitted on the logit-scaled
     accuracies of a reference fleet that does not hold the model itself. In [-1, 1]; positive = more
     robust than models of the same ID accuracy. The interval resamples the model's images *and* the
-    models of the fleet.
+    models of the fleet. With three models a ninth of the redraws hold one of them alone, through which no
+    line goes: there is no interval then, and the method says why.
 
     Args:
         id_correct: (N,) bool, the model's answers on ID data.
@@ -416,7 +417,7 @@ def effective_robustness(
     )
     slope, intercept, _ = _least_squares(x[models], y[models])
     predicted = expit(slope * logit(id_drawn) + intercept)
-    return bootstrap_figure(
+    figure = bootstrap_figure(
         "effective_robustness",
         shifted_value - float(line.predict(id_value)),
         outcomes,
@@ -433,4 +434,16 @@ def effective_robustness(
             "r_squared": line.r_squared,
             "fleet": line.n,
         },
+    )
+    alone = int((~np.isfinite(slope)).sum())
+    if alone and math.isnan(figure.low):
+        figure = replace(figure, method=f"{figure.method}; {_no_line(alone, len(slope), line.n)}")
+    return figure
+
+
+def _no_line(alone: int, drawn: int, models: int) -> str:
+    """Return why there is no interval: a small fleet, drawn anew, is often one model several times."""
+    return (
+        f"no interval, as {alone} of {drawn} redraws of the fleet's {models} models give no line "
+        "(one model several times); it takes 4 or more that differ in ID accuracy"
     )
