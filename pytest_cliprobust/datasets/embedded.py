@@ -71,7 +71,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "captioned": (134, 134, 134),
     "compositional": (64, 268, 1072),
     "written": (32, 134, 1072),
-    "two_view": (32, 134, 600),
+    "two_view": (64, 134, 600),
     "factor": (32, 201, 2144),
     "style": (134, 268, 1072),
 }

@@ -169,8 +169,8 @@ def _supposed_changes(outcomes: Outcomes) -> tuple[float, ...]:
     meaning="error on a factor's images relative to all annotated images",
     high=None,
     gateable=False,
-    why_not_gateable="a ratio of two small numbers of errors, whose interval misses more than half "
-    "of draws where few answers are wrong; bound factor_accuracy",
+    why_not_gateable="a ratio of two small numbers of errors, whose interval misses four in ten draws "
+    "where few answers are wrong; bound factor_accuracy",
 )
 def factor_figures(
     correct: ArrayLike,
