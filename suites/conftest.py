@@ -29,7 +29,7 @@ def limit(request: pytest.FixtureRequest, clip: Evaluation) -> int | None:
 @pytest.fixture
 def fewer(clip: Evaluation) -> int | None:
     """How many samples of a perturbed data set are taken where all of it is taken as it is; None: all."""
-    return {"quick": 256}.get(clip.config.profile)
+    return {"quick": 128}.get(clip.config.profile)
 
 
 @pytest.fixture

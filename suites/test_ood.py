@@ -24,7 +24,7 @@ NAMES = {
 SEVERITY = 3
 
 #: Samples of each set whose patches are looked at, or that are corrupted, by profile.
-SAMPLES = {"quick": 64, "standard": 134, "full": None}
+SAMPLES = {"quick": 32, "standard": 134, "full": None}
 
 scores = pytest.mark.parametrize("score", ood.SCORES)
 banks = pytest.mark.parametrize("score", ["knn", "mahalanobis"])

@@ -13,7 +13,7 @@ FEW = ["gaussian_noise", "gaussian_blur"]
 MANY = [*FEW, "contrast", "jpeg_compression", "pixelate", "fog"]
 NAMES = {"quick": FEW, "standard": FEW, "full": MANY}
 SEVERITIES = {"quick": [1, 3, 5], "standard": [1, 3, 5], "full": [1, 2, 3, 4, 5]}
-SAMPLES = {"quick": 64, "standard": 160, "full": None}
+SAMPLES = {"quick": 32, "standard": 160, "full": None}
 
 
 def test_shape_bias(clip: Evaluation, gate: Gate, cue_conflict: str) -> None:

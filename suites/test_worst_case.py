@@ -14,7 +14,7 @@ FEW = ["contrast", "saturate"]
 MANY = [*FEW, "gaussian_blur", "patch_occlusion", "fog_3d", "near_focus", "typographic"]
 NAMES = {"quick": FEW, "standard": FEW, "full": MANY}
 SAMPLES = {"quick": 96, "standard": 200, "full": None}
-EXAMPLES = {"quick": 8, "standard": 15, "full": 60}
+EXAMPLES = {"quick": 5, "standard": 15, "full": 60}
 
 
 def test_worst_case(clip: Evaluation, gate: Gate, limit: int | None, name: str) -> None:

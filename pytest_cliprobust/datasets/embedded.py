@@ -56,21 +56,21 @@ __all__ = [
 ]
 
 #: Number of samples by data set (or family) and profile, in the order of :data:`PROFILES`: whole rounds
-#: of the 134 label classes and the 58 near-OOD things, of the 15 x 16 conflicts; but of the thirteen sets
-#: of factors, and of ``written``, as many as fill forward passes where time is short. ``clipart`` and
+#: of the 134 label classes and the 58 near-OOD things, of the 15 x 16 conflicts; but where time is short, in
+#: ``quick``, of what is judged by a mean over all, as many as fill forward passes. ``clipart`` and
 #: ``style`` have as many at most: a class without a drawing is left out. ``calibration`` is the same in every
 #: profile: figures hang on the temperature, the thresholds and the bank that are made of it, and those of one
 #: model would differ between profiles, on the very same samples.
 SIZES: dict[str, tuple[int, int, int]] = {
     "clean": (536, 1072, 4288),
     "calibration": (536, 536, 536),
-    "near_ood": (232, 464, 2088),
-    "far_ood": (260, 520, 2080),
+    "near_ood": (116, 464, 2088),
+    "far_ood": (128, 520, 2080),
     "clipart": (200, 400, 800),
     "cue_conflict": (240, 640, 1280),
     "captioned": (134, 134, 134),
-    "compositional": (134, 268, 1072),
-    "written": (64, 134, 1072),
+    "compositional": (64, 268, 1072),
+    "written": (32, 134, 1072),
     "two_view": (64, 134, 600),
     "factor": (32, 201, 2144),
     "style": (134, 268, 1072),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -150,8 +150,8 @@ def _supposed_changes(outcomes: Outcomes) -> tuple[float, ...]:
     meaning="error on a factor's images relative to all annotated images",
     high=None,
     gateable=False,
-    why_not_gateable="a ratio of two small numbers of errors, whose interval misses more than half "
-    "of draws where few answers are wrong; bound factor_accuracy",
+    why_not_gateable="a ratio of two small numbers of errors, whose interval misses four in ten draws "
+    "where few answers are wrong; bound factor_accuracy",
 )
 def factor_figures(
     correct: ArrayLike,
@@ -337,7 +337,8 @@ def effective_robustness(
     Taori et al. 2020, section 2.2: ρ = acc_shift - β(acc_ID), β fitted on the logit-scaled
     accuracies of a reference fleet that does not hold the model itself. In [-1, 1]; positive = more
     robust than models of the same ID accuracy. The interval resamples the model's images *and* the
-    models of the fleet.
+    models of the fleet. With three models a ninth of the redraws hold one of them alone, through which no
+    line goes: there is no interval then, and the method says why.
 
     Args:
         id_correct: (N,) bool, the model's answers on ID data.
@@ -375,7 +376,7 @@ def effective_robustness(
     predicted = _predicted_by_drawn_fleets(
         np.clip(id_drawn, margin, 1.0 - margin), *fleet, bootstrap.seed
     )
-    return bootstrap_figure(
+    figure = bootstrap_figure(
         "effective_robustness",
         shifted_value - float(line.predict(id_value)),
         outcomes,
@@ -393,6 +394,10 @@ def effective_robustness(
             "fleet": line.n,
         },
     )
+    alone = int((~np.isfinite(predicted)).sum())
+    if alone and math.isnan(figure.low):
+        figure = replace(figure, method=f"{figure.method}; {_no_line(alone, len(predicted), line.n)}")
+    return figure
 
 
 def _sides(
@@ -435,3 +440,11 @@ def _predicted_by_drawn_fleets(
     models = np.random.default_rng([seed, 1]).integers(len(x), size=(len(id_accuracy), len(x)))
     slope, intercept, _ = _least_squares(x[models], y[models])
     return np.asarray(expit(slope * logit(id_accuracy) + intercept))
+
+
+def _no_line(alone: int, drawn: int, models: int) -> str:
+    """Return why there is no interval: a small fleet, drawn anew, is often one model several times."""
+    return (
+        f"no interval, as {alone} of {drawn} redraws of the fleet's {models} models give no line "
+        "(one model several times); it takes 4 or more that differ in ID accuracy"
+    )

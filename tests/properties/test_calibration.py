@@ -84,6 +84,13 @@ def test_confidence_of_one_is_in_the_last_bin() -> None:
     assert cal.equal_width_bins(np.array([0.0, 1 / 15, 0.2]), 15).tolist() == [0, 1, 3]
 
 
+@pytest.mark.parametrize(("confidence", "expected"), [(0.6 - 1e-9, 0.5), (0.6, 0.7 / 3)])
+def test_ece_jumps_where_a_confidence_crosses_a_border(confidence: float, expected: float) -> None:
+    """By hand: the third sample, right, joins a right one at 0.55 or a wrong one at 0.65."""
+    sure, right = [0.55, 0.65, confidence], [True, False, True]
+    assert cal.expected_calibration_error(sure, right) == pytest.approx(expected, abs=1e-8)
+
+
 def test_the_number_of_bins_is_a_parameter() -> None:
     confidence, correct = np.array([0.6, 0.9]), np.array([1.0, 0.0])
     assert cal.expected_calibration_error(confidence, correct, 1) == pytest.approx(0.25)

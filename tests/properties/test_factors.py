@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -209,6 +210,24 @@ def test_replicates_without_an_id_error_count_half_a_sample() -> None:
     assert np.nanmax(drawn[shares == 1.0]) == pytest.approx(0.5 / 3)
     assert np.nanmin(drawn[shares == 1.0]) == pytest.approx(0.5 / 3)
     assert np.nanmax(drawn[shares == 0.0]) == pytest.approx(-0.5 / 3)
+
+
+def test_a_fleet_too_small_for_an_interval_says_why_there_is_none() -> None:
+    rng = np.random.default_rng(8)
+    inside, fleet = rng.random(200) < 0.7, np.array([0.4, 0.6, 0.8, 0.9])
+    shifted = inside & (rng.random(200) < 0.8)
+    three, four = (
+        factors.effective_robustness(inside, shifted, some, 0.8 * some, paired=True)
+        for some in (fleet[:3], fleet)
+    )
+    assert np.isfinite(three.value)
+    assert np.isnan([three.low, three.high]).all()
+    said = re.search(r"no interval, as (\d+) of 1000 redraws of the fleet's 3 models", three.method)
+    assert said, three.method
+    # All three redrawn models are one: 3 of 27 ways.
+    assert int(said[1]) == np.isnan(three.replicates).sum() == pytest.approx(1000 / 9, abs=30)
+    assert np.isfinite([four.low, four.high]).all()
+    assert "no interval" not in four.method
 
 
 def test_fleets_without_a_line_are_refused() -> None:
