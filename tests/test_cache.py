@@ -388,7 +388,7 @@ def killed_in_writing(root: Path, key: dict[str, int], *, finished: bool) -> Non
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    os.replace = die
+    os.replace = die  # type: ignore[assignment]
     cache = FeatureCache(root)
     array = np.ones((2, 2), np.float32)
     if finished:

@@ -338,9 +338,9 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, architecture: str) -> li
     import open_clip.convert
     import open_clip.model
 
-    state: dict[str, Tensor] = dict(checkpoint.state)
-    notes = list(checkpoint.notes)
     expected = model.state_dict()
+    state, further = _own_part(checkpoint, expected)
+    notes = [*checkpoint.notes, *further]
     try:
         state = dict(open_clip.convert.convert_state_dict(model, state))
         if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
@@ -361,6 +361,37 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, architecture: str) -> li
     check_types(expected, state, str(checkpoint.path))
     model.load_state_dict(state, strict=True)
     return notes
+
+
+def _own_part(
+    checkpoint: Checkpoint, expected: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the tensors of one model in a checkpoint that holds more, and what is to be said of it.
+
+    A trainer's module has the model as one of its attributes (``student.``, ``net.``), and perhaps weights
+    of a loss beside it. Tensors that are called as they should be are taken as they are.
+
+    Raises:
+        ClipRobustError: several models lie in it, of which none is the one.
+    """
+    state = dict(checkpoint.state)
+    if any(name in state for name in expected):
+        return state, ()
+    anchor = next(iter(expected))
+    prefixes = [name.removesuffix(anchor) for name in state if name.endswith(f".{anchor}")]
+    whole = [p for p in prefixes if all(f"{p}{name}" in state for name in expected)]
+    if not whole:
+        return state, ()
+    if len(whole) > 1:
+        raise ClipRobustError(
+            f"checkpoint {checkpoint.path} holds several models, under {' and '.join(map(repr, whole[:3]))}; "
+            "save the state_dict() of the one to be tested alone"
+        )
+    prefix = whole[0]
+    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    left = len(state) - len(own)
+    beside = f", and leaves {left} other tensors out" if left else ""
+    return own, (f"weights: takes what the checkpoint calls {prefix[:40]!r}{beside}",)
 
 
 def _interpolate_positions(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
