@@ -150,7 +150,7 @@ class FeatureCache:
     @staticmethod
     def _sweep(path: Path) -> None:
         """Remove what a killed process was writing for a key; the caller holds its lock."""
-        for partial in path.parent.glob(f"{path.stem}.*.part"):
+        for partial in path.parent.glob(f".{path.stem}.*.part"):  # as replace_file calls them
             with suppress(OSError):  # what it is, if it is not ours, is in nobody's way
                 partial.unlink()
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import multiprocessing
 import os
+import signal
 import stat
 import tempfile
 import time
@@ -367,7 +368,7 @@ def test_the_platforms_cache_folder_is_the_default(
 def test_what_lies_beside_an_entry_is_in_nobodys_way(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     path = cache.path({"a": 1})
-    odd = path.with_name(f"{path.stem}.x.part")
+    odd = path.with_name(f".{path.stem}.x.part")
     (odd / "inner").mkdir(parents=True)
     array = np.ones((2, 2), np.float32)
     np.testing.assert_array_equal(cache.get_or_compute({"a": 1}, lambda: array), array)
@@ -381,15 +382,39 @@ def test_what_lies_beside_an_entry_is_in_nobodys_way(tmp_path: Path) -> None:
     np.testing.assert_array_equal(cache.get_or_compute({"a": 2}, refuse), array)
 
 
-def test_what_a_killed_process_was_writing_goes_with_the_next_run(tmp_path: Path) -> None:
-    cache = FeatureCache(tmp_path)
+def killed_in_writing(root: Path, key: dict[str, int], *, finished: bool) -> None:
+    """Write an entry, or the rows so far, and die before it has its name."""
+
+    def die(*_: Any) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    os.replace = die  # type: ignore[assignment]
+    cache = FeatureCache(root)
     array = np.ones((2, 2), np.float32)
+    if finished:
+        cache.get_or_compute(key, lambda: array)
+    cache.unfinished(key).save(array)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_a_killed_process_was_writing_goes_with_the_next_run(
+    finished: bool, tmp_path: Path
+) -> None:
+    started = multiprocessing.get_context("fork").Process(
+        target=killed_in_writing, args=(tmp_path, {"a": 1}), kwargs={"finished": finished}
+    )
+    started.start()
+    started.join(60)
+    assert started.exitcode == -signal.SIGKILL
+    (left,) = left_behind(tmp_path)
+    assert left.endswith(".part")
+    cache = FeatureCache(tmp_path)
     path = cache.path({"a": 1})
-    path.parent.mkdir()
-    for name in (f"{path.stem}.abc.part", "other.abc.part"):
-        (path.parent / name).touch()
-    cache.get_or_compute({"a": 1}, lambda: array)
-    assert left_behind(tmp_path) == sorted([path.name, "other.abc.part"])
+    (path.parent / ".other.features.abc.part").touch()  # another key's, which may be being written
+    array = np.ones((2, 2), np.float32)
+    np.testing.assert_array_equal(cache.get_or_compute({"a": 1}, lambda: array), array)
+    assert left_behind(tmp_path) == sorted([path.name, ".other.features.abc.part"])
 
 
 def test_a_full_disk_is_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

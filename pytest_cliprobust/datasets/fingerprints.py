@@ -114,6 +114,7 @@ def _identified(path: Path, known: object) -> Fingerprint:
 
 def _known(store: Path) -> dict[str, list[int | str]]:
     try:
+        require_file(store)  # a pipe in its place would never end
         loaded = json.loads(store.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}  # none yet, or damaged: everything is hashed anew

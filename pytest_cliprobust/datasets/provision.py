@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from pytest_cliprobust.datasets.roles import (
 from pytest_cliprobust.datasets.skipping import Skipped, without
 from pytest_cliprobust.datasets.sources import Settings, Source
 from pytest_cliprobust.datasets.subset import whole_of
+from pytest_cliprobust.datasets.templates import unfit
 from pytest_cliprobust.errors import ClipRobustError, NotRun, one_line
 from pytest_cliprobust.figures.arrays import Bools
 
@@ -96,6 +97,7 @@ class Provision:
         if (key, limit) not in self._known:
             data = self._prepared(key, limit)
             self._check_name(data)
+            check_texts(self.provider.role_of(key), data)
             self._known[key, limit] = data
         return self._known[key, limit]
 
@@ -108,6 +110,7 @@ class Provision:
         source, role = self.provider.sources.get(key), self.provider.role_of(key)
         data = self._load(key, limit) if source is None else self._loaded(source, limit, role)
         check_role(role, data)
+        check_texts(role, data)
         return data
 
     def _prepared(self, key: str, limit: int | None) -> Dataset:
@@ -253,3 +256,36 @@ def check_role(role: str, data: Dataset) -> None:
             f"{FLAG} {role}=…: data set {data.name!r} has no {lacking}, which {role} needs ({ROLES[role]}); "
             "give data in a layout that has them (`cliprobust data list`), or a manifest with such columns"
         )
+
+
+def check_texts(role: str, data: Dataset) -> None:
+    """Raise if prompts would hold letters that nobody sees: all texts of all data pass here.
+
+    Names of classes, their texts and templates, wherever they come from (folders, ``classes.txt``, a
+    manifest, a TOML file, a layout), as far as the role makes prompts of them; captions and statements.
+
+    Raises:
+        ClipRobustError: one does, in one line that shows it escaped.
+    """
+    named = role in LABELLED or role in OWN_CLASSES
+    kinds = ("class_names", "phrases", "texts", "own_texts") if named else ()
+    for name, what, lines in (
+        *((kind, "class", False) for kind in kinds),
+        *((kind, "template", False) for kind in ("templates", "own_templates")),
+        *((kind, "caption", True) for kind in ("captions", "choices")),
+    ):
+        for text in _texts_in(getattr(data, name, None) or ()):
+            if unfit(text, lines=lines):
+                raise ClipRobustError(
+                    f"{data.name}: {what} '{one_line(text)[:80]}' holds a control letter or the end of a "
+                    "line, which no prompt is meant to; correct it where it is written"
+                )
+
+
+def _texts_in(values: Iterable[object]) -> Iterator[str]:
+    """Return the texts in a sequence of texts, or of sequences of texts."""
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _texts_in(value)

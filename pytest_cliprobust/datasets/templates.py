@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.errors import ClipRobustError, brief, one_line
 from pytest_cliprobust.files import require_regular
 
 #: Where the class goes; CLIP_benchmark's files have ``{c}``.
@@ -31,6 +32,32 @@ class TemplateSummary:
     def __str__(self) -> str:
         """``OpenAI's for ImageNet (80, digest 1f2e3d4c5b6a)``."""
         return f"{self.name} ({self.count}, digest {self.digest[:12]})"
+
+
+#: Letters that join others, which Persian, Hindi and emoji are written with.
+_JOINERS = "\u200c\u200d"
+
+#: What ends a line or a word, as captions of published data do.
+_BLANKS = "\t\n\r"
+
+
+def unfit(text: str, *, lines: bool = False) -> bool:
+    """Return whether a text holds what no prompt is meant to: controls, ends of lines, halves of letters.
+
+    A tokenizer reads them as tokens of their own, or drops them with what stands beside, and no figure shows
+    it; written anywhere else they move a terminal's cursor.
+
+    Args:
+        text: a name of a class, a template, a caption.
+        lines: whether tabs and ends of lines are blanks, as in captions.
+    """
+    if text.isprintable():
+        return False
+    allowed = _JOINERS + (_BLANKS if lines else "")
+    return any(
+        unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") and letter not in allowed
+        for letter in text
+    )
 
 
 def digest_of(texts: Iterable[str]) -> str:
@@ -60,11 +87,16 @@ def checked_templates(texts: Sequence[str], where: str) -> tuple[str, ...]:
     """Return templates with ``{}`` for the class, from such with ``{}`` or ``{c}``.
 
     Raises:
-        ClipRobustError: none, or one without such a place.
+        ClipRobustError: none, one without such a place, or one with a control letter.
     """
     if not texts:
         raise ClipRobustError(f"{where} has no template; write one, such as 'a photo of a {{}}.'")
     for text in texts:
+        if unfit(text):
+            raise ClipRobustError(
+                f"{where}: template '{one_line(text)[:80]}' holds a control letter or the end of a line; "
+                "remove it"
+            )
         if PLACE not in text and OTHER_PLACE not in text:
             raise ClipRobustError(
                 f"{where}: template {text!r} has no place for the class; write {{}} or {{c}} into it"

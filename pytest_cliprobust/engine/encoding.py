@@ -667,7 +667,17 @@ class Encoder:
         when = time.monotonic()
         try:
             with torch.inference_mode():
-                for batch, last in self._batches_of(dataset, range(saved, total), beside):
+                batches = self._batches_of(dataset, range(saved, total), beside)
+                last = saved == total
+                while not last:
+                    try:
+                        with as_out_of_memory():
+                            batch, last = next(batches)
+                    except torch.OutOfMemoryError:
+                        self.forwarded = before
+                        # Passes stay as large: several loads make up one.
+                        self.batch_size = self.halved(self.batch_size, LOADED)
+                        raise _BackedOff from None
                     try:
                         with as_out_of_memory():
                             waiting.append(pixels(batch))
@@ -798,11 +808,14 @@ class Encoder:
 
     @staticmethod
     def _decoded(dataset: Dataset, indices: Sequence[int]) -> Batch:
-        # Too little memory is no mistake in a layout.
-        with users_code(
-            f"loading samples of data set {dataset.name!r}",
-            passing=(MemoryError, torch.OutOfMemoryError),
-        ):
+        """Load samples.
+
+        Raises:
+            OutOfMemoryError: torch's, for whatever means too little memory: no mistake in a layout.
+            UserCodeError: a layout of the user's fails in another way.
+        """
+        what = f"loading samples of data set {dataset.name!r}"
+        with users_code(what, passing=(torch.OutOfMemoryError,)), as_out_of_memory():
             return dataset.load(indices)
 
     def _encode(

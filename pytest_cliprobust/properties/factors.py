@@ -396,7 +396,9 @@ def effective_robustness(
     )
     alone = int((~np.isfinite(predicted)).sum())
     if alone and math.isnan(figure.low):
-        figure = replace(figure, method=f"{figure.method}; {_no_line(alone, len(predicted), line.n)}")
+        figure = replace(
+            figure, method=f"{figure.method}; {_no_line(alone, len(predicted), line.n)}"
+        )
     return figure
 
 

@@ -32,6 +32,12 @@ _AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
 #: a LightningModule.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "clip_model.")
 
+#: What is advised where a TorchScript program's tensors are no known model's.
+PROGRAM = (
+    "it is a TorchScript program, of which the tensors alone are read and no code ever runs: save "
+    "model.state_dict() of the whole model that it was made of"
+)
+
 #: Entries of OpenAI's TorchScript archives that are settings, not weights.
 _OPENAI_SETTINGS = ("input_resolution", "context_length", "vocab_size")
 
@@ -97,13 +103,20 @@ class Checkpoint:
         path: the file.
         state: tensors by name, prefixes of wrappers removed.
         openai_archive: one of OpenAI's own TorchScript archives (all trained with QuickGELU).
+        scripted: the tensors are those of a TorchScript program.
         notes: what a reader must know of it.
     """
 
     path: Path
     state: dict[str, Tensor]
     openai_archive: bool = False
+    scripted: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def remedy(self) -> str:
+        """What to do where its tensors are not those of the architecture."""
+        return PROGRAM if self.scripted else "name the architecture that it was trained as"
 
 
 def read_checkpoint(path: Path, *, unwrap: bool = True) -> Checkpoint:
@@ -133,12 +146,17 @@ def read_checkpoint(path: Path, *, unwrap: bool = True) -> Checkpoint:
     state, scripted = read.state, read.scripted
     openai_archive = scripted and all(name in state for name in _OPENAI_SETTINGS)
     if scripted:
-        state = {k: v for k, v in state.items() if k not in _OPENAI_SETTINGS}
+        state = {k: v for k, v in state.items() if k not in _OPENAI_SETTINGS and not _is_mask(k)}
     while unwrap and (
         prefix := next((p for p in _PREFIXES if all(k.startswith(p) for k in state)), None)
     ):
         state = {k.removeprefix(prefix): v for k, v in state.items()}
-    return Checkpoint(path, state, openai_archive, read.notes)
+    return Checkpoint(path, state, openai_archive, scripted, read.notes)
+
+
+def _is_mask(name: str) -> bool:
+    """Return whether a tensor is a text tower's causal mask, which a program carries and no state dict."""
+    return name.rpartition(".")[2] == "attn_mask"
 
 
 @dataclass(frozen=True)
@@ -320,9 +338,9 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, architecture: str) -> li
     import open_clip.convert
     import open_clip.model
 
-    state: dict[str, Tensor] = dict(checkpoint.state)
-    notes = list(checkpoint.notes)
     expected = model.state_dict()
+    state, further = _own_part(checkpoint, expected)
+    notes = [*checkpoint.notes, *further]
     try:
         state = dict(open_clip.convert.convert_state_dict(model, state))
         if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
@@ -337,12 +355,43 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, architecture: str) -> li
     except (AssertionError, RuntimeError, ValueError, KeyError, AttributeError) as error:
         raise ClipRobustError(
             f"checkpoint {checkpoint.path} does not fit architecture {architecture!r} "
-            f"({brief(error, 120)}); name the architecture that it was trained as"
+            f"({brief(error, 120)}); {checkpoint.remedy}"
         ) from None
-    check_fit(expected, state, str(checkpoint.path), architecture)
+    check_fit(expected, state, str(checkpoint.path), architecture, checkpoint.remedy)
     check_types(expected, state, str(checkpoint.path))
     model.load_state_dict(state, strict=True)
     return notes
+
+
+def _own_part(
+    checkpoint: Checkpoint, expected: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the tensors of one model in a checkpoint that holds more, and what is to be said of it.
+
+    A trainer's module has the model as one of its attributes (``student.``, ``net.``), and perhaps weights
+    of a loss beside it. Tensors that are called as they should be are taken as they are.
+
+    Raises:
+        ClipRobustError: several models lie in it, of which none is the one.
+    """
+    state = dict(checkpoint.state)
+    if any(name in state for name in expected):
+        return state, ()
+    anchor = next(iter(expected))
+    prefixes = [name.removesuffix(anchor) for name in state if name.endswith(f".{anchor}")]
+    whole = [p for p in prefixes if all(f"{p}{name}" in state for name in expected)]
+    if not whole:
+        return state, ()
+    if len(whole) > 1:
+        raise ClipRobustError(
+            f"checkpoint {checkpoint.path} holds several models, under {' and '.join(map(repr, whole[:3]))}; "
+            "save the state_dict() of the one to be tested alone"
+        )
+    prefix = whole[0]
+    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    left = len(state) - len(own)
+    beside = f", and leaves {left} other tensors out" if left else ""
+    return own, (f"weights: takes what the checkpoint calls {prefix[:40]!r}{beside}",)
 
 
 def _interpolate_positions(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
@@ -419,9 +468,19 @@ def check_size(
 
 
 def check_fit(
-    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str, architecture: str
+    expected: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    source: str,
+    architecture: str,
+    remedy: str = "name the architecture that it was trained as",
 ) -> None:
     """Compare names and shapes.
+
+    Args:
+        expected: the model's tensors.
+        state: the checkpoint's.
+        source, architecture: for the message.
+        remedy: what the message advises.
 
     Raises:
         ClipRobustError: they differ; the message counts and names the first of each kind.
@@ -439,7 +498,7 @@ def check_fit(
     if problems:
         raise ClipRobustError(
             f"checkpoint {source} does not fit architecture {architecture!r}: tensors "
-            f"{', '.join(problems)}; name the architecture that it was trained as"
+            f"{', '.join(problems)}; {remedy}"
         )
 
 

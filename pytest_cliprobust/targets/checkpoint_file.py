@@ -16,7 +16,7 @@ from torch import Tensor
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import own_name
 from pytest_cliprobust.targets import activation as activations
-from pytest_cliprobust.targets.checkpoint import read_checkpoint
+from pytest_cliprobust.targets.checkpoint import PROGRAM, read_checkpoint
 from pytest_cliprobust.targets.open_clip_target import (
     OpenClipTarget,
     architectures,
@@ -46,7 +46,13 @@ def load_checkpoint_file(
             f"--clip-model {name} is a checkpoint, and --clip-pretrained names {pretrained!r}; drop one"
         )
     path = Path(source).expanduser()
-    found = architectures_of(read_checkpoint(path).state)
+    checkpoint = read_checkpoint(path)
+    found = architectures_of(checkpoint.state)
+    if not found and checkpoint.scripted:
+        raise ClipRobustError(
+            f"--clip-model {name}: its tensors fit none of open_clip's architectures; {PROGRAM}, or write "
+            f"{own_name(source)}=ARCHITECTURE@{source} if it is one of your own"
+        )
     if len(found) != 1:
         why = (
             f"its tensors fit {' and '.join(found)}"

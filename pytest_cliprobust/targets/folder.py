@@ -39,6 +39,13 @@ def load_any_folder(name: str, source: str, **options: Any) -> Any:
     checkpoint = weights_in(folder, ())
     if checkpoint is not None:
         return load_checkpoint_file(name, str(checkpoint), **options)
+    snapshots = folder / "snapshots"
+    if snapshots.is_dir():
+        inner = sorted(path.name for path in snapshots.iterdir())
+        raise ClipRobustError(
+            f"--clip-model {name}: folder {folder} is a repository in the hub's cache; give one of its "
+            f"snapshots, {snapshots / inner[0] if inner else snapshots}"
+        )
     raise ClipRobustError(
         f"--clip-model {name}: folder {folder} holds none of {', '.join(files)}, which tell its "
         "format, nor one checkpoint"

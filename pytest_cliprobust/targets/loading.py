@@ -83,8 +83,8 @@ def load_target(
     height, width = target.image_size
     if height != width:
         note = (
-            f"takes {height}x{width} pixels: photographs are framed so, while the embedded benchmark's scenes "
-            "and pairs of pictures are squares, of which its own preprocessing makes these (pairs are squeezed)"
+            f"takes {height}x{width} pixels: photographs are framed so; scenes of the embedded benchmark are "
+            "squares, of which its own preprocessing makes these, and pairs of pictures are squeezed"
         )
         target.info = replace(target.info, notes=(*target.info.notes, note))
     return target

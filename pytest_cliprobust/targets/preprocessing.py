@@ -3,8 +3,9 @@
 The geometry follows ``open_clip.image_transform`` (open_clip 3.3, evaluation mode) and torchvision's
 ``Resize``/``CenterCrop``; the arithmetic runs on tensors instead of PIL images. Two paths:
 
-* :meth:`Preprocessing.frame` keeps uint8 and the shape of the model's input, with torchvision's fixed-point antialiased resize on the CPU,
-  which follows PIL's own algorithm (mean difference below 0.01/255, at most 1/255);
+* :meth:`Preprocessing.frame` keeps uint8 and the shape of the model's input, with torchvision's fixed-point
+  antialiased resize on the CPU, which follows PIL's own algorithm (mean difference below 0.01/255, at most
+  1/255);
 * :meth:`Preprocessing.fit` works on float batches in [0, 1], differentiable. It does not round to whole
   grey levels after each pass of the resize as PIL does, so that it differs from PIL by about 0.3/255 on
   average and 1.1/255 at most. An image that has the model's size already passes unchanged, bit for bit.

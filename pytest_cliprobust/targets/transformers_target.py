@@ -490,7 +490,16 @@ def _settings(config: Any) -> dict[str, Any]:
         "max_position_embeddings",
         "eos_token_id",
         "vision_use_head",
+        # ALIGN's image tower: the same weights compute something else with others of these.
+        "batch_norm_eps",
+        "depthwise_padding",
+        "kernel_sizes",
+        "strides",
+        "hidden_dim",
+        "pooling_type",
     ]
+    if config.model_type == "altclip_text_model":
+        names.append("pad_token_id")  # places of tokens are counted from it
     return {n: getattr(config, n) for n in names if getattr(config, n, None) is not None}
 
 
@@ -557,6 +566,11 @@ def _load_tokenizer(transformers: Any, folder: Path, name: str) -> Any:
         ) from None
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
         raise missing
+    if tokenizer.pad_token is None:
+        raise ClipRobustError(
+            f"tokenizer of model {name!r} has no pad_token, with which all texts get one length; set it in "
+            f"{folder / 'tokenizer_config.json'}"
+        )
     return tokenizer
 
 

@@ -642,7 +642,7 @@ def test_estimates_of_pictures_framed_in_another_way_are_others(
     Image.fromarray(pixels).save(tmp_path / "photos" / "cat" / "1.png")
     cache, maps = FeatureCache(tmp_path / "cache"), []
     for mode in ("shortest", "squash", "longest"):
-        own = Preprocessing((32, 32), resize_mode=mode)  # type: ignore[arg-type]
+        own = Preprocessing((32, 32), resize_mode=mode)
         data = ImageFolder(tmp_path / "photos", frame=own.frame, size=32)
         for estimator in (
             DepthEstimator(str(checkpoints["anything"]), cache=cache),

@@ -28,7 +28,8 @@ from pytest_cliprobust.datasets.prepared import (
 from pytest_cliprobust.datasets.providers import provider_of
 from pytest_cliprobust.datasets.provision import Provision, check_role
 from pytest_cliprobust.datasets.sources import Settings, read_sources
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.datasets.templates import read_templates, unfit
+from pytest_cliprobust.errors import ClipRobustError, NotRun, one_line
 from pytest_cliprobust.search.evidence import image_argument
 
 
@@ -210,6 +211,67 @@ def test_units_are_not_torn_apart() -> None:
 
 def provision(*texts: str, **more: Any) -> Provision:
     return Provision(provider_of(read_sources(texts)), size=16, **more)
+
+
+ESCAPE, HIDDEN = "\x1b[31mred", ("holds a control letter", "\\x1b[31mred")
+
+
+@pytest.mark.parametrize(
+    "where", ["classes.txt", "manifest", "texts", "templates", "file", "caption"]
+)
+def test_texts_with_letters_that_nobody_sees_are_refused(where: str, tmp_path: Path) -> None:
+    """One place for all: names of classes, their texts, templates and captions, from whatever file."""
+    photos = write_pictures(tmp_path / "photos", ("cat", "dog"), each=2)
+    data, role = f"{tmp_path}/photos", "clean"
+    more: dict[str, Any] = {}
+    if where == "classes.txt":
+        (photos / "classes.txt").write_text(f"cat\tcat\ndog\tdog {ESCAPE}\n", encoding="utf-8")
+    elif where == "manifest":
+        rows = f'image,label\nphotos/cat/0.png,cat\nphotos/dog/0.png,"dog {ESCAPE}\nx"\n'
+        (tmp_path / "table.csv").write_text(rows, encoding="utf-8")
+        data = f"manifest:{tmp_path}/table.csv"
+    elif where == "caption":
+        rows = f'image,label,caption\nphotos/cat/0.png,cat,"a cat\t{ESCAPE}"\n'
+        (tmp_path / "table.csv").write_text(rows, encoding="utf-8")
+        data, role = f"retrieval=manifest:{tmp_path}/table.csv", "retrieval"
+    elif where == "file":
+        (tmp_path / "templates.txt").write_text(f"a {{}} {ESCAPE}\n", encoding="utf-8")
+        with pytest.raises(ClipRobustError, match=HIDDEN[0]):
+            read_templates(tmp_path / "templates.txt")
+        more = {"templates": (f"a {{}} {ESCAPE}",)}
+    else:
+        texts = {
+            "texts": 'classes = { cat = "CAT" }',
+            "templates": 'templates = ["a {} CAT"]',
+        }[where]
+        said = texts.replace("CAT", "\\u001b[31mred")
+        toml = f'[data.clean]\nsource = "photos"\n{said}\n'
+        (tmp_path / "data.toml").write_text(toml, encoding="utf-8")
+        data = f"{tmp_path}/data.toml"
+    with pytest.raises(ClipRobustError) as caught:
+        provision(data, **more).dataset(role)
+    told = str(caught.value)
+    assert all(words in told for words in HIDDEN)
+    assert told.isprintable()
+
+
+def test_letters_that_join_others_and_ends_of_lines_in_captions_are_meant(tmp_path: Path) -> None:
+    photos = write_pictures(tmp_path / "photos", ("cat", "dog"), each=2)
+    names = "cat\t\u06af\u0631\u0628\u0647\u200c\u0647\u0627\ndog\t\U0001f415\u200d\U0001f9ba\n"
+    (photos / "classes.txt").write_text(names, encoding="utf-8")
+    assert len(provision(str(photos)).dataset("clean").class_names) == 2
+    rows = 'image,label,caption\nphotos/cat/0.png,cat,"a cat\non a mat.\t"\n'
+    (tmp_path / "table.csv").write_text(rows, encoding="utf-8")
+    found = provision(f"retrieval=manifest:{tmp_path}/table.csv").dataset("retrieval")
+    assert len(found) == 1
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_what_is_shown_as_it_stands_is_fit_for_a_prompt(text: str) -> None:
+    assert not (unfit(text) and text.isprintable())
+    bare = text.replace("\u200c", "").replace("\u200d", "")
+    assert unfit(text) or one_line(bare) == bare
+    assert not unfit(text, lines=True) or unfit(text)
 
 
 def test_the_data_of_a_run(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from pytest_cliprobust.engine.encoding import (
     require_inputs,
 )
 from pytest_cliprobust.engine.memory import part_of
-from pytest_cliprobust.errors import ClipRobustError, NotRun, UserCodeError
+from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable, UserCodeError
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import registry, typographic
 from pytest_cliprobust.targets.base import TargetInfo
@@ -324,14 +324,35 @@ def test_too_little_memory_for_a_perturbation_takes_fewer_pictures(
     ]
 
 
-def test_too_little_memory_while_loading_is_no_mistake_of_a_layout(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", KINDS, ids=str)
+def test_too_little_memory_while_loading_loads_fewer(error: Exception, tmp_path: Path) -> None:
+    data = RandomPictures(70)
+    expected = encoder(tmp_path / "plain").images(data)
+    really, sizes = data.load, []
+
+    def load(indices: Sequence[int]) -> Batch:
+        sizes.append(len(indices))
+        if len(indices) > 20:
+            raise error
+        return really(indices)
+
+    data.load = load  # type: ignore[method-assign]
+    engine = encoder(tmp_path / "hungry", batch_size=64)
+    assert torch.equal(engine.images(data), expected)  # passes are as large as before
+    assert (engine.chunk, engine.batch_size, engine.forwarded) == (FORWARD_CHUNK, 16, 70)
+    assert engine.notes == [
+        f"out of memory on cpu: {count} pictures loaded at a time" for count in (32, 16)
+    ]
+
+
+def test_a_picture_too_large_to_be_loaded_is_one_line(tmp_path: Path) -> None:
     data = RandomPictures(3)
 
     def load(indices: Sequence[int]) -> Batch:
         raise MemoryError
 
     data.load = load  # type: ignore[method-assign]
-    with pytest.raises(MemoryError):
+    with pytest.raises(Unavailable, match="with a single image or text"):
         encoder(tmp_path).images(data)
 
 

@@ -236,7 +236,7 @@ def test_pictures_are_squeezed_only_where_they_would_be_cut() -> None:
         ({"size": (32, 16), "resize_mode": "longest"}, True),
         ({"size": (32, 16), "resize_mode": "squash"}, False),
     ):
-        own = Preprocessing(**settings)  # type: ignore[arg-type]
+        own = Preprocessing(**settings)
         target.preprocessing, target.image_size, target.preprocess = own, own.size, own.fit
         seen = seen_whole(target, images)
         assert seen.shape[2:] == own.size

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
+from model_helpers import write_folder
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets.checkpoint import read_checkpoint
+from pytest_cliprobust.targets.loading import load_target
 
 TORCHSCRIPT = "ignore:.*torch.jit"
 
@@ -154,6 +157,41 @@ def test_a_torchscript_archive_has_the_state_dict_that_torch_gives_it(
     expected = {k: v for k, v in model.state_dict().items() if k not in settings}
     assert_equal(found.state, expected)
     assert "visual.mask" not in found.state
+
+
+class Towers(nn.Module):
+    """What somebody traces so that both towers are in one program."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.encode_image(pixels), self.model.encode_text(tokens)
+
+
+@pytest.mark.filterwarnings(TORCHSCRIPT)
+def test_a_traced_model_is_read_and_a_part_of_one_says_why_not(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model")
+    model = open_clip.create_model(f"local-dir:{folder}").eval()
+    pixels, tokens = torch.rand(1, 3, 32, 32), torch.zeros(1, 12, dtype=torch.long)
+    for name, module, inputs in (
+        ("whole.pt", model, (pixels, tokens)),
+        ("towers.pt", Towers(model), (pixels, tokens)),
+        ("visual.pt", model.visual, (pixels,)),
+    ):
+        program: Any = torch.jit.trace(module, inputs, strict=False, check_trace=False)
+        program.save(str(tmp_path / name))
+    expected = load_target(str(folder), device="cpu").encode_image(pixels)
+    for name in ("whole.pt", "towers.pt"):
+        target = load_target(str(folder), pretrained=str(tmp_path / name), device="cpu")
+        assert torch.equal(target.encode_image(pixels), expected)
+    path = str(tmp_path / "visual.pt")
+    for source, pretrained in ((str(folder), path), (path, None)):
+        with pytest.raises(ClipRobustError) as caught:
+            load_target(source, pretrained=pretrained, device="cpu")
+        assert "it is a TorchScript program, of which the tensors alone" in str(caught.value)
+        assert "save model.state_dict()" in str(caught.value)
 
 
 # --- what must not run ------------------------------------------------------------------------------

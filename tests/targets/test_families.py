@@ -1018,3 +1018,72 @@ def test_links_in_a_circle_are_no_model(tmp_path: Path, monkeypatch: pytest.Monk
     assert "there is no folder loop" in refused("local-dir:loop")
     assert "is a pipe, not a file" in refused("./pipe.pt")
     assert "is a pipe, not a file" in refused("ViT-B-32@pipe.pt")
+
+
+# --- As trainers, hubs and other hands leave them -----------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["net.", "student.", "model."])
+def test_a_model_beside_other_weights_is_found_by_its_names(prefix: str, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model")
+    state = load_file(folder / "model.safetensors")
+    wrapped = {f"{prefix}{name}": value for name, value in state.items()}
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {**wrapped, "loss.weight": torch.ones(2)}}, path)
+    target = load_target(str(folder), pretrained=str(path), device="cpu")
+    assert target.info.digest == load_target(str(folder), device="cpu").info.digest
+    assert any(
+        f"takes what the checkpoint calls '{prefix}', and leaves 1 other tensors out" in note
+        for note in target.info.notes
+    )
+    torch.save({**wrapped, **{f"teacher.{name}": value for name, value in state.items()}}, path)
+    with pytest.raises(ClipRobustError, match=f"several models, under '{prefix}' and 'teacher.'"):
+        load_target(str(folder), pretrained=str(path), device="cpu")
+    del wrapped[f"{prefix}logit_scale"]
+    torch.save({**wrapped, "loss.weight": torch.ones(2)}, path)
+    with pytest.raises(ClipRobustError, match="does not fit architecture"):
+        load_target(str(folder), pretrained=str(path), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("family", "tower", "setting"),
+    [
+        ("align", "vision_config", {"batch_norm_eps": 0.5}),
+        ("align", "vision_config", {"pooling_type": "max"}),
+        ("altclip", "text_config", {"pad_token_id": 3}),
+    ],
+)
+def test_settings_that_leave_no_trace_in_the_weights_are_part_of_the_digest(
+    family: str, tower: str, setting: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "model", family)
+    before = load_target(str(folder), device="cpu")
+    config = json.loads((folder / "config.json").read_text())
+    config[tower] |= setting
+    (folder / "config.json").write_text(json.dumps(config))
+    after = load_target(str(folder), device="cpu")
+    assert after.info.digest != before.info.digest
+
+
+def test_a_tokenizer_without_padding_is_named(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", "clip")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["pad_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ClipRobustError, match="has no pad_token"):
+        load_target(str(folder), device="cpu")
+
+
+def test_a_repository_in_the_hubs_cache_names_its_snapshot(tmp_path: Path) -> None:
+    """Files there are links to blobs, which are called by their digests."""
+    root = tmp_path / "models--owner--name"
+    snapshot = root / "snapshots" / "0a1b"
+    made = write_model(tmp_path / "made", "clip")
+    (root / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(sorted(made.iterdir())):
+        path.rename(root / "blobs" / str(number))
+        (snapshot / path.name).symlink_to(f"../../blobs/{number}")
+    assert load_target(str(snapshot), device="cpu").image_size == (48, 48)
+    with pytest.raises(ClipRobustError, match=r"give one of its snapshots, .*0a1b"):
+        load_target(str(root), device="cpu")

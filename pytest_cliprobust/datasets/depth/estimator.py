@@ -32,8 +32,8 @@ class DepthEstimator:
     It is shown the image as the model under test is (resized and cropped, before the model's own
     normalisation), so that its maps need no framing. Maps are kept on disk in float32, 200 kB an image of
     224 pixels, in files of :data:`CHUNK` samples, by the digest of weights and processor, the data's digest,
-    how its pictures are framed and :data:`VERSION`; a forward pass always has :data:`CHUNK` images, so that a map is the same to the
-    last bit whatever the batch size.
+    how its pictures are framed and :data:`VERSION`; a forward pass always has :data:`CHUNK` images, so that
+    a map is the same to the last bit whatever the batch size.
 
     Args:
         name: a folder, or ``owner/repository`` on the model hub.
