@@ -155,8 +155,13 @@ def write_variants(root: Path, pictures: Mapping[str, Image.Image]) -> None:
 def write_depth(root: Path) -> None:
     """Write a depth map for each picture whose data is measured under corruptions that need one: a floor."""
     places = {
-        **{"imagenet/val": "*/*", "imagenet-r": "*/*", "v2": "*/*", "inbox": "*"},
-        **{"NINCO/NINCO_OOD_classes": "*/*", "dtd/images": "*/*", ".": "people/*"},
+        "imagenet/val": "*/*",
+        "imagenet-r": "*/*",
+        "v2": "*/*",
+        "inbox": "*",
+        "NINCO/NINCO_OOD_classes": "*/*",
+        "dtd/images": "*/*",
+        ".": "people/*",
     }
     for folder, pattern in places.items():
         inner = root / folder
