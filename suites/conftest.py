@@ -6,12 +6,15 @@ Each file is a suite: parametrize, measure, gate. Bounds stand in ``thresholds.t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.options import profile_of
 from pytest_cliprobust.plugin.stopwatch import Stopwatch, stopwatch_of
+
+if TYPE_CHECKING:  # loaded before a run is looked at, so that it must not load torch
+    from pytest_cliprobust.engine.evaluation import Evaluation
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -38,15 +38,8 @@ CLASSES = {
 #: Photographs of none of ImageNet's classes: of things, and of something else altogether.
 NEAR, FAR = ("astronaut.png", "coins.png"), ("gravel.png", "grass.png", "retina.jpg")
 
-#: ImageNet-C's fifteen corruptions; here they blur or pale, more with each severity.
-CORRUPTIONS = (
-    *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur"),
-    *("zoom_blur", "snow", "frost", "fog", "brightness", "contrast", "elastic_transform"),
-    *("pixelate", "jpeg_compression"),
-)
-
-#: Entry-level classes of the cue conflicts, and the photograph that stands for each.
-CUES = {"cat": "chelsea.png", "bicycle": "motorcycle_left.png", "airplane": "rocket.jpg"}
+#: Of ImageNet-C's corruptions three; here they blur or pale, more with each severity.
+CORRUPTIONS = ("defocus_blur", "fog", "contrast")
 
 
 @functools.cache
@@ -72,7 +65,12 @@ def save(path: Path, image: Image.Image) -> None:
     image.save(path, **({"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
 
 
-def write_disk(root: Path, each: int = 10) -> Path:
+def name_of(wnid: str) -> str:
+    """Return what ImageNet calls a class."""
+    return imagenet_names()[wnids().index(wnid)]
+
+
+def write_disk(root: Path, each: int = 7) -> Path:
     """Write data for every role below ``root``, and a TOML file that names it; return this.
 
     ``each``: pictures of each class of clean, of which there are eight.
@@ -80,6 +78,7 @@ def write_disk(root: Path, each: int = 10) -> Path:
     pictures = write_imagenet(root / "imagenet", each)
     write_variants(root, pictures)
     write_outside(root)
+    write_depth(root)
     write_texts(root)
     return write_table(root)
 
@@ -104,7 +103,7 @@ def write_imagenet(root: Path, each: int) -> dict[str, Image.Image]:
 def write_variants(root: Path, pictures: Mapping[str, Image.Image]) -> None:
     """Write what has labels of clean: shifts, corrupted pictures, cue conflicts, groups, and hard ones."""
     for number, (path, image) in enumerate(pictures.items()):
-        wnid, _, name = path.partition("/")
+        wnid = path.partition("/")[0]
         if number < 2 * len(CLASSES):
             save(
                 root / "v2" / str(wnids().index(wnid)) / f"{number}.jpeg",
@@ -125,20 +124,49 @@ def write_variants(root: Path, pictures: Mapping[str, Image.Image]) -> None:
             "class_name": name,
             "light": ("day", "night")[n % 2],
         }
-        for n, (wnid, name) in enumerate(
-            3 * [(w, imagenet_names()[wnids().index(w)]) for w in CLASSES]
-        )
+        for n, (wnid, name) in enumerate(6 * [(w, name_of(w)) for w in CLASSES])
     ]
     for n, row in enumerate(rows):
         image = part(CLASSES[row["label"]], 700 + n)
         save(root / row["image"], ImageEnhance.Brightness(image).enhance(0.4 if n % 2 else 1.0))
     write_csv(root / "people.csv", rows)
-    for number in range(18):
-        shape, texture = list(permutations(CUES, 2))[number % 6]
-        name = f"{shape}{number}-{texture}1.png"
-        edges = part(CUES[shape], number).filter(ImageFilter.EDGE_ENHANCE_MORE).resize((120, 120))
-        mixed = Image.blend(edges, part(CUES[texture], number).resize((120, 120)), 0.5)
-        save(root / "cue-conflict" / shape / name, mixed)
+    cues = []
+    for number, (shape, texture) in enumerate(permutations(CLASSES, 2)):
+        edges = part(CLASSES[shape], number).filter(ImageFilter.EDGE_ENHANCE_MORE)
+        mixed = Image.blend(
+            edges.resize((120, 120)), part(CLASSES[texture], number).resize((120, 120)), 0.4
+        )
+        save(root / "cues" / f"{number}.png", mixed)
+        cues.append(
+            {
+                "image": f"cues/{number}.png",
+                "shape_label": name_of(shape),
+                "texture_label": name_of(texture),
+                "style": ("even", "odd")[number % 2],
+            }
+        )
+    write_csv(root / "cues.csv", cues)
+
+
+def write_depth(root: Path) -> None:
+    """Write a depth map for each picture whose data is measured under corruptions that need one: a floor."""
+    places = {
+        "imagenet/val": "*/*",
+        "imagenet-r": "*/*",
+        "v2": "*/*",
+        "inbox": "*",
+        "NINCO/NINCO_OOD_classes": "*/*",
+        "dtd/images": "*/*",
+        ".": "people/*",
+    }
+    for folder, pattern in places.items():
+        inner = root / folder
+        for path in sorted(inner.glob(pattern)):
+            width, height = Image.open(path).size
+            rows = np.linspace(5.0, 1.0, height, dtype=np.float32)[:, None]
+            place = (root / "depth" / path.relative_to(inner)).with_suffix(".npy")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            np.save(place, np.repeat(rows, width, axis=1)[::4, ::4])
 
 
 def write_outside(root: Path) -> None:
@@ -156,7 +184,7 @@ def write_outside(root: Path) -> None:
 def write_texts(root: Path) -> None:
     """Write pictures with captions, true and false ones, and with words on them."""
     captions, choices, pairs, notes = ["image,caption"], {}, [], []
-    names = {wnid: imagenet_names()[wnids().index(wnid)] for wnid in CLASSES}
+    names = {wnid: name_of(wnid) for wnid in CLASSES}
     for number, (wnid, source) in enumerate(2 * list(CLASSES.items())):
         image, other = (
             part(source, 1000 + number),
@@ -210,7 +238,8 @@ def write_table(root: Path) -> Path:
     spair_tree(root / "SPair-71k")
     datacomp_pack(root / "datacomp")
     path = root / "data.toml"
-    path.write_text(TABLE, encoding="utf-8")
+    labels = ", ".join(f'"{wnid}"' for wnid in CLASSES)
+    path.write_text(TABLE.replace("LABELS", labels), encoding="utf-8")
     return path
 
 
@@ -221,7 +250,7 @@ shift = ["imagenet-v2:v2", "imagenet-r:imagenet-r"]
 corrupted = "imagenet-c:imagenet-c"
 near_ood = "ninco:NINCO"
 far_ood = "textures:dtd"
-cue_conflict = "cue-conflict:cue-conflict"
+cue_conflict = "manifest:cues.csv"
 factors = "imagenet-x:imagenet"
 groups = "manifest:people.csv"
 retrieval = "flickr30k:flickr30k"
@@ -236,6 +265,7 @@ tasks = "datacomp:datacomp"
 [data.clean]
 source = "imagenet:imagenet"
 templates = ["a photo of a {}."]
+labels = [LABELS]
 
 [data.clean.classes]
 "tabby cat" = ["tabby cat", "cat with stripes"]

@@ -75,26 +75,46 @@ def look_at(
     return found, wrong
 
 
-def fingerprints(root: Path, paths: Sequence[str], cache: Path | None = None) -> list[str]:
-    """Return a hex digest of the content of each file below ``root``.
+#: In place of the digest of a file that cannot be read.
+UNREADABLE = "unreadable"
+
+
+def fingerprints_or_none(
+    root: Path, paths: Sequence[str], cache: Path | None = None
+) -> tuple[list[str], str | None]:
+    """Return a hex digest of the content of each file below ``root``, and what keeps some from being read.
 
     Args:
         root: the folder.
         paths: relative to it.
         cache: folder in which digests are kept; one in the user's cache folder unless given.
 
+    Returns:
+        The digests, :data:`UNREADABLE` where there is none, and one line that names the first such file; None
+        where all can be read.
+    """
+    found, wrong = look_at(root, {path: path for path in paths}, "fingerprints", cache)
+    told = None
+    first = next((path for path in paths if path in wrong), None)
+    if first is not None:
+        more = f", nor {len(wrong) - 1} more of {len(paths)} files" if len(wrong) > 1 else ""
+        told = (
+            f"cannot read {str(root / first)!r:.500} ({wrong[first]:.200}){more}; repair or remove "
+            f"{'them' if more else 'the file'}"
+        )
+    return [found[path].digest if path in found else UNREADABLE for path in paths], told
+
+
+def fingerprints(root: Path, paths: Sequence[str], cache: Path | None = None) -> list[str]:
+    """Return a hex digest of the content of each file below ``root``: see :func:`fingerprints_or_none`.
+
     Raises:
         ClipRobustError: a file cannot be read; the message names it.
     """
-    found, wrong = look_at(root, {path: path for path in paths}, "fingerprints", cache)
-    for path in paths:
-        if path in wrong:
-            more = f", nor {len(wrong) - 1} more of {len(paths)} files" if len(wrong) > 1 else ""
-            raise ClipRobustError(
-                f"cannot read {str(root / path)!r:.500} ({wrong[path]:.200}){more}; repair or remove "
-                f"{'them' if more else 'the file'}"
-            )
-    return [found[path].digest for path in paths]
+    found, told = fingerprints_or_none(root, paths, cache)
+    if told is not None:
+        raise ClipRobustError(told)
+    return found
 
 
 def _identified(path: Path, known: object) -> Fingerprint:

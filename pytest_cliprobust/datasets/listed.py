@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pytest_cliprobust.datasets.base import Batch, Frame, check_limit
-from pytest_cliprobust.datasets.fingerprints import fingerprints, joined, workers
+from pytest_cliprobust.datasets.fingerprints import fingerprints_or_none, joined, workers
 from pytest_cliprobust.datasets.layouts.imagefolder import read_image, shortest_side
 from pytest_cliprobust.datasets.walking import Tree, listed
 from pytest_cliprobust.errors import ClipRobustError, UnreadableSample
@@ -85,9 +85,15 @@ class Listed:
         unit: the word for a unit, where rows have some.
         notes: what a reader must know of it, one line each.
 
+    Attributes:
+        unreadable: what keeps pictures from being read that is seen at once, in one line with the remedy;
+            None: nothing. They are samples all the same, which :meth:`load` refuses.
+
     Raises:
-        ClipRobustError: no rows, two with one id, a file that cannot be read, or a limit that leaves none.
+        ClipRobustError: no rows, two with one id, or a limit that leaves none.
     """
+
+    unreadable: str | None = None
 
     def __init__(
         self,
@@ -137,7 +143,8 @@ class Listed:
         self.digest = hashlib.sha256(f"{size}\0{self.content}".encode()).hexdigest()
 
     def _fingerprints(self) -> list[str]:
-        return fingerprints(self.root, [row.path for row in self._rows])
+        found, self.unreadable = fingerprints_or_none(self.root, [r.path for r in self._rows])
+        return found
 
     def picture(self, row: Row) -> Tensor:
         """Return the picture of a sample, (3, H, W) uint8.
@@ -200,9 +207,12 @@ def in_rounds(rows: Iterable[Row]) -> list[Row]:
 
 def shuffled(rows: Iterable[Row]) -> list[Row]:
     """Return rows by a hash of their ids, so that a prefix is a random sample, the same every time."""
-    return sorted(
-        rows, key=lambda row: hashlib.sha256(row.id.encode(errors="surrogateescape")).digest()
-    )
+    return sorted(rows, key=lambda row: hash_of(row.id))
+
+
+def hash_of(text: str) -> bytes:
+    """Return a hash of an id, by which samples are put into an order that has nothing to do with them."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
 
 
 def tree_of(root: Path, what: str) -> Tree:

@@ -17,6 +17,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from pytest_cliprobust.datasets import jpeg
 from pytest_cliprobust.errors import UnreadableSample
 from pytest_cliprobust.files import irregular
 
@@ -175,6 +176,9 @@ def _decoded(path: Path | io.BytesIO) -> npt.NDArray[np.uint8]:
     """Return (H, W, 3)."""
     with Image.open(path) as file:
         require_picture(file)
+        pixels = jpeg.decoded(file)
+        if pixels is not None:
+            return pixels
         ImageOps.exif_transpose(file, in_place=True)  # else it copies what is upright already
         upright: Image.Image = file
         if upright.mode.startswith("I"):

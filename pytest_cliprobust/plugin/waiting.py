@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_cliprobust.datasets.providers import Provider, provider_of
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.plugin.exits import Exit
 from pytest_cliprobust.plugin.fixtures import model_of, needs_model, parametrized
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
@@ -24,7 +24,8 @@ from pytest_cliprobust.plugin.options import (
     tags_of,
     value_of,
 )
-from pytest_cliprobust.plugin.state import IMPORTS, UNDER_TEST, DeadWorkers
+from pytest_cliprobust.plugin.reach import require_reach
+from pytest_cliprobust.plugin.state import IMPORTS, LACKING, UNDER_TEST, DeadWorkers
 from pytest_cliprobust.plugin.suites import add_markers, shipped, suite_of
 
 if TYPE_CHECKING:
@@ -66,10 +67,31 @@ class Waiting:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Find mistakes before any worker of pytest-xdist starts, if this run asks for a model."""
+        """Find mistakes before any worker of pytest-xdist starts, if this run asks for a model.
+
+        Raises:
+            pytest.UsageError: what it begins with lies on a model hub that cannot be reached.
+        """
+        self._require_reach()
         distributes = self._config.pluginmanager.hasplugin("dsession")
         if distributes and self._config.getoption("--clip-model"):
             self._evaluator().start([])
+
+    def _require_reach(self) -> None:
+        """Look for the model hub before a test's file imports torch, which takes seconds.
+
+        A report of the run needs what evaluates models, and says the same in its own time.
+        """
+        listing = self._config.option.collectonly or hasattr(self._config, "workerinput")
+        if listing or not self._config.getoption("--clip-model") or reports_of(self._config):
+            return
+        try:
+            require_reach(self._run_config)
+        except Unavailable as error:
+            self._config.stash[LACKING] = True
+            raise pytest.UsageError(str(error)) from None
+        except ClipRobustError:
+            return  # told where the data is read
 
     @cached_property
     def _provider(self) -> Provider:

@@ -25,8 +25,8 @@ from typing import Any, Literal
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief
 
 #: Seconds; the second bounds name resolution too, which no HTTP time-out does.
-REQUEST_TIMEOUT = 2.0
-PROBE_TIMEOUT = 2.5
+REQUEST_TIMEOUT = 1.5
+PROBE_TIMEOUT = 2.0
 
 #: So many seconds a hub that did not answer is not asked again: each test of a run would wait for it anew.
 SILENCE = 60.0
@@ -40,6 +40,7 @@ PATIENCE = "HF_HUB_ETAG_TIMEOUT"
 CHECKPOINT_REMEDY = (
     "give a local checkpoint with --clip-pretrained PATH, or use --clip-model reference"
 )
+DATA_REMEDY = "give a local folder with --clip-data ROLE=LAYOUT:PATH"
 FOLDER_REMEDY = "give a local folder as --clip-model PATH, or use --clip-model reference"
 
 Kind = Literal["model", "dataset"]
@@ -99,6 +100,14 @@ def _patience() -> tuple[float, float]:
         own = float(os.environ.get(PATIENCE, ""))
         return own, own + PROBE_TIMEOUT - REQUEST_TIMEOUT
     return REQUEST_TIMEOUT, PROBE_TIMEOUT
+
+
+def has_folder(repository: str, kind: Kind = "model") -> bool:
+    """Return whether the local cache has a folder for a repository: without one, it has nothing of it."""
+    from huggingface_hub import constants
+
+    name = f"{kind}s--{repository.replace('/', '--')}"
+    return (Path(constants.HF_HUB_CACHE) / name).is_dir()
 
 
 def hub_file(

@@ -313,8 +313,31 @@ def test_manifest_of_texts(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = load("manifest", path)
-    assert data.captions == (("one", "two"), ("t",), ("one", "two"), ("one", "two"))
-    assert data.choices[1] == (("swap", "t", ("f",)),)
+    found = dict(zip(data.ids, data.captions, strict=True))
+    assert found == {n: ("t",) if n == "2" else ("one", "two") for n in "1234"}
+    assert data.choices[data.ids.index("2")] == (("swap", "t", ("f",)),)
+
+
+def test_the_order_of_a_table_decides_nothing(tmp_path: Path) -> None:
+    rows = [(f"{n}.png", "catdog"[3 * (n % 2) :][:3], str(n // 2)) for n in range(12)]
+    for image, *_ in rows:
+        picture(tmp_path / image, int(image.removesuffix(".png")))
+    for name, order in (("a", rows), ("b", rows[::-1]), ("c", rows[5:] + rows[:5])):
+        lines = ["image,label,pair", *map(",".join, order)]
+        (tmp_path / name).mkdir()
+        table = tmp_path / name / "t.csv"
+        table.write_text("\n".join(lines).replace("\n", "\n../") + "\n")
+    tables = [tmp_path / name / "t.csv" for name in "abc"]
+    for limit in (None, 4, 7):
+        one, *others = (load("manifest", table, limit=limit) for table in tables)
+        assert [(other.ids, other.digest) for other in others] == [(one.ids, one.digest)] * 2
+        assert abs(one.labels.count(0) - one.labels.count(1)) <= 1
+    # Without labels pairs stay together, so that a prefix is of whole ones.
+    for table in tables:
+        table.write_text(table.read_text().replace("cat", "").replace("dog", ""))
+    pairs = load("manifest", tables[1]).groups["pair"]
+    assert pairs[::2] == pairs[1::2]
+    assert pairs != tuple(sorted(pairs))
 
 
 @pytest.mark.parametrize(
@@ -324,7 +347,6 @@ def test_manifest_of_texts(tmp_path: Path) -> None:
         ("image,label\n,x\n", "row 1: column 'image' is empty"),
         ("image,negative_caption\na.png,x\n", "needs a caption beside it"),
         ("image\na.png\na.png\n", "two samples have the id 'a.png'"),
-        ("image\ngone.png\n", "gone.png"),
         ("image\na.png,b\n", "more values than the head"),
         ("", "it has no row|It has no row"),
     ],

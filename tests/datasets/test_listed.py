@@ -25,6 +25,10 @@ from pytest_cliprobust.datasets.listed import (
     shuffled,
     tree_of,
 )
+from pytest_cliprobust.datasets.providers import provider_of
+from pytest_cliprobust.datasets.provision import Provision
+from pytest_cliprobust.datasets.skipping import unreadable
+from pytest_cliprobust.datasets.sources import read_sources
 from pytest_cliprobust.errors import ClipRobustError
 
 
@@ -112,10 +116,29 @@ def test_mistakes(tmp_path: Path) -> None:
     assert (
         len(Listed("mine", tmp_path, [Row(name, "a.png") for name in "12"], Labels(), limit=1)) == 1
     )
-    with pytest.raises(ClipRobustError, match=r"gone\.png.*repair or remove"):
-        Listed("mine", tmp_path, [Row("1", "gone.png")], Labels())
     with pytest.raises(ClipRobustError, match="is no ABC: it has no 'x' or 'y'"):
         place_of(tmp_path, "ABC", "x", "y")
+
+
+def test_a_picture_that_is_not_there_is_a_sample_that_cannot_be_read(tmp_path: Path) -> None:
+    """What is told of it, and whether it ends the run, is for those to say who know the options."""
+    picture(tmp_path / "a.png")
+    data = Listed("mine", tmp_path, [Row("1", "gone.png"), Row("2", "a.png")], Labels(), size=8)
+    assert data.unreadable is not None
+    assert data.unreadable.endswith(
+        "gone.png' (No such file or directory); repair or remove the file"
+    )
+    assert list(unreadable(data, lambda done, total: None)) == [True, False]
+    with pytest.raises(ClipRobustError, match=r"gone\.png.*repair or remove"):
+        data.load([0])
+    (tmp_path / "t.csv").write_text("image,label\na.png,x\ngone.png,y\n")
+    source = f"groups=manifest:{tmp_path}/t.csv"
+    provider = provider_of(read_sources([source]))
+    with pytest.raises(ClipRobustError, match=r"manifest:t: cannot read .*gone\.png"):
+        Provision(provider, size=8).loaded(source)
+    skipping = Provision(provider, size=8, unreadable=lambda d: unreadable(d, lambda *_: None))
+    assert skipping.loaded(source).ids == ("a.png",)
+    assert skipping.skipped["manifest:t"].total == 2
 
 
 def test_hidden_files_are_left_out(tmp_path: Path) -> None:

@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import SUITES, Sessions, one_line, report, write_pictures
-from role_helpers import SETS, write_roles
+from helpers import Sessions, one_line, report, write_pictures
+from photographs import write_disk
 
-NAMES = (
-    *("accuracy", "shift", "ood", "calibration", "factors", "groups", "compositional"),
-    *("retrieval", "shape_bias", "typographic", "unlabelled", "corrupted", "correspondence"),
-)
-FILES = [str(SUITES / f"test_{name}.py") for name in NAMES]
+from pytest_cliprobust.datasets.roles import ROLES
+from pytest_cliprobust.plugin.suites import shipped
 
 #: Of suites over many perturbations, prompts and scores few.
 CHOSEN = (
-    "not under_corruption and not fog and not corrupted_ and not (shape_bias and corruption) "
-    "and not perturbed and not full_spectrum and not test_near_ood_corrupted "
-    "and not test_far_ood_corrupted and not iso_noise and not few_samples"
+    "not (corruption_2d and not fog and not jpeg) and not (corruption_3d and not iso_noise) "
+    "and not (unlabelled and not iso_noise) and not (calibration and corrupt and not iso_noise) "
+    "and not (laion_c and not mosaic) and not (resampling and not chroma) and not few_samples"
 )
 
 ACCURACY = """
@@ -33,53 +30,68 @@ ACCURACY = """
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder tree with data for every role, and a TOML file that names it."""
-    return write_roles(tmp_path_factory.mktemp("disk")).parent
+    """A folder tree of photographs for every role, and a TOML file that names it."""
+    return write_disk(tmp_path_factory.mktemp("disk")).parent
 
 
 def verdicts() -> dict[str, str]:
     return {entry["key"]: entry["verdict"]["status"] for entry in report()["measurements"]}
 
 
+GATE = """
+    schema = 1
+    [[perturbation]]
+    name = "posterize"
+    kornia = "RandomPosterize"
+    parameters = { bits = [3, 3] }
+"""
+
+
 @pytest.mark.long
-def test_every_role_is_measured_with_one_command(run: Sessions, disk: Path) -> None:
+def test_all_suites_run_on_photographs_with_one_command(run: Sessions, disk: Path) -> None:
     """And the same gate on a copy at another path gives the same verdicts."""
     gate = run.path / "gate.toml"  # recording must not find the shipped file
-    options = ["-k", CHOSEN, "--clip-limit=134", "--clip-report=report.json"]
-    options += [f"--clip-thresholds={gate}"]
-    first = run(*FILES, *options, f"--clip-data={disk}/data.toml", "--clip-record", thresholds=None)
-    assert "failed" not in first.parseoutcomes(), first.stdout.str()
+    gate.write_text(GATE, encoding="utf-8")
+    options = ["--clip-suites", "-k", CHOSEN, "--clip-report=report.json"]
+    options += [f"--clip-thresholds={gate}", "--clip-limit=56"]
+
+    def on(place: Path) -> list[str]:
+        return [f"--clip-data={place}/data.toml", f"--clip-depth={place}/depth"]
+
+    first = run(*options, *on(disk), "--clip-record", thresholds=None)
+    assert not {"failed", "errors"} & set(first.parseoutcomes()), first.stdout.str()
     document = report()
-    measured = {entry["figure"]["condition"]["dataset"] for entry in document["measurements"]}
-    for role in set(SETS) - {"unlabelled"}:  # its perturbations are left out here
-        kinds = ("manifest", "imagefolder", "pictures")
-        names = {f"{kind}:{role}" for kind in kinds}
-        assert any(name.partition("/")[0].startswith(tuple(names)) for name in measured), role
-    reasons = {entry["reason"].partition(" (")[0] for entry in document["not_run"]}
-    missing = {r for r in reasons if r.startswith("needs ") and "--clip" not in r}
-    assert missing == {"needs corrupted", "needs correspondence", "needs semantic_correspondence"}
-    told = document["data"]
-    assert told["roles"]["far_ood"] == ["imagefolder:far_ood"]
-    assert told["calibration_split"]["of"] == "manifest:clean"
-    assert told["templates"]["manifest:clean"]["count"] == 8
+    assert document["mistakes"] == document["troubles"] == []
+    measured = {entry["suite"] for entry in document["measurements"]}
+    # These two take a second model, and the full profile.
+    assert measured == {*shipped()} - {"performance", "adversarial"}
+    reasons = [entry["reason"] for entry in document["not_run"]]
+    assert [reason for reason in reasons if reason.startswith("needs ")] == [
+        reason for reason in reasons if "--clip-against MODEL" in reason
+    ]
+    assert set(document["data"]["roles"]) == set(ROLES) - {"calibration"}
+    assert document["data"]["calibration_split"]["of"] == "imagenet"
+    sets = {name for names in document["data"]["roles"].values() for name in names}
+    found = {entry["figure"]["condition"]["dataset"] for entry in document["measurements"]}
+    assert {name for name in sets if not any(one.startswith(name) for one in found)} == set()
     assert str(disk) not in str(document["measurements"])
+    assert str(disk) not in gate.read_text(encoding="utf-8")
 
     there = run.path / "elsewhere" / "deeper"
     shutil.copytree(disk, there)
-    assert str(disk) not in gate.read_text(encoding="utf-8")
     runs = []
     for place in (disk, there):
-        again = run.again(*FILES, *options, f"--clip-data={place}/data.toml")
+        again = run.again(*options, *on(place))
         assert "failed" not in again.parseoutcomes(), again.stdout.str()
         runs.append((verdicts(), again.ret))
     assert runs[0] == runs[1]
-    assert "pass" in runs[0][0].values()
+    assert set(runs[0][0].values()) == {"pass"}
 
 
 def test_templates_and_the_split_are_told(run: Sessions) -> None:
     write_pictures(run.path / "photos", each=40)
     (run.path / "mine.txt").write_text("a photo of a {c}.\n{}\n", encoding="utf-8")
-    options = ("--clip-data=photos", "--clip-report=report.json", "--clip-limit=200")
+    options = ("--clip-data=photos", "--clip-report=report.json", "--clip-limit=56")
     result = run(*options, suite=ACCURACY)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(

@@ -21,16 +21,13 @@ from pytest_cliprobust.datasets.layouts.imagefolder import EXTENSIONS, ImageFold
 from pytest_cliprobust.datasets.layouts.wds import wds
 from pytest_cliprobust.datasets.parquet import as_saved, tables_of
 from pytest_cliprobust.datasets.registry import LayoutOptions, Part, register_layout
-from pytest_cliprobust.datasets.roles import FLAG, HUB
+from pytest_cliprobust.datasets.roles import HUB
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.files import own_name
-from pytest_cliprobust.targets.hub import hub_data
+from pytest_cliprobust.targets.hub import DATA_REMEDY, hub_data
 
 #: The split that is measured, where shards lie in several.
 _SPLIT = "test"
-
-REMEDY = f"give a local folder with {FLAG} ROLE=LAYOUT:PATH"
-
 
 #: Who publishes shards of DataComp's tasks, and of CLIP_benchmark's.
 _PUBLISHERS = ("djghosh", "clip-benchmark")
@@ -81,7 +78,7 @@ def hub(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Da
     if not (owner and slash and name) or "/" in name:
         raise ClipRobustError(f"{HUB}:{root} is no name of data on the hub; write {HUB}:OWNER/NAME")
     wanted = f"data set '{HUB}:{root}'"
-    folder = hub_data(repository, wanted_files, wanted, REMEDY, revision or None)
+    folder = hub_data(repository, wanted_files, wanted, DATA_REMEDY, revision or None)
     told = f"{HUB}:{own_name(os.fspath(root))}"
     data: Dataset
     if any(folder.glob("*.tar")) or any(folder.glob(f"{_SPLIT}/*.tar")):

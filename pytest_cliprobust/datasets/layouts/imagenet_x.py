@@ -55,7 +55,7 @@ NONE = "none"
     plays=("factors",),
     path="the folder of the annotations, with val in it or beside it",
     source="Idrissi et al. 2022, github.com/facebookresearch/imagenetx",
-    licence="see its page; pictures of ImageNet",
+    licence="CC BY-NC 4.0; pictures of ImageNet",
     published=True,
 )
 def imagenet_x(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:

@@ -43,7 +43,7 @@ SEVERITIES = {f"intensity_level_{severity}": str(severity) for severity in range
     plays=("corrupted",),
     path="the folder of the distortions, or one of these",
     source="Li et al. 2025, github.com/FanfeiLi/LAION-C",
-    licence="MIT (code); see its page",
+    licence="MIT (code); for the pictures see Zenodo 14051887",
     published=True,
 )
 def laion_c(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:

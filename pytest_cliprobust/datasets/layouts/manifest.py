@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from pytest_cliprobust.datasets.layouts.imagefolder import natural_key
-from pytest_cliprobust.datasets.listed import Labels, Listed, Row, in_rounds
+from pytest_cliprobust.datasets.listed import Labels, Listed, Row, hash_of, in_rounds
 from pytest_cliprobust.datasets.registry import LayoutOptions, register_layout
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, brief, did_you_mean
 from pytest_cliprobust.figures.samples import Choice
@@ -61,12 +61,21 @@ def manifest(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) 
     data = Listed(
         f"manifest:{own_name(str(path)).rpartition('.')[0] or own_name(str(path))}",
         path.parent,
-        in_rounds(rows),
+        in_rounds(ordered(rows)),
         labels,
         **options,
     )
     data.subgroups = subgroups_of(data.groups)  # type: ignore[attr-defined]
     return data
+
+
+def ordered(rows: Iterable[Row]) -> list[Row]:
+    """Return rows by a hash of their ids, whatever the order of the table: pairs stay together."""
+
+    def place(row: Row) -> tuple[bytes, bytes]:
+        return hash_of(row.columns.get("pair") or row.id), hash_of(row.id)
+
+    return sorted(rows, key=place)
 
 
 def labels_of(table: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -158,6 +167,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """
     readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower())
+    if reader is not None and not path.exists():
+        raise ClipRobustError(f"manifest {str(path)!r} does not exist; check the path")
     if reader is None or not path.is_file():
         raise ClipRobustError(
             f"manifest {str(path)!r} is no file that ends in {', '.join(readers)}; give such a table"

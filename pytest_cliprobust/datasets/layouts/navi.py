@@ -73,7 +73,7 @@ class _View:
     plays=("correspondence",),
     path="the folder navi_v1 of <object>/wild_set",
     source="Jampani et al. 2023, github.com/google/navi",
-    licence="CC BY 4.0",
+    licence="Apache 2.0 (code); the pictures' is not stated beside it",
     published=True,
 )
 def navi(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
