@@ -27,8 +27,8 @@ from pytest_cliprobust.results.run import Run
 #: Bytes that the summary of a step may have (1,024 KiB), and a comment (65,536 letters).
 SUMMARY, COMMENT = 1024 * 1024, 65_536
 
-#: What ends the text of a link, or a definition of one; runs of what begins and ends code.
-_LINK, _TICKS = re.compile(r"\](?=[(\[:])"), re.compile("`+")
+#: What ends the text of a link; runs of what begins and ends code.
+_LINK, _TICKS = re.compile(r"\](?=[(\[])"), re.compile("`+")
 
 #: A space without width.
 _NOTHING = "\u200b"
@@ -226,6 +226,8 @@ def _plain(text: str, *, cell: bool = False) -> str:
     """
     shown = one_line(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
     shown = _LINK.sub(r"\\]", shown)
+    if shown.startswith("["):  # else it may define where links of that name lead
+        shown = f"\\{shown}"
     for mark in "`*~":
         shown = shown.replace(mark, f"\\{mark}")
     # Forges look for names when the text is rendered, so that no escape keeps them from it.

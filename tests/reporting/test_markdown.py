@@ -112,7 +112,7 @@ def test_names_do_no_harm() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [HARM, "`", "a``b", "a\\|b", "|", "\\", "@a", "[a](b)", "a<b&amp;c"]
+    "text", [HARM, "`", "a``b", "a\\|b", "|", "\\", "@a", "[a](b)", "[a]: b", "a<b&amp;c"]
 )
 def test_a_cell_shows_what_it_was_given(text: str) -> None:
     row = f"| {markdown._plain(text, cell=True)} | {markdown._code(text, cell=True)} |"
@@ -122,6 +122,13 @@ def test_a_cell_shows_what_it_was_given(text: str) -> None:
     for parts in cells:
         shown = "".join(part.content for part in parts).replace("\u200b", "")
         assert shown == one_line(text)
+
+
+def test_no_note_defines_where_a_link_leads() -> None:
+    lines = [f"- {markdown._plain(text)}" for text in ("[a]: https://harm.example", "see [a]")]
+    found = tokens("\n".join(lines))
+    assert not [token for token in found if token.type == "link_open"]
+    assert "[a]: https://harm.example" in "".join(token.content for token in found)
 
 
 @pytest.mark.parametrize("most", [4000, 9000])
