@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,9 +24,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from pytest_cliprobust.datasets.roles import NEVER_EMBEDDED, ROLES  # noqa: E402
-from pytest_cliprobust.figures.figure import Figure  # noqa: E402
 from pytest_cliprobust.figures.metrics import METRICS, Metric  # noqa: E402
-from pytest_cliprobust.gating.baseline import load_baseline  # noqa: E402
+from pytest_cliprobust.gating.baseline import Baseline, load_baseline  # noqa: E402
+from pytest_cliprobust.gating.measurement import Measurement  # noqa: E402
+from pytest_cliprobust.gating.reading import load_thresholds  # noqa: E402
+from pytest_cliprobust.gating.thresholds import ThresholdFile  # noqa: E402
+from pytest_cliprobust.gating.verdict import Verdict, judge  # noqa: E402
+from pytest_cliprobust.reporting import terminal  # noqa: E402
+from pytest_cliprobust.results.record import Record  # noqa: E402
 
 DOCS = ROOT / "docs"
 SUITES = ROOT / "suites"
@@ -47,8 +52,8 @@ OTHERS = "Further"
 #: Parts of properties that name no metric and no suite's figures.
 NO_PAGE = {"data"}
 
-#: Metrics of one suite that its page shows with a figure, at most.
-SHOWN = 40
+#: Columns of the terminal whose output the pages of suites show.
+WIDTH = 100
 
 #: With all that is in it.
 MEMBERS = "   :members:\n"
@@ -190,15 +195,50 @@ def metric_table(metrics: Iterable[Metric]) -> str:
 # --- Pages ---------------------------------------------------------------------------------------
 
 
-def recorded_figures() -> dict[str, list[Figure]]:
-    """Return the recorded figures of the bundled model by suite."""
-    found: dict[str, list[Figure]] = {}
-    for (key, _), figure in load_baseline(BASELINE).figures.items():
-        found.setdefault(key.partition("/")[0], []).append(figure)
-    return found
+@dataclass(frozen=True)
+class Recorded:
+    """What the bundled model measured, with the bounds that it is held to.
+
+    Attributes:
+        thresholds: the threshold file.
+        baseline: the recorded figures.
+    """
+
+    thresholds: ThresholdFile
+    baseline: Baseline
+
+    @classmethod
+    def shipped(cls) -> Recorded:
+        """Return that of this package: the standard profile."""
+        return cls(
+            load_thresholds(ROOT / "thresholds.toml", profile="standard"), load_baseline(BASELINE)
+        )
+
+    def measurements(self, suite: str) -> list[Measurement]:
+        """Return the recorded figures of a suite."""
+        (model,) = self.baseline.models
+        return [one for one in self.baseline.measurements(model) if one.suite == suite]
+
+    def transcript(self, suite: str) -> str:
+        """Return the table that the terminal prints of the recorded model, by the terminal's own code.
+
+        The model is held against its own recording, as in a run in which nothing has changed: each margin is
+        kept, and absolute bounds are judged.
+        """
+        records = [Record(one, self._verdict(one), "") for one in self.measurements(suite)]
+        return "\n".join(line.plain for line in terminal.table(records, WIDTH)).rstrip()
+
+    def _verdict(self, one: Measurement) -> Verdict:
+        rule, policy = self.thresholds.lookup(one), self.thresholds.policy
+        absolute = rule and replace(rule, max_increase=None, max_decrease=None)
+        if rule is None or absolute is None or absolute.bounds:
+            return judge(one, absolute, policy)
+        kind, limit = next(iter(rule.bounds.items()))
+        kept = judge(one, None, policy)
+        return replace(kept, status="pass", outcome="pass", kind=kind, limit=limit)
 
 
-def suite_page(suite: Suite, figures: Sequence[Figure]) -> str:
+def suite_page(suite: Suite, recorded: Recorded) -> str:
     """Return the page of a suite."""
     parts = [f"# {suite.name}", as_markdown(suite.told), "```\n" + suite.command + "\n```"]
     if suite.needs_second_model:
@@ -214,7 +254,16 @@ def suite_page(suite: Suite, figures: Sequence[Figure]) -> str:
     parts.append("## Figures")
     pages = [f"[{module.rpartition('.')[2]}](../{_place(module)}.md)" for module in suite.modules]
     parts.append(f"They come from {', '.join(pages)}, which say how each is computed.")
-    parts.append(_example(figures) if figures else _no_example(suite))
+    metrics = list(dict.fromkeys(m.metric for m in recorded.measurements(suite.name)))
+    if not metrics:
+        parts.append(_no_example(suite))
+    else:
+        parts += [
+            "This is what the terminal prints of the bundled model in the standard profile, of the "
+            "figures that have a bound:",
+            f"```text\n$ {suite.command}\n...\n{recorded.transcript(suite.name)}\n...\n```",
+            table(["metric", "meaning"], [[f"`{name}`", _meaning(name)] for name in metrics]),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -230,22 +279,6 @@ def _bundled(role: str) -> str:
 def _place(module: str) -> str:
     folder, _, name = module.rpartition(".")
     return f"{folder.rpartition('.')[2]}/{name}"
-
-
-def _example(figures: Sequence[Figure]) -> str:
-    """Return one recorded figure of each metric, as an example of what a run prints."""
-    first: dict[str, Figure] = {}
-    for figure in figures:
-        first.setdefault(figure.metric, figure)
-    rows = [
-        [f"`{f.metric}`", _meaning(f.metric), f"{f.condition}", f.interval_text(), f"{f.n:,}"]
-        for f in list(first.values())[:SHOWN]
-    ]
-    return (
-        "Of the bundled model, in the standard profile, one of each metric "
-        f"({len(figures)} are recorded):\n\n"
-        + table(["metric", "meaning", "on", "value [95% interval]", "n"], rows)
-    )
 
 
 def _meaning(name: str) -> str:
@@ -401,11 +434,9 @@ def write(source: Path) -> None:
     for path in (*DOCS.glob("*.md"), Path(__file__).with_name("conf.py")):
         shutil.copy(path, source)
     shutil.copytree(DOCS / "images", source / "images")
-    suites, figures = Suite.all(), recorded_figures()
+    suites, recorded = Suite.all(), Recorded.shipped()
     modules = [*modules_of(PROPERTIES), *modules_of(SEARCH)]
-    made = {
-        f"suites/{suite.name}": suite_page(suite, figures.get(suite.name, ())) for suite in suites
-    }
+    made = {f"suites/{suite.name}": suite_page(suite, recorded) for suite in suites}
     made |= {_place(module): module_page(module) for module in modules}
     rows = [
         [f"[{s.name}](suites/{s.name}.md)", as_markdown(first_sentence(s.told))] for s in suites

@@ -6,10 +6,12 @@ import argparse
 import json
 import shlex
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 from pytest_cliprobust.cli._writing import write
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.gating.waivers import today
 
 HELP = "write a starting threshold file, data file and workflow"
 DESCRIPTION = (
@@ -63,7 +65,11 @@ def _files(model: str, forge: str | None, *, with_data: bool) -> dict[str, str]:
     """Return the text of each file by its path."""
     own = "--clip-data=data.toml " if with_data else ""
     found = {
-        "thresholds.toml": _template("thresholds.toml", RECORD=_record(model, with_data=with_data))
+        "thresholds.toml": _template(
+            "thresholds.toml",
+            RECORD=_record(model, with_data=with_data),
+            EXPIRES=(today() + timedelta(days=30)).isoformat(),
+        )
     }
     if with_data:
         found["data.toml"] = _template("data.toml")

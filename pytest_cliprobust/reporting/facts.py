@@ -257,7 +257,17 @@ def headline_of(head: Earlier, lines: Iterable[Line]) -> Headline:
         return Headline("unsure", "Not decided", told)
     if not judged:
         told = "No bound judged any of these figures, so this run gates nothing."
-        return Headline("unsure", "No gate", told)
+        worse = [line for line in lines if line.tone == "bad"]
+        if not worse:
+            return Headline("unsure", "No gate", told)
+        first = _worst(worse)
+        metric, condition = first.spaces
+        verb = "is" if len(worse) == 1 else "are"
+        told += (
+            f" {len(worse)} of them {verb} worse than in the earlier run: {metric} on {condition} by "
+            f"{first.change_text}."
+        )
+        return Headline("unsure", "No gate", told, first)
     open_ = sum(line.status == "inconclusive" for line in lines)
     waived = [line for line in lines if line.status == "waived"]
     start = "No bound is missed" if not waived else "No bound is missed without a waiver"

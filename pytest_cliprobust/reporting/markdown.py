@@ -27,8 +27,11 @@ from pytest_cliprobust.results.run import Run
 #: Bytes that the summary of a step may have (1,024 KiB), and a comment (65,536 letters).
 SUMMARY, COMMENT = 1024 * 1024, 65_536
 
-#: What ends the text of a link, or a definition of one; runs of what begins and ends code.
-_LINK, _TICKS = re.compile(r"\](?=[(\[:])"), re.compile("`+")
+#: What ends the text of a link; runs of what begins and ends code.
+_LINK, _TICKS = re.compile(r"\](?=[(\[])"), re.compile("`+")
+
+#: What begins the name of somebody who is notified.
+_MENTION = re.compile(r"(?<![A-Za-z0-9_])@(?=\w)")
 
 #: A space without width.
 _NOTHING = "\u200b"
@@ -50,9 +53,11 @@ def text(run: Run, folder: Path = Path(), most: int = SUMMARY) -> str:
     comparison, notes = held_against(run, head, shown)
     lines = facts.lines_of(head, comparison)
     parts = [
-        *_top(run, head, lines, notes),
+        *_top(run, head, lines),
+        *_failures(lines),
         *_waived(run),
         *_classes(lines),
+        *_remarks(run, notes),
         *_evidence(run, folder),
         *_missing(run),
         *_figures(run, lines),
@@ -66,12 +71,11 @@ def comment(run: Run, folder: Path = Path()) -> str:
     return text(run, folder, COMMENT)
 
 
-def _top(run: Run, head: Earlier, lines: Sequence[Line], notes: Sequence[str]) -> list[str]:
-    """Return what is said first: ship or not, why, and what a reader must know beside."""
+def _top(run: Run, head: Earlier, lines: Sequence[Line]) -> list[str]:
+    """Return what is said first: ship or not, why, and what was under test."""
     said = facts.headline_of(head, lines)
     header = header_lines(run.config, run.models, run.thresholds, data=run.data)
     header += policy_lines(run.unjudged.policy)
-    found = remarks(run, gravest_first=True, most=LISTED)
     return [
         f"# CLIP robustness: {said.word.lower()}",
         "",
@@ -81,9 +85,39 @@ def _top(run: Run, head: Earlier, lines: Sequence[Line], notes: Sequence[str]) -
         f"- ending: **{ending_text(run)}**",
         *(f"- {_plain(line.strip())}" for line in header),
         "",
-        *(f"- **{r.level.lower()}**: {_plain(r.text)}" for r in found),
-        *(f"- **note**: {_plain(note)}" for note in notes),
+    ]
+
+
+def _remarks(run: Run, notes: Sequence[str]) -> list[str]:
+    """Return what a reader must know beside, the gravest first."""
+    found = remarks(run, gravest_first=True, most=LISTED)
+    told = [f"- **{r.level.lower()}**: {_plain(r.text)}" for r in found]
+    told += [f"- **note**: {_plain(note)}" for note in notes]
+    return [*told, ""] if told else []
+
+
+def _failures(lines: Sequence[Line]) -> list[str]:
+    """Return the bounds that fail, those that lost most first: what got worse, and by how much."""
+    failed = [line for line in lines if line.failed]
+    rows = [
+        f"| {_code(line.key, cell=True)} | {line.measurement.figure.interval_text()} | "
+        f"{'–' if line.before is None else facts.number(line.before)} | {line.change_text or '–'} | "
+        f"{_plain(line.verdict.bound, cell=True) or '–'} | "
+        f"{_code(line.verdict.where, cell=True) if line.verdict.where else '–'} |"
+        for line in failed[: facts.WORST]
+        if line.verdict is not None
+    ]
+    if not rows:
+        return []
+    more = len(failed) - len(rows)
+    return [
+        "## What failed",
         "",
+        "| property | now (95% interval) | before | change | bound | where |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        *([f"{more} more stand first in the table of all figures.", ""] if more else []),
     ]
 
 
@@ -109,10 +143,13 @@ def _waived(run: Run) -> list[str]:
 
 
 def _classes(lines: Sequence[Line]) -> list[str]:
-    """Return which classes lost most against the earlier run; nothing where answers were not kept."""
+    """Return which classes lost most against the earlier run, else what is taken for what.
+
+    Nothing where answers were not kept.
+    """
     losses = facts.class_losses(lines)
     if not losses:
-        return []
+        return _confusions(lines)
     rows = [
         f"| {_plain(one.name, cell=True)} | {one.lost} | {one.gained} | {one.n or '–'} | "
         f"{_plain(', '.join(f'{name} ({count})' for name, count in one.taken_for), cell=True)} |"
@@ -123,6 +160,25 @@ def _classes(lines: Sequence[Line]) -> list[str]:
         "",
         "| class | right before, wrong now | wrong before, right now | n | taken for |",
         "|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def _confusions(lines: Sequence[Line]) -> list[str]:
+    clean = next((line for line in lines if facts.is_clean_accuracy(line.measurement)), None)
+    found = () if clean is None else facts.confusions_of(clean)
+    if not found:
+        return []
+    rows = [
+        f"| {_plain(label, cell=True)} | {_plain(name, cell=True)} | {count} |"
+        for label, name, count in found
+    ]
+    return [
+        "## Most often confused, on clean pictures",
+        "",
+        "| class | taken for | times |",
+        "|---|---|---|",
         *rows,
         "",
     ]
@@ -226,10 +282,12 @@ def _plain(text: str, *, cell: bool = False) -> str:
     """
     shown = one_line(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
     shown = _LINK.sub(r"\\]", shown)
+    if shown.startswith("["):  # else it may define where links of that name lead
+        shown = f"\\{shown}"
     for mark in "`*~":
         shown = shown.replace(mark, f"\\{mark}")
     # Forges look for names when the text is rendered, so that no escape keeps them from it.
-    shown = shown.replace("@", f"@{_NOTHING}")
+    shown = _MENTION.sub(f"@{_NOTHING}", shown)
     return shown.replace("|", "\\|") if cell else shown
 
 

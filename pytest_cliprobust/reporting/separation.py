@@ -53,12 +53,15 @@ class Separation:
 
         false, true, _ = roc_curve(inside, scores)
         edges = np.histogram_bin_edges(scores, BINS)
-        parts = [np.histogram(scores[rows], edges)[0] / rows.sum() for rows in (inside, ~inside)]
+        inner, outer = (
+            np.histogram(scores[rows], edges)[0] / rows.sum() for rows in (inside, ~inside)
+        )
         return cls(
             _rounded(np.interp(np.linspace(0.0, 1.0, POINTS), false, true)),
             float(edges[0]),
             float(edges[-1]),
-            *map(_rounded, parts),
+            _rounded(inner),
+            _rounded(outer),
             (float(np.median(scores[inside])), float(np.median(scores[~inside]))),
         )
 

@@ -55,6 +55,9 @@ HEADINGS = ("value [95% interval]", "n", "bound", "verdict")
 MOST_ROWS = 60
 LEAST_GROUP = 6
 
+#: So many rows of one kind that needs a look are shown (all with -v).
+MOST_BAD = 60
+
 #: Of several models beside each other: rows that are shown, and widths of a name and of a model's column.
 BESIDE_ROWS, BESIDE_NAME, BESIDE_COLUMN = 20, 30, 14
 
@@ -147,7 +150,7 @@ def _print_tables(reporter: Any, run: Run, verbose: bool) -> None:
     console.print(verdict, Text(), sep="\n", soft_wrap=True)
     for model, records in by_model(run.records):
         if len(run.config.models) > 1:
-            console.print(Text(f"model {one_line(model)}", style="bold"))
+            console.print(Text(f"model {one_line(model)}", style="bold"), soft_wrap=True)
         for row in table(records, console.width, verbose=verbose):
             console.print(row, soft_wrap=True)
     for row in side_by_side(run.records, console.width):
@@ -260,7 +263,7 @@ def table(records: Sequence[Record], width: int, *, verbose: bool = False) -> li
     if len(good) > MOST_ROWS and not verbose:
         good = folded(good)
     layout = Layout([*good, *bad], width)
-    lines = [layout.line("property", HEADINGS, "bold"), *_bad_lines(bad, layout)]
+    lines = [layout.line("property", HEADINGS, "bold"), *_bad_lines(bad, layout, verbose)]
     for suite, group in groupby(good, key=lambda row: row.suite):
         counts = Counter(row.status for row in bad if row.suite == suite)
         missing = ", ".join(f"{n} {layout.words[status]}" for status, n in counts.items())
@@ -269,16 +272,19 @@ def table(records: Sequence[Record], width: int, *, verbose: bool = False) -> li
     return [*lines, Text()]
 
 
-def _bad_lines(rows: Sequence[Row], layout: Layout) -> list[Text]:
+def _bad_lines(rows: Sequence[Row], layout: Layout, verbose: bool) -> list[Text]:
     """Return a block for each kind of verdict that needs a look, failures first."""
-    lines = []
+    lines: list[Text] = []
     for status, title in _TITLES.items():
         chosen = [row for row in rows if row.status == status]
         if chosen:
             lines.append(Text(title, style=STYLES[status]))
-            for row in chosen:
+            shown = chosen if verbose else chosen[:MOST_BAD]
+            for row in shown:
                 lines.append(layout.row(f"  {row.suite}: {named(row)}", row))
-                lines += [Text(f"    {row.waiver}", style="dim")] if row.waiver else []
+                lines += [Text(f"    {one_line(row.waiver)}", style="dim")] if row.waiver else []
+            more = len(chosen) - len(shown)
+            lines += [Text(f"  … and {more} more (shown with -v)", style="dim")] if more else []
             lines.append(Text())
     return lines
 

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from pytest_cliprobust import cli
+from pytest_cliprobust.cli.init import WORKFLOWS
 from pytest_cliprobust.datasets.sources import read_table
-from pytest_cliprobust.gating.reading import load_thresholds
+from pytest_cliprobust.gating.reading import load_thresholds, parse_thresholds
 
 Capture = pytest.CaptureFixture[str]
 
@@ -67,6 +68,19 @@ def test_what_is_written_is_read(
     shown = out[2].removeprefix("next: ")
     assert shown in Path("thresholds.toml").read_text()
     assert shlex.split(shown)[2:4] == ["--clip-model=mine=ViT-B-32", "--clip-data=data.toml"]
+
+
+def test_what_stands_there_as_a_comment_is_read_without_its_signs(folder: Path) -> None:
+    assert cli.main(["init"]) == 0
+    lines = Path("thresholds.toml").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line == "# [[waiver]]")
+    own = "\n".join(line.removeprefix("# ") for line in lines[start:])
+    (extends,) = (line.removeprefix("# ") for line in lines if line.startswith("# extends"))
+    read = parse_thresholds(f"schema = 1\n{extends}\n{own}\n")
+    assert read.policy.packs == ("pack release",)
+    (waiver,) = read.waivers
+    assert not waiver.expired
+    assert set(waiver.selector.selectors) == {"suite", "metric"}
 
 
 def test_no_file_is_touched_that_is_there(folder: Path, capsys: Capture) -> None:
@@ -134,6 +148,52 @@ def test_github_says_where_there_is_no_report(folder: Path) -> None:
     assert Path("other").read_text() == "# all is well\n"
     always = {one["name"] for one in steps() if "always()" in str(one.get("if"))}
     assert {"Summary", "Reports", "Verdict"} <= always
+
+
+def test_the_script_of_gitlab_runs_as_a_shell_reads_it(folder: Path) -> None:
+    assert cli.main(["init", "--ci", "gitlab", "--model", ODD, "--data"]) == 0
+    job = yaml.safe_load(Path(WORKFLOWS["gitlab"]).read_text())["clip-robustness"]
+    called = folder / "called"
+    called.mkdir()
+    for name in (
+        "pip",
+        "pytest",
+    ):  # each tells what it was given, an argument a line, and how it ended
+        program = called / name
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@"\nexit ${{STATUS:-0}}\n')
+        program.chmod(0o755)
+    path = f"{called}:{os.environ['PATH']}"
+    install, gate = job["script"]
+    assert bash(install, PATH=path).stdout.splitlines() == [
+        "pip",
+        "install",
+        "pytest-cliprobust[xdist]",
+    ]
+    for status in (0, 1, 6, 7):
+        ended = bash(gate, PATH=path, CLIP_MODEL=job["variables"]["CLIP_MODEL"], STATUS=str(status))
+        assert ended.returncode == status
+        assert (status in job["allow_failure"]["exit_codes"]) == (status in (6, 7))
+        given = ended.stdout.splitlines()
+        assert given[:4] == [
+            "pytest",
+            "--clip-suites",
+            f"--clip-model={ODD}",
+            "--clip-data=data.toml",
+        ]
+        assert f"--junitxml={job['artifacts']['reports']['junit']}" in given
+
+
+def test_the_shell_of_every_step_is_shell(folder: Path) -> None:
+    assert cli.main(["init", "--ci", "github", "--model", ODD]) == 0
+    scripts = [str(one["run"]) for one in steps() if "run" in one]
+    assert len(scripts) == 5
+    for script in scripts:
+        told = subprocess.run(
+            ["bash", "-n"], input=script, capture_output=True, text=True, check=False
+        )
+        assert (told.returncode, told.stderr) == (0, "")
+        # What others write (a title, a branch) never stands in a script: it comes by the environment.
+        assert "${{" not in script
 
 
 @pytest.mark.slow

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from helpers import DOCS, ROOT, SUITES, module_of
+from helpers import DOCS, ROOT, SUITES, Sessions, module_of
 
 from pytest_cliprobust import cli
 from pytest_cliprobust.datasets.roles import ROLES
 from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.gating.baseline import load_baseline
+from pytest_cliprobust.gating.reading import load_thresholds
 
 
 def loaded(name: str) -> ModuleType:
@@ -68,6 +71,37 @@ def test_a_suite_says_what_it_asks_for_and_shows_a_figure(pages: dict[str, str])
     assert "--clip-against=" in second
     assert "`relative_latency`" in second
     assert "properties.md#performance-performancepy" in pages["properties/performance"]
+
+
+def test_a_suite_shows_what_the_terminal_prints(pages: dict[str, str]) -> None:
+    page = pages["suites/accuracy"]
+    assert "$ pytest --clip-model=reference --clip-suites -m accuracy\n" in page
+    shown = page.partition("```text\n")[2].partition("```")[0]
+    assert "\nproperty " in shown
+    assert re.search(r"    clean +0\.\d+ \[0\.\d+, 0\.\d+\] +1072  margin 0\.\d+ +pass\n", shown)
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_what_a_suite_shows_is_what_a_session_prints(
+    site: ModuleType, run: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = """
+from pytest_cliprobust.properties import accuracy
+
+def test_mine(clip, gate):
+    clean, noisy = clip.on("clean"), clip.on("clean", "gaussian_noise", 3)
+    gate(accuracy.accuracy_of(clean), accuracy.accuracy_drop(clean, noisy))
+"""
+    bounds = 'schema = 1\n[[threshold]]\nsuite = "mine"\nmetric = "accuracy"\nmin = 0.1\nbecause = "ours"\n'
+    monkeypatch.setenv("COLUMNS", str(site.WIDTH))
+    run("--clip-record", suite=suite, thresholds=bounds)
+    said = run.again().outlines
+    file, own = run.path / "thresholds.toml", run.path / "thresholds.baseline.safetensors"
+    recorded = site.Recorded(load_thresholds(file, profile="quick"), load_baseline(own))
+    shown = recorded.transcript("mine").splitlines()
+    assert len(shown) == 4
+    assert " margin " in shown[-1]
+    assert [line.rstrip() for line in said if line.rstrip() in shown] == shown
 
 
 def test_the_menu_takes_pages_that_nobody_named(

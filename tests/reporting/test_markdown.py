@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pytest_cliprobust.errors import one_line
 from pytest_cliprobust.gating.baseline import Baseline, bare_key
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.waivers import Waived
-from pytest_cliprobust.reporting import files, markdown
+from pytest_cliprobust.reporting import facts, files, markdown
 from pytest_cliprobust.reporting.earlier import earlier_of, held_against
 from pytest_cliprobust.results.run import NotMeasured, Run
 
@@ -49,6 +50,30 @@ def test_it_names_the_classes_that_lost() -> None:
     assert markdown.text(the_run(figures((1,)))).count("## Classes that lost most") == 0
 
 
+def test_what_failed_comes_before_classes_and_notes() -> None:
+    noted = replace(beside(the_run(figures(tuple(range(12))))), notes=("a note",))
+    text = markdown.text(noted)
+    first = text.partition("## What failed")[2].partition("## Classes that lost")[0]
+    (row,) = (line for line in first.splitlines() if line.startswith("| `"))
+    cells = [cell.strip() for cell in row.strip("|").split(" | ")]
+    assert cells[0] == "`accuracy/accuracy/clean/clean/mine`"
+    assert cells[2:] == ["0.983", cells[3], "max_decrease 0.03", "`thresholds.toml:51`"]
+    assert re.fullmatch(r"−0\.18\d \[−0\.\d+, −0\.\d+\]", cells[3])
+    assert text.index("## Classes that lost most") < text.index("- **note**: a note")
+    line = next(line for line in facts.lines_of(earlier_of(noted), None) if line.failed)
+    table = markdown._failures([line] * 15)
+    assert sum(row.startswith("| `") for row in table) == 12
+    assert "3 more stand first in the table of all figures." in table
+
+
+def test_without_an_earlier_run_it_says_what_is_taken_for_what() -> None:
+    text = markdown.text(the_run(figures((0, 1)), fails=False))
+    table = text.partition("## Most often confused, on clean pictures")[2].partition("\n\n##")[0]
+    rows = [line for line in table.splitlines() if line.endswith("| 1 |")]
+    assert len(rows) == 2
+    assert rows[0].startswith("| cat | ")
+
+
 def test_of_two_models_of_one_run_one_is_compared_with_the_other() -> None:
     """And not with itself, whatever model of an earlier run the policy names."""
     old, new = the_run(figures((59,)), "old", fails=False), the_run(figures(tuple(range(12))))
@@ -68,7 +93,8 @@ def test_of_two_models_of_one_run_one_is_compared_with_the_other() -> None:
 
 def test_what_failed_stands_first_among_the_figures() -> None:
     text = markdown.text(the_run(figures(tuple(range(12)))))
-    rows = [row for row in text.splitlines() if row.startswith("| `")]
+    rows = text.partition("## All figures")[2].splitlines()
+    rows = [row for row in rows if row.startswith("| `")]
     assert rows[0].startswith("| `accuracy/accuracy/clean/clean/mine` | ")
     assert rows[0].endswith("| max_decrease 0.03 | fail |")
     assert len(rows) == len(set(rows)) == len(figures((1,)))
@@ -106,13 +132,13 @@ def test_names_do_no_harm() -> None:
     assert any("harm.example" in words for words in plain)
     assert not any("@everyone" in words for words in plain)
     rows = " ".join(token.type for token in found).split("tr_open")[1:]
-    assert {row.count("td_open") for row in rows} <= {0, 5, 7}
+    assert {row.count("td_open") for row in rows} <= {0, 5, 6, 7}
     assert all(line.isprintable() for line in text.replace("\u200b", "").splitlines())
     assert not any(line.lstrip().startswith(("::", "##[")) for line in text.splitlines())
 
 
 @pytest.mark.parametrize(
-    "text", [HARM, "`", "a``b", "a\\|b", "|", "\\", "@a", "[a](b)", "a<b&amp;c"]
+    "text", [HARM, "`", "a``b", "a\\|b", "|", "\\", "@a", "[a](b)", "[a]: b", "a<b&amp;c"]
 )
 def test_a_cell_shows_what_it_was_given(text: str) -> None:
     row = f"| {markdown._plain(text, cell=True)} | {markdown._code(text, cell=True)} |"
@@ -122,6 +148,13 @@ def test_a_cell_shows_what_it_was_given(text: str) -> None:
     for parts in cells:
         shown = "".join(part.content for part in parts).replace("\u200b", "")
         assert shown == one_line(text)
+
+
+def test_no_note_defines_where_a_link_leads() -> None:
+    lines = [f"- {markdown._plain(text)}" for text in ("[a]: https://harm.example", "see [a]")]
+    found = tokens("\n".join(lines))
+    assert not [token for token in found if token.type == "link_open"]
+    assert "[a]: https://harm.example" in "".join(token.content for token in found)
 
 
 @pytest.mark.parametrize("most", [4000, 9000])

@@ -137,6 +137,14 @@ def test_the_verdict_names_as_many_failures_as_fit(width: int) -> None:
     assert second == "5000 fail"
 
 
+def test_of_many_failures_the_first_are_shown() -> None:
+    many = [record(perturbation=f"p{i}", status="fail") for i in range(70)]
+    shown = lines(many)
+    assert sum("accuracy · p" in line for line in shown) == 60
+    assert "  … and 10 more (shown with -v)" in shown
+    assert sum("accuracy · p" in line for line in lines(many, verbose=True)) == 70
+
+
 def test_failures_are_named_once_more_below_other_words() -> None:
     class Last:
         def __init__(self) -> None:

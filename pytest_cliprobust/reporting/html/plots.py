@@ -194,6 +194,7 @@ def histogram(told: Separation, name: str, title: str) -> Markup:
         for shares, colour in ((told.outside, MUTED), (told.inside, HEAD)):
             panel.stairs(shares, edges, fill=True, color=colour, alpha=0.45)
         _finish(panel, title, "score", None)
+        panel.locator_params(axis="x", nbins=4)
         panel.set_yticks([])
         panel.spines["left"].set_visible(False)
         inner, outer = told.medians

@@ -154,6 +154,18 @@ def test_a_run_that_gates_nothing_is_never_green(changes: dict[str, object], wor
     assert f'<h1 id="verdict">{word}</h1>' in made
 
 
+def test_a_run_that_gates_nothing_names_what_got_worse() -> None:
+    own = head(fails=False)
+    passed = replace(own, header={**own.header, "exit_status": 0})
+    said = words(page_of(passed, compare(base(), passed)))
+    assert "so this run gates nothing. " in said
+    assert re.search(
+        r"of them (is|are) worse than in the earlier run: accuracy on clean by −0\.18\d \[−0\.",
+        said,
+    )
+    assert "worse than in the earlier run:" not in words(page_of(passed, compare(passed, passed)))
+
+
 def of_baseline(run: Run) -> Baseline:
     found = {(bare_key(r.measurement), r.model): r.figure for r in run.records}
     return Baseline("thresholds.baseline.safetensors", found, run.provenance)
