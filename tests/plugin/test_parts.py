@@ -134,7 +134,7 @@ def test_figures_in_any_nesting() -> None:
     assert list(gate._flat([a, {"x": b, "y": [c]}, ()])) == [a, b, c]
     assert list(gate._flat(a)) == [a]
     for other in ("text", b"bytes", 0.5, [a, "text"]):
-        with pytest.raises(TypeError, match="gate takes figures"):
+        with pytest.raises(ClipRobustError, match="gate takes figures"):
             list(gate._flat(other))
 
 
@@ -267,19 +267,29 @@ def test_a_folder_that_pytest_takes_for_its_root(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "keyword", "last_failed", "by_id", "picked"),
+    ("arguments", "keyword", "last_failed", "stepwise", "left_out", "by_id", "picked"),
     [
-        (["suites"], "", False, False, False),
-        (["suites", "suites/test_ood.py::test_it"], "", False, True, True),
-        (["suites"], "fog", False, False, True),
-        (["suites"], "", True, False, True),
+        (["suites"], "", False, False, 0, False, False),
+        (["suites", "suites/test_ood.py::test_it"], "", False, False, 0, True, True),
+        (["suites"], "fog", False, False, 0, False, True),
+        (["suites"], "", True, False, 0, False, True),
+        (["suites"], "", False, True, 3, False, True),
+        (["suites"], "", False, True, 0, False, False),
+        (["suites"], "", False, False, 3, False, False),
     ],
 )
 def test_single_tests_that_were_picked(
-    arguments: list[str], keyword: str, last_failed: bool, by_id: bool, picked: bool
+    arguments: list[str],
+    keyword: str,
+    last_failed: bool,
+    stepwise: bool,
+    left_out: int,
+    by_id: bool,
+    picked: bool,
 ) -> None:
     config: Any = SimpleNamespace(
-        args=arguments, option=SimpleNamespace(keyword=keyword, lf=last_failed)
+        args=arguments, option=SimpleNamespace(keyword=keyword, stepwise=stepwise)
     )
+    own: Any = SimpleNamespace(failed_last=last_failed, deselected={"ood": ["a"] * left_out} if left_out else {})
     assert closing.named_by_id(config) == by_id
-    assert closing.picked(config) == picked
+    assert closing.picked(own, config) == picked

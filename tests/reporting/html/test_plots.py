@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 
 from pytest_cliprobust.reporting.html import plots
 from pytest_cliprobust.reporting.html.svg import BAD, BASE, GOOD, HEAD
+from pytest_cliprobust.reporting.separation import POINTS, Separation
 
 
 @pytest.fixture(autouse=True)
@@ -69,37 +70,45 @@ def test_reliability_by_bin() -> None:
     assert counts.get_xlim() == (0, 1)
 
 
+def separation(scores: list[float], inside: list[bool]) -> Separation:
+    found = Separation.of(np.array(scores), np.array(inside))
+    assert found is not None
+    return found
+
+
 def test_a_roc_curve_known_by_hand() -> None:
     """Scores 4, 3, 2, 1 of in, out, in, out: half of the inner are found before an outer one."""
-    scores, inside = np.array([4.0, 3.0, 2.0, 1.0]), np.array([True, False, True, False])
-    made: Any = plots.roc((scores, inside), None, "a", "t")
+    inside = [True, False, True, False]
+    head = separation([4.0, 3.0, 2.0, 1.0], inside)
+    made: Any = plots.roc(head, None, "a", "t")
     figure, _, label = made
     (panel,) = figure.axes
     assert label == "ROC curve: t"
     assert lines(panel, BASE) == []
     (curve,) = lines(panel, HEAD)
-    assert curve.shape == (82, 2)
+    assert curve.shape == (POINTS + 1, 2)
     assert_allclose(curve[0], [0, 0])
     assert_allclose(curve[-1], [1, 1])
     middle = curve[(curve[:, 0] > 0.01) & (curve[:, 0] < 0.49)]
     assert_allclose(middle[:, 1], 0.5)
     assert_allclose(curve[curve[:, 0] > 0.51][:, 1], 1.0)
-    both: Any = plots.roc((scores, inside), (-scores, inside), "a", "t")
+    both: Any = plots.roc(head, separation([-4.0, -3.0, -2.0, -1.0], inside), "a", "t")
     (before,) = lines(both[0].axes[0], BASE)
     assert_allclose(before[(before[:, 0] > 0.01) & (before[:, 0] < 0.49)][:, 1], 0.0)
 
 
 def test_how_scores_are_spread() -> None:
-    scores, inside = np.array([0.0, 1.0, 2.0, 7.0, 8.0, 28.0]), np.arange(6) < 3
-    made: Any = plots.histogram(scores, inside, "a", "t")
+    told = separation([0.0, 1.0, 2.0, 7.0, 8.0, 28.0], [True] * 3 + [False] * 3)
+    made: Any = plots.histogram(told, "a", "t")
     (panel,) = made[0].axes
     assert made[2] == "Scores: t: median 1 for ID and 8 for OOD"
-    assert len(panel.patches) == 2 * 28
-    outer, inner = panel.patches[:28], panel.patches[28:]
+    outer, inner = (patch.get_data() for patch in panel.patches)
     # Edges are the whole numbers from 0 to 28; a third of each lies in a bin of width 1.
-    assert [n for n, bar in enumerate(inner) if bar.get_height() > 0] == [0, 1, 2]
-    assert [n for n, bar in enumerate(outer) if bar.get_height() > 0] == [7, 8, 27]
-    assert_allclose([bar.get_height() for bar in inner[:3]], 1 / 3)
+    for stairs in (inner, outer):
+        assert_allclose(stairs.edges, np.arange(29))
+    assert np.flatnonzero(inner.values).tolist() == [0, 1, 2]
+    assert np.flatnonzero(outer.values).tolist() == [7, 8, 27]
+    assert_allclose(inner.values[:3], 1 / 3, atol=1e-3)
 
 
 def test_gains_to_the_right_and_losses_to_the_left() -> None:
