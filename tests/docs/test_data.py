@@ -21,7 +21,9 @@ def test_every_role_has_a_section_and_every_layout_a_row() -> None:
     assert set(ROLES) <= set(re.findall(r"^### (\w+)$", TEXT, re.MULTILINE))
     rows = dict(re.findall(r"^\| `([\w-]+)` \| (\w+) \|", TEXT, re.MULTILINE))
     assert rows == {name: told_of(name).plays[0] for name in LAYOUTS if name in rows}
-    assert set(LAYOUTS) <= set(rows)
+    # Tests of a user's own layouts leave theirs behind.
+    ours = {name for name, module in LAYOUTS.modules().items() if module.startswith("pytest_cl")}
+    assert ours <= set(rows)
 
 
 def test_the_commands_are_read() -> None:
