@@ -27,7 +27,8 @@ def noise_of(usual: Any, other: Any, probability: str = "softmax") -> tuple[floa
         target=SimpleNamespace(probability=probability),
         model="mine",
     )
-    found: tuple[float, float] = Evaluation.noise.func(clip)
+    noise: Any = vars(Evaluation)["noise"]
+    found: tuple[float, float] = noise.func(clip)
     return found
 
 
