@@ -81,6 +81,8 @@ ALSO = {
     "gating/document.py": ["tests/gating/test_mistakes.py", "tests/gating/test_reading.py"],
     "gating/limits.py": ["tests/gating/test_authors.py", "tests/gating/test_reading.py"],
     "gating/policy.py": ["tests/gating/test_verdict.py", "tests/gating/test_unjudged.py"],
+    "gating/stale.py": ["tests/gating/test_waivers.py"],
+    "gating/thresholds.py": ["tests/gating/test_waivers.py", "tests/gating/test_reading.py"],
     "gating/toml.py": ["tests/gating/test_recording.py"],
     "gating/unmet.py": ["tests/gating/test_unjudged.py", "tests/gating/test_mistakes.py"],
     "gating/weak.py": ["tests/gating/test_reading.py", "tests/gating/test_mistakes.py"],
@@ -150,6 +152,7 @@ ALSO = {
         "tests/targets/test_targets.py",
     ],
     "targets/unpickling.py": ["tests/targets/test_archive.py"],
+    "study/axes.py": ["tests/study/test_lines.py"],
 }
 
 #: Tests of whole folders: the records of what their modules make of a few pictures and samples.

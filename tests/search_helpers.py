@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pytest_cliprobust.datasets.base import Batch
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.engine.view import Classifier, View
 from pytest_cliprobust.figures.condition import Condition, Step
@@ -24,15 +25,20 @@ class Things:
     """Samples of three classes, in turn."""
 
     name, digest = "clean", "things"
-    class_names = CLASSES
-    groups: Mapping[str, tuple[str, ...]] = {}
+    class_names: tuple[str, ...] = CLASSES
 
     def __init__(self, count: int) -> None:
+        self.groups: dict[str, tuple[str, ...]] = {}
         self.ids = tuple(f"thing-{i}" for i in range(count))
         self.labels = tuple(i % 3 for i in range(count))
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def load(self, indices: Sequence[int]) -> Batch:
+        """Return black pictures."""
+        names = tuple(self.ids[index] for index in indices)
+        return Batch(names, torch.zeros(len(names), 3, 4, 4, dtype=torch.uint8))
 
 
 class GivingWay:

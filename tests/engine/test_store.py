@@ -391,3 +391,8 @@ def test_data_with_more_than_pictures_does_without(
     assert len(clip.on("clean").features) == len(clean)
     assert clip.encoder.stores is not None
     assert clip.encoder.stores.of(clean) is None
+
+
+def test_amounts_as_they_are_told() -> None:
+    amounts = {0: "0 MB", 1.4e6: "1 MB", 999e6: "999 MB", 1e9: "1.0 GB", 1.26e9: "1.3 GB"}
+    assert {size: module._amount(size) for size in amounts} == amounts

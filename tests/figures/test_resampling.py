@@ -365,3 +365,16 @@ def test_whole_units_cover_where_single_samples_do_not() -> None:
 
     assert 0.83 < coverage(make(units), 0.0, 300, 12) < 0.96
     assert coverage(make(None), 0.0, 300, 12) < 0.7
+
+
+@pytest.mark.parametrize("units", [2, 3, 10, 200])
+def test_the_percentiles_of_normal_replicates_lie_as_far_out_as_students(units: int) -> None:
+    """Hesterberg 2015: t quantiles of units - 1 degrees, wider by the root of units / (units - 1)."""
+    replicates = scipy_stats.norm.ppf((np.arange(4000) + 0.5) / 4000)
+    expected = scipy_stats.t.ppf(0.975, units - 1) * math.sqrt(units / (units - 1))
+    methods: tuple[Method, ...] = ("percentile", "basic")
+    for method in methods:
+        found = replicate_interval(0.0, replicates, 0.95, method, units=units)
+        assert (found.low, found.high) == pytest.approx((-expected, expected), rel=0.02)
+    alone = replicate_interval(0.0, replicates, 0.95)
+    assert alone.high == pytest.approx(scipy_stats.norm.ppf(0.975), rel=0.005)

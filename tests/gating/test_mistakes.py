@@ -181,6 +181,8 @@ FAR = {
     "metric = 'nll', max = 2.3 },  # measured 1.2 [1.1, 1.3], n = 134": None,
     "metric = 'auroc_mcm', min = 0.6 },  # measured 0.8 [0.79, 0.81], n = 134": "0.8",
     "metric = 'signed_gap', min = -0.9 },  # measured 0.1 [0.0, 0.2], n = 134": None,
+    # Where the comment has fewer items than the list has severities, the first counts.
+    "severity = [1, 3, 5], min = [0.8, 0.7, 0.1] },  # measured 0.9 [0.8, 1.0], 0.3 [0.2, 0.4], n = 9": "0.9",
     # Half of the way to the worst is not far; nor is a width beyond a wide interval.
     "min = 0.4 },  # measured 0.8 [0.78, 0.82], n = 134": None,
     "min = 0.399 },  # measured 0.8 [0.78, 0.82], n = 134": "0.8",

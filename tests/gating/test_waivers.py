@@ -151,6 +151,16 @@ def test_of_two_the_narrower_one_is_told() -> None:
     assert found.waiver.owner == "vision team"
 
 
+def test_of_two_the_one_that_has_not_expired_holds() -> None:
+    wide = WAIVER.replace('"calibration"', '"cal*"').replace("vision team", "somebody")
+    over = WAIVER.replace("2026-12-31", "2026-11-26")
+    for text in (wide + over, over + wide):
+        found = verdict_of(file(text), 0.2)
+        assert found.waiver is not None
+        assert found.waiver.owner == "somebody"
+    assert verdict_of(file(over), 0.2).failed
+
+
 def test_its_last_day_is_a_day_on_which_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     on(monkeypatch, date(2026, 12, 31))
     assert verdict_of(file(), 0.2).status == "waived"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.perturbations import random
 from pytest_cliprobust.search import apgd as module
 from pytest_cliprobust.targets.base import Target, TargetInfo
 
@@ -281,11 +282,15 @@ def test_random_starts_are_uniform_in_the_ball() -> None:
     assert float(box.abs().max()) == pytest.approx(0.2, abs=0.001)
     assert float(box.abs().mean()) == pytest.approx(0.1, abs=0.002)
     assert float(box.mean()) == pytest.approx(0.0, abs=0.003)
+    drawn = random.uniform(seeds, (3, 1, 1), -1.0, 1.0, stream=20, dtype=torch.float64)
+    assert torch.allclose(box, 0.2 * drawn, atol=1e-6)  # as drawn from the seeds, not mirrored
     # In three dimensions half of the ball lies within 0.794 of its radius, and the mean is 3/4 of it.
     sphere = module._ball(origin, 0.2, 1, "l2").start(seeds) - origin
     lengths = module.l2_norm(sphere).flatten() / 0.2
     assert float(lengths.max()) == pytest.approx(1.0, abs=0.001)
     assert float(lengths.mean()) == pytest.approx(0.75, abs=0.01)
+    directions = random.normal(seeds, (3, 1, 1), stream=20, dtype=torch.float64)
+    assert ((sphere > 0) == (directions > 0)).all()
     assert float((lengths < 0.5 ** (1 / 3)).double().mean()) == pytest.approx(0.5, abs=0.02)
     assert sphere.mean(dim=0).flatten().tolist() == pytest.approx([0.0] * 3, abs=0.005)
 

@@ -126,7 +126,7 @@ def test_pairs_stand_two_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
         outside = ((x - 1, y), (x + 584, y), (x, y + 288))
         assert all(sheet.getpixel(place) == (255,) * 3 for place in outside)
         title = sheet.crop((x, y - 22, x + 584, y)).convert("L")
-        assert title.getextrema()[0] < 50
+        assert min(title.tobytes()) < 50
     assert sheet.crop((608, 334, 1200, 652)).getextrema() == ((255, 255),) * 3
     assert matches.draw_pairs(view, [0], -1, 10.0).size == (600, 326)
 
