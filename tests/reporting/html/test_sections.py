@@ -89,10 +89,8 @@ def test_severities_of_a_perturbation_are_one_curve(drawn: Drawn) -> None:
     assert group.title == "Accuracy by severity, the largest loss first"
     (head, base, name, title), more = drawn[0][1], drawn[0][2]
     assert (points(head), points(base)) == (([1, 5], [0.8, 0.4]), ([1, 5], [0.7, 0.6]))
-    assert (list(head.low), list(head.high)) == (
-        pytest.approx([0.7, 0.3]),
-        pytest.approx([0.9, 0.5]),
-    )
+    assert list(head.low) == pytest.approx([0.7, 0.3])
+    assert list(head.high) == pytest.approx([0.9, 0.5])
     assert (name, title, more["ticks"]) == ("p1", "fog", [1, 5])
     assert drawn[1][1][1] is None
     assert [plot.rows[0][0] for plot in group.plots] == ["1", "1"]
@@ -110,9 +108,15 @@ def test_severities_of_a_perturbation_are_one_curve(drawn: Drawn) -> None:
 
 
 def test_curves_that_figures_hold(drawn: Drawn) -> None:
-    steps = {"curve": [[0.0, 0.9], [0.5, 0.4]], "clean_accuracy": 0.9, "allowed_drop": 0.2}
-    risk = {"curve": [{"coverage": 0.5, "error": 0.01}, {"coverage": 1.0, "error": 0.03}]}
-    high = {"curve": [{"coverage": 1.0, "error": 0.3}]}
+    steps: dict[str, Any] = {
+        "curve": [[0.0, 0.9], [0.5, 0.4]],
+        "clean_accuracy": 0.9,
+        "allowed_drop": 0.2,
+    }
+    risk: dict[str, Any] = {
+        "curve": [{"coverage": 0.5, "error": 0.01}, {"coverage": 1.0, "error": 0.03}]
+    }
+    high: dict[str, Any] = {"curve": [{"coverage": 1.0, "error": 0.3}]}
     found = groups(
         sections._curves,
         line("strength", **steps, before={"curve": [[0.0, 0.8]]}),
