@@ -43,7 +43,7 @@ def test_a_picture_that_is_too_narrow(size: tuple[int, int], tmp_path: Path) -> 
     Image.new("RGB", size).save(tmp_path / "a.png")
     with pytest.raises(ClipRobustError, match=f"is {size[0]}×{size[1]}, too narrow"):
         load_image(tmp_path / "a.png")
-    side = tuple(min(edge, 100) for edge in size)
+    side = (min(size[0], 100), min(size[1], 100))
     Image.new("RGB", side).save(tmp_path / "a.png")
     assert load_image(tmp_path / "a.png").shape == (1, 3, side[1], side[0])
 
@@ -79,7 +79,7 @@ def test_what_a_filter_adds_outside_of_the_range_is_cut_off(tmp_path: Path) -> N
 
 
 def options(**changed: Any) -> Any:
-    usual = {"size": 16, "cell": 16, "blocks": 1, "severity": None, "colours": None}
+    usual: dict[str, Any] = {"size": 16, "cell": 16, "blocks": 1, "severity": None, "colours": None}
     usual |= {"images": [Path("a")], "depth": None, "depth_scale": 1000.0}
     return Options(**{**usual, **changed})
 

@@ -27,7 +27,7 @@ def test_a_subset_is_a_data_set_of_its_own_and_loads_the_same_samples() -> None:
     assert part.sample_digests == (whole.sample_digests[7], whole.sample_digests[2])
     for name in ("phrases", "templates", "negative_phrases", "subgroups", "has_depth"):
         assert getattr(part, name) == getattr(whole, name)
-    assert len({whole.content, part.content, Subset(whole, [2, 7]).content}) == 3  # type: ignore[attr-defined]
+    assert len({whole.content, part.content, Subset(whole, [2, 7]).content}) == 3
     for rows in ([9], [-1], []):
         with pytest.raises(ClipRobustError, match="has 9 samples, too few"):
             Subset(whole, rows)
@@ -66,7 +66,7 @@ def test_what_a_data_set_has_of_each_sample_is_taken_along() -> None:
     assert part.load([1, 0]) == ("loaded", 0, 2)
     inner = Subset(part, [1])
     assert whole_of(inner) is whole
-    assert load_pairs(part, [0, 1]) == ("pairs", 2, 0)
-    assert load_pairs(inner, [0]) == ("pairs", 0)
+    pairs: list[Any] = [load_pairs(part, [0, 1]), load_pairs(inner, [0])]
+    assert pairs == [("pairs", 2, 0), ("pairs", 0)]
     with pytest.raises(NotRun, match="of data set 'clean' are no pairs of pictures"):
         load_pairs(Subset(EmbeddedDataset("clean", limit=2, size=32), [1]), [0])

@@ -89,6 +89,27 @@ def test_shapes_are_those_of_pil(kind: int, size: int, monkeypatch: pytest.Monke
     assert abs(int(seen.sum()) - int(expected.sum())) <= 0.25 * expected.sum() + 2
 
 
+def test_edges_of_stickers_are_one_to_six_steep_in_any_direction() -> None:
+    across, along = laion_c._edge(seeds(400), 20)
+    steep, turn = torch.hypot(across, along), torch.atan2(along, across)
+    assert across.shape == (400, 20)
+    assert 1.0 - 1e-5 <= float(steep.min()) < 1.01
+    assert 5.99 < float(steep.max()) <= 6.0 + 1e-5
+    assert float(steep.mean()) == pytest.approx(3.5, abs=0.1)
+    quarters = torch.histc(turn, 4, -torch.pi, torch.pi)
+    assert float((quarters / 8000 - 0.25).abs().max()) < 0.03
+
+
+def test_sides_of_an_edge() -> None:
+    """Known: x · across + y · along, at most 1 either way."""
+    down, right = torch.tensor([0.5, -0.25, 1.0]), torch.tensor([0.25, 0.5, 1.0])
+    found = laion_c._side(down, right, torch.tensor(1.0), torch.tensor(0.5))
+    assert found.tolist() == [0.5, 0.375, 1.0]
+    assert laion_c._side(-down, -right, torch.tensor(1.0), torch.tensor(0.5)).tolist() == [
+        *(-0.5, -0.375, -1.0)
+    ]
+
+
 @pytest.mark.parametrize("severity", [1, 3, 5])
 def test_as_much_is_covered_as_random_squares_cover(severity: int) -> None:
     images = torch.full((4, 3, 224, 224), 0.5)

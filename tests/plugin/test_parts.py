@@ -16,7 +16,7 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.verdict import judge
-from pytest_cliprobust.plugin import closing, gate, ledger, options
+from pytest_cliprobust.plugin import closing, gate, ledger, options, waiting
 from pytest_cliprobust.plugin.ledger import Ledger
 from pytest_cliprobust.plugin.recorder import Recorder
 from pytest_cliprobust.results.record import Evidence, Record
@@ -261,6 +261,40 @@ def test_a_folder_that_pytest_takes_for_its_root(
     # A value that is no folder of a project changes nothing.
     config.invocation_params.args = ["--clip-cache-dir", str(project / "suites"), *rest]
     options.require_own_root(config)
+
+
+# --- Suites ----------------------------------------------------------------------------------------
+
+
+def test_the_tests_of_every_suite_are_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Item:
+        """A test of a file."""
+
+        def __init__(self, file: str, needs: bool = True) -> None:
+            self.path, self.needs = Path(file), needs
+            self.marks: list[str] = []
+
+        def get_closest_marker(self, name: str) -> None:
+            """Return the marker of a suite: there is none."""
+
+        def add_marker(self, name: str) -> None:
+            """Keep a marker."""
+            self.marks.append(name)
+
+    monkeypatch.setattr(waiting, "needs_model", lambda item: item.needs)
+    known: list[tuple[str, str]] = []
+    config: Any = SimpleNamespace(
+        getini=lambda name: ["ood: detection", "slow"],
+        addinivalue_line=lambda name, line: known.append((name, line)),
+    )
+    items: Any = [Item("test_ood.py"), Item("a/test_view.py"), Item("test_x.py", needs=False)]
+    items.append(Item("b/test_new.py"))
+    assert waiting.mark_suites(config, items) == [items[0], items[1], items[3]]
+    assert [item.marks for item in items] == [["ood"], ["view"], [], ["new"]]
+    assert sorted(known) == [
+        ("markers", "new: tests of the new suite"),
+        ("markers", "view: tests of the view suite"),
+    ]
 
 
 # --- The end ---------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_cliprobust.plugin import progress
 from pytest_cliprobust.plugin.progress import ProgressLine, duration
 from pytest_cliprobust.plugin.stopwatch import Stopwatch
 
@@ -53,7 +52,7 @@ class Terminal:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
 
 

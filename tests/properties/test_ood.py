@@ -514,6 +514,16 @@ def test_a_rate_that_did_not_change_is_as_unsure_as_half_a_unit_either_way(size:
     assert same.standard_error == pytest.approx(size / 40 / np.sqrt(2))
 
 
+def test_the_papers_temperature_is_the_usual_one() -> None:
+    """Known: cosines of 1 and 0 have the softmax e / (e + 1); local MCM of two patches is the larger."""
+    cosines, patches = np.array([[1.0, 0.0]]), np.array([[[0.5, 0.5], [0.0, 1.0]]])
+    share = np.e / (np.e + 1)
+    assert ood.mcm(cosines) == pytest.approx([share])
+    assert ood.local_mcm(patches) == pytest.approx([share])
+    assert ood.gl_mcm(cosines, patches) == pytest.approx([2 * share])
+    assert ood.gl_mcm(cosines, patches, weight=0.5) == pytest.approx([1.5 * share])
+
+
 def test_near_and_far_are_never_pooled() -> None:
     inside = np.arange(20.0)
     sets = {"near_ood": np.arange(20.0) - 1, "far_ood": np.arange(20.0) - 15}

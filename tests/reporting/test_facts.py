@@ -49,7 +49,7 @@ def measurement(
 
 
 def verdict(status: Any = "pass", outcome: Any = None, **more: Any) -> Verdict:
-    told = {"fail": "fail", "waived": "warn", "inconclusive": "warn"}.get(status, "pass")
+    told: Any = {"fail": "fail", "waived": "warn", "inconclusive": "warn"}.get(status, "pass")
     values: dict[str, Any] = {
         "kind": "min",
         "limit": 0.7,

@@ -176,3 +176,11 @@ def test_a_comment_is_shorter_than_a_summary(tmp_path: Path) -> None:
         size = len((tmp_path / name).read_bytes())
         assert size <= most
         assert (size > 65_536) == (name == "run.md")
+
+
+def test_text_and_code_stand_as_they_are() -> None:
+    assert markdown._plain("a|b <i>&") == "a|b &lt;i>&amp;"
+    assert markdown._plain("a|b", cell=True) == "a\\|b"
+    assert markdown._code("a|b") == "`a|b`"
+    assert markdown._code("a|b", cell=True) == "`a\\|b`"
+    assert markdown._code("a`b") == "`` a`b ``"

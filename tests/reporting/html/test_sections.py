@@ -1,0 +1,298 @@
+"""Which figures are drawn together, and with which numbers: what drawings are given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from markupsafe import Markup
+
+from pytest_cliprobust.figures.condition import Condition, Step
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.verdict import Verdict
+from pytest_cliprobust.reporting.facts import Line
+from pytest_cliprobust.reporting.html import plots, sections
+from pytest_cliprobust.results.compare import Compared
+
+CLEAN = Condition("clean")
+Drawn = list[tuple[str, tuple[Any, ...], dict[str, Any]]]
+
+
+@pytest.fixture(autouse=True)
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    """Keep what drawings are given, and draw nothing."""
+    kept: Drawn = []
+    for name in ("curve", "reliability", "roc", "histogram", "dots", "pairs"):
+
+        def draw(*given: Any, name: str = name, **more: Any) -> Markup:
+            kept.append((name, given, more))
+            return Markup("")
+
+        monkeypatch.setattr(plots, name, draw)
+    return kept
+
+
+def line(
+    metric: str,
+    value: float = 0.5,
+    condition: Condition = CLEAN,
+    *,
+    before: float | dict[str, Any] | None = None,
+    status: Any = None,
+    suite: str = "s",
+    unit: str = "",
+    **details: Any,
+) -> Line:
+    """Return a figure with its details, beside an earlier one of this value or with these details."""
+    bare = Figure(metric, value, value - 0.1, value + 0.1, 40, details=details, unit=unit)
+    one = Measurement(suite, "m", bare.measured_on(condition))
+    compared = None
+    if before is not None:
+        told = {"details": before} if isinstance(before, dict) else {"value": before, "details": {}}
+        figure = replace(bare, **told).measured_on(condition)
+        earlier = Measurement(suite, "m", figure)
+        compared = Compared(earlier, one, True, "paired", difference=value - earlier.figure.value)
+    verdict = None
+    if status is not None:
+        outcome: Any = "fail" if status == "fail" else "pass"
+        numbers = (0.5, 0.4, 0.6, 0.95, 40)
+        verdict = Verdict(status, outcome, "k", "min", 0.7, "t:1", "", "why", *numbers)
+    return Line(one, verdict, compared, "t", "")
+
+
+def fog(severity: int | None, name: str = "fog") -> Condition:
+    return Condition("clean", (Step(name, severity),))
+
+
+def points(made: Any) -> tuple[list[float], list[float]]:
+    return list(made.x), list(made.y)
+
+
+def groups(make: Any, *lines: Line) -> list[sections.Group]:
+    return list(make(lines, sections._Names()))
+
+
+def test_severities_of_a_perturbation_are_one_curve(drawn: Drawn) -> None:
+    lines = [
+        line("accuracy", 0.4, fog(5), before=0.6),
+        line("accuracy", 0.8, fog(1), before=0.7),
+        line("accuracy", 0.9, fog(1, "snow")),
+        line("accuracy", 0.7, fog(2, "snow")),
+        line("accuracy", 0.7, fog(2, "alone")),
+        line("ece", 0.7, fog(2)),
+        line("ece", 0.7, fog(3)),
+    ]
+    (group,) = groups(sections._severities, *lines)
+    assert group.title == "Accuracy by severity, the largest loss first"
+    (head, base, name, title), more = drawn[0][1], drawn[0][2]
+    assert (points(head), points(base)) == (([1, 5], [0.8, 0.4]), ([1, 5], [0.7, 0.6]))
+    assert list(head.low) == pytest.approx([0.7, 0.3])
+    assert list(head.high) == pytest.approx([0.9, 0.5])
+    assert (name, title, more["ticks"]) == ("p1", "fog", [1, 5])
+    assert drawn[1][1][1] is None
+    assert [plot.rows[0][0] for plot in group.plots] == ["1", "1"]
+    # What has no earlier run stands before what lost.
+    assert [plot.rows[0][3] for plot in group.plots] == ["–", "0.7"]
+    assert group.plots[1].rows[1][2:] == ("40", "0.6")
+    # Without a loss: what is lowest now.
+    low = [
+        line("accuracy", value, fog(s, name))
+        for name, value in (("a", 0.8), ("b", 0.3))
+        for s in (1, 2)
+    ]
+    (group,) = groups(sections._severities, *low)
+    assert [plot.rows[0][1][:3] for plot in group.plots] == ["0.3", "0.8"]
+
+
+def test_curves_that_figures_hold(drawn: Drawn) -> None:
+    steps: dict[str, Any] = {
+        "curve": [[0.0, 0.9], [0.5, 0.4]],
+        "clean_accuracy": 0.9,
+        "allowed_drop": 0.2,
+    }
+    risk: dict[str, Any] = {
+        "curve": [{"coverage": 0.5, "error": 0.01}, {"coverage": 1.0, "error": 0.03}]
+    }
+    high: dict[str, Any] = {"curve": [{"coverage": 1.0, "error": 0.3}]}
+    found = groups(
+        sections._curves,
+        line("strength", **steps, before={"curve": [[0.0, 0.8]]}),
+        line("aurc", **risk),
+        line("aurc", **risk, before=high),
+        line("other"),
+        line("broken", curve=[["x"]]),
+        line("frontier", curve=[[0.0, 0.5]], clean_accuracy=0.9),
+    )
+    assert [(group.title, len(group.plots)) for group in found] == [
+        ("Accuracy along the strength", 2),
+        ("Error of the answers given, by coverage", 2),
+    ]
+    first, plain, beside, without = drawn
+    assert points(first[1][0]) == ([0.0, 0.5], [0.9, 0.4])
+    assert points(first[1][1]) == ([0.0], [0.8])
+    assert first[2] == {"across": "strength", "limit": pytest.approx(0.7)}
+    assert points(plain[1][0]) == ([0.5, 1.0], [0.01, 0.03])
+    assert plain[1][1] is None
+    assert plain[2]["span"] == (0.0, 0.05)
+    assert beside[2]["span"] == (0.0, 0.3)
+    assert without[2]["limit"] is None
+
+
+def test_matches_by_angle(drawn: Drawn) -> None:
+    bins = [
+        {"low": 0.0, "high": 30.0, "n": 4, "recall": 0.75},
+        {"low": 30.0, "high": 60.0, "n": 0, "recall": 0.0},
+        {"low": 60.0, "high": 90.0, "n": 2, "recall": None},
+        {"low": 90.0, "high": 120.0, "n": 2, "recall": 0.0},
+    ]
+    (group,) = groups(
+        sections._angles,
+        line("correspondence_recall", by_angle=bins, before={"by_angle": bins[:1]}),
+        line("correspondence_recall", by_angle=bins),
+        line("correspondence_recall", by_angle=bins[1:3]),
+        line("correspondence_recall"),
+    )
+    assert len(group.plots) == 2
+    (head, base, _, title), _ = drawn[0][1], drawn[0][2]
+    assert points(head) == ([15.0, 105.0], [0.75, 0.0])
+    assert points(base) == ([15.0], [0.75])
+    assert title == "recall, clean"
+    assert drawn[1][1][1] is None
+
+
+def test_reliability_and_what_of_it_is_left_out(drawn: Drawn) -> None:
+    bins = [{"low": 0.0, "high": 1.0, "n": 3, "confidence": 0.5, "accuracy": 0.4}]
+    lines = [line("ece", reliability=bins, condition=fog(n + 1, f"p{n}")) for n in range(12)]
+    lines.append(line("ece_scaled", reliability=bins, before={"reliability": bins}, status="fail"))
+    (group,) = groups(sections._reliabilities, *lines)
+    assert len(group.plots) == 12
+    assert group.note.startswith("1 more are in the table of all figures. ")
+    assert drawn[0][1] == (bins, bins, "p1", "clean, scaled")  # what fails comes first
+    assert drawn[1][1][1] == []
+    assert group.plots[0].caption.endswith("n = 40")
+
+
+def test_groups_of_a_data_set_the_worst_first(drawn: Drawn) -> None:
+    told = {
+        "a": {"accuracy": 0.9, "low": 0.8, "high": 0.95, "n": 30},
+        "b": {"accuracy": 0.6, "low": 0.4, "high": 0.8, "n": 20},
+        "c": {"n": 1},
+    }
+    (group,) = groups(
+        sections._by_group,
+        line("worst_group_accuracy", groups=told, before={"groups": {"b": {"accuracy": 0.7}}}),
+        line("group_accuracy_gap", groups=told),
+    )
+    rows, _, title = drawn[0][1]
+    assert title == "Accuracy by clean"
+    assert rows == [
+        plots.Dot("b, n = 20", 0.6, 0.4, 0.8, 0.7),
+        plots.Dot("a, n = 30", 0.9, 0.8, 0.95, None),
+    ]
+    assert len(group.plots) == 1
+    errors = {name: {"ece": value, "n": 9} for name, value in (("a", 0.1), ("b", 0.3))}
+    groups(sections._by_group, line("worst_group_ece", groups=errors))
+    rows, _, title = drawn[1][1]
+    assert ([row.label for row in rows], title) == (["b, n = 9", "a, n = 9"], "ECE by clean")
+
+
+def test_pairs_that_gained_and_lost(drawn: Drawn) -> None:
+    def pair(name: str, gained: float, lost: float) -> dict[str, Any]:
+        return {"name": name, "other_name": "x", "gained": gained, "lost": lost}
+
+    told = [pair("a", 0.0, 0.0), pair("b", 0.5, 0.0), pair("c", 0.1, 0.4), pair("d", 0.0, 0.1)]
+    (group,) = groups(sections._pairs, line("lmm", pairs=told), line("lmm", pairs=[{"x": 1}]))
+    rows, _, _ = drawn[0][1]
+    assert rows == [("c or x", 0.1, 0.4), ("d or x", 0.0, 0.1), ("b or x", 0.5, 0.0)]
+    assert group.plots[0].caption == "4 pairs; 1 of them neither gain nor lose"
+    many = [pair(f"{n:02d}", n / 100, 0.0) for n in range(1, 21)]
+    groups(sections._pairs, line("lmm", pairs=many))
+    shown = [row[0][:2] for row in drawn[1][1][0]]
+    assert shown == [f"{n:02d}" for n in (*range(1, 10), *range(12, 21))]
+
+
+def test_dots_of_one_metric_and_of_single_figures(drawn: Drawn) -> None:
+    lines = [
+        line("flip_rate", 0.2, fog(1), status="pass"),
+        line("flip_rate", 0.3, fog(2), before=0.1),
+        line("accuracy", 0.5, fog(2)),
+        line("drift", 0.4),
+        line("mean", 0.6, status="fail"),
+        line("nats", 3.0, unit="nats"),
+        line("unsure", float("nan")),
+        line("unbound", 0.1, fog(1)),
+        line("unbound", 0.1, fog(2)),
+    ]
+    (group,) = groups(sections._dots, *lines)
+    assert [plot.title for plot in group.plots] == ["Flip rate", "By metric"]
+    rows = drawn[0][1][0]
+    assert [(row.label, row.value, row.before) for row in rows] == [
+        ("fog 1", 0.2, None),
+        ("fog 2", 0.3, 0.1),
+    ]
+    single = drawn[1][1][0]
+    assert [(row.label, row.word) for row in single] == [("mean", "bad"), ("drift", "")]
+    many = [line("flip_rate", 0.2, fog(1, f"{n:02d}"), status="pass") for n in range(20)]
+    (group,) = groups(sections._dots, *many)
+    assert group.plots[0].title == "Flip rate (2 more in the table)"
+    assert len(drawn[2][1][0]) == 18
+    assert groups(sections._dots, line("drift", 0.4)) == []
+
+
+def test_scores_inside_and_outside() -> None:
+    class Held:
+        """Outcomes with scores."""
+
+        def __init__(self, *scores: float, inside: Any = None) -> None:
+            self.columns = {"score": np.array(scores)}
+            self.attributes = {} if inside is None else {"inside": np.array(inside)}
+
+        def __len__(self) -> int:
+            return len(self.columns["score"])
+
+        def __getitem__(self, name: str) -> Any:
+            return self.columns[name]
+
+    one: Any = Held(1.0, np.nan, 3.0, inside=[1, 1, 0])
+    found = sections._scores(one)
+    assert found is not None
+    assert (found[0].tolist(), found[1].tolist()) == ([1.0, 3.0], [True, False])
+    earlier: Any = Held(2.0, 4.0, 6.0)
+    found = sections._scores(earlier, one)
+    assert found is not None
+    assert (found[0].tolist(), found[1].tolist()) == ([2.0, 4.0, 6.0], [True, True, False])
+    nothing: list[Any] = [None, Held(1.0, 2.0, inside=[1, 1]), Held(1.0, 2.0, inside=[0, 0])]
+    assert [sections._scores(own) for own in nothing] == [None] * 3
+    shorter: Any = Held(1.0, 2.0)
+    assert sections._scores(shorter, one) is None
+    assert sections._scores(shorter) is None
+
+
+def test_sections_are_the_papers_and_others_come_last() -> None:
+    lines = [
+        line("drift", 0.4, suite="mine", status="fail"),
+        line("drift", 0.4, suite="ood", status="inconclusive", before=0.9),
+        line("other", 0.4, suite="ood"),
+    ]
+    *_, ood, mine = sections.sections_of(lines)
+    assert [part.title for part in ood.suites] == ["OOD"]
+    assert (mine.title, mine.suites[0].title, mine.suites[0].anchor) == (
+        *("Other suites", "Mine", "suite-mine"),
+    )
+    assert (ood.judged, ood.undecided, ood.failed, ood.waived) == (1, 1, 0, 0)
+    assert (mine.judged, mine.failed, len(mine.lines)) == (1, 1, 1)
+    assert mine.worst is lines[0]
+    assert ood.worst is None
+
+
+def test_of_many_plots_the_rest_is_counted() -> None:
+    many = [sections.Plot(Markup(str(n))) for n in range(26)]
+    (group,) = sections._group("t", many, "A note.")
+    assert len(group.plots) == 24
+    assert group.note == "2 more are in the table of all figures. A note."
+    (group,) = sections._group("t", many[:3], of=5)
+    assert group.note == "2 more are in the table of all figures."
+    assert list(sections._group("t", [])) == []
