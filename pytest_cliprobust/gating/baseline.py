@@ -8,6 +8,7 @@ report of an earlier run serves, too; it has no outcomes by sample, so the compa
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -400,9 +401,12 @@ def write_baseline(
             before += [] if earlier in before else [earlier]
             entry["older"] = before.index(earlier)
         entries.append(entry)
+    # safetensors 0.4 cannot read what it writes of no tensors at all.
+    kept = tensors or {"nothing": np.zeros(1, dtype=np.uint8)}
     header = {
         "schema": SCHEMA,
         "complete": True,
+        "digest": _digest(kept),
         "provenance": provenance.as_dict(),
         "older": [one.as_dict() for one in before],
         "figures": entries,
@@ -410,14 +414,22 @@ def write_baseline(
         "accepted": dict(accepted or {}),
     }
     text = json.dumps(header, allow_nan=False, separators=(",", ":"))
-    # safetensors 0.4 cannot read what it writes of no tensors at all.
-    kept = tensors or {"nothing": np.zeros(1, dtype=np.uint8)}
     content = save(kept, metadata={_MARK: text})
     try:
         replace_file(path, content, durable=True)
     except OSError as error:
         raise not_written(f"{shown_path(path)}: cannot be written", error) from None
     return len(content)
+
+
+def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Return a hex digest of arrays and their names: a bit that flips is an answer that changes."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        array = tensors[name]
+        hasher.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
+        hasher.update(np.ascontiguousarray(array).tobytes())
+    return hasher.hexdigest()
 
 
 def _entry(measurement: Measurement, put: Callable[[NDArray[Any]], str]) -> dict[str, Any]:
@@ -484,14 +496,22 @@ def load_baseline(path: str | Path) -> Baseline:
         ) from None
     except OSError as error:
         raise ClipRobustError(f"{shown}: cannot be read: {error.strerror}") from None
+    if content.startswith(_POINTER):
+        raise ClipRobustError(
+            f"{shown}: a pointer of Git LFS stands in place of the file: git lfs pull"
+        )
     reader = _from_tensors if _is_tensors(content) else _from_report
     try:
         return reader(content, shown)
     except _NOT_OURS as error:
         raise ClipRobustError(
-            f"{shown}: not a baseline as this version writes it ({brief(error)}); record it anew"
+            f"{shown}: not a baseline as this version writes it ({brief(error)}); take it back from "
+            "version control, or record it anew with the model of before"
         ) from None
 
+
+#: How a file begins that Git LFS has not fetched.
+_POINTER = b"version https://git-lfs"
 
 #: What reading a file raises that holds something else.
 _NOT_OURS = (
@@ -550,6 +570,12 @@ def _from_tensors(content: bytes, shown: str) -> Baseline:
         )
     if header["complete"] is not True:
         raise ClipRobustError(f"{shown}: the recorded run did not come to its end; record it anew")
+    # Baselines from before it was kept have none.
+    if header.get("digest") not in (None, _digest(tensors)):
+        raise ClipRobustError(
+            f"{shown}: damaged: the outcomes in it are not those that were recorded; take it back from "
+            "version control"
+        )
     known: dict[str, SampleKeys] = {}
     measurements = [_checked(_measurement, e, tensors, known) for e in header["figures"]]
     # Baselines from before these were kept have none.

@@ -88,6 +88,13 @@ class Document:
             ) from None
 
     def _syntax(self, text: str, message: str) -> ClipRobustError:
+        conflict = re.search(r"^(<{7}|={7}|>{7})", text, re.MULTILINE)
+        if conflict:
+            line = text.count("\n", 0, conflict.start()) + 1
+            return ClipRobustError(
+                f"{self.name}:{line}: not valid TOML: a merge is not finished, its marks "
+                f"({conflict.group()}) are in the file"
+            )
         match = re.search(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$", message)
         line = text.count("\n") + 1
         if match:

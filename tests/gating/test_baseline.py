@@ -348,7 +348,7 @@ ANEW = "; record it anew"
         (lambda h: h.update(complete=False), "the recorded run did not come to its end" + ANEW),
         (lambda h: h.update(complete="yes"), "the recorded run did not come to its end" + ANEW),
         (lambda h: h.update(schema=99), "a baseline of schema 99, and this version reads 1" + ANEW),
-        (lambda h: h.pop("schema"), "(KeyError: 'schema')" + ANEW),
+        (lambda h: h.pop("schema"), "(KeyError: 'schema'); take it back from version control"),
         (
             lambda h: h["figures"].append(h["figures"][0]),
             "holds accuracy/accuracy/clean/clean/v1 twice",
@@ -450,8 +450,33 @@ def test_weights_are_told_from_a_baseline(tmp_path: Path) -> None:
     path.write_bytes(save({"weight": np.ones(3)}, metadata={"format": "pt"}))
     assert complaint(path).endswith(
         "not a baseline as this version writes it (ValueError: it is safetensors of something else); "
-        "record it anew"
+        "take it back from version control, or record it anew with the model of before"
     )
+
+
+def test_what_git_lfs_has_not_fetched_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "t.baseline.safetensors"
+    path.write_bytes(b"version https://git-lfs.example/spec/v1\noid sha256:0\nsize 9\n")
+    assert complaint(path).endswith(
+        "a pointer of Git LFS stands in place of the file: git lfs pull"
+    )
+
+
+def test_outcomes_that_are_not_the_recorded_ones_are_refused(tmp_path: Path) -> None:
+    """A flipped bit is an answer that changed, and nothing else would tell."""
+    path = written(tmp_path)
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    for place in {*range(8 + size, len(content), 401), len(content) - 1}:
+        broken = bytearray(content)
+        broken[place] ^= 1
+        path.write_bytes(bytes(broken))
+        assert "damaged: the outcomes in it are not those that were recorded" in complaint(path)
+    # One from before digests were kept is read as it is.
+    header = header_of(content)
+    del header["digest"]
+    path.write_bytes(with_header(content, json.dumps(header)))
+    assert load_baseline(path).figures.keys() == load_baseline(written(tmp_path)).figures.keys()
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,10 @@ RULE = '[[threshold]]\nmetric = "accuracy"\nmin = 0.8\n'
             "\ufeff" + HEAD + RULE,
             "t.toml:1: not valid TOML: the file begins with a byte order mark",
         ),
+        (
+            HEAD + "<<<<<<< HEAD\n[policy]\n=======\n>>>>>>> theirs\n",
+            "t.toml:2: not valid TOML: a merge is not finished, its marks (<<<<<<<) are in the file",
+        ),
         (HEAD + "x = " + "[" * 20000, "t.toml:1: not valid TOML: nested too deeply"),
         (HEAD + "x" * 9000 + " = 1\n", "t.toml:2: unknown key"),
         (HEAD + "[policy]\nskipped = 'pass'\n", "skipped must be 'fail' or 'warn', not 'pass'"),
