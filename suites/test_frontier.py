@@ -14,7 +14,7 @@ from pytest_cliprobust.search import frontier
 FEW = ["gaussian_noise", "contrast", "fog_3d"]
 MANY = [*FEW, "gaussian_blur", "brightness", "patch_occlusion", "near_focus", "texture_fill"]
 NAMES = {"quick": FEW, "standard": FEW, "full": MANY}
-SAMPLES = {"quick": 32, "standard": 100, "full": None}
+SAMPLES = {"quick": 64, "standard": 100, "full": None}
 
 
 def test_frontier(clip: Evaluation, gate: Gate, limit: int | None, name: str) -> None:

@@ -69,7 +69,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "clipart": (200, 400, 800),
     "cue_conflict": (240, 640, 1280),
     "captioned": (134, 134, 134),
-    "compositional": (64, 268, 1072),
+    "compositional": (96, 268, 1072),
     "written": (32, 134, 1072),
     "two_view": (64, 134, 600),
     "factor": (32, 201, 2144),
