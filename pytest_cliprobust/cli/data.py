@@ -106,7 +106,8 @@ def _told(role: str, data: Dataset) -> list[str]:
             f"  {len(counts) - len(empty)} of {len(counts)} classes, {min(c for c in counts if c)} to "
             f"{max(counts)} samples each"
         )
-        shown = list(zip(data.class_names, counts, strict=True))[:SHOWN]
+        named = zip(data.class_names, counts, strict=True)
+        shown = sorted(named, key=lambda one: not one[1])[:SHOWN]  # those with samples first
         lines.append("  " + ", ".join(f"{name} {count}" for name, count in shown) + _more(counts))
         if empty:
             lines.append(f"  without samples: {', '.join(empty[:SHOWN])}{_more(empty)}")

@@ -62,12 +62,10 @@ def test_check_counts_all_files_that_cannot_be_read(
     table.write_text(
         "image,label\nnone.png,cat\nphotos/dog/1.png,dog\nno.png,dog\n", encoding="utf-8"
     )
-    assert cli.main(["data", "check", f"manifest:{table}"]) == 4
-    told = capsys.readouterr().err
-    assert (
-        "none.png' (No such file or directory), nor 1 more of 3 files; repair or remove them"
-        in told
-    )
+    assert cli.main(["data", "check", f"manifest:{table}"]) == 1
+    told = capsys.readouterr().out
+    assert "none.png' (No such file or directory); repair or remove the file" in told
+    assert "2 of 3 samples cannot be read" in told
 
 
 def test_check_finds_a_single_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
