@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -225,3 +226,25 @@ def test_no_more_than_are_shown() -> None:
     lines = workflow.annotation_lines(run(mistakes=mistakes))
     assert len(lines) == 10
     assert lines[-1].endswith("2 further findings stand in the report")
+
+
+def test_what_is_printed_between_is_no_command() -> None:
+    def printed(*lines: str, fails: bool = False) -> list[str]:
+        said: list[str] = []
+
+        def write() -> None:
+            said.extend(lines)
+            if fails:
+                raise ValueError
+
+        with contextlib.suppress(ValueError):
+            workflow.without_commands(write, said.append)
+        return said
+
+    first, inner, last = printed("::error::no")
+    token = first.removeprefix("::stop-commands::")
+    assert (inner, last) == ("::error::no", f"::{token}::")
+    assert len(token) == 32
+    # A token that data could know would let them begin again; and whatever breaks, commands are read again.
+    assert printed(fails=True)[0] != first
+    assert len(printed(fails=True)) == 2
