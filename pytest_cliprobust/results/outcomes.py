@@ -179,7 +179,7 @@ def with_outcomes(figure: Figure, outcomes: Outcomes | None) -> Figure:
 
 @lru_cache(maxsize=64)
 def pseudonymous(keys: SampleKeys) -> SampleKeys:
-    """Return keys under which samples are matched and resampled as before, but not named.
+    """Return keys under which samples are matched as before, but not named.
 
     A name becomes its digest: who has the data can tell which is which, and nobody else.
     """
