@@ -324,6 +324,8 @@ def test_single_tests_that_were_picked(
     config: Any = SimpleNamespace(
         args=arguments, option=SimpleNamespace(keyword=keyword, stepwise=stepwise)
     )
-    own: Any = SimpleNamespace(failed_last=last_failed, deselected={"ood": ["a"] * left_out} if left_out else {})
+    own: Any = SimpleNamespace(
+        failed_last=last_failed, deselected={"ood": ["a"] * left_out} if left_out else {}
+    )
     assert closing.named_by_id(config) == by_id
     assert closing.picked(own, config) == picked

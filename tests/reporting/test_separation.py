@@ -13,6 +13,7 @@ from report_helpers import figures, the_run
 from sklearn.metrics import auc, roc_auc_score
 
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.reporting.html.page import page_of
 from pytest_cliprobust.reporting.json import document
 from pytest_cliprobust.reporting.separation import BINS, DETAIL, POINTS, Separation
@@ -85,3 +86,25 @@ def test_a_page_of_a_json_report_has_the_curves_of_the_run() -> None:
     }
     older = page_of(replace(head, measurements=plain))
     assert "1 without scores: an earlier version wrote the report." in older
+
+
+class Held:
+    """A figure whose outcomes have scores."""
+
+    def __init__(self, *scores: float, inside: list[bool] | None = None) -> None:
+        attributes = {} if inside is None else {"inside": np.array(inside)}
+        self.outcomes: Any = Outcomes({"score": np.array(scores)}, None, attributes=attributes)
+        self.details: dict[str, Any] = {}
+
+
+def test_what_is_inside_may_be_known_by_the_later_run_alone() -> None:
+    one: Any = Held(1.0, np.nan, 3.0, inside=[True, True, False])
+    earlier: Any = Held(2.0, 4.0, 6.0)
+    own, before = Separation.of_figure(one), Separation.of_figure(earlier, one)
+    assert own is not None
+    assert before is not None
+    assert own.medians == (1.0, 3.0)  # what is no number is left out
+    assert before.medians == (3.0, 6.0)
+    shorter: Any = Held(1.0, 2.0)
+    assert Separation.of_figure(shorter, one) is None
+    assert Separation.of_figure(shorter) is None

@@ -18,6 +18,7 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.gating.baseline import Anchor
 from pytest_cliprobust.reporting.json import document
+from pytest_cliprobust.reporting.separation import DETAIL
 from pytest_cliprobust.results.history import (
     History,
     default_path,
@@ -46,7 +47,9 @@ def test_a_run_comes_back_as_it_was(history: History) -> None:
     for record in run.records:
         figure, before = earlier.figures[record.key], record.figure
         assert replace(figure, details={}).as_dict() == replace(before, details={}).as_dict()
-        assert figure.details == before.details
+        told = dict(figure.details)
+        assert (told.pop(DETAIL, None) is not None) == ("score" in before.outcomes.columns)
+        assert told == before.details
         assert figure.condition == before.condition
         assert figure.outcomes is not None
         assert before.outcomes is not None

@@ -207,8 +207,8 @@ def test_a_figure_keeps_its_condition_with_other_outcomes() -> None:
 
 def test_pseudonyms_match_and_part_units_alike_and_name_nothing() -> None:
     keys = pseudonymous(KEYS)
-    together = [np.equal.outer(one.codes, one.codes) for one in (keys, KEYS)]
-    np.testing.assert_array_equal(*together)
+    found, together = (np.equal.outer(one.codes, one.codes) for one in (keys, KEYS))
+    np.testing.assert_array_equal(found, together)
     assert keys.kind == "drawing"
     assert pseudonymous(KEYS.take([3, 1])) == keys.take([3, 1])
     assert not {*KEYS.ids, *KEYS.units, *KEYS.digests} & {*keys.ids, *keys.units, *keys.digests}

@@ -242,35 +242,6 @@ def test_dots_of_one_metric_and_of_single_figures(drawn: Drawn) -> None:
     assert groups(sections._dots, line("drift", 0.4)) == []
 
 
-def test_scores_inside_and_outside() -> None:
-    class Held:
-        """Outcomes with scores."""
-
-        def __init__(self, *scores: float, inside: Any = None) -> None:
-            self.columns = {"score": np.array(scores)}
-            self.attributes = {} if inside is None else {"inside": np.array(inside)}
-
-        def __len__(self) -> int:
-            return len(self.columns["score"])
-
-        def __getitem__(self, name: str) -> Any:
-            return self.columns[name]
-
-    one: Any = Held(1.0, np.nan, 3.0, inside=[1, 1, 0])
-    found = sections._scores(one)
-    assert found is not None
-    assert (found[0].tolist(), found[1].tolist()) == ([1.0, 3.0], [True, False])
-    earlier: Any = Held(2.0, 4.0, 6.0)
-    found = sections._scores(earlier, one)
-    assert found is not None
-    assert (found[0].tolist(), found[1].tolist()) == ([2.0, 4.0, 6.0], [True, True, False])
-    nothing: list[Any] = [None, Held(1.0, 2.0, inside=[1, 1]), Held(1.0, 2.0, inside=[0, 0])]
-    assert [sections._scores(own) for own in nothing] == [None] * 3
-    shorter: Any = Held(1.0, 2.0)
-    assert sections._scores(shorter, one) is None
-    assert sections._scores(shorter) is None
-
-
 def test_sections_are_the_papers_and_others_come_last() -> None:
     lines = [
         line("drift", 0.4, suite="mine", status="fail"),
