@@ -537,7 +537,7 @@ def test_weights_of_another_shape_are_counted(llava: Path, tmp_path: Path) -> No
     norm = next(name for name in state if name.endswith("norm.weight"))
     state[norm] = state[norm][:-1]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    refused(str(folder), "does not fit .*: 0 tensors are missing and 1 have another shape$")
+    refused(str(folder), "does not fit .* and 1 have another shape")
 
 
 def test_what_tells_a_models_settings_apart_and_what_does_not() -> None:
