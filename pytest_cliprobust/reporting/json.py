@@ -11,7 +11,6 @@ from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.reporting.ending import last_words
 from pytest_cliprobust.reporting.separation import DETAIL, Separation
 from pytest_cliprobust.results.plain import SCHEMA, finite, plain
-from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import Run
 
 
@@ -38,7 +37,7 @@ def document(run: Run) -> dict[str, Any]:
         "provenance": None if run.provenance is None else run.provenance.as_dict(),
         "samples": run.named,
         "notes": list(run.notes),
-        "measurements": [_measurement(record) for record in run.records],
+        "measurements": [plain(record) for record in run.records],
         "skipped_samples": [one.as_dict() for one in run.skipped],
         "not_run": [asdict(entry) for entry in run.not_run],
         "missing": [asdict(entry) for entry in run.missing],
@@ -50,18 +49,17 @@ def document(run: Run) -> dict[str, Any]:
     }
 
 
-def _measurement(record: Record) -> dict[str, Any]:
-    """Return a record, with the curves of what is made of scores: the report has no outcomes by sample."""
-    told = plain(record)
-    curves = Separation.of_figure(record.figure)
-    if curves is not None:
-        told["figure"]["details"][DETAIL] = finite(curves.as_dict())
-    return told
-
-
 def text(run: Run) -> str:
-    """Return the report as the text of a file."""
-    return json.dumps(document(run), indent=1, allow_nan=False) + "\n"
+    """Return the report as the text of a file.
+
+    It has no outcomes by sample; so what is made of scores has their curves among its details.
+    """
+    told = document(run)
+    for entry, record in zip(told["measurements"], run.records, strict=True):
+        curves = Separation.of_figure(record.figure)
+        if curves is not None:
+            entry["figure"]["details"][DETAIL] = finite(curves.as_dict())
+    return json.dumps(told, indent=1, allow_nan=False) + "\n"
 
 
 def schema_text() -> str:

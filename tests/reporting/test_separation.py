@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import check_schema
 from report_helpers import figures, the_run
 from sklearn.metrics import auc, roc_auc_score
 
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.reporting.html.page import page_of
-from pytest_cliprobust.reporting.json import document
+from pytest_cliprobust.reporting.json import text
 from pytest_cliprobust.reporting.separation import BINS, DETAIL, POINTS, Separation
 from pytest_cliprobust.results.earlier import of_document
 
@@ -73,7 +74,8 @@ def test_it_comes_back_from_json() -> None:
 
 
 def test_a_page_of_a_json_report_has_the_curves_of_the_run() -> None:
-    told = json.loads(json.dumps(document(the_run(figures((1, 2))))))
+    told = json.loads(text(the_run(figures((1, 2)))))
+    check_schema(told)
     head = of_document(told, {}, "report.json")
     (one,) = (m.figure for m in head.measurements.values() if m.metric == "auroc_energy")
     assert one.outcomes is None
