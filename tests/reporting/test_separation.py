@@ -95,7 +95,9 @@ class Held:
 
     def __init__(self, *scores: float, inside: list[bool] | None = None) -> None:
         attributes = {} if inside is None else {"inside": np.array(inside)}
-        self.outcomes: Any = Outcomes({"score": np.array(scores)}, None, attributes=attributes)
+        self.outcomes: Any = Outcomes(
+            {"score": np.array(scores)}, lambda weights, own: weights[:, 0], attributes=attributes
+        )
         self.details: dict[str, Any] = {}
 
 

@@ -47,12 +47,12 @@ def test_a_run_comes_back_as_it_was(history: History) -> None:
     for record in run.records:
         figure, before = earlier.figures[record.key], record.figure
         assert replace(figure, details={}).as_dict() == replace(before, details={}).as_dict()
-        told = dict(figure.details)
-        assert (told.pop(DETAIL, None) is not None) == ("score" in before.outcomes.columns)
-        assert told == before.details
         assert figure.condition == before.condition
         assert figure.outcomes is not None
         assert before.outcomes is not None
+        told = dict(figure.details)
+        assert (told.pop(DETAIL, None) is not None) == ("score" in before.outcomes.columns)
+        assert told == before.details
         assert figure.outcomes.keys == KEYS
         for name, column in before.outcomes.columns.items():
             np.testing.assert_allclose(figure.outcomes[name], column, atol=1e-6)
