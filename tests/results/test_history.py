@@ -18,7 +18,7 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.gating.baseline import Anchor
 from pytest_cliprobust.reporting.json import document
-from pytest_cliprobust.reporting.separation import DETAIL
+from pytest_cliprobust.reporting.separation import DETAIL, Separation
 from pytest_cliprobust.results.history import (
     History,
     default_path,
@@ -51,7 +51,8 @@ def test_a_run_comes_back_as_it_was(history: History) -> None:
         assert figure.outcomes is not None
         assert before.outcomes is not None
         told = dict(figure.details)
-        assert (told.pop(DETAIL, None) is not None) == ("score" in before.outcomes.columns)
+        curves = Separation.of_figure(before)
+        assert told.pop(DETAIL, None) == (None if curves is None else curves.as_dict())
         assert told == before.details
         assert figure.outcomes.keys == KEYS
         for name, column in before.outcomes.columns.items():
