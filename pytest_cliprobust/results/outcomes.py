@@ -179,9 +179,10 @@ def with_outcomes(figure: Figure, outcomes: Outcomes | None) -> Figure:
 
 @lru_cache(maxsize=64)
 def pseudonymous(keys: SampleKeys) -> SampleKeys:
-    """Return keys under which samples are matched as before, but not named.
+    """Return keys under which samples are matched as before, and in units as before, but not named.
 
-    A name becomes its digest: who has the data can tell which is which, and nobody else.
+    A name becomes its digest: who has the data can tell which is which, and nobody else. Units are then drawn
+    in another order, so the last digits of a bootstrap interval are others.
     """
     return SampleKeys(
         tuple(map(_pseudonym, keys.ids)),
