@@ -18,6 +18,7 @@ from pytest_cliprobust.errors import NotRun
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.samples import Choice, SampleArrays
 from pytest_cliprobust.properties import groups
 from pytest_cliprobust.properties.calibration import calibration_figures
@@ -449,11 +450,16 @@ def divided(count: int = 60) -> Divided:
 def test_every_column_that_can_be_compared_is() -> None:
     samples = divided()
     compared = groups.over_columns(samples, lambda c: groups.accuracy_over(samples, c))
-    assert {figure.condition.dataset for figure in next(compared)} == {"clean:style"}
+    assert {str(figure.condition) for figure in next(compared)} == {"clean:style"}
     with pytest.raises(NotRun, match="two groups of at least 20"):
         next(compared)
     asked: list[str] = []
-    list(groups.over_columns(samples, lambda column: asked.append(column) or []))
+
+    def ask(column: str) -> list[Figure]:
+        asked.append(column)
+        return []
+
+    assert list(groups.over_columns(samples, ask)) == [[], []]
     assert asked == ["few", "style"]
     samples.subgroups = ("number", "one")
     compared = groups.over_columns(samples, lambda c: groups.accuracy_over(samples, c))
