@@ -62,7 +62,10 @@ def part(name: str, number: int) -> Image.Image:
 def save(path: Path, image: Image.Image) -> None:
     """Write a picture as JPEG, or by another ending of its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, **({"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
+    if path.suffix == ".png":
+        image.save(path)
+    else:
+        image.save(path, quality=92)
 
 
 def name_of(wnid: str) -> str:

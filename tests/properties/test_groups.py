@@ -375,16 +375,16 @@ def divided(count: int = 60) -> Divided:
 def test_every_column_that_can_be_compared_is() -> None:
     samples = divided()
     compared = groups.over_columns(samples, lambda c: groups.accuracy_over(samples, c))
-    assert {str(figure.condition) for figure in next(compared)} == {str(Condition("clean:style"))}
+    assert {str(figure.condition) for figure in next(compared)} == {"clean:style"}
     with pytest.raises(NotRun, match="two groups of at least 20"):
         next(compared)
     asked: list[str] = []
 
-    def remember(column: str) -> list[Figure]:
+    def ask(column: str) -> list[Figure]:
         asked.append(column)
         return []
 
-    assert list(groups.over_columns(samples, remember)) == [[], []]
+    assert list(groups.over_columns(samples, ask)) == [[], []]
     assert asked == ["few", "style"]
     samples.subgroups = ("number", "one")
     compared = groups.over_columns(samples, lambda c: groups.accuracy_over(samples, c))
