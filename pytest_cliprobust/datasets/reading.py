@@ -82,7 +82,7 @@ def read_image(path: Path) -> Tensor:
     except Exception as error:  # what decoders raise on damaged files is not to be foreseen
         reason = _reason(error)
         raise UnreadableSample(
-            f"cannot read image {str(path)!r} ({reason}); {_remedy(path, error)}", reason
+            f"cannot read image {str(path)!r:.500} ({reason}); {_remedy(path, error)}", reason
         ) from error
 
 

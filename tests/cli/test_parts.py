@@ -180,7 +180,7 @@ def test_what_is_said_of_a_data_set() -> None:
     assert command._told("clean", made) == [
         "clean made: 6 samples, digest 0123456789ab",
         "  2 of 3 classes, 1 to 3 samples each",
-        "  c0 3, c1 0, c2 1",
+        "  c0 3, c2 1, c1 0",
         "  without samples: c1",
         "  2 samples have no class of the label set",
         "  column place: 'a', 'b'",

@@ -637,9 +637,12 @@ def test_what_a_file_of_a_layout_says_is_shown_in_short(tmp_path: Path) -> None:
     entry = {"filename": "x" * 5000, "caption": "a", "negative_caption": "b"}
     write_json(tmp_path / "data" / "add_att.json", {"0": entry})
     (tmp_path / "val2017").mkdir()
-    with pytest.raises(ClipRobustError, match="cannot read") as caught:
-        load_dataset(f"sugarcrepe:{tmp_path}")
-    assert len(str(caught.value)) < 1000
+    pairs = load_dataset(f"sugarcrepe:{tmp_path}")
+    with pytest.raises(UnreadableSample, match="cannot read") as unread:
+        pairs.load([0])
+    for told in (str(pairs.unreadable), str(unread.value)):
+        assert "/val2017/xxx" in told
+        assert len(told) < 1000
 
 
 @pytest.mark.parametrize("box", [(3, 4, 0, 16), (500, 4, 16, 16), (-20, 4, 16, 16)])

@@ -56,16 +56,17 @@ def test_every_profile_calibrates_on_the_same_samples() -> None:
     assert all(other.sample_digests == first.sample_digests for other in others)
 
 
-def test_profiles_are_of_whole_rounds() -> None:
-    """Known: 134 classes, 58 things near them, 15 × 16 conflicts; the others as documented."""
+def test_profiles_are_of_whole_rounds_or_of_whole_forward_passes() -> None:
+    """Known: 134 classes, 58 things near them, 15 × 16 conflicts; 32 pictures a pass; others as documented."""
     assert SIZES["clean"] == (4 * 134, 8 * 134, 32 * 134)
     assert SIZES["calibration"] == (4 * 134,) * 3
-    assert SIZES["near_ood"] == (4 * 58, 8 * 58, 36 * 58)
+    assert SIZES["near_ood"] == (2 * 58, 8 * 58, 36 * 58)
     assert SIZES["cue_conflict"] == (15 * 16, 40 * 16, 80 * 16)
     assert SIZES["captioned"] == (134,) * 3
-    assert SIZES["compositional"] == SIZES["style"] == (134, 2 * 134, 8 * 134)
-    assert (SIZES["written"], SIZES["two_view"]) == ((64, 134, 1072), (64, 134, 600))
-    assert (SIZES["far_ood"], SIZES["clipart"]) == ((260, 520, 2080), (200, 400, 800))
+    assert SIZES["style"] == (134, 2 * 134, 8 * 134)
+    assert SIZES["compositional"] == (3 * 32, 2 * 134, 8 * 134)
+    assert (SIZES["written"], SIZES["two_view"]) == ((32, 134, 1072), (64, 134, 600))
+    assert (SIZES["far_ood"], SIZES["clipart"]) == ((4 * 32, 520, 2080), (200, 400, 800))
     assert SIZES["factor"] == (32, 201, 2144)
 
 
