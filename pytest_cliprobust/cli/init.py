@@ -11,7 +11,6 @@ from pathlib import Path
 
 from pytest_cliprobust.cli._writing import write
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.gating.waivers import today
 
 HELP = "write a starting threshold file, data file and workflow"
 DESCRIPTION = (
@@ -63,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _files(model: str, forge: str | None, *, with_data: bool) -> dict[str, str]:
     """Return the text of each file by its path."""
+    from pytest_cliprobust.gating.waivers import today
+
     own = "--clip-data=data.toml " if with_data else ""
     found = {
         "thresholds.toml": _template(

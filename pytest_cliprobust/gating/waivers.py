@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
+from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.rules import Rule
-
-if TYPE_CHECKING:  # whoever asks for the day alone need not load NumPy
-    from pytest_cliprobust.gating.measurement import Measurement
 
 #: A waiver holds for so many days at most: what is to stay is a bound of another size.
 MOST_DAYS = 366

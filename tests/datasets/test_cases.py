@@ -637,7 +637,7 @@ def test_what_a_file_of_a_layout_says_is_shown_in_short(tmp_path: Path) -> None:
     entry = {"filename": "x" * 5000, "caption": "a", "negative_caption": "b"}
     write_json(tmp_path / "data" / "add_att.json", {"0": entry})
     (tmp_path / "val2017").mkdir()
-    pairs = load_dataset(f"sugarcrepe:{tmp_path}")
+    pairs: Any = load_dataset(f"sugarcrepe:{tmp_path}")
     with pytest.raises(UnreadableSample, match="cannot read") as unread:
         pairs.load([0])
     for told in (str(pairs.unreadable), str(unread.value)):

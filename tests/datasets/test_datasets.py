@@ -57,7 +57,7 @@ def test_every_profile_calibrates_on_the_same_samples() -> None:
 
 
 def test_profiles_are_of_whole_rounds_or_of_whole_forward_passes() -> None:
-    """Known: 134 classes, 58 things near them, 15 × 16 conflicts; 32 pictures a pass; others as documented."""
+    """Known: 134 classes, 58 things near them, 15 × 16 conflicts; 32 pictures a pass; others as told."""
     assert SIZES["clean"] == (4 * 134, 8 * 134, 32 * 134)
     assert SIZES["calibration"] == (4 * 134,) * 3
     assert SIZES["near_ood"] == (2 * 58, 8 * 58, 36 * 58)
