@@ -20,7 +20,8 @@ NAMES = {"quick": FEW, "standard": FEW, "full": list(LAYERS)}
 def test_views(clip: Evaluation, gate: Gate, correspondence: str, name: str) -> None:
     """Recall within some pixels of the truth, over all pairs and by change of viewpoint."""
     view, layer = clip.on(correspondence), LAYERS[name]
-    gate(properties.recall_of(view, layer), explain=explained(clip, view, layer))
+    for part in properties.parts_of(view, layer):
+        gate(part.figures, explain=explained(clip, view, layer, part.rows))
 
 
 def test_keypoints(clip: Evaluation, gate: Gate, semantic_correspondence: str) -> None:

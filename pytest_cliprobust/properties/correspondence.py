@@ -13,7 +13,7 @@ ours is the centre, which differs by half a patch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
@@ -325,13 +325,26 @@ class Pairs(Samples, Protocol):
         ...
 
 
-def recall_of(pairs: Pairs, layer: Layer = LAST) -> list[Figure]:
-    """Return the recall of matches between two views, over all pairs and by change of viewpoint.
+@dataclass(frozen=True)
+class Part:
+    """Recall of some of the pairs.
 
-    One figure for each limit of the data, in pixels and in space, over all pairs, and one for each bin of
-    viewpoint change that has a pair, measured on the part ``10-20deg``; of another layer than the last,
-    ``block-2`` or ``values`` comes before that. The details hold the recall of matching at random as
-    ``chance``.
+    Attributes:
+        rows: (K,) where those pairs stand.
+        figures: one for each limit of the data, in pixels and in space.
+    """
+
+    rows: Ints
+    figures: list[Figure]
+
+
+def parts_of(pairs: Pairs, layer: Layer = LAST) -> Iterator[Part]:
+    """Yield the recall of matches between two views, of all pairs and then by change of viewpoint.
+
+    Each bin of viewpoint change is measured on a part of its own, ``10-20deg``; of another layer than the
+    last, ``block-2`` or ``values`` comes before that. A bin whose pairs are all of one unit, such as one
+    drawing, is left out: nothing is known of how they differ. The details of a figure hold the recall of
+    matching at random as ``chance``.
 
     Args:
         pairs: with the column ``angle`` where the data knows the change of viewpoint.
@@ -344,15 +357,23 @@ def recall_of(pairs: Pairs, layer: Layer = LAST) -> list[Figure]:
     condition = _condition(pairs, layer)
     angles = np.array([float(a) for a in pairs.groups["angle"]]) if _binned(pairs) else None
     every = np.arange(len(matches))
-    figures = _recalls(pairs, matches, every, angles, condition)
+    yield Part(every, _recalls(pairs, matches, every, angles, condition))
     if angles is None:
-        return figures
+        return
     for low, high in pairwise(pairs.angle_edges):
         inside = np.flatnonzero((angles >= low) & (angles < high))
-        if len(inside):
+        if len({pairs.units[row] for row in inside}) > 1:
             part = condition.part(f"{low:g}-{high:g}deg")
-            figures += _recalls(pairs, matches, inside, None, part)
-    return figures
+            yield Part(inside, _recalls(pairs, matches, inside, None, part))
+
+
+def recall_of(pairs: Pairs, layer: Layer = LAST) -> list[Figure]:
+    """Return the figures of :func:`parts_of`, which says more.
+
+    Raises:
+        NotRun: the model has no such features, or the samples are no pairs.
+    """
+    return [figure for part in parts_of(pairs, layer) for figure in part.figures]
 
 
 def _condition(pairs: Pairs, layer: Layer) -> Condition:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,12 +29,21 @@ _LINES = 24
 _SHOWN = 6
 
 
-def explained(clip: Evaluation, view: View, layer: Layer = LAST) -> Callable[[Verdict], Evidence]:
-    """Return what a missed bound of correspondence shows: pairs with their matches, the worst first."""
+def explained(
+    clip: Evaluation, view: View, layer: Layer = LAST, among: Iterable[int] | None = None
+) -> Callable[[Verdict], Evidence]:
+    """Return what a missed bound of correspondence shows: pairs with their matches, the worst first.
+
+    Args:
+        clip: the run.
+        view: the pairs.
+        layer: of the model's image tower.
+        among: rows of the pairs that the bound is about; None: all.
+    """
 
     def explain(verdict: Verdict) -> Evidence:
         limit = middle_limit(view)
-        rows = worst_pairs(view, layer, limit)
+        rows = worst_pairs(view, layer, limit, among=among)
         words = ["cliprobust", "matches", f"--clip-model={clip.config.source(clip.model)}"]
         if clip.config.pretrained is not None:
             words.append(f"--clip-pretrained={clip.config.pretrained}")
@@ -65,10 +74,21 @@ def middle_limit(view: View) -> float:
     return sorted(view.limits)[len(view.limits) // 2]
 
 
-def worst_pairs(view: View, layer: Layer, limit: float, count: int = _SHOWN) -> list[int]:
-    """Return the rows of ``count`` pairs: the worse half is the worst, the other half is typical."""
-    recalls = np.array([(errors_of(own) < limit).mean() for own in view.matches(layer)])
-    order = [int(row) for row in np.argsort(recalls, kind="stable")]
+def worst_pairs(
+    view: View,
+    layer: Layer,
+    limit: float,
+    count: int = _SHOWN,
+    among: Iterable[int] | None = None,
+) -> list[int]:
+    """Return the rows of ``count`` pairs: the worse half is the worst, the other half is typical.
+
+    ``among``: rows to choose from; None: all.
+    """
+    matches = view.matches(layer)
+    rows = list(range(len(matches)) if among is None else among)
+    recalls = np.array([(errors_of(matches[row]) < limit).mean() for row in rows])
+    order = [int(rows[place]) for place in np.argsort(recalls, kind="stable")]
     worst = order[: (count + 1) // 2]
     start = max(len(worst), (len(order) - count // 2) // 2)
     return [*worst, *order[start : start + count // 2]]

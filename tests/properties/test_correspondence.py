@@ -431,27 +431,27 @@ def _matched(errors: list[list[float]], angles: list[float] | None, **groups: li
 
 
 def test_recall_of_pairs_over_all_and_by_viewpoint() -> None:
-    pairs = _matched([[1, 7], [7, 12, 1], [1]], [5.0, 15.0, 19.0])
+    pairs = _matched([[1], [7, 7, 1], [7, 12, 1], [1]], [5.0, 0.0, 15.0, 19.0])
     figures = {(_dataset(f), f.metric): f for f in co.recall_of(pairs)}
     five, ten = (co.recall_metric(limit) for limit in (5, 10))
-    assert figures["mine", five].value == 3 / 6
-    assert figures["mine", ten].value == 5 / 6
-    assert figures["mine:0-10deg", five].value == 1 / 2
+    assert figures["mine", five].value == 4 / 8
+    assert figures["mine", ten].value == 7 / 8
+    assert figures["mine:0-10deg", five].value == 2 / 4
     assert figures["mine:10-20deg", five].value == 2 / 4
     assert figures["mine:10-20deg", ten].value == 3 / 4
     assert {d for d, _ in figures} == {"mine", "mine:0-10deg", "mine:10-20deg"}  # no pair beyond
-    assert [figures[d, five].n for d in ("mine", "mine:0-10deg", "mine:10-20deg")] == [3, 1, 2]
+    assert [figures[d, five].n for d in ("mine", "mine:0-10deg", "mine:10-20deg")] == [4, 2, 2]
     assert (figures["mine", five].details["chance"], figures["mine", ten].details["chance"]) == (
         0.25,
         0.5,
     )
     bins = figures["mine", five].details["by_angle"]
-    assert [b["n"] for b in bins] == [1, 2, 0]
+    assert [b["n"] for b in bins] == [2, 2, 0]
     assert {f.metric for f in figures.values()} <= set(METRICS)
     part = figures["mine:10-20deg", five].outcomes
     assert part is not None
     assert part.keys is not None
-    assert part.keys.ids == ("pair1", "pair2")
+    assert part.keys.ids == ("pair2", "pair3")
     # Another layer is another condition; without angles there are no bins.
     assert {_dataset(f) for f in co.recall_of(pairs, -2)} == {
         "mine:block-2",
@@ -462,8 +462,19 @@ def test_recall_of_pairs_over_all_and_by_viewpoint() -> None:
     assert [_dataset(f) for f in plain] == ["mine:values"] * 2
 
 
+def test_a_viewpoint_with_one_drawing_alone_is_left_out() -> None:
+    """Of one pair, or of two of one drawing, nothing is known of how others would differ."""
+    pairs = _matched([[1.0], [7.0], [1.0], [7.0], [1.0]], [5.0, 15.0, 16.0, 25.0, 26.0])
+    pairs.__dict__["units"] = ("a", "b", "b", "c", "d")
+    parts = list(co.parts_of(pairs))
+    assert [part.rows.tolist() for part in parts] == [[0, 1, 2, 3, 4], [3, 4]]
+    assert [{_dataset(f) for f in part.figures} for part in parts] == [{"mine"}, {"mine:20-30deg"}]
+    flat = [figure for part in parts for figure in part.figures]
+    assert [f.as_dict() for f in co.recall_of(pairs)] == [f.as_dict() for f in flat]
+
+
 def test_recall_in_space_stands_beside_that_in_the_picture() -> None:
-    pairs = _matched([[1, 7], [7, 12, 1], [1]], [5.0, 15.0, 19.0])
+    pairs = _matched([[1], [7], [7, 12, 1], [1]], [5.0, 5.0, 15.0, 19.0])
     pairs.__dict__["limits_cm"] = (20.0, 5.0)
     pairs.__dict__["rows"] = [
         np.hstack([rows, np.full((len(rows), 2), (0.125, 0.0))]) for rows in pairs.rows

@@ -155,6 +155,19 @@ def test_a_missed_bound_shows_the_worst_pairs_and_a_command() -> None:
     assert "--clip-data=mine" in matches.explained(clip, view)(verdict).reproduction
 
 
+def test_a_part_of_the_pairs_shows_its_own() -> None:
+    view = view_of([0.0] * 2, [50.0] * 2, [0.0, 50.0], [50.0, 50.0, 0.0])
+    view.data = SimpleNamespace(name="mine")
+    config = SimpleNamespace(source=str, pretrained=None, profile="quick")
+    clip: Any = SimpleNamespace(config=config, model="mine")
+    verdict: Any = None
+    assert matches.worst_pairs(view, -1, 10.0, among=[0, 2]) == [2, 0]
+    assert matches.worst_pairs(view, -1, 10.0, among=np.array([3, 2])) == [3, 2]
+    evidence = matches.explained(clip, view, -1, [0, 2])(verdict)
+    assert evidence.lines[0][1].startswith("p2: 1 of 2 matches right")
+    assert shlex.split(evidence.reproduction)[-1] == "--sample=p2"
+
+
 def test_half_of_the_pairs_shown_are_the_worst_and_half_the_middle_ones() -> None:
     # Of pair i all but i matches are right.
     view = view_of(*[[50.0] * i + [0.0] * (20 - i) for i in range(20)])
