@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pytest_cliprobust.datasets.providers import provider_of
 from pytest_cliprobust.datasets.roles import HUB
+from pytest_cliprobust.datasets.sources import read_sources
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.targets import hub
 from pytest_cliprobust.targets.names import is_architecture, path_in
@@ -41,7 +42,10 @@ def require_reach(config: RunConfig) -> None:
             hub.require_hub(f"model {source!r}", hub.FOLDER_REMEDY)
         elif repository is None and _lacks_weights(source, config.pretrained):
             hub.require_hub(f"model {source!r}")
-    provider = provider_of(config.sets or config.data)
+    sources = config.sets or read_sources([config.data])
+    if all(source.layout != HUB for source in sources):
+        return  # the names of the embedded data are not known without torch
+    provider = provider_of(sources)
     for key in provider.of("clean"):
         given = provider.sources.get(key)
         repository = _DATA.fullmatch(given.path) if given and given.layout == HUB else None

@@ -46,7 +46,8 @@ class Separation:
     def of(cls, scores: Floats, inside: Bools) -> Separation | None:
         """Return that of scores (N,) and what is inside (N,); None where one side has no finite score."""
         there = np.isfinite(scores)
-        scores, inside = scores[there], inside[there]
+        # As exact as outcomes are kept and handed over by workers: the report is the same with them.
+        scores, inside = scores[there].astype(np.float32).astype(np.float64), inside[there]
         if not inside.any() or inside.all():
             return None
         from sklearn.metrics import roc_curve

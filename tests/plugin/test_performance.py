@@ -67,7 +67,10 @@ def test_the_model_under_test_beside_the_baseline(timed: Sessions) -> None:
         "--clip-report=report.json",
         thresholds=bound,
     )
-    result.assert_outcomes(passed=2, failed=1, skipped=3)
+    # Twelve rounds are too few for a test to fail at once while it is not known how many figures there will be;
+    # at the end it is.
+    result.assert_outcomes(passed=3, skipped=3)
+    assert result.ret == 1
     found = {e["figure"]["metric"]: e for e in report()["measurements"]}
     values = {name: entry["figure"]["value"] for name, entry in found.items()}
     assert values["relative_throughput"] == 0.5
@@ -77,7 +80,12 @@ def test_the_model_under_test_beside_the_baseline(timed: Sessions) -> None:
     assert values["peak_memory"] > 4e-6 * 16 * 3 * 32 * 32
     assert found["relative_latency"]["verdict"]["status"] == "fail"
     assert found["relative_throughput"]["figure"]["n"] == 12
-    result.stdout.fnmatch_lines(["*relative_latency of slow on clean breaks max 1.5*"])
+    result.stdout.fnmatch_lines(
+        [
+            "FAIL: relative_latency*",
+            "error: performance/relative_latency/clean/clean/slow fails, although its test passed*",
+        ]
+    )
     # pytest-benchmark's own table has the model under test alone.
     result.stdout.re_match_lines([r"test_latency\[slow\] +2\.0+ .* 2\.0+ "])
 
