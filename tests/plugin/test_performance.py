@@ -67,7 +67,7 @@ def test_the_model_under_test_beside_the_baseline(timed: Sessions) -> None:
         "--clip-report=report.json",
         thresholds=bound,
     )
-    # Twelve rounds are too few for a test to fail at once while it is not known how many figures there will be;
+    # Twelve rounds are too few for a test to fail at once while it is not known how many figures there are;
     # at the end it is.
     result.assert_outcomes(passed=3, skipped=3)
     assert result.ret == 1
