@@ -274,6 +274,7 @@ def test_every_gateable_metric_is_asked(plain: list[tuple[Figure, Figure]]) -> N
     assert GATEABLE - seen == set(OF_NO_SAMPLES)
 
 
+@pytest.mark.slow
 def test_figures_intervals_and_changes_do_not_depend_on_the_order_of_samples(
     plain: list[tuple[Figure, Figure]],
 ) -> None:

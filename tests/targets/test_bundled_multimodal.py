@@ -21,6 +21,9 @@ from pytest_cliprobust.targets.multimodal_loading import load_multimodal
 from pytest_cliprobust.targets.open_clip_target import OpenClipTarget
 from pytest_cliprobust.targets.reference import data_folder
 
+#: Too long for the tight loop, but run with the lowest versions of those libraries.
+pytestmark = pytest.mark.floors
+
 CPU = torch.device("cpu")
 FOLDER = data_folder() / bundled_multimodal.FOLDER
 

@@ -25,6 +25,9 @@ from pytest_cliprobust.targets.base import Target
 from pytest_cliprobust.targets.image_processor import _PROCESSORS, _defaults
 from pytest_cliprobust.targets.loading import load_target
 
+#: Too long for the tight loop, but run with the lowest versions of those libraries.
+pytestmark = pytest.mark.floors
+
 #: (height, width): a landscape whose margin beside the crop is 3 modulo 4, an upright one, a narrow one.
 PHOTOS = ((427, 640), (500, 333), (90, 400))
 

@@ -25,6 +25,9 @@ from pytest_cliprobust.targets.multimodal import MultimodalModel
 from pytest_cliprobust.targets.multimodal_folder import load_folder
 from pytest_cliprobust.targets.multimodal_loading import load_multimodal
 
+#: Too long for the tight loop, but run with the lowest versions of those libraries.
+pytestmark = pytest.mark.floors
+
 CPU = torch.device("cpu")
 QUESTIONS = [
     "Which is it: a cat or a dog?",

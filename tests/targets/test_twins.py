@@ -17,6 +17,9 @@ from pytest_cliprobust.search.apgd import adversarial_accuracy
 from pytest_cliprobust.targets import twins
 from pytest_cliprobust.targets.loading import load_target
 
+#: Too long for the tight loop, but run with the lowest versions of those libraries.
+pytestmark = pytest.mark.floors
+
 TEXTS = ["a cat", "two red cars", "a very long caption", "a cat"]
 
 
