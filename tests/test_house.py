@@ -64,7 +64,10 @@ def imported(path: Path, known: dict[str, Path], *, deferred: bool) -> set[str]:
                 continue
             # "from package import module" or "from module import name".
             found.add(inner if inner in known else inner.rpartition(".")[0])
-        waiting += ast.iter_child_nodes(node)
+        # An import is a statement, and stands in no expression.
+        waiting += [
+            child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)
+        ]
     return found & known.keys()
 
 

@@ -181,6 +181,7 @@ def test_figures_are_those_of_scikit_learn(pack: Path, shared_cache: Path) -> No
     assert (mean.details["count"], mean.details["of"]) == (6, 38)
 
 
+@pytest.mark.slow
 def test_tasks_of_pictures_and_texts(pack: Path, tmp_path: Path, shared_cache: Path) -> None:
     pytest.importorskip("pyarrow")
     datacomp_cache(tmp_path)

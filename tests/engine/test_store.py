@@ -343,6 +343,7 @@ def test_framing_is_told_by_what_decides_the_pictures() -> None:
     assert framing_of(lambda image, size: image, 224) is None
 
 
+@pytest.mark.slow
 def test_features_are_the_same_bits_with_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

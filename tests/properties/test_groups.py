@@ -148,6 +148,7 @@ def test_changes_of_gaps() -> None:
     assert ends.low <= 0.0 <= ends.high  # the same answers
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     st.integers(0, 2**31), st.integers(2, 4), st.integers(1, 12), st.sampled_from([0.0, 0.5, 1.0])

@@ -43,6 +43,8 @@ from pytest_cliprobust.properties import (
     unlabelled,
 )
 
+pytestmark = pytest.mark.slow
+
 #: Before any test has registered one of its own.
 GATEABLE = {m.name for m in METRICS.values() if m.gateable or m.change_gateable}
 
@@ -274,7 +276,6 @@ def test_every_gateable_metric_is_asked(plain: list[tuple[Figure, Figure]]) -> N
     assert GATEABLE - seen == set(OF_NO_SAMPLES)
 
 
-@pytest.mark.slow
 def test_figures_intervals_and_changes_do_not_depend_on_the_order_of_samples(
     plain: list[tuple[Figure, Figure]],
 ) -> None:

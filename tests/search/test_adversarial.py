@@ -138,6 +138,7 @@ def test_an_attack_is_given_all_samples_and_kept_by_all_that_decides_it(
         assert not attacked(), name
 
 
+@pytest.mark.slow
 def test_an_attack_backs_off_where_memory_runs_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_nan_is_an_error_and_not_green(measured: float | Figure) -> None:
         Points(lambda parameters: measured)({"a": 1.5})
 
 
+@pytest.mark.slow
 def test_drops_are_paired_and_their_points_are_minus_the_drop(tmp_path: Path) -> None:
     clip = Evaluation(RunConfig(("reference",), cache_dir=tmp_path), "reference")
     clean = clip.on("clean", limit=24)

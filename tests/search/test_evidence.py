@@ -212,6 +212,7 @@ def test_the_command_draws_what_was_measured_on_a_users_own_data(
         torch.testing.assert_close(drawn.pop(), measured, rtol=0, atol=2 / 255)
 
 
+@pytest.mark.slow
 def test_the_command_draws_the_very_pixels_that_the_model_saw(tmp_path: Path) -> None:
     data = EmbeddedDataset("clean", limit=30, size=40)
     batch = Subset(data, [21]).load([0])
