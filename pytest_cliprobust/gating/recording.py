@@ -228,6 +228,12 @@ class _Pending:
             self.inherited[kind] = bound
 
     @property
+    def lacks_its_side(self) -> bool:
+        """Whether the side on which losses lie is one that would gate nothing."""
+        better = METRICS.named(self.measurements[0].metric).higher_is_better
+        return better is not None and ("min" if better else "max") in self.useless
+
+    @property
     def values(self) -> dict[Kind, float]:
         """The bounds to write, in the order in which they stand in a file."""
         all_of_them = self.bounds | self.inherited
@@ -390,12 +396,14 @@ class _Recording:
     def leave_out_the_useless(self) -> None:
         """Leave out the sides that would gate nothing for any of a rule's measurements.
 
-        A rule that exists stays as it is then: one side of a band alone could pass the other.
+        A rule that exists stays as it is then: one side of a band alone could pass the other. So does the
+        broader one in whose place a new one would hold the wrong side alone.
         """
         for rule_id, entry in list(self.pending.items()):
             for kind in entry.useless:
                 entry.bounds.pop(kind, None)
-            if not (entry.bounds or entry.kept) or (entry.rule is not None and entry.useless):
+            nothing = not (entry.bounds or entry.kept)
+            if nothing or (entry.useless and (entry.rule is not None or entry.lacks_its_side)):
                 del self.pending[rule_id]
                 # Nothing is new: the broader rule goes on judging.
                 self.told += [_stays(kind, bound) for kind, bound in entry.inherited.items()]

@@ -441,6 +441,19 @@ def test_what_cannot_be_gated_is_not_recorded(tmp_path: Path) -> None:
     assert "classwise_ece" in path.read_text()
 
 
+def test_the_wrong_side_alone_takes_no_bands_place(tmp_path: Path) -> None:
+    """All that an ECE of 1 allows is a bound from below, which no loss would miss: the band goes on judging."""
+    path = tmp_path / "t.toml"
+    band = block({"suite": "calibration"}, "min = 0.1\nmax = 0.8")
+    path.write_text(HEAD + band)
+    before = path.read_text()
+    told = [str(change) for change in record(path, [measure("ece", 1.0, severity=1, half=0.0)])]
+    assert "would gate nothing" in str(told)
+    assert path.read_text() == before
+    (rule,) = load_thresholds(path).rules
+    assert rule.bounds == {"min": 0.1, "max": 0.8}
+
+
 def test_directions_and_bands(tmp_path: Path) -> None:
     path = tmp_path / "t.toml"
     run = [
