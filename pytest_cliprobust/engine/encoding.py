@@ -16,9 +16,9 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -666,8 +666,12 @@ class Encoder:
         waiting: list[Tensor] = []
         when = time.monotonic()
         try:
-            with torch.inference_mode():
-                batches = self._batches_of(dataset, range(saved, total), beside)
+            # Closed here, not by the garbage collector: it may come in the midst of starting another thread,
+            # and wait for this one's for ever.
+            with (
+                torch.inference_mode(),
+                closing(self._batches_of(dataset, range(saved, total), beside)) as batches,
+            ):
                 last = saved == total
                 while not last:
                     try:
@@ -739,7 +743,7 @@ class Encoder:
 
     def _batches_of(
         self, dataset: Dataset, rows: range, beside: Collection[str]
-    ) -> Iterator[tuple[Batch, bool]]:
+    ) -> Generator[tuple[Batch, bool], None, None]:
         """Load samples batch by batch, the next one while the model works; tell which is the last.
 
         ``beside``: what goes to the device beside the pictures.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -214,6 +215,17 @@ def test_out_of_memory_with_one_image_is_one_clear_line(tmp_path: Path) -> None:
     target.memory = 0
     with pytest.raises(ClipRobustError, match="--clip-device"):
         encoder(tmp_path, target).images(RandomPictures(3))
+
+
+def test_a_failure_that_somebody_keeps_leaves_no_thread_behind(tmp_path: Path) -> None:
+    """Its frames would hold the one that loads, for the garbage collector to end at any time."""
+    target = TinyTarget()
+    target.preprocess = lambda images: images[:, :, 0]  # type: ignore[method-assign]
+    before = set(threading.enumerate())
+    with pytest.raises(UserCodeError) as kept:
+        encoder(tmp_path, target, batch_size=2).images(RandomPictures(9))
+    assert set(threading.enumerate()) <= before
+    assert kept.value.__traceback__ is not None
 
 
 KINDS = [
