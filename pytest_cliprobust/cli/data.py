@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, first_of
 
 if TYPE_CHECKING:
     from pytest_cliprobust.datasets.base import Dataset
@@ -106,25 +106,18 @@ def _told(role: str, data: Dataset) -> list[str]:
             f"  {len(counts) - len(empty)} of {len(counts)} classes, {min(c for c in counts if c)} to "
             f"{max(counts)} samples each"
         )
-        named = zip(data.class_names, counts, strict=True)
-        shown = sorted(named, key=lambda one: not one[1])[:SHOWN]  # those with samples first
-        lines.append("  " + ", ".join(f"{name} {count}" for name, count in shown) + _more(counts))
+        named = sorted(zip(data.class_names, counts, strict=True), key=lambda one: not one[1])
+        told = [f"{name} {count}" for name, count in named]  # those with samples first
+        lines.append(f"  {first_of(told, SHOWN)}")
         if empty:
-            lines.append(f"  without samples: {', '.join(empty[:SHOWN])}{_more(empty)}")
+            lines.append(f"  without samples: {first_of(empty, SHOWN)}")
     unlabelled = sum(label < 0 for label in data.labels)
     if unlabelled:
         lines.append(f"  {unlabelled} samples have no class of the label set")
     for column, values in data.groups.items():
-        distinct = sorted(set(values))
-        lines.append(
-            f"  column {column}: {', '.join(map(repr, distinct[:SHOWN]))}{_more(distinct)}"
-        )
+        distinct = [*map(repr, sorted(set(values)))]
+        lines.append(f"  column {column}: {first_of(distinct, SHOWN)}")
     return lines
-
-
-def _more(values: object) -> str:
-    count = len(values) if isinstance(values, list) else 0
-    return f" and {count - SHOWN} more" if count > SHOWN else ""
 
 
 def _left_out(data: Dataset) -> Bools:

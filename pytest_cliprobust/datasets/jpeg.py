@@ -12,12 +12,10 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
+from PIL import ExifTags, Image
 
 #: The kinds of JPEG that the trial is made with: (subsampling, progressive).
 _TRIALS = ((0, False), (1, False), (2, False), (2, True))
-
-_ORIENTATION = 0x0112
 
 
 def decoded(file: Image.Image) -> npt.NDArray[np.uint8] | None:
@@ -27,7 +25,7 @@ def decoded(file: Image.Image) -> npt.NDArray[np.uint8] | None:
     """
     if file.format != "JPEG" or file.mode != "RGB" or not is_the_same():
         return None
-    if file.getexif().get(_ORIENTATION, 1) != 1:
+    if file.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         return None
     source = getattr(file, "fp", None)
     if source is None:

@@ -27,20 +27,14 @@ REPORTS = (".json", ".md", ".html", ".sarif", ".intoto.jsonl")
 
 
 @dataclass(frozen=True)
-class Option:
-    """An option with one value: ``--clip-<name>``, and ``clip_<name>`` in an ini file.
+class Named:
+    """What the command line calls ``--clip-<name>``, and an ini file ``clip_<name>``.
 
     Attributes:
         name: with hyphens.
-        help: what ``--help`` says.
-        default: value of the ini key where it is not set.
-        choices: allowed values; None for any.
     """
 
     name: str
-    help: str
-    default: str | None = None
-    choices: tuple[str, ...] | None = None
 
     @property
     def flag(self) -> str:
@@ -51,6 +45,22 @@ class Option:
     def key(self) -> str:
         """The key in an ini file."""
         return f"clip_{self.name.replace('-', '_')}"
+
+
+@dataclass(frozen=True)
+class Option(Named):
+    """An option with one value.
+
+    Attributes:
+        name: with hyphens.
+        help: what ``--help`` says.
+        default: value of the ini key where it is not set.
+        choices: allowed values; None for any.
+    """
+
+    help: str
+    default: str | None = None
+    choices: tuple[str, ...] | None = None
 
 
 OPTIONS = (
@@ -117,7 +127,7 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 
 
 @dataclass(frozen=True)
-class Repeatable:
+class Repeatable(Named):
     """An option that may be given several times, on the command line or in an ini file.
 
     Attributes:
@@ -128,21 +138,10 @@ class Repeatable:
         kind: how an ini file separates values: ``args`` by spaces, ``linelist`` by lines.
     """
 
-    name: str
     metavar: str
     help: str
     listed: str
     kind: Literal["args", "linelist"] = "args"
-
-    @property
-    def flag(self) -> str:
-        """The option on the command line."""
-        return f"--clip-{self.name}"
-
-    @property
-    def key(self) -> str:
-        """The key in an ini file."""
-        return f"clip_{self.name}"
 
 
 MODEL = Repeatable(
@@ -212,10 +211,9 @@ def add_options(parser: pytest.Parser) -> None:
     for several in REPEATABLE[1:]:
         _add_repeatable(parser, group, several)
     for name, told in (*SWITCHES, *COMMANDS):
-        group.addoption(f"--clip-{name}", action="store_true", help=told)
-    for name, _ in SWITCHES:
-        key = f"clip_{name.replace('-', '_')}"
-        parser.addini(key, f"see --clip-{name}", type="bool", default=False)
+        group.addoption(Named(name).flag, action="store_true", help=told)
+    for switch in (Named(name) for name, _ in SWITCHES):
+        parser.addini(switch.key, f"see {switch.flag}", type="bool", default=False)
 
 
 def _add_repeatable(parser: pytest.Parser, group: pytest.OptionGroup, option: Repeatable) -> None:
@@ -227,8 +225,8 @@ def _add_repeatable(parser: pytest.Parser, group: pytest.OptionGroup, option: Re
 
 def switched_on(config: pytest.Config, name: str) -> bool:
     """Return whether one of :data:`SWITCHES` is on, from the command line or the ini file."""
-    key = f"clip_{name.replace('-', '_')}"
-    return bool(config.getoption(f"--clip-{name}") or config.getini(key))
+    switch = Named(name)
+    return bool(config.getoption(switch.flag) or config.getini(switch.key))
 
 
 def value_of(config: pytest.Config, name: str) -> str | None:
@@ -248,7 +246,8 @@ def value_of(config: pytest.Config, name: str) -> str | None:
 
 def _listed(config: pytest.Config, name: str) -> list[str]:
     """Return the values of an option that may be given several times, each once."""
-    given = config.getoption(f"--clip-{name}") or config.getini(f"clip_{name}") or []
+    option = Named(name)
+    given = config.getoption(option.flag) or config.getini(option.key) or []
     return list(dict.fromkeys(given))
 
 

@@ -243,18 +243,22 @@ def test_a_model_of_another_shape_is_shown_photographs_in_it(kind: str, tmp_path
     assert target.local_features(pixels).shape[1] == grid[0] * grid[1]
 
 
-def test_a_model_of_another_shape_on_photographs_and_scenes(tmp_path: Path) -> None:
-    """Data, perturbations, stored pictures and pairs, all in the model's shape."""
-    config = {**VIT, "vision_cfg": {**VISION, "image_size": [48, 32]}}
-    folder = write_folder(tmp_path / "model", config)
+def on_photographs(folder: Path, tmp_path: Path) -> Evaluation:
+    """Return a run of a model on photographs of three classes, one of each of the shapes."""
     photos = tmp_path / "photos"
     for number, shape in enumerate(PHOTOS):
         (photos / f"class {number}").mkdir(parents=True)
         photo(*shape).save(photos / f"class {number}" / "a.png")
-    clip = Evaluation(
-        RunConfig((str(folder),), data=str(photos), device="cpu", cache_dir=tmp_path / "cache"),
-        str(folder),
-    )
+    name = str(folder)
+    config = RunConfig((name,), data=str(photos), device="cpu", cache_dir=tmp_path / "cache")
+    return Evaluation(config, name)
+
+
+def test_a_model_of_another_shape_on_photographs_and_scenes(tmp_path: Path) -> None:
+    """Data, perturbations, stored pictures and pairs, all in the model's shape."""
+    config = {**VIT, "vision_cfg": {**VISION, "image_size": [48, 32]}}
+    folder = write_folder(tmp_path / "model", config)
+    clip = on_photographs(folder, tmp_path)
     data: Any = clip.dataset("clean")
     assert data.load(range(3)).images.shape == (3, 3, 48, 32)
     assert data.framing.shape == (48, 32)
@@ -269,14 +273,7 @@ def test_a_model_of_another_shape_on_photographs_and_scenes(tmp_path: Path) -> N
 def test_a_384_pixel_model_is_shown_photographs_at_384(tmp_path: Path) -> None:
     config, _ = OPEN_CLIP["vit at 384"]
     folder = write_folder(tmp_path / "model", config)
-    photos = tmp_path / "photos"
-    for number, shape in enumerate(PHOTOS):
-        (photos / f"class {number}").mkdir(parents=True)
-        photo(*shape).save(photos / f"class {number}" / "a.png")
-    clip = Evaluation(
-        RunConfig((str(folder),), data=str(photos), device="cpu", cache_dir=tmp_path / "cache"),
-        str(folder),
-    )
+    clip = on_photographs(folder, tmp_path)
     images = clip.dataset("clean").load(range(3)).images
     assert images.shape == (3, 3, 384, 384)
     target: Any = clip.target

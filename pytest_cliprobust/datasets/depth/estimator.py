@@ -64,6 +64,7 @@ class DepthEstimator:
             canonical(self._model.config.to_diff_dict()),
         )
         self._recent: dict[tuple[str, str, int], Tensor] = {}
+        self._framed: tuple[Dataset, str] | None = None
 
     def key(self, dataset: Dataset) -> str:
         """Return the estimator's digest; see :class:`DepthSource`. The data's and the model's are there."""
@@ -77,9 +78,15 @@ class DepthEstimator:
         """
         whole = whole_of(dataset)
         rows = _rows(whole)
-        frame = frame_identity(whole)
+        frame = self._frame_of(whole)
         maps = [self._chunk(whole, frame, rows[i] // CHUNK)[rows[i] % CHUNK] for i in ids]
         return torch.stack(maps)
+
+    def _frame_of(self, dataset: Dataset) -> str:
+        """Return how a data set frames its pictures, which is looked at once and not for each batch."""
+        if self._framed is None or self._framed[0] is not dataset:
+            self._framed = dataset, frame_identity(dataset)
+        return self._framed[1]
 
     def _chunk(self, dataset: Dataset, frame: str, number: int) -> Tensor:
         recent = (dataset.digest, frame, number)

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from pytest_cliprobust.datasets.base import Dataset
@@ -90,7 +90,7 @@ def upright_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as file:
             width, height = file.size
-            turned = file.getexif().get(0x0112, 1) >= 5
+            turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= 5
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ClipRobustError(
             f"cannot read image {str(path)!r} ({brief(error)}); repair or remove the file"
