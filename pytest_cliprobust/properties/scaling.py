@@ -29,16 +29,20 @@ def few_samples_of(
 ) -> Figure:
     """Return ``few_sample_cost`` of ``samples``: see :func:`few_samples_figure`.
 
+    The calibration samples are drawn by the order of their ids, so that it does not matter in which order
+    they come.
+
     Raises:
         NotRun: the calibration split is not larger than ``few``.
         ClipRobustError: samples are in both sets.
     """
     _check_apart(samples, calibration)
+    by_id = np.argsort(np.array(calibration.ids, dtype=object))
     figure = few_samples_figure(
         samples.logits,
         samples.labels,
-        calibration.logits,
-        calibration.labels,
+        calibration.logits[by_id],
+        calibration.labels[by_id],
         few=few,
         draws=draws,
         bootstrap=samples.bootstrap,
@@ -106,7 +110,7 @@ def few_samples_figure(
 ) -> Figure:
     """Return ``few_sample_cost``, in nats: what it costs to fit the temperature on ``few`` samples.
 
-    ``draws`` times ``few`` calibration samples are drawn (without replacement, by the bootstrap's seed), a
+    ``draws`` times ``few`` calibration rows are drawn (without replacement, by the bootstrap's seed), a
     temperature is fitted on each, and the figure is the mean over draws and samples of the negative
     log-likelihood with it, less that with the temperature of the whole split. The draws are taken as given:
     the interval is over the samples that are judged.

@@ -37,11 +37,13 @@ def nll(logits: np.ndarray, labels: np.ndarray, t: float) -> float:
 def test_the_cost_of_few_samples_is_that_of_each_draw() -> None:
     figure = scaling.few_samples_of(samples("t", *TEST), samples("c", *BANK), draws=7)
     rng = np.random.default_rng(0)
-    whole = fit_temperature(*BANK).value
+    by_id = sorted(range(400), key=str)
+    known, answers = BANK[0][by_id], BANK[1][by_id]
+    whole = fit_temperature(known, answers).value
     costs, temperatures = [], []
     for _ in range(7):
         rows = rng.choice(400, 50, replace=False)
-        t = fit_temperature(BANK[0][rows], BANK[1][rows]).value
+        t = fit_temperature(known[rows], answers[rows]).value
         temperatures.append(t)
         costs.append(nll(*TEST, t) - nll(*TEST, whole))
     assert figure.value == pytest.approx(np.mean(costs), abs=1e-12)
@@ -54,6 +56,20 @@ def test_the_cost_of_few_samples_is_that_of_each_draw() -> None:
     assert details["better_than_none"] == better
     assert (figure.metric, figure.n, figure.unit) == ("few_sample_cost", 300, "nats")
     assert figure.low < figure.value < figure.high
+
+
+def test_the_draws_do_not_go_by_the_order_of_rows() -> None:
+    plain = scaling.few_samples_of(samples("t", *TEST), samples("c", *BANK), draws=7)
+    known, rows = samples("c", *BANK), np.random.default_rng(5).permutation(len(BANK[1]))
+    mixed = SampleArrays(
+        known.condition,
+        tuple(known.ids[row] for row in rows),
+        labels=BANK[1][rows],
+        logits=BANK[0][rows],
+    )
+    again = scaling.few_samples_of(samples("t", *TEST), mixed, draws=7)
+    assert again.value == pytest.approx(plain.value, abs=1e-9)
+    assert again.details["worst"] == pytest.approx(plain.details["worst"], abs=1e-9)
 
 
 @pytest.mark.slow
