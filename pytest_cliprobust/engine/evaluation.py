@@ -342,9 +342,11 @@ class Evaluation:
         self,
         templates: Sequence[head.Template],
         labels: Sequence[str | Sequence[str]] | None = None,
+        *,
+        distinct: bool = True,
     ) -> Classifier:
         named = self.texts if labels is None else labels
-        weights = head.zero_shot_head(CachedText(self.encoder), named, templates)
+        weights = head.zero_shot_head(CachedText(self.encoder), named, templates, distinct=distinct)
         target = self.target
         return Classifier(weights, target.logit_scale, target.logit_bias, target.probability)
 
@@ -362,11 +364,14 @@ class Evaluation:
     def under_mistyped_names(self, view: View) -> View:
         """Return a view's samples as the head answers them whose class names have a typing mistake each.
 
-        See :func:`~pytest_cliprobust.properties.captions.mistyped_phrases`; the condition says so.
+        See :func:`~pytest_cliprobust.properties.captions.mistyped_phrases`; the condition says so. Two names may
+        be one to a model that knows neither any more (a small vocabulary): that is what a mistake costs, and the
+        class that comes first has the pictures of both.
         """
         phrases = captions.mistyped_phrases(self.phrases, self.dataset("clean").class_names)
         return view.answered_by(
-            partial(self._classifier, self.templates, phrases), captions.CLASS_NAME_TYPOS
+            partial(self._classifier, self.templates, phrases, distinct=False),
+            captions.CLASS_NAME_TYPOS,
         )
 
     def all_on(self, role: str) -> list[View]:

@@ -100,9 +100,7 @@ def energy(logits: ArrayLike) -> Floats:
 
     Negated, so that it is higher for ID samples.
     """
-    matrix = as_matrix(logits, "logits")
-    top = matrix.max(axis=1, keepdims=True)
-    return np.asarray(top[:, 0] + np.log(np.exp(matrix - top).sum(axis=1)))
+    return _log_sum_exp(as_matrix(logits, "logits"))
 
 
 def neglabel(
@@ -120,6 +118,9 @@ def neglabel(
     not fill the last group are dropped (before shuffling, so that they are the least negative ones
     if the labels are sorted as :func:`mine_negative_labels` returns them).
 
+    At this temperature the score of many ID samples is 1 to the last digit of a float64, and their order is
+    lost; :func:`neglabel_log_odds` keeps it.
+
     Args:
         cosines: (N, C) similarities to the ID labels.
         negative_cosines: (N, M) similarities to the negative labels.
@@ -129,6 +130,30 @@ def neglabel(
 
     Raises:
         ClipRobustError: fewer negative labels than groups, or different numbers of samples.
+    """
+    odds = neglabel_log_odds(
+        cosines, negative_cosines, groups=groups, temperature=temperature, seed=seed
+    )
+    return np.asarray(special.expit(odds))
+
+
+def neglabel_log_odds(
+    cosines: ArrayLike,
+    negative_cosines: ArrayLike,
+    *,
+    groups: int = 100,
+    temperature: float = 0.01,
+    seed: int = 0,
+) -> Floats:
+    """Return the log odds (N,) of :func:`neglabel`, log S - log (1 - S), any finite number.
+
+    They rank samples as the score S does, and tell apart those whose S rounds to 1 or to 0.
+
+    Args:
+        cosines, negative_cosines, groups, temperature, seed: as for :func:`neglabel`.
+
+    Raises:
+        ClipRobustError: as for :func:`neglabel`.
     """
     positive = _cosines(cosines, "NegLabel")
     negative = _cosines(negative_cosines, "NegLabel (negative labels)")
@@ -147,16 +172,18 @@ def neglabel(
     negative = negative[:, : size * groups]
     order = np.random.default_rng(seed).permutation(size * groups).reshape(groups, size)
     scale = 1.0 / _positive(temperature, "temperature")
-    # One reference point per sample for all exponentials, so that nothing overflows.
-    top = np.maximum(positive.max(axis=1), negative.max(axis=1))[:, None]
-    inside = np.exp((positive - top) * scale).sum(axis=1)
-    total = np.zeros(len(positive))
-    for members in order:
-        outside = np.exp((negative[:, members] - top) * scale).sum(axis=1)
-        # Both underflow only where neither matters next to another group's label: then 0.
-        both = inside + outside
-        total += np.divide(inside, both, out=np.zeros_like(inside), where=both > 0)
-    return np.asarray(total / groups)
+    inside = _log_sum_exp(positive * scale)
+    odds = np.stack(
+        [inside - _log_sum_exp(negative[:, members] * scale) for members in order], axis=1
+    )
+    # S is the mean over groups of expit(odds), and 1 - S that of expit(-odds): both as logarithms.
+    return _log_sum_exp(special.log_expit(odds)) - _log_sum_exp(special.log_expit(-odds))
+
+
+def _log_sum_exp(rows: Floats) -> Floats:
+    """Return log Σ exp (N,) of each row (N, K); nothing overflows."""
+    top = rows.max(axis=1, keepdims=True)
+    return np.asarray(top[:, 0] + np.log(np.exp(rows - top).sum(axis=1)))
 
 
 def mine_negative_labels(
@@ -433,7 +460,7 @@ def _features_of(samples: Samples) -> Floats:
 def neglabel_score(
     cosines: Callable[[Samples], tuple[Floats, Floats]],
 ) -> dict[str, ScoreOf]:
-    """Return the score ``neglabel``, in groups of :data:`LABELS_A_GROUP` labels (one group at least).
+    """Return the score ``neglabel`` as log odds, in groups of :data:`LABELS_A_GROUP` labels (one at least).
 
     Args:
         cosines: from samples to their similarities to the ID labels (N, C) and to the negative ones (N, M).
@@ -441,7 +468,8 @@ def neglabel_score(
 
     def score(samples: Samples) -> Floats:
         inside, outside = cosines(samples)
-        return neglabel(inside, outside, groups=max(1, outside.shape[1] // LABELS_A_GROUP))
+        groups = max(1, outside.shape[1] // LABELS_A_GROUP)
+        return neglabel_log_odds(inside, outside, groups=groups)
 
     return {"neglabel": score}
 

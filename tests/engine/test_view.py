@@ -302,6 +302,19 @@ def test_mistyped_class_names_are_another_head_and_another_condition(clip: Evalu
     assert view.condition.perturbation == "clean"
 
 
+def test_mistyped_names_that_a_small_vocabulary_cannot_tell_apart_are_no_mistake(
+    shared_cache: Path,
+) -> None:
+    """Nothing in "a rosr" and "an anchr" is a word that this model knows; the study's fleet stopped here."""
+    options = RunConfig(("fleet:base",), limit=4, profile="quick", cache_dir=shared_cache)
+    clip = Evaluation(options, "fleet:base")
+    view = clip.on("clean")
+    mistyped = clip.under_mistyped_names(view)
+    rose, anchor = (view.class_names.index(name) for name in ("rose", "anchor"))
+    np.testing.assert_allclose(mistyped.cosines[:, rose], mistyped.cosines[:, anchor], atol=1e-6)
+    assert np.abs(view.cosines[:, rose] - view.cosines[:, anchor]).max() > 1e-3
+
+
 def test_any_class_that_is_right_of_a_sample_is_a_right_answer(clip: Evaluation) -> None:
     view = clip.on("clean")
     first = int(np.flatnonzero(~view.correct)[0])  # the reference is not always right of these

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -144,8 +146,66 @@ def test_neglabel_neither_overflows_nor_divides_by_zero() -> None:
     cosines, negative = np.array([[0.9, 0.1], [-0.9, -0.9]]), np.array([[-0.9, -0.9], [-0.9, 0.9]])
     with np.errstate(over="raise", divide="raise", invalid="raise"):
         got = ood.neglabel(cosines, negative, groups=2, temperature=1e-3)
-    # The second sample: next to the label of one group nothing of the other matters.
-    assert got.tolist() == [1.0, 0.0]
+    # The second sample: as near to one group's label as to each of the two of its own, far from the other's.
+    assert got == pytest.approx([1.0, (2 / 3 + 0.0) / 2])
+
+
+def test_neglabel_orders_samples_whose_score_rounds_to_one() -> None:
+    """Against arithmetic with a hundred digits."""
+    rng = np.random.default_rng(8)
+    cosines, negative = rng.uniform(0.6, 0.9, (30, 5)), rng.uniform(-0.2, 0.1, (30, 8))
+    odds = ood.neglabel_log_odds(cosines, negative, groups=4)
+    assert (ood.neglabel(cosines, negative, groups=4) == 1.0).all()
+    members = np.random.default_rng(0).permutation(8).reshape(4, 2)
+    with decimal.localcontext(prec=100):
+        for own, other, got in zip(cosines, negative, odds, strict=True):
+            inside = sum(Decimal(value * 100.0).exp() for value in own)
+            groups = [sum(Decimal(other[i] * 100.0).exp() for i in rows) for rows in members]
+            score = sum(inside / (inside + outside) for outside in groups) / 4
+            assert got == pytest.approx(float((score / (1 - score)).ln()), rel=1e-12)
+    assert len(np.unique(odds)) == 30
+
+
+@given(
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.floats(1e-3, 1.0),
+    st.integers(0, 99),
+)
+def test_neglabels_log_odds_are_those_of_its_score(
+    samples: int, labels: int, groups: int, temperature: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    cosines, negative = (rng.uniform(-1, 1, (samples, k)) for k in (labels, 2 * groups))
+    odds = ood.neglabel_log_odds(cosines, negative, groups=groups, temperature=temperature)
+    assert np.isfinite(odds).all()
+    score = ood.neglabel(cosines, negative, groups=groups, temperature=temperature)
+    np.testing.assert_allclose(score, expit(odds), rtol=1e-12)
+    # ID and negative labels exchanged: one group against another is the same question the other way round.
+    if groups == 1:
+        back = ood.neglabel_log_odds(negative, cosines, groups=1, temperature=temperature)
+        np.testing.assert_allclose(back, -odds, rtol=1e-9, atol=1e-9)
+
+
+def test_a_recorded_neglabel_keeps_its_order() -> None:
+    """Baselines and the history keep outcomes in float32, where scores near 1 would tie."""
+    rng = np.random.default_rng(5)
+    odds = [
+        ood.neglabel_log_odds(
+            rng.uniform(0.4, 0.9, (40, 6)), rng.uniform(-0.2, 0.1, (40, 10)), groups=2
+        )
+        for _ in range(2)
+    ]
+    assert min(expit(side).min() for side in odds) > 1.0 - 1e-7
+    figure = ood.detection_figures(*odds, "neglabel", bootstrap=FEW)["auroc_neglabel"]
+    assert figure.outcomes is not None
+    kept = {"score": figure.outcomes["score"].astype(np.float32)}
+    read = replace(figure, outcomes=replace(figure.outcomes, columns=kept))
+    recipe = recipes.recipe_of(read)
+    assert recipe is not None
+    assert read.outcomes is not None
+    assert recipe.of(read.outcomes).value() == figure.value
 
 
 def test_neglabel_has_the_settings_of_the_paper() -> None:
@@ -653,7 +713,9 @@ def test_detection_by_given_scores() -> None:
     np.testing.assert_array_equal(scores["gl_mcm"](CLEAN), local)
     np.testing.assert_array_equal(
         scores["neglabel"](CLEAN),
-        ood.neglabel(CLEAN.cosines, cosine_similarities(CLEAN.features, negatives), groups=1),
+        ood.neglabel_log_odds(
+            CLEAN.cosines, cosine_similarities(CLEAN.features, negatives), groups=1
+        ),
     )
 
 
