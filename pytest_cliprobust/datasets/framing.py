@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_cliprobust.datasets.base import Frame
+import torch
+import torchvision.transforms.v2.functional as tvf
+from torch import Tensor
+
+from pytest_cliprobust.datasets.base import Dataset, Frame
+from pytest_cliprobust.datasets.subset import whole_of
 
 
 @dataclass(frozen=True)
@@ -13,11 +19,11 @@ class Framing:
 
     Attributes:
         how: the settings of resize and crop; equal texts, equal pictures.
-        shape: (height, width) of the pictures in pixels.
+        shape: (height, width) of the pictures in pixels; None: each has its own.
     """
 
     how: str
-    shape: tuple[int, int]
+    shape: tuple[int, int] | None
 
 
 def framing_of(frame: Frame | None, size: int) -> Framing | None:
@@ -31,4 +37,22 @@ def framing_of(frame: Frame | None, size: int) -> Framing | None:
         return None
     target: TorchTarget = getattr(frame, "__self__")  # noqa: B009 - a method's own, unknown to its type
     preprocessing = target.preprocessing
-    return Framing(preprocessing.framing(), preprocessing.frame_shape(size))
+    shape = None if preprocessing.any_shape else preprocessing.frame_shape(size)
+    return Framing(preprocessing.framing(), shape)
+
+
+def keeps_shapes(dataset: Dataset) -> bool:
+    """Return whether the pictures of a data set have a shape each, so that few can be loaded together."""
+    framing: Framing | None = getattr(whole_of(dataset), "framing", None)
+    return framing is not None and framing.shape is None
+
+
+def load_squeezed(dataset: Dataset, rows: Sequence[int], size: tuple[int, int]) -> Tensor:
+    """Return pictures (B, 3, h, w) uint8 that can be looked at together; no figure is made of them.
+
+    Those of a data set that keeps their shapes are squeezed to ``size``; others are as they are.
+    """
+    if not keeps_shapes(dataset):
+        return dataset.load(rows).images
+    images = [tvf.resize(dataset.load([row]).images, list(size)) for row in rows]
+    return torch.cat(images)

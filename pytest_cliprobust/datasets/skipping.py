@@ -12,6 +12,7 @@ import numpy as np
 
 from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.datasets.base import Dataset, PairedDataset
+from pytest_cliprobust.datasets.framing import keeps_shapes
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.errors import ClipRobustError, Unavailable, UserCodeError, one_line
 from pytest_cliprobust.figures.arrays import Bools
@@ -94,8 +95,9 @@ def unreadable(data: Dataset, told: Callable[[int, int], None]) -> Bools:
     """
     total = len(data)
     bad = [False] * total
-    for start in range(0, total, _AT_ONCE):
-        rows = range(start, min(start + _AT_ONCE, total))
+    at_once = 1 if keeps_shapes(data) else _AT_ONCE
+    for start in range(0, total, at_once):
+        rows = range(start, min(start + at_once, total))
         if _why_not(data, rows) is not None:
             for row in rows:
                 bad[row] = _why_not(data, [row]) is not None

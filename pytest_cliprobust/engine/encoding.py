@@ -34,6 +34,8 @@ from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.cache import FeatureCache, Unfinished
 from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras, PairBatch
 from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDepth
+from pytest_cliprobust.datasets.fingerprints import workers
+from pytest_cliprobust.datasets.framing import keeps_shapes, load_squeezed
 from pytest_cliprobust.datasets.subset import Subset, load_pairs, whole_of
 from pytest_cliprobust.engine.memory import as_out_of_memory, in_parts
 from pytest_cliprobust.engine.probe import PICTURES, TEXTS, check_target, checked_rows
@@ -77,6 +79,9 @@ Those of a large data set of files are in a store on disk instead (:mod:`.store`
 
 PERTURBED, LOADED = "pictures perturbed", "pictures loaded"
 """What may be fewer at a time without any figure changing."""
+
+SHAPED_CHUNK = 16
+"""Images per forward pass at most where each picture keeps its shape: of most shapes there are few."""
 
 SAVE_SECONDS = 20.0
 """How often the rows of a long pass are saved, so that a killed run loses no more than this."""
@@ -156,7 +161,11 @@ class Encoder:
         rows = range(min(PICTURES, len(dataset)))
         # Out of memory with so few is for the passes themselves to tell, which take fewer at a time.
         with suppress(torch.OutOfMemoryError), as_out_of_memory():
-            images = to_float(self._load(dataset, rows).images.to(self.target.device))
+            if keeps_shapes(dataset):
+                shown = load_squeezed(dataset, rows, self.target.image_size)
+            else:
+                shown = self._load(dataset, rows).images
+            images = to_float(shown.to(self.target.device))
             self.probed += check_target(self.target, images, self.precision)
 
     def text(self, texts: Sequence[str]) -> Tensor:
@@ -318,7 +327,36 @@ class Encoder:
         encode: Callable[[Tensor], Tensor] | None = None,
         width: int | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Return features from forward passes of one size, at most ``most``, from the cache or computed."""
+        """Return features from forward passes of one size, at most ``most``, from the cache or computed.
+
+        Where each picture keeps its shape, those of one shape go through together.
+        """
+        if not keeps_shapes(dataset):
+            return self._of_one_shape(dataset, chain, key, label, most, encode, width)
+        features = np.empty((len(dataset), width or self.target.embed_dim), dtype=np.float32)
+        for (height, across), rows in self.by_shape(dataset).items():
+            features[rows] = self._of_one_shape(
+                Subset(dataset, rows),
+                chain,
+                {**key, "shape": [height, across]},
+                f"{label} · {across}×{height}",
+                min(most, SHAPED_CHUNK),
+                encode,
+                width,
+            )
+        return features
+
+    def _of_one_shape(
+        self,
+        dataset: Dataset,
+        chain: Chain,
+        key: Mapping[str, Any],
+        label: str,
+        most: int,
+        encode: Callable[[Tensor], Tensor] | None,
+        width: int | None,
+    ) -> npt.NDArray[np.float32]:
+        """Return features of pictures of one shape; see :meth:`_in_passes`."""
         beside = {name for _, apply in chain for name in apply.inputs | apply.optional}
 
         def compute(size: int, sized: Mapping[str, Any]) -> npt.NDArray[np.float32]:
@@ -330,6 +368,44 @@ class Encoder:
 
         features = self._backing_off(key, FORWARD_CHUNK, lambda: min(most, self.chunk), compute)
         return self._checked(features, label, dataset.ids)
+
+    def by_shape(self, dataset: Dataset) -> dict[tuple[int, int], list[int]]:
+        """Return the rows of a data set by the shape (height, width) of their pictures, each in order.
+
+        All are loaded once for that; the shapes are cached.
+        """
+        key = {
+            "kind": "shapes",
+            "target": self.target.info.digest,
+            "data": dataset.digest,
+            "ids": len(dataset),
+        }
+        found: dict[tuple[int, int], list[int]] = {}
+        for row, (height, width) in enumerate(self._cached(key, lambda: self._shapes(dataset))):
+            found.setdefault((int(height), int(width)), []).append(row)
+        return dict(sorted(found.items()))
+
+    def _shapes(self, dataset: Dataset) -> npt.NDArray[np.float32]:
+        """Return (height, width) of each picture of a data set, (N, 2)."""
+
+        def shape(row: int) -> tuple[int, int]:
+            height, width = self._decoded(dataset, [row]).images.shape[-2:]
+            return height, width
+
+        shapes = np.empty((len(dataset), 2), dtype=np.float32)
+        with ThreadPoolExecutor(workers()) as pool:
+            for row, own in enumerate(pool.map(shape, range(len(dataset)))):
+                shapes[row] = own
+                self.progress(f"{dataset.name}, shapes", row + 1, len(dataset))
+        return shapes
+
+    def alike(self, dataset: Dataset, size: int) -> Iterator[list[int]]:
+        """Yield the rows of a data set, at most ``size`` at a time, whose pictures can be loaded together."""
+        every = [list(range(len(dataset)))]
+        groups = self.by_shape(dataset).values() if keeps_shapes(dataset) else every
+        for rows in groups:
+            for start in range(0, len(rows), size):
+                yield rows[start : start + size]
 
     def rows(
         self,
@@ -389,9 +465,15 @@ class Encoder:
         They are what :meth:`images` shows the model, before the model's own preprocessing.
 
         Raises:
-            NotRun: a perturbation needs what the data set does not have.
+            NotRun: a perturbation needs what the data set does not have, or the model is shown each
+                picture in its own shape.
             ClipRobustError: unknown perturbation, or an unreadable sample.
         """
+        if keeps_shapes(dataset):
+            raise NotRun(
+                f"needs pictures of one shape: model {self.target.info.name!r} is shown those of "
+                f"{dataset.name!r} in their own"
+            )
         with torch.inference_mode():
             perturbed = self._spared(self._perturbed(dataset, self._chain(steps)))
             images = perturbed(self._load(dataset, list(rows)))
@@ -573,8 +655,15 @@ class Encoder:
     ) -> tuple[Tensor, Tensor]:
         """Return samples before and after a perturbation, as the model is shown them.
 
-        Both are (len(rows), 3, H, W) in [0, 1] on the model's device, before its preprocessing.
+        Both are (len(rows), 3, H, W) in [0, 1] on the model's device, before its preprocessing. Pictures that
+        keep their shapes are put into the middle of white ones of one shape.
         """
+        if len(rows) > 1 and keeps_shapes(dataset):
+            each = [
+                self.pictures(dataset, [row], perturbation, severity, parameters) for row in rows
+            ]
+            before, after = zip(*each, strict=True)
+            return on_white(before), on_white(after)
         batch = self._load(dataset, rows)
         write = text_writer(perturbation, dataset, self.seed, self.font)
         if write is not None:
@@ -947,6 +1036,17 @@ def seen_whole(target: Target, images: Tensor) -> Tensor:
             images, (rows, columns), mode="bicubic", antialias=True
         ).clamp(0, 1)
     return target.preprocess(images)
+
+
+def on_white(images: Sequence[Tensor]) -> Tensor:
+    """Return pictures (1, 3, H, W) in [0, 1] of any shapes as a batch, in the middle of white ones of one shape."""
+    height, width = (max(image.shape[axis] for image in images) for axis in (-2, -1))
+    framed = []
+    for image in images:
+        down, across = height - image.shape[-2], width - image.shape[-1]
+        sides = (across // 2, across - across // 2, down // 2, down - down // 2)
+        framed.append(functional.pad(image, sides, value=1.0))
+    return torch.cat(framed)
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -247,9 +247,11 @@ class Stores:
 
 
 def framing_to_keep(dataset: Dataset) -> Framing | None:
-    """Return how a data set frames its pictures if they are worth a store: many, and of known framing."""
+    """Return how a data set frames its pictures if they are worth a store: many, and known to be of one shape."""
     framing: Framing | None = getattr(dataset, "framing", None)
-    if framing is None or len(dataset) * 3 * math.prod(framing.shape) < LEAST_BYTES:
+    if framing is None or framing.shape is None:
+        return None
+    if len(dataset) * 3 * math.prod(framing.shape) < LEAST_BYTES:
         return None
     return framing
 

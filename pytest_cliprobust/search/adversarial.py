@@ -53,10 +53,10 @@ def adversarial_of(
     weights = clip.classifier.weights
 
     def attack(size: int) -> npt.NDArray[np.float32]:
-        parts = []
+        found = np.empty((2, len(data)), dtype=np.float32)
         head = weights.to(target.device, torch.float32)
-        for start in range(0, len(data), size):
-            rows = range(start, min(start + size, len(data)))
+        done = 0
+        for rows in encoder.alike(data, size):
             images = to_float(data.load(rows).images.to(target.device))
             result = adversarial_accuracy(
                 target,
@@ -69,9 +69,10 @@ def adversarial_of(
                     tuple(data.ids[row] for row in rows), NAME, clip.config.seed
                 ).to(target.device),
             )
-            parts.append(torch.stack((result.clean, result.robust)).float().cpu().numpy())
-            encoder.progress(f"{data.name} · {NAME}", rows.stop, len(data))
-        return np.concatenate(parts, axis=1)
+            found[:, rows] = torch.stack((result.clean, result.robust)).float().cpu().numpy()
+            done += len(rows)
+            encoder.progress(f"{data.name} · {NAME}", done, len(data))
+        return found
 
     key: dict[str, Any] = {
         "kind": "apgd",

@@ -14,6 +14,7 @@ from typing import Any, cast
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets.base import Interpolation
 from pytest_cliprobust.targets.configuration import read_configuration
+from pytest_cliprobust.targets.naflex import NaFlexPreprocessing
 from pytest_cliprobust.targets.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing, triple
 
 #: PIL's numbers for resampling filters, as preprocessor_config.json has them.
@@ -105,18 +106,38 @@ def read_preprocessing(folder: Path, config: Any) -> tuple[Preprocessing, str]:
             raise ClipRobustError(
                 f"{path}: do_resize is false, which is not supported for NaFlex models; set it to true"
             )
-        patches = _whole(given.get("max_num_patches", 256), "max_num_patches", path)
-        edge = math.isqrt(patches) * int(config.vision_config.patch_size)
-        note = "; ".join(filter(None, [note, f"NaFlex model run at a fixed {edge}x{edge} pixels"]))
-        return Preprocessing(size=(edge, edge), resize_mode="squash", **shared), note
-    found = Preprocessing(**_geometry({**defaults, **given}, config, path), **shared)
+        found = _any_shape(given, int(config.vision_config.patch_size), shared, path)
+        own = f"NaFlex: photographs keep their shape, at most {found.most_patches} patches each"
+        return found, "; ".join(filter(None, [note, own]))
+    usual = Preprocessing(**_geometry({**defaults, **given}, config, path), **shared)
     wanted = _model_size(config)
-    if found.size != wanted and config.model_type not in _ANY_SIZE:
+    if usual.size != wanted and config.model_type not in _ANY_SIZE:
         raise ClipRobustError(
-            f"{path}: the image processor gives {found.size} but config.json wants {wanted}; the two "
+            f"{path}: the image processor gives {usual.size} but config.json wants {wanted}; the two "
             "belong to different models"
         )
-    return found, note
+    return usual, note
+
+
+def _any_shape(
+    given: Mapping[str, Any], patch: int, shared: Mapping[str, Any], path: Path
+) -> NaFlexPreprocessing:
+    """Return the preprocessing of a NaFlex model, whose patches have ``patch`` pixels a side.
+
+    Raises:
+        ClipRobustError: the processor makes other patches.
+    """
+    most = _whole(given.get("max_num_patches", 256), "max_num_patches", path)
+    own = _whole(given.get("patch_size", patch), "patch_size", path)
+    if own != patch:
+        raise ClipRobustError(
+            f"{path}: the image processor makes patches of {own} pixels but config.json wants {patch}; the "
+            "two belong to different models"
+        )
+    edge = math.isqrt(most) * patch
+    return NaFlexPreprocessing(
+        size=(edge, edge), resize_mode="squash", patch=patch, most_patches=most, **shared
+    )
 
 
 def _settings(folder: Path) -> tuple[Path, dict[str, Any]]:

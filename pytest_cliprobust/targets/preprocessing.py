@@ -111,6 +111,15 @@ class Preprocessing:
                 "std above 0"
             )
 
+    @property
+    def any_shape(self) -> bool:
+        """Whether the model takes pictures of any shape, each framed in its own."""
+        return False
+
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Return whether pictures of (height, width) are what the model takes."""
+        return tuple(shape) == self.size
+
     @classmethod
     def from_open_clip(cls, config: Mapping[str, Any], size: int | Sequence[int]) -> Preprocessing:
         """Return the preprocessing that an open_clip ``preprocess_cfg`` or pretrained tag describes.
@@ -177,9 +186,12 @@ class Preprocessing:
             raise ClipRobustError(
                 f"an image to frame must be (3, H, W) uint8, got {tuple(image.shape)} {image.dtype}"
             )
+        return self._framed(image, size).contiguous()
+
+    def _framed(self, image: Tensor, size: int) -> Tensor:
         if self.resize_mode == "shortest":
             image = centre_of_long(image)
-        return self._resize_and_crop(image, self.frame_shape(size)).contiguous()
+        return self._resize_and_crop(image, self.frame_shape(size))
 
     def fit(self, images: Tensor) -> Tensor:
         """Resize and crop floats (B, 3, H, W) in [0, 1] to (B, 3, h, w) in [0, 1]; differentiable."""

@@ -82,8 +82,8 @@ class TransformersTarget(TwoTowerTarget):
     Text is padded to the model's full length (or to that of its training, where the tower has room for
     far more). For SigLIP it is canonicalised first (lower case, no
     punctuation, as big_vision evaluates and open_clip's conversions do) and padding is not masked, as
-    in training. SigLIP 2 "NaFlex" models (``model_type`` siglip2) take a variable number of patches;
-    here every image is squashed to their default square grid.
+    in training. SigLIP 2 "NaFlex" models (``model_type`` siglip2) take a variable number of patches: the
+    pictures of a call have one shape, and none needs padding.
     """
 
     def __init__(

@@ -14,13 +14,17 @@ from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Dataset
 from pytest_cliprobust.datasets.depth.base import VERSION, Maps, frame_identity, normalise
 from pytest_cliprobust.datasets.depth.estimator_loading import load_estimator, read_estimator
+from pytest_cliprobust.datasets.framing import keeps_shapes
 from pytest_cliprobust.datasets.subset import whole_of
 from pytest_cliprobust.errors import ClipRobustError, is_out_of_memory
 from pytest_cliprobust.targets.digest import canonical, model_digest
 from pytest_cliprobust.targets.hub import hub_folder
 
 CHUNK = 16
-"""Images per forward pass of an estimator, always: figures must not depend on the batch size."""
+"""Images per forward pass of an estimator, always: figures must not depend on the batch size.
+
+Where pictures keep their shapes it is one.
+"""
 
 
 HUB_REMEDY = "give a local folder of the estimator, or of depth maps, as --clip-depth PATH"
@@ -79,7 +83,8 @@ class DepthEstimator:
         whole = whole_of(dataset)
         rows = _rows(whole)
         frame = self._frame_of(whole)
-        maps = [self._chunk(whole, frame, rows[i] // CHUNK)[rows[i] % CHUNK] for i in ids]
+        size = 1 if keeps_shapes(whole) else CHUNK
+        maps = [self._chunk(whole, frame, rows[i] // size, size)[rows[i] % size] for i in ids]
         return torch.stack(maps)
 
     def _frame_of(self, dataset: Dataset) -> str:
@@ -88,7 +93,7 @@ class DepthEstimator:
             self._framed = dataset, frame_identity(dataset)
         return self._framed[1]
 
-    def _chunk(self, dataset: Dataset, frame: str, number: int) -> Tensor:
+    def _chunk(self, dataset: Dataset, frame: str, number: int, size: int) -> Tensor:
         recent = (dataset.digest, frame, number)
         if recent not in self._recent:
             key = {
@@ -96,33 +101,33 @@ class DepthEstimator:
                 "estimator": self.digest,
                 "data": dataset.digest,
                 "frame": frame,
-                "chunk": [number, CHUNK],
+                "chunk": [number, size],
                 "device": self.device.type,
                 "torch": torch.__version__,
             }
-            values = self._cache.get_or_compute(key, lambda: self._estimate(dataset, number))
+            values = self._cache.get_or_compute(key, lambda: self._estimate(dataset, number, size))
             while len(self._recent) >= 8:
                 self._recent.pop(next(iter(self._recent)))
             self._recent[recent] = torch.from_numpy(values)
         return self._recent[recent]
 
-    def _estimate(self, dataset: Dataset, number: int) -> Maps:
-        rows = range(number * CHUNK, min((number + 1) * CHUNK, len(dataset)))
+    def _estimate(self, dataset: Dataset, number: int, size: int) -> Maps:
+        rows = range(number * size, min((number + 1) * size, len(dataset)))
         images = dataset.load(rows).images
         height, width = images.shape[-2:]
-        padded = torch.cat([images, images[-1:].expand(CHUNK - len(images), -1, -1, -1)])
+        padded = torch.cat([images, images[-1:].expand(size - len(images), -1, -1, -1)])
         arrays = list(padded.permute(0, 2, 3, 1).contiguous().numpy())
         try:
             with torch.inference_mode():
                 inputs = self._processor(images=arrays, return_tensors="pt").to(self.device)
                 outputs = self._model(**inputs)
-                values = self._at_size(outputs, height, width)[: len(images), None].float()
+                values = self._at_size(outputs, height, width, size)[: len(images), None].float()
                 depth = normalise(values, self.kind).cpu()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise ClipRobustError(
-                f"depth estimator {self.name!r}: out of memory on {self.device} with {CHUNK} images; take a "
+                f"depth estimator {self.name!r}: out of memory on {self.device} with {size} images; take a "
                 "smaller estimator, or precomputed depth maps"
             ) from None
         bad = ~values.isfinite().flatten(1).all(1)
@@ -135,11 +140,11 @@ class DepthEstimator:
         result: Maps = depth.numpy()
         return result
 
-    def _at_size(self, outputs: Any, height: int, width: int) -> Tensor:
-        """Return estimates (B, H, W) in the image's frame (without what a processor padded)."""
+    def _at_size(self, outputs: Any, height: int, width: int, count: int) -> Tensor:
+        """Return estimates (count, H, W) in the image's frame (without what a processor padded)."""
         process = getattr(self._processor, "post_process_depth_estimation", None)
         if process is not None:
-            sizes = [(height, width)] * CHUNK
+            sizes = [(height, width)] * count
             known = inspect.signature(process).parameters
             more = {"source_sizes": sizes} if "source_sizes" in known else {}
             maps = process(outputs, target_sizes=sizes, **more)
