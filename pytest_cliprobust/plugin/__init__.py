@@ -8,7 +8,6 @@ the ini key) names a model, :mod:`.waiting` looks for tests that need it; what e
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -18,6 +17,7 @@ from _pytest.config import ConftestImportFailure
 from pytest_cliprobust.plugin import fixtures
 from pytest_cliprobust.plugin.exits import Exit
 from pytest_cliprobust.plugin.imports import ImportMistakes, conftest_mistake
+from pytest_cliprobust.plugin.notices import say_what_is_lacking
 from pytest_cliprobust.plugin.options import add_options, models_of, require_own_root
 from pytest_cliprobust.plugin.state import IMPORTS, LACKING
 from pytest_cliprobust.plugin.suites import add_markers, find_suites, shipped
@@ -53,7 +53,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, int, int]:
     except pytest.UsageError as error:
         if not config.stash.get(LACKING, False):
             raise
-        print(f"ERROR: {error}\n", file=sys.stderr)
+        say_what_is_lacking(error)
         return int(Exit.ENVIRONMENT)
 
 

@@ -39,19 +39,24 @@ class Evaluator:
         config.stash[SESSION] = self.session
         config.pluginmanager.register(LastWords(self), "cliprobust-last-words")
 
-    def start(self, items: list[pytest.Item]) -> None:
+    def start(self, items: list[pytest.Item], lacking: Unavailable | None = None) -> None:
         """Load models and thresholds, so that a mistake ends the session before any test runs.
 
         A worker of pytest-xdist has no other voice than its tests: it runs none of ``items``, and the
         mistake is told by the process that reports.
 
+        Args:
+            items: the tests that were collected.
+            lacking: what the environment was found to lack, and the user was told of, before.
+
         Raises:
-            pytest.UsageError: the mistake, or what the environment lacks, in one line.
+            pytest.UsageError: the mistake, or what the environment lacks, in one line; without words if
+                these were said.
         """
         own = self.session
         own.ledger.plan({item.nodeid: suite_of(item) for item in items if needs_model(item)})
         try:
-            own.start()
+            own.start(lacking)
             own.open_journal()
         except Exception as error:
             told = _in_one_line(error)
@@ -63,7 +68,7 @@ class Evaluator:
                 return
             self.run, self._refused = refuse(own, told), True
             self._config.stash[LACKING] = isinstance(told, Unavailable)
-            raise pytest.UsageError(str(told)) from None
+            raise pytest.UsageError("" if told is lacking else str(told)) from None
 
     def take_up(self, not_collected: Iterable[str], dead: DeadWorkers) -> None:
         """Go on with a session whose workers evaluate a model, of which this process knew nothing."""

@@ -1,10 +1,17 @@
-"""What is told at the end of a session that has no figures to tell of. Imports nothing heavy."""
+"""What is told of a session that has no figures to tell of. Imports nothing heavy."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
+
+
+def say_what_is_lacking(error: BaseException) -> None:
+    """Say, as pytest says of a mistake, what keeps a session from beginning; nothing if it has no words."""
+    if str(error):
+        print(f"ERROR: {error}\n", file=sys.stderr, flush=True)
 
 
 def say_nothing_evaluated(

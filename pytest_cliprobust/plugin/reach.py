@@ -10,7 +10,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from pytest_cliprobust.datasets.providers import provider_of
+from pytest_cliprobust.datasets.field import FIELD
 from pytest_cliprobust.datasets.roles import HUB
 from pytest_cliprobust.datasets.sources import read_sources
 from pytest_cliprobust.engine.config import RunConfig
@@ -42,15 +42,13 @@ def require_reach(config: RunConfig) -> None:
             hub.require_hub(f"model {source!r}", hub.FOLDER_REMEDY)
         elif repository is None and _lacks_weights(source, config.pretrained):
             hub.require_hub(f"model {source!r}")
-    sources = config.sets or read_sources([config.data])
-    if all(source.layout != HUB for source in sources):
-        return  # the names of the embedded data are not known without torch
-    provider = provider_of(sources)
-    for key in provider.of("clean"):
-        given = provider.sources.get(key)
-        repository = _DATA.fullmatch(given.path) if given and given.layout == HUB else None
-        if repository is not None and not hub.has_folder(repository[1], "dataset"):
-            hub.require_hub(f"data set '{key}'", hub.DATA_REMEDY)
+    for given in config.sets or read_sources([config.data]):
+        if given.layout != HUB or given.role not in ("", "clean"):
+            continue
+        for path in (given.path,) if given.path else FIELD["clean"]:
+            repository = _DATA.fullmatch(path)
+            if repository is not None and not hub.has_folder(repository[1], "dataset"):
+                hub.require_hub(f"data set '{HUB}:{path}'", hub.DATA_REMEDY)
 
 
 def _lacks_weights(source: str, pretrained: str | None) -> bool:

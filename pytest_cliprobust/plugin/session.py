@@ -137,11 +137,14 @@ class Session:
             )
         return self._evaluations[model]
 
-    def start(self) -> None:
+    def start(self, lacking: Unavailable | None = None) -> None:
         """Load the models and the threshold file, so that mistakes show before any test runs.
 
+        Args:
+            lacking: what the environment is known to lack, so that nothing can be loaded.
+
         Raises:
-            Unavailable: the environment lacks something that they need.
+            Unavailable: ``lacking``, or else the environment lacks something that they need.
             ClipRobustError: a mistake in an option, a model, the data or the threshold file.
         """
         # Where the command line names the model, the process that reports has looked before its workers.
@@ -152,6 +155,8 @@ class Session:
                 self.history_path if self.keeps_history else None,
             )
             check_loggers(self.loggers)
+        if lacking is not None:
+            raise lacking
         if not self._reports_for_workers:  # only the workers know the suites of the user's own
             check_required(self.config.required, self.known_suites)
         for model in self.config.models:

@@ -16,7 +16,7 @@ from pytest_cliprobust.datasets.providers import Provider, provider_of
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.plugin.exits import Exit
 from pytest_cliprobust.plugin.fixtures import model_of, needs_model, parametrized
-from pytest_cliprobust.plugin.notices import say_nothing_evaluated
+from pytest_cliprobust.plugin.notices import say_nothing_evaluated, say_what_is_lacking
 from pytest_cliprobust.plugin.options import (
     given_models,
     reports_of,
@@ -53,6 +53,7 @@ class Waiting:
         self._deselected: dict[str, list[str]] = {}
         self._not_collected: list[str] = []
         self._dead = DeadWorkers()
+        self._lacking: Unavailable | None = None
 
     def _evaluator(self) -> Evaluator:
         """Load what evaluates models, and hand the session over to it."""
@@ -75,21 +76,25 @@ class Waiting:
         self._require_reach()
         distributes = self._config.pluginmanager.hasplugin("dsession")
         if distributes and self._config.getoption("--clip-model"):
-            self._evaluator().start([])
+            self._evaluator().start([], self._lacking)
 
     def _require_reach(self) -> None:
         """Look for the model hub before a test's file imports torch, which takes seconds.
 
-        A report of the run needs what evaluates models, and says the same in its own time.
+        Where a report was asked for, it is told at once all the same; the report, which names the tests
+        that were not run, needs what evaluates models and is written behind that.
         """
         listing = self._config.option.collectonly or hasattr(self._config, "workerinput")
-        if listing or not self._config.getoption("--clip-model") or reports_of(self._config):
+        if listing or not self._config.getoption("--clip-model"):
             return
         try:
             require_reach(self._run_config)
         except Unavailable as error:
             self._config.stash[LACKING] = True
-            raise pytest.UsageError(str(error)) from None
+            if not reports_of(self._config):
+                raise pytest.UsageError(str(error)) from None
+            say_what_is_lacking(error)
+            self._lacking = error
         except ClipRobustError:
             return  # told where the data is read
 
@@ -135,7 +140,11 @@ class Waiting:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Load models and thresholds where a test needs them; a mistake ends the session in one line."""
+        """Load models and thresholds where a test needs them; a mistake ends the session in one line.
+
+        Raises:
+            pytest.UsageError: a mistake, or what the environment lacks; without words if these were said.
+        """
         self._collected = len(session.items)
         needs = [item for item in session.items if needs_model(item)]
         against = value_of(self._config, "against")
@@ -150,7 +159,9 @@ class Waiting:
             evaluator.session.failed_last = failed_last(self._config, session.items)
             evaluator.session.selected = {suite_of(item) for item in needs}
             evaluator.session.ledger.not_collected += self._not_collected
-            evaluator.start(session.items)
+            evaluator.start(session.items, self._lacking)
+        elif self._lacking is not None and not self._not_collected:
+            raise pytest.UsageError("")  # told already
 
     # --- Workers of pytest-xdist, where only the ini file names the model ---------------------------
 

@@ -14,7 +14,8 @@ from hub_helpers import COMMIT, Hub, in_reach
 from huggingface_hub import constants
 from layout_helpers import encoded, pixels_of, shards
 
-from pytest_cliprobust.datasets.layouts.hub import FIELD, wanted_files
+from pytest_cliprobust.datasets.field import FIELD
+from pytest_cliprobust.datasets.layouts.hub import wanted_files
 from pytest_cliprobust.datasets.loading import load_source
 from pytest_cliprobust.datasets.parquet import tables_of
 from pytest_cliprobust.datasets.providers import provider_of

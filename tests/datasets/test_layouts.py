@@ -26,8 +26,10 @@ from layout_helpers import (
 
 from pytest_cliprobust.datasets import imagenet
 from pytest_cliprobust.datasets.prepared import aligned
+from pytest_cliprobust.datasets.providers import provider_of
 from pytest_cliprobust.datasets.registry import LAYOUTS, published, told_of
 from pytest_cliprobust.datasets.roles import ROLES
+from pytest_cliprobust.datasets.sources import read_sources
 from pytest_cliprobust.datasets.wordnet import wnids
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
 
@@ -156,6 +158,27 @@ def test_textures_and_ninco(tmp_path: Path) -> None:
     assert load("ninco", tmp_path / "ninco").ids == ("amphiuma_means/a.jpeg",)
     with pytest.raises(ClipRobustError, match="is no DTD: it has no 'images' or 'banded'"):
         load("textures", tmp_path / "ninco")
+
+
+def test_subsets_of_mos(tmp_path: Path) -> None:
+    root = tmp_path / "ImageNet_OOD_dataset"
+    for name in ("iNaturalist", "SUN", "Places", "dtd/images/banded"):
+        folder = root / name
+        for number in range(3):
+            inner = folder if name.startswith("dtd") else folder / "images"
+            picture(inner / f"{number:032x}.jpg", number)
+    (root / "Not of it" / "images").mkdir(parents=True)
+    provider = provider_of(read_sources([f"mos:{root}"]))
+    names = ["mos:iNaturalist", "mos:SUN", "mos:Places", "mos:dtd"]
+    assert [provider.name_of(key) for key in provider.of("far_ood")] == names
+    one = provider_of(read_sources([f"far_ood=mos:{root}/SUN"]))
+    assert [one.name_of(key) for key in one.of("far_ood")] == ["mos:SUN"]
+    for name, folders in (("Places", {""}), ("dtd", {"banded"})):
+        data = load("mos", root / name)
+        assert (data.name, data.labels) == (f"mos:{name}", (-1, -1, -1))
+        assert set(data.groups["folder"]) == folders
+    with pytest.raises(ClipRobustError, match="is no subset of MOS, nor a folder of them: it has"):
+        load("mos", tmp_path)
 
 
 def test_lists_of_openood(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -43,7 +44,9 @@ def config(model: str, data: str = "embedded", **more: Any) -> RunConfig:
         (config("transformers:a/b"), "model 'transformers:a/b' is not"),
         (config("mine", sources={"mine": "hf-hub:a/b"}), "model 'hf-hub:a/b' is not"),
         (config("reference", "hub:a/b@main"), "data set 'hub:a/b@main' is not .*--clip-data ROLE="),
-        (config("reference", "hub"), "djghosh/wds_imagenet1k_test' is not"),
+        (config("reference", "clean=hub:a/b"), "data set 'hub:a/b' is not"),
+        (config("reference", "hub"), "data set 'hub:djghosh/wds_imagenet1k_test' is not"),
+        (config("reference", "clean=hub"), "djghosh/wds_imagenet1k_test' is not"),
     ],
 )
 def test_what_lies_on_the_hub_is_asked_for_first(given: RunConfig, words: str) -> None:
@@ -65,6 +68,7 @@ def test_what_lies_on_the_hub_is_asked_for_first(given: RunConfig, words: str) -
         config(
             "reference", "far_ood=hub:a/b"
         ),  # a test that needs it may not be among those chosen
+        config("reference", "far_ood=hub"),
         config("reference", "hub:a"),
     ],
 )
@@ -85,9 +89,13 @@ def test_what_is_in_the_cache_needs_no_hub(cache: Path) -> None:
         require_reach(config("hf-hub:a/c"))
 
 
-def test_it_is_told_before_torch_is_imported(tmp_path: Path) -> None:
+def started(tmp_path: Path, *options: str) -> tuple[list[str], list[str]]:
+    """Run a session in its own process, offline, which ends with a word on torch: both outputs' lines."""
     code = (
-        "import sys, pytest; code = pytest.main(['--clip-model=ViT-B-32', '--clip-suites']); "
+        "import sys, pytest\n"
+        "class Listener:\n"
+        "    def pytest_collection(self): print('collecting', file=sys.stderr, flush=True)\n"
+        f"code = pytest.main({list(options)!r}, plugins=[Listener()])\n"
         "print(int(code), 'torch' in sys.modules)"
     )
     own = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
@@ -99,16 +107,43 @@ def test_it_is_told_before_torch_is_imported(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.stdout.splitlines()[-1] == "7 False"
-    errors = [line for line in done.stderr.splitlines() if line]
+    return done.stdout.splitlines(), [line for line in done.stderr.splitlines() if line]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--clip-model=ViT-B-32"], "ERROR: model 'ViT-B-32' is not in the local cache"),
+        (
+            ["--clip-model=reference", "--clip-data=hub"],
+            "ERROR: data set 'hub:djghosh/wds_imagenet1k_test' is not in the local cache",
+        ),
+    ],
+)
+def test_it_is_told_before_torch_is_imported(
+    tmp_path: Path, options: list[str], words: str
+) -> None:
+    out, errors = started(tmp_path, *options, "--clip-suites")
+    assert out[-1] == "7 False"
     assert len(errors) == 1
-    assert errors[0].startswith(
-        "ERROR: model 'ViT-B-32' is not in the local cache and the model hub"
-    )
+    assert errors[0].startswith(words)
+
+
+def test_it_is_told_first_where_a_report_was_asked_for(tmp_path: Path) -> None:
+    """What the report takes is imported behind the line, which is said once."""
+    (tmp_path / "test_plain.py").write_text("def test_plain(): pass")
+    out, errors = started(tmp_path, "--clip-model=ViT-B-32", "--clip-report=r.json")
+    assert out[-1] == "7 False"
+    assert [line.partition(" is not")[0] for line in errors] == [
+        "ERROR: model 'ViT-B-32'",
+        "collecting",
+    ]
 
 
 @pytest.mark.usefixtures("cache")
-def test_listing_and_reports_are_as_before(run: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_goes_on_and_a_report_is_written(
+    run: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A report of a run that did not begin is written, which takes what evaluates models."""
 
     def refuse(wanted: str, remedy: str = "") -> None:
@@ -122,4 +157,10 @@ def test_listing_and_reports_are_as_before(run: Sessions, monkeypatch: pytest.Mo
     assert run.again("--clip-model=hf-hub:a/b", "--co", "-q").ret == 0
     again = run.again("--clip-model=hf-hub:a/b", "--clip-report=r.json")
     assert again.ret == 7
-    assert '"troubles": [' in (run.path / "r.json").read_text()
+    assert [line for line in again.errlines if line] == ["ERROR: model 'hf-hub:a/b': no hub"]
+    told = json.loads((run.path / "r.json").read_text())
+    assert told["troubles"] == ["model 'hf-hub:a/b': no hub"]
+    assert [one["test"] for one in told["missing"]] == ["test_mine.py::test_mine[hf-hub:a/b]"]
+    unwritable = run.again("--clip-model=hf-hub:a/b", "--clip-report=test_mine.py/r.json")
+    assert unwritable.ret == 4
+    assert [line.partition(":")[0] for line in unwritable.errlines if line] == ["ERROR", "ERROR"]

@@ -9,11 +9,12 @@ sets of the field that lie on the hub as shards, each in its role.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Unpack
 
 from pytest_cliprobust.datasets.base import Dataset
+from pytest_cliprobust.datasets.field import FIELD
 from pytest_cliprobust.datasets.label_sets import NAMES_FILE
 from pytest_cliprobust.datasets.layouts.datacomp import TASKS, task_key, task_of_shards
 from pytest_cliprobust.datasets.layouts.hf import hf
@@ -31,20 +32,6 @@ _SPLIT = "test"
 
 #: Who publishes shards of DataComp's tasks, and of CLIP_benchmark's.
 _PUBLISHERS = ("djghosh", "clip-benchmark")
-
-#: The pack: repositories by role. Those of DataComp's tasks, and CLIP_benchmark's for captions.
-FIELD: Mapping[str, tuple[str, ...]] = {
-    "clean": ("djghosh/wds_imagenet1k_test",),
-    "shift": (
-        "djghosh/wds_imagenetv2_test",
-        "djghosh/wds_imagenet_sketch_test",
-        "djghosh/wds_imagenet-a_test",
-        "djghosh/wds_imagenet-r_test",
-    ),
-    "near_ood": ("djghosh/wds_imagenet-o_test",),
-    "far_ood": ("djghosh/wds_vtab-dtd_test",),
-    "retrieval": ("clip-benchmark/wds_flickr30k", "clip-benchmark/wds_mscoco_captions"),
-}
 
 
 def parts(path: Path) -> list[Part]:

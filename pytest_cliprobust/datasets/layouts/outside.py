@@ -31,7 +31,7 @@ def textures(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) 
     """Return the Describable Textures: 47 kinds of texture, none of them a thing."""
     folder = place_of(Path(root), "DTD", "images", "banded")
     folder = folder if folder.name == "images" else folder.parent
-    return _outside("textures", folder, **options)
+    return outside("textures", folder, **options)
 
 
 @register_layout(
@@ -45,14 +45,16 @@ def textures(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) 
 def ninco(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> Listed:
     """Return NINCO: 64 classes looked through for anything of ImageNet's."""
     folder = place_of(Path(root), "NINCO", "NINCO_OOD_classes", ".")
-    return _outside("ninco", folder, **options)
+    return outside("ninco", folder, **options)
 
 
-def _outside(name: str, root: Path, **options: Unpack[LayoutOptions]) -> Listed:
-    """Return pictures in folders of kinds, without labels; a prefix is a random sample."""
+def outside(name: str, root: Path, **options: Unpack[LayoutOptions]) -> Listed:
+    """Return pictures in folders of kinds, or in none, without labels; a prefix is a random sample."""
     tree = tree_of(root, name)
+    kinds = tree.folders()
+    if not kinds:
+        tree, kinds = tree_of(root, name), [""]  # a tree reads each folder once
     rows = [
-        Row(path, path, columns={"folder": folder})
-        for folder, path in pictures_in(tree, tree.folders())
+        Row(path, path, columns={"folder": folder}) for folder, path in pictures_in(tree, kinds)
     ]
     return Listed(name, root, shuffled(rows), Labels(), notes=left_out(tree.notes()), **options)
