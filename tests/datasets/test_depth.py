@@ -161,6 +161,39 @@ def test_pixels_without_a_measurement_are_far(folder: Any) -> None:
     assert found.min() > 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("metric", [0.25, 0.5, 0.5]), ("inverse", [0.25, 0.5, -1.0])]
+)
+def test_how_far_a_pixel_is_that_was_not_measured(kind: Any, expected: list[float]) -> None:
+    """A distance below a metre is one; disparity, known up to a shift, may be negative."""
+    values = np.array([[0.25, 0.5, -1.0]], np.float32)
+    found = base.filled(values, kind)
+    assert found is not None
+    assert found[0].tolist() == expected
+    values[0, 1] = np.nan
+    found = base.filled(values, kind)
+    assert found is not None
+    assert found[0, 1] == (0.25 if kind == "metric" else -1.0)
+
+
+def test_frames_differ_by_what_they_make_of_pictures_on_end() -> None:
+    class Frames:
+        root = Path("photos")
+
+        def __init__(self, on_end: int) -> None:
+            self.on_end = on_end
+
+        def frame(self, image: torch.Tensor) -> torch.Tensor:
+            height, width = image.shape[1:]
+            first = self.on_end if height > width else 0
+            return image[:, first : first + 8, :8]
+
+    assert base.frame_identity(object()) == ""
+    same = base.frame_identity(Frames(0))
+    assert base.frame_identity(Frames(0)) == same
+    assert base.frame_identity(Frames(1)) != same
+
+
 def test_inverse_depth_is_inverted_as_the_reference_does() -> None:
     disparity = torch.tensor([10.0, 10 + 1 / 640, 15.0, 20.0]).view(1, 1, 2, 2)
     found = base.depth_from_disparity(disparity).flatten()
@@ -613,6 +646,7 @@ def test_estimates_are_cached_by_weights_and_data(
     first = DepthEstimator(str(checkpoints["anything"]), cache=cache)
     cold = first.depth(data, data.ids)
     assert data.loaded == len(data)
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     again = DepthEstimator(str(checkpoints["anything"]), cache=cache)
     assert torch.equal(again.depth(data, data.ids), cold)
     assert data.loaded == len(data)
