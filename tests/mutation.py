@@ -63,6 +63,11 @@ ALSO = {
         )
         for name in names.split()
     },
+    "datasets/embedded.py": [
+        "tests/datasets/test_datasets.py",
+        "tests/embedded/test_recorded.py",
+        "tests/embedded/test_two_things.py",
+    ],
     "datasets/base.py": ["tests/datasets/test_datasets.py"],
     "datasets/provision.py": ["tests/datasets/test_prepared.py"],
     "datasets/walking.py": ["tests/datasets/test_cases.py", "tests/datasets/test_pictures.py"],
@@ -161,6 +166,7 @@ RECORDS = {
     "properties": "tests/properties/test_recorded.py",
     "figures": "tests/properties/test_recorded.py",
     "gating": "tests/gating/test_recorded_verdicts.py",
+    "embedded": "tests/embedded/test_recorded.py",
 }
 
 #: Imported once, before the runs are forked off; never the package itself.

@@ -138,6 +138,17 @@ def test_grouping_changes_no_bit(name: str) -> None:
     check()
 
 
+def test_more_samples_than_are_composed_at_once() -> None:
+    data = make("far_ood")
+    count = 2 * embedded._CHUNK
+    assert len(data) == count
+    whole = data.load(range(count))
+    assert whole.ids == data.ids
+    assert len(whole.images) == count
+    for row in (embedded._CHUNK - 1, embedded._CHUNK, count - 1):
+        assert torch.equal(whole.images[row], data.load([row]).images[0])
+
+
 def test_loading_gives_types_shapes_and_ranges() -> None:
     batch = make("clean").load([3, 0])
     assert batch.ids == ("clean-00003", "clean-00000")

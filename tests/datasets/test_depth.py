@@ -110,6 +110,68 @@ def test_positions_are_exact() -> None:
             assert np.abs(found - expected).max() < max(0.06 * scale, 0.1)
 
 
+@pytest.mark.parametrize("fill", [(120, 128, 0), (120, 0, 255), (120, 120, 120)])
+def test_positions_beside_padding_in_colours_of_the_probe(fill: tuple[int, int, int]) -> None:
+    padded = Preprocessing((64, 64), resize_mode="longest", fill=fill)
+    frame = functools.partial(padded.frame, size=64)
+    place = np.arange(64) + 0.5
+    for height, width in ((40, 90), (90, 40)):
+        along, across = files.frame_positions(frame, height, width)
+        if height < width:
+            along, across = across, along
+        assert np.abs(along - (place * 90 / 64 - 0.5)).max() < 0.1
+        # 40 become 28 of 64 pixels, with 18 on either side.
+        assert np.abs(across - ((place - 18) * 40 / 28 - 0.5)).max() < 0.2
+
+
+def test_positions_of_a_small_part() -> None:
+    rows, columns = files.frame_positions(lambda image: image[:, 100:108, 290:302], 200, 302)
+    assert np.abs(rows - np.arange(100, 108)).max() < 0.01
+    assert np.abs(columns - np.arange(290, 302)).max() < 0.01
+
+
+def test_positions_where_there_is_nothing_to_fit() -> None:
+    """A line needs two places: of one row, or of a frame that shows one colour, it is the middle."""
+    squash = functools.partial(Preprocessing((8, 8), resize_mode="squash").frame, size=8)
+    rows, columns = files.frame_positions(squash, 1, 9)
+    assert rows.tolist() == [0.0] * 8
+    assert np.abs(columns - ((np.arange(8) + 0.5) * 9 / 8 - 0.5)).max() < 0.1
+    rows, columns = files.frame_positions(lambda image: image[:, :1, :1].expand(3, 4, 6), 21, 31)
+    assert rows.tolist() == [10.0] * 4
+    assert columns.tolist() == [15.0] * 6
+
+
+def test_the_nearest_pixels_of_a_map_of_half_the_size() -> None:
+    places = np.array([-3.0, 0.0, 1.0, 4.2, 9.7, 99.0])
+    assert files._nearest(places, 10, 5).tolist() == [0, 0, 0, 2, 4, 4]
+    assert files._nearest(places[1:4], 10, 20).tolist() == [0, 2, 9]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_a_picture_as_it_is_seen(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (7, 3)).save(tmp_path / "x.png", exif=exif)
+    expected = (3, 7) if orientation < 5 else (7, 3)
+    assert files.upright_size(tmp_path / "x.png") == expected
+
+
+def test_which_of_several_maps_is_taken(tmp_path: Path) -> None:
+    photos(tmp_path, [(8, 8)])
+    images = ImageFolder(tmp_path, size=SIZE, cache=tmp_path / "digests")
+    (tmp_path / "maps" / "cat").mkdir(parents=True)
+    source = DepthFiles(tmp_path / "maps")
+    order = [f"{stem}{suffix}" for stem in ("0", "0_depth", "0.png") for suffix in files.SUFFIXES]
+    for name in reversed(order):
+        path = tmp_path / "maps" / "cat" / name
+        path.touch()
+        assert source.find(images, "cat/0.png") == path
+    # Beside the pictures a picture is no map of itself.
+    (tmp_path / "cat" / "0_depth.npy").touch()
+    beside = DepthFiles(tmp_path)
+    assert beside.find(images, "cat/0.png") == tmp_path / "cat" / "0_depth.npy"
+
+
 def test_maps_next_to_the_images(tmp_path: Path) -> None:
     maps = photos(tmp_path, [(64, 64), (64, 64)])
     np.save(tmp_path / "cat" / "0.npy", maps[0])
@@ -159,6 +221,39 @@ def test_pixels_without_a_measurement_are_far(folder: Any) -> None:
     assert bool(found.isfinite().all())
     assert found[0, 0, 0].min() == metres[47:].max() == found.max()
     assert found.min() > 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("metric", [0.25, 0.5, 0.5]), ("inverse", [0.25, 0.5, -1.0])]
+)
+def test_how_far_a_pixel_is_that_was_not_measured(kind: Any, expected: list[float]) -> None:
+    """A distance below a metre is one; disparity, known up to a shift, may be negative."""
+    values = np.array([[0.25, 0.5, -1.0]], np.float32)
+    found = base.filled(values, kind)
+    assert found is not None
+    assert found[0].tolist() == expected
+    values[0, 1] = np.nan
+    found = base.filled(values, kind)
+    assert found is not None
+    assert found[0, 1] == (0.25 if kind == "metric" else -1.0)
+
+
+def test_frames_differ_by_what_they_make_of_pictures_on_end() -> None:
+    class Frames:
+        root = Path("photos")
+
+        def __init__(self, on_end: int) -> None:
+            self.on_end = on_end
+
+        def frame(self, image: torch.Tensor) -> torch.Tensor:
+            height, width = image.shape[1:]
+            first = self.on_end if height > width else 0
+            return image[:, first : first + 8, :8]
+
+    assert base.frame_identity(object()) == ""
+    same = base.frame_identity(Frames(0))
+    assert base.frame_identity(Frames(0)) == same
+    assert base.frame_identity(Frames(1)) != same
 
 
 def test_inverse_depth_is_inverted_as_the_reference_does() -> None:
@@ -613,6 +708,7 @@ def test_estimates_are_cached_by_weights_and_data(
     first = DepthEstimator(str(checkpoints["anything"]), cache=cache)
     cold = first.depth(data, data.ids)
     assert data.loaded == len(data)
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     again = DepthEstimator(str(checkpoints["anything"]), cache=cache)
     assert torch.equal(again.depth(data, data.ids), cold)
     assert data.loaded == len(data)

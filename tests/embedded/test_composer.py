@@ -145,6 +145,14 @@ def test_nearer_objects_hide_farther_ones() -> None:
     assert torch.equal(unhidden.mask, alone.mask)
 
 
+@pytest.mark.parametrize("degrees", [80.0, -80.0])
+def test_a_thing_that_reaches_behind_the_camera_is_not_drawn(degrees: float) -> None:
+    # At 80 degrees 1.48 m of a side of 3 m lie before its centre, which is 1 m away.
+    main = Placement(sprite=block(), centre=(0.0, 1.0, 1.0), side=3.0, yaw=math.radians(degrees))
+    assert not compose(simple(main)).mask.any()
+    assert compose(simple(replace(main, centre=(0.0, 1.0, 2.0)))).mask.any()
+
+
 # --------------------------------------------------------------------------------------------------
 # Two views
 # --------------------------------------------------------------------------------------------------
