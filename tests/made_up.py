@@ -1,4 +1,8 @@
-"""Made-up samples of two runs, the figures of every property of them, and how records are compared."""
+"""Made-up samples of two runs, the figures of every property of them, and how records are compared.
+
+One battery: `test_recorded.py` holds its figures against a record, `test_order.py` against those of the same
+samples in another order.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pytest_cliprobust.figures.arrays import Ints
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure, json_number
 from pytest_cliprobust.figures.keys import SampleKeys
-from pytest_cliprobust.figures.samples import SampleArrays
+from pytest_cliprobust.figures.samples import Choice, SampleArrays
 from pytest_cliprobust.properties import (
     accuracy,
     calibration,
+    captions,
     compositional,
     correspondence,
     corrupted,
@@ -33,6 +39,7 @@ from pytest_cliprobust.properties import (
     selective,
     shape_bias,
     shift,
+    tasks,
     typographic,
     unlabelled,
 )
@@ -88,10 +95,83 @@ def samples(run: int, strength: float = 0.0, *, dataset: str = "clean", first: i
     )
 
 
-def accuracies(run: int) -> list[Figures]:
-    clean, fog = samples(run), samples(run, 1.0)
+@dataclass(frozen=True)
+class Order:
+    """Rows of samples in some order."""
+
+    rows: Ints
+
+    def of(self, samples: Seen) -> Seen:
+        """Return samples in this order."""
+        order = self.rows % len(samples.ids)
+        taken = list(dict.fromkeys(order.tolist()))
+
+        def rows(column: Any) -> Any:
+            return tuple(column[r] for r in taken) if isinstance(column, tuple) else column[taken]
+
+        names = ("ids", "labels", "logits", "cosines", "units", "features")
+        columns: dict[str, Any] = {name: rows(getattr(samples, name)) for name in names}
+        columns["groups"] = {name: rows(column) for name, column in samples.groups.items()}
+        if isinstance(samples, Told):
+            columns["captions"] = rows(samples.captions)
+        return replace(samples, **columns)
+
+    def pick(self, count: int) -> Ints:
+        """Return this order of the first ``count`` rows."""
+        return self.rows[self.rows < count]
+
+
+@dataclass(frozen=True)
+class Told(Seen):
+    """Samples with two captions each."""
+
+    captions: tuple[tuple[str, ...], ...] = ()
+    choices: tuple[tuple[Choice, ...], ...] = ()
+    texts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def text_features(self, texts: Any) -> Any:
+        return np.stack([self.texts.get(text, self.texts[""]) for text in texts])
+
+
+def told(run: int) -> Told:
+    rng = np.random.default_rng([run, 40])
+    seen = samples(run)
+    said = tuple((f"a photo of number {i}", f"picture {i} of many") for i in range(COUNT))
+    texts = {
+        text: seen.features[row] + 0.25 * rng.normal(size=10)
+        for row, pair in enumerate(said)
+        for text in pair
+    }
+    texts[""] = rng.normal(size=10)
+    own = {name: getattr(seen, name) for name in seen.__dataclass_fields__}
+    return Told(**own, captions=said, texts=texts)
+
+
+IN_ORDER = Order(np.arange(COUNT))
+
+
+def seen(
+    run: int, order: Order, strength: float = 0.0, *, dataset: str = "clean", first: int = 0
+) -> Seen:
+    """Return :func:`samples` in an order."""
+    return order.of(samples(run, strength, dataset=dataset, first=first))
+
+
+def accuracies(run: int, order: Order = IN_ORDER) -> list[Figures]:
+    clean, fog = seen(run, order), seen(run, order, 1.0)
     boot, style = clean.bootstrap, clean.groups["style"]
-    grid = np.stack([[samples(run, s).correct for s in row] for row in ((0.3, 0.9), (0.6, 1.5))])
+    grid = np.stack(
+        [[seen(run, order, s).correct for s in row] for row in ((0.3, 0.9), (0.6, 1.5))]
+    )
+    five = accuracy.correct_top_k(clean.logits, clean.labels, 5)
+    errors = accuracy.mean_corruption_error(
+        {"a": grid[0], "b": grid[1]},
+        {"a": 0.5, "b": 0.6},
+        baseline="b",
+        clean=clean.correct,
+        baseline_clean_error=0.2,
+        bootstrap=boot,
+    )
     return [
         accuracy.accuracy_of(clean),
         accuracy.accuracy_drop(clean, fog),
@@ -104,11 +184,18 @@ def accuracies(run: int) -> list[Figures]:
         factors.factors_of(clean, clean),
         factors.intervention_figures(clean.correct, fog.correct, bootstrap=boot),
         labels.swapped_labels(clean),
+        accuracy.accuracy_figure(five, "top5_accuracy", bootstrap=boot),
+        accuracy.balanced_accuracy(clean.logits, clean.labels, bootstrap=boot),
+        accuracy.worst_group_accuracy(clean.correct, style, bootstrap=boot),
+        accuracy.worst_group_accuracy(five, style, "worst_group_top5_accuracy", bootstrap=boot),
+        list(errors.values()),
+        tasks.macro_f1(clean.logits.argmax(axis=1), clean.labels, CLASSES, bootstrap=boot),
     ]
 
 
-def calibrations(run: int) -> list[Figures]:
-    clean, fog, apart = samples(run), samples(run, 1.0), samples(run, 0.2, first=COUNT)
+def calibrations(run: int, order: Order = IN_ORDER) -> list[Figures]:
+    clean, fog = seen(run, order), seen(run, order, 1.0)
+    apart = seen(run, order, 0.2, first=COUNT)
     fitted = calibration.fit_temperature(apart.logits, apart.labels, apart.ids)
     return [
         calibration.calibration_of(fog, fitted, bins=9),
@@ -122,25 +209,32 @@ def calibrations(run: int) -> list[Figures]:
     ]
 
 
-def detections(run: int) -> list[Figures]:
-    clean, fog, far = samples(run), samples(run, 0.6), samples(run, 1.6, dataset="far", first=COUNT)
-    bank = samples(run, first=2 * COUNT)
+def detections(run: int, order: Order = IN_ORDER) -> list[Figures]:
+    clean, fog = seen(run, order), seen(run, order, 0.6)
+    far = seen(run, order, 1.6, dataset="far", first=COUNT)
+    bank = seen(run, order, first=2 * COUNT)
     near = ood.mcm(samples(run, 1.9, first=3 * COUNT).cosines)
+    plain, away = samples(run), samples(run, 1.6, dataset="far", first=COUNT)
     scores = ood.bank_scores(bank)
+    words = ("mcm", "msp", "max_logit", "energy", "knn", "mahalanobis", "neglabel", "gl_mcm")
+    every = {word: ood.SCORES.get(word, lambda s: ood.mcm(s.cosines)) for word in words}
     return [
         ood.detection(clean, far),
         ood.full_spectrum([clean, fog], far, ["energy"]),
         ood.detection(clean, far, scores),
+        # Of arrays that do not say whose they are: as they stand.
         ood.detection_by_set(
-            ood.mcm(clean.cosines), {"far": ood.mcm(far.cosines), "near": near}, "mcm"
+            ood.mcm(plain.cosines), {"far": ood.mcm(away.cosines), "near": near}, "mcm"
         ),
+        ood.detection(clean, far, every | scores),
+        groups.detection_over(clean, far, "style", every | scores),
     ]
 
 
-def biases(run: int) -> list[Figures]:
-    cues, fog = samples(run), samples(run, 1.0)
+def biases(run: int, order: Order = IN_ORDER) -> list[Figures]:
+    cues, fog = seen(run, order), seen(run, order, 1.0)
     singles = [
-        (f"a {word} of a {{}}", samples(run, s)) for word, s in (("photo", 0.4), ("toy", 0.9))
+        (f"a {word} of a {{}}", seen(run, order, s)) for word, s in (("photo", 0.4), ("toy", 0.9))
     ]
     line = shift.Line(
         shift="sketch",
@@ -151,7 +245,7 @@ def biases(run: int) -> list[Figures]:
         shifted=(0.4, 0.45, 0.6, 0.72),
         source="made up",
     )
-    sketch = samples(run, 0.8, dataset="sketch", first=COUNT)
+    sketch = seen(run, order, 0.8, dataset="sketch", first=COUNT)
     return [
         shape_bias.shape_bias_of(cues),
         shape_bias.shape_bias_change(cues, fog),
@@ -162,61 +256,82 @@ def biases(run: int) -> list[Figures]:
         shift.shift_drop(cues, sketch),
         shift.effective_robustness_of(cues, sketch, line),
         unlabelled.perturbed_of(cues, fog, k=5),
-        unlabelled.between_models(samples(run + 7), cues, k=5),
+        unlabelled.between_models(seen(run + 7, order), cues, k=5),
+        groups.shape_bias_over(cues, "style"),
     ]
 
 
-def drawn(count: int) -> Bootstrap:
-    """Return settings for samples of which every two are of one drawing."""
-    ids = tuple(f"image{i}" for i in range(count))
-    return Bootstrap(seed=3, keys=SampleKeys(ids, tuple(f"drawing{i // 2}" for i in range(count))))
-
-
-def matches(run: int) -> list[Figures]:
+def matches(run: int, order: Order = IN_ORDER) -> list[Figures]:
     rng = np.random.default_rng([run, 8])
-    images, fog = samples(run), samples(run, 1.0)
-    texts = images.features[::2] + 0.25 * rng.normal(size=(COUNT // 2, 10))
+    plain, images, fog = samples(run), seen(run, order), samples(run, 1.0)
+    texts = plain.features[::2] + 0.25 * rng.normal(size=(COUNT // 2, 10))
     similarities = np.eye(2) * 0.4 + rng.normal(size=(90, 2, 2))
     choices = [
         np.array([0.5, 0.1, 0.2][: 2 + i % 2]) + 0.4 * rng.normal(size=2 + i % 2) for i in range(70)
     ]
     errors = [rng.exponential(40, size=(5 + i % 4)) for i in range(80)]
-    angles = rng.uniform(0, 120, size=80)
-    boot = drawn(80)
+    angles, parts = rng.uniform(0, 120, size=80), np.arange(80) % 5
     strengths = np.array([0.0, 0.2, 0.5, 0.7, 1.0])
     correct = np.stack(
-        [images.correct, *(samples(run, 2.2 * s).correct for s in strengths)], axis=1
+        [images.correct, *(seen(run, order, 2.2 * s).correct for s in strengths)], axis=1
     )
-    true = images.labels[:40]
+    true = plain.labels[:40]
     other = (true + 1 + np.arange(40) % 2) % CLASSES
-    hard = multimodal.HardChoices(np.arange(40), true, other, (4,), (5,))
+    likelihoods = rng.normal(size=(40, 2, 2)) + np.array([0.4, 0.0])
+    words = rng.integers(0, 3, size=(40, 2))
+    cues = rng.normal(size=(50, 6))
+    few, pairs = order.pick(40), order.pick(80)
+    hard = multimodal.HardChoices(np.arange(40), true[few], other[few], (4,), (5,))
     answers = multimodal.ChoiceAnswers(
-        rng.normal(size=(40, 2, 2)) + np.array([0.4, 0.0]),
-        rng.integers(0, 3, size=(40, 2)),
-        tuple((f"a {i}", f"b {i}") for i in range(40)),
-        {"model": "made up"},
+        likelihoods[few], words[few], tuple((f"a {i}", f"b {i}") for i in few), {"model": "made up"}
     )
+    own, boot = [errors[row] for row in pairs], drawn(order, 80)
+    cents = [e / 20 for e in own]
+    spoken = order.of(told(run))
+    assert isinstance(spoken, Told)
     return [
-        retrieval.retrieval_figures(images.features[::2], texts, np.arange(COUNT // 2)),
+        # Of arrays that do not say whose they are: as they stand.
+        retrieval.retrieval_figures(plain.features[::2], texts, np.arange(COUNT // 2)),
         retrieval.retrieval_figures(
-            images.features[:80],
+            plain.features[:80],
             np.concatenate((texts[:40], texts[40:] + 0.3)),
             np.concatenate((np.arange(0, 80, 2), np.arange(80))),
             at=(1, 10),
-            bootstrap=boot,
+            bootstrap=drawn(IN_ORDER, 80),
         ),
-        compositional.choice_figure(choices, bootstrap=drawn(70)),
+        compositional.choice_figure(
+            [choices[i] for i in order.pick(70)], bootstrap=drawn(order, 70)
+        ),
         compositional.matching_figures(similarities),
-        correspondence.recall_figures(errors, angles, bootstrap=boot),
-        correspondence.recall_in_space_figures([e / 20 for e in errors], angles, bootstrap=boot),
-        correspondence.pck_figures([e / 300 for e in errors], np.arange(80) % 5, bootstrap=boot),
+        correspondence.recall_figures(own, angles[pairs], bootstrap=boot),
+        correspondence.recall_in_space_figures(cents, angles[pairs], bootstrap=boot),
+        correspondence.pck_figures([e / 300 for e in own], parts[pairs], bootstrap=boot),
         frontier.frontier_strength_figure(strengths, correct, None, {"seen": 1}, images.bootstrap),
         frontier.frontier_strength_figure(strengths, correct, 0.1, {}, images.bootstrap),
-        multimodal.multimodal_figures(hard, answers, fog.correct[:40], NAMES, bootstrap=drawn(40)),
+        multimodal.multimodal_figures(
+            hard, answers, fog.correct[:40][few], NAMES, bootstrap=drawn(order, 40)
+        ),
+        compositional.matching_figures(similarities[order.pick(90)], bootstrap=drawn(order, 90)),
+        correspondence.recall_figures(own, pixels=(10.0, 20.0), bootstrap=boot),
+        correspondence.recall_in_space_figures(cents, centimetres=(10.0, 20.0), bootstrap=boot),
+        tasks.jaccard_index(
+            list(cues[order.pick(50)]), [np.arange(6) < 2] * 50, bootstrap=drawn(order, 50)
+        ),
+        retrieval.retrieval_figures(*retrieval.captions_of(spoken), bootstrap=spoken.bootstrap),
+        tasks.mean_recall(*retrieval.captions_of(spoken), bootstrap=spoken.bootstrap),
+        groups.retrieval_over(spoken, "style"),
+        captions.caption_drop(spoken, "caption_typos"),
     ]
 
 
-PARTS: dict[str, Callable[[int], list[Figures]]] = {
+def drawn(order: Order, count: int) -> Bootstrap:
+    """Return settings for samples in an order, of which every two are of one drawing."""
+    rows = order.pick(count)
+    ids = tuple(f"image{i}" for i in rows)
+    return Bootstrap(seed=3, keys=SampleKeys(ids, tuple(f"drawing{i // 2}" for i in rows)))
+
+
+PARTS: dict[str, Callable[..., list[Figures]]] = {
     f.__name__: f for f in (accuracies, calibrations, detections, biases, matches)
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +14,7 @@ import pytest
 from pytest_cliprobust.errors import ClipRobustError, shortened
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.message import failure_message
@@ -60,10 +62,11 @@ class Gate:
         ``explain`` is asked for evidence (a picture, a command that shows it) if a bound is missed.
 
         Raises:
-            ClipRobustError: a figure from bare arrays, which does not say what it was measured on, or what is
-                no figure at all.
+            ClipRobustError: a figure from bare arrays, which does not say what it was measured on; one that
+                no property can have made (:func:`check_made`); or what is no figure at all.
         """
         for figure in _flat(figures):
+            check_made(figure)
             self._asked = True
             self._judge(Measurement(suite_of(self._item), self._model, figure), explain)
 
@@ -157,6 +160,31 @@ def _flat(figures: Any) -> Iterable[Figure]:
         raise ClipRobustError(
             "gate takes figures, as properties make them of views, gate(accuracy.accuracy_of(view)), and "
             f"lists and mappings of them, not {shortened(figures)}"
+        )
+
+
+def check_made(figure: Figure) -> None:
+    """Refuse a figure that no property can have made: whoever writes its numbers down may slip.
+
+    One of a registered metric, in its range, is judged like any other, whoever made it.
+
+    Raises:
+        ClipRobustError: an unknown metric, a value outside the metric's range, or an interval whose ends are
+            the wrong way round.
+    """
+    metric = METRICS.named(figure.metric)
+    if math.isfinite(figure.value) and not math.isclose(
+        figure.value, metric.inside(figure.value), abs_tol=1e-9
+    ):
+        low, high = metric.bounds
+        raise ClipRobustError(
+            f"gate was given {figure.metric} {figure.value:g}, outside its range, {low:g} to {high:g}: let "
+            "pytest_cliprobust.measure make the figure"
+        )
+    if figure.low > figure.high:
+        raise ClipRobustError(
+            f"gate was given {figure.metric} with an interval from {figure.low:g} down to {figure.high:g}: "
+            "let pytest_cliprobust.measure make the figure"
         )
 
 

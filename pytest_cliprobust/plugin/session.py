@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -17,7 +16,7 @@ from pytest_cliprobust.datasets.roles import EMBEDDED
 from pytest_cliprobust.datasets.skipping import Skipped
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
-from pytest_cliprobust.files import sha256_of, shown_path
+from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating.baseline import (
     Baseline,
     Provenance,
@@ -32,7 +31,6 @@ from pytest_cliprobust.gating.rules import matches
 from pytest_cliprobust.gating.stale import find_stale
 from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.gating.unjudged import Chosen, Unjudged, fails, find_unjudged
-from pytest_cliprobust.gating.vocabulary import known_metrics
 from pytest_cliprobust.plugin.comparing import (
     check_compared,
     chosen_baseline,
@@ -41,35 +39,36 @@ from pytest_cliprobust.plugin.comparing import (
     provenance_of,
     twin_lines,
 )
+from pytest_cliprobust.plugin.known import names_elsewhere, suites_in, vocabularies
 from pytest_cliprobust.plugin.ledger import Ledger, suite_of_file
 from pytest_cliprobust.plugin.options import (
-    PROFILES,
     given_models,
     loggers_of,
     reports_of,
     run_config,
     switched_on,
-    tags_of,
     value_of,
+)
+from pytest_cliprobust.plugin.processes import (
+    joined_models,
+    joined_skipped,
+    noise_notes,
+    summary_of,
 )
 from pytest_cliprobust.plugin.progress import ProgressLine
 from pytest_cliprobust.plugin.recorder import Recorder
+from pytest_cliprobust.plugin.remembering import history_path, keeps_history, remember
 from pytest_cliprobust.plugin.required import check_required, missing_required
-from pytest_cliprobust.plugin.suites import PREFIX, installed, shipped, suites_folder
+from pytest_cliprobust.plugin.suites import installed, shipped, suites_folder
 from pytest_cliprobust.plugin.writing import check_writing
 from pytest_cliprobust.reporting import files
 from pytest_cliprobust.reporting.header import header_lines, policy_lines
-from pytest_cliprobust.reporting.json import document
 from pytest_cliprobust.reporting.trackers import check_loggers, hand_over
 from pytest_cliprobust.results.data import DataSummary, data_of
-from pytest_cliprobust.results.history import History, default_path, is_file
 from pytest_cliprobust.results.journal import Journal
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import ModelSummary, NotMeasured, Run, now
 from pytest_cliprobust.targets.hub import tell_progress_to
-
-SHOWN = 1e-4
-"""Numerical noise of a share or probability that the summary mentions: more than last digits."""
 
 
 class Session:
@@ -215,51 +214,11 @@ class Session:
         return not self.is_worker and self.pytest_config.pluginmanager.hasplugin("dsession")
 
     def _vocabularies(self) -> dict[str, Any]:
-        """Return the names that a rule may select, by argument of ``load_thresholds``."""
-        import open_clip
-
-        from pytest_cliprobust.datasets import embedded
-        from pytest_cliprobust.datasets.registry import LAYOUTS, published
-        from pytest_cliprobust.perturbations import registry
-        from pytest_cliprobust.targets.registry import TARGETS
-
-        architectures = open_clip.list_models()
-        layouts = (*(f"{layout}:*" for layout in LAYOUTS), *published())
-        parts = (f"{name}:*" for name in embedded.names())
-        return {
-            "known_suites": self.known_suites,
-            "other_suites": self._suites_beside(),
-            "known_metrics": known_metrics(),
-            "known_datasets": (*embedded.names(), *parts, *layouts),
-            # Also with parameters of their own, and several in a row.
-            "known_perturbations": (
-                *registry.names(),
-                *(f"{name}(*" for name in registry.names()),
-                *("kornia:*", "*+*", "all_*", "apgd", "full_spectrum"),
-                *("caption_*", "class_name_typos"),
-            ),
-            "models": (
-                *self.config.models,
-                "reference",
-                *architectures,
-                *(f"{name}/*" for name in architectures),
-                *(f"{prefix}*" for prefix in TARGETS if prefix.endswith(":")),
-            ),
-            "known_profiles": PROFILES,
-        }
-
-    def _suites_beside(self) -> set[str]:
-        """Return the suites that lie beside the threshold file or where pytest was called."""
+        """Return the names that a rule may select; suites beside the threshold file exist, too."""
         config = self.pytest_config
         folders = {config.rootpath, config.invocation_params.dir}
         folders |= {self.threshold_path.resolve().parent} if self.threshold_path else set()
-        files = (
-            f
-            for folder in folders
-            for p in (f"{PREFIX}*.py", f"*/{PREFIX}*.py")
-            for f in folder.glob(p)
-        )
-        return {file.stem.removeprefix(PREFIX) for file in files}
+        return vocabularies(self.config.models, self.known_suites, suites_in(folders))
 
     @cached_property
     def baseline(self) -> Baseline | None:
@@ -416,31 +375,9 @@ class Session:
 
     def models(self) -> dict[str, ModelSummary]:
         """Return the models under test: those loaded here, and what the workers did with theirs."""
-        found = {name: self._summary(name, e) for name, e in self._evaluations.items()}
-        for told in self._told:
-            for data in told.get("models", ()):
-                theirs = ModelSummary.from_dict(data)
-                mine = found.get(theirs.name)
-                found[theirs.name] = theirs if mine is None else _joined(mine, theirs)
-        return {name: found[name] for name in self.config.models if name in found}
-
-    def _summary(self, name: str, evaluation: Evaluation) -> ModelSummary:
-        info, encoder = evaluation.target.info, evaluation.encoder
-        return ModelSummary(
-            name=name,
-            architecture=info.architecture,
-            pretrained=info.pretrained,
-            digest=info.digest,
-            notes=info.notes,
-            tags=info.tags,
-            device=str(evaluation.target.device),
-            precision=encoder.precision,
-            encoded=encoder.forwarded,
-            cached=encoder.cached,
-            probed=encoder.probed,
-            noise=self._noise.get(name),
-            weights=_weights(info.weights),
-        )
+        loaded = self._evaluations.items()
+        own = {name: summary_of(name, one, self._noise.get(name)) for name, one in loaded}
+        return joined_models(own, self._told, self.config.models)
 
     @property
     def evaluated(self) -> bool:
@@ -458,9 +395,7 @@ class Session:
         """Return what a reader of the summary must know beside the figures."""
         own = [*self.remarks]
         own += [note for e in self._evaluations.values() for note in e.encoder.notes]
-        own += [
-            _noise_note(name, *noise) for name, noise in self._noise.items() if noise[0] > SHOWN
-        ]
+        own += noise_notes(self._noise)
         own += [
             f"worker {name} died: how many images it encoded is not known" for name in self.died
         ]
@@ -473,11 +408,7 @@ class Session:
     def skipped(self) -> tuple[Skipped, ...]:
         """Return what was left out of each data set, as it cannot be read: of its largest part."""
         own = [one for e in self._evaluations.values() for one in e.skipped.values()]
-        theirs = [Skipped.from_dict(one) for told in self._told for one in told.get("skipped", ())]
-        found: dict[str, Skipped] = {}
-        for one in sorted([*own, *theirs], key=lambda one: one.total):
-            found[one.data] = one
-        return tuple(found[name] for name in sorted(found))
+        return joined_skipped(own, self._told)
 
     def _mistakes(self) -> list[str]:
         """Return the user's mistakes, and those of tests, each once."""
@@ -529,6 +460,8 @@ class Session:
         suites = ledger.suites | set(cut)
         if not suites:
             return Unjudged(policy=self.thresholds.policy)
+        ask = loaded and self.config.data != EMBEDDED
+        asked = self.evaluation(self.config.models[0]) if ask else None
         used = [record.rule for record in records if record.rule]
         used += [name for record in records for name in record.also_used]
         about: dict[str, Any] = {
@@ -539,7 +472,7 @@ class Session:
                 by_suite(ledger.not_run()), self.deselected, suites if by_id else (), cut
             ),
             "of_other_profiles": ledger.names,
-            **self._known_names(loaded),
+            **names_elsewhere(self.config, asked),
         }
         measured = [record.measurement for record in records]
         found = find_unjudged(self.thresholds, used=used, measured=measured, **about)
@@ -547,30 +480,6 @@ class Session:
             judged = [(record.measurement, record.verdict, record.test) for record in records]
             found.stale = find_stale(self.thresholds, judged, **about)
         return found
-
-    def _known_names(self, loaded: bool) -> dict[str, Any]:
-        """Return what tells a slip from another model's or data set's name, for ``find_unjudged``."""
-        import open_clip
-
-        from pytest_cliprobust.datasets import embedded
-        from pytest_cliprobust.datasets.registry import published
-        from pytest_cliprobust.targets.registry import listed_names
-
-        replaced = self.config.data != EMBEDDED
-        ask = replaced and loaded
-        clean = self.evaluation(self.config.models[0]).dataset("clean") if ask else None
-        provider = provider_of(self.config.sets)
-        given = [provider.name_of(key) for key in provider.sources]
-        models = {
-            name for pair in open_clip.list_pretrained() for name in (pair[0], "/".join(pair))
-        }
-        return {
-            "datasets": [clean.name, *given] if clean else [],
-            "known_models": {*models, *listed_names()},
-            "own_datasets": embedded.names(),
-            "published": published(),
-            "replaced_data": replaced,
-        }
 
     def record(self) -> tuple[RecordChange, ...]:
         """Write bounds from what was measured into the threshold file, and return what changed.
@@ -707,7 +616,7 @@ class Session:
         errors = []
         for path in self.reports:
             try:
-                files.write(path, run if self.named else run.unnamed())
+                files.write(path, self._told_of(run))
             except ClipRobustError as error:
                 errors.append(error)
         if self.journal is not None and not errors:
@@ -717,25 +626,16 @@ class Session:
     @property
     def history_path(self) -> Path | None:
         """The file that runs are kept in; None if they are not kept."""
-        chosen = value_of(self.pytest_config, "history")
-        if chosen == "none":
-            return None
-        return Path(chosen) if chosen else default_path(self.config.cache_dir)
+        return history_path(self.pytest_config, self.config)
 
     @property
     def keeps_history(self) -> bool:
         """Whether the user named a file for the history, so that a run is not whole without it."""
-        named = value_of(self.pytest_config, "history") not in (None, "none")
-        return named and self.config.plant is None
+        return keeps_history(self.pytest_config, self.config)
 
-    def _held_against(self, history: History) -> int | None:
-        """Return the run of the history that this one is held against; None if that is a file."""
-        named = value_of(self.pytest_config, "baseline")
-        if named is None or named == "none" or is_file(named):
-            return None
-        with contextlib.suppress(ClipRobustError):  # it was pruned meanwhile
-            return history.find(named)
-        return None
+    def _told_of(self, run: Run) -> Run:
+        """Return a run as it may leave this process: without the names of samples, if so asked."""
+        return run if self.named else run.unnamed()
 
     def remember(self, run: Run) -> Run:
         """Add the run to the history, and return it with where it is, or why it is not there.
@@ -744,27 +644,7 @@ class Session:
             Unavailable: there is no room in the file that the user named for it.
             ClipRobustError: that file cannot be written. Another one is a note.
         """
-        path = self.history_path
-        if path is None or not run.records or self.config.plant is not None:
-            return run
-        told = run if self.named else run.unnamed()
-        figures = {record.key: record.figure for record in told.records}
-        try:
-            with History(path, create=True) as history:
-                first = self._held_against(history)
-                number = history.write(document(told), figures, tags_of(self.pytest_config))
-                if first is not None:
-                    # Later baselines come and go; drift is told against the first.
-                    history.set_anchor(first, only_first=True)
-        except ClipRobustError as error:
-            if self.keeps_history:
-                raise
-            return replace(run, notes=(*run.notes, f"this run is not in the history: {error}"))
-        option = self.pytest_config.getoption
-        # What the ini file says of it, the command finds by itself.
-        given = option("--clip-history") or option("--clip-cache-dir")
-        where = f" --history={shlex.quote(str(shown_path(path)))}" if given else ""
-        return replace(run, kept=f"run {number} (cliprobust show {number}{where})")
+        return remember(run, self._told_of(run), self.pytest_config)
 
     def hand_over(self, run: Run) -> tuple[Run, list[Unavailable]]:
         """Hand the run over to the loggers, and return it with where it is, and what went wrong.
@@ -773,7 +653,7 @@ class Session:
         """
         if self.config.plant is not None:
             return run, []
-        told = list(hand_over(run if self.named else run.unnamed(), self.loggers, self.reports))
+        told = list(hand_over(self._told_of(run), self.loggers, self.reports))
         errors = [one for one in told if isinstance(one, Unavailable)]
         where = tuple(one for one in told if isinstance(one, str))
         return replace(run, logged=where, not_logged=tuple(map(str, errors))), errors
@@ -784,39 +664,9 @@ class Session:
         return switched_on(self.pytest_config, "logger-required")
 
 
-def _noise_note(name: str, share: float, nats: float) -> str:
-    return (
-        f"numerical noise of {name}: {share:.2g} of a share or probability, {nats:.2g} nats (the size "
-        "of a forward pass changes as much); intervals are widened by it before they are judged"
-    )
-
-
-def _weights(paths: Iterable[Path]) -> dict[str, str]:
-    """Return the sha256 of files by their names; by folder and name where two are called alike."""
-    paths = tuple(paths)
-    names = [path.name for path in paths]
-    found = {}
-    for path in paths:
-        alike = names.count(path.name) > 1
-        with contextlib.suppress(OSError):  # it has gone since it was loaded
-            found[f"{path.parent.name}/{path.name}" if alike else path.name] = sha256_of(path)
-    return found
-
-
 def by_suite(entries: Iterable[NotMeasured]) -> dict[str, list[str]]:
     """Return the ids of tests by suite."""
     found: dict[str, list[str]] = {}
     for entry in entries:
         found.setdefault(entry.suite, []).append(entry.test)
     return found
-
-
-def _joined(mine: ModelSummary, theirs: ModelSummary) -> ModelSummary:
-    """Return a model's summary with the work of another process added."""
-    return replace(
-        mine,
-        encoded=mine.encoded + theirs.encoded,
-        cached=mine.cached + theirs.cached,
-        probed=mine.probed + theirs.probed,
-        noise=theirs.noise or mine.noise,
-    )

@@ -253,10 +253,7 @@ def worst_group_accuracy(
         strata[index] = number
     means = np.array([right[index].mean() for index in rows.values()])
     worst = list(rows)[int(means.argmin())]
-    parts = [
-        proportion_figure("accuracy", right[index], bootstrap.subset(index))
-        for index in rows.values()
-    ]
+    parts = list(accuracy_by_group(right, groups, bootstrap=bootstrap).values())
     return figure_of_ends(
         metric,
         float(means.min()),

@@ -415,57 +415,81 @@ def calibration_figures(
     matrix = as_matrix(logits, "logits")
     count, classes = matrix.shape
     truth = as_labels(labels, count, classes)
-    suffix = ""
     if temperature is not None:
         _check_disjoint(temperature, ids, count)
-        matrix, suffix = matrix / temperature.value, "_scaled"
+        matrix = matrix / temperature.value
+    suffix = "" if temperature is None else "_scaled"
     probs = softmax(matrix)
     top = probs.argmax(axis=1)
-    confidence = probs[np.arange(count), top]
-    right = (top == truth).astype(np.float64)
-    with_sigmoid = probability == "sigmoid" and temperature is None
-    top_sigmoid = sigmoid(matrix).max(axis=1) if with_sigmoid else None
-    diagram = {
-        "reliability": reliability(confidence, right, bins),
-        "mean_confidence": float(confidence.mean()),
-        "accuracy": float(right.mean()),
-    }
+    judged = _Judged(probs[np.arange(count), top], top == truth)
+    diagram = {**judged.diagram(bins), "accuracy": float(judged.correct.mean())}
     if temperature is not None:
         diagram["temperature"] = temperature.value
-    right_now = right > 0
-    confident = {"confidence": confidence, "correct": right_now}
+    columns = judged.columns
     figures = [
-        _binned_figure(f"ece{suffix}", confident, _equal_width, bins, bootstrap, diagram),
-        _binned_figure(f"adaptive_ece{suffix}", confident, _equal_mass, bins, bootstrap, {}),
+        _binned_figure(f"ece{suffix}", columns, _equal_width, bins, bootstrap, diagram),
+        _binned_figure(f"adaptive_ece{suffix}", columns, _equal_mass, bins, bootstrap, {}),
         _classwise_figure(f"classwise_ece{suffix}", probs, truth, bins, bootstrap),
     ]
     means = {
         f"nll{suffix}": _log_scores(matrix, truth, top),
         f"brier{suffix}": _brier_scores(probs, truth, top),
-        f"signed_gap{suffix}": _Scores.of_gap(confidence, right),
+        f"signed_gap{suffix}": judged.gap,
     }
-    if top_sigmoid is not None:
-        details = {
-            "reliability": reliability(top_sigmoid, right, bins),
-            "mean_confidence": float(top_sigmoid.mean()),
-        }
-        judged = {"confidence": top_sigmoid, "correct": right_now}
+    if probability == "sigmoid" and temperature is None:
+        own = _Judged(sigmoid(matrix).max(axis=1), judged.correct)
+        details = own.diagram(bins)
         figures.append(
-            _binned_figure("ece_sigmoid", judged, _equal_width, bins, bootstrap, details)
+            _binned_figure("ece_sigmoid", own.columns, _equal_width, bins, bootstrap, details)
         )
-        means["signed_gap_sigmoid"] = _Scores.of_gap(top_sigmoid, right)
+        means["signed_gap_sigmoid"] = own.gap
     figures += [
-        mean_figure(
-            metric,
-            scores.values,
-            bootstrap,
-            supposed=scores.supposed(right_now),
-            unit=METRICS.named(metric).unit,
-            bounds=METRICS.named(metric).bounds,
-        )
+        _mean_of_scores(metric, scores, judged.correct, bootstrap)
         for metric, scores in means.items()
     ]
     return {figure.metric: figure for figure in figures}
+
+
+def _mean_of_scores(metric: str, scores: _Scores, right: Bools, bootstrap: Bootstrap) -> Figure:
+    known = METRICS.named(metric)
+    return mean_figure(
+        metric,
+        scores.values,
+        bootstrap,
+        supposed=scores.supposed(right),
+        unit=known.unit,
+        bounds=known.bounds,
+    )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """How sure the model is of each answer, and whether it is right.
+
+    Attributes:
+        confidence: (N,) probability of the class on top.
+        correct: (N,) whether that is the true one.
+    """
+
+    confidence: Floats
+    correct: Bools
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What calibration errors are functions of."""
+        return {"confidence": self.confidence, "correct": self.correct}
+
+    @property
+    def gap(self) -> _Scores:
+        """Confidence minus correctness."""
+        return _Scores.of_gap(self.confidence, self.correct.astype(np.float64))
+
+    def diagram(self, bins: int) -> dict[str, Any]:
+        """Return the reliability diagram and the mean confidence, JSON-able."""
+        return {
+            "reliability": reliability(self.confidence, self.correct.astype(np.float64), bins),
+            "mean_confidence": float(self.confidence.mean()),
+        }
 
 
 @dataclass(frozen=True)

@@ -158,41 +158,6 @@ def match_features(first: ArrayLike, second: ArrayLike, *, keep: int = MATCHES) 
     return Matches(order.astype(np.int64), nearest[order], weight[order])
 
 
-def geometric_errors(
-    first: ArrayLike,
-    second: ArrayLike,
-    points: ArrayLike,
-    truth: ArrayLike,
-    image_size: tuple[int, int],
-    candidates: ArrayLike | None = None,
-    *,
-    keep: int = MATCHES,
-) -> Floats:
-    """Return the pixel error (K,) of the kept matches between two views.
-
-    Args:
-        first, second: (C, h, w) dense features of the two views.
-        points: (P, 2) points of the first view that are visible in the second.
-        truth: (P, 2) where each of them lies in the second view.
-        image_size: (H, W) of both views.
-        candidates: (Q, 2) points of the second view among which to match (the object's, say); its
-            patch centres by default.
-        keep: matches kept, the most distinctive first.
-
-    Raises:
-        ClipRobustError: broken features or points.
-    """
-    where, right, places = _checked(second, points, truth, image_size, candidates)
-    matches = match_features(
-        sample_features(first, where, image_size),
-        sample_features(second, places, image_size),
-        keep=keep,
-    )
-    return np.asarray(
-        np.linalg.norm(places[matches.target] - right[matches.source], axis=1), dtype=np.float64
-    )
-
-
 def _checked(
     second: ArrayLike,
     points: ArrayLike,

@@ -343,73 +343,100 @@ def multimodal_figures(
         ClipRobustError: lengths that differ, no choices, or likelihoods that are NaN.
     """
     _check(choices, answers)
-    scores = answers.scores
-    likely, right = scores.mean(axis=1), np.asarray(clip_right, dtype=np.bool_)
+    likely, right = answers.scores.mean(axis=1), np.asarray(clip_right, dtype=np.bool_)
     if right.shape != likely.shape:
         raise ClipRobustError(f"{len(right)} answers of the CLIP to {len(likely)} choices")
-    words = answers.words
-
-    def share(metric: str, values: Floats, details: dict[str, Any] | None = None) -> Figure:
-        return mean_figure(
-            metric,
-            np.asarray(values, dtype=np.float64),
-            bootstrap,
-            supposed=(1.0, 0.0),
-            coarse=True,
-            bounds=(0.0, 1.0),
-            details=details,
-        )
-
-    by_order = dict(zip(ORDERS, scores.mean(axis=0).tolist(), strict=True))
-    first, second = scores[:, 0] > 0.5, scores[:, 1] > 0.5
-    figures = [
-        share("lmm_accuracy", likely, {"by_order": by_order, **answers.about}),
-        share(
-            "lmm_generated_accuracy",
-            (words == Answer.TRUE).mean(axis=1),
-            {
-                "by_order": dict(
-                    zip(ORDERS, (words == Answer.TRUE).mean(axis=0).tolist(), strict=True)
-                )
-            },
-        ),
-        proportion_figure(
-            "lmm_by_position",
-            first != second,
-            bootstrap,
-            {
-                "first": float((first & ~second).mean()),
-                "second": float((second & ~first).mean()),
-            },
-        ),
-        paired_drop_figure("lmm_order_gap", first, second, bootstrap),
-        share("lmm_named_both", (words == Answer.BOTH).mean(axis=1)),
-        share(
-            "lmm_named_neither", (words == Answer.NEITHER).mean(axis=1), {"said": _unnamed(answers)}
-        ),
+    beside = [
         proportion_figure("clip_choice_accuracy", right, bootstrap),
-        mean_figure(
-            "lmm_gain",
-            likely - right,
-            bootstrap,
-            supposed=(1.0, -1.0),
-            coarse=True,
-            bounds=(-1.0, 1.0),
-            details={
-                "pairs": pairs_of(choices, likely, right, class_names),
-                "classes_without_confusion": len(choices.unconfused),
-                "classes_with_ties": len(choices.tied),
-            },
-        ),
-        share("lmm_gained", likely * ~right),
-        share("lmm_lost", (1.0 - likely) * right),
+        *_gains(choices, likely, right, class_names, bootstrap),
     ]
     if choices.single:
-        figures[-4:] = [_by_selection(figure) for figure in figures[-4:]]
+        beside = [_by_selection(figure) for figure in beside]
     other = answers.about.get(SEES_THROUGH, "")
     if other:
-        figures[-3:] = [_of_two_encoders(figure, other) for figure in figures[-3:]]
+        beside[1:] = [_of_two_encoders(figure, other) for figure in beside[1:]]
+    figures = [*_settled(answers, bootstrap), *_by_place(answers, bootstrap)]
+    figures += [*_named(answers, bootstrap), *beside]
     return {figure.metric: figure for figure in figures}
+
+
+def _share(
+    metric: str, values: Floats, bootstrap: Bootstrap, details: dict[str, Any] | None = None
+) -> Figure:
+    """Return the mean of values in [0, 1] that are 0, half or 1."""
+    return mean_figure(
+        metric,
+        np.asarray(values, dtype=np.float64),
+        bootstrap,
+        supposed=(1.0, 0.0),
+        coarse=True,
+        bounds=(0.0, 1.0),
+        details=details,
+    )
+
+
+def _settled(answers: ChoiceAnswers, bootstrap: Bootstrap) -> list[Figure]:
+    """Return how often the true option wins, by likelihood and in words."""
+    likely, told = answers.scores, answers.words == Answer.TRUE
+    about = {"by_order": _by_order(likely), **answers.about}
+    words = {"by_order": _by_order(told)}
+    return [
+        _share("lmm_accuracy", likely.mean(axis=1), bootstrap, about),
+        _share("lmm_generated_accuracy", told.mean(axis=1), bootstrap, words),
+    ]
+
+
+def _by_order(right: Floats | Bools) -> dict[str, float]:
+    """Return the share of each order of (M, 2)."""
+    return dict(zip(ORDERS, right.mean(axis=0).tolist(), strict=True))
+
+
+def _by_place(answers: ChoiceAnswers, bootstrap: Bootstrap) -> list[Figure]:
+    """Return how much hangs on where the true option stands."""
+    first, second = answers.scores.T > 0.5
+    details = {
+        "first": float((first & ~second).mean()),
+        "second": float((second & ~first).mean()),
+    }
+    return [
+        proportion_figure("lmm_by_position", first != second, bootstrap, details),
+        paired_drop_figure("lmm_order_gap", first, second, bootstrap),
+    ]
+
+
+def _named(answers: ChoiceAnswers, bootstrap: Bootstrap) -> list[Figure]:
+    """Return how often answers in words name both options, and neither."""
+    both, neither = ((answers.words == code).mean(axis=1) for code in (Answer.BOTH, Answer.NEITHER))
+    return [
+        _share("lmm_named_both", both, bootstrap),
+        _share("lmm_named_neither", neither, bootstrap, {"said": _unnamed(answers)}),
+    ]
+
+
+def _gains(
+    choices: HardChoices,
+    likely: Floats,
+    right: Bools,
+    class_names: Sequence[str],
+    bootstrap: Bootstrap,
+) -> list[Figure]:
+    """Return what the multimodal model gains over its CLIP, and of that what it gains and loses apart."""
+    details = {
+        "pairs": pairs_of(choices, likely, right, class_names),
+        "classes_without_confusion": len(choices.unconfused),
+        "classes_with_ties": len(choices.tied),
+    }
+    gain = mean_figure(
+        "lmm_gain",
+        likely - right,
+        bootstrap,
+        supposed=(1.0, -1.0),
+        coarse=True,
+        bounds=(-1.0, 1.0),
+        details=details,
+    )
+    gained = _share("lmm_gained", likely * ~right, bootstrap)
+    return [gain, gained, _share("lmm_lost", (1.0 - likely) * right, bootstrap)]
 
 
 def _by_selection(figure: Figure) -> Figure:

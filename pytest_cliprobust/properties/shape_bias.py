@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,6 +29,7 @@ from pytest_cliprobust.figures.bootstrap import (
 )
 from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.means import (
     IN_A_CHANGE,
     compare_means,
@@ -261,23 +263,7 @@ def shape_bias_figures(
     chosen, shape, texture = chosen[conflict], shape[conflict], texture[conflict]
     by_shape, by_texture = chosen == shape, chosen == texture
     decided = by_shape | by_texture
-    per_class = []
-    for number in np.unique(shape):
-        rows = shape == number
-        for_shape, for_texture = int(by_shape[rows].sum()), int(by_texture[rows].sum())
-        per_class.append(
-            {
-                "class": int(number),
-                "name": class_names[int(number)],
-                "shape": for_shape,
-                "texture": for_texture,
-                "n": int(rows.sum()),
-                "shape_bias": for_shape / (for_shape + for_texture)
-                if for_shape + for_texture
-                else None,
-            }
-        )
-    defined = [entry["shape_bias"] for entry in per_class if entry["shape_bias"] is not None]
+    per_class = _per_class(by_shape, by_texture, shape, class_names)
     details = {
         "shape": int(by_shape.sum()),
         "texture": int(by_texture.sum()),
@@ -285,24 +271,63 @@ def shape_bias_figures(
         "no_class": int((chosen == NO_CLASS).sum()),
         "dropped_without_conflict": int((~conflict).sum()),
         "per_class": per_class,
-        "class_mean": float(np.mean(np.asarray(defined, np.float64))) if defined else None,
+        "class_mean": _class_mean(per_class),
     }
-    among = own.subset(np.flatnonzero(decided).astype(np.int64))
     figures = [
-        # Which images are decided for a cue depends on the model: runs are compared over all of them.
-        replace(
-            proportion_figure("shape_bias", by_shape[decided], among, details),
-            outcomes=Outcomes(
-                {"hits": by_shape, "trials": decided},
-                quotient,
-                keys=own.keys,
-                compare=compare_means(quotient_values),
-            ),
-        ),
+        _shape_bias_figure(by_shape, decided, details, own),
         proportion_figure("cue_accuracy", decided, own),
         proportion_figure("other_decisions", ~decided, own),
     ]
     return {figure.metric: figure for figure in figures}
+
+
+def _shape_bias_figure(
+    by_shape: Bools, decided: Bools, details: dict[str, Any], bootstrap: Bootstrap
+) -> Figure:
+    """Return the share of shape among the decisions for either cue.
+
+    Which images these are depends on the model: runs are compared over all of them.
+    """
+    among = bootstrap.subset(np.flatnonzero(decided).astype(np.int64))
+    outcomes = Outcomes(
+        {"hits": by_shape, "trials": decided},
+        quotient,
+        keys=bootstrap.keys,
+        compare=compare_means(quotient_values),
+    )
+    figure = proportion_figure("shape_bias", by_shape[decided], among, details)
+    return replace(figure, outcomes=outcomes)
+
+
+def _class_mean(per_class: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the mean over the classes whose shape bias is defined, None without any."""
+    defined = [entry["shape_bias"] for entry in per_class if entry["shape_bias"] is not None]
+    return float(np.mean(np.asarray(defined, np.float64))) if defined else None
+
+
+def _per_class(
+    by_shape: Bools, by_texture: Bools, shape: Ints, class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return what was decided on the images of each shape class, JSON-able."""
+    entries = []
+    for number in np.unique(shape).tolist():
+        rows = shape == number
+        decided = Decided(
+            int(by_shape[rows].sum()),
+            int(by_texture[rows].sum()),
+            int((~(by_shape | by_texture)[rows]).sum()),
+        )
+        entries.append(
+            {
+                "class": number,
+                "name": class_names[number],
+                "shape": decided.shape,
+                "texture": decided.texture,
+                "n": int(rows.sum()),
+                "shape_bias": decided.shape_bias,
+            }
+        )
+    return entries
 
 
 def decisions_of(answers: Iterable[str], class_names: Sequence[str]) -> Ints:
@@ -412,29 +437,8 @@ def shape_bias_over_prompts(
     Raises:
         ClipRobustError: other samples under a template, or no cue conflicts.
     """
-    table, hits, trials = [], [], []
-    for template, view in singles:
-        if view.ids != samples.ids:
-            raise ClipRobustError(f"template {template!r} answers other samples than the ensemble")
-        figures = shape_bias_of(view)
-        bias = figures["shape_bias"]
-        assert bias.outcomes is not None
-        hits.append(bias.outcomes["hits"])
-        trials.append(bias.outcomes["trials"])
-        table.append(
-            {
-                "template": template,
-                "shape_bias": bias.value,
-                "low": bias.low,
-                "high": bias.high,
-                "n": bias.n,
-                "other_decisions": figures["other_decisions"].value,
-            }
-        )
-        keys = bias.outcomes.keys
-    outcomes = Outcomes(
-        {"hits": np.stack(hits, 1), "trials": np.stack(trials, 1)}, _mean_of_templates
-    )
+    table, columns, keys = _by_template(samples, singles)
+    outcomes = Outcomes(columns, _mean_of_templates)
     own = samples.bootstrap.of(keys)
     spread = replace(outcomes, statistic=_spread_of_templates)
     made = [
@@ -460,6 +464,34 @@ def shape_bias_over_prompts(
         ),
     ]
     return [figure.measured_on(samples.condition) for figure in made]
+
+
+def _by_template(
+    samples: Samples, singles: Iterable[tuple[str, Samples]]
+) -> tuple[list[dict[str, Any]], dict[str, Bools], SampleKeys | None]:
+    """Return a line of each template, its decisions as columns (N, T), and whose they are."""
+    table, hits, trials = [], [], []
+    keys: SampleKeys | None = None
+    for template, view in singles:
+        if view.ids != samples.ids:
+            raise ClipRobustError(f"template {template!r} answers other samples than the ensemble")
+        figures = shape_bias_of(view)
+        bias = figures["shape_bias"]
+        assert bias.outcomes is not None
+        hits.append(bias.outcomes["hits"])
+        trials.append(bias.outcomes["trials"])
+        keys = bias.outcomes.keys
+        table.append(
+            {
+                "template": template,
+                "shape_bias": bias.value,
+                "low": bias.low,
+                "high": bias.high,
+                "n": bias.n,
+                "other_decisions": figures["other_decisions"].value,
+            }
+        )
+    return table, {"hits": np.stack(hits, 1), "trials": np.stack(trials, 1)}, keys
 
 
 def _each_template(weights: Floats, outcomes: Outcomes) -> Floats:

@@ -138,6 +138,38 @@ def test_figures_in_any_nesting() -> None:
             list(gate._flat(other))
 
 
+@pytest.mark.parametrize(
+    ("metric", "value", "low", "high", "words"),
+    [
+        ("acuracy", 0.5, 0.4, 0.6, "unknown metric 'acuracy'"),
+        ("accuracy", 50.0, 40.0, 60.0, "accuracy 50, outside its range, 0 to 1"),
+        ("accuracy_drop", -1.1, -1.2, 0.0, "accuracy_drop -1.1, outside its range, -1 to 1"),
+        ("accuracy", 0.5, 0.6, 0.4, "accuracy with an interval from 0.6 down to 0.4"),
+    ],
+)
+def test_the_gate_refuses_a_figure_that_no_property_can_have_made(
+    metric: str, value: float, low: float, high: float, words: str
+) -> None:
+    """Without a bound it would be reported as if it had been measured."""
+    refused = gate.Gate(SimpleNamespace(), SimpleNamespace(), "m")  # type: ignore[arg-type]
+    figure = Figure(metric, value, low, high, 10).measured_on(condition())
+    with pytest.raises(ClipRobustError, match=words):
+        refused([figure])
+    assert refused.records == []
+
+
+def test_a_figure_in_its_range_is_taken_whoever_made_it() -> None:
+    inf, nan = float("inf"), float("nan")
+    for metric, value, low, high in (
+        ("accuracy", 1.0 + 1e-12, 0.9, 1.0),
+        ("accuracy", nan, nan, nan),  # for the judge, who never lets it pass
+        ("accuracy", 0.5, 0.5, 0.5),
+        ("nll", 70.0, 3.0, inf),
+        ("accuracy_drop", -1.0, -1.0, 0.4),
+    ):
+        gate.check_made(Figure(metric, value, low, high, 10))
+
+
 def test_a_picture_is_called_as_its_figure(tmp_path: Path) -> None:
     drawn: list[Path] = []
 

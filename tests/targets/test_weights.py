@@ -13,7 +13,7 @@ from model_helpers import VIT, write_folder
 from safetensors.torch import load_file, save_file
 
 from pytest_cliprobust.files import sha256_of
-from pytest_cliprobust.plugin.session import _weights
+from pytest_cliprobust.plugin.processes import weights_of
 from pytest_cliprobust.results.run import ModelSummary
 from pytest_cliprobust.targets.checkpoint import note_file, noting_files
 from pytest_cliprobust.targets.loading import load_target
@@ -81,7 +81,7 @@ def test_reports_name_files_apart_and_leave_out_what_has_gone(tmp_path: Path) ->
     for number, path in enumerate(paths[:2]):
         path.parent.mkdir()
         path.write_bytes(bytes([number]))
-    found = _weights(paths)
+    found = weights_of(paths)
     assert found == {
         "base/w": hashlib.sha256(b"\0").hexdigest(),
         "lora/w": hashlib.sha256(b"\1").hexdigest(),

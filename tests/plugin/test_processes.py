@@ -1,0 +1,206 @@
+"""What several processes did, as one: sums, the largest part, and what each of them knows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gating_helpers import gap_rule, measure
+
+from pytest_cliprobust.datasets.skipping import Skipped
+from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
+from pytest_cliprobust.files import sha256_of
+from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.unjudged import Unjudged
+from pytest_cliprobust.gating.verdict import judge
+from pytest_cliprobust.plugin import processes
+from pytest_cliprobust.plugin.ledger import Attempt, Ledger
+from pytest_cliprobust.plugin.session import Session, by_suite
+from pytest_cliprobust.results.record import Record
+from pytest_cliprobust.results.run import ModelSummary, NotMeasured
+
+MINE = ModelSummary(
+    *("a", "ViT-B-32", "openai", "d1"), ("a note",), {}, "cpu", "float32", 100, 20, None, 3
+)
+
+
+def told(*models: ModelSummary, **more: Any) -> dict[str, Any]:
+    """Return what a worker says at its end, as it comes over."""
+    return {"models": [model.as_dict() for model in models], **more}
+
+
+def test_the_work_of_two_processes_adds_up() -> None:
+    theirs = replace(MINE, encoded=7, cached=50, probed=10, noise=(0.01, 0.2))
+    other = replace(MINE, name="b", encoded=1)
+    names = ("c", "b", "a")
+    found = processes.joined_models({"a": MINE}, [told(theirs, other), {}, told(theirs)], names)
+    assert list(found) == ["b", "a"]
+    both = found["a"]
+    assert (both.encoded, both.cached, both.probed, both.noise) == (114, 120, 23, (0.01, 0.2))
+    assert found["b"].as_dict() == other.as_dict()
+    # Whoever has judged knows the noise; a process that has not does not take it away.
+    known = replace(MINE, noise=(0.5, 0.5))
+    assert processes.joined_models({"a": known}, [told(MINE)], names)["a"].noise == (0.5, 0.5)
+    assert processes.joined_models({}, [], names) == {}
+
+
+def test_of_a_data_set_that_several_read_the_largest_part_is_told() -> None:
+    few, many, other = Skipped("x", 10, (("i", "why"),)), Skipped("x", 20, ()), Skipped("b", 3, ())
+    data = [{"skipped": [few.as_dict(), other.as_dict()]}, {}]
+    assert processes.joined_skipped([many], data) == (other, many)
+    assert processes.joined_skipped([few], [{"skipped": [many.as_dict()]}]) == (many,)
+
+
+def test_noise_is_told_where_it_is_more_than_last_digits() -> None:
+    noise = {"a": (processes.SHOWN, 9.0), "b": (2.04e-4, 0.0123)}
+    (note,) = processes.noise_notes(noise)
+    assert note.startswith(
+        "numerical noise of b: 0.0002 of a share or probability, 0.012 nats (the"
+    )
+
+
+def test_files_called_alike_go_by_their_folders(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a/w.pt", "b/w.pt", "b/v.pt")]
+    for number, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * number)
+    found = processes.weights_of([*paths, tmp_path / "gone.pt"])
+    names = ("a/w.pt", "b/w.pt", "v.pt")
+    assert found == {n: sha256_of(p) for n, p in zip(names, paths, strict=True)}
+
+
+def test_what_a_process_did_with_a_model() -> None:
+    info = SimpleNamespace(
+        architecture="ViT-B-32", pretrained="openai", digest="d1", notes=("a note",), tags={}
+    )
+    info.weights = ()
+    encoder = SimpleNamespace(precision="float32", forwarded=100, cached=20, probed=3)
+    evaluation: Any = SimpleNamespace(
+        target=SimpleNamespace(info=info, device="cpu"), encoder=encoder
+    )
+    assert processes.summary_of("a", evaluation, None) == MINE
+    assert processes.summary_of("a", evaluation, (0.1, 0.2)).noise == (0.1, 0.2)
+
+
+# --- The session of the process that reports -------------------------------------------------------
+
+
+def session(**own: Any) -> Session:
+    """Return a session that has not begun, of two models that it has not loaded."""
+    made = Session.__new__(Session)
+    empty: dict[str, Any] = {
+        "config": RunConfig(("a", "b")),
+        "ledger": Ledger(),
+        "needed": False,
+        "collected": 0,
+        "deselected": {},
+        "failed_last": False,
+        "pytest_config": SimpleNamespace(option=SimpleNamespace(verbose=0, collectonly=False)),
+    }
+    lists = ("mistakes", "troubles", "died", "remarks", "_told")
+    made.__dict__ |= empty | {name: [] for name in lists}
+    made.__dict__ |= {"_evaluations": {}, "_noise": {}} | own
+    return made
+
+
+def test_what_workers_say_is_kept() -> None:
+    own = session(mistakes=["one"], collected=5)
+    nothing: dict[str, Any] = {"mistakes": [], "collected": 2}
+    own.listen(nothing)
+    assert (own.mistakes, own.troubles, own.collected, own.failed_last) == (["one"], [], 5, False)
+    own.listen(
+        {
+            "mistakes": ["two"],
+            "troubles": ["no hub"],
+            "collected": 9,
+            "deselected": {"ood": ["t"]},
+            "failed_last": True,
+            "notes": ["a note", "a note"],
+            "compared": ["held against"],
+            **told(MINE),
+            "skipped": [Skipped("x", 10, (("i", "why"),)).as_dict()],
+            "provenance": None,
+            "data": {"roles": {"clean": ["mine"]}, "templates": {}, "own": True},
+        }
+    )
+    own.listen(nothing)
+    assert (own.mistakes, own.troubles, own.collected) == (["one", "two"], ["no hub"], 9)
+    assert (own.deselected, own.failed_last) == ({"ood": ["t"]}, True)
+    assert own.models() == {"a": MINE}
+    assert own.notes() == ("a note", "held against")
+    assert own.known_provenance() is None
+    assert own.known_data().roles == {"clean": ("mine",)}
+    # One of ten cannot be read: more than may be left out.
+    (mistake,) = own._mistakes()[2:]
+    assert mistake.startswith("1 of 10 samples of x cannot be read, 10%")
+
+
+def test_what_is_noted_once_and_where_the_header_was_printed() -> None:
+    encoder = SimpleNamespace(notes=["slow"])
+    evaluations = {"a": SimpleNamespace(encoder=encoder), "b": SimpleNamespace(encoder=encoder)}
+    own = session(
+        remarks=["ended early"],
+        died=["gw1"],
+        _evaluations=evaluations,
+        _noise={"a": (0.01, 0.0), "b": (0.0, 0.0)},
+        _told=[{"compared": ["held against"]}],
+    )
+    remark, note, noise, died = own.notes()
+    assert (remark, note) == ("ended early", "slow")
+    assert noise.startswith("numerical noise of a: 0.01")
+    assert died == "worker gw1 died: how many images it encoded is not known"
+    own.pytest_config.option.verbose = -1
+    assert own.notes()[-1] == "held against"
+
+
+@pytest.mark.parametrize("what", ["mistakes", "troubles", "died", "remarks"])
+def test_what_a_report_would_tell(what: str) -> None:
+    own = session()
+    assert not own.has_news
+    own.__dict__[what].append("something")
+    assert own.has_news
+    assert not own.evaluated
+    assert session(needed=True).has_news
+    broken = session()
+    broken.ledger.not_collected.append("test_x.py")
+    assert broken.has_news
+
+
+def test_an_error_that_did_not_end_the_run_is_a_mistake_or_a_trouble() -> None:
+    own = session()
+    own.note(ClipRobustError("a slip"))
+    own.note(Unavailable("no room"))
+    assert (own.mistakes, own.troubles) == (["a slip"], ["no room"])
+
+
+def test_losses_that_a_recording_would_hide() -> None:
+    lost, kept = measure("auroc", 0.5, half=0.01), measure("auroc", 0.99, half=0.001)
+    rule = gap_rule(min=0.9)
+    records = [Record(one, judge(one, rule, Policy()), "t") for one in (lost, kept)]
+    unknown = judge(measure("auroc", float("nan")), rule, Policy())
+    assert (unknown.status, unknown.missed_by) == ("fail", None)
+    records.append(Record(measure("auroc", 0.5, perturbation="snow"), unknown, "t"))
+    own = session()
+    own.ledger._attempts["t"] = Attempt("mine", tuple(records))
+    assert own.lost_while_recording == [lost.key]
+
+
+def test_bounds_that_wait_for_what_the_environment_lacks() -> None:
+    own = session()
+    for suite in ("ood", "view"):
+        attempt = Attempt(suite, skipped="no encoder", lacking=True)
+        own.ledger._attempts[suite] = attempt
+    rule: Any = SimpleNamespace(selectors={"suite": ("oo*",)})
+    found = Unjudged(policy=Policy(), skipped=[rule])
+    assert own._lacked(found) == ["ood: no encoder"]
+    assert own._lacked(Unjudged(policy=Policy(skipped="warn"), skipped=[rule])) == []
+    assert own._lacked(Unjudged(policy=Policy())) == []
+
+
+def test_tests_by_suite() -> None:
+    entries = [NotMeasured(test, suite, "why") for test, suite in ("ax", "by", "cx")]
+    assert by_suite(entries) == {"x": ["a", "c"], "y": ["b"]}
