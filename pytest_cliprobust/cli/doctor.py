@@ -25,6 +25,23 @@ DESCRIPTION = (
 #: Tried in this order; the quick ones first.
 LOSSES = ("swapped_texts", "other_preprocessing", "heavy_noise", "light_noise", "training_mode")
 
+#: Options of pytest that its runs are given as they are, and what they do.
+HANDED_ON = {
+    "thresholds": "the threshold file",
+    "baseline": "the baseline",
+    "profile": "how many samples (default: quick)",
+    "limit": "at most so many samples of each data set",
+    "cache-dir": "folder of the feature cache",
+    **dict.fromkeys(
+        ("pretrained", "activation", "templates", "depth", "lmm", "bad-data", "font", "device"),
+        "as for pytest",
+    ),
+    **dict.fromkeys(("precision", "batch-size", "seed", "store"), "as for pytest"),
+}
+
+#: How a line begins that says why a model cannot have a loss (see targets/planted.py).
+CANNOT_HAVE = "nothing to plant: "
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -37,6 +54,7 @@ class Ran:
         seconds: that it took.
         refused: why nothing was measured; empty if something was.
         broke_off: why the run did not come to its end; empty if it did.
+        cached: of the images, those from the cache.
     """
 
     statuses: Mapping[str, str]
@@ -45,25 +63,21 @@ class Ran:
     seconds: float
     refused: str = ""
     broke_off: str = ""
+    cached: int = 0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("suites", nargs="*", help="suites to run (default: the shipped ones)")
     parser.add_argument("--clip-model", required=True, metavar="MODEL", help="the model under test")
-    parser.add_argument("--clip-thresholds", metavar="FILE", help="the threshold file")
-    parser.add_argument("--clip-baseline", metavar="FILE", help="the baseline")
-    parser.add_argument("--clip-data", metavar="DATA", help="as for pytest")
-    parser.add_argument("--clip-cache-dir", metavar="DIR", help="folder of the feature cache")
     parser.add_argument(
-        "--clip-profile",
-        default="quick",
-        metavar="PROFILE",
-        help="how many samples (default: quick)",
+        "--clip-data", action="append", metavar="DATA", help="as for pytest; repeatable"
     )
-    parser.add_argument(
-        "--clip-limit", metavar="N", help="at most so many samples of each data set"
-    )
+    for name, told in HANDED_ON.items():
+        default = "quick" if name == "profile" else None
+        parser.add_argument(f"--clip-{name}", default=default, metavar=name.upper(), help=told)
+    for flag in ("-m", "-k"):
+        parser.add_argument(flag, metavar="EXPRESSION", help="which tests, as for pytest")
     parser.add_argument(
         "--losses",
         default=",".join(LOSSES),
@@ -87,22 +101,36 @@ def run(options: argparse.Namespace) -> int:
     for name in names:
         if name not in LOSSES:
             raise ClipRobustError(f"unknown loss {name!r}; there are {', '.join(LOSSES)}")
+    print(
+        f"one run of the suites on the model as it is (profile {options.clip_profile}) tells what "
+        f"{len(names)} more cost",
+        flush=True,
+    )
     plain = _ran(options, None)
     if plain.refused or plain.broke_off:
         why = plain.refused or plain.broke_off
         raise ClipRobustError(f"the model cannot be measured as it is: {why}")
     if not plain.statuses:
         raise ClipRobustError("no figure of these suites has a bound; --clip-record writes some")
-    print(
-        f"as it is: {_counted(plain)}, {plain.images:,} images, {plain.seconds:.0f} s\n"
-        f"planting {len(names)} losses: {len(names)} times {plain.images:,} images, up to "
-        f"{len(names) * plain.seconds / 60:.1f} minutes if the features above were not cached, and "
-        "longer if they were; Ctrl-C stops",
-        flush=True,
-    )
+    print(f"as it is: {_counted(plain)}, {plain.images:,} images, {plain.seconds:.0f} s")
+    print(_cost(plain, len(names)), flush=True)
     if options.dry_run:
         return 0
     return _report(plain, _damaged(options, names))
+
+
+def _cost(plain: Ran, losses: int) -> str:
+    """Return what the losses cost, as far as the run without one tells."""
+    minutes = losses * plain.seconds / 60
+    told = f"planting {losses} losses: {losses} times {plain.images:,} images, "
+    if plain.cached:
+        told += (
+            f"{minutes:.1f} minutes and more, as {plain.cached:,} images above came from the cache, and a "
+            "damaged model's features are not in it before it was planted once"
+        )
+    else:
+        told += f"about {minutes:.1f} minutes"
+    return f"{told}; Ctrl-C stops"
 
 
 def _damaged(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Ran]:
@@ -111,7 +139,12 @@ def _damaged(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Ran
     try:
         for name in names:
             found = damaged[name] = _ran(options, name)
-            told = f"refused: {found.refused}" if found.refused else _counted(found)
+            cannot = found.refused.startswith(CANNOT_HAVE)
+            told = (
+                f"{'' if cannot else 'refused: '}{found.refused}"
+                if found.refused
+                else _counted(found)
+            )
             told += f" ({found.broke_off})" if found.broke_off else ""
             print(f"{name}: {told}, {found.seconds:.0f} s", flush=True)
     except KeyboardInterrupt:
@@ -130,10 +163,13 @@ def _ran(options: argparse.Namespace, loss: str | None) -> Ran:
         command += options.suites or ["--clip-suites"]
         command += [f"--clip-model={options.clip_model}", f"--clip-report={report}"]
         command.append("--clip-history=none")  # its runs are no releases
-        for flag in ("thresholds", "baseline", "data", "cache_dir", "profile", "limit"):
-            value = getattr(options, f"clip_{flag}")
-            if value is not None:
-                command.append(f"--clip-{flag.replace('_', '-')}={value}")
+        for name in HANDED_ON:
+            value = getattr(options, f"clip_{name.replace('-', '_')}")
+            command += [] if value is None else [f"--clip-{name}={value}"]
+        command += [f"--clip-data={value}" for value in options.clip_data or ()]
+        for flag in ("m", "k"):
+            value = getattr(options, flag)
+            command += [] if value is None else [f"-{flag}", value]
         command += [] if loss is None else [f"--clip-plant={loss}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - began
@@ -149,11 +185,9 @@ def _ran(options: argparse.Namespace, loss: str | None) -> Ran:
 def _read(data: Mapping[str, Any], seconds: float) -> Ran:
     verdicts = {entry["key"]: entry["verdict"] for entry in data["measurements"]}
     bounded = {key: v for key, v in verdicts.items() if v["bound"]}
-    images = sum(
-        count
-        for model in data["models"].values()
-        for kind, count in model["images"].items()
-        if kind in ("encoded", "cached")
+    encoded, cached = (
+        sum(model["images"].get(kind, 0) for model in data["models"].values())
+        for kind in ("encoded", "cached")
     )
     refused = "" if verdicts or not data["mistakes"] else str(data["mistakes"][0])
     missing = len(data["missing"]) + len(data["not_collected"])
@@ -161,10 +195,11 @@ def _read(data: Mapping[str, Any], seconds: float) -> Ran:
     return Ran(
         {key: str(v["status"]) for key, v in bounded.items()},
         {key: str(v["bound"]) for key, v in bounded.items()},
-        images,
+        encoded + cached,
         seconds,
         refused,
         broke_off,
+        cached,
     )
 
 
@@ -187,9 +222,12 @@ def _report(plain: Ran, damaged: Mapping[str, Ran]) -> int:
         key: [name for name, ran in damaged.items() if ran.statuses.get(key) == "fail"]
         for key in plain.statuses
     }
-    refused = [name for name, ran in damaged.items() if ran.refused]
+    cannot = [n for n, ran in damaged.items() if ran.refused.startswith(CANNOT_HAVE)]
+    refused = [n for n, ran in damaged.items() if ran.refused and n not in cannot]
     broken = [name for name, ran in damaged.items() if ran.broke_off]
-    seen_by = ", ".join(name for name in damaged if name not in (*refused, *broken)) or "none"
+    seen_by = (
+        ", ".join(name for name in damaged if name not in (*cannot, *refused, *broken)) or "none"
+    )
     print("\nbound, whether it is green as it is, and which losses turn it red:")
     for key, status in plain.statuses.items():
         red = ", ".join(seen[key]) or "none"
@@ -199,6 +237,8 @@ def _report(plain: Ran, damaged: Mapping[str, Ran]) -> int:
         print(
             f"refused before any bound was judged, which stops a release, too: {', '.join(refused)}"
         )
+    if cannot:
+        print(f"cannot be planted in this model, so that they say nothing: {', '.join(cannot)}")
     if broken:
         print(f"not run to the end, so that a bound may see more than is told: {', '.join(broken)}")
     not_green = [key for key, status in plain.statuses.items() if status != "pass"]

@@ -30,6 +30,9 @@ PLANTS: dict[str, Plant] = {}
 #: Noise on the weights, as a share of each matrix's own deviation, by the name of the loss.
 NOISE = {"light_noise": 0.1, "heavy_noise": 0.3}
 
+#: How a line begins that says why a model cannot have a loss: `cliprobust doctor` knows it by that.
+CANNOT_HAVE = "nothing to plant: "
+
 #: The loss that the class texts have, not the model.
 SWAPPED = "swapped_texts"
 
@@ -86,9 +89,7 @@ def _modules(target: Any) -> list[nn.Module]:
     found = [v for one in held if one is not None for v in vars(one).values()]
     modules = [value for value in (*held, *found) if isinstance(value, nn.Module)]
     if not modules:
-        raise ClipRobustError(
-            f"model {target.info.name!r} shows no torch module, so nothing can be planted in it"
-        )
+        raise ClipRobustError(f"{CANNOT_HAVE}model {target.info.name!r} shows no torch module")
     return modules
 
 
@@ -158,7 +159,8 @@ def training_mode(target: Any) -> Target:
     layers = [layer for module in modules for layer in module.modules() if isinstance(layer, kinds)]
     if not any(not isinstance(layer, nn.Dropout) or layer.p > 0.0 for layer in layers):
         raise ClipRobustError(
-            f"model {target.info.name!r} is the same in training mode: it has no dropout or batch norm"
+            f"{CANNOT_HAVE}model {target.info.name!r} is the same in training mode: it has no dropout "
+            "or batch norm"
         )
     for module in modules:
         module.train()

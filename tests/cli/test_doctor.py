@@ -10,6 +10,8 @@ import pytest
 
 from pytest_cliprobust import cli
 from pytest_cliprobust.cli import doctor
+from pytest_cliprobust.plugin.options import OPTIONS
+from pytest_cliprobust.targets.planted import CANNOT_HAVE
 
 SUITE = """
 from pytest_cliprobust.properties import accuracy, calibration
@@ -57,7 +59,9 @@ def words(folder: Path, *more: str) -> list[str]:
 def test_each_bound_says_what_it_sees(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words(folder, "--losses=heavy_noise,training_mode")) == 1
     out = capsys.readouterr().out
-    assert out.startswith("as it is: 2 pass, ")
+    first, second, *_ = out.splitlines()
+    assert first.startswith("one run of the suites on the model as it is (profile quick)")
+    assert second.startswith("as it is: 2 pass, ")
     assert "planting 2 losses" in out
     assert "\nheavy_noise: 1 pass, 1 fail" in out
     assert "\ntraining_mode: refused: " in out
@@ -120,6 +124,64 @@ def test_a_run_that_died_refuses_nothing(
     assert "under any of these losses (whole runs: none):\n  a/key\n" in out
 
 
+def test_what_a_model_cannot_have_stops_no_release(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words_of = {
+        None: "",
+        "training_mode": f"{CANNOT_HAVE}model 'm' is the same in training mode",
+        "light_noise": "the features are constant",
+    }
+
+    def ran(options: object, loss: str | None) -> doctor.Ran:
+        refused = words_of[loss]
+        statuses = {} if refused else {"a/key": "pass"}
+        return doctor.Ran(statuses, dict.fromkeys(statuses, "min 0.5"), 10, 1.0, refused)
+
+    monkeypatch.setattr(doctor, "_ran", ran)
+    assert cli.main(words(folder, "--losses=training_mode,light_noise")) == 1
+    out = capsys.readouterr().out
+    assert "\ntraining_mode: nothing to plant: model 'm' is the same in training mode, " in out
+    assert "\nlight_noise: refused: the features are constant, " in out
+    assert "which stops a release, too: light_noise\n" in out
+    assert "cannot be planted in this model, so that they say nothing: training_mode\n" in out
+    assert "(whole runs: none)" in out
+
+
+def test_its_runs_are_given_what_pytest_would_be(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def noted(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 4, "ERROR: stop\n", "")
+
+    monkeypatch.setattr(subprocess, "run", noted)
+    given = [f"--clip-{name}=x" for name in doctor.HANDED_ON]
+    given += ["--clip-data=clean=a", "--clip-data=far_ood=b"]
+    assert cli.main([*words(folder), *given, "-m", "accuracy", "-k", "clean"]) == 4
+    (command,) = commands
+    assert set(given) <= set(command)
+    assert command[command.index("-m", 3) + 1] == "accuracy"
+    assert command[command.index("-k") + 1] == "clean"
+
+
+def test_options_that_decide_figures_are_all_handed_on() -> None:
+    """None is left out but those that say what becomes of a run, or that a planted one cannot have."""
+    apart = {"against", "figures", "because", "history", "plant"}
+    assert {option.name for option in OPTIONS} == {*doctor.HANDED_ON, *apart}
+
+
+def test_a_run_from_the_cache_does_not_tell_what_others_cost() -> None:
+    fresh = doctor.Ran({}, {}, 100, 30.0)
+    assert doctor._cost(fresh, 4).startswith(
+        "planting 4 losses: 4 times 100 images, about 2.0 minutes;"
+    )
+    known = doctor.Ran({}, {}, 100, 30.0, cached=60)
+    assert "2.0 minutes and more, as 60 images above came from the cache" in doctor._cost(known, 4)
+
+
 def test_mistakes_are_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words(folder, "--losses=noise")) == 4
     assert "unknown loss 'noise'; there are swapped_texts, " in capsys.readouterr().err
@@ -129,3 +191,4 @@ def test_losses_are_those_that_can_be_planted() -> None:
     from pytest_cliprobust.targets.planted import PLANTS
 
     assert sorted(doctor.LOSSES) == sorted(PLANTS)
+    assert doctor.CANNOT_HAVE == CANNOT_HAVE
