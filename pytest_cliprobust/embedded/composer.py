@@ -480,14 +480,24 @@ def _backdrops(scenes: Sequence[Scene]) -> list[_Backdrop]:
         small = procedural.backgrounds(seeds, side, side, kinds=WALLS, grain=False)
         walls |= {i: small[k : k + 1] for k, i in enumerate(rows)}
     return [
-        _Backdrop(
-            F.interpolate(
-                walls[i], size=(scene.camera.size,) * 2, mode="bilinear", align_corners=False
-            ),
-            grounds[i : i + 1],
-        )
+        _Backdrop(_full_wall(walls[i], scene.camera.size), grounds[i : i + 1])
         for i, scene in enumerate(scenes)
     ]
+
+
+def _full_wall(wall: Tensor, size: int) -> Tensor:
+    """Return a wall (1, C, h, w) in full resolution, (1, C, size, size).
+
+    Channel by channel: of several at once torch interpolates in another order where it has one thread alone,
+    and pixels would differ by a grey level.
+    """
+    return torch.cat(
+        [
+            F.interpolate(channel, size=(size, size), mode="bilinear", align_corners=False)
+            for channel in wall.split(1, dim=1)
+        ],
+        dim=1,
+    )
 
 
 # --------------------------------------------------------------------------------------------------

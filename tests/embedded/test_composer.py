@@ -285,6 +285,23 @@ def test_threads_change_no_bit() -> None:
         assert all(same(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("size", [96, 224])
+def test_a_wall_has_the_same_bits_with_any_number_of_threads(size: int) -> None:
+    # All channels at once, torch interpolates them in another order with a single thread.
+    small = torch.rand(1, 3, size // 3, size // 3, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    try:
+        walls = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            walls.append(composer._full_wall(small, size))
+    finally:
+        torch.set_num_threads(before)
+    assert walls[0].shape == (1, 3, size, size)
+    assert all(torch.equal(walls[0], other) for other in walls[1:])
+    torch.testing.assert_close(walls[0], F.interpolate(small, (size, size), mode="bilinear"))
+
+
 def test_sample_ids_alone_decide_the_scene() -> None:
     sprite = disc()
     assert composer.neutral("a", sprite) == composer.neutral("a", sprite)
