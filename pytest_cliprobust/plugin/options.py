@@ -204,22 +204,25 @@ def add_options(parser: pytest.Parser) -> None:
     _add_repeatable(parser, group, MODEL)  # what --help shows first
     for option in OPTIONS:
         choices = f" [{', '.join(option.choices)}]" if option.choices else ""
-        group.addoption(
-            option.flag, metavar=option.name.upper(), default=None, help=option.help + choices
-        )
+        told = _as_it_is(option.help + choices)
+        group.addoption(option.flag, metavar=option.name.upper(), default=None, help=told)
         parser.addini(option.key, option.help, default=option.default)
     for several in REPEATABLE[1:]:
         _add_repeatable(parser, group, several)
     for name, told in (*SWITCHES, *COMMANDS):
-        group.addoption(Named(name).flag, action="store_true", help=told)
+        group.addoption(Named(name).flag, action="store_true", help=_as_it_is(told))
     for switch in (Named(name) for name, _ in SWITCHES):
         parser.addini(switch.key, f"see {switch.flag}", type="bool", default=False)
 
 
+def _as_it_is(told: str) -> str:
+    """Return help for argparse, which fills in what a per cent sign seems to ask for ("1% at most")."""
+    return told.replace("%", "%%")
+
+
 def _add_repeatable(parser: pytest.Parser, group: pytest.OptionGroup, option: Repeatable) -> None:
-    group.addoption(
-        option.flag, action="append", metavar=option.metavar, help=f"{option.help}; repeatable"
-    )
+    told = _as_it_is(f"{option.help}; repeatable")
+    group.addoption(option.flag, action="append", metavar=option.metavar, help=told)
     parser.addini(option.key, f"{option.listed}, see {option.flag}", type=option.kind)
 
 

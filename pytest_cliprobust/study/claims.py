@@ -21,7 +21,7 @@ from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.properties.multimodal import SEES_THROUGH
 from pytest_cliprobust.results.compare import compare
 from pytest_cliprobust.study.axes import LOGIT, axis_of
-from pytest_cliprobust.study.effects import Regression, regression, seed_spread
+from pytest_cliprobust.study.effects import WORDS, Regression, regression, seed_spread
 from pytest_cliprobust.study.gather import Entry, Table
 from pytest_cliprobust.study.lines import correlation
 
@@ -126,7 +126,8 @@ def architecture_decides_3d_corruption(table: Table) -> Claim:
     made = regression(_on_axis(table, keys[0]), [entry.card for entry in table.entries])
     if made is None or "architecture" not in made.joint:
         return _lacking(sentence, "the architecture does not vary apart from other factors here")
-    lines = [f"{keys[0]}, F tests: " + ", ".join(f"{f} p = {p:.3g}" for f, p in made.joint.items())]
+    tests = ", ".join(f"{WORDS[factor]} p = {p:.3g}" for factor, p in made.joint.items())
+    lines = [f"{keys[0]}, F tests: {tests}"]
     lines += _effect_lines(made)
     reach = {factor: _reach(made, factor) for factor in made.joint}
     own = reach.pop("architecture")

@@ -178,5 +178,6 @@ def _differences(table: Table) -> list[str]:
         if len({e.measurements[key].figure.n for e in table.entries if key in e.measurements}) > 1
     }
     if sizes:
-        notes.append(f"{len(sizes)} properties rest on other numbers of samples for some models")
+        rest = "1 property rests" if len(sizes) == 1 else f"{len(sizes)} properties rest"
+        notes.append(f"{rest} on other numbers of samples for some models")
     return notes

@@ -137,6 +137,9 @@ def test_help_is_there_with_a_broken_conftest(run: Sessions) -> None:
     result = run.plain("--help")
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["*--clip-model=*MODEL*"])
+    # A per cent sign is one, and not a place for what argparse knows.
+    assert "counted and listed (1% at most)" in " ".join(result.stdout.str().split())
+    result.stdout.no_fnmatch_line("*option_strings*")
 
 
 # --- Code that fails while a test runs -------------------------------------------------------------

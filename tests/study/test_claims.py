@@ -138,6 +138,7 @@ def test_architecture_is_held_against_the_other_factors() -> None:
     # Student's t of a new training against the mean of three, as an F test.
     t = -0.3 / (0.01 * math.sqrt(4 / 3))
     assert head.startswith(f"{DROP}, F tests: architecture p = {2 * stats.t.sf(-t, 2):.3g}, ")
+    assert ", training-set size p = " in head
     half = stats.t.ppf(0.975, 2) * 0.01 * math.sqrt(4 / 3)
     assert lines[0] == (
         f"architecture: ViT instead of ResNet: -0.300 [{-0.3 - half:+.3f}, {-0.3 + half:+.3f}]"

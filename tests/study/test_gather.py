@@ -86,14 +86,14 @@ def test_what_does_not_belong_together_is_said() -> None:
 def test_figures_of_other_numbers_of_samples_are_counted() -> None:
     one, two = a_run({"a": {ACCURACY: 0.6, FOG: 0.3}}), a_run({"b": {ACCURACY: 0.7, FOG: 0.4}})
     assert gathered([one, two]).notes == ()
-    for number, key in enumerate((ACCURACY, FOG), start=1):
+    for rest, key in (("1 property rests", ACCURACY), ("2 properties rest", FOG)):
         made = two.measurements[f"{key}/b"]
         figure = replace(made.figure, n=50).measured_on(made.condition)
         two = replace(
             two, measurements={**two.measurements, made.key: replace(made, figure=figure)}
         )
         assert gathered([one, two]).notes == (
-            f"{number} properties rest on other numbers of samples for some models",
+            f"{rest} on other numbers of samples for some models",
         )
 
 
