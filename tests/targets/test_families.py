@@ -19,8 +19,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pytest_cliprobust.cache import FeatureCache
+from pytest_cliprobust.engine.encoding import Encoder
 from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
+from pytest_cliprobust.engine.performance import Passes
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.search.adversarial import adversarial_of
 from pytest_cliprobust.targets.base import Target
 from pytest_cliprobust.targets.image_processor import _PROCESSORS, _defaults
 from pytest_cliprobust.targets.loading import load_target
@@ -77,11 +82,17 @@ def assert_own_preprocessing(target: Any, own: Any) -> None:
 
 
 def assert_unit_features(target: Target) -> None:
-    pixels = torch.stack([as_measured(target, photo(*shape)) for shape in PHOTOS])
-    for features in (target.encode_image(pixels), target.encode_text(TEXTS)):
+    seen = [as_measured(target, photo(*shape))[None] for shape in PHOTOS]
+    together = len({one.shape for one in seen}) == 1
+    pictures = target.encode_image(torch.cat(seen)) if together else alone(target, seen)
+    for features in (pictures, target.encode_text(TEXTS)):
         assert features.shape == (3, target.embed_dim)
         assert torch.allclose(features.norm(dim=1), torch.ones(3), atol=1e-5)
         assert float((features[0] - features[1]).norm()) > 1e-5
+
+
+def alone(target: Target, pictures: list[Tensor]) -> Tensor:
+    return torch.cat([target.encode_image(picture) for picture in pictures])
 
 
 # --- open_clip --------------------------------------------------------------------------------------
@@ -468,8 +479,10 @@ def test_families_of_transformers(family: str, tmp_path: Path) -> None:
     assert_unit_features(target)
     model = transformers.AutoModel.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    pixels = torch.stack([as_measured(target, photo(*shape)) for shape in PHOTOS])
-    if family != "siglip2":  # of a shape that follows the picture's: see the test of its patches
+    if family == "siglip2":  # each in its own shape: see below
+        pixels = torch.stack([as_measured(target, photo(40, 40 + n)) for n in range(3)])
+    else:
+        pixels = torch.stack([as_measured(target, photo(*shape)) for shape in PHOTOS])
         assert_own_preprocessing(target, processor_of(folder))
         with torch.no_grad():
             expected = unit(model.get_image_features(pixel_values=pixels))
@@ -496,6 +509,46 @@ def test_families_of_transformers(family: str, tmp_path: Path) -> None:
         grid = target.image_size[0] // 8
         assert target.dense_features(pixels).shape == (3, 32, grid, grid)
         assert_local_features(target, pixels, grid)
+
+
+def test_naflex_models_see_photographs_in_their_own_shape(tmp_path: Path) -> None:
+    """Pixels, features under a perturbation or none, attacks and pairs, against transformers' own."""
+    import transformers
+
+    if not hasattr(transformers, "Siglip2Model"):
+        pytest.skip("this transformers has no such model")
+    folder = write_model(tmp_path / "model", "siglip2", letters=True)
+    clip = on_photographs(folder, tmp_path)
+    target: Any = clip.target
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    expected = []
+    for shape in PHOTOS:
+        inputs = processor(images=photo(*shape), return_tensors="pt")
+        with torch.no_grad():
+            expected.append(unit(model.get_image_features(**inputs)))
+        seen = target._vision_inputs(as_measured(target, photo(*shape))[None])
+        count = seen["pixel_values"].shape[1]
+        assert int(inputs["pixel_attention_mask"].sum()) == count
+        error = (seen["pixel_values"] - inputs["pixel_values"][:, :count]).abs() * 127.5
+        assert float(error.mean()) <= MEAN
+    clean = clip.on("clean")
+    cosines = (clean.features.double() * torch.cat(expected).double()).sum(dim=1)
+    assert float((1 - cosines).max()) <= 1e-5
+    data: Any = clip.dataset("clean")
+    assert clip.encoder.by_shape(data) == {(16, 64): [2], (24, 40): [0], (40, 24): [1]}
+    noisy = clip.on("clean", "gaussian_noise", 3)
+    for row in range(3):
+        _, after = clip.encoder.pictures(data, [row], registry.get("gaussian_noise"), 3)
+        own = target.encode_image(target.preprocess(after))[0]
+        torch.testing.assert_close(noisy.features[row], own, atol=1e-5, rtol=0)
+    again = Encoder(target, FeatureCache(tmp_path / "other"), batch_size=2)
+    assert torch.equal(again.images(data, noisy.condition.steps), noisy.features)
+    assert clip.local_mcm(noisy).shape == (3,)
+    assert [figure.n for figure in adversarial_of(clip, clean, epsilon=0.1, steps=1)] == [3, 3]
+    assert clip.on("embedded:clean", "fog_3d", 3, limit=2).features.shape == (2, 32)
+    assert len(clip.encoder.matches(clip.dataset("embedded:two_view", 2))) == 2
+    Passes(target, clean)()
 
 
 def assert_local_features(target: Any, pixels: Tensor, grid: int) -> None:
