@@ -254,6 +254,18 @@ def test_a_model_of_another_shape_is_shown_photographs_in_it(kind: str, tmp_path
     assert target.local_features(pixels).shape[1] == grid[0] * grid[1]
 
 
+@pytest.mark.parametrize("size", [[224, 168], 168])
+def test_a_timm_tower_of_another_size_than_its_configuration_says(
+    size: Any, tmp_path: Path
+) -> None:
+    """open_clip does not tell timm the size: the forward pass of its own model fails."""
+    vision = {**OPEN_CLIP["eva"][0]["vision_cfg"], "image_size": size}
+    folder = write_folder(tmp_path / "eva", {**OPEN_CLIP["eva"][0], "vision_cfg": vision})
+    told = refused(folder)
+    assert "image_size (224, 168)" in told or "image_size (168, 168)" in told
+    assert "its timm tower takes (224, 224) alone" in told
+
+
 def on_photographs(folder: Path, tmp_path: Path) -> Evaluation:
     """Return a run of a model on photographs of three classes, one of each of the shapes."""
     photos = tmp_path / "photos"
