@@ -806,7 +806,7 @@ def test_a_folder_of_sentence_transformers(tmp_path: Path) -> None:
         ([{**module, "path": "../elsewhere"}], "names a folder elsewhere"),
         ([{**module, "path": "1_CLIPModel"}], "has no config.json"),
         ([{**module, "path": "a" * 300}], "has no config.json"),
-        ([{**module, "type": "sentence_transformers.models.Transformer"}], "a CLIPModel alone"),
+        ([{**module, "type": "sentence_transformers.models.Pooling"}], "a CLIPModel alone"),
         ([module, module], "a CLIPModel alone"),
         ([], "lists"),
         ({}, "lists"),
@@ -815,6 +815,15 @@ def test_a_folder_of_sentence_transformers(tmp_path: Path) -> None:
         path.write_text(json.dumps(changed))
         told = refused(tmp_path / "root")
         assert words in told or "cannot be read" in told
+    # As sentence-transformers 6 saves it.
+    later = {**module, "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    unit_length = {"idx": 1, "name": "1", "path": "1_Normalize", "type": "x.normalize.Normalize"}
+    path.write_text(json.dumps([later, unit_length]))
+    assert load_target(str(tmp_path / "root"), device="cpu").info.digest == whole.info.digest
+    root = write_model(tmp_path / "siglip", "siglip")
+    (root / "modules.json").write_text(json.dumps([{**later, "path": ""}]))
+    assert "lists a Transformer of model_type 'siglip'" in refused(root)
+    assert load_target(f"transformers:{root}", device="cpu").embed_dim == 32
 
 
 def write_adapter(folder: Path, model: Path, **settings: Any) -> Any:
