@@ -1097,6 +1097,46 @@ def test_links_in_a_circle_are_no_model(tmp_path: Path, monkeypatch: pytest.Monk
 # --- As trainers, hubs and other hands leave them -----------------------------------------------------
 
 
+@pytest.mark.parametrize("average", ["model_ema.module.", "ema_model.", "averaged."])
+def test_a_model_beside_its_moving_average_is_the_one_that_was_trained(
+    average: str, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "model")
+    state = load_file(folder / "model.safetensors")
+    both = {f"model.{name}": value for name, value in state.items()}
+    both |= {f"{average}{name}": value * 1.5 for name, value in state.items()}
+    torch.save({"state_dict": both, "callbacks": {}}, tmp_path / "last.ckpt")
+    target = load_target(str(folder), pretrained=str(tmp_path / "last.ckpt"), device="cpu")
+    assert target.info.digest == load_target(str(folder), device="cpu").info.digest
+    note = f"calls 'model.'; it holds a moving average as well ({average!r})"
+    assert any(note in one for one in target.info.notes)
+
+
+def test_what_libraries_have_quantised_is_called_so(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model")
+    state: dict[str, Any] = load_file(folder / "model.safetensors")
+    packed = "visual.transformer.resblocks.0.mlp.c_fc._packed_params"
+    torch.save({**state, f"{packed}.dtype": torch.qint8}, tmp_path / "dynamic.pt")
+    with pytest.raises(ClipRobustError, match="holds quantised weights .*MODEL@int8"):
+        load_target(str(folder), pretrained=str(tmp_path / "dynamic.pt"), device="cpu")
+    four_bits = write_model(tmp_path / "nf4", "clip")
+    state = load_file(four_bits / "model.safetensors")
+    name = "text_model.encoder.layers.0.self_attn.q_proj.weight"
+    state |= {name: torch.zeros(512, 1, dtype=torch.uint8), f"{name}.absmax": torch.ones(8)}
+    save_file(state, four_bits / "model.safetensors", metadata={"format": "pt"})
+    assert "holds quantised weights: 'text_model.encoder" in refused(four_bits)
+
+
+@pytest.mark.parametrize(("name", "alone"), [("00001-of-00002", True), ("00001-of-00001", False)])
+def test_a_shard_without_the_others_is_named(name: str, alone: bool, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", "clip")
+    (folder / "model.safetensors").rename(folder / f"model-{name}.safetensors")
+    if alone:
+        assert "one of several shards, and no index of them" in refused(folder)
+    else:
+        assert load_target(str(folder), device="cpu").embed_dim == 24
+
+
 @pytest.mark.parametrize("prefix", ["net.", "student.", "model."])
 def test_a_model_beside_other_weights_is_found_by_its_names(prefix: str, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "model")
