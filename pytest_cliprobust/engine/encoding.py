@@ -1039,7 +1039,7 @@ def seen_whole(target: Target, images: Tensor) -> Tensor:
 
 
 def on_white(images: Sequence[Tensor]) -> Tensor:
-    """Return pictures (1, 3, H, W) in [0, 1] of any shapes as a batch, in the middle of white ones of one shape."""
+    """Return pictures (1, 3, H, W) in [0, 1] of any shapes as a batch, each in the middle of white."""
     height, width = (max(image.shape[axis] for image in images) for axis in (-2, -1))
     framed = []
     for image in images:

@@ -224,6 +224,7 @@ class Stores:
         self._known[dataset.digest] = None
 
     def _of(self, dataset: Dataset, framing: Framing) -> PictureStore | None:
+        assert framing.shape is not None  # see framing_to_keep
         store = PictureStore(
             self.folder / f"{_name(dataset, framing)}.pictures", len(dataset), framing.shape
         )
@@ -247,7 +248,7 @@ class Stores:
 
 
 def framing_to_keep(dataset: Dataset) -> Framing | None:
-    """Return how a data set frames its pictures if they are worth a store: many, and known to be of one shape."""
+    """Return how a data set frames its pictures if they are worth a store: many, of one known shape."""
     framing: Framing | None = getattr(dataset, "framing", None)
     if framing is None or framing.shape is None:
         return None

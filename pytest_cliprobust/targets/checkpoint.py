@@ -6,6 +6,7 @@ Nothing in a file is ever run: safetensors holds tensors alone, files of torch a
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,12 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 #: Keys under which they store a moving average of it, which is another model.
 _AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
+
+#: The same as a module beside the model: ``ema_model.``, ``model_ema.module.``, ``averaged_model.``.
+_AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?)([._]|$)")
+
+#: A shard among others, by its name.
+_SHARD = re.compile(r"-\d+-of-0*([2-9]|[1-9]\d+)\.")
 
 #: Prefixes of DistributedDataParallel, of torch.compile, and of the attribute that holds the model in
 #: a LightningModule.
@@ -300,6 +307,11 @@ def _state_of(path: Path, file: Content) -> _Read:
             f"checkpoint {path} holds no state dict (tensors by name); save model.state_dict()"
         )
     other = next((k for k, v in content.items() if not isinstance(v, StoredTensor)), None)
+    if isinstance(other, str) and "_packed_params" in other:
+        raise ClipRobustError(
+            f"checkpoint {path} holds quantised weights ({other!r:.60}), which are not loaded; give the weights "
+            "before that: MODEL@int8 quantises them, and other kinds are an encoder of your own"
+        )
     if other is not None or not all(isinstance(name, str) for name in content):
         raise ClipRobustError(
             f"checkpoint {path} holds no state dict (tensors by name; {other!r:.60} is no tensor); save "
@@ -382,13 +394,20 @@ def _own_part(
     whole = [p for p in prefixes if all(f"{p}{name}" in state for name in expected)]
     if not whole:
         return state, ()
-    if len(whole) > 1:
+    plain = [p for p in whole if not _AVERAGED.search(p)]
+    if len(whole) > 1 and len(plain) != 1:
         raise ClipRobustError(
             f"checkpoint {checkpoint.path} holds several models, under {' and '.join(map(repr, whole[:3]))}; "
             "save the state_dict() of the one to be tested alone"
         )
-    prefix = whole[0]
+    prefix = (plain or whole)[0]
+    averages = next((p for p in whole if p != prefix), None)
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    if averages is not None:
+        return own, (
+            f"weights: takes what the checkpoint calls {prefix[:40]!r}; it holds a moving average as well "
+            f"({averages[:40]!r}), which is another model: save it alone to test it",
+        )
     left = len(state) - len(own)
     beside = f", and leaves {left} other tensors out" if left else ""
     return own, (f"weights: takes what the checkpoint calls {prefix[:40]!r}{beside}",)
@@ -421,7 +440,7 @@ def weights_in(folder: Path, names: Iterable[str]) -> Path | None:
     None if there is none, or several of which none is an index. An adapter's are not a model's.
 
     Raises:
-        ClipRobustError: the folder cannot be read.
+        ClipRobustError: the folder cannot be read, or holds a shard alone.
     """
     for name in names:
         if (folder / name).exists():
@@ -436,6 +455,11 @@ def weights_in(folder: Path, names: Iterable[str]) -> Path | None:
     if len(indices) == 1:
         return indices[0]
     files = [p for p in found if p.suffix in _SUFFIXES and p.name not in _NO_WEIGHTS]
+    if len(files) == 1 and _SHARD.search(files[0].name):
+        raise ClipRobustError(
+            f"folder {folder} holds {files[0].name!r:.80}, one of several shards, and no index of them; copy or "
+            f"download all shards, and the file that ends in {INDEX}"
+        )
     return files[0] if len(files) == 1 else None
 
 

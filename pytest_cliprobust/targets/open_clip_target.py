@@ -454,6 +454,7 @@ def _assemble(spec: _Spec, device: torch.device, precision: Precision) -> OpenCl
     visual: Any = model.visual
     size = getattr(visual, "image_size", None) or spec.config["vision_cfg"].get("image_size", 224)
     preprocessing = Preprocessing.from_open_clip(spec.preprocess, size)
+    _check_trunk(visual, preprocessing.size, spec.name)
     scale: Any = model.logit_scale
     bias: Any = model.logit_bias
     logit_bias = None if bias is None else float(bias.detach().float())
@@ -487,6 +488,24 @@ def _assemble(spec: _Spec, device: torch.device, precision: Precision) -> OpenCl
         embed_dim=int(spec.config["embed_dim"]),
         logit_scale=float(scale.detach().float().exp()),
         logit_bias=logit_bias,
+    )
+
+
+def _check_trunk(visual: Any, size: tuple[int, int], name: str) -> None:
+    """Raise if a tower of timm takes pictures of one size, and the configuration names another.
+
+    open_clip does not tell timm the size, so that its own model fails at the first picture, too.
+
+    Raises:
+        ClipRobustError: both sizes are named.
+    """
+    patches = getattr(getattr(visual, "trunk", None), "patch_embed", None)
+    own = getattr(patches, "img_size", None)
+    if own is None or not getattr(patches, "strict_img_size", False) or tuple(own) == size:
+        return
+    raise ClipRobustError(
+        f"model {name!r}: its configuration has image_size {size}, and its timm tower takes {tuple(own)} "
+        "alone; set image_size in its vision_cfg to that"
     )
 
 

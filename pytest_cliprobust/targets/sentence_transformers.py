@@ -1,4 +1,8 @@
-"""CLIP as sentence-transformers saves it: a folder with ``modules.json``, the model in a folder inside."""
+"""CLIP as sentence-transformers saves it: a folder with ``modules.json``, the model there or in a folder inside.
+
+The module is a ``CLIPModel``, or a ``Transformer`` (sentence-transformers 6) that holds a CLIP model; unit
+length (``Normalize``) changes nothing, as features have it here.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 
 from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.files import lies_there, require_regular
+from pytest_cliprobust.targets.configuration import read_configuration
 from pytest_cliprobust.targets.registry import arguments_for, register_format
 from pytest_cliprobust.targets.transformers_target import load_transformers
 
@@ -23,17 +28,24 @@ def load_sentence_transformers(name: str, source: str, **options: Any) -> Any:
         ClipRobustError: its modules are no CLIP model alone, or lie elsewhere.
     """
     folder = Path(source).expanduser()
-    inner = folder / _path(folder / MODULES)
+    kind, path = _module(folder / MODULES)
+    inner = folder / path
     if not lies_there(inner / "config.json"):
         raise ClipRobustError(
             f"{folder / MODULES} names {inner.name!r:.80}, which has no config.json"
+        )
+    held = read_configuration(inner / "config.json").get("model_type")
+    if kind == "Transformer" and held != "clip":
+        raise ClipRobustError(
+            f"{folder / MODULES} lists a Transformer of model_type {held!r:.40}, whose texts it may prepare in "
+            f"another way than the model was trained with; give it as transformers:{inner} to test the model"
         )
     arguments = arguments_for(name, load_transformers, {"name": name, **options})
     return load_transformers(source=str(inner), **arguments)
 
 
-def _path(path: Path) -> str:
-    """Return the folder of the one module, below the root."""
+def _module(path: Path) -> tuple[str, str]:
+    """Return the kind of the one module that computes something, and its folder below the root."""
     require_regular(path, "list of modules")
     try:
         modules = json.loads(path.read_text(encoding="utf-8")[: 2**20])
@@ -41,11 +53,11 @@ def _path(path: Path) -> str:
         inner = modules[0]["path"]
     except (OSError, ValueError, RecursionError, KeyError, TypeError, IndexError) as error:
         raise ClipRobustError(f"{path} cannot be read ({brief(error)})") from None
-    if kinds != ["CLIPModel"]:
+    if [kind for kind in kinds if kind != "Normalize"] not in (["CLIPModel"], ["Transformer"]):
         raise ClipRobustError(
-            f"{path} lists {', '.join(kinds)[:120]}; of sentence-transformers a CLIPModel alone is "
-            "supported, as other models have no image tower or more than one"
+            f"{path} lists {', '.join(kinds)[:120]}; of sentence-transformers a CLIPModel alone, or a "
+            "Transformer with a CLIP model, is supported, as others have no image tower or more than one"
         )
     if not isinstance(inner, str) or os.path.basename(inner) != inner or inner in (".", ".."):
         raise ClipRobustError(f"{path} names a folder elsewhere, {inner!r:.80}")
-    return inner
+    return kinds[0], inner

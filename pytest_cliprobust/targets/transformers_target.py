@@ -511,6 +511,7 @@ def _load_weights(model_class: Any, config: Any, folder: Path, name: str) -> Any
             f"model {name!r}: folder {folder} holds no weights; expected model.safetensors"
         )
     state = read_checkpoint(path).state
+    check_types({}, state, str(path))
     architecture = MODEL_TYPES[config.model_type]
     check_size(lambda: model_class(config), state, str(path), architecture)
     try:

@@ -24,12 +24,14 @@ from pytest_cliprobust.datasets.depth.estimator import CHUNK, DepthEstimator
 from pytest_cliprobust.datasets.depth.files import DepthFiles
 from pytest_cliprobust.datasets.depth.loading import load_depth_source
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
+from pytest_cliprobust.datasets.framing import Framing
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.engine.encoding import Encoder
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.targets.base import TargetInfo
+from pytest_cliprobust.targets.naflex import NaFlexPreprocessing
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 
 SIZE = 64
@@ -750,6 +752,24 @@ def test_estimates_of_pictures_framed_in_another_way_are_others(
     assert torch.equal(squeezed, squeezed_alone)
     assert torch.equal(padded, padded_alone)
     assert not torch.equal(cropped, squeezed)
+
+
+def test_pictures_in_their_own_shapes_are_estimated_one_by_one(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    for name, shape in (("1", (40, 90, 3)), ("2", (90, 40, 3)), ("3", (40, 90, 3))):
+        pixels = np.random.default_rng(int(name)).integers(0, 256, shape, dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / "cat" / f"{name}.png")
+    own = NaFlexPreprocessing(size=(32, 32), patch=8, most_patches=16)
+    data = ImageFolder(tmp_path / "photos", frame=own.frame, size=32)
+    data.framing = Framing("own", None)
+    estimator = DepthEstimator(str(checkpoints["anything"]), cache=FeatureCache(tmp_path / "cache"))
+    assert estimator.depth(data, data.ids[1:2]).shape == (1, 1, 40, 24)
+    both = estimator.depth(data, [data.ids[0], data.ids[2]])
+    assert both.shape == (2, 1, 24, 40)
+    assert torch.equal(both[1:], estimator.depth(data, data.ids[2:]))
+    assert not torch.equal(both[0], both[1])
 
 
 def test_only_some_chunks_stay_in_memory(

@@ -16,11 +16,15 @@ from torch import Tensor
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch, LazyExtras
 from pytest_cliprobust.datasets.depth.base import MissingDepth
+from pytest_cliprobust.datasets.framing import Framing
+from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.engine import encoding, transfer
 from pytest_cliprobust.engine.encoding import (
     ACCELERATOR_CHUNK,
     FORWARD_CHUNK,
+    SHAPED_CHUNK,
     Encoder,
+    on_white,
     require_inputs,
 )
 from pytest_cliprobust.engine.memory import part_of
@@ -701,6 +705,65 @@ def test_features_are_those_of_what_the_model_is_shown(tmp_path: Path) -> None:
     assert torch.equal(after, registry.get("brightness")(pictures[2:3], 4))
     rows = encoder(tmp_path).rows(data, [], {"kind": "mean"}, lambda p: p.mean((2, 3)), 3)
     torch.testing.assert_close(torch.from_numpy(rows), (pictures - 0.5).mean((2, 3)))
+
+
+class ShapedPictures(RandomPictures):
+    """The same, of three shapes in turn, which cannot be loaded together."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.digest = f"shaped-{count}"
+        self.framing = Framing("own", None)
+        self.loads = 0
+
+    def load(self, indices: Sequence[int]) -> Batch:
+        self.loads += 1
+        whole = super().load(indices)
+        (shape,) = {((32, 32), (16, 24), (24, 16))[i % 3] for i in indices}
+        return replace(whole, images=whole.images[..., : shape[0], : shape[1]])
+
+
+def test_pictures_of_one_shape_go_through_together(tmp_path: Path) -> None:
+    """Rows come back at their places, whatever the batch size, and each picture is perturbed as it is."""
+    data, target = ShapedPictures(3 * SHAPED_CHUNK + 7), TinyTarget()
+    for steps in ([], [Step("brightness", 4), Step("gaussian_noise", 2)]):
+        found = [
+            encoder(tmp_path / str(size), target, batch_size=size).images(data, steps)
+            for size in (1, 5, 100)
+        ]
+        assert torch.equal(found[0], found[1])
+        assert torch.equal(found[0], found[2])
+        assert set(target.sizes) == {SHAPED_CHUNK}
+    for row in (0, 1, 2, 50):
+        picture = data.load([row]).images.float() / 255
+        expected = target.encode_image(target.preprocess(picture))[0]
+        torch.testing.assert_close(encoder(tmp_path / "1").images(data)[row], expected)
+    engine = encoder(tmp_path / "1")
+    data.loads = 0
+    part = Subset(data, [4, 0, 2, 1])
+    torch.testing.assert_close(engine.images(part), engine.images(data)[[4, 0, 2, 1]])
+    assert engine.forwarded == 4
+    assert data.loads == 4 + 3  # to see the shapes, and those of each
+    assert list(engine.alike(part, 1)) == [[0], [3], [2], [1]]
+    assert list(engine.alike(part, 9)) == [[0, 3], [2], [1]]
+    assert list(engine.alike(RandomPictures(5), 2)) == [[0, 1], [2, 3], [4]]
+
+
+def test_pictures_of_several_shapes_together(tmp_path: Path) -> None:
+    engine, data, apply = encoder(tmp_path), ShapedPictures(4), registry.get("brightness")
+    before, after = engine.pictures(data, [0, 1, 2], apply, 4)
+    own, changed = engine.pictures(data, [1], apply, 4)
+    assert before.shape == after.shape == (3, 3, 32, 32)
+    assert own.shape == (1, 3, 16, 24)
+    assert torch.equal(before[1:2, :, 8:24, 4:28], own)
+    assert torch.equal(after[1:2, :, 8:24, 4:28], changed)
+    assert float(before[1, :, :8].min()) == 1
+    odd = on_white([torch.zeros(1, 3, 2, 5), torch.zeros(1, 3, 5, 2)])
+    assert odd.sum(dim=(1, 2, 3)).tolist() == [45, 45]
+    with pytest.raises(NotRun, match="needs pictures of one shape: model 'tiny' is shown those of"):
+        engine.shown(data, [0, 1])
+    engine.probe(data)
+    assert engine.probed > 0
 
 
 @pytest.mark.parametrize(("count", "probed"), [(3, 3), (8, 8), (20, 8)])

@@ -19,8 +19,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pytest_cliprobust.cache import FeatureCache
+from pytest_cliprobust.engine.encoding import Encoder
 from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
+from pytest_cliprobust.engine.performance import Passes
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.search.adversarial import adversarial_of
 from pytest_cliprobust.targets.base import Target
 from pytest_cliprobust.targets.image_processor import _PROCESSORS, _defaults
 from pytest_cliprobust.targets.loading import load_target
@@ -77,11 +82,17 @@ def assert_own_preprocessing(target: Any, own: Any) -> None:
 
 
 def assert_unit_features(target: Target) -> None:
-    pixels = torch.stack([as_measured(target, photo(*shape)) for shape in PHOTOS])
-    for features in (target.encode_image(pixels), target.encode_text(TEXTS)):
+    seen = [as_measured(target, photo(*shape))[None] for shape in PHOTOS]
+    together = len({one.shape for one in seen}) == 1
+    pictures = target.encode_image(torch.cat(seen)) if together else alone(target, seen)
+    for features in (pictures, target.encode_text(TEXTS)):
         assert features.shape == (3, target.embed_dim)
         assert torch.allclose(features.norm(dim=1), torch.ones(3), atol=1e-5)
         assert float((features[0] - features[1]).norm()) > 1e-5
+
+
+def alone(target: Target, pictures: list[Tensor]) -> Tensor:
+    return torch.cat([target.encode_image(picture) for picture in pictures])
 
 
 # --- open_clip --------------------------------------------------------------------------------------
@@ -241,6 +252,18 @@ def test_a_model_of_another_shape_is_shown_photographs_in_it(kind: str, tmp_path
     grid = (size[0] // step, size[1] // step)
     assert target.dense_features(pixels).shape[2:] == grid
     assert target.local_features(pixels).shape[1] == grid[0] * grid[1]
+
+
+@pytest.mark.parametrize("size", [[224, 168], 168])
+def test_a_timm_tower_of_another_size_than_its_configuration_says(
+    size: Any, tmp_path: Path
+) -> None:
+    """open_clip does not tell timm the size: the forward pass of its own model fails."""
+    vision = {**OPEN_CLIP["eva"][0]["vision_cfg"], "image_size": size}
+    folder = write_folder(tmp_path / "eva", {**OPEN_CLIP["eva"][0], "vision_cfg": vision})
+    told = refused(folder)
+    assert "image_size (224, 168)" in told or "image_size (168, 168)" in told
+    assert "its timm tower takes (224, 224) alone" in told
 
 
 def on_photographs(folder: Path, tmp_path: Path) -> Evaluation:
@@ -468,8 +491,10 @@ def test_families_of_transformers(family: str, tmp_path: Path) -> None:
     assert_unit_features(target)
     model = transformers.AutoModel.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    pixels = torch.stack([as_measured(target, photo(*shape)) for shape in PHOTOS])
-    if family != "siglip2":  # of a shape that follows the picture's: see the test of its patches
+    if family == "siglip2":  # each in its own shape: see below
+        pixels = torch.stack([as_measured(target, photo(40, 40 + n)) for n in range(3)])
+    else:
+        pixels = torch.stack([as_measured(target, photo(*shape)) for shape in PHOTOS])
         assert_own_preprocessing(target, processor_of(folder))
         with torch.no_grad():
             expected = unit(model.get_image_features(pixel_values=pixels))
@@ -496,6 +521,46 @@ def test_families_of_transformers(family: str, tmp_path: Path) -> None:
         grid = target.image_size[0] // 8
         assert target.dense_features(pixels).shape == (3, 32, grid, grid)
         assert_local_features(target, pixels, grid)
+
+
+def test_naflex_models_see_photographs_in_their_own_shape(tmp_path: Path) -> None:
+    """Pixels, features under a perturbation or none, attacks and pairs, against transformers' own."""
+    import transformers
+
+    if not hasattr(transformers, "Siglip2Model"):
+        pytest.skip("this transformers has no such model")
+    folder = write_model(tmp_path / "model", "siglip2", letters=True)
+    clip = on_photographs(folder, tmp_path)
+    target: Any = clip.target
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    expected = []
+    for shape in PHOTOS:
+        inputs = processor(images=photo(*shape), return_tensors="pt")
+        with torch.no_grad():
+            expected.append(unit(model.get_image_features(**inputs)))
+        seen = target._vision_inputs(as_measured(target, photo(*shape))[None])
+        count = seen["pixel_values"].shape[1]
+        assert int(inputs["pixel_attention_mask"].sum()) == count
+        error = (seen["pixel_values"] - inputs["pixel_values"][:, :count]).abs() * 127.5
+        assert float(error.mean()) <= MEAN
+    clean = clip.on("clean")
+    cosines = (clean.features.double() * torch.cat(expected).double()).sum(dim=1)
+    assert float((1 - cosines).max()) <= 1e-5
+    data: Any = clip.dataset("clean")
+    assert clip.encoder.by_shape(data) == {(16, 64): [2], (24, 40): [0], (40, 24): [1]}
+    noisy = clip.on("clean", "gaussian_noise", 3)
+    for row in range(3):
+        _, after = clip.encoder.pictures(data, [row], registry.get("gaussian_noise"), 3)
+        own = target.encode_image(target.preprocess(after))[0]
+        torch.testing.assert_close(noisy.features[row], own, atol=1e-5, rtol=0)
+    again = Encoder(target, FeatureCache(tmp_path / "other"), batch_size=2)
+    assert torch.equal(again.images(data, noisy.condition.steps), noisy.features)
+    assert clip.local_mcm(noisy).shape == (3,)
+    assert [figure.n for figure in adversarial_of(clip, clean, epsilon=0.1, steps=1)] == [3, 3]
+    assert clip.on("embedded:clean", "fog_3d", 3, limit=2).features.shape == (2, 32)
+    assert len(clip.encoder.matches(clip.dataset("embedded:two_view", 2))) == 2
+    Passes(target, clean)()
 
 
 def assert_local_features(target: Any, pixels: Tensor, grid: int) -> None:
@@ -741,7 +806,7 @@ def test_a_folder_of_sentence_transformers(tmp_path: Path) -> None:
         ([{**module, "path": "../elsewhere"}], "names a folder elsewhere"),
         ([{**module, "path": "1_CLIPModel"}], "has no config.json"),
         ([{**module, "path": "a" * 300}], "has no config.json"),
-        ([{**module, "type": "sentence_transformers.models.Transformer"}], "a CLIPModel alone"),
+        ([{**module, "type": "sentence_transformers.models.Pooling"}], "a CLIPModel alone"),
         ([module, module], "a CLIPModel alone"),
         ([], "lists"),
         ({}, "lists"),
@@ -750,6 +815,15 @@ def test_a_folder_of_sentence_transformers(tmp_path: Path) -> None:
         path.write_text(json.dumps(changed))
         told = refused(tmp_path / "root")
         assert words in told or "cannot be read" in told
+    # As sentence-transformers 6 saves it.
+    later = {**module, "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    unit_length = {"idx": 1, "name": "1", "path": "1_Normalize", "type": "x.normalize.Normalize"}
+    path.write_text(json.dumps([later, unit_length]))
+    assert load_target(str(tmp_path / "root"), device="cpu").info.digest == whole.info.digest
+    root = write_model(tmp_path / "siglip", "siglip")
+    (root / "modules.json").write_text(json.dumps([{**later, "path": ""}]))
+    assert "lists a Transformer of model_type 'siglip'" in refused(root)
+    assert load_target(f"transformers:{root}", device="cpu").embed_dim == 32
 
 
 def write_adapter(folder: Path, model: Path, **settings: Any) -> Any:
@@ -1021,6 +1095,46 @@ def test_links_in_a_circle_are_no_model(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 # --- As trainers, hubs and other hands leave them -----------------------------------------------------
+
+
+@pytest.mark.parametrize("average", ["model_ema.module.", "ema_model.", "averaged."])
+def test_a_model_beside_its_moving_average_is_the_one_that_was_trained(
+    average: str, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "model")
+    state = load_file(folder / "model.safetensors")
+    both = {f"model.{name}": value for name, value in state.items()}
+    both |= {f"{average}{name}": value * 1.5 for name, value in state.items()}
+    torch.save({"state_dict": both, "callbacks": {}}, tmp_path / "last.ckpt")
+    target = load_target(str(folder), pretrained=str(tmp_path / "last.ckpt"), device="cpu")
+    assert target.info.digest == load_target(str(folder), device="cpu").info.digest
+    note = f"calls 'model.'; it holds a moving average as well ({average!r})"
+    assert any(note in one for one in target.info.notes)
+
+
+def test_what_libraries_have_quantised_is_called_so(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model")
+    state: dict[str, Any] = load_file(folder / "model.safetensors")
+    packed = "visual.transformer.resblocks.0.mlp.c_fc._packed_params"
+    torch.save({**state, f"{packed}.dtype": torch.qint8}, tmp_path / "dynamic.pt")
+    with pytest.raises(ClipRobustError, match="holds quantised weights .*MODEL@int8"):
+        load_target(str(folder), pretrained=str(tmp_path / "dynamic.pt"), device="cpu")
+    four_bits = write_model(tmp_path / "nf4", "clip")
+    state = load_file(four_bits / "model.safetensors")
+    name = "text_model.encoder.layers.0.self_attn.q_proj.weight"
+    state |= {name: torch.zeros(512, 1, dtype=torch.uint8), f"{name}.absmax": torch.ones(8)}
+    save_file(state, four_bits / "model.safetensors", metadata={"format": "pt"})
+    assert "holds quantised weights: 'text_model.encoder" in refused(four_bits)
+
+
+@pytest.mark.parametrize(("name", "alone"), [("00001-of-00002", True), ("00001-of-00001", False)])
+def test_a_shard_without_the_others_is_named(name: str, alone: bool, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", "clip")
+    (folder / "model.safetensors").rename(folder / f"model-{name}.safetensors")
+    if alone:
+        assert "one of several shards, and no index of them" in refused(folder)
+    else:
+        assert load_target(str(folder), device="cpu").embed_dim == 24
 
 
 @pytest.mark.parametrize("prefix", ["net.", "student.", "model."])

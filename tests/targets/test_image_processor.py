@@ -13,6 +13,7 @@ import pytest
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.targets import image_processor
 from pytest_cliprobust.targets.image_processor import read_preprocessing
+from pytest_cliprobust.targets.naflex import NaFlexPreprocessing
 from pytest_cliprobust.targets.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing
 
 
@@ -177,19 +178,24 @@ def test_patches_of_models_without_a_size(tmp_path: Path) -> None:
         ({"max_num_patches": 99}, 9 * 16),
     ):
         found, note = read(tmp_path, settings, config_of(7, "siglip2"))
-        assert found == Preprocessing(
+        most = settings.get("max_num_patches", 256)
+        assert found == NaFlexPreprocessing(
             size=(edge, edge),
             resize_mode="squash",
             interpolation="bilinear",
             mean=(0.5,) * 3,
             std=(0.5,) * 3,
+            patch=16,
+            most_patches=most,
         )
-        assert note == f"NaFlex model run at a fixed {edge}x{edge} pixels"
+        assert note == f"NaFlex: photographs keep their shape, at most {most} patches each"
     (tmp_path / "preprocessor_config.json").unlink()
     assert read(tmp_path, None, config_of(7, "siglip2"))[1] == (
-        "no preprocessor_config.json: took the defaults of Siglip2ImageProcessor; NaFlex model run at a "
-        "fixed 256x256 pixels"
+        "no preprocessor_config.json: took the defaults of Siglip2ImageProcessor; NaFlex: photographs "
+        "keep their shape, at most 256 patches each"
     )
+    with pytest.raises(ClipRobustError, match="makes patches of 14 pixels"):
+        read(tmp_path, {"patch_size": 14}, config_of(7, "siglip2"))
     with pytest.raises(ClipRobustError, match="do_resize is false"):
         read(tmp_path, {"do_resize": False}, config_of(7, "siglip2"))
     with pytest.raises(ClipRobustError, match="'max_num_patches' is 0; it must be a whole number"):

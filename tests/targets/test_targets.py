@@ -1202,8 +1202,8 @@ def test_siglip2_patches_are_those_of_its_own_processor(hf: dict[str, Path]) -> 
 
     target: Any = load_target(str(hf["siglip2"]), device="cpu")
     assert target.image_size == (32, 32)
-    assert any("NaFlex" in note for note in target.info.notes)
-    image = (pictures(target, 1)[0] * 255).round().to(torch.uint8)
+    assert "NaFlex: photographs keep their shape, at most 16 patches each" in target.info.notes
+    image = (torch.rand(3, 16, 40, generator=torch.manual_seed(0)) * 255).round().to(torch.uint8)
     processor = next(
         getattr(processors, name)
         for name in ("Siglip2ImageProcessor", "Siglip2ImageProcessorFast")
@@ -1212,13 +1212,16 @@ def test_siglip2_patches_are_those_of_its_own_processor(hf: dict[str, Path]) -> 
     expected = processor(images=[image], return_tensors="pt")
     pixels = target.preprocess(image[None].float() / 255)
     inputs = target._vision_inputs(pixels)
-    assert torch.allclose(inputs["pixel_values"], expected["pixel_values"], atol=1e-5)
+    assert pixels.shape == (1, 3, 16, 40)
+    assert torch.allclose(inputs["pixel_values"], expected["pixel_values"][:, :10], atol=1e-5)
+    with pytest.raises(ClipRobustError, match=r"takes pixels such as \(B, 3, 32, 32\), got"):
+        target.encode_image(torch.zeros(1, 3, 16, 41))
     assert inputs["spatial_shapes"].tolist() == expected["spatial_shapes"].tolist()
     model = transformers.Siglip2Model.from_pretrained(hf["siglip2"]).eval()
     with torch.no_grad():
         features = unit(model.get_image_features(**expected))
     assert torch.allclose(target.encode_image(pixels), features, atol=1e-5)
-    assert target.dense_features(pixels).shape == (1, 32, 4, 4)
+    assert target.dense_features(pixels).shape == (1, 32, 2, 5)
     assert target.probability == "sigmoid"
 
 

@@ -83,8 +83,8 @@ class DepthEstimator:
         whole = whole_of(dataset)
         rows = _rows(whole)
         frame = self._frame_of(whole)
-        size = 1 if keeps_shapes(whole) else CHUNK
-        maps = [self._chunk(whole, frame, rows[i] // size, size)[rows[i] % size] for i in ids]
+        size = _at_once(whole)
+        maps = [self._chunk(whole, frame, rows[i] // size)[rows[i] % size] for i in ids]
         return torch.stack(maps)
 
     def _frame_of(self, dataset: Dataset) -> str:
@@ -93,7 +93,7 @@ class DepthEstimator:
             self._framed = dataset, frame_identity(dataset)
         return self._framed[1]
 
-    def _chunk(self, dataset: Dataset, frame: str, number: int, size: int) -> Tensor:
+    def _chunk(self, dataset: Dataset, frame: str, number: int) -> Tensor:
         recent = (dataset.digest, frame, number)
         if recent not in self._recent:
             key = {
@@ -101,17 +101,18 @@ class DepthEstimator:
                 "estimator": self.digest,
                 "data": dataset.digest,
                 "frame": frame,
-                "chunk": [number, size],
+                "chunk": [number, _at_once(dataset)],
                 "device": self.device.type,
                 "torch": torch.__version__,
             }
-            values = self._cache.get_or_compute(key, lambda: self._estimate(dataset, number, size))
+            values = self._cache.get_or_compute(key, lambda: self._estimate(dataset, number))
             while len(self._recent) >= 8:
                 self._recent.pop(next(iter(self._recent)))
             self._recent[recent] = torch.from_numpy(values)
         return self._recent[recent]
 
-    def _estimate(self, dataset: Dataset, number: int, size: int) -> Maps:
+    def _estimate(self, dataset: Dataset, number: int) -> Maps:
+        size = _at_once(dataset)
         rows = range(number * size, min((number + 1) * size, len(dataset)))
         images = dataset.load(rows).images
         height, width = images.shape[-2:]
@@ -156,6 +157,11 @@ class DepthEstimator:
         return torch.nn.functional.interpolate(
             outputs.predicted_depth[:, None], (height, width), mode="bicubic", align_corners=False
         )[:, 0]
+
+
+def _at_once(dataset: Dataset) -> int:
+    """Return how many pictures of a data set go through a pass: they must have one shape."""
+    return 1 if keeps_shapes(dataset) else CHUNK
 
 
 _ROWS: dict[str, dict[str, int]] = {}

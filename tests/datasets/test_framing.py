@@ -1,0 +1,46 @@
+"""Pictures of one shape, and those that keep their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pytest_cliprobust.datasets.framing import Framing, keeps_shapes, load_squeezed
+from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
+from pytest_cliprobust.datasets.skipping import unreadable
+from pytest_cliprobust.datasets.subset import Subset
+from pytest_cliprobust.targets.naflex import NaFlexPreprocessing
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ImageFolder:
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    for name, shape in (("a", (40, 90, 3)), ("b", (90, 40, 3)), ("c", (50, 50, 3))):
+        pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / "cat" / f"{name}.png")
+    own = NaFlexPreprocessing(size=(32, 32), patch=8, most_patches=16)
+    return ImageFolder(tmp_path / "photos", frame=own.frame, size=32)
+
+
+def test_pictures_in_their_own_shapes_can_be_looked_at_together(folder: Any) -> None:
+    folder.framing = Framing("own", None)
+    part = Subset(folder, [2, 0])
+    assert keeps_shapes(folder)
+    assert keeps_shapes(part)
+    images = load_squeezed(part, [0, 1], (32, 32))
+    assert images.shape == (2, 3, 32, 32)
+    assert images.dtype == torch.uint8
+    assert torch.equal(images[:1], folder.load([2]).images)
+    assert not unreadable(folder, lambda done, total: None).any()
+
+
+@pytest.mark.parametrize("framing", [None, Framing("cut", (32, 32))])
+def test_others_are_left_as_they_are(folder: Any, framing: Framing | None) -> None:
+    folder.framing = framing
+    assert not keeps_shapes(folder)
+    assert torch.equal(load_squeezed(folder, [1], (8, 8)), folder.load([1]).images)
