@@ -133,3 +133,11 @@ def matched(first: SampleKeys, second: SampleKeys) -> tuple[Ints, Ints]:
     ]
     rows = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return rows[:, 0], rows[:, 1]
+
+
+def in_both(first: SampleKeys, second: SampleKeys) -> tuple[str, ...]:
+    """Return the ids of the samples that both have: see :func:`matched`.
+
+    Two folders of a user's may each have a ``cat/1.jpg`` of its own.
+    """
+    return tuple(first.ids[row] for row in matched(first, second)[0])

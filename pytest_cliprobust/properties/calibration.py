@@ -48,6 +48,7 @@ from pytest_cliprobust.figures.bootstrap import (
 )
 from pytest_cliprobust.figures.ends import Compared
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
+from pytest_cliprobust.figures.keys import SampleKeys, in_both
 from pytest_cliprobust.figures.means import codes_of, means_of
 from pytest_cliprobust.figures.metrics import METRICS, register_metric
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, exact, mean, ratio, sums
@@ -189,6 +190,7 @@ class Temperature:
         at_limit: no temperature between 1/100 and 100 is better than one of these limits (as on
             separable data, where the likelihood has no optimum); the value then means little.
         contents: digest of those samples; figures with this temperature hang on them.
+        keys: who those samples are, where more is known of them than their ids.
     """
 
     value: float
@@ -198,6 +200,7 @@ class Temperature:
     ids: frozenset[str] = field(default=frozenset(), repr=False)
     at_limit: bool = False
     contents: str = ""
+    keys: SampleKeys | None = field(default=None, repr=False)
 
 
 def calibration_split(ids: Sequence[str], fraction: float = 0.5, seed: int = 0) -> Bools:
@@ -279,7 +282,7 @@ def fitted_temperature(samples: Samples) -> Temperature:
         ClipRobustError: broken logits or labels.
     """
     fitted = fit_temperature(samples.logits, samples.labels, samples.ids)
-    return replace(fitted, contents=contents_of(samples))
+    return replace(fitted, contents=contents_of(samples), keys=samples.bootstrap.keys)
 
 
 def calibration_of(
@@ -416,7 +419,7 @@ def calibration_figures(
     count, classes = matrix.shape
     truth = as_labels(labels, count, classes)
     if temperature is not None:
-        _check_disjoint(temperature, ids, count)
+        _check_disjoint(temperature, ids, count, bootstrap.keys)
         matrix = matrix / temperature.value
     suffix = "" if temperature is None else "_scaled"
     probs = softmax(matrix)
@@ -630,7 +633,9 @@ def _binned_error(weights: Floats, outcomes: Outcomes, *, kind: _Kind, bins: int
     return ratio(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
 
 
-def _check_disjoint(temperature: Temperature, ids: Sequence[str], count: int) -> None:
+def _check_disjoint(
+    temperature: Temperature, ids: Sequence[str], count: int, keys: SampleKeys | None
+) -> None:
     if not temperature.ids:
         return
     if len(ids) != count:
@@ -639,6 +644,8 @@ def _check_disjoint(temperature: Temperature, ids: Sequence[str], count: int) ->
             "against the calibration split."
         )
     shared = temperature.ids.intersection(ids)
+    if temperature.keys is not None and keys is not None and keys.ids == tuple(ids):
+        shared = shared.intersection(in_both(keys, temperature.keys))
     if shared:
         raise ClipRobustError(
             f"{len(shared)} samples (such as {min(shared)!r}) were used to fit the temperature; "

@@ -16,6 +16,7 @@ from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.arrays import Floats, Ints, as_labels, as_matrix, log_softmax
 from pytest_cliprobust.figures.bootstrap import DEFAULT, Bootstrap, mean_figure
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.keys import SampleKeys, in_both
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples, contents_of
 from pytest_cliprobust.properties.calibration import fit_temperature
@@ -79,7 +80,8 @@ def label_sets_of(samples: Samples, calibration: Samples) -> list[Figure]:
 
 
 def _check_apart(samples: Samples, calibration: Samples) -> None:
-    shared = set(samples.ids) & set(calibration.ids)
+    keys = [one.bootstrap.keys or SampleKeys(one.ids, one.units) for one in (samples, calibration)]
+    shared = in_both(*keys)
     if shared:
         raise ClipRobustError(
             f"{len(shared)} samples (such as {min(shared)!r}) are in the calibration split and in what is "

@@ -31,8 +31,8 @@ PROBE_TIMEOUT = 2.0
 #: So many seconds a hub that did not answer is not asked again: each test of a run would wait for it anew.
 SILENCE = 60.0
 
-#: When a hub did not answer, by its address.
-_silent: dict[str, float] = {}
+#: When a hub did not answer, and what came instead, by its address.
+_silent: dict[str, tuple[float, str]] = {}
 
 #: For a hub that is slow to answer: huggingface_hub's own variable, in seconds.
 PATIENCE = "HF_HUB_ETAG_TIMEOUT"
@@ -69,8 +69,9 @@ def require_hub(wanted: str, remedy: str = CHECKPOINT_REMEDY) -> None:
     """
     from huggingface_hub import constants, get_session
 
-    failure: list[str] = ["no answer"]
     asked, whole = _patience()
+    since, reason = _silent.get(constants.ENDPOINT, (-math.inf, "no answer"))
+    failure: list[str] = [reason]
 
     def probe() -> None:
         try:
@@ -81,12 +82,13 @@ def require_hub(wanted: str, remedy: str = CHECKPOINT_REMEDY) -> None:
 
     if constants.HF_HUB_OFFLINE:
         failure[0] = "HF_HUB_OFFLINE is set"
-    elif time.monotonic() - _silent.get(constants.ENDPOINT, -math.inf) > SILENCE:
+    elif time.monotonic() - since > SILENCE:
+        failure[0] = "no answer"
         thread = threading.Thread(target=probe, daemon=True)
         thread.start()
         thread.join(whole)
         if failure:
-            _silent[constants.ENDPOINT] = time.monotonic()
+            _silent[constants.ENDPOINT] = (time.monotonic(), failure[0])
     if failure:
         raise Unavailable(
             f"{wanted} is not in the local cache and the model hub cannot be reached "

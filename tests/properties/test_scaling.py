@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.samples import SampleArrays
-from pytest_cliprobust.properties import scaling
+from pytest_cliprobust.properties import calibration, scaling
 from pytest_cliprobust.properties.calibration import fit_temperature
 
 
@@ -25,6 +28,17 @@ def drawn(n: int, seed: int, classes: int = 6, sharp: float = 2.0) -> tuple[np.n
 def samples(name: str, logits: np.ndarray, labels: np.ndarray) -> SampleArrays:
     ids = tuple(f"{name}{i}" for i in range(len(labels)))
     return SampleArrays(Condition(name), ids, labels=labels, logits=logits)
+
+
+@dataclass(frozen=True)
+class Known(SampleArrays):
+    """Samples of which it is known what is in them."""
+
+    known: SampleKeys = field(default_factory=lambda: SampleKeys((), ()))
+
+    @property
+    def keys(self) -> SampleKeys:
+        return self.known
 
 
 TEST, BANK = drawn(300, 0), drawn(400, 1)
@@ -88,6 +102,28 @@ def test_few_needs_more_and_apart() -> None:
     for function in (scaling.few_samples_of, scaling.label_sets_of):
         with pytest.raises(ClipRobustError, match=r"300 samples .* are in the calibration split"):
             function(one, one)
+
+
+def test_pictures_of_one_name_in_two_folders_are_no_shared_samples() -> None:
+    """As cat/1.jpg is in the folder that is measured and in the one held out."""
+    ids = tuple(f"cat/{n}.jpg" for n in range(60))
+
+    def of(folder: str, seed: int) -> Known:
+        digests = tuple(f"{folder} {name}" for name in ids)
+        keys = SampleKeys(ids, ids, digests)
+        logits, labels = drawn(60, seed)
+        return Known(Condition(folder), ids, labels, logits, known=keys)
+
+    clean, held_out = of("photos", 7), of("held-out", 8)
+    assert scaling.few_samples_of(clean, held_out).n == 60
+    assert len(scaling.label_sets_of(clean, held_out)) == 2
+    fitted = calibration.fitted_temperature(held_out)
+    assert calibration.calibration_of(clean, fitted)["ece_scaled"].n == 60
+    for judge in (scaling.few_samples_of, scaling.label_sets_of):
+        with pytest.raises(ClipRobustError, match="60 samples"):
+            judge(clean, of("photos", 7))
+    with pytest.raises(ClipRobustError, match=r"60 samples .* were used to fit"):
+        calibration.calibration_of(held_out, fitted)
 
 
 def test_the_cost_of_other_classes_by_loops() -> None:
