@@ -46,6 +46,7 @@ class Line:
         command: what runs that test again; empty where that is not known.
         evidence: (heading, text) pairs beside a missed bound.
         reproduction: a command that shows it; empty without evidence.
+        several: whether the run has figures of other models, too.
     """
 
     measurement: Measurement
@@ -55,6 +56,7 @@ class Line:
     command: str
     evidence: tuple[tuple[str, str], ...] = ()
     reproduction: str = ""
+    several: bool = False
 
     @property
     def key(self) -> str:
@@ -91,6 +93,14 @@ class Line:
     def word(self) -> str:
         """What the comparison says; empty without one."""
         return "" if self.compared is None else self.compared.word.value
+
+    @property
+    def certainty(self) -> str:
+        """What the comparison says of a difference that is there: ``worse``, or ``could be chance``."""
+        made = self.compared
+        if made is not None and made.word is Word.UNSEEN and made.difference:
+            return "could be chance"
+        return self.word
 
     @property
     def before(self) -> float | None:
@@ -134,9 +144,14 @@ class Line:
         return ", ".join(parts)
 
     @property
+    def whose(self) -> str:
+        """`` (MODEL)``, where it might be another's; else empty."""
+        return f" ({self.measurement.model})" if self.several else ""
+
+    @property
     def spaces(self) -> tuple[str, str]:
-        """Its metric and its condition as words."""
-        return words(self.measurement.metric), str(self.measurement.condition)
+        """Its metric and its condition as words, with the model where there are several."""
+        return words(self.measurement.metric), f"{self.measurement.condition}{self.whose}"
 
 
 def anchor_of(key: str) -> str:
@@ -166,6 +181,7 @@ def words(name: str) -> str:
 def lines_of(head: Earlier, comparison: Comparison | None) -> tuple[Line, ...]:
     """Return the figures of a run, those that failed first, then the largest losses."""
     compared = {} if comparison is None else {row.key: row for row in comparison.rows}
+    several = len({one.model for one in head.measurements.values()}) > 1
     found = []
     for key, measurement in head.measurements.items():
         evidence = head.evidence.get(key)
@@ -179,6 +195,7 @@ def lines_of(head: Earlier, comparison: Comparison | None) -> tuple[Line, ...]:
                 command_of(test, head.header, measurement.model),
                 () if evidence is None else evidence.lines,
                 "" if evidence is None else evidence.reproduction,
+                several,
             )
         )
     order = {"fail": 0, "waived": 1, "inconclusive": 2, "pass": 3, "unbounded": 4}

@@ -98,14 +98,14 @@ class _Told:
 
     def __init__(self, lines: Sequence[Line]) -> None:
         self._lines = {
-            str(line.measurement.condition): line
+            (line.measurement.model, str(line.measurement.condition)): line
             for line in lines
             if line.measurement.metric == "accuracy"
         }
 
     def answers(self, line: Line) -> tuple[Answers, Answers]:
         """Return the answers of both runs, the earlier one's first, on the condition of a figure."""
-        own = self._lines.get(str(line.measurement.condition))
+        own = self._lines.get((line.measurement.model, str(line.measurement.condition)))
         if own is None:
             return {}, {}
         earlier = None if own.compared is None else own.compared.base.figure

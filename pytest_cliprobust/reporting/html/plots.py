@@ -20,6 +20,7 @@ from pytest_cliprobust.reporting.html.svg import (
     BASE,
     GOOD,
     HEAD,
+    MODELS,
     MUTED,
     RULE,
     drawing,
@@ -41,6 +42,7 @@ class Dot:
         value, low, high: of this run.
         before: of the earlier run; None where it has none.
         word: ``"bad"`` for a loss, ``"good"`` for a gain, else empty.
+        whose: what ends the label, and stays where the label is cut.
     """
 
     label: str
@@ -49,6 +51,7 @@ class Dot:
     high: float
     before: float | None = None
     word: str = ""
+    whose: str = ""
 
 
 def dots(rows: Sequence[Dot], name: str, title: str, *, zero: bool = False) -> Markup:
@@ -66,7 +69,7 @@ def dots(rows: Sequence[Dot], name: str, title: str, *, zero: bool = False) -> M
             panel.plot([row.value], [number], "o", color=colour, markersize=4.2)
         if zero:
             panel.axvline(0.0, color=MUTED, linewidth=0.7)
-        labels = [_fitted(row.label) for row in rows]
+        labels = [_fitted(row.label, 42 - len(end := _fitted(row.whose, 26))) + end for row in rows]
         panel.set_yticks(range(len(rows)), labels)
         panel.set_ylim(len(rows) - 0.4, -0.6)
         panel.tick_params(axis="y", length=0)
@@ -74,7 +77,8 @@ def dots(rows: Sequence[Dot], name: str, title: str, *, zero: bool = False) -> M
         panel.locator_params(axis="x", nbins=6)
         panel.grid(axis="x")
         said = "; ".join(
-            f"{row.label} {row.value:.3g} from {row.low:.3g} to {row.high:.3g}" for row in rows[:8]
+            f"{row.label}{row.whose} {row.value:.3g} from {row.low:.3g} to {row.high:.3g}"
+            for row in rows[:8]
         )
         return inline(figure, name, f"{title}: {said}")
 
@@ -130,6 +134,27 @@ def curve(
             panel.set_xticks(ticks)
         ends = f"{head.y[0]:.3g} to {head.y[-1]:.3g}" if len(head.y) else "no values"
         return inline(figure, name, f"{title}: {ends}")
+
+
+#: How the lines of several models differ beside their colours: no two of a page's six are alike in both.
+STYLES: tuple[Any, ...] = ("-", (0, (5, 1)), (0, (1, 1)), "-", (0, (5, 1)), (0, (1, 1)))
+
+
+def curves(
+    models: Mapping[str, Line], name: str, title: str, *, across: str, ticks: Sequence[float]
+) -> Markup:
+    """Return the curves of several models, at most as many as there are colours (:data:`MODELS`)."""
+    with drawing(*SMALL) as figure:
+        panel = figure.subplots()
+        for line, colour, style in zip(models.values(), MODELS, STYLES, strict=False):
+            panel.fill_between(line.x, line.low, line.high, color=colour, alpha=0.12, linewidth=0)
+            panel.plot(line.x, line.y, color=colour, linewidth=1.6, linestyle=style)
+        _finish(panel, title, across, (0.0, 1.0))
+        panel.set_xticks(ticks)
+        said = "; ".join(
+            f"{model} {own.y[0]:.3g} to {own.y[-1]:.3g}" for model, own in models.items()
+        )
+        return inline(figure, name, f"{title}: {said}")
 
 
 def _finish(panel: Any, title: str, across: str, span: tuple[float, float] | None) -> None:

@@ -7,8 +7,11 @@ suites, so that a suite of one's own is drawn like a shipped one.
 from __future__ import annotations
 
 import itertools
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,9 +23,9 @@ from pytest_cliprobust.properties.calibration import reliability
 from pytest_cliprobust.properties.shape_bias import people_decided
 from pytest_cliprobust.reporting.facts import Line, number, words
 from pytest_cliprobust.reporting.html import plots
-from pytest_cliprobust.reporting.html.svg import BASE, HEAD, MUTED, drawing, inline
+from pytest_cliprobust.reporting.html.svg import BASE, HEAD, MODELS, MUTED, drawing, inline
 from pytest_cliprobust.reporting.separation import Separation
-from pytest_cliprobust.reporting.shape_bias import classes_of, draw
+from pytest_cliprobust.reporting.shape_bias import Classes, classes_of, draw
 
 #: Suites by section of the paper; what is in none of them stands in the last.
 SUITES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -47,31 +50,44 @@ ROWS, PLOTS, FEW = 18, 24, 12
 
 @dataclass(frozen=True)
 class Plot:
-    """One drawing.
+    """One drawing, made when it is first asked for: of many, most are never shown.
 
     Attributes:
-        svg: the drawing.
+        draw: what makes the drawing.
         title: above it, where the drawing has none in it.
         wide: whether it has labels on its left.
         caption: beneath it.
         head, rows: the numbers that it shows, as a table; empty where the figures' rows have them.
     """
 
-    svg: Markup
+    draw: Callable[[], Markup]
     title: str = ""
     wide: bool = False
     caption: str = ""
     head: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
 
+    @cached_property
+    def svg(self) -> Markup:
+        """The drawing."""
+        return self.draw()
+
 
 @dataclass(frozen=True)
 class Group:
-    """Plots of one kind, under a heading; ``note`` says what they lack."""
+    """Plots of one kind, under a heading.
+
+    Attributes:
+        title: the heading.
+        plots: what stands under it.
+        note: what they lack.
+        models: whose lines they have, in the order of the page's colours; empty where it is one model's.
+    """
 
     title: str
     plots: tuple[Plot, ...]
     note: str = ""
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +102,8 @@ class SuitePart:
     def title(self) -> str:
         """Its name as a heading."""
         name = words(self.name)
-        return name.upper() if self.name in ("ood", "lmm") else name[:1].upper() + name[1:]
+        name = name.upper() if self.name in ("ood", "lmm") else name[:1].upper() + name[1:]
+        return re.sub(r"\b([23])d\b", r"\1D", name)
 
     @property
     def anchor(self) -> str:
@@ -101,21 +118,33 @@ class SuitePart:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the paper."""
+    """A section of the paper.
+
+    Attributes:
+        name: what a link to it ends in.
+        title: the heading.
+        suites: its suites that are shown.
+        hidden: those for which a page had no room.
+    """
 
     name: str
     title: str
-    suites: tuple[SuitePart, ...] = field(default=())
+    suites: tuple[SuitePart, ...] = ()
+    hidden: tuple[SuitePart, ...] = ()
 
     @property
     def lines(self) -> tuple[Line, ...]:
         """All its figures."""
-        return tuple(line for suite in self.suites for line in suite.lines)
+        return tuple(line for suite in self._every for line in suite.lines)
+
+    @property
+    def _every(self) -> tuple[SuitePart, ...]:
+        return self.suites + self.hidden
 
     @property
     def failed(self) -> int:
         """How many of its bounds fail."""
-        return sum(suite.failed for suite in self.suites)
+        return sum(suite.failed for suite in self._every)
 
     @property
     def judged(self) -> int:
@@ -187,6 +216,11 @@ def _figures(line: Line) -> tuple[Figure, Figure | None]:
     return line.measurement.figure, None if line.compared is None else line.compared.base.figure
 
 
+def _of(line: Line) -> str:
+    """Return ``MODEL: ``, where it might be another's; else nothing."""
+    return f"{line.measurement.model}: " if line.several else ""
+
+
 def _group(
     title: str, made: Sequence[Plot], note: str = "", of: int | None = None
 ) -> Iterator[Group]:
@@ -208,23 +242,74 @@ def _first(lines: Iterable[Line]) -> list[Line]:
 
 def _severities(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
     """Draw accuracy, or another plain share, along the severities of each perturbation."""
-    found: dict[tuple[str, str, str], dict[int, Line]] = {}
+    found: dict[tuple[str, str, str], dict[str, dict[int, Line]]] = {}
     for line in lines:
         one = line.measurement
         if one.severity is not None and one.metric in ("accuracy", "shape_bias"):
             place = (one.metric, one.dataset, one.perturbation)
-            found.setdefault(place, {})[one.severity] = line
-    several = {place: by for place, by in found.items() if len(by) > 1}
-    for metric in dict.fromkeys(place[0] for place in several):
-        made = [
-            _severity_plot(place, by, names) for place, by in several.items() if place[0] == metric
-        ]
+            found.setdefault(place, {}).setdefault(one.model, {})[one.severity] = line
+    drawn = _models_drawn(lines)
+    for metric in dict.fromkeys(place[0] for place in found):
+        made = []
+        for place, by_model in found.items():
+            by_model = {m: by_model[m] for m in drawn if len(by_model.get(m, ())) > 1}
+            if place[0] != metric or not by_model:
+                continue
+            if len(drawn) > 1:
+                made.append(_severities_beside(place, by_model, names))
+            else:
+                (own,) = by_model.values()
+                made.append(_severity_plot(place, own, names))
         made.sort(key=lambda pair: pair[0])
-        yield from _group(
+        for group in _group(
             f"{words(metric).capitalize()} by severity, the largest loss first",
             [plot for _, plot in made],
-            "Bands are 95% intervals.",
+            f"Bands are 95% intervals.{_undrawn(lines, drawn)}",
+        ):
+            yield replace(group, models=drawn if len(drawn) > 1 else ())
+
+
+def _models_drawn(lines: Sequence[Line]) -> tuple[str, ...]:
+    """Return the models that one drawing has room for: those of which most bounds fail."""
+    failed: Counter[str] = Counter()
+    for line in lines:
+        failed[line.measurement.model] += line.failed
+    chosen = sorted(failed, key=lambda model: (-failed[model], model))[: len(MODELS)]
+    return tuple(sorted(chosen))
+
+
+def _undrawn(lines: Sequence[Line], drawn: Sequence[str]) -> str:
+    left = len({line.measurement.model for line in lines}) - len(drawn)
+    verb = "is" if left == 1 else "are"
+    return (
+        f" {left} more of the models, of which fewer bounds fail, {verb} in the table."
+        if left
+        else ""
+    )
+
+
+def _severities_beside(
+    place: tuple[str, str, str], models: Mapping[str, Mapping[int, Line]], names: _Names
+) -> tuple[float, Plot]:
+    """Return one drawing of several models, and what it is ordered by."""
+    curves, rows = {}, []
+    for model, by in models.items():
+        own = [(s, by[s].measurement.figure) for s in sorted(by)]
+        curves[model] = plots.Line(
+            *zip(*((s, f.value, f.low, f.high) for s, f in own), strict=True)
         )
+        rows += [(model, str(s), f.interval_text(), str(f.n)) for s, f in own]
+    every = [line for by in models.values() for line in by.values()]
+    ticks = sorted({line.measurement.severity or 0 for line in every})
+    svg = partial(plots.curves, curves, names.next(), _where(place), across="severity", ticks=ticks)
+    loss = max(line.loss for line in every)
+    lowest = min(float(np.mean(curve.y)) for curve in curves.values())
+    head = ("model", "severity", "value [95% interval]", "n")
+    return (-loss if loss else lowest), Plot(svg, head=head, rows=tuple(rows))
+
+
+def _where(place: tuple[str, str, str]) -> str:
+    return words(place[2]) if place[1] == CLEAN else f"{words(place[2])}, {place[1]}"
 
 
 def _severity_plot(
@@ -236,8 +321,8 @@ def _severity_plot(
     before = {s: by[s].before for s in chosen}
     there = [s for s in chosen if before[s] is not None]
     base = plots.Line(there, [float(before[s] or 0.0) for s in there]) if there else None
-    title = words(place[2]) if place[1] == CLEAN else f"{words(place[2])}, {place[1]}"
-    svg = plots.curve(head, base, names.next(), title, across="severity", ticks=chosen)
+    curve = partial(plots.curve, across="severity", ticks=chosen)
+    svg = partial(curve, head, base, names.next(), _where(place))
     rows = tuple(
         (
             str(s),
@@ -267,8 +352,8 @@ def _reliabilities(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
         earlier = [] if base is None else _bins(base, len(bins))
         made.append(
             Plot(
-                plots.reliability(bins, earlier, names.next(), title),
-                caption=f"{head.metric} {head.interval_text()}, n = {head.n:,}",
+                partial(plots.reliability, bins, earlier, names.next(), title),
+                caption=f"{_of(line)}{head.metric} {head.interval_text()}, n = {head.n:,}",
             )
         )
     yield from _group(
@@ -309,11 +394,13 @@ def _rocs(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
             without += 1
             continue
         earlier = None if base is None else Separation.of_figure(base, head)
-        title = f"{head.metric.removeprefix('auroc_')}, {line.place}"
-        caption = f"AUROC {head.interval_text()}"
-        curves.append(Plot(plots.roc(told, earlier, names.next(), title), caption=caption))
+        title = f"{words(head.metric.removeprefix('auroc_'))}, {line.place}"
+        caption = f"{_of(line)}AUROC {head.interval_text()}"
+        drawn = partial(plots.roc, told, earlier, names.next(), title)
+        curves.append(Plot(drawn, caption=caption))
         if len(spread) < FEW // 2:
-            spread.append(Plot(plots.histogram(told, names.next(), title)))
+            scores = partial(plots.histogram, told, names.next(), title)
+            spread.append(Plot(scores, caption=_of(line).removesuffix(": ")))
     note = f"{without} without scores: an earlier version wrote the report." if without else ""
     shown = len(chosen) - without
     yield from _group("ROC curves, ID against OOD", curves, note, of=shown)
@@ -336,17 +423,16 @@ def _curves(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
         before = None if earlier is None else plots.Line(*earlier)
         if "coverage" in str(head.details["curve"][0]):
             span = (0.0, max(0.05, *own[1], *(earlier[1] if earlier else ())))
-            svg = plots.curve(
-                plots.Line(*own), before, names.next(), line.place, across="coverage", span=span
-            )
-            risks.append(Plot(svg, caption=f"AURC {head.interval_text()}"))
+            risk = partial(plots.curve, across="coverage", span=span)
+            drawn = partial(risk, plots.Line(*own), before, names.next(), line.place)
+            risks.append(Plot(drawn, caption=f"{_of(line)}AURC {head.interval_text()}"))
             continue
         clean, allowed = (head.details.get(k) for k in ("clean_accuracy", "allowed_drop"))
         limit = None if clean is None or allowed is None else float(clean) - float(allowed)
-        svg = plots.curve(
-            plots.Line(*own), before, names.next(), line.place, across="strength", limit=limit
-        )
-        frontiers.append(Plot(svg, caption=f"{words(head.metric)} {head.interval_text()}"))
+        frontier = partial(plots.curve, across="strength", limit=limit)
+        drawn = partial(frontier, plots.Line(*own), before, names.next(), line.place)
+        caption = f"{_of(line)}{words(head.metric)} {head.interval_text()}"
+        frontiers.append(Plot(drawn, caption=caption))
     yield from _group(
         "Accuracy along the strength", frontiers, "The dotted line is what was allowed to be lost."
     )
@@ -390,10 +476,17 @@ def _by_group(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
         ]
         if rows:
             rows.sort(key=lambda dot: dot.value if key == "accuracy" else -dot.value)
-            what = line.measurement.dataset.rpartition(":")[2]
-            title = f"{key.capitalize() if key == 'accuracy' else key.upper()} by {what}"
-            made.append(Plot(plots.dots(rows[:ROWS], names.next(), title), title, wide=True))
+            title = f"{key.capitalize() if key == 'accuracy' else key.upper()} by {_grouped(line)}"
+            drawn = partial(plots.dots, rows[:ROWS], names.next(), title)
+            made.append(Plot(drawn, f"{title}{line.whose}", wide=True))
     yield from _group("Subgroups, the worst first", made, "Small subgroups are left out.")
+
+
+def _grouped(line: Line) -> str:
+    """Return what subgroups are of: ``category``, ``style, captioned, fog 3``."""
+    of, _, what = line.measurement.dataset.rpartition(":")
+    under = [] if line.measurement.perturbation == CLEAN else [line.place.rpartition(", ")[2]]
+    return ", ".join([what, *([of] if of not in ("", CLEAN) else []), *under])
 
 
 def _angles(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
@@ -404,14 +497,15 @@ def _angles(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
         if own is not None and not line.measurement.condition.part_of:
             earlier = None if base is None else _by_angle(base)
             title = f"{words(head.metric).removeprefix('correspondence ')}, {line.place}"
-            svg = plots.curve(
+            drawn = partial(
+                plots.curve,
                 plots.Line(*own),
                 None if earlier is None else plots.Line(*earlier),
                 names.next(),
                 title,
                 across="change of viewpoint, degrees",
             )
-            made.append(Plot(svg, caption=head.interval_text()))
+            made.append(Plot(drawn, caption=f"{_of(line)}{head.interval_text()}"))
     yield from _group("Matches by change of viewpoint", made)
 
 
@@ -440,9 +534,9 @@ def _pairs(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
         moved = sorted((r for r in rows if r[1] or r[2]), key=lambda r: (r[1] - r[2], r[0]))
         shown = moved if len(moved) <= ROWS else [*moved[: ROWS // 2], *moved[-ROWS // 2 :]]
         if shown:
-            svg = plots.pairs(shown, names.next(), "gained and lost against CLIP")
+            drawn = partial(plots.pairs, shown, names.next(), "gained and lost against CLIP")
             told_ = f"{len(rows)} pairs; {len(rows) - len(moved)} of them neither gain nor lose"
-            made.append(Plot(svg, wide=True, caption=told_))
+            made.append(Plot(drawn, wide=True, caption=f"{_of(line)}{told_}"))
     yield from _group("What the multimodal model gains (right) and loses (left), by pair", made)
 
 
@@ -456,16 +550,19 @@ def _shape_bias(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
         models = {line.measurement.model: classes_of(head)}
         if base is not None and "per_class" in base.details and _decisive(base):
             models["earlier run"] = classes_of(base)
-        rows = len(classes_of(head))
-        with drawing(plots.WIDE, 1.75 + 0.21 * rows) as figure:
-            draw(figure, models, people_decided(), (HEAD, BASE), MUTED)
-            _fit_the_page(figure)
-            label = f"shape bias {head.interval_text()}"
-            caption = (
-                f"{label}; dashed: the mean over classes, dotted: people (Geirhos et al. 2019)"
-            )
-            made.append(Plot(inline(figure, names.next(), label), wide=True, caption=caption))
+        label = f"shape bias {head.interval_text()}"
+        caption = f"{label}; dashed: the mean over classes, dotted: people (Geirhos et al. 2019)"
+        drawn = partial(_shapes, models, names.next(), label)
+        made.append(Plot(drawn, line.whose.strip(" ()"), wide=True, caption=caption))
     yield from _group("Shape or texture, by class", made)
+
+
+def _shapes(models: Mapping[str, Classes], name: str, label: str) -> Markup:
+    rows = len(next(iter(models.values())))
+    with drawing(plots.WIDE, 1.75 + 0.21 * rows) as figure:
+        draw(figure, models, people_decided(), (HEAD, BASE), MUTED)
+        _fit_the_page(figure)
+        return inline(figure, name, label)
 
 
 def _fit_the_page(figure: Any) -> None:
@@ -504,9 +601,9 @@ def _dots(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
         shown = sorted(own, key=lambda line: (line.status == "unbounded", line.key))[:ROWS]
         rows = [_dot(line, alone=bool(title)) for line in shown]
         left = f" ({len(own) - len(shown)} more in the table)" if len(own) > len(shown) else ""
-        svg = plots.dots(rows, names.next(), title or "figures")
+        made_of = partial(plots.dots, rows, names.next(), title or "figures")
         heading = f"{title or 'by metric'}{left}"
-        drawn.append(Plot(svg, heading[:1].upper() + heading[1:], wide=True))
+        drawn.append(Plot(made_of, heading[:1].upper() + heading[1:], wide=True))
     yield from _group("", drawn)
 
 
@@ -518,4 +615,5 @@ def _dot(line: Line, *, alone: bool) -> plots.Dot:
     figure = line.measurement.figure
     label = line.place if alone else words(figure.metric)
     tone = "bad" if line.failed else line.tone
-    return plots.Dot(label, figure.value, figure.low, figure.high, line.before, tone)
+    ends = (figure.value, figure.low, figure.high)
+    return plots.Dot(label, *ends, line.before, tone, line.whose)

@@ -27,8 +27,14 @@ COLOURS = {
     "bad": "#060708",
     "good": "#070809",
     "surface": "#08090a",
+    "model-1": "#090a0b",
+    "model-2": "#0a0b0c",
+    "model-3": "#0b0c0d",
+    "model-4": "#0c0d0e",
+    "model-5": "#0d0e0f",
+    "model-6": "#0e0f10",
 }
-INK, MUTED, RULE, HEAD, BASE, BAD, GOOD, SURFACE = COLOURS.values()
+INK, MUTED, RULE, HEAD, BASE, BAD, GOOD, SURFACE, *MODELS = COLOURS.values()
 
 #: Settings under which the same drawing is the same text, and ``$`` in a name is a letter.
 _SETTINGS: Any = {

@@ -71,7 +71,7 @@ def test_a_row_has_its_bound_its_line_what_n_decides_and_its_command() -> None:
 def test_the_samples_that_changed_sides_with_both_answers_and_pictures() -> None:
     found = Elements(page())
     said = words(page())
-    assert "12 lost, 1 gained; accuracy 0.983 before, 0.8 now" in said
+    assert "12 lost, 1 gained (9 of them shown); accuracy 0.983 before, 0.8 now" in said
     assert re.search(r"lost cat before cat \(0\.\d+\) now [\w' -]+ \(0\.\d\d\) clean-00000", said)
     shown = [own for own in found.all("img") if str(own["src"]).startswith("data:image/jpeg")]
     assert len(shown) >= 11

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -71,7 +72,11 @@ def points(made: Any) -> tuple[list[float], list[float]]:
 
 
 def groups(make: Any, *lines: Line) -> list[sections.Group]:
-    return list(make(lines, sections._Names()))
+    found = list(make(lines, sections._Names()))
+    for group in found:
+        for plot in group.plots:
+            assert plot.svg == ""  # they are drawn when they are asked for
+    return found
 
 
 def test_severities_of_a_perturbation_are_one_curve(drawn: Drawn) -> None:
@@ -86,14 +91,15 @@ def test_severities_of_a_perturbation_are_one_curve(drawn: Drawn) -> None:
     ]
     (group,) = groups(sections._severities, *lines)
     assert group.title == "Accuracy by severity, the largest loss first"
-    (head, base, name, title), more = drawn[0][1], drawn[0][2]
+    # What has no earlier run stands before what lost, and its name was given later.
+    (snow, none, _, _), fogged = drawn[0][1], drawn[1]
+    assert (points(snow), none) == (([1, 2], [0.9, 0.7]), None)
+    (head, base, name, title), more = fogged[1], fogged[2]
     assert (points(head), points(base)) == (([1, 5], [0.8, 0.4]), ([1, 5], [0.7, 0.6]))
     assert list(head.low) == pytest.approx([0.7, 0.3])
     assert list(head.high) == pytest.approx([0.9, 0.5])
     assert (name, title, more["ticks"]) == ("p1", "fog", [1, 5])
-    assert drawn[1][1][1] is None
     assert [plot.rows[0][0] for plot in group.plots] == ["1", "1"]
-    # What has no earlier run stands before what lost.
     assert [plot.rows[0][3] for plot in group.plots] == ["–", "0.7"]
     assert group.plots[1].rows[1][2:] == ("40", "0.6")
     # Without a loss: what is lowest now.
@@ -129,7 +135,7 @@ def test_curves_that_figures_hold(drawn: Drawn) -> None:
         ("Accuracy along the strength", 2),
         ("Error of the answers given, by coverage", 2),
     ]
-    first, plain, beside, without = drawn
+    first, without, plain, beside = drawn
     assert points(first[1][0]) == ([0.0, 0.5], [0.9, 0.4])
     assert points(first[1][1]) == ([0.0], [0.8])
     assert first[2] == {"across": "strength", "limit": pytest.approx(0.7)}
@@ -259,7 +265,7 @@ def test_sections_are_the_papers_and_others_come_last() -> None:
 
 
 def test_of_many_plots_the_rest_is_counted() -> None:
-    many = [sections.Plot(Markup(str(n))) for n in range(26)]
+    many = [sections.Plot(partial(Markup, n)) for n in range(26)]
     (group,) = sections._group("t", many, "A note.")
     assert len(group.plots) == 24
     assert group.note == "2 more are in the table of all figures. A note."
