@@ -131,8 +131,10 @@ ALSO = {
     "properties/typographic.py": ["tests/properties/test_views.py"],
     "targets/open_clip_target.py": [
         *("tests/targets/test_targets.py", "tests/targets/test_families.py"),
-        "tests/targets/test_configuration.py",
+        *("tests/targets/test_configuration.py", "tests/targets/test_dense.py"),
+        "tests/engine/test_local.py",
     ],
+    "targets/multimodal.py": ["tests/targets/test_multimodal_parts.py"],
     "targets/adapter.py": ["tests/targets/test_families.py"],
     "targets/adapter_folder.py": ["tests/targets/test_families.py"],
     "targets/checkpoint.py": ["tests/targets/test_archive.py", "tests/targets/test_targets.py"],

@@ -111,7 +111,8 @@ def of_pairs() -> Iterator[tuple[str, Floats]]:
     data = EmbeddedDataset("two_view", profile="quick", limit=4)
     pairs = data.load_pairs(range(4))
     for name, links in zip(pairs.first.ids, pairs.links, strict=True):
-        parts = (links.points, links.truth, links.candidates, links.truth_3d, links.candidates_3d)
+        flat = (links.points, links.truth, links.candidates)
+        parts = [p for p in (*flat, links.truth_3d, links.candidates_3d) if p is not None]
         number = [len(part) / 100 for part in parts]
         middle = [
             float(part.double().mean()) / (100 if i < 3 else 1) for i, part in enumerate(parts)

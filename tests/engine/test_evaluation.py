@@ -1,16 +1,22 @@
-"""What the size of a pass alone changes, from logits that are known."""
+"""What the size of a pass alone changes, from logits that are known; what options an evaluation heeds."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from pytest_cliprobust.engine.evaluation import Evaluation
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.datasets.depth.files import DepthFiles
+from pytest_cliprobust.engine import head
+from pytest_cliprobust.engine.evaluation import CachedText, Evaluation, RunConfig
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 
 USUAL = np.array([[2.0, 0.0], [0.0, 1.0]])
 
@@ -48,3 +54,98 @@ def test_answers_that_flip_are_noise_however_near_their_logits() -> None:
     usual, other = (np.array([[1e-9 * sign, 0.0], [2.0, 0.0]]) for sign in (1, -1))
     with pytest.raises(ClipRobustError, match=r"'mine': probabilities or answers change by 0\.5"):
         noise_of(usual, other)
+
+
+@pytest.mark.parametrize(
+    ("metric", "floor"),
+    [
+        ("accuracy", 0.25),
+        ("nll", 0.5),
+        ("temperature", 0.0),  # has a least value, and no largest
+        ("no metric at all", 0.0),
+    ],
+)
+def test_what_noise_widens_depends_on_the_unit(metric: str, floor: float) -> None:
+    clip: Any = SimpleNamespace(noise=(0.25, 0.5))
+    assert Evaluation.noise_floor(clip, metric) == floor
+
+
+# --- Options ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve pictures of three classes, one of them cut short."""
+    for number in range(12):
+        path = tmp_path / "photos" / ("ant", "cat", "dog")[number % 3] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (24, 24), (20 * number, 255 - 20 * number, 90)).save(path)
+    path.write_bytes(path.read_bytes()[:40])
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def clip(folder: Path, tmp_path: Path) -> Callable[..., Evaluation]:
+    def make(**options: Any) -> Evaluation:
+        config = RunConfig(
+            ("reference",), **{"data": str(folder), "cache_dir": tmp_path / "cache", **options}
+        )
+        return Evaluation(config, "reference")
+
+    return make
+
+
+def test_the_smaller_limit_counts(clip: Callable[..., Evaluation]) -> None:
+    limited, free = clip(limit=5), clip()
+    assert [len(limited.dataset("clean", limit)) for limit in (None, 3, 9)] == [5, 3, 5]
+    assert [len(free.dataset("clean", limit)) for limit in (None, 3, 90)] == [12, 3, 12]
+
+
+def test_what_cannot_be_read_is_left_out_where_that_is_asked_for(
+    clip: Callable[..., Evaluation],
+) -> None:
+    left_out = clip(bad_data="skip")
+    assert len(left_out.dataset("clean")) == 11
+    (told,) = left_out.skipped.values()
+    assert [name for name, _ in told.samples] == ["dog/11.png"]
+    assert len(clip().dataset("clean")) == 12
+
+
+def test_whose_templates_they_are(clip: Callable[..., Evaluation]) -> None:
+    own = clip(templates=("a {}.", "the {}."), templates_file="mine.txt")
+    (told,) = own.template_summaries().values()
+    assert (told.name, told.count) == ("mine.txt", 2)
+    (other,) = clip(templates=("a {}.", "this {}.")).template_summaries().values()
+    assert other.digest != told.digest
+    (told,) = clip().template_summaries().values()
+    assert (told.name, told.count) == ("OpenAI's for ImageNet, as none are given", 80)
+    (told,) = clip(data="embedded").template_summaries().values()
+    assert (told.name, told.count) == ("the data's own", 8)
+
+
+def test_fonts_and_depth_are_looked_at_before_anything_is_measured(
+    clip: Callable[..., Evaluation], tmp_path: Path
+) -> None:
+    assert clip().encoder.depth is None
+    assert isinstance(clip(depth=str(tmp_path)).encoder.depth, DepthFiles)
+    with pytest.raises(ClipRobustError, match="there is no such folder"):
+        clip(depth="./nowhere")
+    (tmp_path / "no font").write_text("letters")
+    with pytest.raises((ClipRobustError, NotRun), match="no font"):
+        clip(font=tmp_path / "no font")
+
+
+def test_data_with_classes_of_its_own_has_a_head_of_its_own(
+    clip: Callable[..., Evaluation],
+) -> None:
+    made = clip(templates=("a {}.",), limit=5)
+    data: Any = SimpleNamespace(class_names=("wolf", "crane"), own_classes=True)
+    expected = head.zero_shot_head(CachedText(made.encoder), ["wolf", "crane"], ["a {}."])
+    assert torch.equal(made.classifier_of(data).weights, expected)
+    data.own_classes = False
+    assert made.classifier_of(data) is made.classifier
+    assert made.classifier.weights.shape[0] == 3
+    # Texts of its own go with templates of its own, else with those for photographs.
+    data.own_texts, data.templates = ("a wolf", "a crane"), ("{}",)
+    plain = head.zero_shot_head(CachedText(made.encoder), ["a wolf", "a crane"], ["{}"])
+    assert torch.equal(made.classifier_of(data).weights, plain)

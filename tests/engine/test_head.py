@@ -59,6 +59,16 @@ def test_several_texts_of_a_class_are_averaged_over_the_templates() -> None:
     assert torch.equal(single, head.zero_shot_head(target, ["cat", "dog"], templates))
 
 
+def test_classes_that_all_have_several_texts_keep_a_row_each() -> None:
+    # Unit vectors at 0, 45, 90 and 270 degrees.
+    target = Texts({"cat": [1.0, 0.0], "tom": [3.0, 3.0], "dog": [0.0, 2.0], "pug": [0.0, -1.0]})
+    weights = head.zero_shot_head(target, [("cat", "tom"), ("dog", "tom")], ["{}"], distinct=False)
+    angles = np.degrees(np.arctan2(*weights.numpy().T[::-1]))
+    np.testing.assert_allclose(angles, [22.5, 67.5])
+    with pytest.raises(ClipRobustError, match="class 1 cancel out"):
+        head.zero_shot_head(target, [("cat", "tom"), ("dog", "pug")], ["{}"])
+
+
 @pytest.mark.parametrize(
     ("at_once", "sizes"), [(None, [256, 44]), (1000, [300]), (7, [7] * 42 + [6])]
 )
@@ -136,6 +146,12 @@ def test_broken_text_embeddings_name_the_prompt(broken: list[float]) -> None:
         head.zero_shot_head(Texts({"a cat": [1.0, 0.0], "a dog": broken}), ["cat", "dog"], ["a {}"])
 
 
+def test_of_several_broken_embeddings_the_first_is_named() -> None:
+    table = {"cat": [1.0, 0.0], "dog": [0.0, 0.0], "emu": [0.0, 0.0]}
+    with pytest.raises(ClipRobustError, match="'dog'"):
+        head.zero_shot_head(Texts(table), list(table), ["{}"])
+
+
 def test_cancelling_templates_are_refused() -> None:
     with pytest.raises(ClipRobustError, match="cancel out"):
         head.zero_shot_head(Texts({"a": [1.0, 0.0], "not a": [-1.0, 0.0]}), ["a"], ["{}", "not {}"])
@@ -171,6 +187,14 @@ def test_cosines_are_accurate_to_a_ten_millionth() -> None:
     image /= np.linalg.norm(image, axis=1, keepdims=True)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     assert np.abs(head.cosine_similarities(image, text) - image @ text.T).max() < 1e-7
+
+
+def test_cosines_end_at_one() -> None:
+    features = _features(300, 16, 0)
+    rounded = unit_rows(features, dataset="x")
+    assert (rounded @ rounded.T).max() > 1  # by the rounding of features
+    assert head.cosine_similarities(features, features).max() == 1
+    assert head.cosine_similarities(features, -features).min() == -1
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])

@@ -77,6 +77,27 @@ def batch_norm() -> nn.Module:
     return nn.BatchNorm2d(16)
 
 
+def test_the_first_module_is_named_that_computes_otherwise_in_training_mode() -> None:
+    target: Any = SimpleNamespace(
+        steady=nn.Linear(2, 2).eval(),
+        tower=nn.Sequential(nn.Identity(), nn.Dropout(), nn.Dropout()),
+    )
+    assert "; tower.1 (Dropout) is in training mode" in probe._in_training(target)
+    target.tower.eval()
+    assert probe._in_training(target) == ""
+    target.tower[0].train()
+    assert "; tower.0 (Identity) is in training mode" in probe._in_training(target)
+
+
+@pytest.mark.parametrize("features", [[[0.0] * 16] * 8, np.zeros((8, 16))])
+def test_what_is_no_tensor_is_named_by_its_kind(features: Any) -> None:
+    target: Any = SimpleNamespace(info=TargetInfo("own", "a", "b", "c"), embed_dim=16)
+    kind = type(features).__name__
+    with pytest.raises(ClipRobustError, match=rf"encode_image returns {kind} for 8 inputs"):
+        probe.checked_rows(target, "encode_image", features, 8)
+    assert probe.checked_rows(target, "encode_image", torch.zeros(8, 16), 8).shape == (8, 16)
+
+
 @pytest.mark.parametrize("layer", [nn.Identity, dropout, batch_norm])
 def test_a_sound_encoder_is_probed_once_and_apart(tmp_path: Path, layer: Any) -> None:
     first = evaluated(tmp_path, layer=staticmethod(layer))

@@ -80,6 +80,40 @@ def test_every_column_survives_in_eighty_columns() -> None:
     assert text.count("mean_corruption_accuracy") == 1
 
 
+@pytest.mark.parametrize("width", [80, 87])
+def test_columns_stand_below_each_other(width: int) -> None:
+    long = "a_metric_whose_name_is_far_too_long_for_its_column"
+    shown = lines(
+        [
+            record("calibration", "ece", value=0.0512, status="fail", bound="max 0.02"),
+            record(severity=2, value=0.4),
+            record(severity=3),
+            record(metric=long, dataset="outdoor"),
+            record(metric="brier", perturbation="clean", bound="max_increase 0.1"),
+        ],
+        width,
+    )
+    # Two spaces before each column; the name's has what is left of the width but for one.
+    name = width - 1 - (21 + 4 + 10 + 7) - 4 * 2
+    blank = " " * name
+
+    def row(what: str, value: str, n: str, bound: str, verdict: str) -> str:
+        return f"{what:<{name}}  {value:>21}  {n:>4}  {bound:<10}  {verdict}"
+
+    assert shown == [
+        row("property", "value [95% interval]", "n", "bound", "verdict"),
+        "FAIL: on the wrong side of the bound, or not a number",
+        row("  calibration: ece · fog_3d", "0.05 [0.00, 0.10]", "1072", "max 0.02", "FAIL"),
+        "",
+        "corruption_3d",
+        row("  accuracy · fog_3d@2–3", "0.4 0.5", "1072", "min 0.2", "pass"),
+        f"  {long} · outdoor · fog_3d\n"
+        + row(blank, "0.50 [0.45, 0.55]", "1072", "min 0.2", "pass"),
+        row("  brier · clean", "0.50 [0.45, 0.55]", "1072", "margin 0.1", "pass"),
+        "",
+    ]
+
+
 def test_severities_share_a_row_unless_one_is_bad() -> None:
     severities = [
         record(severity=s, value=0.7 - s / 10, status="fail" if s == 5 else "pass")

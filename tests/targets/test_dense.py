@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pytest_cliprobust.errors import NotRun
 from pytest_cliprobust.targets.base import LAST, DenseTarget, Layer
 from pytest_cliprobust.targets.dense import last_attention, value_features
+from pytest_cliprobust.targets.open_clip_target import OpenClipTarget
 
 SIDE, WIDTH = 3, 8
 
@@ -105,3 +106,22 @@ def test_the_protocol() -> None:
 
     assert isinstance(Mine(), DenseTarget)
     assert not isinstance(object(), DenseTarget)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_place_of_an_averaged_map_is_what_the_head_makes_of_it_alone(layout: str) -> None:
+    channels_last = layout == "NHWC"
+    maps = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(0))
+    weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
+    sides = (1, 2) if channels_last else (2, 3)
+    trunk = SimpleNamespace(
+        forward_features=lambda pixels: maps.permute(0, 2, 3, 1) if channels_last else maps,
+        forward_head=lambda found: found.mean(sides),
+    )
+    if channels_last:  # towers that say nothing keep channels first
+        trunk.output_fmt = layout
+    tower = SimpleNamespace(trunk=trunk, head=lambda pooled: pooled @ weight)
+    target: Any = object.__new__(OpenClipTarget)
+    found = target._places(tower, torch.zeros(2, 3, 8, 8))
+    assert found.shape == (2, 12, 5)
+    torch.testing.assert_close(found, maps.flatten(2).transpose(1, 2) @ weight)
