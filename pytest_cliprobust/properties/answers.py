@@ -41,6 +41,9 @@ def told_answers(samples: Samples) -> dict[str, Any]:
     The probability is the softmax over the classes, as everywhere in calibration; it is written with three
     digits. Names stand once each. There are none for samples that are answered from another label set than
     their names are of.
+
+    Raises:
+        ClipRobustError: a label is no class of the label set.
     """
     labels = np.asarray(samples.labels[:MOST])
     logits = np.asarray(samples.logits[:MOST], dtype=np.float64)
@@ -57,8 +60,8 @@ def _packed(
     scores, chosen, truth = np.asarray(logits), np.asarray(tops), np.asarray(labels)
     highest = scores.max(axis=1)
     shares = 1.0 / np.exp(scores - highest[:, None]).sum(axis=1)
-    used = sorted({*chosen.tolist(), *truth.tolist()} - {-1})
-    place = {number: row for row, number in enumerate(used)} | {-1: -1}
+    used = sorted({*chosen.tolist(), *truth.tolist()})
+    place = {number: row for row, number in enumerate(used)}
     return {
         "names": [names[number] for number in used],
         "label": [place[number] for number in truth.tolist()],

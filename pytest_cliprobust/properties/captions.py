@@ -65,12 +65,12 @@ def with_typos(caption: str, name: str, count: int = 1) -> str:
 
 
 def _mistyped(word: str, name: str) -> str:
-    """Return a word with one mistake; it always differs."""
+    """Return a word of two letters or more with one mistake; it always differs."""
     kinds = (_left_out, _doubled, _exchanged, _beside)
     first = _number(name, "kind") % len(kinds)
-    place = 1 + _number(name, "place") % max(1, len(word) - 1)
+    place = 1 + _number(name, "place") % (len(word) - 1)
     for step in range(len(kinds)):
-        changed = kinds[(first + step) % len(kinds)](word, min(place, len(word) - 1), name)
+        changed = kinds[(first + step) % len(kinds)](word, place, name)
         if changed != word:
             return changed
     return word + word[-1]

@@ -707,10 +707,9 @@ def test_a_perturbation_that_has_changed_is_not_compared_sample_by_sample() -> N
 def test_the_perturbations_of_a_condition() -> None:
     steps = (Step("snow", 3), Step("fog_3d", 1))
     inner = Condition("clean", (Step("fog_3d", 3), Step("rotation")))
-    assert perturbations_of(Condition("clean", steps, over=(inner, inner))) == [
-        "snow",
-        "fog_3d",
-        "rotation",
+    last = Condition("clean", (Step("frost", 3),))
+    assert perturbations_of(Condition("clean", steps, over=(inner, inner, last))) == [
+        *("snow", "fog_3d", "rotation", "frost"),
     ]
     assert perturbations_of(condition()) == []
 

@@ -10,12 +10,19 @@ from gating_helpers import HEAD, answered, answers, baseline_of, condition
 from history_helpers import a_run, figures, keep
 from history_helpers import answers as their_answers
 
+from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import together
-from pytest_cliprobust.gating.baseline import Provenance
+from pytest_cliprobust.gating.baseline import Provenance, beside, write_baseline
 from pytest_cliprobust.gating.family import Family
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.thresholds import ThresholdFile
-from pytest_cliprobust.plugin.comparing import chosen_baseline, family_of, twin_lines
+from pytest_cliprobust.plugin.comparing import (
+    check_compared,
+    chosen_baseline,
+    family_of,
+    twin_lines,
+    used,
+)
 from pytest_cliprobust.results.history import History
 
 FOG = [condition("clean", "fog_3d", severity) for severity in (1, 3)]
@@ -102,3 +109,44 @@ def test_an_exported_run_is_compared_sample_by_sample(tmp_path: Path) -> None:
         assert baseline is not None
         found[name] = [figure.outcomes is not None for figure in baseline.figures.values()]
     assert found == {"whole": [True] * len(run.records), "bare": [False] * len(run.records)}
+
+
+def test_where_the_baseline_comes_from(tmp_path: Path) -> None:
+    run = a_run(figures(their_answers()))
+    history, file = tmp_path / "h.sqlite", tmp_path / "thresholds.toml"
+    assert chosen_baseline(None, ThresholdFile(), None) is None
+    assert chosen_baseline(None, ThresholdFile(), file) is None  # nothing lies beside it
+    with History(history, create=True) as kept:
+        keep(kept, run)
+    found = chosen_baseline("1", ThresholdFile(), file, history)
+    assert found is not None
+    assert len(found.figures) == len(run.records)
+    assert chosen_baseline("none", ThresholdFile(), file, history) is None
+    write_baseline(beside(file), found.measurements("reference"), found.provenance)
+    own = chosen_baseline(None, ThresholdFile(), file)
+    assert own is not None
+    assert own.figures.keys() == found.figures.keys()
+    # Without a history a number is a file's name.
+    with pytest.raises(ClipRobustError, match="1"):
+        chosen_baseline("1", ThresholdFile(), file)
+
+
+def test_only_perturbations_that_were_measured_belong_to_what_decides_a_figure() -> None:
+    over = together([FOG[0], condition("clean", "snow", 3)], "all_2d")
+    made = Provenance(perturbations={"fog_3d": "1", "snow": "2", "frost": "3"})
+    assert used(made, [answered(answers(50), on=over)]).perturbations == {
+        "fog_3d": "1",
+        "snow": "2",
+    }
+    assert used(made, []).perturbations == {}
+
+
+def test_a_baseline_has_the_model_that_the_policy_names() -> None:
+    recorded = baseline_of(answered(answers(50)))
+    (name,) = recorded.models
+    asked = HEAD + '[policy]\nbaseline_model = "{}"\n'
+    check_compared(recorded, parse_thresholds(asked.format(name), "t.toml"), ["v2"])
+    check_compared(None, parse_thresholds(asked.format("gone"), "t.toml"), ["v2"])
+    check_compared(recorded, ThresholdFile(), ["v2"])
+    with pytest.raises(ClipRobustError, match=f"baseline_model 'gone' is not in .*{name}"):
+        check_compared(recorded, parse_thresholds(asked.format("gone"), "t.toml"), ["v2"])

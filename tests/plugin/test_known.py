@@ -26,12 +26,19 @@ def options(**given: Any) -> Any:
 
 
 def test_suites_lie_in_a_folder_or_one_deeper(tmp_path: Path) -> None:
-    for name in ("test_a.py", "own/test_b.py", "own/deep/test_c.py", "own/d.py", "test_e.txt"):
+    for name in (
+        "test_a.py",
+        "test_z.py",
+        "own/test_b.py",
+        "own/deep/test_c.py",
+        "own/d.py",
+        "test_e.txt",
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert known.suites_in([tmp_path]) == {"a", "b"}
-    assert known.suites_in([tmp_path, tmp_path / "own"]) == {"a", "b", "c"}
+    assert known.suites_in([tmp_path]) == {"a", "b", "z"}
+    assert known.suites_in([tmp_path, tmp_path / "own"]) == {"a", "b", "c", "z"}
 
 
 def test_what_a_rule_may_name() -> None:
@@ -43,7 +50,7 @@ def test_what_a_rule_may_name() -> None:
     assert {"fog_3d", "fog_3d(*", "kornia:*", "*+*", "caption_*"} <= set(
         found["known_perturbations"]
     )
-    assert {"clean", "clean:*", "imagefolder:*"} <= set(found["known_datasets"])
+    assert {"clean", "clean:*", "imagefolder:*", "wds:*", "navi:*"} <= set(found["known_datasets"])
     assert "accuracy" in found["known_metrics"]
     assert "quick" in found["known_profiles"]
 

@@ -7,19 +7,27 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from gating_helpers import gap_rule, measure
+from gating_helpers import condition, gap_rule, measure
+from helpers import keys_of
 
 from pytest_cliprobust.datasets.skipping import Skipped
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
+from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.files import sha256_of
+from pytest_cliprobust.gating.baseline import Provenance, bare_key
+from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.gating.verdict import judge
 from pytest_cliprobust.plugin import processes
+from pytest_cliprobust.plugin import session as sessions
 from pytest_cliprobust.plugin.ledger import Attempt, Ledger
 from pytest_cliprobust.plugin.session import Session, by_suite
+from pytest_cliprobust.properties.accuracy import accuracy_figure
+from pytest_cliprobust.reporting import files
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import ModelSummary, NotMeasured
 
@@ -204,3 +212,164 @@ def test_bounds_that_wait_for_what_the_environment_lacks() -> None:
 def test_tests_by_suite() -> None:
     entries = [NotMeasured(test, suite, "why") for test, suite in ("ax", "by", "cx")]
     assert by_suite(entries) == {"x": ["a", "c"], "y": ["b"]}
+
+
+class Journal:
+    """A journal that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.added: list[str] = []
+        self.closed: list[list[str]] = []
+        self.notes: list[str] = []
+
+    def add(self, records: Any) -> None:
+        """Keep the records' ids of samples."""
+        self.added += [str(r.figure.outcomes and r.figure.outcomes.keys.ids[0]) for r in records]
+
+    def leave(self) -> None:
+        """Nothing holds a lock."""
+
+    def close(self, keys: Any) -> None:
+        """Keep what was written elsewhere."""
+        self.closed.append(list(keys))
+
+
+def recorded(*names: str, model: str = "a", value: float = 0.5) -> list[Record]:
+    """Return records of these perturbations, without a bound."""
+    made = [measure("auroc", value, perturbation=name, model=model) for name in names]
+    return [Record(one, judge(one, None, Policy()), "t") for one in made]
+
+
+def holding(records: list[Record], **own: Any) -> Session:
+    """Return a session that has measured."""
+    made = session(named=True, journal=None, **own)
+    made.ledger._attempts["t"] = Attempt("mine", tuple(records))
+    return made
+
+
+def test_what_others_are_held_against_are_the_other_models_figures() -> None:
+    records = [*recorded("fog", "snow", model="b"), *recorded("fog", model="a")]
+    own = holding(records, config=RunConfig(("b", "a"), against="b"))
+    own.__dict__ |= {"provenance": Provenance(), "baseline": None}
+    assert own.baseline_of("b") is None
+    found = own.baseline_of("a")
+    assert found is not None
+    assert {key for key, _ in found.figures} == {bare_key(r.measurement) for r in records[:2]}
+    assert {model for _, model in found.figures} == {"b"}
+    assert found.within == "b"
+    earlier: Any = object()
+    own.__dict__ |= {"config": RunConfig(("a",)), "baseline": earlier}
+    assert own.baseline_of("a") is earlier
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_journal_has_what_may_be_named(named: bool) -> None:
+    keys = keys_of(10)
+    figure = accuracy_figure(np.ones(10, dtype=bool), bootstrap=Bootstrap(keys=keys))
+    measured = Measurement("mine", "a", figure.measured_on(condition()))
+    records = [Record(measured, judge(measured, None, Policy()), "t")] * 2
+    journal = Journal()
+    own = session(named=named, journal=journal)
+    own.ledger.take = lambda report: records  # type: ignore[method-assign]
+    plan = {"tests": {}, "deselected": {"ood": ["t"]}, "failed_last": True, "family": {}}
+    own.take(SimpleNamespace(clip_plan=plan))  # type: ignore[arg-type]
+    assert len(journal.added) == 2
+    assert (set(journal.added) == {keys.ids[0]}) == named
+    assert (own.deselected, own.failed_last) == ({"ood": ["t"]}, True)
+
+
+def test_a_journal_goes_once_what_it_holds_is_in_the_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def write(path: Path, run: Any) -> None:
+        if path.name == "bad.json":
+            raise Unavailable("no room")
+        written.append(path)
+
+    monkeypatch.setattr(files, "write", write)
+    run: Any = SimpleNamespace(records=recorded("fog"))
+    own = holding([], reports=[tmp_path / "bad.json", tmp_path / "a.json"])
+    own.journal = journal = Journal()  # type: ignore[assignment]
+    assert list(map(str, own.write(run))) == ["no room"]
+    assert (written, journal.closed) == ([tmp_path / "a.json"], [])
+    own.reports = [tmp_path / "a.json"]
+    assert own.write(run) == []
+    assert journal.closed == [[run.records[0].key]]
+    # One that measured nothing leaves none; figures of an earlier run stay.
+    own.abandon()
+    assert journal.closed[1:] == [[]]
+    holding(recorded("fog"), reports=[]).abandon()
+    measured = holding(recorded("fog"))
+    measured.journal = kept = Journal()  # type: ignore[assignment]
+    measured.abandon()
+    assert kept.closed == []
+
+
+def test_a_journal_is_kept_by_the_process_that_reports(tmp_path: Path) -> None:
+    for reports, worker in (([], False), ([tmp_path / "r.json"], True)):
+        own = session(reports=reports, is_worker=worker, journal=None)
+        own.open_journal()
+        assert own.journal is None
+    own = session(reports=[tmp_path / "r.json"], is_worker=False, journal=None)
+    own.open_journal()
+    first = own.journal
+    assert first is not None
+    own.open_journal()
+    assert own.journal is first
+    own.abandon()
+
+
+def test_what_cannot_be_read_is_of_all_models_and_data() -> None:
+    few, many = Skipped("x", 1000, (("i", "why"),)), Skipped("y", 10, (("i", "why"),))
+    most = Skipped("z", 4, (("i", "why"),))
+    evaluations = {
+        name: SimpleNamespace(skipped={one.data: one for one in own})
+        for name, own in (("a", [few, many]), ("b", [most]))
+    }
+    own = session(_evaluations=evaluations, mistakes=["a slip", "a slip"])
+    assert own.skipped() == (few, many, most)
+    slip, *read = own._mistakes()
+    assert slip == "a slip"
+    assert [line.split(" cannot")[0] for line in read] == [
+        "1 of 10 samples of y",
+        "1 of 4 samples of z",
+    ]
+
+
+def test_what_is_required_is_missed_only_by_a_run() -> None:
+    own = holding([], config=RunConfig(("a",), required=("nowhere",)))
+    assert own._lacking() != ()
+    own.pytest_config.option.collectonly = True
+    assert own._lacking() == ()
+    assert holding([])._lacking() == ()
+
+
+def test_a_planted_loss_is_handed_over_to_nobody() -> None:
+    own = session(config=RunConfig(("a",), plant="x=1"), loggers=["never asked"], recording=False)
+    run: Any = object()
+    assert own.hand_over(run) == (run, [])
+    assert not own.waives
+    assert [session(recording=r).waives for r in (True, False)] == [False, True]
+
+
+def test_all_bounds_are_judged_together_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = gap_rule(min=0.9)
+    lost, near = measure("auroc", 0.5, half=0.01), measure("auroc", 0.89, perturbation="fog")
+    records = [Record(one, judge(one, rule, Policy()), "t") for one in (lost, near)]
+    failed = replace(records[1].verdict, outcome="fail", status="fail")
+    own = holding(records, recording=True)
+    own.__dict__ |= {"thresholds": SimpleNamespace(policy=Policy()), "family": object()}
+    alone = SimpleNamespace(hasplugin=lambda name: False)
+    own.__dict__ |= {"pytest_config": SimpleNamespace(pluginmanager=alone), "is_worker": False}
+    asked: list[Any] = []
+
+    def settled(judged: Any, policy: Policy, family: Any) -> list[Any]:
+        asked.append(family)
+        return [records[0].verdict, failed]
+
+    monkeypatch.setattr(sessions, "settled", settled)
+    assert own.settle() == [near.key]
+    assert asked == [own.family]
+    assert [record.verdict for record in own.records] == [records[0].verdict, failed]

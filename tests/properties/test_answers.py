@@ -45,6 +45,13 @@ def test_an_accuracy_holds_them_and_so_many_only() -> None:
     assert [a.right for a in found if a] == figure.outcomes["value"][:MOST].tolist()
 
 
+def test_answers_from_another_label_set_are_not_told() -> None:
+    own = samples(np.eye(4)[[0, 1]], [0, 1])
+    assert told_answers(own) == {}
+    assert "answers" not in accuracy_of(own).details
+    assert told_answers(samples(np.empty((0, 3)), [])) == {}
+
+
 def test_no_answers_where_none_were_told() -> None:
     assert answers_in({}) == ()
     told = {"names": [], "label": [-1], "top": [-1], "probability": [0.5]}

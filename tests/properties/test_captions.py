@@ -85,6 +85,15 @@ def test_every_kind_of_mistake_is_made() -> None:
     assert {"hprse", "hirse"} & made  # hit beside
 
 
+def test_short_words_stay_words_and_keys_at_the_edge_have_neighbours() -> None:
+    made = {captions.with_typos("ow", str(i)) for i in range(200)}
+    assert {"oww", "oq", "oe"} <= made
+    assert min(map(len, made)) == 2
+    assert "xo" in {captions.with_typos("xp", str(i)) for i in range(200)}
+    # More mistakes than words: some are in words that have one.
+    assert len(captions.with_typos("an", "x", 6)) >= 2
+
+
 @pytest.mark.parametrize("template", sorted({*CAPTION_TEMPLATES, *TRAINING_TEMPLATES}))
 def test_a_paraphrase_keeps_what_is_shown(template: str) -> None:
     for name in map(str, range(12)):

@@ -39,6 +39,9 @@ def test_worst_and_gap_by_hand() -> None:
     assert gap.details["groups"]["a"]["n"] == 40
     assert gap.details["groups"]["a"]["low"] < 0.75 < gap.details["groups"]["a"]["high"]
     assert gap.low <= gap.value <= gap.high
+    # All groups' ends decide, wherever they stand: the least and the largest are not the first.
+    assert 0.2 < gap.low < 0.5
+    assert 0.75 < gap.high < 0.95
     assert gap.outcomes is not None
     assert gap.outcomes.value() == pytest.approx(gap.value)
     assert "simultaneous over 3 groups" in gap.method
@@ -301,6 +304,15 @@ def test_detection_says_whose_groups_and_leaves_small_ones_out() -> None:
         assert figure.condition.over == (inside.condition, outside.condition)
         assert "left out, of fewer than 20 samples: few, n = 5" in figure.method
         assert figure.n == 115 + 120
+
+
+def test_detection_of_arrays_counts_samples_and_names_what_is_left_out() -> None:
+    inside, outside, names = scores_of_groups(1)
+    whole = groups.detection_by_group(inside, outside, names, "mcm")
+    assert not any("left out" in figure.method for figure in whole.values())
+    names = ["few"] * 5 + list(names)[5:]
+    for figure in groups.detection_by_group(inside, outside, names, "mcm").values():
+        assert figure.method.endswith("; left out, of fewer than 20 samples: few, n = 5")
 
 
 @pytest.mark.parametrize("worse", [0.0, 2.0])

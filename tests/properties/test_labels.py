@@ -48,6 +48,10 @@ def test_the_level_decides_as_a_t_test_does() -> None:
     assert (missed.value, missed.details["pairs"]) == (0.0, [])
     assert f"t test of each pair at {0.999 * p:g}" in missed.method
     assert labels.LEVEL == 0.001
+    # A class of which there is no image makes no pair that could be seen.
+    absent = np.column_stack([scores, np.full(19, -9.0)])
+    wider = labels.swapped_labels_figure(absent, truth, [*NAMES, "elk"], level=1.001 * p)
+    assert wider.details == found.details
 
 
 def test_both_classes_must_prefer_the_others_text() -> None:

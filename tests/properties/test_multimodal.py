@@ -227,6 +227,7 @@ def test_one_sample_of_each_class_leaves_the_clip_nothing_to_settle() -> None:
     figures = multimodal_figures(
         choices, answers_of(np.ones((3, 2))), clip_scores(alone, choices), NAMES
     )
+    assert len(figures) == 10
     for metric, figure in figures.items():
         gains = metric in ("clip_choice_accuracy", "lmm_gain", "lmm_gained", "lmm_lost")
         assert ("0 by selection (one sample of each class)" in figure.method) == gains

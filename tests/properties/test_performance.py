@@ -50,6 +50,7 @@ def test_twice_as_fast() -> None:
     late = named(performance.latency_of(pictures(1), times([0.5] * 12, [1.0] * 12)))
     assert late["relative_latency"].value == 0.5
     assert (late["latency"].value, late["latency"].unit) == (500.0, "ms")
+    assert late["latency"].details == {"baseline": 1000.0}
     for figure in (*found.values(), *late.values()):
         assert figure.n == figure.units == 12
         assert figure.condition is not None

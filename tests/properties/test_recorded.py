@@ -19,6 +19,7 @@ from made_up import PARTS, flat, rounded, same
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.levels import interval_at
+from pytest_cliprobust.figures.recipes import recipe_of
 
 #: With the newest libraries only: older ones' arithmetic differs in its last bits, which may decide.
 pytestmark = pytest.mark.slow
@@ -36,6 +37,7 @@ def said(figure: Figure, later: Figure) -> dict[str, Any]:
         "change": [change.difference, ends.low, ends.high, change.p_beyond(0.01), change.changed],
         "compared": [change.n, change.units, change.why_not, change.kind, change.design_effect],
         "answers": [len(change.lost), len(change.gained), change.identical, change.one_model],
+        "spread": [change.standard_error, recipe_of(figure, later) is not None],
     }
     return {name: rounded(value) for name, value in data.items()}
 

@@ -23,6 +23,7 @@ from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.registry import Perturbation
+from pytest_cliprobust.properties import frontier as figures_of_frontier
 from pytest_cliprobust.properties.frontier import first_crossing, frontier_strength_figure
 from pytest_cliprobust.search import frontier as module
 from pytest_cliprobust.search.envelope import Point, Points, at_strength
@@ -131,6 +132,16 @@ def test_the_first_crossing_is_interpolated_and_the_first_counts() -> None:
     assert first_crossing(strengths, np.array([0.3, 0.1, 0.2, 0.2]), 0.2) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("where", "expected"), [(0.0, 1.0), (0.2, 2.0), (0.4, 3.0), (0.7, 5.0), (1.0, 7.0), (2.0, 7.0)]
+)
+def test_what_samples_add_between_two_strengths(where: float, expected: float) -> None:
+    columns = np.array([[1.0, 3.0, 7.0], [0.0, 0.0, 0.0]])
+    found = figures_of_frontier._at(columns, np.array([0.0, 0.4, 1.0]), where)
+    assert found == pytest.approx([expected, 0.0])
+    assert figures_of_frontier._at(columns[:, :2], np.array([0.4, 0.4]), where)[0] in (1.0, 3.0)
+
+
 def found_at(
     strength: float, tolerances: np.ndarray, right: np.ndarray, *, grid: float = 0.0
 ) -> Figure:
@@ -179,6 +190,9 @@ def test_models_that_have_nothing_in_common_gain_nothing_from_pairs() -> None:
         change_between(figures[1], figures[0], why_not=why).interval(0.95)
         for why in ("", "for once")
     )
+    change = change_between(figures[1], figures[0])
+    width = (paired.high - paired.low) / 2.0
+    assert change.standard_error == pytest.approx(width / 1.959964, rel=1e-6)
     assert paired.low == pytest.approx(alone.low, abs=0.002)
     assert paired.high == pytest.approx(alone.high, abs=0.002)
 
