@@ -119,7 +119,10 @@ class Change:
 
     @property
     def p_value(self) -> float:
-        """Two-sided, for "nothing changed"; of paired answers it is the score test's (McNemar 1947)."""
+        """Two-sided, for "nothing changed": the level at which the interval just leaves that out.
+
+        Of paired answers it is the score test's (McNemar 1947), with Student's quantile over units.
+        """
         return self.p_beyond(0.0)
 
     def p_beyond(self, noise: float) -> float:
@@ -132,14 +135,16 @@ class Change:
         if self._ends is not None or self._figures is not None:
             return self._left_out(noise)
         error = self.standard_error
+        degrees = float(max(1, self.units - 1)) if self.paired else math.inf
         if self._counts is not None:
             changed = sum(self._counts) / self.design_effect
             error = math.sqrt(changed) * self.design_effect / self.n
+            degrees = degrees_of(self.n, self.units)
         if not error > 0.0:
             return 0.0
-        if self.paired and self._counts is None:
-            return float(2.0 * special.stdtr(max(1, self.units - 1), -away / error))
-        return float(2.0 * special.ndtr(-away / error))
+        if math.isinf(degrees):
+            return float(2.0 * special.ndtr(-away / error))
+        return float(2.0 * special.stdtr(degrees, -away / error))
 
     def _left_out(self, noise: float) -> float:
         """Return the level at which the interval just leaves out changes within ``noise``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -185,7 +186,7 @@ class Evaluator:
         self, session: pytest.Session, exitstatus: int | pytest.ExitCode
     ) -> None:
         """Write the reports, whatever ended the session, and choose its exit code."""
-        own, status = self.session, int(exitstatus)
+        own, status = self.session, _ended_with(int(exitstatus))
         if own.is_worker:
             session.config.workeroutput["cliprobust"] = own.tell()  # type: ignore[attr-defined]
             return
@@ -249,6 +250,11 @@ class LastWords:
         if reporter is not None:
             terminal.say_last(reporter, run)
         return result
+
+
+def _ended_with(status: int) -> int:
+    """Return pytest's exit code; where a second Ctrl-C keeps it from noting the first, that of Ctrl-C."""
+    return Exit.INTERRUPTED if isinstance(sys.exc_info()[1], KeyboardInterrupt) else status
 
 
 def _in_one_line(error: Exception) -> ClipRobustError | None:

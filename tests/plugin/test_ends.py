@@ -291,6 +291,16 @@ def test_ctrl_c_stays_pytests(run: Sessions, end: Any) -> None:
     assert data["ending"] == "interrupted"
 
 
+def test_ctrl_c_twice_is_told_as_ctrl_c(run: Sessions, end: Any) -> None:
+    """The second one comes before pytest has noted the first, and ends pytest itself."""
+    run.pytester.makeconftest("def pytest_keyboard_interrupt(excinfo): raise KeyboardInterrupt")
+    result = end("interrupt", process=True)
+    assert result.ret not in (Exit.PASSED, Exit.INCONCLUSIVE)
+    missing = {SECOND: "the run ended while it ran", THIRD: "the run ended before it began"}
+    data = check_partial(run.path, 2, missing, 2)
+    assert data["ending"] == "interrupted"
+
+
 def test_ctrl_c_while_tests_are_collected_leaves_no_older_report(run: Sessions, end: Any) -> None:
     """A report that is green would be taken for this run's."""
     assert end("well").ret == Exit.PASSED
