@@ -76,7 +76,21 @@ def pytest_configure(config: pytest.Config) -> None:
     # steps; where workers or other programs share the cores, spinning made them five times slower.
     # The figures do not depend on it. Torch's OpenMP reads it once, when it is first loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_cores(config)
     config.pluginmanager.register(Waiting(config), "cliprobust-waiting")
+
+
+def share_cores(config: pytest.Config) -> None:
+    """Let each worker of pytest-xdist take its share of the cores, unless the user says how many threads.
+
+    With as many threads as cores in each of them, threads wait for one another at every short parallel step.
+    Workers read it from the environment that they inherit.
+    """
+    workers = getattr(config.option, "numprocesses", None) or 0
+    if workers > 1:
+        affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))
 
 
 class NoModel:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from helpers import ROOT, SUITES, Sessions, one_line, report, write_pictures
 
+from pytest_cliprobust.plugin import share_cores
 from pytest_cliprobust.plugin.exits import Exit
 
 #: As the README shows it.
@@ -122,6 +126,43 @@ def test_waiting_threads_sleep_and_the_users_own_choice_stays(
                 assert os.environ["OMP_WAIT_POLICY"] == "{wanted}"
         """
         run(suite=suite).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "own", "threads"),
+    [
+        (None, 8, None, None),
+        (1, 8, None, None),
+        (2, 8, None, "4"),
+        (3, 8, None, "2"),
+        (4, 2, None, "1"),
+        (2, 8, "8", "8"),
+    ],
+)
+def test_workers_share_the_cores_and_the_users_own_choice_stays(
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int | None,
+    cores: int,
+    own: str | None,
+    threads: str | None,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", own or "unset below")
+    if own is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores), raising=False)
+    config: Any = SimpleNamespace(option=SimpleNamespace(numprocesses=workers))
+    share_cores(config)
+    assert os.environ.get("OMP_NUM_THREADS") == threads
+
+
+def test_without_an_affinity_all_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "unset below")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    config: Any = SimpleNamespace(option=SimpleNamespace(numprocesses=2))
+    share_cores(config)
+    assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
 def test_suites_without_a_model_explain_themselves(pytester: pytest.Pytester) -> None:
