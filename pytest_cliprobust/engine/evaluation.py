@@ -364,9 +364,9 @@ class Evaluation:
     def under_mistyped_names(self, view: View) -> View:
         """Return a view's samples as the head answers them whose class names have a typing mistake each.
 
-        See :func:`~pytest_cliprobust.properties.captions.mistyped_phrases`; the condition says so. Two names may
-        be one to a model that knows neither any more (a small vocabulary): that is what a mistake costs, and the
-        class that comes first has the pictures of both.
+        See :func:`~pytest_cliprobust.properties.captions.mistyped_phrases`; the condition says so. Two names
+        may be one to a model that knows neither any more (a small vocabulary): that is what a mistake costs,
+        and the class that comes first has the pictures of both.
         """
         phrases = captions.mistyped_phrases(self.phrases, self.dataset("clean").class_names)
         return view.answered_by(

@@ -54,6 +54,7 @@ class Waiting:
         self._not_collected: list[str] = []
         self._dead = DeadWorkers()
         self._lacking: Unavailable | None = None
+        self._mistake: ClipRobustError | None = None
 
     def _evaluator(self) -> Evaluator:
         """Load what evaluates models, and hand the session over to it."""
@@ -99,11 +100,16 @@ class Waiting:
             return  # told where the data is read
 
     @cached_property
-    def _provider(self) -> Provider:
+    def _provider(self) -> Provider | None:
+        """What plays which role; None where the options that say so hold a mistake, told after collection.
+
+        Told while tests are collected it would be an error of each file that asks for a role.
+        """
         try:
             return provider_of(self._run_config.sets)
         except ClipRobustError as error:
-            raise pytest.UsageError(str(error)) from None
+            self._mistake = error
+            return None
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Parametrize tests over the models, and over the data sets of the roles that they ask for."""
@@ -113,9 +119,13 @@ class Waiting:
                 given = given_models(self._config)
                 metafunc.parametrize(name, list(given.values()), ids=list(given), scope="session")
                 continue
+            provider = self._provider
+            if provider is None:
+                metafunc.parametrize(name, ["none"], scope="session")
+                continue
             try:
-                sets: list[Any] = list(self._provider.require(name))
-                ids = [self._provider.name_of(key) for key in sets]
+                sets: list[Any] = list(provider.require(name))
+                ids = [provider.name_of(key) for key in sets]
             except NotRun as error:
                 sets = [pytest.param("none", marks=pytest.mark.skip(reason=str(error)))]
                 ids = ["none"]
@@ -145,6 +155,8 @@ class Waiting:
         Raises:
             pytest.UsageError: a mistake, or what the environment lacks; without words if these were said.
         """
+        if self._mistake is not None and self._config.option.collectonly:
+            raise pytest.UsageError(str(self._mistake))
         self._collected = len(session.items)
         needs = [item for item in session.items if needs_model(item)]
         against = value_of(self._config, "against")

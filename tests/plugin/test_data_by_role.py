@@ -175,6 +175,17 @@ def test_mistakes_are_one_line(run: Sessions, options: list[str], words: str) ->
     one_line(run(*options, suite=ACCURACY), words)
 
 
+def test_a_mistake_is_one_line_where_tests_ask_for_roles(run: Sessions) -> None:
+    """Roles are looked up while tests are collected; it was an error of each file then, in a traceback."""
+    suite = "def test_far(clip, gate, far_ood):\n    pass\n"
+    words = "unknown layout 'imagent'. Did you mean 'imagenet'"
+    one_line(run("--clip-data=imagent:x", "--clip-report=report.json", suite=suite), words)
+    assert report()["ending"] == "mistake"
+    result = run("--clip-data=imagent:x", "--collect-only")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: *{words}*"])
+
+
 def test_what_is_required_and_missing_is_red(run: Sessions) -> None:
     write_pictures(run.path / "photos")
     given = ("--clip-data=photos", "--clip-report=report.json")

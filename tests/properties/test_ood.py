@@ -157,11 +157,14 @@ def test_neglabel_orders_samples_whose_score_rounds_to_one() -> None:
     odds = ood.neglabel_log_odds(cosines, negative, groups=4)
     assert (ood.neglabel(cosines, negative, groups=4) == 1.0).all()
     members = np.random.default_rng(0).permutation(8).reshape(4, 2)
+    none = Decimal(0)
     with decimal.localcontext(prec=100):
         for own, other, got in zip(cosines, negative, odds, strict=True):
-            inside = sum(Decimal(value * 100.0).exp() for value in own)
-            groups = [sum(Decimal(other[i] * 100.0).exp() for i in rows) for rows in members]
-            score = sum(inside / (inside + outside) for outside in groups) / 4
+            inside = sum((Decimal(value * 100.0).exp() for value in own), none)
+            groups = [
+                sum((Decimal(other[i] * 100.0).exp() for i in rows), none) for rows in members
+            ]
+            score = sum((inside / (inside + outside) for outside in groups), none) / 4
             assert got == pytest.approx(float((score / (1 - score)).ln()), rel=1e-12)
     assert len(np.unique(odds)) == 30
 
@@ -191,14 +194,15 @@ def test_neglabels_log_odds_are_those_of_its_score(
 def test_a_recorded_neglabel_keeps_its_order() -> None:
     """Baselines and the history keep outcomes in float32, where scores near 1 would tie."""
     rng = np.random.default_rng(5)
-    odds = [
+    inside, outside = (
         ood.neglabel_log_odds(
             rng.uniform(0.4, 0.9, (40, 6)), rng.uniform(-0.2, 0.1, (40, 10)), groups=2
         )
         for _ in range(2)
-    ]
-    assert min(expit(side).min() for side in odds) > 1.0 - 1e-7
-    figure = ood.detection_figures(*odds, "neglabel", bootstrap=FEW)["auroc_neglabel"]
+    )
+    assert min(expit(side).min() for side in (inside, outside)) > 1.0 - 1e-7
+    figures = ood.detection_figures(inside, outside, "neglabel", bootstrap=FEW)
+    figure = figures["auroc_neglabel"]
     assert figure.outcomes is not None
     kept = {"score": figure.outcomes["score"].astype(np.float32)}
     read = replace(figure, outcomes=replace(figure.outcomes, columns=kept))
