@@ -1,0 +1,72 @@
+"""What a comparison comes to in lines, from verdicts made by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from pytest_cliprobust.reporting.comparison import comparison_lines
+
+PAIRED, APART = "paired, n = 60", "each by itself: other samples; 12 of 60 are shared"
+
+
+def record(metric: str, compared: str = PAIRED, changed: float | None = None, **more: Any) -> Any:
+    """Return a record with what the lines are made of."""
+    told: dict[str, Any] = {
+        "on_change": True,
+        "compared": compared,
+        "changed": changed,
+        "late": False,
+        "note": "",
+        "status": "pass",
+        "explanation": "it fell",
+    }
+    return SimpleNamespace(
+        key=f"suite/{metric}",
+        suite="suite",
+        measurement=SimpleNamespace(metric=metric, condition="fog_3d@3"),
+        verdict=SimpleNamespace(**{**told, **more}),
+    )
+
+
+def lines(*records: Any) -> list[tuple[str, str]]:
+    run: Any = SimpleNamespace(records=records)
+    return comparison_lines(run)
+
+
+def test_what_was_compared_how_and_how_many_answers_changed() -> None:
+    assert lines(
+        record("accuracy", changed=0.0),
+        record("accuracy", changed=0.25),
+        record("mean_corruption_accuracy", changed=0.125),
+        record("nll", changed=0.9),  # no answers
+        record("accuracy", APART, changed=0.9),
+        record("ece", "each by itself"),
+        record("accuracy", PAIRED, on_change=False, changed=0.9),
+        record("accuracy", "", changed=0.9),
+    ) == [
+        (
+            "note",
+            "6 figures held against an earlier run, 4 of them by sample; 1 are the same in every outcome",
+        ),
+        ("note", "churn: 12.5% of the answers changed (median over conditions)"),
+        ("note", "not compared by sample: other samples"),
+    ]
+
+
+def test_without_a_change_there_is_no_churn() -> None:
+    held = "2 figures held against an earlier run, 2 of them by sample"
+    same = [record("accuracy", changed=0.0), record("nll", changed=0.0)]
+    assert lines(*same) == [("note", f"{held}: every outcome is the same")]
+    assert lines(record("nll", changed=0.5), record("ece")) == [("note", held)]
+
+
+def test_losses_within_a_margin_and_failures_that_came_late() -> None:
+    late = record("ece", "", on_change=False, late=True, status="fail")
+    failure = ("error", "suite/ece fails, although its test passed: it fell")
+    assert lines(late) == [failure]
+    assert lines() == []
+    kept, failed = (record("nll", note="a real loss", status=s) for s in ("pass", "fail"))
+    _, loss, last = lines(kept, failed, late)
+    assert loss == ("note", "suite on fog_3d@3: a real loss")
+    assert last == failure
