@@ -278,7 +278,7 @@ def fitted_temperature(samples: Samples) -> Temperature:
     Raises:
         ClipRobustError: broken logits or labels.
     """
-    fitted = fit_temperature(samples.logits, samples.labels, samples.ids)
+    fitted = fit_temperature(samples.logits, samples.labels, _known_as(samples))
     return replace(fitted, contents=contents_of(samples))
 
 
@@ -296,12 +296,13 @@ def calibration_of(
     Raises:
         ClipRobustError: broken logits or labels, or samples on which the temperature was fitted.
     """
+    plain = temperature is not None and not temperature.ids.isdisjoint(samples.ids)
     figures = calibration_figures(
         samples.logits,
         samples.labels,
         probability=samples.probability,
         temperature=temperature,
-        ids=samples.ids,
+        ids=samples.ids if plain else _known_as(samples),
         bins=bins,
         bootstrap=samples.bootstrap,
     )
@@ -604,6 +605,14 @@ def _binned_error(weights: Floats, outcomes: Outcomes, *, kind: _Kind, bins: int
     index, correct = kind(confidence, outcomes["correct"].astype(np.float64), bins)
     gaps = sums(weights, _bin_columns(index, confidence - correct, bins))
     return ratio(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
+
+
+def _known_as(samples: Samples) -> tuple[str, ...]:
+    """Return what tells samples (N,) apart: two folders may have pictures of one name that are others."""
+    keys = samples.bootstrap.keys
+    if keys is None or not keys.digests:
+        return samples.ids
+    return tuple(f"{name} ({own})" for name, own in zip(samples.ids, keys.digests, strict=True))
 
 
 def _check_disjoint(temperature: Temperature, ids: Sequence[str], count: int) -> None:
