@@ -309,7 +309,7 @@ def _state_of(path: Path, file: Content) -> _Read:
     other = next((k for k, v in content.items() if not isinstance(v, StoredTensor)), None)
     if isinstance(other, str) and "_packed_params" in other:
         raise ClipRobustError(
-            f"checkpoint {path} holds quantised weights ({other!r:.60}), which are not loaded; give the weights "
+            f"checkpoint {path} holds quantised weights ({other!r:.60}), which are not loaded; give those "
             "before that: MODEL@int8 quantises them, and other kinds are an encoder of your own"
         )
     if other is not None or not all(isinstance(name, str) for name in content):
@@ -457,8 +457,8 @@ def weights_in(folder: Path, names: Iterable[str]) -> Path | None:
     files = [p for p in found if p.suffix in _SUFFIXES and p.name not in _NO_WEIGHTS]
     if len(files) == 1 and _SHARD.search(files[0].name):
         raise ClipRobustError(
-            f"folder {folder} holds {files[0].name!r:.80}, one of several shards, and no index of them; copy or "
-            f"download all shards, and the file that ends in {INDEX}"
+            f"folder {folder} holds {files[0].name!r:.80}, one of several shards, and no index of them; copy "
+            f"or download all shards, and the file that ends in {INDEX}"
         )
     return files[0] if len(files) == 1 else None
 

@@ -1,4 +1,4 @@
-"""CLIP as sentence-transformers saves it: a folder with ``modules.json``, the model there or in a folder inside.
+"""CLIP as sentence-transformers saves it: a folder with ``modules.json``, the model in it or further inside.
 
 The module is a ``CLIPModel``, or a ``Transformer`` (sentence-transformers 6) that holds a CLIP model; unit
 length (``Normalize``) changes nothing, as features have it here.
@@ -37,8 +37,8 @@ def load_sentence_transformers(name: str, source: str, **options: Any) -> Any:
     held = read_configuration(inner / "config.json").get("model_type")
     if kind == "Transformer" and held != "clip":
         raise ClipRobustError(
-            f"{folder / MODULES} lists a Transformer of model_type {held!r:.40}, whose texts it may prepare in "
-            f"another way than the model was trained with; give it as transformers:{inner} to test the model"
+            f"{folder / MODULES} lists a Transformer of model_type {held!r:.40}, whose texts it may prepare "
+            f"in another way than the model was trained with; transformers:{inner} tests the model itself"
         )
     arguments = arguments_for(name, load_transformers, {"name": name, **options})
     return load_transformers(source=str(inner), **arguments)

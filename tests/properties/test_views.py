@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -94,6 +94,34 @@ def test_calibration_of_a_view_refuses_what_the_temperature_was_fitted_on() -> N
         calibration.calibration_of(one, fitted)
     scaled = calibration.calibration_of(part(one, [0, 1, 2]), fitted)
     assert scaled["nll_scaled"].n == 3
+
+
+@dataclass(frozen=True)
+class Filed(SampleArrays):
+    """Samples whose content is known."""
+
+    digests: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> SampleKeys:
+        return SampleKeys(self.ids, self.units, self.digests)
+
+
+def test_pictures_of_one_name_in_two_folders_are_not_the_same() -> None:
+    """``cat/1.jpg`` of the calibration split is not that of what is evaluated."""
+    one = view(0)
+
+    def filed(digest: str) -> Filed:
+        digests = tuple(f"{digest}{row}" for row in range(30))
+        return Filed(one.condition, IDS, one.labels, one.logits, digests=digests)
+
+    fitted = calibration.fitted_temperature(filed("a"))
+    assert calibration.calibration_of(filed("b"), fitted)["nll_scaled"].n == 30
+    with pytest.raises(ClipRobustError, match=r"30 samples \(such as 'image0'\)"):
+        calibration.calibration_of(filed("a"), fitted)
+    by_name = calibration.fit_temperature(one.logits, one.labels, IDS)
+    with pytest.raises(ClipRobustError, match=r"30 samples \(such as 'image0'\)"):
+        calibration.calibration_of(filed("a"), by_name)
 
 
 def test_drops_are_over_the_samples_that_both_views_have() -> None:

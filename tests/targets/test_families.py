@@ -1117,7 +1117,7 @@ def test_what_libraries_have_quantised_is_called_so(tmp_path: Path) -> None:
     state: dict[str, Any] = load_file(folder / "model.safetensors")
     packed = "visual.transformer.resblocks.0.mlp.c_fc._packed_params"
     torch.save({**state, f"{packed}.dtype": torch.qint8}, tmp_path / "dynamic.pt")
-    with pytest.raises(ClipRobustError, match="holds quantised weights .*MODEL@int8"):
+    with pytest.raises(ClipRobustError, match=r"holds quantised weights .*MODEL@int8"):
         load_target(str(folder), pretrained=str(tmp_path / "dynamic.pt"), device="cpu")
     four_bits = write_model(tmp_path / "nf4", "clip")
     state = load_file(four_bits / "model.safetensors")
