@@ -1,6 +1,7 @@
 """Pictures corrupted by others (ImageNet-C, ImageNet-3DCC), as published: each corruption and severity apart.
 
-Where the clean pictures are those that they were made of, each is compared with its own. Where all of a
+Where the clean pictures are those that they were made of, each is compared with its own, and means are over
+all corruptions and severities. Where all of a
 benchmark is there, errors are also set in relation to those of its reference model (mCE).
 """
 
@@ -14,6 +15,10 @@ from pytest_cliprobust.properties import corruption_error
 
 def test_corrupted(clip: Evaluation, gate: Gate, corrupted: str) -> None:
     gate(properties.corrupted_of(clip.on("clean"), clip.on(corrupted)))
+
+
+def test_corrupted_mean(clip: Evaluation, gate: Gate, corrupted: str) -> None:
+    gate(properties.means_over(clip.on("clean"), clip.on(corrupted)))
 
 
 def test_corruption_error(clip: Evaluation, gate: Gate, corrupted: str) -> None:

@@ -1,4 +1,4 @@
-"""Pictures that were corrupted before anybody loaded them (ImageNet-C, -3DCC): each condition apart."""
+"""Pictures that were corrupted before anybody loaded them (ImageNet-C, -3DCC): by condition, and the mean."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun, first_of
 from pytest_cliprobust.figures.arrays import Ints
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.samples import Samples
 from pytest_cliprobust.properties.accuracy import accuracy_drop_figure, accuracy_figure
+from pytest_cliprobust.properties.corruption import corruption_figures
 
 #: The columns that say how a picture was corrupted, and which clean picture it was made of.
 CORRUPTION, SEVERITY, CLEAN_ID = "corruption", "severity", "clean_id"
+
+#: So many missing conditions are named in a message.
+_NAMED = 3
 
 
 def corrupted_of(clean: Samples, samples: Samples) -> list[Figure]:
@@ -44,6 +48,57 @@ def _figures(clean: Samples, samples: Samples) -> Iterator[Figure]:
                 bootstrap=clean.bootstrap.subset(before),
             )
             yield figure.measured_on(condition)
+
+
+def means_over(clean: Samples, samples: Samples) -> list[Figure]:
+    """Return ``mean_corruption_accuracy`` and its relatives over all conditions, each weighing the same.
+
+    See :func:`.corruption.corruption_figures`. On the clean pictures that are there under every one; one
+    minus the first is what is published for CIFAR-10-C and ImageNet-3DCC as their mean error.
+
+    Args:
+        clean: the pictures that they were made of.
+        samples: with the columns ``corruption``, ``severity`` (whole numbers) and ``clean_id``.
+
+    Raises:
+        NotRun: a single condition, a corruption lacks a severity that another has, or fewer than two clean
+            pictures are there under all of them.
+        ClipRobustError: a column is missing.
+    """
+    place = {name: row for row, name in enumerate(clean.ids)}
+    cells: dict[tuple[str, int], dict[str, int]] = {}
+    columns = [column_of(samples, name) for name in (CORRUPTION, SEVERITY)]
+    made_of = samples.groups.get(CLEAN_ID, ("",) * len(samples.ids))
+    for row, (kind, step, picture) in enumerate(zip(*columns, made_of, strict=True)):
+        if step.isdecimal():
+            cells.setdefault((kind, int(step)), {})[picture] = row
+    kinds, steps = (sorted(set(part)) for part in zip(*cells, strict=True)) if cells else ([], [])
+    missing = [f"{kind}@{step}" for kind in kinds for step in steps if (kind, step) not in cells]
+    if missing or len(cells) < 2:
+        lacks = f"missing are {first_of(missing, _NAMED)}" if missing else "there is one at most"
+        raise NotRun(
+            f"{samples.condition}: the mean over corruptions and severities takes each of them; {lacks}"
+        )
+    known = set(place).intersection(*cells.values())
+    pictures = [name for name in clean.ids if name in known]
+    if len(pictures) < 2:
+        raise NotRun(
+            f"{samples.condition}: the mean over corruptions and severities takes clean pictures that are "
+            "there under all of them; give the clean ones that they were made of, or more (--clip-limit)"
+        )
+    before = np.array([place[name] for name in pictures], dtype=np.int64)
+    grid = [
+        [samples.correct[[cells[kind, step][name] for name in pictures]] for step in steps]
+        for kind in kinds
+    ]
+    figures = corruption_figures(
+        clean.correct[before],
+        np.array(grid),
+        kinds,
+        steps,
+        bootstrap=clean.bootstrap.subset(before),
+    )
+    return [figure.measured_on(samples.condition) for figure in figures.values()]
 
 
 def column_of(samples: Samples, column: str) -> Sequence[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.samples import SampleArrays
-from pytest_cliprobust.properties.corrupted import corrupted_of
+from pytest_cliprobust.properties.corrupted import corrupted_of, means_over
 
 
 def samples(
@@ -57,3 +57,57 @@ def test_without_the_clean_pictures() -> None:
 def test_columns_are_needed() -> None:
     with pytest.raises(ClipRobustError, match="has no column 'severity'"):
         corrupted_of(CLEAN, samples("x", ["1"], [True], corruption=("fog",)))
+
+
+# --- The mean --------------------------------------------------------------------------------------
+
+
+def grid(right: dict[tuple[str, str, str], bool]) -> SampleArrays:
+    """Return samples by corruption, severity and clean picture."""
+    kinds, steps, pictures = zip(*right, strict=True)
+    names = [f"{kind}/{step}/{picture}" for kind, step, picture in right]
+    return samples(
+        "cifar10-c",
+        names,
+        list(right.values()),
+        corruption=kinds,
+        severity=steps,
+        clean_id=pictures,
+    )
+
+
+def test_the_mean_is_over_all_conditions_each_weighing_the_same() -> None:
+    rng = np.random.default_rng(0)
+    right = {
+        (kind, step, picture): bool(rng.integers(2))
+        for kind in ("snow", "fog")
+        for step in ("10", "2")
+        for picture in ("d", "b", "c", "none of clean")
+    }
+    right["fog", "2", "a"] = True  # under one condition alone
+    found = {figure.metric: figure for figure in means_over(CLEAN, grid(right))}
+    used = [ok for (_, _, picture), ok in right.items() if picture in "bcd"]
+    mean = found["mean_corruption_accuracy"]
+    assert mean.value == pytest.approx(np.mean(used))
+    assert (mean.n, str(mean.condition)) == (3, "cifar10-c")
+    assert list(mean.details["accuracies"]["fog"]) == ["2", "10"]
+    fog = [right["fog", "10", picture] for picture in "bcd"]
+    assert mean.details["accuracies"]["fog"]["10"] == pytest.approx(np.mean(fog))
+    assert found["mean_corruption_drop"].value == pytest.approx(2 / 3 - np.mean(used))
+
+
+def test_a_mean_needs_every_condition_and_clean_pictures_under_all() -> None:
+    whole = {(k, s, p): True for k in ("fog", "snow") for s in ("1", "5") for p in "ab"}
+    lacking = {key: ok for key, ok in whole.items() if key[:2] != ("snow", "5")}
+    with pytest.raises(NotRun, match="takes each of them; missing are snow@5"):
+        means_over(CLEAN, grid(lacking))
+    with pytest.raises(NotRun, match="there is one at most"):
+        means_over(CLEAN, grid({("fog", "1", picture): True for picture in "ab"}))
+    with pytest.raises(NotRun, match="there is one at most"):
+        means_over(CLEAN, grid({("fog", "low", "a"): True, ("fog", "high", "a"): True}))
+    with pytest.raises(NotRun, match="give the clean ones that they were made of"):
+        means_over(CLEAN, grid({key: ok for key, ok in whole.items() if key[2] == "a"}))
+    with pytest.raises(NotRun, match="give the clean ones that they were made of"):
+        means_over(samples("other", ["x", "y"], [True, True]), grid(whole))
+    with pytest.raises(ClipRobustError, match="has no column 'severity'"):
+        means_over(CLEAN, samples("x", ["1"], [True], corruption=("fog",)))
