@@ -63,6 +63,7 @@ def extreme(folder: Path) -> Earlier:
     )
 
 
+@pytest.mark.slow
 def test_a_page_is_bounded_whatever_a_run_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
