@@ -101,7 +101,11 @@ class Line:
         if made is None or made.word is not Word.UNSEEN or not made.difference:
             return self.word
         # A bound that fails has decided that the loss is real, by a test of its own.
-        return Word.WORSE.value if self.failed and self.loss else "could be chance"
+        if self.failed and self.loss:
+            return Word.WORSE.value
+        # One in twenty intervals leaves out no change by chance, and there are hundreds of figures.
+        alone = made.low > 0 or made.high < 0
+        return "could be chance among so many" if alone else "could be chance"
 
     @property
     def before(self) -> float | None:
