@@ -21,7 +21,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "base", metavar="BASE", nargs="?", help="the earlier run beside it; none: RUN alone"
     )
-    parser.add_argument("--out", metavar="FILE.html", type=Path, default=Path("report.html"))
+    parser.add_argument(
+        "--out",
+        metavar="FILE.html",
+        type=Path,
+        default=Path("report.html"),
+        help="where it is written (default: report.html)",
+    )
     parser.add_argument("--base-model", metavar="MODEL", help="the model of BASE that counts")
     parser.add_argument("--head-model", metavar="MODEL", help="the model of RUN that counts")
     add_history_option(parser)

@@ -98,9 +98,14 @@ class Line:
     def certainty(self) -> str:
         """What the comparison says of a difference that is there: ``worse``, or ``could be chance``."""
         made = self.compared
-        if made is not None and made.word is Word.UNSEEN and made.difference:
-            return "could be chance"
-        return self.word
+        if made is None or made.word is not Word.UNSEEN or not made.difference:
+            return self.word
+        # A bound that fails has decided that the loss is real, by a test of its own.
+        if self.failed and self.loss:
+            return Word.WORSE.value
+        # One in twenty intervals leaves out no change by chance, and there are hundreds of figures.
+        alone = made.low > 0 or made.high < 0
+        return "could be chance among so many" if alone else "could be chance"
 
     @property
     def before(self) -> float | None:

@@ -8,6 +8,7 @@ Source: the in-toto attestation framework, *Statement v1* and the predicate *Tes
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +66,7 @@ def _statement(run: Run, model: ModelSummary) -> dict[str, Any]:
     own = _judged(run, model.name)
     return {
         "_type": STATEMENT,
-        "subject": _subjects(model),
+        "subject": _subjects(model, run.config.plant),
         "predicateType": PREDICATE,
         "predicate": {
             "result": result_of(run, model.name),
@@ -77,9 +78,15 @@ def _statement(run: Run, model: ModelSummary) -> dict[str, Any]:
     }
 
 
-def _subjects(model: ModelSummary) -> list[dict[str, Any]]:
-    """Return the files of weights; of a model that comes from none, the digest of all that decides it."""
+def _subjects(model: ModelSummary, plant: str | None) -> list[dict[str, Any]]:
+    """Return the files of weights; of a model that comes from none, the digest of all that decides it.
+
+    A copy in which a loss was planted is none of these files, and its verdict is not theirs.
+    """
     files = model.weights or {model.name: model.digest}
+    if plant is not None:
+        digest = hashlib.sha256(model.digest.encode()).hexdigest()
+        files = {f"{model.name}, with {plant} planted in it": digest}
     return [{"name": name, "digest": {"sha256": digest}} for name, digest in files.items()]
 
 

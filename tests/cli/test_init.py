@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,15 @@ def test_workflows_follow_their_schema(folder: Path, forge: str) -> None:
     )
     assert variables["CLIP_MODEL"] == ODD
     assert "@" not in workflow.read_text().replace("uses: actions/", "").replace("@v", "")
+
+
+@pytest.mark.skipif(shutil.which("actionlint") is None, reason="actionlint is not installed")
+def test_actionlint_finds_nothing(folder: Path) -> None:
+    assert cli.main(["init", "--ci", "github", "--data"]) == 0
+    told = subprocess.run(
+        ["actionlint", WORKFLOWS["github"]], capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stdout) == (0, "")
 
 
 @pytest.mark.parametrize(

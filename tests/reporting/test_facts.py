@@ -164,6 +164,28 @@ def test_tones(word: Word, tone: str) -> None:
     assert (line().tone, line().word) == ("", "")
 
 
+def test_what_was_not_seen_could_be_chance_unless_a_bound_decided_it() -> None:
+    unseen = compared(-0.2, word=Word.UNSEEN)
+    assert line(compared=replace(unseen, low=-0.4, high=0.1)).certainty == "could be chance"
+    assert (
+        line(compared=replace(unseen, low=-0.4, high=-0.1)).certainty
+        == "could be chance among so many"
+    )
+    assert line(own=verdict("fail"), compared=unseen).certainty == "worse"
+    gained = compared(0.2, word=Word.UNSEEN)
+    assert line(own=verdict("fail"), compared=gained).certainty.startswith("could be chance")
+    assert line(compared=compared(0.0, word=Word.UNSEEN)).certainty == "no change seen"
+    assert line(compared=compared(-0.2, word=Word.WORSE)).certainty == "worse"
+    assert line().certainty == ""
+
+
+def test_a_model_is_named_where_there_are_several() -> None:
+    one = line(measurement("accuracy"))
+    assert (one.whose, one.spaces) == ("", ("accuracy", "clean"))
+    several = replace(one, several=True)
+    assert (several.whose, several.spaces) == (" (m)", ("accuracy", "clean (m)"))
+
+
 def test_values_are_those_on_the_samples_that_both_runs_have() -> None:
     after = measurement(share=0.75)
     alone = line(after)

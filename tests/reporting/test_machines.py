@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -195,6 +196,17 @@ def test_in_toto_reads_the_statement() -> None:
 def test_a_model_of_code_goes_by_the_digest_of_all_that_decides_it() -> None:
     (told,) = statement.statements(run())
     assert told["subject"] == [{"name": "mine", "digest": {"sha256": "cd34" * 16}}]
+
+
+def test_a_verdict_on_a_planted_copy_is_none_on_its_file() -> None:
+    found = run()
+    own = replace(found.models["mine"], weights={"a.safetensors": "ab" * 32}, digest="noise:cd")
+    planted = replace(
+        found, models={"mine": own}, config=replace(found.config, plant="heavy_noise")
+    )
+    ((subject,),) = (told["subject"] for told in statement.statements(planted))
+    assert subject["name"] == "mine, with heavy_noise planted in it"
+    assert subject["digest"] == {"sha256": hashlib.sha256(b"noise:cd").hexdigest()}
 
 
 # --- Annotations -----------------------------------------------------------------------------------

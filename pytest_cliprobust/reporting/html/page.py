@@ -77,6 +77,7 @@ def page_of(head: Earlier, comparison: Comparison | None = None, notes: Sequence
     told = {
         "head": head,
         "comparison": comparison,
+        "against": _against(comparison),
         "lines": lines,
         "failed": any(line.failed for line in lines),
         "waived": waived[:WAIVED],
@@ -215,6 +216,13 @@ def _finalize(value: Any) -> Any:
     ):  # pictures are safe, and stay whole
         return printable(room.shortened(value))
     return value
+
+
+def _against(comparison: Comparison | None) -> list[str]:
+    """Return the models of the earlier run that this one is held against."""
+    if comparison is None:
+        return []
+    return sorted({row.base.model for row in comparison.rows}) or list(comparison.base.models)
 
 
 def _losses(lines: Sequence[Line]) -> Plot | None:

@@ -69,7 +69,7 @@ def dots(rows: Sequence[Dot], name: str, title: str, *, zero: bool = False) -> M
             panel.plot([row.value], [number], "o", color=colour, markersize=4.2)
         if zero:
             panel.axvline(0.0, color=MUTED, linewidth=0.7)
-        labels = [_fitted(row.label, 42 - len(end := _fitted(row.whose, 26))) + end for row in rows]
+        labels = [_labelled(row) for row in rows]
         panel.set_yticks(range(len(rows)), labels)
         panel.set_ylim(len(rows) - 0.4, -0.6)
         panel.tick_params(axis="y", length=0)
@@ -81,6 +81,14 @@ def dots(rows: Sequence[Dot], name: str, title: str, *, zero: bool = False) -> M
             for row in rows[:8]
         )
         return inline(figure, name, f"{title}: {said}")
+
+
+def _labelled(row: Dot) -> str:
+    """Return the label of a row, whose end stays where there is no room for all."""
+    if not row.whose:
+        return _fitted(row.label)
+    end = _fitted(row.whose, 24)
+    return f"{_fitted(row.label, 42 - len(end))} {end}"
 
 
 def _fitted(label: str, most: int = 40) -> str:

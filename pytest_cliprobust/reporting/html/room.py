@@ -18,7 +18,7 @@ PAGE = 5_000_000
 
 #: Of them those of drawings, of pictures beside missed bounds, of the samples that changed sides, and of one
 #: list of texts. Whatever these leave is there for the figures.
-DRAWINGS, EVIDENCE, SAMPLES, LIST = 1_600_000, 500_000, 900_000, 60_000
+DRAWINGS, EVIDENCE, SAMPLES, LIST = 1_600_000, 900_000, 900_000, 60_000
 
 #: Most suites with a heading of their own.
 SUITES = 250

@@ -206,10 +206,11 @@ def _groups(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
     ordered = sorted(lines, key=lambda line: line.key)
     makers: tuple[Callable[[Sequence[Line], _Names], Iterator[Group]], ...] = (
         *(_shape_bias, _severities, _reliabilities, _rocs, _curves, _by_group, _angles, _pairs),
-        _dots,
     )
-    for make in makers:
-        yield from make(ordered, names)
+    found = [group for make in makers for group in make(ordered, names)]
+    yield from found
+    # A suite that nothing judges, and of which nothing else can be drawn, is not left empty.
+    yield from _dots(ordered, names, every=not found and not _bound(ordered))
 
 
 def _figures(line: Line) -> tuple[Figure, Figure | None]:
@@ -353,7 +354,7 @@ def _reliabilities(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
         made.append(
             Plot(
                 partial(plots.reliability, bins, earlier, names.next(), title),
-                caption=f"{_of(line)}{head.metric} {head.interval_text()}, n = {head.n:,}",
+                caption=f"{_of(line)}{words(head.metric)} {head.interval_text()}, n = {head.n:,}",
             )
         )
     yield from _group(
@@ -581,8 +582,8 @@ def _decisive(figure: Figure) -> bool:
 # --- All the rest ----------------------------------------------------------------------------------
 
 
-def _dots(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
-    """Draw figures of one metric side by side, those with bounds first."""
+def _dots(lines: Sequence[Line], names: _Names, *, every: bool = False) -> Iterator[Group]:
+    """Draw figures of one metric side by side, those with bounds first; ``every``: without bounds, too."""
     by_metric: dict[str, list[Line]] = {}
     for line in lines:
         one = line.measurement
@@ -592,7 +593,9 @@ def _dots(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
     single = [line for own in by_metric.values() if len(own) == 1 for line in own]
     plain = [line for line in single if not line.measurement.figure.unit]
     made = [
-        (own, words(metric)) for metric, own in by_metric.items() if len(own) > 1 and _bound(own)
+        (own, words(metric))
+        for metric, own in by_metric.items()
+        if len(own) > 1 and (every or _bound(own))
     ]
     if len(plain) > 1:
         made.append((plain, ""))

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from pytest_cliprobust.reporting.html import plots
-from pytest_cliprobust.reporting.html.svg import BAD, BASE, GOOD, HEAD
+from pytest_cliprobust.reporting.html.svg import BAD, BASE, GOOD, HEAD, MODELS
 from pytest_cliprobust.reporting.separation import POINTS, Separation
 
 
@@ -122,3 +122,34 @@ def test_gains_to_the_right_and_losses_to_the_left() -> None:
     assert_allclose(panel.get_ylim(), (1.6, -0.6))  # the first on top
     many: Any = plots.pairs([(str(n), 0.0, 0.0) for n in range(10)], "a", "t")
     assert many[2].endswith("7 +0 -0")
+
+
+def test_several_models_have_a_colour_and_a_style_each() -> None:
+    own = {
+        name: plots.Line((1, 3), (y, y / 2), (y - 0.1, 0.0), (y + 0.1, 0.5))
+        for name, y in (("a", 0.8), ("b", 0.4))
+    }
+    made: Any = plots.curves(own, "n", "fog", across="severity", ticks=(1, 3))
+    figure, _, label = made
+    (panel,) = figure.axes
+    assert label == "fog: a 0.8 to 0.4; b 0.4 to 0.2"
+    assert_allclose(lines(panel, MODELS[0])[0], [[1, 0.8], [3, 0.4]])
+    assert_allclose(lines(panel, MODELS[1])[0], [[1, 0.4], [3, 0.2]])
+    assert len(panel.collections) == 2
+    looks = list(zip(MODELS, plots.STYLES, strict=True))
+    assert len({str(look) for look in looks}) == len(looks)
+
+
+def test_a_label_that_is_cut_says_whose_it_is() -> None:
+    rows = [
+        plots.Dot("fog: accuracy", 0.5, 0.4, 0.6, whose=" (fleet:base)"),
+        plots.Dot("elastic transform: mean corruption accuracy", 0.5, 0.4, 0.6, whose=" (m)"),
+        plots.Dot("short", 0.5, 0.4, 0.6),
+    ]
+    made: Any = plots.dots(rows, "n", "t")
+    (panel,) = made[0].axes
+    assert [text.get_text() for text in panel.get_yticklabels()] == [
+        "fog: accuracy (fleet:base)",
+        "elastic transform: mean corruption … (m)",
+        "short",
+    ]

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def extreme(folder: Path) -> Earlier:
     )
 
 
+@pytest.mark.slow
 def test_a_page_is_bounded_whatever_a_run_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,10 +127,10 @@ def part(name: str, sizes: list[list[int]], *, fails: bool = False) -> SuitePart
     """Return a suite whose drawings take so many bytes, group by group."""
 
     class Suite(SuitePart):
-        failed = int(fails)  # type: ignore[assignment]
+        failed = int(fails)
 
     groups = (
-        Group(f"{name}{n}", tuple(Plot(lambda s=s: Markup("x" * s)) for s in own))
+        Group(f"{name}{n}", tuple(Plot(partial(Markup, "x" * s)) for s in own))
         for n, own in enumerate(sizes)
     )
     return Suite(name, (), tuple(groups))

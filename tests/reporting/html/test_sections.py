@@ -25,7 +25,7 @@ Drawn = list[tuple[str, tuple[Any, ...], dict[str, Any]]]
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     """Keep what drawings are given, and draw nothing."""
     kept: Drawn = []
-    for name in ("curve", "reliability", "roc", "histogram", "dots", "pairs"):
+    for name in ("curve", "curves", "reliability", "roc", "histogram", "dots", "pairs"):
 
         def draw(*given: Any, name: str = name, **more: Any) -> Markup:
             kept.append((name, given, more))
@@ -44,11 +44,12 @@ def line(
     status: Any = None,
     suite: str = "s",
     unit: str = "",
+    model: str = "",
     **details: Any,
 ) -> Line:
     """Return a figure with its details, beside an earlier one of this value or with these details."""
     bare = Figure(metric, value, value - 0.1, value + 0.1, 40, details=details, unit=unit)
-    one = Measurement(suite, "m", bare.measured_on(condition))
+    one = Measurement(suite, model or "m", bare.measured_on(condition))
     compared = None
     if before is not None:
         told = {"details": before} if isinstance(before, dict) else {"value": before, "details": {}}
@@ -60,7 +61,7 @@ def line(
         outcome: Any = "fail" if status == "fail" else "pass"
         numbers = (0.5, 0.4, 0.6, 0.95, 40)
         verdict = Verdict(status, outcome, "k", "min", 0.7, "t:1", "", "why", *numbers)
-    return Line(one, verdict, compared, "t", "")
+    return Line(one, verdict, compared, "t", "", several=bool(model))
 
 
 def fog(severity: int | None, name: str = "fog") -> Condition:
@@ -110,6 +111,70 @@ def test_severities_of_a_perturbation_are_one_curve(drawn: Drawn) -> None:
     ]
     (group,) = groups(sections._severities, *low)
     assert [plot.rows[0][1][:3] for plot in group.plots] == ["0.3", "0.8"]
+
+
+def test_models_stand_beside_each_other(drawn: Drawn) -> None:
+    lines = [
+        line("accuracy", value, fog(severity, name), model=model)
+        for name, lost in (("fog", 0.0), ("snow", 0.4))
+        for model, value in (("a", 0.9 - lost), ("b", 0.6 - lost))
+        for severity in (1, 3)
+    ]
+    (group,) = groups(sections._severities, *lines)
+    assert group.models == ("a", "b")
+    assert [call[1][2] for call in drawn] == ["snow", "fog"]  # the lowest first
+    models = drawn[1][1][0]
+    assert {name: points(own) for name, own in models.items()} == {
+        "a": ([1, 3], [0.9, 0.9]),
+        "b": ([1, 3], [0.6, 0.6]),
+    }
+    assert list(models["b"].low) == pytest.approx([0.5, 0.5])
+    assert drawn[1][2] == {"across": "severity", "ticks": [1, 3]}
+    assert [row[:2] for row in group.plots[1].rows] == [
+        *(("a", "1"), ("a", "3"), ("b", "1"), ("b", "3"))
+    ]
+
+
+def test_of_many_models_those_that_fail_are_drawn(drawn: Drawn) -> None:
+    lines = [
+        line("accuracy", 0.5, fog(severity), model=model, status="fail" if model == "z" else None)
+        for model in "abcdefgz"
+        for severity in (1, 2)
+    ]
+    (group,) = groups(sections._severities, *lines)
+    assert group.models == (*"abcde", "z")
+    assert group.note.endswith(
+        "2 more of the models, of which fewer bounds fail, are in the table."
+    )
+    assert list(drawn[0][1][0]) == [*"abcde", "z"]
+
+
+def test_drawings_say_whose_they_are(drawn: Drawn) -> None:
+    told = {"a": {"accuracy": 0.9, "low": 0.8, "high": 0.95, "n": 30}}
+    where = Condition("captioned:style", (Step("fog", 3),))
+    own = line("worst_group_accuracy", 0.5, where, model="m1", groups=told)
+    (group,) = groups(sections._by_group, own)
+    assert group.plots[0].title == "Accuracy by style, captioned, fog 3 (m1)"
+    bins = [{"low": 0.0, "high": 1.0, "n": 3, "confidence": 0.5, "accuracy": 0.4}]
+    (group,) = groups(sections._reliabilities, line("ece", model="m1", reliability=bins))
+    assert group.plots[0].caption.startswith("m1: ece 0.5")
+    dots = [line("drift", 0.4, model=model, status="pass") for model in ("m1", "m2")]
+    groups(sections._dots, *dots)
+    assert [row.whose for row in drawn[-1][1][0]] == [" (m1)", " (m2)"]
+
+
+def test_a_suite_that_nothing_judges_is_not_empty(drawn: Drawn) -> None:
+    lines = [line("recall", 0.4, model=model, suite="retrieval") for model in ("a", "b")]
+    (section,) = sections.sections_of(lines)
+    (group,) = section.suites[0].groups
+    assert [plot.title for plot in group.plots] == ["Recall"]
+    judged = [*lines, line("other", 0.4, model="a", suite="retrieval", status="pass")]
+    assert sections.sections_of(judged)[0].suites[0].groups == ()
+
+
+def test_dimensions_are_written_large() -> None:
+    (section,) = sections.sections_of([line("x", suite="corruption_2d")])
+    assert section.suites[0].title == "Corruption 2D"
 
 
 def test_curves_that_figures_hold(drawn: Drawn) -> None:
