@@ -15,7 +15,9 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.errors import Unavailable
 from pytest_cliprobust.files import replace_file
 from pytest_cliprobust.plugin.exits import Exit
+from pytest_cliprobust.reporting import files
 from pytest_cliprobust.results.journal import Journal
+from pytest_cliprobust.results.run import Run
 
 #: Three tests; the second one ends as the environment says.
 SUITE = """
@@ -449,6 +451,27 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_runs(
     assert made - others == {"test_mine.py", "thresholds.toml", "new"}
     # The one that can be written says what happened.
     assert "cannot be written" in (run.path / "new" / "good.md").read_text()
+
+
+def test_a_fault_of_ours_in_one_report_costs_no_other(
+    run: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another model's figures may meet a case that nobody drew."""
+
+    def breaks(_: Run, __: Path) -> str:
+        raise ZeroDivisionError("no axis")
+
+    monkeypatch.setattr(files, "FORMS", {**files.FORMS, ".html": breaks})
+    options = ["--clip-report=page.html", "--clip-report=run.json", "--clip-history=kept.sqlite"]
+    result = run(*options, suite=LAST_FAILS.split("def test_b", maxsplit=1)[0])
+    (line,) = [one for one in result.outlines + result.errlines if one.startswith("ENVIRONMENT: ")]
+    assert line.startswith("ENVIRONMENT: --clip-report page.html: could not be made")
+    assert "ZeroDivisionError: no axis, test_ends.py:" in line
+    told = json.loads((run.path / "run.json").read_text())
+    assert told["measurements"]
+    assert told["exit_status"] == result.ret == Exit.ENVIRONMENT
+    assert (run.path / "kept.sqlite").exists()
+    assert not (run.path / "page.html").exists()
 
 
 SUITE_THAT_MUST_NOT_RUN = "def test_mine(clip, gate):\n    raise AssertionError('it ran')\n"
