@@ -120,6 +120,7 @@ def test_where_the_baseline_comes_from(tmp_path: Path) -> None:
         keep(kept, run)
     found = chosen_baseline("1", ThresholdFile(), file, history)
     assert found is not None
+    assert found.provenance is not None
     assert len(found.figures) == len(run.records)
     assert chosen_baseline("none", ThresholdFile(), file, history) is None
     write_baseline(beside(file), found.measurements("reference"), found.provenance)
