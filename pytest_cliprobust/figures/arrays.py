@@ -160,4 +160,12 @@ def unit_rows(
             f"data set {dataset!r}: the features of {len(broken)} of {len(array)} samples are zero "
             f"or not finite (first: sample {first}); check the image, or run the model in float32."
         )
-    return np.asarray(np.rint(array / norms * _GRID) / _GRID, dtype=np.float64)
+    return on_grid(array / norms)
+
+
+def on_grid(vectors: Floats) -> Floats:
+    """Return vectors of length 1 or less, rounded to multiples of 2**-26: dot products of them are exact.
+
+    They are then the same whatever the linear-algebra library and its number of threads.
+    """
+    return np.asarray(np.rint(vectors * _GRID) / _GRID, dtype=np.float64)

@@ -178,7 +178,7 @@ def test_every_suite_records_its_bounds_and_keeps_them(run: Run, pytester: pytes
         ("typographic", "attack_success", "typographic"),
         ("kornia", "accuracy", "turn"),
         ("worst_case", "worst_case_drop", "saturate"),
-        ("frontier", "frontier_strength", "fog_3d"),
+        ("frontier", "frontier_strength", "contrast"),
         ("adversarial", "accuracy", "apgd"),
     ):
         wanted = {
