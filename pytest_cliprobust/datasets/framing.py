@@ -48,11 +48,9 @@ def keeps_shapes(dataset: Dataset) -> bool:
 
 
 def load_squeezed(dataset: Dataset, rows: Sequence[int], size: tuple[int, int]) -> Tensor:
-    """Return pictures (B, 3, h, w) uint8 that can be looked at together; no figure is made of them.
+    """Return pictures (B, 3, h, w) uint8, each squeezed to ``size``, so that they can go through together.
 
-    Those of a data set that keeps their shapes are squeezed to ``size``; others are as they are.
+    For what is timed, and for whether a model can be trusted: no figure of robustness is made of them.
     """
-    if not keeps_shapes(dataset):
-        return dataset.load(rows).images
     images = [tvf.resize(dataset.load([row]).images, list(size)) for row in rows]
     return torch.cat(images)

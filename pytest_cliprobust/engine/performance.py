@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from pytest_cliprobust.datasets.framing import load_squeezed
+from pytest_cliprobust.datasets.framing import keeps_shapes, load_squeezed
 from pytest_cliprobust.engine.encoding import to_float
 from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import NotRun
@@ -39,7 +39,11 @@ class Passes:
 
     def __init__(self, target: Target, view: View) -> None:
         self.target, self.view = target, view
-        images = load_squeezed(view.data, range(len(view)), target.image_size)
+        data, rows = view.data, range(len(view))
+        if keeps_shapes(data):
+            images = load_squeezed(data, rows, target.image_size)
+        else:
+            images = data.load(rows).images
         with torch.inference_mode():
             self._pixels = target.preprocess(to_float(images.to(target.device)))
 

@@ -13,7 +13,7 @@ from search_helpers import GivingWay, Things
 
 from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch
-from pytest_cliprobust.engine.encoding import to_float
+from pytest_cliprobust.engine.encoding import Encoder, to_float
 from pytest_cliprobust.engine.evaluation import Evaluation, RunConfig
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.figures.condition import Condition
@@ -88,8 +88,11 @@ def test_an_attack_is_given_all_samples_and_kept_by_all_that_decides_it(
     data, attacks, told = Loaded(6), [], []
     classifier = SimpleNamespace(weights=torch.eye(3, dtype=torch.float64))
     target = SimpleNamespace(device=torch.device("cpu"), info=SimpleNamespace(digest="d"))
-    encoder = SimpleNamespace(
-        cache=FeatureCache(tmp_path), precision="fp32", progress=lambda *said: told.append(said)
+    encoder: Any = SimpleNamespace(
+        cache=FeatureCache(tmp_path),
+        precision="fp32",
+        progress=lambda *said: told.append(said),
+        alike=lambda data, size: Encoder.alike(encoder, data, size),
     )
     clip: Any = SimpleNamespace(
         target=target, encoder=encoder, classifier=classifier, config=SimpleNamespace(seed=3)
