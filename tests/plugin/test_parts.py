@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from gating_helpers import answered, answers, condition
+from history_helpers import a_run
 
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import ClipRobustError
@@ -361,3 +362,14 @@ def test_single_tests_that_were_picked(
     )
     assert closing.named_by_id(config) == by_id
     assert closing.picked(own, config) == picked
+
+
+@pytest.mark.parametrize(
+    ("complete", "recording", "code"),
+    [(True, False, 0), (True, True, 0), (False, True, 0), (False, False, 6)],
+)
+def test_a_run_that_did_not_come_to_its_end_is_not_green_but_where_it_records(
+    complete: bool, recording: bool, code: int
+) -> None:
+    run = a_run([answered(answers()).figure], complete=complete, recording=recording)
+    assert closing._with_ending(run, 0, 0).exit_status == code

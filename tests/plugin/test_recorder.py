@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gating_helpers import answered, answers, changed, condition
+from gating_helpers import answered, answers, baseline_of, changed, condition
 
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import Unavailable
 from pytest_cliprobust.gating.baseline import Baseline, Provenance, beside, load_baseline
 from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.recording import RecordChange
 from pytest_cliprobust.gating.verdict import judge
 from pytest_cliprobust.plugin.comparing import comparison_lines
 from pytest_cliprobust.plugin.recorder import Recorder
@@ -116,3 +117,17 @@ def test_what_was_recorded_alike_needs_no_word(tmp_path: Path) -> None:
     first, _ = recorded(tmp_path / "t.toml", None, v1=0, v2=0)
     again, _ = recorded(tmp_path / "t.toml", first, v1=1)
     assert (again.models, again.older) == (("v1", "v2"), {})
+
+
+@pytest.mark.parametrize(("limit", "said"), [(50, "without --clip-limit"), (None, "on as many")])
+def test_bounds_that_are_looser_for_want_of_samples_are_told(limit: int | None, said: str) -> None:
+    before, now = (answered(answers(n)) for n in (1000, 50))
+    recorder = Recorder(Path("t.toml"), RunConfig(("v1",), limit=limit), baseline_of(before))
+    looser = RecordChange(now.key, "min", 0.8, 0.7, "updated", "t.toml:3")
+    (line,) = recorder._loosened([looser], [now])
+    assert line.startswith("1 of the bounds are looser than before")
+    assert f"(50, were 1,000: {now.key}); record {said}" in line
+    # Stricter ones, and those of as many samples, are nobody's concern.
+    assert recorder._loosened([replace(looser, new=0.9)], [now]) == []
+    assert recorder._loosened([looser], [before]) == []
+    assert replace(recorder, earlier=None)._loosened([looser], [now]) == []

@@ -151,6 +151,17 @@ def test_matches_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None
         np.testing.assert_allclose(parts.weight, whole.weight, atol=1e-12)
 
 
+@pytest.mark.parametrize("block", [1, 3 * 9, 10**6])
+def test_the_share_of_candidates_near_by_is_the_same_in_blocks(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places, candidates = np.random.default_rng(4).uniform(0, 9, size=(2, 9, 3))
+    limits = np.array([2.0, 5.0])
+    monkeypatch.setattr(co, "_CHUNK", block)
+    expected = (cdist(places, candidates)[:, :, None] < limits).mean(axis=1)
+    np.testing.assert_allclose(co._near(places, candidates, limits), expected)
+
+
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_features_and_points_that_are_not_finite_are_refused(broken: float) -> None:
     view, spoilt = _view(), _view()
