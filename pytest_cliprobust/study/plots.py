@@ -112,6 +112,8 @@ def scatter(study: Study, items: Sequence[Property], by: str | None = None) -> b
     for panel, item in zip(panels, shown, strict=False):
         _panel(panel, study, item, labels)
         _group_lines(panel, item, labels, by)
+    for panel in panels[max(0, len(shown) - columns) : len(shown)]:
+        panel.set_xlabel(_across(study), fontsize=7)
     for panel in panels[len(shown) :]:
         panel.set_axis_off()
     handles, names = panels[0].get_legend_handles_labels()
@@ -120,6 +122,11 @@ def scatter(study: Study, items: Sequence[Property], by: str | None = None) -> b
     more = f" ({len(items) - len(shown)} more in lines.csv)" if len(items) > len(shown) else ""
     figure.suptitle(f"{items[0].sample.suite}: against ID accuracy{more}", fontsize=10)
     return _png(figure)
+
+
+def _across(study: Study) -> str:
+    """Return what the panels have from left to right."""
+    return "ID accuracy, on a logit axis" if study.id_axis.is_logit else "ID accuracy"
 
 
 def _label(entry: Entry, by: str | None) -> str:

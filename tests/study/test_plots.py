@@ -49,6 +49,7 @@ def test_a_panel_has_its_models_their_intervals_and_the_line() -> None:
     (panel,) = figure.axes
     assert panel.get_title() == "accuracy\nclean, fog_3d"
     assert figure.get_suptitle() == "corruption_3d: against ID accuracy"
+    assert panel.get_xlabel() == "ID accuracy, on a logit axis"
     points = [container.lines[0].get_xydata()[0] for container in panel.containers]
     np.testing.assert_allclose(points, np.stack([item.x, item.y], axis=1))
     assert [container.get_label() for container in panel.containers] == list(FLEET)
