@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -21,6 +23,10 @@ from pytest_cliprobust.plugin.state import GATE, LACKING, SESSION, DeadWorkers
 from pytest_cliprobust.plugin.suites import suite_of
 from pytest_cliprobust.reporting import terminal, workflow
 from pytest_cliprobust.results.run import Run
+
+# At its end the interpreter collects garbage several times over; with all of torch to walk that takes more
+# than a second, of each worker, too, for whose ends the others wait.
+atexit.register(gc.freeze)
 
 #: What is told where every worker of pytest-xdist died over its first test.
 NOT_SAID = (
