@@ -95,6 +95,7 @@ def shape_bias_of(samples: Samples) -> dict[str, Figure]:
 
     The columns ``shape_label`` and ``texture_label`` name the two classes of each sample. Each name is
     a class of the label set, or, with ImageNet's 1,000 classes, one of the sixteen entry-level classes.
+    Decisions are among the classes that the samples show; where these are of the sixteen, among all of them.
 
     Raises:
         ClipRobustError: no such columns, or a name that is neither.
@@ -112,7 +113,7 @@ def shape_bias_of(samples: Samples) -> dict[str, Figure]:
 
 @dataclass(frozen=True)
 class _Cues:
-    """What samples show: ``names`` of the classes of the conflicts, and (N,) indices into them."""
+    """What samples show: ``names`` of the classes that compete, and (N,) indices into them."""
 
     names: list[str]
     shapes: Ints
@@ -127,13 +128,25 @@ def _cues(samples: Samples) -> _Cues:
                 "conflicts"
             )
     shapes, textures = samples.groups["shape_label"], samples.groups["texture_label"]
-    names = sorted({*shapes, *textures})
+    names = _competing({*shapes, *textures}, samples.class_names)
     index = {name: number for number, name in enumerate(names)}
     return _Cues(
         names,
         np.array([index[name] for name in shapes], dtype=np.int64),
         np.array([index[name] for name in textures], dtype=np.int64),
     )
+
+
+def _competing(shown: set[str], class_names: Sequence[str]) -> list[str]:
+    """Return the names of the classes that decisions are among, sorted: those that the samples show.
+
+    Of the published sixteen all compete, as in model-vs-human, so that a part of the set is decided as all of
+    it is.
+    """
+    sixteen, head = set(ENTRY_LEVEL_CLASSES), set(class_names)
+    grouped = len(class_names) == IMAGENET_CLASSES and not sixteen & head
+    every = shown <= sixteen and (grouped or sixteen <= head)
+    return sorted(sixteen if every else shown)
 
 
 @dataclass(frozen=True)

@@ -294,6 +294,32 @@ def test_the_change_is_that_of_two_runs() -> None:
     assert sb.shape_bias_change(clean, same).value == 0.0
 
 
+@pytest.mark.parametrize("imagenet", [True, False])
+def test_a_part_of_the_published_set_is_decided_among_all_sixteen(imagenet: bool) -> None:
+    every = list(sb.ENTRY_LEVEL_CLASSES)
+    names = tuple(f"n{i}" for i in range(1000)) if imagenet else tuple(every)
+    member = {n: i[0] if imagenet else every.index(n) for n, i in sb.ENTRY_LEVEL_CLASSES.items()}
+    # Of two conflicts of knife and oven the second looks most like an airplane, which neither shows.
+    logits = np.zeros((2, len(names)))
+    logits[0, member["knife"]] = logits[1, member["airplane"]] = 9.0
+    logits[1, member["oven"]] = 8.0
+    groups = {"shape_label": ("knife", "knife"), "texture_label": ("oven", "oven")}
+    found = sb.shape_bias_of(
+        SampleArrays(
+            Condition("mine"),
+            ("a", "b"),
+            np.zeros(2, dtype=np.int64),
+            logits,
+            class_names=names,
+            groups=groups,
+        )
+    )
+    assert found["other_decisions"].value == 0.5
+    assert (found["shape_bias"].value, found["shape_bias"].n) == (1.0, 1)
+    (entry,) = found["shape_bias"].details["per_class"]
+    assert (entry["name"], entry["n"]) == ("knife", 2)
+
+
 def test_images_without_a_conflict_do_not_enter_the_change() -> None:
     def dropped(view: SampleArrays) -> SampleArrays:
         textures = (view.groups["shape_label"][0], *view.groups["texture_label"][1:])
