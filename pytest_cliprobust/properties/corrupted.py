@@ -61,15 +61,21 @@ def means_over(clean: Samples, samples: Samples) -> list[Figure]:
         samples: with the columns ``corruption``, ``severity`` (whole numbers) and ``clean_id``.
 
     Raises:
-        NotRun: a single condition, a corruption lacks a severity that another has, or fewer than two clean
-            pictures are there under all of them.
-        ClipRobustError: a column is missing.
+        NotRun: no column ``clean_id``, a single condition, a corruption lacks a severity that another has, or
+            fewer than two clean pictures are there under all of them.
+        ClipRobustError: another column is missing.
     """
     place = {name: row for row, name in enumerate(clean.ids)}
     cells: dict[tuple[str, int], dict[str, int]] = {}
     columns = [column_of(samples, name) for name in (CORRUPTION, SEVERITY)]
-    made_of = samples.groups.get(CLEAN_ID, ("",) * len(samples.ids))
-    for row, (kind, step, picture) in enumerate(zip(*columns, made_of, strict=True)):
+    if CLEAN_ID not in samples.groups:
+        raise NotRun(
+            f"{samples.condition}: the mean over corruptions and severities is set against clean pictures, "
+            f"and nothing says which of these its own were made of (a column {CLEAN_ID!r})"
+        )
+    for row, (kind, step, picture) in enumerate(
+        zip(*columns, samples.groups[CLEAN_ID], strict=True)
+    ):
         if step.isdecimal():
             cells.setdefault((kind, int(step)), {})[picture] = row
     kinds, steps = (sorted(set(part)) for part in zip(*cells, strict=True)) if cells else ([], [])

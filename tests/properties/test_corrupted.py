@@ -109,5 +109,9 @@ def test_a_mean_needs_every_condition_and_clean_pictures_under_all() -> None:
         means_over(CLEAN, grid({key: ok for key, ok in whole.items() if key[2] == "a"}))
     with pytest.raises(NotRun, match="give the clean ones that they were made of"):
         means_over(samples("other", ["x", "y"], [True, True]), grid(whole))
+    # LAION-C's are of none of the clean ones: more of these would not help.
+    own = samples("laion-c", ["1", "2"], [True, True], corruption=("a", "b"), severity=("1", "1"))
+    with pytest.raises(NotRun, match=r"nothing says which .*\(a column 'clean_id'\)$"):
+        means_over(CLEAN, own)
     with pytest.raises(ClipRobustError, match="has no column 'severity'"):
         means_over(CLEAN, samples("x", ["1"], [True], corruption=("fog",)))
