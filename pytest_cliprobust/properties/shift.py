@@ -146,11 +146,18 @@ def effective_robustness_of(clean: Samples, shifted: Samples, line: Line | None 
         line: the reference; that of the data set's name unless given.
 
     Raises:
-        NotRun: no line is known for the data set.
-        ClipRobustError: no class is in both, or the model is right or wrong on all clean samples.
+        NotRun: no line is known for the data set, or the model is right or wrong on all clean samples, as
+            with few of them: such an accuracy has no logit.
+        ClipRobustError: no class is in both.
     """
     chosen = line or line_for(shifted.condition.dataset, len(clean.class_names))
     rows, correct = _inside(clean, shifted)
+    if correct.all() or not correct.any():
+        raise NotRun(
+            f"effective robustness on {shifted.condition}: accuracy on the {len(correct):,} clean samples "
+            f"of its classes is {correct.mean():.0f} exactly, which has no logit; more samples would tell "
+            "(--clip-limit)"
+        )
     figure = effective_robustness(
         correct,
         shifted.correct,
@@ -187,7 +194,7 @@ def shift_drop(clean: Samples, shifted: Samples) -> Figure:
     """
     rows, correct = _inside(clean, shifted)
     figure = shift_drop_figure(correct, shifted.correct, bootstrap=_beside(clean, rows, shifted))
-    details = {**figure.details, "classes": len(set(shifted.labels[shifted.labels >= 0].tolist()))}
+    details = {**figure.details, "classes": len(_classes_of(shifted))}
     return replace(figure, details=details).measured_on(shifted.condition)
 
 
@@ -279,9 +286,7 @@ def _inside(clean: Samples, shifted: Samples) -> tuple[Ints, Bools]:
             f"{shifted.condition} has {len(shifted.class_names):,} classes that are not those of "
             f"{clean.condition} ({len(clean.class_names):,}): their accuracies do not compare"
         )
-    further = {label for own in getattr(shifted, "further_labels", ()) for label in own}
-    found = {*shifted.labels[shifted.labels >= 0].tolist(), *further}
-    present = classes[np.array(sorted(found), dtype=np.int64)]
+    present = classes[np.array(sorted(_classes_of(shifted)), dtype=np.int64)]
     rows = np.flatnonzero(np.isin(clean.labels, present))
     if not len(rows):
         raise ClipRobustError(f"{clean.condition} and {shifted.condition} share no class")
@@ -289,6 +294,12 @@ def _inside(clean: Samples, shifted: Samples) -> tuple[Ints, Bools]:
         return rows.astype(np.int64), clean.correct[rows]
     answers = classes[clean.logits[rows][:, classes].argmax(axis=1)]
     return rows.astype(np.int64), np.asarray(answers == clean.labels[rows], dtype=np.bool_)
+
+
+def _classes_of(shifted: Samples) -> set[int]:
+    """Return the classes of the head that samples are of: their labels, and what is right of them beside."""
+    further = {label for own in getattr(shifted, "further_labels", ()) for label in own}
+    return {*shifted.labels[shifted.labels >= 0].tolist(), *further}
 
 
 def _beside(clean: Samples, rows: Ints, shifted: Samples) -> Bootstrap:

@@ -107,9 +107,10 @@ def test_clean_samples_of_every_class_that_is_right_are_compared_with() -> None:
         head_rows=(0, 1, 2),
         further_labels=((2,), ()),
     )
-    assert shift.shift_drop(clean, shifted).details["clean_n"] == 2
-    plain = replace(shifted, further_labels=())
-    assert shift.shift_drop(clean, plain).details["clean_n"] == 1
+    found = shift.shift_drop(clean, shifted)
+    assert (found.details["clean_n"], found.details["classes"]) == (2, 2)
+    plain = shift.shift_drop(clean, replace(shifted, further_labels=()))
+    assert (plain.details["clean_n"], plain.details["classes"]) == (1, 1)
 
 
 def test_a_line_is_found_by_the_name_or_by_the_layout() -> None:
@@ -184,6 +185,18 @@ def test_effective_robustness_is_that_of_the_arrays() -> None:
     beyond = shift.effective_robustness_of(good, shifted, replace(FLEET, note="bent"))
     assert beyond.details["extrapolated"] is True
     assert beyond.details["note"] == "bent"
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_without_an_error_on_few_clean_samples_there_is_no_effective_robustness(
+    right: bool,
+) -> None:
+    clean = view([right] * 6 + [not right], [0, 1, 2, 0, 1, 2, 3], "clean")
+    # The one other answer is of a class that the shift has not.
+    shifted = view([True, False, True], [0, 1, 2], "mine")
+    words = rf"on mine: .* 6 clean samples .* is {right:d} exactly, .*--clip-limit"
+    with pytest.raises(NotRun, match=words):
+        shift.effective_robustness_of(clean, shifted, FLEET)
 
 
 def test_a_line_is_found_by_the_name_of_the_data() -> None:
