@@ -55,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the comparison, and return 1 if there is a loss and that is to fail.
 
     Raises:
-        ClipRobustError: no such run, models that cannot be told apart, or a file that cannot be written.
+        ClipRobustError: no such run, models that cannot be told apart, a file that cannot be written, or runs
+            without a figure in common where a loss is to fail: none could be seen.
     """
     from pytest_cliprobust.results.compare import compare
     from pytest_cliprobust.results.history import earlier_run
@@ -74,6 +75,11 @@ def run(options: argparse.Namespace) -> int:
     _print(made, every=options.all, samples=options.samples)
     if options.json is not None:
         write(options.json, json.dumps(made.as_dict(), indent=1, allow_nan=False) + "\n")
+    if options.fail_on_loss and not made.rows:
+        raise ClipRobustError(
+            "--fail-on-loss: these runs have no figure in common, so no loss could be seen; compare runs of "
+            "the same suites and data, and name the models with --base-model and --head-model"
+        )
     return int(options.fail_on_loss and bool(made.losses))
 
 

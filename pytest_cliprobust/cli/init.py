@@ -44,16 +44,17 @@ def run(options: argparse.Namespace) -> int:
         ClipRobustError: a file is there already, or cannot be written; then none is.
     """
     files = _files(options.model, options.ci, with_data=options.data)
-    there = [name for name in files if (options.out / name).exists()]
-    if there:
+    taken = [name for name in files if (options.out / name).exists()]
+    if taken:
         raise ClipRobustError(
-            f"{options.out / there[0]} is there already; move it away, or write elsewhere with --out FOLDER"
+            f"{options.out / taken[0]} is there already; move it away, or write elsewhere with --out FOLDER"
         )
     for name, text in files.items():
         path = options.out / name
         write(path, text)
         print(f"written: {path}")
-    print(f"next: {_record(options.model, with_data=options.data)}")
+    there = "" if options.out == Path() else f"cd {shlex.quote(str(options.out))} && "
+    print(f"next: {there}{_record(options.model, with_data=options.data)}")
     print(
         "then commit thresholds.toml and thresholds.baseline.safetensors, and run without --clip-record"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
 from pytest_cliprobust.cli._writing import write
+from pytest_cliprobust.errors import ClipRobustError
 
 HELP = "write a run as an HTML page, beside an earlier one"
 DESCRIPTION = (
@@ -37,8 +38,14 @@ def run(options: argparse.Namespace) -> int:
     """Write the page, and print where it lies.
 
     Raises:
-        ClipRobustError: no such run, models that cannot be told apart, or a file that cannot be written.
+        ClipRobustError: no such run, models that cannot be told apart, a name with another ending than a
+            page's, or a file that cannot be written.
     """
+    if options.out.suffix != ".html":
+        raise ClipRobustError(
+            f"--out {options.out}: this writes a page; end the name in .html (pytest --clip-report has "
+            "other forms)"
+        )
     from pytest_cliprobust.reporting.html.page import page_of
     from pytest_cliprobust.results.compare import compare
 

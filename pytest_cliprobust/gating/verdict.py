@@ -578,8 +578,10 @@ def _drift(
     if anchor is None or judged.status == "fail" or recorded.value == anchor.value:
         return ""
     lost = recorded.value - anchor.value
-    loss = judged.value + (-lost if judged.kind == "max_decrease" else lost)
-    if loss <= judged.limit:
+    before = -lost if judged.kind == "max_decrease" else lost
+    loss = judged.value + before
+    # What this run lost may be nothing but its few samples: then there is nothing to tell.
+    if loss <= judged.limit or judged.interval.low + before <= 0.0:
         return ""
     accepted = baseline.acceptance_of(measurement, asked)
     reason = f" (recorded anew {accepted})" if accepted else ""

@@ -154,6 +154,7 @@ class Session:
                 self.history_path if self.keeps_history else None,
             )
             check_loggers(self.loggers)
+            self._check_recorded()
         if lacking is not None:
             raise lacking
         if not self._reports_for_workers:  # only the workers know the suites of the user's own
@@ -174,6 +175,14 @@ class Session:
         if not self._reports_for_workers:
             for model in self.config.models:
                 self.evaluation(model).check()
+
+    def _check_recorded(self) -> None:
+        """Find options that only recording reads: without it, what they accept would stay a loss."""
+        for name in ("--clip-figures", "--clip-because"):
+            if self.pytest_config.getoption(name) and not self.recording:
+                raise ClipRobustError(
+                    f"{name} goes with --clip-record: without it nothing is recorded"
+                )
 
     def open_journal(self) -> None:
         """Start to write down what is measured, where a report was asked for."""

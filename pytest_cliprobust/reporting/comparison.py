@@ -40,7 +40,8 @@ def _counted(compared: Sequence[Record]) -> list[str]:
         if r.measurement.metric in _ANSWERS and r.verdict.changed is not None
     ]
     if churn:
-        lines.append(f"churn: {median(churn):.1%} of the answers changed (median over conditions)")
+        share = f"{median(churn):.1%} of the answers changed between right and wrong"
+        lines.append(f"churn: {share} (median over conditions)")
     reasons = {
         r.verdict.compared.partition(": ")[2].partition(";")[0]
         for r in compared

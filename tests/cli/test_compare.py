@@ -72,6 +72,21 @@ def test_the_exit_code_is_0_unless_it_is_asked_for(folder: Path, capsys: Capture
     told(capsys, "1", "1", "--fail-on-loss")
 
 
+def test_a_loss_that_nobody_could_see_is_no_pass(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a suite was renamed: two runs without a figure in common."""
+    monkeypatch.chdir(tmp_path)
+    run = document(a_run(figures(RIGHT)))
+    Path("a.json").write_text(json.dumps(run), encoding="utf-8")
+    renamed = json.dumps(run).replace('"mine', '"yours')
+    Path("b.json").write_text(renamed, encoding="utf-8")
+    told(capsys, "a.json", "b.json", "--history=none.sqlite")
+    words = ["compare", "a.json", "b.json", "--fail-on-loss", "--history=none.sqlite"]
+    assert cli.main(words) == cli.USAGE_ERROR
+    assert "no figure in common" in capsys.readouterr().err
+
+
 def test_as_json(folder: Path, capsys: Capture) -> None:
     told(capsys, "1", "2", "--json=out/made.json")
     made = json.loads(Path("out/made.json").read_text(encoding="utf-8"))

@@ -71,6 +71,13 @@ def test_what_is_written_is_read(
     assert shlex.split(shown)[2:4] == ["--clip-model=mine=ViT-B-32", "--clip-data=data.toml"]
 
 
+def test_what_comes_next_is_said_of_the_folder(folder: Path, capsys: Capture) -> None:
+    """Another folder's thresholds.toml would be recorded over."""
+    assert cli.main(["init", "--model", "mine=ViT-B-32", "--out", "new one"]) == 0
+    out = capsys.readouterr().out
+    assert "next: cd 'new one' && pytest --clip-suites " in out
+
+
 def test_what_stands_there_as_a_comment_is_read_without_its_signs(folder: Path) -> None:
     assert cli.main(["init"]) == 0
     lines = Path("thresholds.toml").read_text().splitlines()

@@ -69,6 +69,9 @@ def test_mistakes_are_one_line(folder: Path, capsys: Capture) -> None:
     Path("blocked").write_text("a file", encoding="utf-8")
     assert cli.main(["report", "1", "--out=blocked/page.html"]) == cli.USAGE_ERROR
     assert "blocked/page.html: cannot be written" in capsys.readouterr().err
+    assert cli.main(["report", "1", "--out=page.pdf"]) == cli.USAGE_ERROR
+    assert "page.pdf: this writes a page; end the name in .html" in capsys.readouterr().err
+    assert not Path("page.pdf").exists()
 
 
 def test_a_session_writes_one_beside_what_it_was_held_against(run: Sessions) -> None:

@@ -31,7 +31,7 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.intervals import Interval
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.gating import verdict as verdict_module
-from pytest_cliprobust.gating.baseline import Provenance
+from pytest_cliprobust.gating.baseline import Anchor, Provenance
 from pytest_cliprobust.gating.margins import samples_for
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.message import failure_message
@@ -853,3 +853,19 @@ def test_where_a_real_loss_lies(status: Status, value: float, words: str) -> Non
         "max_decrease", 0.03, status, interval, value, 400, max(0.0, value - 0.03), ""
     )
     assert verdict_module._place(judged).startswith(words)
+
+
+def test_drift_is_told_where_the_samples_show_it() -> None:
+    """One sample that is wrong is no loss of 84 points since the first recording."""
+    before = answered(answers(share=0.80))
+    key = "accuracy/accuracy/clean/clean"
+    baseline = dataclasses.replace(baseline_of(before), anchors={key: Anchor(0.84, "2026-11-01")})
+    bound = accuracy_rule("max_decrease = 0.035")
+    many = judge(answered(changed(answers(share=0.80), 10)), bound, WARN, baseline=baseline)
+    assert (
+        "was 0.840 when it was first recorded, 2026-11-01: since then it has lost 0.05,"
+        in many.note
+    )
+    few = judge(answered(np.array([False])), bound, WARN, baseline=baseline)
+    assert few.status == "inconclusive"
+    assert "first recorded" not in few.note

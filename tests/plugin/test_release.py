@@ -70,7 +70,7 @@ def test_a_damaged_model_under_another_name_is_red(recorded: Sessions) -> None:
             "mine: accuracy of v2 on clean breaks max_decrease 0.07*",
             "  change    decrease of * interval * (paired, n = 134*",
             "  why       the decrease from 0.8* is real, and beyond the margin",
-            "note: churn: *% of the answers changed (median over conditions)",
+            "note: churn: *% of the answers changed between right and wrong (median over conditions)",
         ]
     )
 
@@ -112,6 +112,13 @@ def test_a_recording_that_misses_the_bounds_of_before_says_so(recorded: Sessions
     result = recorded.again(SIZE, "--clip-plant=heavy_noise", "--clip-record")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["note: recorded although it missed * of the bounds of before (*"])
+
+
+def test_what_accepts_a_loss_needs_a_recording(recorded: Sessions) -> None:
+    for option in ("--clip-figures=mine/accuracy/*", "--clip-because=fewer-dogs"):
+        result = recorded.again(SIZE, option)
+        assert result.ret == 4
+        one_line(result, f"{option.partition('=')[0]} goes with --clip-record")
 
 
 def test_globs_that_no_figure_has_are_one_line(recorded: Sessions) -> None:

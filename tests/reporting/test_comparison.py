@@ -49,7 +49,10 @@ def test_what_was_compared_how_and_how_many_answers_changed() -> None:
             "note",
             "6 figures held against an earlier run, 4 of them by sample; 1 are the same in every outcome",
         ),
-        ("note", "churn: 12.5% of the answers changed (median over conditions)"),
+        (
+            "note",
+            "churn: 12.5% of the answers changed between right and wrong (median over conditions)",
+        ),
         ("note", "not compared by sample: other samples"),
     ]
 

@@ -102,7 +102,7 @@ def test_columns_stand_below_each_other(width: int) -> None:
 
     assert shown == [
         row("property", "value [95% interval]", "n", "bound", "verdict"),
-        "FAIL: on the wrong side of the bound, or not a number",
+        "FAIL: beyond the bound, not a number, or nothing to hold it against",
         row("  calibration: ece · fog_3d", "0.05 [0.00, 0.10]", "1072", "max 0.02", "FAIL"),
         "",
         "corruption_3d",
