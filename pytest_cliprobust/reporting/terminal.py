@@ -43,7 +43,7 @@ WIDE = 88
 
 #: What needs a look, each figure in a row of its own, under a title; in this order.
 _TITLES = {
-    "fail": "FAIL: beyond the bound, not a number, or nothing to hold it against",
+    "fail": "FAIL: on the wrong side of the bound, or not a number",
     "waived": "waived: the bound is missed, and a waiver says that it may be",
     "inconclusive": "inconclusive: the interval contains the bound",
 }

@@ -102,7 +102,7 @@ def test_columns_stand_below_each_other(width: int) -> None:
 
     assert shown == [
         row("property", "value [95% interval]", "n", "bound", "verdict"),
-        "FAIL: beyond the bound, not a number, or nothing to hold it against",
+        "FAIL: on the wrong side of the bound, or not a number",
         row("  calibration: ece · fog_3d", "0.05 [0.00, 0.10]", "1072", "max 0.02", "FAIL"),
         "",
         "corruption_3d",
@@ -136,7 +136,7 @@ def test_what_needs_a_look_stands_first_and_is_counted_in_its_suite() -> None:
     )
     text = "\n".join(shown)
     assert "calibration  (1 FAIL, 1 open: see above)" in text
-    assert text.index("FAIL: beyond") < text.index("inconclusive:") < text.index("auroc_mcm · near_ood")
+    assert text.index("FAIL: on") < text.index("inconclusive:") < text.index("auroc_mcm · near_ood")
     assert shown[1].startswith("FAIL: on the wrong side")
     assert "calibration: ece" in shown[2]
     assert "nan" in shown[2]
