@@ -17,7 +17,7 @@ from pytest_cliprobust.plugin.suites import shipped
 CHOSEN = (
     "not (corruption_2d and not fog and not jpeg) and not (corruption_3d and not iso_noise) "
     "and not (unlabelled and not iso_noise) and not (calibration and corrupt and not iso_noise) "
-    "and not (laion_c and not mosaic) and not (resampling and not chroma) and not few_samples"
+    "and not (laion_c and not mosaic) and not (resampling and not aspect) and not few_samples"
 )
 
 ACCURACY = """
