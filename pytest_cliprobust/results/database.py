@@ -189,16 +189,22 @@ class Database:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            code = getattr(error, "sqlite_errorcode", None)
+            if code is None:  # Python's own, of a text that is none; the message quotes all of it
+                raise ClipRobustError(
+                    f"{self.shown}: not a history, or a damaged one ({' '.join(str(error).split())[:120]}); "
+                    "move it away, or name another file"
+                ) from None
+            if code == sqlite3.SQLITE_FULL:
                 raise Unavailable(
                     f"{self.shown}: the history cannot be written: {error}; make room"
                 ) from None
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:
+            if code & 0xFF == sqlite3.SQLITE_IOERR:
                 raise Unavailable(
                     f"{self.shown}: the history cannot be used: {error}; the disk fails, or files may not "
                     "grow as large here (ulimit -f)"
                 ) from None
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise Unavailable(
                     f"{self.shown}: the history cannot be used: another program has held it for "
                     f"{PATIENCE:.0f} s ({error})"

@@ -72,7 +72,7 @@ def load_folder(folder: Path, name: str, dtype: Any) -> tuple[Any, Any]:
     except ClipRobustError as error:
         raise ClipRobustError(f"{FLAG} {name}: {error}") from None
     named = raw.get("dtype") or raw.get("torch_dtype")
-    if named in _TYPES:
+    if isinstance(named, str) and named in _TYPES:
         config["dtype"] = named
     return _model(folder, name, config, dtype), load_processor(folder, name)
 

@@ -68,6 +68,19 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(
         assert len(history.entries()) == 1
 
 
+def test_text_that_is_none_is_told_in_one_line(path: Path) -> None:
+    """Python says so itself, without a code of SQLite's, and quotes all of it."""
+    with History(path, create=True) as history:
+        keep(history, a_run(figures(answers())))
+        history.connection.execute("UPDATE runs SET config = CAST(x'7bff0a0a' AS TEXT)")
+    with (
+        pytest.raises(ClipRobustError, match=r"damaged one \(Could not decode") as caught,
+        History(path) as history,
+    ):
+        history.entries()
+    assert "\n" not in str(caught.value)
+
+
 def test_something_else_is_told_in_one_line(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("no database at all, but long enough to be looked at " * 40)

@@ -506,6 +506,7 @@ def test_a_tokenizer_without_padding_pads_with_its_end(llava: Path, tmp_path: Pa
     [
         ({"dtype": "bfloat16"}, torch.bfloat16),
         ({"dtype": None, "torch_dtype": "float16"}, torch.float16),
+        ({"dtype": {"text_config": "float16"}}, torch.float32),
         ({"dtype": "bfloat16", "torch_dtype": "float16"}, torch.bfloat16),
     ],
 )
@@ -517,6 +518,15 @@ def test_the_type_of_the_weights_is_the_configurations(
     path.write_text(json.dumps({**json.loads(path.read_text()), **named}))
     assert load_folder(folder, "m", "auto")[0].dtype == expected
     assert load_folder(folder, "m", torch.float32)[0].dtype == torch.float32
+
+
+def test_a_type_of_weights_that_is_none_is_one_line(llava: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llava, tmp_path / "model")
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "dtype": ["float16"]}))
+    with pytest.raises(ClipRobustError, match="--clip-lmm m: ") as caught:
+        load_folder(folder, "m", "auto")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_chat_template_has_a_megabyte_at_most(llava: Path, tmp_path: Path) -> None:
