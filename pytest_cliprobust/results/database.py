@@ -190,11 +190,8 @@ class Database:
             yield
         except sqlite3.OperationalError as error:
             code = getattr(error, "sqlite_errorcode", None)
-            if code is None:  # Python's own, of a text that is none; the message quotes all of it
-                raise ClipRobustError(
-                    f"{self.shown}: not a history, or a damaged one ({' '.join(str(error).split())[:120]}); "
-                    "move it away, or name another file"
-                ) from None
+            if code is None:  # Python's own, of a text that is none
+                raise self._damaged(error) from None
             if code == sqlite3.SQLITE_FULL:
                 raise Unavailable(
                     f"{self.shown}: the history cannot be written: {error}; make room"
@@ -212,17 +209,21 @@ class Database:
             raise ClipRobustError(
                 f"{self.shown}: the history cannot be used ({error}); name another file"
             ) from None
-        except sqlite3.DatabaseError as error:
-            raise ClipRobustError(
-                f"{self.shown}: not a history, or a damaged one ({error}); move it away, or name "
-                "another file"
-            ) from None
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise self._damaged(error) from None
         except OSError as error:
             if error.errno in FULL:
                 raise not_written(f"{self.shown}: the history cannot be written", error) from None
             raise ClipRobustError(
                 f"{self.shown}: the history cannot be used ({error.strerror}); name another file"
             ) from None
+
+    def _damaged(self, error: Exception) -> ClipRobustError:
+        """Return what is told of a file whose content is broken; the messages quote what they found."""
+        found = " ".join(str(error).split())[:120]
+        return ClipRobustError(
+            f"{self.shown}: not a history, or a damaged one ({found}); move it away, or name another file"
+        )
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -81,6 +81,19 @@ def test_text_that_is_none_is_told_in_one_line(path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("found", [b"\xff CREATE", b"(\n\n\n CREATE"])
+def test_a_layout_that_cannot_be_read_is_told_in_one_line(path: Path, found: bytes) -> None:
+    with History(path, create=True) as history:
+        keep(history, a_run(figures(answers())))
+        history.connection.execute("PRAGMA journal_mode = DELETE")
+    raw = path.read_bytes()
+    place = raw.index(b"CREATE TABLE")
+    path.write_bytes(raw[:place] + found + raw[place + len(found) :])
+    with pytest.raises(ClipRobustError, match=r"a damaged one \(") as caught, History(path):
+        pass
+    assert "\n" not in str(caught.value)
+
+
 def test_something_else_is_told_in_one_line(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("no database at all, but long enough to be looked at " * 40)
