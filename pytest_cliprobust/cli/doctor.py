@@ -33,10 +33,21 @@ HANDED_ON = {
     "limit": "at most so many samples of each data set",
     "cache-dir": "folder of the feature cache",
     **dict.fromkeys(
-        ("pretrained", "activation", "templates", "depth", "lmm", "bad-data", "font", "device"),
+        (
+            *(
+                "pretrained",
+                "activation",
+                "templates",
+                "depth",
+                "lmm",
+                "bad-data",
+                "font",
+                "device",
+            ),
+            *("precision", "batch-size", "seed", "store"),
+        ),
         "as for pytest",
     ),
-    **dict.fromkeys(("precision", "batch-size", "seed", "store"), "as for pytest"),
 }
 
 #: How a line begins that says why a model cannot have a loss (see targets/planted.py).
@@ -64,6 +75,11 @@ class Ran:
     refused: str = ""
     broke_off: str = ""
     cached: int = 0
+
+    @property
+    def cannot(self) -> bool:
+        """Whether the model cannot have the loss that was planted."""
+        return self.refused.startswith(CANNOT_HAVE)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -139,12 +155,8 @@ def _damaged(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Ran
     try:
         for name in names:
             found = damaged[name] = _ran(options, name)
-            cannot = found.refused.startswith(CANNOT_HAVE)
-            told = (
-                f"{'' if cannot else 'refused: '}{found.refused}"
-                if found.refused
-                else _counted(found)
-            )
+            told = found.refused or _counted(found)
+            told = f"refused: {told}" if found.refused and not found.cannot else told
             told += f" ({found.broke_off})" if found.broke_off else ""
             print(f"{name}: {told}, {found.seconds:.0f} s", flush=True)
     except KeyboardInterrupt:
@@ -222,8 +234,8 @@ def _report(plain: Ran, damaged: Mapping[str, Ran]) -> int:
         key: [name for name, ran in damaged.items() if ran.statuses.get(key) == "fail"]
         for key in plain.statuses
     }
-    cannot = [n for n, ran in damaged.items() if ran.refused.startswith(CANNOT_HAVE)]
-    refused = [n for n, ran in damaged.items() if ran.refused and n not in cannot]
+    cannot = [name for name, ran in damaged.items() if ran.cannot]
+    refused = [name for name, ran in damaged.items() if ran.refused and not ran.cannot]
     broken = [name for name, ran in damaged.items() if ran.broke_off]
     seen_by = (
         ", ".join(name for name in damaged if name not in (*cannot, *refused, *broken)) or "none"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -65,8 +64,7 @@ def measure(
     known = METRICS.named(metric)
     rows = _rows(metric, samples, values)
     figure = _figure(known, rows, samples.bootstrap, statistic)
-    inside = known.inside(figure.value)
-    if math.isfinite(figure.value) and not math.isclose(figure.value, inside, abs_tol=1e-9):
+    if not known.can_be(figure.value):
         low, high = known.bounds
         raise ClipRobustError(
             f"metric {metric!r}: {figure.value:g} on {samples.condition} is outside its range, {low:g} to "

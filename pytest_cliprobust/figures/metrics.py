@@ -72,6 +72,10 @@ class Metric:
             return self.low
         return self.high if self.high is not None and value > self.high else value
 
+    def can_be(self, value: float) -> bool:
+        """Return whether the metric can take ``value``, to rounding; what is not finite, it may be."""
+        return not math.isfinite(value) or math.isclose(value, self.inside(value), abs_tol=1e-9)
+
 
 #: All metrics by name; :meth:`~pytest_cliprobust.registry.Registry.find` looks through globs, too.
 METRICS: Registry[Metric] = Registry(

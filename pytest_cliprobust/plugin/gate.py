@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -173,9 +172,7 @@ def check_made(figure: Figure) -> None:
             the wrong way round.
     """
     metric = METRICS.named(figure.metric)
-    if math.isfinite(figure.value) and not math.isclose(
-        figure.value, metric.inside(figure.value), abs_tol=1e-9
-    ):
+    if not metric.can_be(figure.value):
         low, high = metric.bounds
         raise ClipRobustError(
             f"gate was given {figure.metric} {figure.value:g}, outside its range, {low:g} to {high:g}: let "

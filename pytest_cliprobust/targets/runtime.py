@@ -255,17 +255,17 @@ class TorchTarget(abc.ABC):
         )
 
     def _check(self, pixels: Tensor) -> None:
-        if pixels.ndim != 4 or pixels.shape[1] != 3 or not self._takes(pixels.shape[-2:]):
+        if (
+            pixels.ndim != 4
+            or pixels.shape[1] != 3
+            or not self.preprocessing.takes(pixels.shape[-2:])
+        ):
             height, width = self.image_size
             such_as = "such as " if self.preprocessing.any_shape else ""
             raise ClipRobustError(
                 f"model {self.info.name!r} takes pixels {such_as}(B, 3, {height}, {width}), got "
                 f"{tuple(pixels.shape)}; call preprocess() first"
             )
-
-    def _takes(self, shape: Sequence[int]) -> bool:
-        own = self.preprocessing
-        return own.takes(shape) if own.any_shape else tuple(shape) == tuple(self.image_size)
 
     @contextlib.contextmanager
     def _running(self, gradients: bool) -> Iterator[None]:
