@@ -25,6 +25,22 @@ DESCRIPTION = (
 #: Tried in this order; the quick ones first.
 LOSSES = ("swapped_texts", "other_preprocessing", "heavy_noise", "light_noise", "training_mode")
 
+#: Options of pytest of which nothing is to say but that they are its.
+AS_FOR_PYTEST = (
+    "pretrained",
+    "activation",
+    "templates",
+    "depth",
+    "lmm",
+    "bad-data",
+    "font",
+    "device",
+    "precision",
+    "batch-size",
+    "seed",
+    "store",
+)
+
 #: Options of pytest that its runs are given as they are, and what they do.
 HANDED_ON = {
     "thresholds": "the threshold file",
@@ -32,22 +48,7 @@ HANDED_ON = {
     "profile": "how many samples (default: quick)",
     "limit": "at most so many samples of each data set",
     "cache-dir": "folder of the feature cache",
-    **dict.fromkeys(
-        (
-            *(
-                "pretrained",
-                "activation",
-                "templates",
-                "depth",
-                "lmm",
-                "bad-data",
-                "font",
-                "device",
-            ),
-            *("precision", "batch-size", "seed", "store"),
-        ),
-        "as for pytest",
-    ),
+    **dict.fromkeys(AS_FOR_PYTEST, "as for pytest"),
 }
 
 #: How a line begins that says why a model cannot have a loss (see targets/planted.py).
