@@ -30,6 +30,12 @@ def limit(request: pytest.FixtureRequest, clip: Evaluation) -> int | None:
 
 
 @pytest.fixture
+def mixed_limit(clip: Evaluation) -> int | None:
+    """How many samples are taken where each is under one condition alone; None: all."""
+    return {"standard": 1072}.get(clip.config.profile)
+
+
+@pytest.fixture
 def fewer(clip: Evaluation) -> int | None:
     """How many samples of a perturbed data set are taken where all of it is taken as it is; None: all."""
     return {"quick": 128}.get(clip.config.profile)
@@ -49,12 +55,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow adversarial suite to the full profile, unless it is asked for by name."""
+    """Leave out what a profile has no time for."""
+    late = [item for item in items if _is_adversarial(item) and not _asked_for_adversarial(config)]
+    if profile_of(config) == "quick":
+        late += [item for item in items if "mixed_limit" in getattr(item, "fixturenames", ())]
+    if late:
+        config.hook.pytest_deselected(items=late)
+        items[:] = [item for item in items if item not in late]
+
+
+def _is_adversarial(item: pytest.Item) -> bool:
+    return item.path.name == "test_adversarial.py"
+
+
+def _asked_for_adversarial(config: pytest.Config) -> bool:
+    """Return whether the slow adversarial suite is asked for: by name, or with the full profile."""
     named = {Path(argument.partition("::")[0]).name for argument in config.args}
     asked = "adversarial" in config.option.markexpr or "test_adversarial.py" in named
-    if asked or profile_of(config) == "full":
-        return
-    slow = [item for item in items if item.path.name == "test_adversarial.py"]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    return asked or profile_of(config) == "full"

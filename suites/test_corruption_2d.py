@@ -19,6 +19,8 @@ FIFTEEN = [name for name in CORRUPTIONS if not registry.get(name).extra]
 NAMES = {"quick": FIFTEEN, "standard": list(CORRUPTIONS), "full": list(CORRUPTIONS)}
 SEVERITIES = [1, 2, 3, 4, 5]
 SAMPLES = {"quick": 32, "standard": 134, "full": None}
+#: Name of all of them together, each sample under one of them.
+MIXED = "mixed_2d"
 
 
 def test_corruption(clip: Evaluation, gate: Gate, limit: int | None, name: str) -> None:
@@ -40,3 +42,13 @@ def test_corruption_error(clip: Evaluation, gate: Gate, limit: int | None) -> No
     views = [clip.on("clean", name, s, limit=limit) for name in FIFTEEN for s in SEVERITIES]
     clean = clip.on("clean", limit=limit)
     gate(corruption_error.corruption_error_of(clean, views, name="all_2d"))
+
+
+def test_mixed(clip: Evaluation, gate: Gate, mixed_limit: int | None) -> None:
+    """Their mean by more samples: each under one of the fifteen at one severity, drawn by its id."""
+    conditions = [(name, severity) for name in FIFTEEN for severity in SEVERITIES]
+    view = clip.mixed("clean", conditions, name=MIXED, limit=mixed_limit)
+    gate(
+        accuracy.accuracy_of(view),
+        accuracy.accuracy_drop(clip.on("clean", limit=mixed_limit), view),
+    )

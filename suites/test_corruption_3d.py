@@ -21,6 +21,8 @@ SEVERITIES = [1, 2, 3, 4, 5]
 SAMPLES = {"quick": 32, "standard": 134, "full": None}
 # The encoder takes longer than the model under test.
 CODEC_SAMPLES = {"quick": 16, "standard": 67, "full": None}
+#: Name of all of them together, each sample under one of them.
+MIXED = "mixed_3d"
 
 
 def views_of(clip: Evaluation, name: str) -> list[View]:
@@ -42,3 +44,13 @@ def test_all(clip: Evaluation, gate: Gate, limit: int | None) -> None:
     """All corruptions together, each and each severity weighing the same, on the samples they share."""
     views = [view for name in CORRUPTIONS for view in views_of(clip, name)]
     gate(corruption.corruption_of(clip.on("clean", limit=limit), views, name="all_3d"))
+
+
+def test_mixed(clip: Evaluation, gate: Gate, mixed_limit: int | None) -> None:
+    """Their mean by more samples: each under one corruption at one severity, drawn by its id."""
+    conditions = [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
+    view = clip.mixed("clean", conditions, name=MIXED, limit=mixed_limit)
+    gate(
+        accuracy.accuracy_of(view),
+        accuracy.accuracy_drop(clip.on("clean", limit=mixed_limit), view),
+    )

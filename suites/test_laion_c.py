@@ -16,6 +16,8 @@ SAMPLES = {"quick": 32, "standard": 50, "full": None}
 DISTORTIONS = list(registry.names("laion_c"))
 #: The six together, each and each severity weighing the same.
 ALL = "all_laion_c"
+#: Name of all of them together, each sample under one of them.
+MIXED = "mixed_laion_c"
 NAMES = {
     "quick": ["mosaic", "vertical_lines"],
     "standard": [*DISTORTIONS, ALL],
@@ -31,3 +33,13 @@ def test_distortion(clip: Evaluation, gate: Gate, limit: int | None, name: str) 
         gate(corruption.corruption_of(clean, views, name=ALL))
     else:
         gate([accuracy.accuracy_of(view) for view in views], corruption.corruption_of(clean, views))
+
+
+def test_mixed(clip: Evaluation, gate: Gate, mixed_limit: int | None) -> None:
+    """Their mean by more samples: each under one distortion at one severity, drawn by its id."""
+    conditions = [(name, severity) for name in DISTORTIONS for severity in SEVERITIES]
+    view = clip.mixed("clean", conditions, name=MIXED, limit=mixed_limit)
+    gate(
+        accuracy.accuracy_of(view),
+        accuracy.accuracy_drop(clip.on("clean", limit=mixed_limit), view),
+    )

@@ -14,6 +14,8 @@ EVERY = list(registry.names("resampling"))
 NAMES = {"quick": ["aspect_squash"], "standard": EVERY, "full": EVERY}
 SEVERITIES = [1, 3, 5]
 SAMPLES = {"quick": 32, "standard": 50, "full": None}
+#: Name of all of them together, each sample under one of them.
+MIXED = "mixed_resampling"
 
 
 def test_resampling(clip: Evaluation, gate: Gate, limit: int | None, name: str) -> None:
@@ -21,4 +23,14 @@ def test_resampling(clip: Evaluation, gate: Gate, limit: int | None, name: str) 
     gate(
         [accuracy.accuracy_of(view) for view in views],
         corruption.corruption_of(clip.on("clean", limit=limit), views),
+    )
+
+
+def test_mixed(clip: Evaluation, gate: Gate, mixed_limit: int | None) -> None:
+    """Their mean by more samples: each under one of them at one severity, drawn by its id."""
+    conditions = [(name, severity) for name in EVERY for severity in SEVERITIES]
+    view = clip.mixed("clean", conditions, name=MIXED, limit=mixed_limit)
+    gate(
+        accuracy.accuracy_of(view),
+        accuracy.accuracy_drop(clip.on("clean", limit=mixed_limit), view),
     )

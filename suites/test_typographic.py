@@ -9,6 +9,8 @@ from pytest_cliprobust.properties import typographic as properties
 
 SEVERITIES = [1, 3, 5]
 SAMPLES = {"quick": 32, "standard": 100, "full": None}
+#: Name of all of them together, each sample under one of them.
+MIXED = "mixed_typographic"
 
 
 def test_typographic(clip: Evaluation, gate: Gate, limit: int | None) -> None:
@@ -32,3 +34,13 @@ def test_written(clip: Evaluation, gate: Gate, typographic: str) -> None:
             properties.written_success(part),
             properties.label_over_word(part),
         )
+
+
+def test_mixed(clip: Evaluation, gate: Gate, mixed_limit: int | None) -> None:
+    """Their mean by more samples: each under one severity, drawn by its id."""
+    conditions = [("typographic", severity) for severity in SEVERITIES]
+    view = clip.mixed("clean", conditions, name=MIXED, limit=mixed_limit)
+    gate(
+        accuracy.accuracy_of(view),
+        accuracy.accuracy_drop(clip.on("clean", limit=mixed_limit), view),
+    )

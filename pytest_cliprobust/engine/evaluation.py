@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import open_clip
 import PIL
+import torch
 from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache
@@ -26,20 +27,22 @@ from pytest_cliprobust.datasets.depth.loading import load_depth_source
 from pytest_cliprobust.datasets.providers import provider_of
 from pytest_cliprobust.datasets.provision import Provision
 from pytest_cliprobust.datasets.skipping import Skipped, unreadable
+from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.datasets.templates import TemplateSummary, digest_of
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig as RunConfig
 from pytest_cliprobust.engine.encoding import Encoder, Progress, silent, untold
 from pytest_cliprobust.engine.local import local_mcm
+from pytest_cliprobust.engine.mixing import drawn
 from pytest_cliprobust.engine.multimodal import Interviewer
 from pytest_cliprobust.engine.negatives import Negatives, mined
 from pytest_cliprobust.engine.probe import PICTURES, rounding_of
 from pytest_cliprobust.engine.steps import steps_of
 from pytest_cliprobust.engine.store import Stores
-from pytest_cliprobust.engine.view import Classifier, View
+from pytest_cliprobust.engine.view import Classifier, MatchesOf, View
 from pytest_cliprobust.errors import ClipRobustError, NotRun, shortened
-from pytest_cliprobust.figures.arrays import Bools, Floats
-from pytest_cliprobust.figures.condition import CLEAN, Condition, Step
+from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
+from pytest_cliprobust.figures.condition import CLEAN, Condition, Step, together
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.samples import Samples
 from pytest_cliprobust.perturbations import lettering
@@ -185,24 +188,90 @@ class Evaluation:
             ClipRobustError: no such data set or perturbation, settings that contradict each other, or
                 something else in place of any of them.
         """
-        _check_asked(dataset, limit)
-        data = self.dataset(dataset, limit) if isinstance(dataset, str) else dataset
+        data = self._asked(dataset, limit)
         steps = steps_of(perturbation, severity, parameters)
-        condition = Condition(data.name, steps, limit)
+        return self._view(
+            data,
+            Condition(data.name, steps, limit),
+            lambda: self._features(data, steps),
+            lambda layer: self._matches(data, layer),
+        )
+
+    def mixed(
+        self,
+        dataset: str | Dataset,
+        conditions: Sequence[tuple[str, int | None]],
+        *,
+        name: str,
+        limit: int | None = None,
+    ) -> View:
+        """Return samples each under one of several perturbations, which its id draws.
+
+        A mean over them estimates the mean over all the conditions, with as many samples as there are; see
+        :mod:`pytest_cliprobust.engine.mixing`.
+
+        Example:
+            >>> clip.mixed("clean", [("fog", 3), ("snow", 3)], name="mixed_weather")
+
+        Args:
+            dataset: as for :meth:`on`.
+            conditions: (perturbation, severity) pairs, each once.
+            name: of the conditions together, under which figures are filed.
+            limit: as for :meth:`on`.
+
+        Raises:
+            NotRun, ClipRobustError: as for :meth:`on`; no conditions, one twice, or no name.
+        """
+        data = self._asked(dataset, limit)
+        every = [
+            Condition(data.name, steps_of(perturbation, severity, {}), limit)
+            for perturbation, severity in conditions
+        ]
+        if not name:
+            raise ClipRobustError("mixed conditions need a name, as in name='mixed_mine'")
+        condition = together(every, name)
+        own = drawn(data.ids, [f"{one.perturbation}@{one.severity}" for one in every])
+        return self._view(data, condition, lambda: self._mixed_features(data, every, own))
+
+    def _asked(self, dataset: str | Dataset, limit: int | None) -> Dataset:
+        """Return the data set that a view is asked of, by name or itself."""
+        _check_asked(dataset, limit)
+        return self.dataset(dataset, limit) if isinstance(dataset, str) else dataset
+
+    def _view(
+        self,
+        data: Dataset,
+        condition: Condition,
+        features: Callable[[], Tensor],
+        matches: MatchesOf | None = None,
+    ) -> View:
+        """Return the view of a data set under a condition, the same one as long as somebody holds it."""
         key = (data.digest, getattr(data, "content", data.digest), condition)
         view = self._views.get(key)
         if view is None:
             view = View(
                 condition,
                 data,
-                lambda: self._features(data, steps),
+                features,
                 lambda: self.classifier_of(data),
                 seed=self.config.seed,
                 text_features=self.text_features,
-                matches=lambda layer: self._matches(data, layer),
+                matches=matches,
             )
             self._views[key] = view
         return view
+
+    def _mixed_features(self, data: Dataset, every: Sequence[Condition], own: Ints) -> Tensor:
+        """Return features (N, D) of samples, each under the one of the conditions that is its own (N,)."""
+        features: Tensor | None = None
+        for number in np.unique(own):
+            rows = np.flatnonzero(own == number)
+            some = self._features(Subset(data, rows.tolist()), every[number].steps)
+            if features is None:
+                features = torch.empty(len(data), some.shape[1], dtype=some.dtype)
+            features[torch.from_numpy(rows)] = some
+        assert features is not None  # no data set is without samples
+        return features
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Return L2-normalised features (M, D) of texts, float32 on the CPU; cached on disk."""

@@ -1,7 +1,8 @@
 """Many bounds in one run: how unlikely a loss must be before it is called real.
 
 The bounds of a run are two families. *Headlines* are the figures that sum up: of a whole data set as it
-is, or over several conditions. *Details* are single perturbations and parts of data sets. Each family has
+is, or over several perturbations. *Details* are single perturbations, also over their severities, and parts
+of data sets. Each family has
 half of the run's error rate, so that a hundred details do not cost a headline its power, and a large loss
 in one cell is still seen. Within a family Holm's method (1979) holds the rate whatever the figures'
 dependence. Only "the loss is real" is adjusted for their number: that a bound is kept is claimed for each
@@ -18,6 +19,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from pytest_cliprobust.figures.condition import CLEAN
 from pytest_cliprobust.figures.paired import holm
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
@@ -98,9 +100,10 @@ class Family:
 def is_headline(measurement: Measurement) -> bool:
     """Return whether a figure sums up: no single perturbation, no part of a data set."""
     condition = measurement.condition
-    if condition.part_of or condition.severity is not None:
+    if condition.part_of or condition.severity is not None or condition.steps:
         return False
-    return bool(condition.over or not condition.steps)
+    perturbed = {inner.perturbation for inner in condition.over} - {CLEAN}
+    return len(perturbed) != 1
 
 
 def settled(

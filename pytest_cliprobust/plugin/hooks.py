@@ -148,9 +148,8 @@ class Evaluator:
             report.clip_plan, self._planned = self.session.planned(), True
         if needs_model(item):
             report.clip_suite = suite_of(item)
-            names = getattr(getattr(item, "module", None), "NAMES", None)
-            if call.when == "setup" and isinstance(names, dict):
-                report.clip_names = sorted({str(name) for some in names.values() for name in some})
+            if call.when == "setup" and (names := _names_of(item)):
+                report.clip_names = names
         gate = item.stash.get(GATE, None)
         if call.when == "call" and gate is not None:
             report.clip_missed = gate.missed
@@ -306,3 +305,15 @@ def told_failure(item: pytest.Item, error: UserCodeError) -> Any:
         ),
         reprcrash=ReprFileLocation(path, (line or 0) + 1, str(error)),
     )
+
+
+def _names_of(item: pytest.Item) -> list[str]:
+    """Return what a suite measures in any profile: its ``NAMES``, and its ``MIXED``."""
+    module = getattr(item, "module", None)
+    names, mixed = getattr(module, "NAMES", None), getattr(module, "MIXED", None)
+    found = (
+        {str(name) for some in names.values() for name in some}
+        if isinstance(names, dict)
+        else set()
+    )
+    return sorted(found | ({mixed} if isinstance(mixed, str) else set()))

@@ -44,7 +44,7 @@ def vocabularies(
         "known_perturbations": (
             *registry.names(),
             *(f"{name}(*" for name in registry.names()),
-            *("kornia:*", "*+*", "all_*", "apgd", "full_spectrum"),
+            *("kornia:*", "*+*", "all_*", "mixed_*", "apgd", "full_spectrum"),
             *("caption_*", "class_name_typos"),
         ),
         "models": (
