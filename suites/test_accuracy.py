@@ -6,6 +6,8 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy, labels
 
+SECTION = "Visual factors", 1
+
 
 def test_clean(clip: Evaluation, gate: Gate) -> None:
     view = clip.on("clean")

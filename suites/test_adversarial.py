@@ -9,6 +9,7 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.search import adversarial
 
+SECTION = "Visual factors", 13
 SAMPLES = {"quick": 32, "standard": 64, "full": 256}
 STEPS = {"quick": 5, "standard": 10, "full": 20}
 EPSILON = 1 / 255

@@ -14,6 +14,7 @@ from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import calibration as properties
 from pytest_cliprobust.properties import scaling
 
+SECTION = "Safety", 1
 PERTURBED = [(), ("fog_3d", 3), ("iso_noise", 3)]
 scalings = pytest.mark.parametrize("scaled", [False, True], ids=["as_is", "temperature_scaled"])
 

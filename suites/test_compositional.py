@@ -6,6 +6,8 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import compositional as properties
 
+SECTION = "Image and text", 2
+
 
 def test_choices(clip: Evaluation, gate: Gate, compositional: str) -> None:
     """By kind: relation, swap, object, attribute, order, negation; or what the data calls them."""

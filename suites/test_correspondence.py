@@ -12,6 +12,7 @@ from pytest_cliprobust.properties import correspondence as properties
 from pytest_cliprobust.search.matches import explained
 from pytest_cliprobust.targets.base import Layer
 
+SECTION = "3D awareness", 3
 LAYERS: dict[str, Layer] = {"last": -1, "second_to_last": -2, "values": "values"}
 FEW = ["last", "second_to_last"]
 NAMES = {"quick": FEW, "standard": FEW, "full": list(LAYERS)}

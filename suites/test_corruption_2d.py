@@ -12,6 +12,7 @@ from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy, corruption, corruption_error
 
+SECTION = "Visual factors", 6
 pytestmark = pytest.mark.corruption
 
 CORRUPTIONS = registry.names("common")

@@ -13,6 +13,7 @@ from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy, corruption
 
+SECTION = "3D awareness", 1
 pytestmark = pytest.mark.corruption
 
 CODECS = registry.names("codec")

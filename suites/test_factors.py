@@ -10,6 +10,8 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import factors as properties
 
+SECTION = "Visual factors", 2
+
 
 def test_factors(clip: Evaluation, gate: Gate, factors: str) -> None:
     gate(properties.factors_of(clip.on("clean"), clip.on(factors)))

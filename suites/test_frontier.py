@@ -11,6 +11,7 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.search import frontier
 
+SECTION = "Visual factors", 11
 FEW = ["gaussian_noise", "contrast", "fog_3d"]
 MANY = [*FEW, "gaussian_blur", "brightness", "patch_occlusion", "near_focus", "texture_fill"]
 NAMES = {"quick": ["contrast"], "standard": FEW, "full": MANY}

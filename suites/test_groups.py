@@ -15,6 +15,7 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import groups as properties
 
+SECTION = "Visual factors", 3
 CORRUPTED = [("fog_3d", 3), ("iso_noise", 3)]
 
 

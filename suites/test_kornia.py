@@ -11,6 +11,7 @@ from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy
 
+SECTION = "Visual factors", 8
 SAMPLES = {"quick": 32, "standard": 100, "full": None}
 #: Name of all of them together, each sample under one of them.
 MIXED = "mixed_kornia"

@@ -11,6 +11,7 @@ from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy, corruption
 
+SECTION = "Visual factors", 7
 SEVERITIES = [1, 3, 5]
 SAMPLES = {"quick": 32, "standard": 50, "full": None}
 DISTORTIONS = list(registry.names("laion_c"))

@@ -6,6 +6,8 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import multimodal
 
+SECTION = "In multimodal models"
+
 #: How many are asked about. The pairs come of all samples: of a class with a single one, which the CLIP has
 #: wrong, the CLIP would settle none.
 SAMPLES = {"quick": 64, "standard": None, "full": None}

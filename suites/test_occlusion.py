@@ -12,6 +12,7 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy
 
+SECTION = "Visual factors", 10
 OCCLUDERS = ["occlusion", "patch_occlusion"]
 SEVERITIES = [1, 3, 5]
 SAMPLES = {"quick": 32, "standard": 100, "full": None}

@@ -12,6 +12,8 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import ood
 
+SECTION = "Safety", 2
+
 #: The scores of full-spectrum and corrupted detection: the best known one, and the one that does best here.
 FEW = ("mcm", "max_logit")
 

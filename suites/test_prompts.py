@@ -7,6 +7,8 @@ from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy
 from pytest_cliprobust.properties import prompts as properties
 
+SECTION = "Image and text", 3
+
 
 def test_prompts(clip: Evaluation, gate: Gate) -> None:
     view = clip.on("clean")

@@ -10,6 +10,7 @@ from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy, corruption
 
+SECTION = "Visual factors", 9
 EVERY = list(registry.names("resampling"))
 NAMES = {"quick": ["aspect_squash"], "standard": EVERY, "full": EVERY}
 SEVERITIES = [1, 3, 5]

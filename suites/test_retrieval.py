@@ -9,6 +9,8 @@ from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import captions
 from pytest_cliprobust.properties import retrieval as properties
 
+SECTION = "Image and text", 1
+
 
 def test_retrieval(clip: Evaluation, gate: Gate, retrieval: str) -> None:
     gate(properties.retrieval_of(clip.on(retrieval)))

@@ -12,6 +12,7 @@ from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import selective
 
+SECTION = "Safety", 3
 PERTURBED = [(), ("fog_3d", 3), ("iso_noise", 3)]
 
 

@@ -9,6 +9,7 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import shape_bias
 
+SECTION = "Visual factors", 5
 FEW = ["gaussian_noise", "gaussian_blur"]
 MANY = [*FEW, "contrast", "jpeg_compression", "pixelate", "fog"]
 NAMES = {"quick": ["gaussian_noise"], "standard": FEW, "full": MANY}

@@ -10,6 +10,8 @@ from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy
 from pytest_cliprobust.properties import shift as properties
 
+SECTION = "Visual factors", 4
+
 
 def test_shift(clip: Evaluation, gate: Gate, shift: str) -> None:
     clean, shifted = clip.on("clean"), clip.on(shift)

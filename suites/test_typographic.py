@@ -7,6 +7,7 @@ from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy
 from pytest_cliprobust.properties import typographic as properties
 
+SECTION = "Image and text", 4
 SEVERITIES = [1, 3, 5]
 SAMPLES = {"quick": 32, "standard": 100, "full": None}
 #: Name of all of them together, each sample under one of them.

@@ -13,6 +13,8 @@ from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import unlabelled as properties
 
+SECTION = "Safety", 4
+
 #: Every corruption at the middle severity, on as many samples as the corruption suites take.
 CODECS = registry.names("codec")
 PERTURBATIONS = [name for f in ("common", "depth", "codec") for name in registry.names(f)]

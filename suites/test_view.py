@@ -7,6 +7,7 @@ from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.properties import accuracy
 
+SECTION = "3D awareness", 2
 EVERY = list(registry.names("view"))
 NAMES = {"quick": ["view_yaw"], "standard": EVERY, "full": EVERY}
 SEVERITIES = [1, 3, 5]

@@ -10,6 +10,7 @@ from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.plugin.gate import Gate
 from pytest_cliprobust.search import worst_case
 
+SECTION = "Visual factors", 12
 FEW = ["contrast", "saturate"]
 MANY = [*FEW, "gaussian_blur", "patch_occlusion", "fog_3d", "near_focus", "typographic"]
 NAMES = {"quick": ["saturate"], "standard": FEW, "full": MANY}

@@ -41,6 +41,9 @@ _ORDER: tuple[Status, ...] = ("pass", "inconclusive", "fail")
 
 #: Probability with which the n that an inconclusive verdict names is to decide it.
 POWER = 0.8
+
+#: Why a bound on a change is not judged, where nothing better is known.
+NO_BASELINE = "there is no baseline: --clip-record writes one, or name one with --clip-baseline"
 _CHANCE = f"{POWER:.0%} chance, if the estimate holds"
 
 
@@ -113,6 +116,11 @@ class Verdict:
     def on_change(self) -> bool:
         """Whether the deciding bound is one on the change against a baseline."""
         return self.kind in CHANGES
+
+    @property
+    def not_compared(self) -> bool:
+        """Whether its bound is one on a change, and there was nothing that the figure could be held against."""
+        return self.on_change and self.status == "inconclusive" and self.missed_by is None
 
     @property
     def waivable(self) -> bool:
@@ -221,6 +229,7 @@ def judge(
     error_rate: float | None = None,
     noise_floor: float = 0.0,
     key: str = "",
+    no_baseline: str = NO_BASELINE,
 ) -> Verdict:
     """Judge a measurement by the rule that :meth:`ThresholdFile.lookup` found for it.
 
@@ -231,14 +240,15 @@ def judge(
         measurement: None if the test measured nothing, which fails.
         rule: None if no rule matches: unbounded.
         policy: of the threshold file.
-        baseline: an earlier run, for ``max_increase`` and ``max_decrease``; a bound whose baseline is
-            missing fails.
+        baseline: an earlier run, for ``max_increase`` and ``max_decrease``; without one, or without the figure
+            in it, such a bound is not judged: a warning, whatever the policy says of what is undecided.
         error_rate: two-sided rate at which a loss is called real
             (:meth:`~pytest_cliprobust.gating.family.Family.error_rate`); the policy's confidence leaves
             as much if this is the only bound.
         noise_floor: known numerical noise of the figure (batch size, precision); intervals are
             widened by it at both ends, so that no verdict rests on less.
         key: name of what is missing, if ``measurement`` is None.
+        no_baseline: why there is no baseline, and what to do.
 
     Raises:
         ClipRobustError: a negative noise floor.
@@ -262,7 +272,7 @@ def judge(
     judged = [
         _judge_absolute(measurement.figure, kind, limit, levels)
         if kind not in CHANGES
-        else _judge_change(measurement, kind, limit, policy, baseline, levels)
+        else _judge_change(measurement, kind, limit, policy, baseline or no_baseline, levels)
         for kind, limit in rule.bounds.items()
     ]
     worst = max(judged, key=lambda one: one.badness)
@@ -317,8 +327,12 @@ def _without_statistics(
 
 def _verdict(measurement: Measurement, rule: Rule, worst: _Judged, policy: Policy) -> Verdict:
     """Return the verdict of the bound that decides."""
-    if worst.status == "inconclusive":
-        outcome: Outcome = policy.inconclusive
+    if worst.status == "inconclusive" and worst.missed_by is None:
+        outcome: Outcome = (
+            "warn"  # nothing was seen that could be a loss; the run is not green for it
+        )
+    elif worst.status == "inconclusive":
+        outcome = policy.inconclusive
     else:
         outcome = "fail" if worst.status == "fail" else "pass"
     return Verdict(
@@ -420,20 +434,20 @@ def _judge_change(
     kind: Kind,
     limit: float,
     policy: Policy,
-    baseline: Baseline | None,
+    baseline: Baseline | str,
     levels: _Levels,
 ) -> _Judged:
-    """Judge a ``max_increase`` or ``max_decrease``."""
+    """Judge a ``max_increase`` or ``max_decrease``; ``baseline``: or why there is none."""
     figure = measurement.figure
     nothing = Interval(math.nan, math.nan, policy.change_confidence, "")
     blank = _Judged(kind, limit, "fail", nothing, math.nan, figure.n, None, "")
-    if baseline is None:
-        reason = "there is no baseline; --clip-record writes one, or name one with --clip-baseline"
-        return replace(blank, explanation=reason)
+    missing = replace(blank, status="inconclusive")
+    if isinstance(baseline, str):
+        return replace(missing, explanation=baseline)
     asked = policy.baseline_model
     before = baseline.find(measurement, asked)
     if before is None:
-        return replace(blank, explanation=baseline.missing(measurement, asked))
+        return replace(missing, explanation=baseline.missing(measurement, asked))
     why_not = baseline.why_not(measurement, asked)
     change = change_between(
         figure,

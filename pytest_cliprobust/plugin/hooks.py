@@ -20,7 +20,7 @@ from pytest_cliprobust.plugin.fixtures import needs_model
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.session import Session
 from pytest_cliprobust.plugin.state import GATE, LACKING, SESSION, DeadWorkers
-from pytest_cliprobust.plugin.suites import suite_of
+from pytest_cliprobust.plugin.suites import SECTION, check_ids, placed, suite_of
 from pytest_cliprobust.reporting import terminal, workflow
 from pytest_cliprobust.results.run import Run
 
@@ -63,6 +63,7 @@ class Evaluator:
         own = self.session
         own.ledger.plan({item.nodeid: suite_of(item) for item in items if needs_model(item)})
         try:
+            check_ids(items)
             own.start(lacking)
             own.open_journal()
         except Exception as error:
@@ -148,8 +149,10 @@ class Evaluator:
             report.clip_plan, self._planned = self.session.planned(), True
         if needs_model(item):
             report.clip_suite = suite_of(item)
-            if call.when == "setup" and (names := _names_of(item)):
-                report.clip_names = names
+            if call.when == "setup":
+                module = getattr(item, "module", None)
+                report.clip_names = _names_of(module)
+                report.clip_section = placed(getattr(module, SECTION, None))
         gate = item.stash.get(GATE, None)
         if call.when == "call" and gate is not None:
             report.clip_missed = gate.missed
@@ -307,9 +310,8 @@ def told_failure(item: pytest.Item, error: UserCodeError) -> Any:
     )
 
 
-def _names_of(item: pytest.Item) -> list[str]:
+def _names_of(module: object) -> list[str]:
     """Return what a suite measures in any profile: its ``NAMES``, and its ``MIXED``."""
-    module = getattr(item, "module", None)
     names, mixed = getattr(module, "NAMES", None), getattr(module, "MIXED", None)
     found = (
         {str(name) for some in names.values() for name in some}

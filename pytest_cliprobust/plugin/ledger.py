@@ -55,6 +55,7 @@ class Ledger:
         not_collected: files whose tests are not known, as they could not be collected.
         spared: failures that are the environment's: how many of pytest's count.
         names: by suite, the perturbations that it measures in any profile.
+        sections: by suite, the section of the report that its file names, and its place there.
         given: all tests that the workers of pytest-xdist collected, whether they evaluate a model or not.
         heard: whether any test came far enough to report: a worker's first report tells what was planned.
     """
@@ -64,6 +65,7 @@ class Ledger:
         self.not_collected: list[str] = []
         self.spared = 0
         self.names: dict[str, set[str]] = {}
+        self.sections: dict[str, tuple[str, float]] = {}
         self.given: tuple[str, ...] = ()
         self.heard = False
         self._attempts: dict[str, Attempt] = {}
@@ -96,6 +98,9 @@ class Ledger:
         attempt = self._attempts.setdefault(report.nodeid, Attempt())
         attempt.suite = getattr(report, "clip_suite", "") or attempt.suite
         self._take_names(attempt.suite, getattr(report, "clip_names", ()))
+        place = getattr(report, "clip_section", None)
+        if attempt.suite and place:
+            self.sections[attempt.suite] = (str(place[0]), float(place[1]))
         if report.when not in ("setup", "call", "teardown"):
             self._take_death(report, attempt)
         else:

@@ -59,7 +59,7 @@ from pytest_cliprobust.plugin.progress import ProgressLine
 from pytest_cliprobust.plugin.recorder import Recorder
 from pytest_cliprobust.plugin.remembering import history_path, keeps_history, remember
 from pytest_cliprobust.plugin.required import check_required, missing_required
-from pytest_cliprobust.plugin.suites import installed, shipped, suites_folder
+from pytest_cliprobust.plugin.suites import installed, sections, shipped, suites_folder
 from pytest_cliprobust.plugin.writing import check_writing
 from pytest_cliprobust.reporting import files
 from pytest_cliprobust.reporting.header import header_lines, policy_lines
@@ -582,6 +582,7 @@ class Session:
             began=self.began,
             data=self.known_data(),
             lacking=self._lacking(),
+            sections=sections({r.measurement.suite for r in self.records}, ledger.sections),
         )
 
     def _known_baseline(self) -> Baseline | None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import ast
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
 import pytest_cliprobust
+from pytest_cliprobust.errors import ClipRobustError
 
 MODULE = "pytest_cliprobust.suites"
 PREFIX = "test_"
+
+#: What a suite's file calls the section of the report that it stands in.
+SECTION = "SECTION"
 
 
 def suites_folder() -> Path:
@@ -32,6 +38,51 @@ def shipped() -> tuple[str, ...]:
     """Return the names of the shipped suites: a suite is a file ``test_<name>.py`` in the folder."""
     files = sorted(suites_folder().glob(f"{PREFIX}*.py"))
     return tuple(file.stem.removeprefix(PREFIX) for file in files)
+
+
+def placed(told: object) -> tuple[str, float] | None:
+    """Return the section of the report that a suite's ``SECTION`` names, and the suite's place there.
+
+    Args:
+        told: ``"Safety"``, or ``("Safety", 2)``; without a number it comes after those that have one.
+
+    Returns:
+        None where it is something else: a module may use the name for what it likes.
+    """
+    title, place = told if isinstance(told, tuple | list) and len(told) == 2 else (told, None)
+    if not isinstance(title, str) or not title.strip():
+        return None
+    number = isinstance(place, int | float) and not isinstance(place, bool)
+    return (title.strip(), float(place)) if number else (title.strip(), float("inf"))
+
+
+def placed_by_file(suite: str) -> tuple[str, float] | None:
+    """Return what the file of the shipped suite of that name says; nothing is imported."""
+    file = suites_folder() / f"{PREFIX}{suite}.py"
+    if not file.is_file():
+        return None
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == SECTION:
+            return placed(ast.literal_eval(node.value))
+    return None
+
+
+def sections(
+    suites: Iterable[str], told: Mapping[str, tuple[str, float]]
+) -> dict[str, tuple[str, ...]]:
+    """Return suites by the section that they stand in, each section's in their order.
+
+    Args:
+        suites: their names.
+        told: what the files said that were run; a suite of one's own that has a shipped one's name, and does not
+            say, stands where that one does.
+    """
+    found: dict[str, list[tuple[float, str]]] = {}
+    for suite in suites:
+        place = told.get(suite) or placed_by_file(suite)
+        if place is not None:
+            found.setdefault(place[0], []).append((place[1], suite))
+    return {title: tuple(name for _, name in sorted(own)) for title, own in sorted(found.items())}
 
 
 def find_suites(config: pytest.Config) -> None:
@@ -58,6 +109,25 @@ def suite_of(item: pytest.Item) -> str:
     if marker and marker.args:
         return str(marker.args[0])
     return item.path.stem.removeprefix(PREFIX)
+
+
+def check_ids(items: Iterable[pytest.Item]) -> None:
+    """Refuse tests of two files that pytest calls by one id: figures are told apart by it.
+
+    It names a file outside of its root folder by nothing, where the command line names the file.
+
+    Raises:
+        ClipRobustError: there are such.
+    """
+    files: dict[str, Path] = {}
+    for item in items:
+        first = files.setdefault(item.nodeid, item.path)
+        if first != item.path:
+            raise ClipRobustError(
+                f"{first} and {item.path}: pytest calls a test of both {item.nodeid!r}, as they lie outside "
+                f"of its root folder {item.config.rootpath}, so their figures cannot be told apart; give "
+                f"--rootdir={os.path.commonpath([first.parent, item.path.parent])}"
+            )
 
 
 def add_markers(config: pytest.Config, names: Iterable[str]) -> None:

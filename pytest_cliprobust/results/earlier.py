@@ -208,6 +208,7 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "thresholds": (str, type(None)),
     "config": (dict,),
     "models": (dict,),
+    "sections": (dict,),
 }
 _CONFIG: dict[str, tuple[type, ...]] = {
     "seed": (int,),
@@ -230,6 +231,11 @@ def _check_header(header: Mapping[str, Any], source: str) -> None:
     """
     _check_types(header, _HEADER, "", source)
     _check_types(header.get("config", {}), _CONFIG, "config.", source)
+    sections = header.get("sections", {})
+    _check_types(sections, dict.fromkeys(sections, (list,)), "sections.", source)
+    for title, suites in sections.items():
+        if not all(isinstance(suite, str) for suite in suites):
+            raise _not_ours(source, f"sections.{title[:60]} is {suites!r:.60}")
     models = header.get("models", {})
     _check_types(models, dict.fromkeys(models, (dict,)), "models: ", source)
     for name, model in models.items():

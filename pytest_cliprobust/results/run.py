@@ -149,6 +149,8 @@ class Run:
         lacking: what was required (``--clip-require``) and is missing, one line each.
         logged: where loggers (``--clip-logger``) put it, one line each.
         not_logged: what kept a logger from that, one line each.
+        sections: suites that measured anything by the section that their files name, in their order; one that
+            names none is left out.
     """
 
     config: RunConfig
@@ -183,6 +185,7 @@ class Run:
     lacking: tuple[str, ...] = ()
     logged: tuple[str, ...] = ()
     not_logged: tuple[str, ...] = ()
+    sections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def unnamed(self) -> Run:
         """Return the same run with samples that go by digests of their names, and no pictures."""

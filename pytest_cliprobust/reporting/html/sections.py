@@ -27,22 +27,16 @@ from pytest_cliprobust.reporting.html.svg import BASE, HEAD, MODELS, MUTED, draw
 from pytest_cliprobust.reporting.separation import Separation
 from pytest_cliprobust.reporting.shape_bias import Classes, classes_of, draw
 
-#: Suites by section of the paper; what is in none of them stands in the last.
-SUITES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    (
-        "factors",
-        "Visual factors",
-        (
-            *("accuracy", "factors", "groups", "shift", "shape_bias", "corruption_2d", "laion_c"),
-            *("kornia", "resampling", "occlusion", "frontier", "worst_case", "adversarial"),
-        ),
-    ),
-    ("safety", "Safety", ("calibration", "ood", "selective", "unlabelled")),
-    ("bridge", "Image and text", ("retrieval", "compositional", "prompts", "typographic")),
-    ("3d", "3D awareness", ("corruption_3d", "view", "correspondence")),
-    ("lmm", "In multimodal models", ("lmm",)),
-)
-OTHERS = ("others", "Other suites")
+#: The paper's sections, as links name them and as suites' files do (``SECTION``); a section that only a file
+#: names comes after them.
+PAPER = {
+    "Visual factors": "factors",
+    "Safety": "safety",
+    "Image and text": "bridge",
+    "3D awareness": "3d",
+    "In multimodal models": "lmm",
+}
+OTHERS = "Other suites"
 
 #: Most rows of one plot, and most small plots of one kind: a corruption each, or fewer of what is larger.
 ROWS, PLOTS, FEW = 18, 24, 12
@@ -172,24 +166,37 @@ class Section:
         return max(found, key=lambda line: (line.failed, line.loss), default=None)
 
 
-def sections_of(lines: Iterable[Line]) -> tuple[Section, ...]:
-    """Return the sections that have figures, with their plots."""
+def sections_of(
+    lines: Iterable[Line], told: Mapping[str, Sequence[str]] | None = None
+) -> tuple[Section, ...]:
+    """Return the sections that have figures, with their plots.
+
+    Args:
+        lines: the figures.
+        told: suites by section, each section's in their order; what is in none stands in the last.
+    """
     by_suite: dict[str, list[Line]] = {}
     for line in lines:
         by_suite.setdefault(line.measurement.suite, []).append(line)
-    names = _Names()
-    known = {suite for _, _, suites in SUITES for suite in suites}
+    names, told = _Names(), told or {}
+    known = {suite for suites in told.values() for suite in suites}
     rest = tuple(suite for suite in sorted(by_suite) if suite not in known)
     found = []
-    for name, title, suites in (*SUITES, (*OTHERS, rest)):
+    for title in (*PAPER, *(title for title in told if title not in PAPER), OTHERS):
+        suites = (*told.get(title, ()), *(rest if title == OTHERS else ()))
         parts = tuple(
             SuitePart(suite, tuple(by_suite[suite]), tuple(_groups(by_suite[suite], names)))
             for suite in suites
             if suite in by_suite
         )
         if parts:
-            found.append(Section(name, title, parts))
+            found.append(Section(_anchor(title), title, parts))
     return tuple(found)
+
+
+def _anchor(title: str) -> str:
+    own = "section-" + "".join(c if c.isalnum() else "-" for c in title.casefold())
+    return "others" if title == OTHERS else PAPER.get(title, own)
 
 
 class _Names:

@@ -318,8 +318,13 @@ def test_sections_are_the_papers_and_others_come_last() -> None:
         line("drift", 0.4, suite="ood", status="inconclusive", before=0.9),
         line("other", 0.4, suite="ood"),
     ]
-    *_, ood, mine = sections.sections_of(lines)
-    assert [part.title for part in ood.suites] == ["OOD"]
+    ood, mine = sections.sections_of(lines, {"Safety": ["calibration", "ood"]})
+    assert (ood.name, ood.title, [part.title for part in ood.suites]) == (
+        "safety",
+        "Safety",
+        ["OOD"],
+    )
+    assert mine.name == "others"
     assert (mine.title, mine.suites[0].title, mine.suites[0].anchor) == (
         *("Other suites", "Mine", "suite-mine"),
     )
@@ -327,6 +332,21 @@ def test_sections_are_the_papers_and_others_come_last() -> None:
     assert (mine.judged, mine.failed, len(mine.lines)) == (1, 1, 1)
     assert mine.worst is lines[0]
     assert ood.worst is None
+
+
+def test_a_section_of_ones_own_stands_between_the_papers_and_the_others() -> None:
+    lines = [line("drift", suite=suite) for suite in ("b", "a", "night", "ood", "x")]
+    told = {"At night": ["night"], "Safety": ["ood"], "Visual factors": ["b", "gone", "a"]}
+    found = sections.sections_of(lines, told)
+    assert [(one.name, one.title, [s.name for s in one.suites]) for one in found] == [
+        ("factors", "Visual factors", ["b", "a"]),
+        ("safety", "Safety", ["ood"]),
+        ("section-at-night", "At night", ["night"]),
+        ("others", "Other suites", ["x"]),
+    ]
+    # A report that an earlier version wrote does not say.
+    (others,) = sections.sections_of(lines)
+    assert [s.name for s in others.suites] == ["a", "b", "night", "ood", "x"]
 
 
 def test_of_many_plots_the_rest_is_counted() -> None:
