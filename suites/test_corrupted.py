@@ -1,8 +1,8 @@
 """Pictures corrupted by others (ImageNet-C, ImageNet-3DCC), as published: each corruption and severity apart.
 
-Where the clean pictures are those that they were made of, each is compared with its own, and means are over
-all corruptions and severities. Where all of a
-benchmark is there, errors are also set in relation to those of its reference model (mCE).
+Where the clean pictures are those that they were made of, each is compared with its own. Means are over all
+corruptions and severities. Where all of a benchmark is there, errors are also set in relation to those of its
+reference model (mCE).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.arrays import (
     Bools,
     Floats,
+    Ints,
     as_correct,
     as_labels,
     as_matrix,
@@ -155,27 +156,49 @@ def balanced_accuracy(
     Raises:
         ClipRobustError: as for :func:`correct_top_k`.
     """
-    right = correct_top_k(scores, labels).astype(np.float64)
-    truth = np.asarray(labels, dtype=np.int64)
-    present, index, sizes = np.unique(truth, return_inverse=True, return_counts=True)
-    hits = np.bincount(index, weights=right)
-    strata = index.astype(np.int64)
-    outcomes = Outcomes({"value": right > 0}, _mean_of_groups, attributes={"group": strata})
-    ones = np.ones(len(right))
+    right = correct_top_k(scores, labels)
+    present, index, sizes = np.unique(
+        np.asarray(labels, dtype=np.int64), return_inverse=True, return_counts=True
+    )
+    shares = np.bincount(index, weights=right) / sizes
     per_class = [
-        {"class": int(c), "accuracy": float(h / s), "n": int(s)}
-        for c, h, s in zip(present, hits, sizes, strict=True)
+        {"class": int(c), "accuracy": float(share), "n": int(s)}
+        for c, share, s in zip(present, shares, sizes, strict=True)
     ]
+    return mean_over_groups("balanced_accuracy", right, index, bootstrap, {"per_class": per_class})
+
+
+def mean_over_groups(
+    metric: str,
+    right: Bools,
+    groups: Ints,
+    bootstrap: Bootstrap,
+    details: Mapping[str, Any] | None = None,
+) -> Figure:
+    """Return the mean over groups of the share that is right, in [0, 1]; each group weighs the same.
+
+    The groups' sizes are taken as given. Units may reach over several groups, as a picture does that is
+    there under several corruptions.
+
+    Args:
+        metric: the metric's name.
+        right: (N,) bool.
+        groups: (N,) numbers of groups; each from 0 on has a sample.
+        bootstrap: interval settings.
+        details: JSON-able details.
+    """
+    strata = groups.astype(np.int64)
+    values = right.astype(np.float64)
     return mean_figure(
-        "balanced_accuracy",
-        group_values(right, ones, strata, codes_of(bootstrap.keys)),
+        metric,
+        group_values(values, np.ones(len(values)), strata, codes_of(bootstrap.keys)),
         bootstrap,
-        outcomes=outcomes,
+        outcomes=Outcomes({"value": right}, _mean_of_groups, attributes={"group": strata}),
         linear=_weighted,
-        value=float(np.mean(hits / sizes)),
+        value=float(np.mean(np.bincount(strata, weights=values) / np.bincount(strata))),
         supposed=(1.0, 0.0),
         bounds=(0.0, 1.0),
-        details={"per_class": per_class},
+        details=details,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,11 @@ from pytest_cliprobust.errors import ClipRobustError, NotRun, first_of
 from pytest_cliprobust.figures.arrays import Ints
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.samples import Samples
-from pytest_cliprobust.properties.accuracy import accuracy_drop_figure, accuracy_figure
+from pytest_cliprobust.properties.accuracy import (
+    accuracy_drop_figure,
+    accuracy_figure,
+    mean_over_groups,
+)
 from pytest_cliprobust.properties.corruption import corruption_figures
 
 #: The columns that say how a picture was corrupted, and which clean picture it was made of.
@@ -54,30 +58,20 @@ def means_over(clean: Samples, samples: Samples) -> list[Figure]:
     """Return ``mean_corruption_accuracy`` and its relatives over all conditions, each weighing the same.
 
     See :func:`.corruption.corruption_figures`. On the clean pictures that are there under every one; one
-    minus the first is what is published for CIFAR-10-C and ImageNet-3DCC as their mean error.
+    minus the first is what is published for CIFAR-10-C and ImageNet-3DCC as their mean error. Pictures of
+    which nothing says what they were made of have the first alone, over all of them: what is published for
+    LAION-C as its average accuracy.
 
     Args:
         clean: the pictures that they were made of.
-        samples: with the columns ``corruption``, ``severity`` (whole numbers) and ``clean_id``.
+        samples: with the columns ``corruption``, ``severity`` (whole numbers) and, if known, ``clean_id``.
 
     Raises:
-        NotRun: no column ``clean_id``, a single condition, a corruption lacks a severity that another has, or
-            fewer than two clean pictures are there under all of them.
+        NotRun: a single condition, a corruption lacks a severity that another has, or fewer than two clean
+            pictures are there under all of them.
         ClipRobustError: another column is missing.
     """
-    place = {name: row for row, name in enumerate(clean.ids)}
-    cells: dict[tuple[str, int], dict[str, int]] = {}
-    columns = [column_of(samples, name) for name in (CORRUPTION, SEVERITY)]
-    if CLEAN_ID not in samples.groups:
-        raise NotRun(
-            f"{samples.condition}: the mean over corruptions and severities is set against clean pictures, "
-            f"and nothing says which of these its own were made of (a column {CLEAN_ID!r})"
-        )
-    for row, (kind, step, picture) in enumerate(
-        zip(*columns, samples.groups[CLEAN_ID], strict=True)
-    ):
-        if step.isdecimal():
-            cells.setdefault((kind, int(step)), {})[picture] = row
+    cells = _cells(samples)
     kinds, steps = (sorted(set(part)) for part in zip(*cells, strict=True)) if cells else ([], [])
     missing = [f"{kind}@{step}" for kind in kinds for step in steps if (kind, step) not in cells]
     if missing or len(cells) < 2:
@@ -85,7 +79,57 @@ def means_over(clean: Samples, samples: Samples) -> list[Figure]:
         raise NotRun(
             f"{samples.condition}: the mean over corruptions and severities takes each of them; {lacks}"
         )
-    known = set(place).intersection(*cells.values())
+    if CLEAN_ID in samples.groups:
+        figures = _of_clean(clean, samples, cells, kinds, steps)
+    else:
+        figures = [_of_all(samples, cells, kinds, steps)]
+    return [figure.measured_on(samples.condition) for figure in figures]
+
+
+def _cells(samples: Samples) -> dict[tuple[str, int], Ints]:
+    """Return the rows of each corruption and severity that is a whole number."""
+    columns = [column_of(samples, name) for name in (CORRUPTION, SEVERITY)]
+    cells: dict[tuple[str, int], list[int]] = {}
+    for row, (kind, step) in enumerate(zip(*columns, strict=True)):
+        if step.isdecimal():
+            cells.setdefault((kind, int(step)), []).append(row)
+    return {key: np.array(rows, dtype=np.int64) for key, rows in cells.items()}
+
+
+def _of_all(
+    samples: Samples,
+    cells: Mapping[tuple[str, int], Ints],
+    kinds: Sequence[str],
+    steps: Sequence[int],
+) -> Figure:
+    """Return the mean of the conditions' accuracies, on all pictures."""
+    order = [(kind, step) for kind in kinds for step in steps]
+    rows = np.concatenate([cells[key] for key in order])
+    numbers = np.repeat(np.arange(len(order)), [len(cells[key]) for key in order])
+    shown: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
+    for kind, step in order:
+        shown[kind][str(step)] = float(samples.correct[cells[kind, step]].mean())
+    return mean_over_groups(
+        "mean_corruption_accuracy",
+        samples.correct[rows],
+        numbers,
+        samples.bootstrap.subset(rows),
+        {"accuracies": shown},
+    )
+
+
+def _of_clean(
+    clean: Samples,
+    samples: Samples,
+    cells: Mapping[tuple[str, int], Ints],
+    kinds: Sequence[str],
+    steps: Sequence[int],
+) -> list[Figure]:
+    """Return the figures on the clean pictures that are there under every condition."""
+    made_of = samples.groups[CLEAN_ID]
+    places = {key: {made_of[row]: row for row in rows.tolist()} for key, rows in cells.items()}
+    place = {name: row for row, name in enumerate(clean.ids)}
+    known = set(place).intersection(*places.values())
     pictures = [name for name in clean.ids if name in known]
     if len(pictures) < 2:
         raise NotRun(
@@ -94,7 +138,7 @@ def means_over(clean: Samples, samples: Samples) -> list[Figure]:
         )
     before = np.array([place[name] for name in pictures], dtype=np.int64)
     grid = [
-        [samples.correct[[cells[kind, step][name] for name in pictures]] for step in steps]
+        [samples.correct[[places[kind, step][name] for name in pictures]] for step in steps]
         for kind in kinds
     ]
     figures = corruption_figures(
@@ -104,7 +148,7 @@ def means_over(clean: Samples, samples: Samples) -> list[Figure]:
         steps,
         bootstrap=clean.bootstrap.subset(before),
     )
-    return [figure.measured_on(samples.condition) for figure in figures.values()]
+    return list(figures.values())
 
 
 def column_of(samples: Samples, column: str) -> Sequence[str]:

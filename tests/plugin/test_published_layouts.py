@@ -57,6 +57,7 @@ def test_each_new_layout_is_measured_under_its_role(run: Sessions) -> None:
         ("imagenet-x:pose", "factor_accuracy"): 6,
         ("imagenet-d:texture", "factor_accuracy"): 4,
         ("laion-c:mosaic@5", "accuracy"): 3,
+        ("laion-c", "mean_corruption_accuracy"): 12,
         ("scam:NoSCAM", "caption_choice_accuracy"): 3,
         ("scam:SCAM", "attack_success"): 3,
         ("mmvp", "matching_image_score"): 4,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties.corrupted import corrupted_of, means_over
@@ -109,9 +110,75 @@ def test_a_mean_needs_every_condition_and_clean_pictures_under_all() -> None:
         means_over(CLEAN, grid({key: ok for key, ok in whole.items() if key[2] == "a"}))
     with pytest.raises(NotRun, match="give the clean ones that they were made of"):
         means_over(samples("other", ["x", "y"], [True, True]), grid(whole))
-    # LAION-C's are of none of the clean ones: more of these would not help.
-    own = samples("laion-c", ["1", "2"], [True, True], corruption=("a", "b"), severity=("1", "1"))
-    with pytest.raises(NotRun, match=r"nothing says which .*\(a column 'clean_id'\)$"):
-        means_over(CLEAN, own)
     with pytest.raises(ClipRobustError, match="has no column 'severity'"):
         means_over(CLEAN, samples("x", ["1"], [True], corruption=("fog",)))
+
+
+def of_nothing_clean(right: dict[tuple[str, str, str], bool]) -> SampleArrays:
+    """Return samples by distortion, intensity and picture, as LAION-C has them: units are pictures."""
+    kinds, steps, pictures = zip(*right, strict=True)
+    rows = np.array([[1.0, 0.0] if ok else [0.0, 1.0] for ok in right.values()])
+    ids = tuple("/".join(key) for key in right)
+    return SampleArrays(
+        Condition("laion-c"),
+        ids,
+        np.zeros(len(ids), dtype=np.int64),
+        rows,
+        groups={"corruption": kinds, "severity": steps},
+        units=pictures,
+    )
+
+
+def test_the_mean_of_pictures_made_of_none_of_the_clean_ones() -> None:
+    """Known: LAION-C's average accuracy, the plain mean of the thirty accuracies."""
+    rng = np.random.default_rng(1)
+    kinds = ("glitched", "mosaic", "stickers", "vertical_lines", "geometric_shapes", "checkers")
+    right = {
+        (kind, str(step), f"{picture}"): bool(rng.random() < 0.9 - 0.15 * step)
+        for kind in kinds
+        for step in range(1, 6)
+        for picture in range(4 + step)  # conditions weigh the same, whatever their sizes
+    }
+    data = of_nothing_clean(right)
+    (mean,) = means_over(CLEAN, data)
+    accuracies = [
+        [
+            np.mean([ok for key, ok in right.items() if key[:2] == (kind, str(step))])
+            for step in range(1, 6)
+        ]
+        for kind in kinds
+    ]
+    assert mean.metric == "mean_corruption_accuracy"
+    assert mean.value == pytest.approx(np.mean(accuracies))
+    assert mean.value != pytest.approx(np.mean(list(right.values())))
+    assert (mean.n, mean.units, str(mean.condition)) == (len(right), 9, "laion-c")
+    shown = mean.details["accuracies"]
+    assert [list(shown[kind].values()) for kind in kinds] == [
+        pytest.approx(row) for row in accuracies
+    ]
+    assert list(shown["mosaic"]) == ["1", "2", "3", "4", "5"]
+    # Of the parts, each has the accuracy that the mean is over.
+    parts = {str(f.condition): f.value for f in corrupted_of(CLEAN, data)}
+    assert np.mean(list(parts.values())) == pytest.approx(mean.value)
+    assert len(parts) == 30
+
+
+def test_such_a_mean_rests_on_as_many_pictures_as_there_are() -> None:
+    """A picture under thirty conditions is one draw: alike throughout, it is worth one answer."""
+    keys = [(kind, step) for kind in "abcdef" for step in "12345"]
+    right = {(*key, str(picture)): picture < 6 for key in keys for picture in range(8)}
+    (mean,) = means_over(CLEAN, of_nothing_clean(right))
+    assert mean.value == pytest.approx(0.75)
+    assert mean.design_effect == pytest.approx(30 * 8 / 7, rel=0.01)  # variances of n - 1 each
+    assert mean.high - mean.low > 0.5  # eight answers; Wilson's interval of 6 of 8 is 0.52 wide
+    again = change_between(mean, mean)
+    assert (again.difference, again.paired, again.n, again.units) == (0.0, True, 240, 8)
+
+
+def test_such_a_mean_takes_every_condition() -> None:
+    whole = {(k, s, p): True for k in ("fog", "snow") for s in ("1", "5") for p in "ab"}
+    lacking = {key: ok for key, ok in whole.items() if key[:2] != ("snow", "5")}
+    with pytest.raises(NotRun, match="takes each of them; missing are snow@5"):
+        means_over(CLEAN, of_nothing_clean(lacking))
+    with pytest.raises(NotRun, match="there is one at most"):
+        means_over(CLEAN, of_nothing_clean({("fog", "1", picture): True for picture in "ab"}))
