@@ -178,7 +178,7 @@ PRELOADED = [
 ]
 
 #: Keywords whose value only says how a mistake is told, or how a thing is shown.
-_UNMUTATED_KEYWORDS = {"strict", "repr", "compare", "frozen"}
+_UNMUTATED_KEYWORDS = {"strict", "repr", "compare", "frozen", "stacklevel"}
 
 #: pytest's exit statuses: the command line is wrong, no test was collected.
 MISUSED, NOTHING_RAN = 4, 5

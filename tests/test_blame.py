@@ -183,12 +183,35 @@ def test_only_files_that_name_us_are_our_business(here: Path, text: str, line: s
     assert "\n" not in (found or "")
 
 
-def test_a_helper_of_a_file_that_names_us(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("outer", "inner", "line"), [(REGISTERS, "\n", 2), ("\n", REGISTERS, 2), ("\n", "\n", None)]
+)
+@pytest.mark.parametrize("helper", ["blamed_helper", "blamed_other"])
+def test_a_helper_or_its_user_names_us(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outer: str,
+    inner: str,
+    line: int | None,
+    helper: str,
+) -> None:
     monkeypatch.syspath_prepend(here)
-    (here / "blamed_helper.py").write_text("x = y\n", encoding="utf-8")
-    error = raised(lambda: imported(here / "mine.py", f"{REGISTERS}import blamed_helper\n"))
+    (here / f"{helper}.py").write_text(f"{inner}x = y\n", encoding="utf-8")
+    error = raised(lambda: imported(here / "mine.py", f"{outer}import {helper}\n"))
     error = error.with_traceback(_below(error))
-    assert import_mistake(error) == "blamed_helper.py:1: NameError: name 'y' is not defined"
+    wanted = None if line is None else f"{helper}.py:{line}: NameError: name 'y' is not defined"
+    assert import_mistake(error) == wanted
+
+
+def test_a_file_that_is_gone_names_nobody(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = raised(lambda: imported(here / "mine.py", f"{REGISTERS}x = y\n"))
+    error = error.with_traceback(_below(error))
+
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert import_mistake(error) is None
 
 
 def test_what_was_told_from_another_error_is_not_told_again() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from helpers import full_disk
 
-from pytest_cliprobust.cache import MAPPED_BYTES, Array, FeatureCache, _checksum
+from pytest_cliprobust.cache import FORMAT, MAPPED_BYTES, Array, FeatureCache, _checksum
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
 
 
@@ -33,6 +33,33 @@ def test_computes_once_and_returns_the_same_bits(tmp_path: Path) -> None:
     first = cache.get_or_compute({"a": 1, "b": 2}, lambda: array)
     second = cache.get_or_compute({"b": 2, "a": 1}, refuse)
     np.testing.assert_array_equal(first, second)
+
+
+def test_where_an_entry_lies(tmp_path: Path) -> None:
+    """Elsewhere it would not be found again, and whole caches be computed anew."""
+    name = hashlib.sha256(f'{{"a": 1, "b": [2], "format": {FORMAT}}}'.encode()).hexdigest()
+    wanted = tmp_path / name[:2] / f"{name}.features"
+    assert FeatureCache(tmp_path).path({"b": [2], "a": 1}) == wanted
+
+
+def test_what_is_there_is_read_without_a_lock(tmp_path: Path) -> None:
+    """Readers do not wait for each other, and need not be able to write."""
+    cache = FeatureCache(tmp_path)
+    array = np.ones((2, 2), np.float32)
+    cache.get_or_compute({"a": 1}, lambda: array)
+    lock = cache.path({"a": 1}).with_name(f"{cache.path({'a': 1}).name}.lock")
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    np.testing.assert_array_equal(cache.get_or_compute({"a": 1}, refuse), array)
+
+
+def test_an_entry_that_somebody_removes_at_once_is_still_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FeatureCache(tmp_path)
+    large = np.ones((MAPPED_BYTES // 4, 1), np.float32)
+    monkeypatch.setattr(cache, "_write", lambda path, array: None)
+    np.testing.assert_array_equal(cache.get_or_compute({"a": 1}, lambda: large), large)
 
 
 @pytest.mark.parametrize("other", [{"a": 2}, {"a": "1"}, {"a": 1, "b": None}])
@@ -306,7 +333,8 @@ def test_a_large_array_stays_on_the_disk(tmp_path: Path) -> None:
         assert on_disk(found)
         np.testing.assert_array_equal(found, large)
         found[0] = 7  # whoever works in place changes what is theirs alone
-    assert not on_disk(cache.get_or_compute({"a": 2}, lambda: large[1:]))
+    for compute in (lambda: large[1:], refuse):
+        assert not on_disk(cache.get_or_compute({"a": 2}, compute))
     path = cache.path({"a": 1})
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

@@ -6,16 +6,20 @@ import errno
 import os
 import stat
 import tempfile
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pytest_cliprobust.errors import ClipRobustError, Unavailable
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, one_line
 from pytest_cliprobust.files import (
     not_written,
     own_name,
+    read_json,
     replace_file,
+    require_regular,
     shown_path,
     split_name,
     try_writing,
@@ -45,15 +49,24 @@ def test_a_new_file_has_the_usual_permissions_and_its_folders(tmp_path: Path) ->
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def test_where_nobody_is_kept_out_all_may_read_and_write(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        replace_file(tmp_path / "t.txt", "x")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "t.txt").stat().st_mode) == 0o666
+
+
 def test_a_replaced_file_keeps_permissions_and_links(tmp_path: Path) -> None:
     path, link = tmp_path / "t.bin", tmp_path / "link"
     path.write_bytes(b"old")
-    path.chmod(0o604)
+    path.chmod(0o1605)
     link.symlink_to(path)
     replace_file(link, b"\x00new", durable=True)
     assert link.is_symlink()
     assert path.read_bytes() == b"\x00new"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    assert stat.S_IMODE(path.stat().st_mode) == 0o1605
     assert sorted(os.listdir(tmp_path)) == ["link", "t.bin"]
 
 
@@ -185,6 +198,43 @@ def test_what_is_read_only_stays_as_it_is(tmp_path: Path) -> None:
         with pytest.raises(PermissionError, match="it is read-only"):
             write()
     assert (old.read_text(), os.listdir(tmp_path)) == ("old", ["r.json"])
+    old.chmod(0o555)
+    with pytest.raises(PermissionError, match="it is read-only"):
+        try_writing(old)
+
+
+@pytest.mark.parametrize("mode", [0o200, 0o020, 0o002])
+def test_what_somebody_may_write_is_not_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """Whether that is us, the system knows."""
+    old = tmp_path / "r.json"
+    old.touch()
+    old.chmod(mode)
+    for allowed in (True, False):
+        monkeypatch.setattr(os, "access", lambda *_, allowed=allowed: allowed)
+        with nullcontext() if allowed else pytest.raises(PermissionError):
+            try_writing(old)
+
+
+@pytest.mark.parametrize("times", [0, 1, 2, 3])
+def test_a_folder_that_another_process_removes_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """A few runs may try the same place at the same time; beyond that it is an error."""
+    left = [FileNotFoundError(errno.ENOENT, "gone")] * times
+    real = tempfile.NamedTemporaryFile
+
+    def removed(**more: Any) -> Any:
+        if left:
+            raise left.pop()
+        return real(**more)
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", removed)
+    with nullcontext() if times < 3 else pytest.raises(FileNotFoundError, match="gone"):
+        try_writing(tmp_path / "new" / "r.json")
+    assert left == []
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="a device of Linux")
@@ -203,3 +253,46 @@ def test_a_device_is_written_to_and_never_replaced(tmp_path: Path) -> None:
     for write in (partial(try_writing, pipe), partial(replace_file, pipe, "lost")):
         with pytest.raises(OSError, match="a pipe or a socket"):
             write()
+
+
+# --- Files that are read ---------------------------------------------------------------------------
+
+
+def test_only_a_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "broken").symlink_to("none")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    require_regular(tmp_path / "file", "checkpoint")
+    require_regular(tmp_path / "link", "checkpoint")
+    for path, words in {
+        tmp_path / "folder": "is a folder, not a file; give a file",
+        tmp_path / "pipe": "is a pipe, not a file; give a file",
+        Path("/dev/null"): "is a device, not a file; give a file",
+        tmp_path / "broken": "cannot be read (No such file or directory); check the path",
+        tmp_path / "a\0b": "cannot be read (embedded null byte); check the path",
+    }.items():
+        with pytest.raises(ClipRobustError) as caught:
+            require_regular(path, "checkpoint")
+        assert str(caught.value) == f"checkpoint {one_line(str(path))} {words}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"a": 1}', None),
+        ('{"a": 12}', "cannot be read (ValueError: 9 bytes, more than 8)"),
+        ("[1]", "must hold a JSON object"),
+        ("{", "cannot be read (JSONDecodeError: Expecting"),
+    ],
+)
+def test_a_json_object_of_a_model(tmp_path: Path, text: str, words: str | None) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    if words is None:
+        assert read_json(path, "configuration", limit=8) == {"a": 1}
+        return
+    with pytest.raises(ClipRobustError) as caught:
+        read_json(path, "configuration", limit=8)
+    assert str(caught.value).startswith(f"{path} {words}")

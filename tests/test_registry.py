@@ -19,7 +19,8 @@ def fruit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[int]:
     """A registry whose folder is a package of three modules, one in a sub-package."""
     files = {
         "orchard/__init__.py": "from pytest_cliprobust.registry import Registry\n"
-        "FRUIT: Registry[int] = Registry('fruit', 'orchard', first=('pear',), remedy='Pick one')\n",
+        "FIRST = ('pear', 'citrus', 'quince')\n"
+        "FRUIT: Registry[int] = Registry('fruit', 'orchard', first=FIRST, remedy='Pick one')\n",
         "orchard/__main__.py": "raise SystemExit('not to be imported')\n",
         "orchard/apple.py": "from orchard import FRUIT\nFRUIT.add('apple', 1, module=__name__)\n",
         "orchard/citrus/__init__.py": "",
@@ -40,7 +41,7 @@ def fruit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[int]:
 
 def test_the_folder_is_imported_at_the_first_look_up(fruit: Registry[int]) -> None:
     assert "orchard.apple" not in sys.modules
-    assert list(fruit) == ["pear", "apple", "lemon"]
+    assert list(fruit) == ["pear", "lemon", "apple"]
     assert len(fruit) == 3
     assert fruit["lemon"] == fruit.named("lemon") == fruit.find("lemon") == 2
     assert fruit.find("quince") is None
@@ -57,13 +58,39 @@ def test_mistakes_are_told_in_one_style(fruit: Registry[int]) -> None:
         "fruit 'apple' is registered already, by orchard.apple; choose another name"
     )
     assert fruit["apple"] == 1
+    fruit.add("fig", 4, module="theirs")
+    with pytest.raises(ClipRobustError) as between_users:
+        fruit.add("fig", 5, module="conftest")
+    assert str(between_users.value) == (
+        "fruit 'fig' is registered already, by theirs; choose another name"
+    )
+    assert fruit.modules() == {
+        "pear": "orchard.pear",
+        "lemon": "orchard.citrus.lemon",
+        "apple": "orchard.apple",
+        "fig": "theirs",
+    }
+
+
+def test_two_files_of_the_folder_with_one_name(
+    fruit: Registry[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is the one to mend, as whoever adds a file has just written it."""
+    text = "from orchard import FRUIT\nFRUIT.add('apple', 9, module=__name__)\n"
+    (tmp_path / "orchard" / "zapple.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ClipRobustError) as taken:
+        fruit.load()
+    assert str(taken.value) == (
+        "orchard/zapple.py:2: fruit 'apple' is registered already, by orchard.apple; choose another name"
+    )
 
 
 def test_the_same_module_replaces(fruit: Registry[int]) -> None:
     fruit.load()
     fruit.add("apple", 9, module="orchard.apple")
     assert fruit["apple"] == 9
-    assert list(fruit) == ["pear", "apple", "lemon"]
+    assert list(fruit) == ["pear", "lemon", "apple"]
 
 
 def test_resolvers_make_members_on_demand(fruit: Registry[int]) -> None:
@@ -98,7 +125,7 @@ def test_everything_is_put_back(fruit: Registry[int]) -> None:
         assert list(fruit) == ["pear", "lemon", "fig"]
         assert fruit.find("anything") == 5
         fruit["apple"]
-    assert list(fruit) == ["pear", "apple", "lemon"]
+    assert list(fruit) == ["pear", "lemon", "apple"]
     assert fruit.find("anything") is None
 
 
@@ -110,6 +137,10 @@ def test_a_broken_file_is_named_with_the_line(fruit: Registry[int], tmp_path: Pa
         "x =\n": r"^orchard\.plum cannot be imported \(SyntaxError: invalid syntax, at .*plum\.py:1\)",
         "from pytest_cliprobust import ClipRobustError\nraise ClipRobustError('too ripe')\n": (
             r"plum\.py:2: too ripe$"
+        ),
+        "from pytest_cliprobust import ClipRobustError\n"
+        "raise ClipRobustError('too ripe, at crate.txt:7') from ValueError()\n": (
+            r"^too ripe, at crate\.txt:7$"  # it says where
         ),
     }.items():
         plum.write_text(text)
@@ -132,6 +163,49 @@ def test_a_users_name_that_the_folder_has_is_told_with_the_users_file(
     assert str(taken.value) == (
         "theirs.py: fruit 'lemon' is registered already, by orchard.citrus.lemon; choose another name"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("\nimport no_such_library\n", r"ModuleNotFoundError: .*, at .*bad\.py:2\); mend or"),
+        (
+            "from pytest_cliprobust import ClipRobustError\nraise ClipRobustError('no')\n",
+            r"bad\.py:2: no$",
+        ),
+    ],
+)
+def test_a_broken_file_of_an_installed_folder_is_named_with_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    folder = tmp_path / "site-packages" / "installed_grove"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "bad.py").write_text(text)
+    monkeypatch.syspath_prepend(str(folder.parent))
+    monkeypatch.delitem(sys.modules, "installed_grove", raising=False)
+    trees: Registry[int] = Registry("tree", "installed_grove")
+    with pytest.raises(ClipRobustError, match=words):
+        trees.load()
+
+
+def test_a_module_without_a_file_is_told_by_its_name(fruit: Registry[int]) -> None:
+    fruit.add("lemon", 9, module="typed_in")
+    with pytest.raises(ClipRobustError, match=r"^typed_in: fruit 'lemon' is registered already"):
+        fruit.load()
+
+
+def test_a_folder_that_is_none_is_one_line() -> None:
+    nothing: Registry[int] = Registry("tree", "no_such_folder")
+    with pytest.raises(ClipRobustError, match=r"^no_such_folder cannot be imported \(ModuleNot"):
+        nothing.load()
+
+
+def test_the_folder_is_imported_once(fruit: Registry[int], tmp_path: Path) -> None:
+    fruit.load()
+    text = "from orchard import FRUIT\nFRUIT.add('fig', 4, module=__name__)\n"
+    (tmp_path / "orchard" / "fig.py").write_text(text)
+    assert "fig" not in fruit
 
 
 def test_names_are_words_where_they_stand_in_keys() -> None:

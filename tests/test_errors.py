@@ -1,0 +1,110 @@
+"""The words of one-line errors: what is cut, escaped, counted and suggested."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_cliprobust.errors import (
+    brief,
+    did_you_mean,
+    first_of,
+    is_out_of_memory,
+    one_line,
+    printable,
+    shortened,
+)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Called as torch calls its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (OutOfMemoryError("of whichever device"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), True),
+        (RuntimeError("UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY"), True),
+        (RuntimeError("UR_RESULT_ERROR_OUT_OF_HOST_MEMORY"), True),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_who_wants_more_memory(error: BaseException, memory: bool) -> None:
+    assert is_out_of_memory(error) is memory
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "in_one_line"),
+    [
+        ("größe 1", "größe 1", "größe 1"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb", "a\\x1b[2Jb"),
+        ("a\u202eb", "a\\u202eb", "a\\u202eb"),
+        ("a\udcffb", "a\\udcffb", "a\\udcffb"),
+        ("a\nb\tc", "a\nb\tc", "a\\nb\\tc"),
+        ("a\u2028b\u2029c", "a\u2028b\u2029c", "a\\u2028b\\u2029c"),
+        ("a\u00a0b", "a\u00a0b", "a\u00a0b"),  # not printable to Python, and harmless
+    ],
+)
+def test_letters_that_do_something_are_escaped(text: str, shown: str, in_one_line: str) -> None:
+    assert printable(text) == shown
+    assert one_line(text) == in_one_line
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "said"),
+    [
+        ("imagnet", ["cifar", "imagenet"], " Did you mean 'imagenet'?"),
+        ("abcd", ["abxy"], " Did you mean 'abxy'?"),  # half of the letters are enough
+        ("abcde", ["abxyz"], ""),
+        ("imagenet", [], ""),
+    ],
+)
+def test_the_nearest_name_is_suggested(word: str, known: list[str], said: str) -> None:
+    assert did_you_mean(word, iter(known)) == said
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], ""),
+        (["a", "b"], "a, b"),
+        (["a", "b", "c"], "a, b and 1 more"),
+        (["a", "b", "c", "d"], "a, b and 2 more"),
+    ],
+)
+def test_the_first_names_and_how_many_more(names: list[str], said: str) -> None:
+    assert first_of(names, 2) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "ValueError"),
+        (" \n ", "ValueError"),
+        ("no way", "ValueError: no way"),
+        ("\n  first.:\nsecond", "ValueError: first"),
+        ("x" * 200, "ValueError: " + "x" * 200),
+        ("x" * 201, "ValueError: " + "x" * 199 + "…"),
+    ],
+)
+def test_an_error_is_its_first_line(text: str, said: str) -> None:
+    assert brief(ValueError(text)) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("a\nb", r"'a\nb'"),
+        ([1, 2], "[1, 2]"),
+        ("x" * 78, "'" + "x" * 78 + "'"),
+        ("x" * 79, "'" + "x" * 78 + "…"),
+    ],
+)
+def test_a_value_takes_one_short_line(value: object, said: str) -> None:
+    assert shortened(value) == said
