@@ -183,3 +183,29 @@ def test_correspondence(run: Sessions) -> None:
     bins = ("0-10", "10-20", "20-30", "30-45")
     assert datasets == {*layers, *(f"{layer}:{bin_}deg" for layer in layers for bin_ in bins)}
     assert all(row["figure"]["n"] > 0 for row in rows)
+
+
+MIXED = (
+    'schema = 1\n[[threshold]]\nsuite = "typographic"\nmetric = "accuracy"\ndataset = "clean"\n'
+    'perturbation = "mixed_typographic"\nmin = 0.99\nbecause = "a test"\n'
+)
+
+
+def test_mixed_headlines_are_left_out_of_quick_and_their_bounds_told(run: Sessions) -> None:
+    result = run(f"{SUITES}/test_typographic.py", thresholds=MIXED)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["note: 1 bound is for other profiles"])
+    assert "mixed_typographic" not in result.stdout.str().replace("thresholds.toml", "")
+
+
+def test_a_mixed_headline_is_judged_in_the_standard_profile(run: Sessions) -> None:
+    result = run(
+        *(f"{SUITES}/test_typographic.py", "-k", "mixed", "--clip-profile=standard"),
+        "--clip-report=report.json",
+        thresholds=MIXED,
+    )
+    result.assert_outcomes(failed=1, deselected=2)
+    (row,) = (row for row in report()["measurements"] if row["metric"] == "accuracy")
+    assert row["key"] == "typographic/accuracy/clean/mixed_typographic/reference"
+    over = row["figure"]["condition"]["over"]
+    assert [step["severity"] for one in over for step in one["steps"]] == [1, 3, 5]
