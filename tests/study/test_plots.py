@@ -199,7 +199,7 @@ def test_effects_stand_in_rows_beside_the_spread_of_seeds() -> None:
 
 
 def test_a_title_is_no_wider_than_the_effects_of_one_factor() -> None:
-    """Of three seeds and one with half the drawings there is one column; a title of one line was cut at both ends."""
+    """Seeds and half the drawings make one column, where a title of one line was cut at both ends."""
     names = ("base", "base1", "base2", "half")
     values = {name: {ACCURACY: float(expit(place))} for name, place in PLACES.items()}
     study = study_of([a_run({n: values[n] for n in names}, {n: FLEET[n] for n in names})])
