@@ -38,7 +38,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--id", metavar="KEY", help="the property that is accuracy on ID data (accuracy suite's)"
     )
     parser.add_argument(
-        "--confidence", metavar="LEVEL", type=float, default=0.95, help="of intervals (0.95)"
+        "--confidence",
+        metavar="LEVEL",
+        type=float,
+        default=0.95,
+        help="of the intervals of effects and lines (0.95)",
     )
     parser.add_argument(
         "--by",

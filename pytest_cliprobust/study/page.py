@@ -22,6 +22,7 @@ th { background: #f2f2f2; }
 td.clear { font-weight: bold; }
 img { max-width: 100%; }
 .wide { overflow-x: auto; }
+li, p, h3 { overflow-wrap: anywhere; }
 .supported { color: #176317; } .contradicted { color: #a11; }
 """
 
@@ -30,6 +31,7 @@ def page_of(study: Study, pictures: Mapping[str, bytes]) -> str:
     """Return the page; whatever comes from a run is escaped."""
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
         f"<title>Study of {len(study.table.entries)} models</title><style>{_STYLE}</style></head><body>",
         f"<h1>Study of {len(study.table.entries)} models</h1>",
         _notes(study),
@@ -62,7 +64,8 @@ def _row(*cells: str) -> str:
 
 
 def _notes(study: Study) -> str:
-    level = f"Intervals are {100 * study.confidence:.4g}% intervals."
+    level = f"Intervals are {100 * study.confidence:.4g}% intervals"
+    level += "." if study.confidence == 0.95 else " for effects and lines, 95% for claims."
     notes = [f"ID accuracy is {study.table.id_accuracy}. {level}", *study.notes]
     return "<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in notes) + "</ul>"
 
@@ -109,11 +112,11 @@ def _effects(study: Study) -> str:
             f"<tr><td>{html.escape(item.key)}</td>{''.join(cells)}<td>{_spread(item)}</td></tr>"
         )
     head = ["property", *(column.name for column in columns), *(["prompts"] * prompts), "seeds"]
-    return _counts(items) + _table(head, rows)
+    return _counts(items, study.confidence) + _table(head, rows)
 
 
-def _counts(items: Sequence[Property]) -> str:
-    """Return how many intervals exclude no effect, and how many would do so by chance."""
+def _counts(items: Sequence[Property], confidence: float) -> str:
+    """Return how many intervals at that level exclude no effect, and how many would do so by chance."""
     effects = [
         (effect.column.factor, not effect.low <= 0 <= effect.high)
         for item in items
@@ -132,8 +135,8 @@ def _counts(items: Sequence[Property]) -> str:
         "<p>Each effect is the change of the property, in its own unit, for a model of the reference levels; "
         "shares are compared as logits. The last column is the standard deviation between trainings that "
         "differ in their seed alone. Bold: the interval excludes none. "
-        f"That is so for {html.escape(found)}; of many effects that are none, one in twenty would be bold, "
-        "and properties of one model are kin.</p>"
+        f"That is so for {html.escape(found)}; of many effects that are none, "
+        f"{100 * (1 - confidence):.3g}% would be bold, and properties of one model are kin.</p>"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +39,9 @@ _TICKS = (
     tuple(i / 200 for i in range(1, 200)),
     tuple(i / 2000 for i in range(1, 2000)),
 )
+
+#: So many letters of a title fit on an inch.
+_LETTERS = 13
 
 _MARKERS = "osD^vP*X<>ph"
 
@@ -145,7 +149,7 @@ def _group_lines(panel: Any, item: Property, labels: Sequence[str], by: str | No
 
 
 def _panel(panel: Any, study: Study, item: Property, labels: Sequence[str]) -> None:
-    line = item.line
+    line, bars = item.line, _bars(study, item)
     there = np.isfinite(item.x) & np.isfinite(item.y)
     known = list(dict.fromkeys(labels))
     for number, label in enumerate(known):
@@ -153,7 +157,7 @@ def _panel(panel: Any, study: Study, item: Property, labels: Sequence[str]) -> N
         panel.errorbar(
             item.x[own],
             item.y[own],
-            yerr=_bars(study, item)[:, own],
+            yerr=bars[:, own],
             fmt=_MARKERS[number % len(_MARKERS)],
             color=f"C{number % 10}",
             markersize=5,
@@ -165,9 +169,11 @@ def _panel(panel: Any, study: Study, item: Property, labels: Sequence[str]) -> N
         low, high = line.band(x)
         panel.plot(x, line.at(x), color="black", linewidth=1)
         panel.fill_between(x, low, high, color="black", alpha=0.12, linewidth=0)
-        ends = [*item.y[there], *line.at(x)]
-        room = 0.35 * (max(ends) - min(ends)) + 1e-6
-        panel.set_ylim(min(ends) - room, max(ends) + room)
+        # All intervals are in sight; the band may go beyond.
+        ends = [*(item.y - bars[0])[there], *(item.y + bars[1])[there], *line.at(x)]
+        room = 0.08 * (max(ends) - min(ends)) + 1e-6
+        # Above them is the correlation.
+        panel.set_ylim(min(ends) - room, max(ends) + 2 * room)
         r = line.correlation
         panel.text(
             0.02,
@@ -216,7 +222,8 @@ def forest(study: Study) -> bytes:
     """Return one picture of all effects on the properties that stand for their suites."""
     items = [item for item in chosen_for_forest(study) if item.regression is not None]
     columns = study.design.columns
-    figure = _figure(2.4 * max(1, len(columns)) + 3.0, 0.34 * len(items) + 1.6)
+    width = 2.4 * max(1, len(columns)) + 3.0
+    figure = _figure(width, 0.34 * len(items) + 1.8)
     panels = figure.subplots(1, max(1, len(columns)), squeeze=False, sharey=True)[0]
     for panel, column in zip(panels, columns, strict=False):
         panel.axvline(0.0, color="black", linewidth=0.8)
@@ -229,10 +236,9 @@ def forest(study: Study) -> bytes:
         panel.locator_params(axis="x", nbins=4)
         panel.set_ylim(len(items) - 0.5, -0.5)
     panels[0].set_yticks(range(len(items)), [_short(item) for item in items], fontsize=7)
-    figure.suptitle(
-        "effects with intervals, in each property's own unit; grey: twice the spread between seeds",
-        fontsize=9,
-    )
+    title = "effects with intervals; grey: twice the spread between seeds; red: the interval excludes none"
+    figure.suptitle(textwrap.fill(title, int(_LETTERS * width)), fontsize=9)
+    figure.supxlabel("effect, in each property's own unit", fontsize=8)
     return _png(figure)
 
 

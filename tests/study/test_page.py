@@ -59,7 +59,7 @@ def test_the_spread_between_seeds_is_in_the_propertys_own_unit() -> None:
 
 def test_how_many_intervals_exclude_none_is_counted_by_factor() -> None:
     study = a_study()
-    words = html.unescape(page._counts(study.headlines))
+    words = html.unescape(page._counts(study.headlines, 0.95))
     effects = [
         (effect.column.factor, effect.low > 0 or effect.high < 0)
         for item in study.headlines
@@ -69,7 +69,15 @@ def test_how_many_intervals_exclude_none_is_counted_by_factor() -> None:
     clear = sum(found for factor, found in effects if factor == "architecture")
     assert f"architecture {clear} of 2, " in words
     assert "training-set size" in words
-    assert page._counts([]) == ""
+    assert page._counts([], 0.95) == ""
+
+
+def test_another_level_is_told_where_it_holds() -> None:
+    study = a_study()
+    assert "none, 5% would be bold" in page._counts(study.headlines, 0.95)
+    assert "none, 20% would be bold" in page._counts(study.headlines, 0.8)
+    wide = page._notes(replace(study, confidence=0.99))
+    assert "Intervals are 99% intervals for effects and lines, 95% for claims." in wide
 
 
 @pytest.mark.parametrize("prompts", [False, True])

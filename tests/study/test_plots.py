@@ -62,11 +62,11 @@ def test_a_panel_has_its_models_their_intervals_and_the_line() -> None:
     np.testing.assert_allclose(line[:, 1], item.line.at(line[:, 0]))
     r = item.line.correlation
     assert [text.get_text() for text in panel.texts] == [f"r = {r[0]:.2f} [{r[1]:.2f}, {r[2]:.2f}]"]
-    # A third of the height is left above and below.
-    height = item.y.max() - item.y.min()
+    # Every interval is in sight, with a little room.
     low, high = panel.get_ylim()
-    assert low == pytest.approx(item.y.min() - 0.35 * height, abs=1e-5)
-    assert high == pytest.approx(item.y.max() + 0.35 * height, abs=1e-5)
+    least, most = (item.y - bars[0]).min(), (item.y + bars[1]).max()
+    assert 0.0 < least - low == pytest.approx(0.08 * (most - least), abs=1e-5)
+    assert 0.0 < high - most == pytest.approx(0.16 * (most - least), abs=1e-5)
     markers = [container.lines[0].get_marker() for container in panel.containers]
     assert len(set(markers)) == len(FLEET)
 
@@ -177,6 +177,8 @@ def test_effects_stand_in_rows_beside_the_spread_of_seeds() -> None:
     ]
     assert plots._short(items[0]) == "accuracy, clean/clean"
     assert panels[0].get_ylim() == (1.5, -0.5)
+    assert figure.get_supxlabel() == "effect, in each property's own unit"
+    assert " ".join(figure.get_suptitle().split()).startswith("effects with intervals; grey: twice")
     for panel, column in zip(panels, study.design.columns, strict=True):
         drawn = iter(panel.lines[1:])
         bars = iter(panel.patches)
@@ -194,6 +196,19 @@ def test_effects_stand_in_rows_beside_the_spread_of_seeds() -> None:
             assert bar.get_x() == pytest.approx(less)
             assert bar.get_width() == pytest.approx(more - less)
             assert bar.get_y() == pytest.approx(row - 0.4)
+
+
+def test_a_title_is_no_wider_than_the_effects_of_one_factor() -> None:
+    """Seeds and half the drawings make one column, where a title of one line was cut at both ends."""
+    names = ("base", "base1", "base2", "half")
+    values = {name: {ACCURACY: float(expit(place))} for name, place in PLACES.items()}
+    study = study_of([a_run({n: values[n] for n in names}, {n: FLEET[n] for n in names})])
+    assert len(study.design.columns) == 1
+    figure: Any = forest(study)
+    figure.draw_without_rendering()
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
 
 
 def test_what_is_shown_of_many_properties() -> None:
