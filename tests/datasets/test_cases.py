@@ -108,6 +108,7 @@ def test_a_thousand_ids_or_numbers_are_imagenet() -> None:
         (["train/cat/x.png", "val/cat/x.png"], "train, val are splits of a data set, not classes"),
         (["Test/x.png"], "splits of a data set"),
         (["fog/1/n01440764/x.png", "snow/2/n01440764/x.png"], "ImageNet-C's tree.*…/fog/3"),
+        ([f"fog/{s}/n01440764/x.png" for s in range(1, 6)], "are corruptions.*…/fog/3"),
         (["blur/zoom/1/n01440764/x.png", "noise/shot/2/n1/x.png"], "groups of.*…/blur/zoom/3"),
         (["1/n01440764/x.png", "5/n01440764/x.png"], "severities.*such as …/1"),
         (["my_cat/x.png", "my cat/x.png"], "'my_cat' and 'my cat' have one name.*classes.txt"),
@@ -134,6 +135,7 @@ def test_what_is_no_label_set_is_named_with_the_remedy(paths: list[str], words: 
         ["cat/1/a/x.png", "dog/new/a/x.png"],
         ["cat/old/1/a/x.png", "dog/new/a/x.png"],
         ["1/x.png", "two/x.png"],
+        ["1/a/x.png", "two/a/x.png"],
         ["schéma/x.png", "猫/x.png"],
     ],
 )

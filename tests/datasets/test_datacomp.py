@@ -21,6 +21,7 @@ from layout_helpers import (
 from sklearn.metrics import balanced_accuracy_score, f1_score, jaccard_score
 
 from pytest_cliprobust import cli
+from pytest_cliprobust.datasets.layouts import datacomp
 from pytest_cliprobust.datasets.layouts.datacomp import OF, TASKS
 from pytest_cliprobust.datasets.providers import provider_of
 from pytest_cliprobust.datasets.registry import LAYOUTS
@@ -122,6 +123,73 @@ def test_of_faces_one_question_is_asked(pack: Path) -> None:
     assert data.class_names == ("man", "woman")
     assert data.templates == ("a photo of a {}.",)
     assert data.groups["gender"] == tuple(map(str, data.labels))
+
+
+def arrow_file(path: Path, columns: dict[str, list[Any]]) -> Path:
+    """Write a table in Arrow's form."""
+    arrow = pytest.importorskip("pyarrow")
+    table = arrow.table(columns)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        arrow.OSFile(str(path), "wb") as sink,
+        arrow.ipc.new_stream(sink, table.schema) as writer,
+    ):
+        writer.write_table(table)
+    return path
+
+
+def test_pictures_with_captions_are_numbered_through(tmp_path: Path) -> None:
+    images = [{"bytes": encoded(n, "png")} for n in range(3)]
+    arrow_file(
+        tmp_path / "a.arrow",
+        {"image": images[:2], "caption": [["one", "two"], ["three"]], "x": [1, 2]},
+    )
+    arrow_file(tmp_path / "b.arrow", {"image": images[2:], "caption": ["four"]})
+    data = datacomp._cached("c", tmp_path, size=16, frame=untouched)
+    found = dict(zip(data.ids, data.captions, strict=True))
+    assert found == {"0": ("one", "two"), "1": ("three",), "2": ("four",)}
+    for row, name in enumerate(data.ids):
+        assert np.array_equal(data.load([row]).images[0].numpy(), pixels_of(int(name)))
+    assert len(set(data.sample_digests)) == 3
+
+
+def test_candidates_of_a_cue(tmp_path: Path) -> None:
+    columns: dict[str, list[Any]] = {
+        "candidate_images": [
+            [{"bytes": encoded(n, "png")} for n in (0, 1, 2)],
+            [{"bytes": encoded(3, "png")}],
+        ],
+        "cue": ["Owl", "bat"],
+        "candidates": [["a", "b", "c"], ["d"]],
+        "associations": [["b", "c"], ["x"]],
+    }
+    arrow_file(tmp_path / "w.arrow", columns)
+    data = datacomp._cached("w", tmp_path, size=16, frame=untouched)
+    told = {
+        name: (
+            data.captions[n],
+            data.groups["associated"][n],
+            data.groups["candidates"][n],
+            data.units[n],
+        )
+        for n, name in enumerate(data.ids)
+    }
+    assert told == {
+        "0+0/0": (("An owl",), "0", "3", "0+0"),
+        "0+0/1": (("An owl",), "1", "3", "0+0"),
+        "0+0/2": (("An owl",), "1", "3", "0+0"),
+        "0+1/0": (("A bat",), "0", "1", "0+1"),
+    }
+    numbers = {"0+0/0": 0, "0+0/1": 1, "0+0/2": 2, "0+1/0": 3}
+    for row, name in enumerate(data.ids):
+        assert np.array_equal(data.load([row]).images[0].numpy(), pixels_of(numbers[name]))
+    for left_out in columns:
+        rest = {name: values for name, values in columns.items() if name != left_out}
+        arrow_file(tmp_path / left_out / "w.arrow", rest)
+        with pytest.raises(
+            ClipRobustError, match="should have columns image and caption, or those"
+        ):
+            datacomp._cached("w", tmp_path / left_out, size=16)
 
 
 def test_the_pack_passes_its_check(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:

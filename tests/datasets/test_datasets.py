@@ -23,11 +23,13 @@ from pytest_cliprobust.datasets import embedded
 from pytest_cliprobust.datasets.base import Batch, Dataset
 from pytest_cliprobust.datasets.embedded import CUE_CONFLICT_CLASSES, SIZES, EmbeddedDataset
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, natural_key, read_image
-from pytest_cliprobust.datasets.loading import load_dataset
+from pytest_cliprobust.datasets.loading import load_dataset, load_source
 from pytest_cliprobust.datasets.profiles import PROFILES
+from pytest_cliprobust.datasets.registry import LAYOUTS
+from pytest_cliprobust.datasets.sources import read_sources
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.embedded import captions, composer, sprites
-from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.errors import ClipRobustError, NotRun, UserCodeError
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.cue_conflict import texture_fill
 
@@ -740,7 +742,48 @@ def test_the_benchmark_is_never_drawn_smaller_than_its_drawings(asked: int, draw
     assert found.digest == EmbeddedDataset("clean", limit=1, size=drawn).digest
 
 
+def test_the_benchmark_keeps_its_names() -> None:
+    for own in ("mine=clean", "mine=embedded:clean"):
+        with pytest.raises(ClipRobustError, match=r"has a name of its own .* drop mine=$"):
+            load_dataset(own)
+    (source, *_) = read_sources(["mine=embedded:clean"])
+    with pytest.raises(ClipRobustError, match=r"has a name of its own .* drop mine=$"):
+        load_source(source)
+    (source, *_) = read_sources(["embedded:clean"])
+    assert load_source(source, limit=2).digest == load_dataset("clean", limit=2).digest
+
+
+def test_data_of_the_users_own_are_called_after_their_folder_or_as_he_says(folder: Path) -> None:
+    own = f"imagefolder:{folder.name}"
+    assert load_dataset(f"imagefolder:{folder}").name == own
+    assert load_dataset(f"mine=imagefolder:{folder}").name == "imagefolder:mine"
+    assert load_dataset(f"mine={folder}").name == "imagefolder:mine"
+    assert load_dataset(f"pictures:{folder}").name == f"pictures:{folder.name}"
+    assert load_dataset(f"mine=pictures:{folder}").name == "pictures:mine"
+
+
+def test_whose_fault_a_layout_is(tmp_path: Path) -> None:
+    """One of ours has met its forms, so that the files are damaged; a user's is told with his line."""
+
+    def breaks(root: str, **_: object) -> Dataset:
+        raise KeyError("gone")
+
+    with LAYOUTS.preserved():
+        LAYOUTS.add("own", breaks, module="theirs")  # type: ignore[arg-type]
+        with pytest.raises(UserCodeError, match=r"^layout 'own' on '/x' fails \(KeyError"):
+            load_dataset("own:/x")
+        breaks.__module__ = "pytest_cliprobust.datasets.layouts.scam"
+        LAYOUTS.add("scam", breaks, module=breaks.__module__)  # type: ignore[arg-type]
+        with pytest.raises(ClipRobustError, match=r"'scam:/x' cannot be read \(KeyError") as caught:
+            load_dataset("scam:/x")
+        assert type(caught.value) is ClipRobustError
+
+
 def test_load_dataset_names_the_nearest() -> None:
+    with pytest.raises(ClipRobustError) as caught:
+        load_dataset("clear")
+    assert "Did you mean 'clean'?" in str(caught.value)
+    assert all(f"{layout}:PATH" in str(caught.value) for layout in LAYOUTS)
     with pytest.raises(ClipRobustError, match="Did you mean 'cue_conflict'"):
         load_dataset("cue-conflict")
     with pytest.raises(ClipRobustError, match="Did you mean 'factor-pose'"):

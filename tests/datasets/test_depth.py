@@ -528,6 +528,15 @@ def test_wrong_settings(tmp_path: Path, text: str, message: str) -> None:
 def test_what_clip_depth_may_mean(tmp_path: Path) -> None:
     with pytest.raises(ClipRobustError, match=r"neither a model .* nor depth maps"):
         load_depth_source(str(tmp_path))
+    (tmp_path / "maps" / "a" / "b").mkdir(parents=True)
+    (tmp_path / "maps" / "readme.txt").touch()
+    with pytest.raises(ClipRobustError, match=r"neither a model .* nor depth maps \(\.npy, "):
+        load_depth_source(str(tmp_path / "maps"))
+    (tmp_path / "maps" / "a" / "b" / "x.npy").touch()
+    assert isinstance(load_depth_source(str(tmp_path / "maps")), DepthFiles)
+    for name in ("none", "a/b/c", "./a", "~/a"):
+        with pytest.raises(ClipRobustError, match="no such folder, and it is no owner/name"):
+            load_depth_source(name)
     with pytest.raises(ClipRobustError, match="no such folder, and it is no owner/name"):
         load_depth_source(str(tmp_path / "none"))
     with pytest.raises(ClipRobustError, match="no such folder, and it is no owner/name"):
@@ -809,6 +818,13 @@ def test_missing_tensors_and_memory_are_named(
 
     monkeypatch.setattr(estimator, "_model", full)
     with pytest.raises(ClipRobustError, match=r"out of memory on cpu with 16 images"):
+        estimator.depth(Pictures(2), ["p/1"])
+
+    def broken(**_: Any) -> Any:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(estimator, "_model", broken)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
         estimator.depth(Pictures(2), ["p/1"])
 
 

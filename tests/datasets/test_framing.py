@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pytest_cliprobust.datasets.framing import Framing, keeps_shapes, load_squeezed
+from pytest_cliprobust.datasets.framing import Framing, framing_of, keeps_shapes, load_squeezed
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder
 from pytest_cliprobust.datasets.skipping import unreadable
 from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.targets.naflex import NaFlexPreprocessing
+from pytest_cliprobust.targets.preprocessing import Preprocessing
+from pytest_cliprobust.targets.runtime import TorchTarget
 
 
 @pytest.fixture
@@ -37,6 +40,18 @@ def test_pictures_in_their_own_shapes_can_be_looked_at_together(folder: Any) -> 
     assert images.dtype == torch.uint8
     assert torch.equal(images[:1], folder.load([2]).images)
     assert not unreadable(folder, lambda done, total: None).any()
+
+
+def test_how_a_models_frame_is_told() -> None:
+    def frame_of(preprocessing: Any) -> Any:
+        return MethodType(TorchTarget.frame, SimpleNamespace(preprocessing=preprocessing))
+
+    fixed = Preprocessing(size=(32, 24))
+    assert framing_of(frame_of(fixed), 64) == Framing(fixed.framing(), (64, 48))
+    free = NaFlexPreprocessing(size=(32, 32), patch=8, most_patches=16)
+    assert framing_of(frame_of(free), 64) == Framing(free.framing(), None)
+    for own in (None, free.frame, lambda image: image):
+        assert framing_of(own, 64) is None
 
 
 @pytest.mark.parametrize("framing", [None, Framing("cut", (32, 32))])

@@ -63,6 +63,11 @@ def test_compressed_or_not_it_is_the_same_data(tmp_path: Path) -> None:
         (tmp_path / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
     assert load("mnist", tmp_path).sample_digests == plain.sample_digests
+    labels = tmp_path / "t10k-labels-idx1-ubyte.gz"
+    labels.with_suffix("").write_bytes(gzip.decompress(labels.read_bytes()))
+    labels.unlink()  # one of both is
+    assert load("mnist", tmp_path).sample_digests == plain.sample_digests
+    assert load("mnist", tmp_path).labels == plain.labels
     assert load("mnist", tmp_path / "t10k-images-idx3-ubyte.gz").ids == plain.ids
     idx_files(tmp_path, count=5, split="train")
     assert load("mnist", tmp_path / "train-images-idx3-ubyte").ids[0].startswith("train/")

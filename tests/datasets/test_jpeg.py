@@ -107,3 +107,27 @@ def test_a_decoder_that_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> 
             decode_image(content, "it").permute(1, 2, 0).numpy(), by_pillow(content)
         )
     jpeg.is_the_same.cache_clear()
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_every_kind_of_jpeg_is_tried(monkeypatch: pytest.MonkeyPatch, kind: int) -> None:
+    """One that differs in a single kind is not used for any."""
+    whole = jpeg._decoded
+    calls: list[bytes] = []
+
+    def differs(content: bytes) -> Any:
+        calls.append(content)
+        found = whole(content)
+        return None if found is None else found ^ (len(calls) == kind + 1)
+
+    jpeg.is_the_same.cache_clear()
+    monkeypatch.setattr(jpeg, "_decoded", differs)
+    assert not jpeg.is_the_same()
+    assert len(calls) == kind + 1
+    jpeg.is_the_same.cache_clear()
+
+
+def test_a_file_that_is_decoded_already_is_left_as_it_is() -> None:
+    with Image.open(io.BytesIO(content_of(noise()))) as file:
+        file.load()
+        assert jpeg.decoded(file) is None

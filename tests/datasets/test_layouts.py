@@ -25,6 +25,7 @@ from layout_helpers import (
 )
 
 from pytest_cliprobust.datasets import imagenet
+from pytest_cliprobust.datasets.layouts import openood
 from pytest_cliprobust.datasets.prepared import aligned
 from pytest_cliprobust.datasets.providers import provider_of
 from pytest_cliprobust.datasets.registry import LAYOUTS, published, told_of
@@ -83,6 +84,10 @@ def test_imagenet_flat(tmp_path: Path, form: str) -> None:
         assert load("imagenet", tmp_path / "val").labels == data.labels
         (tmp_path / "LOC_val_solution.csv").rename(tmp_path / "val" / "LOC_val_solution.csv")
         assert load("imagenet", tmp_path).labels == data.labels
+    else:
+        (tmp_path / "ILSVRC2012_devkit_t12" / "data" / "meta.mat").rename(tmp_path / "meta.mat")
+        with pytest.raises(ClipRobustError, match="has neither folders by WordNet id nor"):
+            load("imagenet", tmp_path)
     found = dict(zip(data.ids, data.labels, strict=True))
     assert found == {f"ILSVRC2012_val_{n:08d}.JPEG": k for n, k in ((1, 999), (2, 0), (3, 2))}
 
@@ -181,7 +186,7 @@ def test_subsets_of_mos(tmp_path: Path) -> None:
         load("mos", tmp_path)
 
 
-def test_lists_of_openood(tmp_path: Path) -> None:
+def test_lists_of_openood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lists = tmp_path / "benchmark_imglist" / "imagenet"
     lists.mkdir(parents=True)
     picture(tmp_path / "images_largescale" / "ninco" / "a" / "x.jpg")
@@ -200,6 +205,11 @@ def test_lists_of_openood(tmp_path: Path) -> None:
         "ninco/a/x.jpg": 999,
         "texture/banded/y z.jpg": -1,
     }
+    # A list that lies near the root of the disk: the pictures are looked for from there.
+    monkeypatch.setattr(openood, "_LEVELS", 99)
+    with pytest.raises(ClipRobustError, match=r"is neither in /images_"):
+        load("openood", lists / "test_ninco.txt")
+    monkeypatch.undo()
     (lists / "bad.txt").write_text("gone.jpg 1\n")
     with pytest.raises(ClipRobustError, match=r"'gone.jpg' is neither in"):
         load("openood", lists / "bad.txt")
@@ -236,15 +246,21 @@ def test_flickr30k(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["coco_test_karpathy.json", "annotations/captions_val2014.json"])
 def test_coco(tmp_path: Path, name: str) -> None:
     picture(tmp_path / "val2014" / "COCO_val2014_000000000042.jpg")
+    picture(tmp_path / "val2014" / "COCO_val2014_000000000043.jpg")
     table = {
-        "images": [{"id": 42, "file_name": "COCO_val2014_000000000042.jpg"}],
+        "images": [{"id": n, "file_name": f"COCO_val2014_0000000000{n}.jpg"} for n in (42, 43)],
         "annotations": [
+            {"id": 0, "image_id": 43, "caption": "A dog."},
             {"id": 1, "image_id": 42, "caption": "A cat."},
             {"id": 2, "image_id": 42, "caption": " A black cat. "},
         ],
     }
     write_json(tmp_path / name, table)
-    assert load("coco", tmp_path).captions == (("A cat.", "A black cat."),)
+    data = load("coco", tmp_path)
+    assert dict(zip(data.ids, data.captions, strict=True)) == {
+        "COCO_val2014_000000000042.jpg": ("A cat.", "A black cat."),
+        "COCO_val2014_000000000043.jpg": ("A dog.",),
+    }
     write_json(tmp_path / name, {"images": []})
     with pytest.raises(ClipRobustError, match="is no table of COCO's captions"):
         load("coco", tmp_path)
@@ -300,6 +316,13 @@ def test_winoground(tmp_path: Path) -> None:
     data = load("winoground", tmp_path)
     assert data.groups["pair"] == ("7", "7")
     assert data.captions == (("a b",), ("b a",))
+    del entry["id"]  # then the number of the line
+    (tmp_path / "examples.jsonl").write_text(json.dumps(entry) + "\n")
+    assert load("winoground", tmp_path).groups["pair"] == ("1", "1")
+    for text, words in {"[1]": "lacks one of image_0", "{": "line 1: no JSON"}.items():
+        (tmp_path / "examples.jsonl").write_text(f"{text}\n")
+        with pytest.raises(ClipRobustError, match=words):
+            load("winoground", tmp_path)
 
 
 # --- Tables, shards, records -----------------------------------------------------------------------
@@ -371,6 +394,7 @@ def test_the_order_of_a_table_decides_nothing(tmp_path: Path) -> None:
         ("image,negative_caption\na.png,x\n", "needs a caption beside it"),
         ("image\na.png\na.png\n", "two samples have the id 'a.png'"),
         ("image\na.png,b\n", "more values than the head"),
+        ("image\nb.png\na.png,b\n", "more values than the head"),
         ("", "it has no row|It has no row"),
     ],
 )
@@ -381,6 +405,24 @@ def test_mistakes_in_a_manifest(tmp_path: Path, text: str, words: str) -> None:
         load("manifest", tmp_path / "t.csv")
     with pytest.raises(ClipRobustError, match=r"is no file that ends in .csv"):
         load("manifest", tmp_path)
+    (tmp_path / "t.txt").touch()
+    with pytest.raises(ClipRobustError, match=r"is no file that ends in .csv"):
+        load("manifest", tmp_path / "t.txt")
+    with pytest.raises(ClipRobustError, match=r"t2\.csv' does not exist; check the path"):
+        load("manifest", tmp_path / "t2.csv")
+
+
+def test_a_false_caption_stands_against_the_first_true_one(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    row = {"image": "a.png", "caption": ["one", "two"], "negative_caption": ["no", "never"]}
+    (tmp_path / "t.jsonl").write_text(
+        json.dumps(row) + "\n" + json.dumps({**row, "id": "b", "kind": "k"})
+    )
+    data = load("manifest", tmp_path / "t.jsonl")
+    assert dict(zip(data.ids, data.choices, strict=True)) == {
+        "a.png": (("negative", "one", ("no", "never")),),
+        "b": (("k", "one", ("no", "never")),),
+    }
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -428,6 +470,13 @@ def test_shards_of_captions(tmp_path: Path) -> None:
     (root / "dataset_type.txt").write_text("retrieval\n")
     assert load("wds", root).captions == (("one", "two"),)
     assert load("wds", root / "test").captions == (("one", "two"),)
+
+
+def test_a_sample_of_a_shard_may_have_no_label(tmp_path: Path) -> None:
+    samples = [{"png": encoded(1, "png"), "cls": b"1"}, {"png": encoded(2, "png")}]
+    root = shards(tmp_path / "r", samples, each=2)
+    (root / "classnames.txt").write_text("cat\ndog\n")
+    assert sorted(load("wds", root).labels) == [-1, 1]
 
 
 def test_mistakes_in_shards(tmp_path: Path) -> None:

@@ -85,6 +85,11 @@ def test_numbers_and_elements_end_where_they_say() -> None:
         list(_elements(element(1, b"defgh", "<")[:12], "<"))
 
 
+def test_a_field_that_is_no_array_is_told() -> None:
+    with pytest.raises(ValueError, match="a field is no array"):
+        _value((1, b"text"), "<")
+
+
 def test_what_is_no_such_file(tmp_path: Path) -> None:
     (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(200))
     with pytest.raises(ValueError, match="no MAT file of version 5"):

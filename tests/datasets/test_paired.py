@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from pytest_cliprobust import cli
 from pytest_cliprobust.datasets.base import PairedDataset
+from pytest_cliprobust.datasets.layouts import navi
 from pytest_cliprobust.datasets.layouts.navi import _around, _View, rotation
 from pytest_cliprobust.datasets.paired import (
     Seen,
@@ -230,6 +231,21 @@ def test_an_object_that_is_turned_turns_about_its_middle(tmp_path: Path, copies:
     assert (data.limits, data.limits_cm) == ((5.0, 25.0, 50.0), (1.0, 2.0, 5.0))
     assert data.angle_edges == correspondence.NAVI_ANGLES
     assert data.unit == "object"
+
+
+def test_a_camera_of_navi_is_in_metres_and_in_shares_of_the_picture() -> None:
+    camera = {"q": [1, 0, 0, 0], "t": [100.0, -200.0, 500.0], "focal_length": 1500.0}
+    view = navi._view({"image_size": [1200, 1600], "camera": camera}, "a.jpg", "a.png", Path("t"))
+    assert (view.picture, view.depth, view.focal) == ("a.jpg", "a.png", 1.25)
+    wanted = [[1, 0, 0, 0.1], [0, 1, 0, -0.2], [0, 0, 1, 0.5], [0, 0, 0, 1]]
+    assert np.allclose(view.pose, wanted, atol=1e-12)
+
+
+def test_mistakes_of_spair(tmp_path: Path) -> None:
+    (tmp_path / "PairAnnotation" / "test").mkdir(parents=True)
+    (tmp_path / "JPEGImages").mkdir()
+    with pytest.raises(ClipRobustError, match=r"should hold <number>-<first>-.* has no such file"):
+        load("spair-71k", tmp_path)
 
 
 def test_mistakes_of_navi(tmp_path: Path) -> None:

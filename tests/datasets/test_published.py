@@ -64,6 +64,12 @@ def test_scam_still_packed(tmp_path: Path) -> None:
     trees.write_csv(tmp_path / "metadata.csv", [{"file_name": "a.jpg", "type": "SCAM"}])
     with pytest.raises(ClipRobustError, match="has no column 'object_label'"):
         load("scam", tmp_path)
+    (tmp_path / "metadata.csv").unlink()
+    whole = {"file_name": "a.jpg", "type": "SCAM", "object_label": "cup", "attack_word": "car"}
+    lines = [whole, {k: v for k, v in whole.items() if k != "attack_word"}]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(ClipRobustError, match="has no column 'attack_word'"):
+        load("scam", tmp_path)
 
 
 def test_classes_of_its_own_are_not_looked_for_in_those_of_clean(tmp_path: Path) -> None:
@@ -86,6 +92,8 @@ def test_laion_c(tmp_path: Path) -> None:
     assert data.class_names[label] == "clock or watch"
     one = load("laion-c", tmp_path / "stickers")
     assert set(one.groups["corruption"]) == {"stickers"}
+    assert data.own_classes
+    assert "clean_id" not in data.groups  # none of its pictures is one of clean's
     picture(tmp_path / "mosaic" / "intensity_level_1" / "elephant" / "a.png")
     with pytest.raises(ClipRobustError, match="elephant' is none of its 16 classes"):
         load("laion-c", tmp_path)
@@ -101,6 +109,7 @@ def test_imagenet_d(tmp_path: Path) -> None:
         *("backpack", "binder (closed)", "coffee or french press", "iron (for clothes)"),
     )
     assert set(data.labels[:4]) == {0, 1, 2, 3}  # every prefix is balanced
+    assert data.own_classes
     factors = by_id(data, "factor")
     assert factors["texture/backpack/backpack_texture_1.jpg"] == "texture"
     assert len(data) == 10
@@ -324,6 +333,40 @@ def test_saved_data_sets(tmp_path: Path) -> None:
     assert np.array_equal(images[1], pixels_of(0))
     assert len(set(data.sample_digests)) == 5
     assert load("hf", tmp_path / "train").labels == (1,)
+
+
+def test_of_several_columns_of_pictures_the_first_is_taken(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    features = {name: {"_type": "Image"} for name in ("front", "back")}
+    rows = [{"front": {"path": "a.png"}, "back": {"path": "b.png"}}]
+    write_saved(arrow, tmp_path, features, rows)
+    picture(tmp_path / "a.png", 1)
+    picture(tmp_path / "b.png", 2)
+    data = load("hf", tmp_path, frame=untouched)
+    assert np.array_equal(data.load([0]).images[0].numpy(), pixels_of(1, (24, 20)))
+
+
+def test_pictures_may_be_paths(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    write_saved(arrow, tmp_path, {"image": {"_type": "Value"}}, [{"image": "a.png"}, {"image": ""}])
+    picture(tmp_path / "a.png", 1)
+    data = load("hf", tmp_path, frame=untouched)
+    row = data.ids.index("0")
+    assert np.array_equal(data.load([row]).images[0].numpy(), pixels_of(1, (24, 20)))
+    with pytest.raises(ClipRobustError, match="'1' has no picture; save the data set anew"):
+        data.load([1 - row])
+
+
+def write_saved(arrow: Any, folder: Path, features: Any, rows: Any) -> None:
+    """Write what save_to_disk writes."""
+    table = arrow.Table.from_pylist(rows)
+    with (
+        arrow.OSFile(str(folder / "data.arrow"), "wb") as sink,
+        arrow.ipc.new_stream(sink, table.schema) as writer,
+    ):
+        writer.write_table(table)
+    (folder / "dataset_info.json").write_text(json.dumps({"features": features}))
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
 
 
 def test_a_row_of_a_saved_data_set_is_texts() -> None:

@@ -41,18 +41,20 @@ def test_what_was_compared_how_and_how_many_answers_changed() -> None:
         record("mean_corruption_accuracy", changed=0.125),
         record("nll", changed=0.9),  # no answers
         record("accuracy", APART, changed=0.9),
+        record("nll", "each by itself: another seed"),
         record("ece", "each by itself"),
         record("accuracy", PAIRED, on_change=False, changed=0.9),
         record("accuracy", "", changed=0.9),
     ) == [
         (
             "note",
-            "6 figures held against an earlier run, 4 of them by sample; 1 are the same in every outcome",
+            "7 figures held against an earlier run, 4 of them by sample; 1 are the same in every outcome",
         ),
         (
             "note",
             "churn: 12.5% of the answers changed between right and wrong (median over conditions)",
         ),
+        ("note", "not compared by sample: another seed"),
         ("note", "not compared by sample: other samples"),
     ]
 

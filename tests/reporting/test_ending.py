@@ -112,6 +112,16 @@ def test_bounds_that_wait_are_listed_once_in_markdown() -> None:
         assert ("13 bounds were not judged" in report) == heading
 
 
+def test_bounds_that_wait_are_counted_whatever_they_wait_for() -> None:
+    text = "schema = 1\n" + "".join(
+        f'[[threshold]]\nmetric = "ece"\nmax = 0.1\nsuite = "s{number}"\n' for number in range(3)
+    )
+    rules = parse_thresholds(text).rules
+    found = Unjudged(cut=list(rules[:2]), broken=list(rules[2:]))
+    told = last_words(replace(run("pass"), unjudged=found, complete=False))
+    assert told == ["PARTIAL: 3 bounds not judged for it"]
+
+
 def test_our_own_codes_are_explained_and_those_of_others_are_not() -> None:
     ours = run("pass", exit_status=7, ending="environment", troubles=("no hub",))
     assert last_words(ours) == ["ENVIRONMENT: no hub", "NOT GREEN: environment, exit code 7"]

@@ -6,12 +6,14 @@ import contextlib
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from report_helpers import HARM, figures, the_run
 
 from pytest_cliprobust.gating.verdict import Verdict
+from pytest_cliprobust.reporting import json as report
 from pytest_cliprobust.reporting import sarif, statement, workflow
 from pytest_cliprobust.reporting.findings import findings
 from pytest_cliprobust.results.run import NotMeasured, Run
@@ -67,6 +69,29 @@ def test_failures_come_first_then_what_misses_its_bound_by_most_of_it() -> None:
     assert "bound" not in first.text.split(":")[1]
 
 
+# --- JSON ------------------------------------------------------------------------------------------
+
+
+def test_both_json_files_are_written_to_be_read() -> None:
+    for form in (report, sarif):
+        lines = form.text(run()).split("\n")
+        assert lines[0] == "{"
+        assert lines[1].startswith(' "')
+        assert lines[-2:] == ["}", ""]
+
+
+def test_paths_of_a_run_are_texts_or_null() -> None:
+    plain = report.document(run(thresholds=""))
+    assert (plain["config"]["cache_dir"], plain["config"]["font"], plain["thresholds"]) == (
+        None,
+    ) * 3
+    places: dict[str, Any] = {"cache_dir": Path("/c"), "font": Path("/f.ttf")}
+    told = report.document(run(config=replace(run().config, **places), thresholds="t.toml"))
+    assert told["config"]["cache_dir"] == "/c"
+    assert told["config"]["font"] == "/f.ttf"
+    assert told["thresholds"] == "t.toml"
+
+
 # --- SARIF -----------------------------------------------------------------------------------------
 
 
@@ -113,15 +138,23 @@ def test_sarif_is_cut_at_what_forges_take_and_says_so(monkeypatch: pytest.Monkey
         left["message"]["text"]
         == f"{len(findings(found)) - 2} further results are left out of this file"
     )
+    monkeypatch.setattr(sarif, "MOST", len(findings(found)))
+    (told,) = sarif.document(found)["runs"]
+    assert len(told["results"]) == len(findings(found))
+    assert told["invocations"][0]["toolExecutionNotifications"] == []
 
 
 def test_sarif_tells_what_broke_a_run() -> None:
-    missing = (NotMeasured("test_a.py::b", "a", "a worker died"),)
+    missing = (
+        NotMeasured("test_a.py::b", "a", "a worker died"),
+        NotMeasured("test_a.py::c", "a", "it did not begin"),
+    )
     broken = run(mistakes=(f"no such model{HARM}\n",), missing=missing, complete=False)
     (told,) = sarif.document(broken)["runs"]
     assert told["invocations"][0]["executionSuccessful"] is False
     lines = [n["message"]["text"] for n in told["invocations"][0]["toolExecutionNotifications"]]
-    assert len(lines) == 3
+    assert len(lines) == 4
+    assert lines[1:3] == ["test_a.py::b: a worker died", "test_a.py::c: it did not begin"]
     assert all(line.isprintable() for line in lines)
 
 
@@ -196,6 +229,29 @@ def test_in_toto_reads_the_statement() -> None:
 def test_a_model_of_code_goes_by_the_digest_of_all_that_decides_it() -> None:
     (told,) = statement.statements(run())
     assert told["subject"] == [{"name": "mine", "digest": {"sha256": "cd34" * 16}}]
+
+
+def test_a_statement_is_about_every_file_of_the_weights() -> None:
+    weights = {"a.safetensors": "ab" * 32, "b.safetensors": "cd" * 32}
+    own = replace(run().models["mine"], weights=weights)
+    found = judged(
+        run(models={"mine": own}, thresholds="t.toml"),
+        ("fail", "fail"),
+        ("inconclusive", "warn"),
+        ("pass", "pass"),
+        ("waived", "warn"),
+    )
+    (told,) = statement.statements(found)
+    assert told["subject"] == [
+        {"name": name, "digest": {"sha256": digest}} for name, digest in weights.items()
+    ]
+    predicate = told["predicate"]
+    keys = [record.key for record in found.records]
+    assert predicate["failedTests"] == keys[:1]
+    assert predicate["warnedTests"] == [keys[1], keys[3]]
+    assert predicate["passedTests"] == keys[2:3]
+    assert [one["name"] for one in predicate["configuration"]] == ["pytest-cliprobust", "t.toml"]
+    assert json.loads(statement.text(found)) == told
 
 
 def test_a_verdict_on_a_planted_copy_is_none_on_its_file() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from pytest_cliprobust.engine.config import RunConfig
@@ -9,6 +11,7 @@ from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.reporting import markdown, terminal
+from pytest_cliprobust.reporting import remarks as remarks_module
 from pytest_cliprobust.results.run import NotMeasured, Run
 
 RULE = 'schema = 1\n[[threshold]]\nmetric = "accuracy"\nmin = 0.5\n'
@@ -77,6 +80,25 @@ def test_a_policy_makes_a_warning_of_it() -> None:
     (*_, (line, colours)) = shown(run(**skipped(Policy(skipped="warn"))))
     assert line.endswith("1 of the bounds (no depth): a warning, as the policy says")
     assert (line.partition(":")[0], colours) == ("warning", {"yellow"})
+
+
+def test_every_note_and_every_logger_that_failed_is_told() -> None:
+    found = run(notes=("one", "two"), not_logged=("a: no server", "b: no server"))
+    lines = [text for text, _ in shown(found)]
+    assert lines == ["note: one", "note: two", "warning: a: no server", "warning: b: no server"]
+
+
+def weak(*lines: tuple[str, ...]) -> Run:
+    """Return a run whose figures have bounds that hardly gate them."""
+    records: Any = tuple(SimpleNamespace(weak=own) for own in lines)
+    return replace(run(), records=records)
+
+
+def test_weak_bounds_are_listed_once_and_beyond_some_counted() -> None:
+    found = weak(("a", "b"), ("b", "c"))
+    assert remarks_module._weak_lines(found, None) == ["a", "b", "c"]
+    assert remarks_module._weak_lines(found, 3) == ["a", "b", "c"]
+    assert remarks_module._weak_lines(found, 1) == ["a", "2 more bounds hardly gate their figures"]
 
 
 def test_a_report_without_remarks_has_none() -> None:

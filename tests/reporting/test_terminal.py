@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from _pytest._io import TerminalWriter
 from report_helpers import figures, the_run
 
 from pytest_cliprobust.figures.condition import Condition, Step
@@ -249,6 +252,82 @@ def test_a_folded_group_counts_every_severity() -> None:
     assert "70 conditions" in line
     assert "0.10 … 0.57" in line
     assert "210 bounds" in line
+
+
+def group(count: int, **more: Any) -> list[terminal.Row]:
+    """Return rows of one metric."""
+    made = [
+        terminal.row_of([record(perturbation=f"p{i}", value=i / 10, **more)]) for i in range(count)
+    ]
+    return [replace(row, n=str(100 + 10 * i)) for i, row in enumerate(made)]
+
+
+def test_what_a_folded_group_says() -> None:
+    few = group(terminal.LEAST_GROUP - 1)
+    assert terminal.folded(few) == few
+    same = [replace(row, n="100") for row in group(6)]
+    (one,) = terminal.folded(same)
+    assert (one.n, one.bound, one.on) == ("100", "6 bounds", "6 conditions")
+    passing, free = group(6), group(7, status="unbounded")
+    first, second = terminal.folded([*passing, *free])
+    assert (first.suite, first.metric, first.status) == ("corruption_3d", "accuracy", "pass")
+    assert (first.n, first.value, first.values) == (
+        "100–150",
+        "0.00 … 0.50",
+        (0.0, 0.1, 0.2, 0.3, 0.4, 0.5),
+    )
+    assert (second.n, second.bound, second.status) == ("100–160", "–", "unbounded")
+    mixed = terminal.folded([*few, *free, *few])
+    assert len(mixed) == 2 * len(few) + 1
+
+
+def test_severities_with_bounds_of_their_own_are_counted() -> None:
+    def bound(*bounds: str) -> str:
+        return terminal.row_of([record(severity=i, bound=b) for i, b in enumerate(bounds, 1)]).bound
+
+    assert bound("min 0.2", "min 0.2") == "min 0.2"
+    assert bound("min 0.2", "min 0.3", "min 0.2") == "2 bounds"
+
+
+def printed(found: Run, *, verbose: bool = False) -> list[str]:
+    """Return what a plain terminal of 100 columns shows."""
+    file = io.StringIO()
+    writer = TerminalWriter(file)
+    writer.fullwidth = 100
+
+    class Reporter:
+        _tw = writer
+
+        def section(self, title: str, **options: str) -> None:
+            writer.sep("=", title)
+
+        def write_line(self, text: str, **markup: bool) -> None:
+            writer.line(text)
+
+    terminal.summarise(Reporter(), found, verbose=verbose)
+    return file.getvalue().splitlines()
+
+
+def test_the_verdict_stands_first_and_last_and_each_model_has_a_table() -> None:
+    one = the_run(figures((1, 2)))
+    alone = printed(one)
+    totals = str(terminal.totals(one.records, False, 100)).splitlines()
+    assert alone[0].strip("= ") == "CLIP robustness"
+    assert alone[1 : 1 + len(totals)] == totals
+    assert [line for line in alone if line in totals] == totals * 2
+    assert not any(line.startswith("model ") for line in alone)
+    (picture,) = (line for line in alone if line.startswith("picture of "))
+    assert picture == f"picture of {one.records[0].key}: x.png"
+    records = [replace(r, measurement=replace(r.measurement, model="v\x1b2")) for r in one.records]
+    two = replace(
+        one,
+        records=(*one.records, *records),
+        config=replace(one.config, models=("mine", "v\x1b2")),
+    )
+    both = printed(two)
+    assert [line for line in both if line.startswith("model ")] == ["model mine", "model v\\x1b2"]
+    assert sum(line.startswith("side by side") for line in both) == 1
+    assert printed(replace(one, records=()))[0] != alone[0]
 
 
 @pytest.mark.parametrize(("width", "word"), [(80, "open"), (120, "inconclusive")])

@@ -84,6 +84,20 @@ def test_what_it_was_made_with_and_how_it_ended(run: Run) -> None:
     assert all(len(value) <= 500 for value in told.params.values())
 
 
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("a/b/clean/fog_3d@3", "a/b/clean/fog_3d.3"),
+        ("x" * 250, "x" * 250),
+        ("a/b c/../d", "a/b_c/_/d-268be500"),
+        ("x" * 251, "x" * 241 + "-b2d3003e"),
+    ],
+)
+def test_names_of_keys(key: str, name: str) -> None:
+    """They stay the same from run to run: boards have the earlier ones under them."""
+    assert name_of(key) == name
+
+
 @given(st.text(min_size=1, max_size=300))
 def test_every_key_becomes_a_name_that_servers_take(key: str) -> None:
     name = name_of(key)
@@ -99,10 +113,12 @@ def test_no_two_keys_share_a_name(keys: list[str]) -> None:
 def test_each_model_of_a_run_is_handed_over(run: Run, handed: list[Logged], tmp_path: Path) -> None:
     (tmp_path / "r.md").touch()
     two = replace(run, models={**run.models, "v2": replace(run.models["v1"], name="v2")})
-    told = list(hand_over(two, ["board"], [tmp_path / "r.md", tmp_path / "gone.md"]))
+    (tmp_path / "r.json").touch()
+    files = [tmp_path / name for name in ("r.md", "gone.md", "r.json")]
+    told = list(hand_over(two, ["board"], files))
     assert told == ["board: v1 is number 1", "board: v2 is number 2"]
     assert [one.name for one in handed] == ["v1", "v2"]
-    assert handed[0].files == (tmp_path / "r.md",)
+    assert handed[0].files == (tmp_path / "r.md", tmp_path / "r.json")
     assert handed[1].metrics == {}
 
 
