@@ -129,6 +129,7 @@ def test_whether_a_run_came_to_its_end(
         ({"spared": 2, "run": ["troubles"]}, 1, 2, Exit.ENVIRONMENT),
         ({"spared": 2, "run": ["troubles"]}, 1, 3, Exit.REGRESSION),
         ({"spared": 2, "run": ["troubles"], "late": ["ece"]}, 1, 2, Exit.REGRESSION),
+        ({"spared": 2, "run": ["troubles"], "late": ["ece"]}, 1, 3, Exit.REGRESSION),
         ({"run": ["mistakes"]}, 0, 0, Exit.MISTAKE),
         # What was asked for and not judged is never green.
         ({"run": ["unjudged_fail"]}, 0, 0, Exit.INCONCLUSIVE),
