@@ -109,6 +109,12 @@ ALSO = {
     "perturbations/imagecorruptions.py": ["tests/perturbations/test_digital.py"],
     "perturbations/common/reference.py": ["tests/perturbations/test_contract.py"],
     "perturbations/common/weather.py": ["tests/perturbations/test_weather.py"],
+    "plugin/closing.py": ["tests/plugin/test_ends.py", "tests/plugin/test_picked.py"],
+    "plugin/session.py": [
+        *("tests/plugin/test_processes.py", "tests/plugin/test_known.py"),
+        *("tests/plugin/test_ends.py", "tests/plugin/test_plugin.py"),
+        *("tests/plugin/test_ungated.py", "tests/plugin/test_comparing.py"),
+    ],
     "properties/accuracy.py": ["tests/properties/test_views.py"],
     "properties/calibration.py": ["tests/properties/test_views.py"],
     "properties/corruption.py": ["tests/properties/test_views.py"],

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from gating_helpers import answered, answers, condition
-from history_helpers import a_run
 
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import ClipRobustError
@@ -17,7 +16,7 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.verdict import judge
-from pytest_cliprobust.plugin import closing, gate, ledger, options, waiting
+from pytest_cliprobust.plugin import gate, ledger, options, waiting
 from pytest_cliprobust.plugin.ledger import Ledger
 from pytest_cliprobust.plugin.recorder import Recorder
 from pytest_cliprobust.results.record import Evidence, Record
@@ -331,45 +330,3 @@ def test_the_tests_of_every_suite_are_marked(monkeypatch: pytest.MonkeyPatch) ->
 
 
 # --- The end ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "keyword", "last_failed", "stepwise", "left_out", "by_id", "picked"),
-    [
-        (["suites"], "", False, False, 0, False, False),
-        (["suites", "suites/test_ood.py::test_it"], "", False, False, 0, True, True),
-        (["suites"], "fog", False, False, 0, False, True),
-        (["suites"], "", True, False, 0, False, True),
-        (["suites"], "", False, True, 3, False, True),
-        (["suites"], "", False, True, 0, False, False),
-        (["suites"], "", False, False, 3, False, False),
-    ],
-)
-def test_single_tests_that_were_picked(
-    arguments: list[str],
-    keyword: str,
-    last_failed: bool,
-    stepwise: bool,
-    left_out: int,
-    by_id: bool,
-    picked: bool,
-) -> None:
-    config: Any = SimpleNamespace(
-        args=arguments, option=SimpleNamespace(keyword=keyword, stepwise=stepwise)
-    )
-    own: Any = SimpleNamespace(
-        failed_last=last_failed, deselected={"ood": ["a"] * left_out} if left_out else {}
-    )
-    assert closing.named_by_id(config) == by_id
-    assert closing.picked(own, config) == picked
-
-
-@pytest.mark.parametrize(
-    ("complete", "recording", "code"),
-    [(True, False, 0), (True, True, 0), (False, True, 0), (False, False, 6)],
-)
-def test_a_run_that_did_not_come_to_its_end_is_not_green_but_where_it_records(
-    complete: bool, recording: bool, code: int
-) -> None:
-    run = a_run([answered(answers()).figure], complete=complete, recording=recording)
-    assert closing._with_ending(run, 0, 0).exit_status == code

@@ -19,7 +19,6 @@ from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.gating.verdict import judge
 from pytest_cliprobust.plugin import session as module
 from pytest_cliprobust.plugin.session import Session
-from pytest_cliprobust.reporting import files
 from pytest_cliprobust.results.data import DataSummary
 from pytest_cliprobust.results.record import Record
 
@@ -158,46 +157,6 @@ def test_a_twin_is_not_compared_across_workers(make: Make) -> None:
     make(twin).start()
 
 
-@pytest.mark.parametrize(
-    ("options", "own", "found"),
-    [
-        (["--clip-thresholds=sub/mine.toml"], True, "sub/mine.toml"),
-        ([], True, "own"),
-        ([], False, "shipped"),
-        # The package's own is for reading: a recording makes one of the user's own.
-        (["--clip-record"], False, "own"),
-    ],
-)
-def test_which_threshold_file_it_is(
-    make: Make, pytester: pytest.Pytester, options: list[str], own: bool, found: str
-) -> None:
-    mine = pytester.path / "thresholds.toml"
-    if own:
-        mine.write_text("schema = 1\n")
-    path = make(*options).threshold_path
-    assert path is not None
-    if found == "shipped":
-        assert path.is_file()
-        assert path != mine
-    else:
-        assert path == (mine if found == "own" else Path(found))
-
-
-def test_only_one_process_keeps_a_journal_and_only_beside_a_report(make: Make) -> None:
-    for options, process, kept in (
-        ([], {}, False),
-        (["--clip-report=r.json"], {"worker": True}, False),
-        (["--clip-report=r.json", "--collect-only"], {}, False),
-        (["--clip-report=r.json"], {}, True),
-    ):
-        session = make(*options, **process)
-        session.open_journal()
-        assert (session.journal is not None) == kept
-        first = session.journal
-        session.open_journal()
-        assert session.journal is first
-
-
 # --- While tests run -------------------------------------------------------------------------------
 
 
@@ -223,19 +182,6 @@ def test_a_worker_tells_what_it_was_given_with_its_first_test(make: Make) -> Non
     assert session.failed_last
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_the_journal_names_samples_unless_that_is_unwanted(make: Make, named: bool) -> None:
-    session = make(*([] if named else ["--clip-no-samples"]))
-    written: list[Record] = []
-    session.journal = SimpleNamespace(add=written.extend)  # type: ignore[assignment]
-    session.take(report_of(clip_records=[record_of()]))
-    (one,) = written
-    keys = one.figure.outcomes.keys if one.figure.outcomes is not None else None
-    assert (keys is not None and "image0" in keys.ids) == named
-    session.take(report_of(nodeid="t.py::test_none"))  # nothing measured, nothing written
-    assert len(written) == 1
-
-
 def test_a_journal_without_room_does_not_end_the_run(make: Make) -> None:
     session = make()
     for error in (Unavailable("no room"), ClipRobustError("no folder")):
@@ -249,56 +195,10 @@ def test_a_journal_without_room_does_not_end_the_run(make: Make) -> None:
     assert len(session.records) == 1
 
 
-@pytest.mark.parametrize(
-    "news", ["mistakes", "troubles", "died", "remarks", "not_collected", "needed", "suites"]
-)
-def test_whatever_a_report_would_tell_is_news(make: Make, news: str) -> None:
-    session = make()
-    assert not session.has_news
-    if news == "needed":
-        session.needed = True
-    elif news == "suites":
-        session.take(report_of(clip_suite="one"))
-    else:
-        (session.ledger if news == "not_collected" else session).__dict__[news].append("something")
-    assert session.has_news
-    assert session.evaluated == (news in ("needed", "suites"))
-
-
-def test_what_workers_said_is_noted_once(make: Make) -> None:
-    session = make()
-    session.remarks.append("a remark")
-    session.died.append("gw1")
-    session._noise["a"] = (0.1, 0.2)
-    told = {"mistakes": ["wrong"], "collected": 3, "notes": ["a remark", "theirs"]}
-    session.listen({**told, "compared": ["held against v1"], "failed_last": True})
-    session.listen(
-        {"mistakes": [], "collected": 2, "troubles": ["no room"], "deselected": {"s": ["t"]}}
-    )
-    assert (session.mistakes, session.troubles) == (["wrong"], ["no room"])
-    assert (session.collected, session.deselected, session.failed_last) == (3, {"s": ["t"]}, True)
-    first, noise, died, *rest = session.notes()
-    assert first == "a remark"
-    assert noise.startswith("numerical noise of a: 0.1")
-    assert died == "worker gw1 died: how many images it encoded is not known"
-    # No header of this process has told what the workers compare with.
-    assert rest == ["theirs", "held against v1"]
-    session.evaluation("a")
-    assert "held against v1" not in session.notes()
-    assert "note of a" in session.notes()
-    session.pytest_config.option.verbose = -1
-    assert "held against v1" in session.notes()
-
-
-def test_too_many_that_cannot_be_read_are_a_mistake(make: Make) -> None:
+def test_nothing_is_recorded_where_too_many_samples_cannot_be_read(make: Make) -> None:
     session = make("--clip-record")
-    session.mistakes += ["wrong", "wrong"]
     loaded: Any = session.evaluation("a")
-    loaded.skipped = {"few": Skipped("few", 1000, (("1.png", "cut"),))}
-    assert session._mistakes() == ["wrong"]
-    loaded.skipped["many"] = Skipped("many", 10, (("1.png", "cut"),))
-    first, second = session._mistakes()
-    assert (first, "many" in second) == ("wrong", True)
+    loaded.skipped = {"many": Skipped("many", 10, (("1.png", "cut"),))}
     session.take(report_of(clip_records=[record_of()]))
     assert session.record() == ()
     assert session.recorded == ["nothing recorded: too many samples cannot be read"]
@@ -411,57 +311,16 @@ def test_the_earlier_run_is_read_anew_where_a_report_draws_it(
         assert session._known_baseline() is None
 
 
-def test_the_journal_stays_until_all_reports_are_written(
+def test_where_a_run_was_handed_over_to_is_told_and_what_kept_it_from_it(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = make("--clip-report=r.json", "--clip-report=r.html")
-    closed: list[Any] = []
-    session.journal = SimpleNamespace(close=closed.append)  # type: ignore[assignment]
-    run: Any = SimpleNamespace(records=[record_of()])
-    full = {"r.html"}
-
-    def write(path: Path, told: object) -> None:
-        if path.name in full:
-            raise Unavailable("no room")
-
-    monkeypatch.setattr(files, "write", write)
-    (error,) = session.write(run)
-    assert (str(error), closed) == ("no room", [])
-    full.clear()
-    assert session.write(run) == []
-    assert closed == [[run.records[0].key]]
-
-
-@pytest.mark.parametrize(("measured", "left"), [(True, ["leave"]), (False, ["leave", "close"])])
-def test_the_journal_of_a_run_that_measured_nothing_goes(
-    make: Make, measured: bool, left: list[str]
-) -> None:
-    session, seen = make(), []
-    session.abandon()  # none was opened
-    session.journal = SimpleNamespace(  # type: ignore[assignment]
-        add=lambda records: None,
-        leave=lambda: seen.append("leave"),
-        close=lambda keys: seen.append("close"),
-    )
-    session.take(report_of(clip_suite="one", clip_records=[record_of()] if measured else []))
-    session.abandon()
-    assert seen == left
-
-
-def test_a_known_loss_is_handed_to_nobody(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    handed: list[object] = []
-
     def hand_over(run: object, *given: object) -> list[object]:
-        handed.append(run)
         return ["at mlflow, run 7", Unavailable("wandb: offline")]
 
     monkeypatch.setattr(module, "hand_over", hand_over)
     monkeypatch.setattr(Session, "known_data", lambda self: DataSummary())
-    planted = make("--clip-plant=noise:0.5")
-    run = planted.run(Unjudged(), ended=True)
-    assert planted.hand_over(run) == (run, [])
-    assert handed == []
-    told, errors = make().hand_over(run)
+    session = make()
+    told, errors = session.hand_over(session.run(Unjudged(), ended=True))
     assert told.logged == ("at mlflow, run 7",)
     assert told.not_logged == ("wandb: offline",)
     assert [str(error) for error in errors] == ["wandb: offline"]
