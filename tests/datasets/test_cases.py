@@ -34,6 +34,7 @@ from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.datasets.paired import read_levels
 from pytest_cliprobust.datasets.reading import EXTENSIONS, decode_image
 from pytest_cliprobust.datasets.skipping import Skipped, unreadable, without
+from pytest_cliprobust.datasets.walking import _LISTED, Tree
 from pytest_cliprobust.errors import ClipRobustError, UnreadableSample
 from pytest_cliprobust.targets.base import ResizeMode
 from pytest_cliprobust.targets.preprocessing import Preprocessing, centre_of_long
@@ -169,6 +170,30 @@ def test_accents_in_two_parts_are_one_letter(tmp_path: Path) -> None:
     assert load(tmp_path / "set").class_names == ("bar", "caf\u00e9")
     (tmp_path / "set" / "classes.txt").write_text("caf\u00e9\tcoffee\nbar\tpub\n", "utf-8")
     assert load(tmp_path / "set").class_names == ("pub", "coffee")
+
+
+def test_the_most_frequent_endings_that_are_no_pictures_are_counted(tmp_path: Path) -> None:
+    endings = ["x", "y", "txt", "md", "csv", "json", "pdf", "zip"]
+    for number, ending in enumerate(endings):
+        for count in range(number // 2 + 1):
+            (tmp_path / f"{count}.{ending}").touch()
+    (tmp_path / "no ending").touch()
+    tree = Tree(tmp_path)
+    assert tree.pictures([""]) == [[]]
+    counted = [
+        *("4 .pdf", "4 .zip", "3 .csv", "3 .json", "2 .md", "2 .txt"),
+        *("1 without an ending", "1 .x", "1 .y"),
+    ]
+    assert tree.notes() == [f"files that are no pictures: {', '.join(counted[:_LISTED])}"]
+    assert len(counted) > _LISTED
+
+
+def test_what_was_left_out_is_all_told() -> None:
+    found = Skipped("mine", 300, (("a", "cut short"), ("b", "gone"), ("c", "gone")))
+    assert Skipped.from_dict(found.as_dict()) == found
+    assert len(found.unnamed().samples) == 3
+    assert found.line(2).endswith(": a (cut short); b (gone); 1 more")
+    assert found.line(3).endswith(": a (cut short); b (gone); c (gone)")
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])

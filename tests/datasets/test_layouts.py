@@ -28,7 +28,7 @@ from pytest_cliprobust.datasets import imagenet
 from pytest_cliprobust.datasets.layouts import openood
 from pytest_cliprobust.datasets.prepared import aligned
 from pytest_cliprobust.datasets.providers import provider_of
-from pytest_cliprobust.datasets.registry import LAYOUTS, published, told_of
+from pytest_cliprobust.datasets.registry import LAYOUTS, published, register_layout, told_of
 from pytest_cliprobust.datasets.roles import ROLES
 from pytest_cliprobust.datasets.sources import read_sources
 from pytest_cliprobust.datasets.wordnet import wnids
@@ -520,6 +520,24 @@ def test_cifar(tmp_path: Path, layout: str, heads: int) -> None:
 
 
 # --- All of them -----------------------------------------------------------------------------------
+
+
+def test_which_roles_a_layout_plays() -> None:
+    class Own:
+        plays = ("far_ood", "near_ood")
+
+    def load_it(root: str) -> None: ...
+
+    with LAYOUTS.preserved():
+        register_layout("a")(load_it)  # type: ignore[type-var]
+        register_layout("b")(Own)  # type: ignore[type-var]
+        register_layout("c", plays=("shift",))(Own)  # type: ignore[type-var]
+        assert [told_of(name).plays for name in "abc"] == [("clean",), Own.plays, ("shift",)]
+        Own.plays = ("shift", "far_od")
+        for decorate in (register_layout("d"), register_layout("d", plays=Own.plays)):
+            with pytest.raises(ClipRobustError, match="plays 'far_od', which is no role"):
+                decorate(Own)  # type: ignore[type-var]
+        assert "d" not in LAYOUTS
 
 
 def test_every_layout_plays_a_role_and_says_where_it_comes_from() -> None:

@@ -32,6 +32,7 @@ from pytest_cliprobust.datasets.paired import (
 )
 from pytest_cliprobust.datasets.reading import read_image
 from pytest_cliprobust.datasets.registry import LAYOUTS
+from pytest_cliprobust.datasets.skipping import unreadable
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.properties import correspondence
 
@@ -237,8 +238,22 @@ def test_a_camera_of_navi_is_in_metres_and_in_shares_of_the_picture() -> None:
     camera = {"q": [1, 0, 0, 0], "t": [100.0, -200.0, 500.0], "focal_length": 1500.0}
     view = navi._view({"image_size": [1200, 1600], "camera": camera}, "a.jpg", "a.png", Path("t"))
     assert (view.picture, view.depth, view.focal) == ("a.jpg", "a.png", 1.25)
-    wanted = [[1, 0, 0, 0.1], [0, 1, 0, -0.2], [0, 0, 1, 0.5], [0, 0, 0, 1]]
+    wanted = np.array([[1, 0, 0, 0.1], [0, 1, 0, -0.2], [0, 0, 1, 0.5], [0, 0, 0, 1]])
     assert np.allclose(view.pose, wanted, atol=1e-12)
+
+
+def test_a_pair_needs_both_of_its_pictures(tmp_path: Path) -> None:
+    """Which cannot be read shows only where pairs are loaded."""
+    data = load("spair-71k", spair_tree(tmp_path))
+    assert not unreadable(data, lambda done, total: None).any()
+    for path in sorted((tmp_path / "JPEGImages" / "cat").iterdir()):
+        content = path.read_bytes()
+        path.write_bytes(b"no picture")
+        bad = unreadable(data, lambda done, total: None)
+        wanted = [path.stem in row and row.endswith("cat") for row in data.ids]
+        assert bad.tolist() == wanted
+        assert sum(wanted) == 1
+        path.write_bytes(content)
 
 
 def test_mistakes_of_spair(tmp_path: Path) -> None:

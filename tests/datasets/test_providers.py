@@ -50,7 +50,10 @@ def test_a_missing_role_says_how_to_give_it() -> None:
         "--clip-data out to run it on the embedded benchmark, or give it with --clip-data "
         "far_ood=LAYOUT:PATH"
     )
-    with pytest.raises(NotRun, match=r"only; give it with --clip-data corrupted=LAYOUT:PATH$"):
+    with pytest.raises(
+        NotRun,
+        match=r", and --clip-data /a gives clean only; give it with --clip-data corrupted=LAYOUT:PATH$",
+    ):
         provided("/a").require("corrupted")
 
 
@@ -86,6 +89,11 @@ def test_beside_the_embedded_benchmark() -> None:
         (("imagent:/a",), "Did you mean 'imagenet'"),
         (("/a/x", "calibration=/a/x"), "calibration and clean are the same data; leave it out"),
         (("/a/x", "calibration=y=/a/../a/x"), "calibration and clean are the same data"),
+        (("calibration=/a/x", "/a/x"), "calibration and clean are the same data; leave it out"),
+        (
+            ("far_ood=/b", "near_ood=/a/x", "/a/x"),
+            "near_ood and clean are the same data; give other",
+        ),
         (("clean=/a/x", "shift=/a/x"), "shift and clean are the same data; give other data"),
         (("hub:a/b", "far_ood=hub:a/b"), "far_ood and clean are the same data; give other data"),
     ],

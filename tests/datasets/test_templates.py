@@ -12,6 +12,7 @@ from pytest_cliprobust.datasets.templates import (
     checked_templates,
     digest_of,
     read_templates,
+    unfit,
 )
 from pytest_cliprobust.errors import ClipRobustError
 
@@ -37,6 +38,26 @@ def test_mistakes(tmp_path: Path, text: bytes, words: str) -> None:
         read_templates(path)
     with pytest.raises(ClipRobustError, match="cannot be read"):
         read_templates(tmp_path / "nowhere.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "in_a_line", "in_lines"),
+    [
+        ("a photo of a café\u00a0noir 猫", False, False),
+        ("می\u200cخواهم \u200d", False, False),
+        ("one\ttwo\r\n", True, False),
+        ("bell\x07", True, True),
+        ("turned\u202e", True, True),
+        ("half\ud83d", True, True),
+        ("line\u2028", True, True),
+        ("end\u2029", True, True),
+    ],
+)
+def test_letters_that_no_prompt_is_meant_to_hold(
+    text: str, in_a_line: bool, in_lines: bool
+) -> None:
+    assert unfit(text) is in_a_line
+    assert unfit(text, lines=True) is in_lines
 
 
 def test_digest() -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.targets.checkpoint import read_checkpoint
+from pytest_cliprobust.targets.archive import _bounded, _record
+from pytest_cliprobust.targets.checkpoint import (
+    Checkpoint,
+    _interpolate_positions,
+    _own_part,
+    read_checkpoint,
+    weights_in,
+)
 from pytest_cliprobust.targets.loading import load_target
+from pytest_cliprobust.targets.unpickling import Forbidden, StoredBytes
 
 TORCHSCRIPT = "ignore:.*torch.jit"
 
@@ -372,6 +381,45 @@ def test_a_zip_that_grows_is_not_unpacked(tmp_path: Path) -> None:
     assert "packed with compression" in told(path)
 
 
+def test_a_record_that_holds_more_than_it_says_is_cut_there(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("a", b"0" * 10**6)
+    with zipfile.ZipFile(path) as found:
+        info = found.getinfo("a")
+        assert len(_bounded(found, info, 10**6)) == 10**6
+        with pytest.raises(Forbidden, match="a of 1000000 bytes"):
+            _bounded(found, info, 10**6 - 1)
+        info.file_size = 10
+        info.CRC = zlib.crc32(b"0" * 10)
+        assert _bounded(found, info, 100) == b"0" * 10
+
+
+@pytest.mark.parametrize(
+    ("size", "file_size", "packing", "error"),
+    [
+        (8, 8, zipfile.ZIP_STORED, None),
+        (4, 8, zipfile.ZIP_STORED, EOFError),
+        (12, 16, zipfile.ZIP_STORED, EOFError),
+        (8, 7, zipfile.ZIP_STORED, EOFError),  # more than the whole file: no memory is taken for it
+        (8, 8, zipfile.ZIP_DEFLATED, Forbidden),
+    ],
+)
+def test_a_storage_has_the_size_that_its_tensors_need(
+    tmp_path: Path, size: int, file_size: int, packing: int, error: type[Exception] | None
+) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", packing) as made:
+        made.writestr("a", bytes(range(size)))
+    storage = StoredBytes("a", torch.float32, 2)
+    with zipfile.ZipFile(path) as found:
+        if error is None:
+            assert _record(found, found.getinfo("a"), storage, file_size) == bytes(range(8))
+            return
+        with pytest.raises(error):
+            _record(found, found.getinfo("a"), storage, file_size)
+
+
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save({"a": torch.arange(64.0)}, path)
@@ -470,6 +518,88 @@ def test_shards_are_put_together(tmp_path: Path) -> None:
     (tmp_path / "two.safetensors").unlink()
     assert "names 'two.safetensors', which is not there" in told(index)
     assert "names no weights" in told(shard(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ("a.pt config.json", "a.pt"),
+        ("model.safetensors a.pt", "model.safetensors"),  # the first of the names
+        ("b.ckpt a.pt", None),
+        ("a.pt training_args.bin optimizer.pt scaler.pt scheduler.pt optimizer.bin", "a.pt"),
+        ("adapter_model.safetensors a.pt", "a.pt"),
+        ("adapter_model.safetensors", None),
+        ("w-00001-of-00002.bin w-00002-of-00002.bin w.bin.index.json", "w.bin.index.json"),
+        ("w-00001-of-00002.bin w-00002-of-00002.bin w.bin.index.json v.index.json", None),
+        ("w-00001-of-00001.bin", "w-00001-of-00001.bin"),
+        ("config.json", None),
+    ],
+)
+def test_which_file_of_a_folder_holds_the_weights(
+    files: str, found: str | None, tmp_path: Path
+) -> None:
+    for name in files.split():
+        (tmp_path / name).touch()
+    wanted = None if found is None else tmp_path / found
+    assert weights_in(tmp_path, ["none.pt", "model.safetensors"]) == wanted
+
+
+def test_a_shard_alone_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "w-00001-of-00002.bin").touch()
+    with pytest.raises(ClipRobustError, match=r"one of several shards, and no index of them"):
+        weights_in(tmp_path, [])
+    with pytest.raises(ClipRobustError, match=r"cannot be read \(No such file or directory\)"):
+        weights_in(tmp_path / "none", [])
+
+
+@pytest.mark.parametrize("prefix", ["", "text."])
+def test_interpolated_positions_are_told_by_whatever_name(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{prefix}positional_embedding"
+
+    def resize(state: dict[str, Tensor], model: nn.Module) -> None:
+        state[name] = torch.zeros(5, 2)
+
+    monkeypatch.setattr("open_clip.model.resize_pos_embed", lambda state, model: None)
+    monkeypatch.setattr("open_clip.model.resize_text_pos_embed", resize)
+    (told_,) = _interpolate_positions(nn.Identity(), {name: torch.zeros(7, 2)})
+    assert told_.startswith("text position embeddings interpolated from 7 to 5 positions")
+    assert _interpolate_positions(nn.Identity(), {name: torch.zeros(5, 2)}) == []
+    assert _interpolate_positions(nn.Identity(), {}) == []
+
+
+def part(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return what is taken of a checkpoint by a model with two tensors."""
+    return _own_part(Checkpoint(Path("x.pt"), state), {"a": torch.ones(1), "b": torch.ones(1)})
+
+
+def test_the_model_inside_of_a_checkpoint_is_found() -> None:
+    one, two, three = (torch.full((1,), float(n)) for n in range(3))
+    plain = {"a": one, "b": two}
+    assert part({**plain, "net.a": three}) == ({**plain, "net.a": three}, ())
+    assert part({"net.a": one}) == ({"net.a": one}, ())  # of another form: told elsewhere
+    own, notes = part({"net.a": one, "net.b": two, "loss.w": three, "loss.v": three})
+    assert own == plain
+    assert notes == (
+        "weights: takes what the checkpoint calls 'net.', and leaves 2 other tensors out",
+    )
+    assert part({"net.a": one, "net.b": two}) == (
+        plain,
+        ("weights: takes what the checkpoint calls 'net.'",),
+    )
+    for average in ("ema.", "net_ema.", "averaged."):
+        both = {f"{average}a": three, f"{average}b": three, "net.a": one, "net.b": two}
+        own, (note,) = part(both)
+        assert own == plain
+        assert note.startswith("weights: takes what the checkpoint calls 'net.'; it holds a moving")
+        assert repr(average) in note
+    own, (note,) = part({"ema.a": one, "ema.b": two})
+    assert own == plain
+    with pytest.raises(ClipRobustError, match=r"several models, under 'x\.' and 'y\.'; save the"):
+        part({f"{p}.{k}": one for p in "xy" for k in "ab"})
+    with pytest.raises(ClipRobustError, match=r"several models, under 'ema\.' and 'swa\.'"):
+        part({f"{p}.{k}": one for p in ("ema", "swa") for k in "ab"})
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,9 @@ def test_a_digest_knows_weights_behaviour_settings_and_version() -> None:
             )
         )
         assert (digest(moved) == base) == same
+    # How long the features are does not count: only their directions are looked at.
+    longer = made(encode_text=lambda texts: 7.0 * Own().encode_text(texts))
+    assert digest(longer) == base
     # A module beside the methods counts by its name and its weights.
     assert digest(made(other=held)) != digest(made(inner=held))
     assert digest(made(inner=Layered(1))) != digest(made(inner=held))

@@ -162,6 +162,7 @@ def test_what_chooses_code_is_left_out_on_every_level() -> None:
         {"model_type": "timm_wrapper", "architecture": "a/resnet50"},
         {"model_type": "timm_wrapper", "architecture": 7},
         {"model_type": "timm_wrapper", "architecture": "resnet18", "model_args": {"cache_dir": 1}},
+        {"model_type": "timm_wrapper", "model_args": {"depth": 2, "checkpoint_path": "x"}},
         {"model_type": "timm_wrapper", "model_args": {"pretrained": False}},
     ],
 )
