@@ -111,6 +111,18 @@ def test_failures_of_the_environment_and_of_the_user() -> None:
     assert found.broken == {"y"}
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_what_a_test_measured_that_runs_again_is_no_property_yet(again: bool) -> None:
+    one = answered(answers())
+    record = Record(one, judge(one, None, Policy()), "a")
+    properties = [(record.key, "told"), ("theirs", 1)]
+    calls = [report("a", "call", "rerun" if again else "failed"), report("a", "setup")]
+    last = report("a", "teardown", clip_records=[record], user_properties=properties)
+    found = taken(*reversed(calls), last)
+    found.forget_properties(last)
+    assert last.user_properties == (properties[1:] if again else properties)
+
+
 def test_a_worker_that_died() -> None:
     found = taken(
         report("test_x.py::a", "???", "failed", longrepr="worker 'gw0' crashed"),
