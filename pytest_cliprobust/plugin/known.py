@@ -82,7 +82,7 @@ def names_elsewhere(config: RunConfig, evaluation: Evaluation | None) -> dict[st
 
     provider = provider_of(config.sets)
     given = [provider.name_of(key) for key in provider.sources]
-    models = {name for pair in open_clip.list_pretrained() for name in (pair[0], "/".join(pair))}
+    models = map("/".join, open_clip.list_pretrained())  # the architectures are listed
     return {
         "datasets": [] if evaluation is None else [evaluation.dataset("clean").name, *given],
         "known_models": {*models, *listed_names()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -109,6 +110,18 @@ def test_failures_of_the_environment_and_of_the_user() -> None:
         found.take(report("a", when, clip_suite="x"))
     assert found.troubles() == []
     assert found.broken == {"y"}
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_what_a_test_measured_that_runs_again_is_no_property_yet(again: bool) -> None:
+    one = answered(answers())
+    record = Record(one, judge(one, None, Policy()), "a")
+    properties = [(record.key, "told"), ("theirs", 1)]
+    calls = [report("a", "call", "rerun" if again else "failed"), report("a", "setup")]
+    last = report("a", "teardown", clip_records=[record], user_properties=properties)
+    found = taken(*reversed(calls), last)
+    found.forget_properties(last)
+    assert last.user_properties == (properties[1:] if again else properties)
 
 
 def test_a_worker_that_died() -> None:
@@ -254,6 +267,55 @@ def test_the_model_to_compare_with_comes_first_and_each_once() -> None:
         "x": "x=ViT-B-32",
         "y": "y",
     }
+
+
+def test_the_options_of_a_run(tmp_path: Path) -> None:
+    """Each where it belongs; what is not given takes what the documentation says."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a {}.\nthe {}.\n")
+    plain = options.run_config(configured(model=["reference"]))
+    assert [source.layout for source in plain.sets] == ["embedded"]
+    assert replace(plain, sets=()) == RunConfig(("reference",))
+    given = options.run_config(
+        configured(
+            model=["new=ViT-B-32", "reference"],
+            against="reference",
+            templates=str(prompts),
+            limit="40",
+            seed="7",
+            batch_size="9",
+            cache_dir=str(tmp_path),
+            font="mine.ttf",
+            bad_data="skip",
+            require=["far_ood"],
+            profile="quick",
+        )
+    )
+    assert given.models == ("reference", "new")
+    assert (given.sources, given.against) == ({"new": "ViT-B-32"}, "reference")
+    assert (given.profile, given.bad_data) == ("quick", "skip")
+    assert given.templates == ("a {}.", "the {}.")
+    assert given.templates_file.endswith("prompts.txt")
+    assert (given.limit, given.seed, given.batch_size) == (40, 7, 9)
+    assert (given.cache_dir, given.font) == (tmp_path, Path("mine.ttf"))
+    assert given.required == ("far_ood",)
+    # Without a model nothing is compared.
+    assert options.run_config(configured(against="b")).against is None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"model": ["b"], "against": "b"}, "--clip-against b: that is the model under test itself"),
+        ({"model": ["a=x", "a=y"]}, "a"),
+        ({"model": ["a"], "templates": "nowhere.txt"}, "nowhere.txt"),
+        ({"model": ["a"], "profile": "slow"}, "--clip-profile slow: choose one of"),
+    ],
+)
+def test_a_slip_in_the_options_of_a_run_is_one_line(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(pytest.UsageError, match=words) as told:
+        options.run_config(configured(**given))
+    assert "\n" not in str(told.value)
 
 
 def test_an_option_and_its_value_as_one_word() -> None:

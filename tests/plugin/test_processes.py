@@ -199,9 +199,12 @@ def test_losses_that_a_recording_would_hide() -> None:
 
 def test_bounds_that_wait_for_what_the_environment_lacks() -> None:
     own = session()
-    for suite in ("ood", "view"):
+    for suite in ("view", "ood"):
         attempt = Attempt(suite, skipped="no encoder", lacking=True)
         own.ledger._attempts[suite] = attempt
+    # Skipped for want of data, or not at all.
+    own.ledger._attempts["data"] = Attempt("ood", skipped="needs far_ood", lacking=False)
+    own.ledger._attempts["ran"] = Attempt("ood", lacking=True)
     rule: Any = SimpleNamespace(selectors={"suite": ("oo*",)})
     found = Unjudged(policy=Policy(), skipped=[rule])
     assert own._lacked(found) == ["ood: no encoder"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,6 +72,9 @@ def test_a_line_with_a_bar_and_the_time_that_is_left(clock: list[float]) -> None
     clock[0] += 0.01 + 1e-9
     line("features", 50, 100)
     assert there.lines() == [f"  features {'━' * 10}{'╌' * 10} 50/100, 3 s left"]
+    clock[0] += 1.0
+    line("features", 98, 100)
+    assert there.lines() == [f"  features {'━' * 20} 98/100, 1 s left"]
     line("features", 100, 100)
     assert there.lines() == ["test_a.py .."]  # pytest's own line comes back
     line("features", 100, 100)
@@ -88,6 +93,32 @@ def test_other_work_has_its_own_pace(clock: list[float]) -> None:
     (text,) = there.lines()
     assert text == f"  b {'━' * 10}{'╌' * 10} 50/1"[:29]
     assert len(text) == 29
+
+
+@pytest.mark.parametrize("case", ["no terminal", "a worker", "no reporter", "uncaptured"])
+def test_a_line_of_its_own_is_written_by_the_process_that_reports(case: str) -> None:
+    there: Any = Terminal(isatty=case != "no terminal")
+    told: list[str] = []
+    there.reporter.ensure_newline = lambda: told.append("newline")
+    there.reporter.write_line = told.append
+    uncaptured: list[str] = []
+
+    @contextlib.contextmanager
+    def disabled() -> Iterator[None]:
+        uncaptured.append("off")
+        yield
+
+    capture = SimpleNamespace(global_and_fixture_disabled=disabled)
+    plugins = {"terminalreporter": there.reporter, "capturemanager": capture}
+    if case == "a worker":
+        there.workerinput = {}
+    if case in ("no reporter", "uncaptured"):
+        del plugins["terminalreporter" if case == "no reporter" else "capturemanager"]
+    there.pluginmanager.get_plugin = plugins.get
+    ProgressLine(there).tell("16 of 20 parts are here")
+    silent = case in ("a worker", "no reporter")
+    assert told == ([] if silent else ["newline", "16 of 20 parts are here"])
+    assert uncaptured == ([] if silent or case == "uncaptured" else ["off"])
 
 
 @pytest.mark.parametrize("case", ["no terminal", "a worker", "no reporter"])
