@@ -85,8 +85,8 @@ def fine_tuning_lowers_shape_bias(table: Table) -> Claim:
             sentence, "no fine-tuned model whose card names its base has shape bias measured"
         )
     why = (
-        "the change on the same pictures, decided where its interval excludes none and it is more than twice "
-        "the spread between seeds"
+        "the change on the same pictures, decided where its interval does not hold 0 and it is more than "
+        "twice the spread between seeds"
     )
     return Claim(sentence, _together(words), why, tuple(lines))
 

@@ -19,6 +19,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; font-size: 13px; }
 th, td { border: 1px solid #ccc; padding: .2rem .5rem; text-align: left; vertical-align: top; }
 th { background: #f2f2f2; }
+td:first-child { overflow-wrap: anywhere; min-width: 9rem; }
 td.clear { font-weight: bold; }
 img { max-width: 100%; }
 .wide { overflow-x: auto; }
@@ -134,7 +135,7 @@ def _counts(items: Sequence[Property], confidence: float) -> str:
     return (
         "<p>Each effect is the change of the property, in its own unit, for a model of the reference levels; "
         "shares are compared as logits. The last column is the standard deviation between trainings that "
-        "differ in their seed alone. Bold: the interval excludes none. "
+        "differ in their seed alone. Bold: the interval does not hold 0. "
         f"That is so for {html.escape(found)}; of many effects that are none, "
         f"{100 * (1 - confidence):.3g}% would be bold, and properties of one model are kin.</p>"
     )
@@ -148,7 +149,7 @@ def _cell(item: Property, effect: Effect | None) -> str:
 
 
 def _text(item: Property, effect: Effect) -> tuple[str, bool]:
-    """Return an effect in words, and whether its interval excludes none."""
+    """Return an effect in words, and whether its interval does not hold 0."""
     if math.isnan(effect.value):
         return effect.why, False
     value, low, high = item.change(effect)

@@ -236,7 +236,7 @@ def forest(study: Study) -> bytes:
         panel.locator_params(axis="x", nbins=4)
         panel.set_ylim(len(items) - 0.5, -0.5)
     panels[0].set_yticks(range(len(items)), [_short(item) for item in items], fontsize=7)
-    title = "effects with intervals; grey: twice the spread between seeds; red: the interval excludes none"
+    title = "effects with intervals; grey: twice the spread between seeds; red: the interval does not hold 0"
     figure.suptitle(textwrap.fill(title, int(_LETTERS * width)), fontsize=9)
     figure.supxlabel("effect, in each property's own unit", fontsize=8)
     return _png(figure)
