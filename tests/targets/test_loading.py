@@ -125,16 +125,18 @@ def test_where_a_multimodal_model_comes_from(
     monkeypatch.setattr(
         multimodal_loading, "hub_folder", lambda name, *_: tmp_path / name.replace("/", "-")
     )
-    monkeypatch.setattr(
-        multimodal_loading,
-        "load_folder",
-        lambda *given: asked.append(given) or ("model", "processor"),
-    )
+
+    def load_folder(*given: Any) -> tuple[str, str]:
+        asked.append(given)
+        return "model", "processor"
+
+    monkeypatch.setattr(multimodal_loading, "load_folder", load_folder)
     monkeypatch.setattr(multimodal_loading, "MultimodalModel", lambda *given: given)
-    assert load_multimodal(bundled_multimodal.NAME, device=cpu) == "bundled on cpu"
-    assert load_multimodal("o/n", device=cpu) == ("model", "processor", "o/n", cpu)
-    load_multimodal(str(tmp_path), device=gpu)
-    load_multimodal(str(tmp_path), device=gpu, precision="bf16")
+    load: Any = load_multimodal
+    assert load(bundled_multimodal.NAME, device=cpu) == "bundled on cpu"
+    assert load("o/n", device=cpu) == ("model", "processor", "o/n", cpu)
+    load(str(tmp_path), device=gpu)
+    load(str(tmp_path), device=gpu, precision="bf16")
     assert asked == [
         (tmp_path / "o-n", "o/n", torch.float32),
         (tmp_path, str(tmp_path), "auto"),
@@ -142,4 +144,4 @@ def test_where_a_multimodal_model_comes_from(
     ]
     for name in ("n", "a/b/c", "./o/n", "/none", "~/none"):
         with pytest.raises(ClipRobustError, match="there is no folder"):
-            load_multimodal(name, device=cpu)
+            load(name, device=cpu)
