@@ -10,11 +10,17 @@ import pytest
 import torch
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.targets import bundled_multimodal, multimodal_loading, open_clip_target
+from pytest_cliprobust.targets import (
+    bundled_multimodal,
+    multimodal_loading,
+    open_clip_target,
+    reference,
+)
 from pytest_cliprobust.targets.folder import load_any_folder
 from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.targets.multimodal_loading import load_multimodal
 from pytest_cliprobust.targets.open_clip_target import _downloaded, _tag_facts
+from pytest_cliprobust.targets.registry import TARGETS, kind_of, listed_names, register_target
 
 
 def refused(name: str) -> str:
@@ -70,6 +76,41 @@ def test_folders_that_are_no_model(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / "snapshots" / name).mkdir()
     assert told(tmp_path).endswith(f"give one of its snapshots, {tmp_path / 'snapshots' / 'a'}")
+
+
+def test_kinds_of_models_are_found_by_name_prefix_and_looks() -> None:
+    with TARGETS.preserved():
+        register_target("own_name")(lambda: None)
+        register_target("own_prefix:")(lambda source: None)
+        register_target(
+            "own looks", recognise=lambda name: name.startswith("looks"), names=lambda: ("looks-1",)
+        )(lambda source: None)
+
+        def found(name: str) -> tuple[str, str | None] | None:
+            kind = kind_of(name)
+            return None if kind is None else (kind[0].name, kind[1])
+
+        assert found("own_name") == ("own_name", None)
+        assert found("own_prefix:a:b") == ("own_prefix:", "a:b")
+        assert found("looks-7") == ("own looks", "looks-7")
+        assert found("own_prefix") is None
+        assert found("own looks") is None
+        with pytest.raises(ClipRobustError, match="names nothing after own_prefix:"):
+            kind_of("own_prefix:")
+        listed = list(listed_names())
+        assert {"own_name", "looks-1"} <= set(listed)
+        assert not {"own_prefix:", "own looks"} & set(listed)
+
+
+def test_bundled_models_are_named_the_first_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference, "data_folder", lambda: tmp_path)
+    for name in ("reference-b", "reference", "reference-a", "other", "reference-none"):
+        (tmp_path / name).mkdir()
+        if name != "reference-none":
+            (tmp_path / name / "open_clip_config.json").touch()
+    assert reference.reference_names() == ("reference", "reference-a", "reference-b")
 
 
 # --- Tags of open_clip ------------------------------------------------------------------------------
