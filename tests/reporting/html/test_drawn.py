@@ -70,8 +70,9 @@ def words_of(panel: Any) -> Iterator[str]:
     for name, axis in (("x", panel.xaxis), ("y", panel.yaxis)):
         locator = axis.get_major_locator()
         if isinstance(locator, FixedLocator):
+            places: Any = locator
             labels = [label.get_text() for label in axis.get_ticklabels()]
-            ticks = f"{numbers(locator.locs)} {labels}"
+            ticks = f"{numbers(places.locs)} {labels}"
         else:  # how many there are may depend on the room, and so on fonts
             ticks = f"{type(locator).__name__} {getattr(locator, '_nbins', '')}"
         (first,) = axis.get_major_ticks(1)
