@@ -69,10 +69,28 @@ ALSO = {
         "tests/embedded/test_two_things.py",
     ],
     "datasets/base.py": ["tests/datasets/test_datasets.py"],
+    "datasets/cue_names.py": [
+        *("tests/datasets/test_base.py", "tests/properties/test_shape_bias.py"),
+        "tests/datasets/test_layouts.py",
+    ],
+    "datasets/imagenet.py": ["tests/datasets/test_layouts.py", "tests/datasets/test_published.py"],
+    "datasets/label_sets.py": ["tests/datasets/test_cases.py"],
+    "datasets/loading.py": ["tests/datasets/test_datasets.py", "tests/datasets/test_layouts.py"],
+    "datasets/parquet.py": ["tests/datasets/test_hub_data.py", "tests/datasets/test_published.py"],
+    "datasets/reading.py": [
+        *("tests/datasets/test_cases.py", "tests/datasets/test_datasets.py"),
+        "tests/datasets/test_jpeg.py",
+    ],
+    "datasets/registry.py": ["tests/datasets/test_layouts.py", "tests/test_registry.py"],
+    "datasets/skipping.py": [
+        *("tests/datasets/test_cases.py", "tests/datasets/test_framing.py"),
+        "tests/datasets/test_paired.py",
+    ],
+    "datasets/wordnet.py": ["tests/datasets/test_published.py", "tests/datasets/test_layouts.py"],
     "datasets/provision.py": ["tests/datasets/test_prepared.py"],
     "datasets/walking.py": ["tests/datasets/test_cases.py", "tests/datasets/test_pictures.py"],
     "datasets/fingerprints.py": [
-        "tests/datasets/test_listed.py",
+        *("tests/datasets/test_base.py", "tests/datasets/test_listed.py"),
         "tests/datasets/test_datasets.py",
     ],
     "engine/encoding.py": ["tests/engine/test_matches.py", "tests/engine/test_store.py"],
@@ -124,7 +142,22 @@ ALSO = {
     "properties/shape_bias.py": ["tests/properties/test_views.py"],
     "properties/worst_case.py": ["tests/search/test_worst_case.py"],
     **{
-        f"targets/{name}.py": ["tests/targets/test_targets.py", "tests/targets/test_families.py"]
+        f"reporting/{name}.py": [
+            "tests/reporting/test_machines.py",
+            "tests/reporting/test_waived.py",
+        ]
+        for name in ("findings", "json", "sarif", "statement", "workflow")
+    },
+    **{
+        f"reporting/html/{name}.py": ["tests/reporting/html"]
+        for name in ("gallery", "page", "pictures", "plots", "room", "sections", "svg")
+    },
+    "reporting/shape_bias.py": ["tests/reporting/html/test_drawn.py"],
+    **{
+        f"targets/{name}.py": [
+            *("tests/targets/test_loading.py", "tests/targets/test_targets.py"),
+            "tests/targets/test_families.py",
+        ]
         for name in (
             *("activation", "callable_target", "digest", "folder", "hub", "loading", "registry"),
             "runtime",
@@ -138,23 +171,29 @@ ALSO = {
     "targets/open_clip_target.py": [
         *("tests/targets/test_targets.py", "tests/targets/test_families.py"),
         *("tests/targets/test_configuration.py", "tests/targets/test_dense.py"),
-        "tests/engine/test_local.py",
+        *("tests/targets/test_loading.py", "tests/engine/test_local.py"),
     ],
     "targets/multimodal.py": ["tests/targets/test_multimodal_parts.py"],
     "targets/adapter.py": ["tests/targets/test_families.py"],
-    "targets/adapter_folder.py": ["tests/targets/test_families.py"],
+    "targets/adapter_folder.py": [
+        "tests/targets/test_adapter.py",
+        "tests/targets/test_families.py",
+    ],
     "targets/checkpoint.py": ["tests/targets/test_archive.py", "tests/targets/test_targets.py"],
     "targets/checkpoint_file.py": [
         "tests/targets/test_archive.py",
         "tests/targets/test_targets.py",
     ],
     "targets/layers.py": ["tests/targets/test_dense.py", "tests/targets/test_quantised.py"],
-    "targets/reference.py": ["tests/targets/test_targets.py", "tests/targets/test_fleet.py"],
+    "targets/reference.py": [
+        *("tests/targets/test_loading.py", "tests/targets/test_targets.py"),
+        "tests/targets/test_fleet.py",
+    ],
     "targets/graphs.py": ["tests/targets/test_graphs.py", "tests/targets/test_twins.py"],
     "targets/image_processor.py": ["tests/targets/test_families.py"],
     "targets/multimodal_folder.py": ["tests/targets/test_multimodal.py"],
     "targets/multimodal_loading.py": [
-        "tests/targets/test_multimodal.py",
+        *("tests/targets/test_loading.py", "tests/targets/test_multimodal.py"),
         "tests/targets/test_bundled_multimodal.py",
     ],
     "targets/configuration.py": ["tests/targets/test_configuration_limits.py"],

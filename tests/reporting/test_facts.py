@@ -318,6 +318,24 @@ def test_how_a_run_ended_without_a_missed_bound(
 def test_a_run_without_a_bound_gates_nothing() -> None:
     found = facts.headline_of(ended(), [line()])
     assert (found.tone, found.word) == ("unsure", "No gate")
+    told = "No bound judged any of these figures, so this run gates nothing."
+    assert (found.sentence, found.worst) == (told, None)
+    worse = [
+        line(
+            measurement("accuracy", FOG),
+            compared=compared(loss, word=Word.WORSE, low=loss, high=loss),
+        )
+        for loss in (-0.1, -0.3)
+    ]
+    first = facts.headline_of(ended(), worse[:1])
+    assert first.sentence == (
+        f"{told} 1 of them is worse than in the earlier run: accuracy on clean, fog_3d at severity 3 by "
+        "−0.1 [−0.1, −0.1]."
+    )
+    both = facts.headline_of(ended(), worse)
+    assert both.sentence.startswith(f"{told} 2 of them are worse than in the earlier run: ")
+    assert both.sentence.endswith(" by −0.3 [−0.3, −0.3].")
+    assert both.worst is worse[1]
 
 
 def test_what_is_open_and_what_is_waived_is_counted() -> None:

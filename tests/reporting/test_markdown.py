@@ -40,6 +40,30 @@ def test_it_says_ship_or_not_then_why() -> None:
     )
 
 
+def test_all_failures_that_are_shown_and_how_many_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = the_run(figures((1, 2)))
+    verdict = run.records[0].verdict
+    records = tuple(replace(record, verdict=verdict) for record in run.records)
+    failed = replace(run, records=records)
+    count = len(records)
+    more = "more stand first in the table of all figures."
+    for shown, told in (
+        (count, None),
+        (count + 1, None),
+        (count - 1, f"1 {more}"),
+        (1, f"{count - 1} {more}"),
+    ):
+        monkeypatch.setattr(facts, "WORST", shown)
+        part = markdown.text(failed).partition("## What failed")[2].partition("\n## ")[0]
+        assert part.count("\n| `") == min(shown, count)
+        assert (told in part) if told else (more not in part)
+
+
+def test_every_note_is_told() -> None:
+    told = markdown._remarks(replace(the_run(figures((1,))), notes=("a",), not_run=()), ["b", "c"])
+    assert told[1:] == [*(f"- **note**: {note}" for note in "abc"), ""]
+
+
 def test_it_names_the_classes_that_lost() -> None:
     text = markdown.text(beside(the_run(figures(tuple(range(12))))))
     table = text.partition("## Classes that lost most")[2].partition("## All figures")[0]

@@ -36,7 +36,7 @@ def state() -> dict[str, Tensor]:
 def test_the_architecture_is_the_one_that_has_exactly_these_tensors(
     state: dict[str, Tensor],
 ) -> None:
-    meta = {"device": "meta"}
+    meta: Any = {"device": "meta"}
     assert architectures_of(state) == ["ViT-B-32"]
     # Saved by other versions: a scalar with a dimension, and numbers of positions.
     other = {
@@ -46,7 +46,7 @@ def test_the_architecture_is_the_one_that_has_exactly_these_tensors(
     }
     assert architectures_of(other) == ["ViT-B-32"]
     assert architectures_of({**state, "another": torch.ones(2, **meta)}) == []
-    less = dict(state)
+    less: dict[str, Tensor] = dict(state)
     del less["visual.proj"]
     assert architectures_of(less) == []
     name = "visual.class_embedding"

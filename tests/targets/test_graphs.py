@@ -64,6 +64,56 @@ def test_a_fixed_number_of_rows(first: Any, rows: int | None) -> None:
     assert graphs._fixed(pixels) == rows
 
 
+def test_rows_that_a_graph_wants_beyond_those_that_there_are_repeat_the_last() -> None:
+    value = torch.arange(6).view(3, 2)
+    for rows, wanted in ((None, [0, 1, 2]), (2, [0, 1, 2]), (3, [0, 1, 2]), (5, [0, 1, 2, 2, 2])):
+        found = graphs._as_array(value, TOKENS, rows)
+        assert found.dtype == np.int64
+        assert found.tolist() == value[wanted].tolist()
+    with pytest.raises(ClipRobustError, match=r"input 'x' is a tensor\(string\); known are "):
+        graphs._as_array(value, item("x", "string", 1), None)
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ("a.onnx", "a.onnx"),
+        ("a.onnx onnx/b.onnx", "a.onnx onnx/b.onnx"),
+        ("v.onnx t.onnx a/b/c.onnx readme.md", "t.onnx v.onnx"),  # only one folder deep
+        (
+            "onnx/vision_model.onnx onnx/text_model.onnx onnx/vision_model_fp16.onnx onnx/model_q4.onnx",
+            "onnx/text_model.onnx onnx/vision_model.onnx",
+        ),
+        ("a.onnx b.onnx c.onnx", "holds too many graphs (a.onnx, b.onnx, c.onnx); give one"),
+        (
+            " ".join(f"{n}.onnx" for n in range(7)),
+            "too many graphs (0.onnx, 1.onnx, 2.onnx, 3.onnx, 4.onnx, 5.onnx); give",
+        ),
+        ("readme.md", "holds no .onnx graph; give one"),
+    ],
+)
+def test_which_graphs_of_a_folder_are_taken(tmp_path: Path, files: str, found: str) -> None:
+    for name in files.split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    if ";" in found:
+        with pytest.raises(ClipRobustError) as caught:
+            graphs._graphs_in(str(tmp_path))
+        assert found in str(caught.value)
+    else:
+        assert graphs._graphs_in(str(tmp_path)) == [tmp_path / name for name in found.split()]
+
+
+def test_a_graph_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").touch()
+    assert graphs._graphs_in(str(tmp_path / "a.onnx")) == [tmp_path / "a.onnx"]
+    with pytest.raises(ClipRobustError, match="there is no ONNX graph or folder"):
+        graphs._graphs_in(str(tmp_path / "none.onnx"))
+    (tmp_path / "folder" / "x.onnx").mkdir(parents=True)
+    with pytest.raises(ClipRobustError, match=r"ONNX graph .*x\.onnx is a folder, not a file"):
+        graphs._graphs_in(str(tmp_path / "folder"))
+
+
 def test_rows_in_slices() -> None:
     assert graphs._slices(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 5)]
     assert graphs._slices(5, None) == [slice(0, 5)]

@@ -172,6 +172,16 @@ def test_a_suite_that_nothing_judges_is_not_empty(drawn: Drawn) -> None:
     assert sections.sections_of(judged)[0].suites[0].groups == ()
 
 
+def test_verdicts_of_a_section_are_counted_shown_or_not() -> None:
+    statuses = ("pass", "waived", "inconclusive", "fail", "waived", None)
+    lines = [line(f"m{n}", 0.4, status=own) for n, own in enumerate(statuses)]
+    first, second = (sections.SuitePart("a", tuple(own), ()) for own in (lines[:2], lines[2:]))
+    section = sections.Section("x", "X", (first,), (second,))
+    assert section.lines == tuple(lines)
+    assert (section.failed, section.waived, section.undecided, section.judged) == (1, 2, 1, 5)
+    assert (first.failed, second.failed) == (0, 1)
+
+
 def test_dimensions_are_written_large() -> None:
     (section,) = sections.sections_of([line("x", suite="corruption_2d")])
     assert section.suites[0].title == "Corruption 2D"
