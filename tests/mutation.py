@@ -168,13 +168,14 @@ ALSO = {
     "study/axes.py": ["tests/study/test_lines.py"],
 }
 
-#: Tests of whole folders: the records of what their modules make of a few pictures and samples.
+#: Tests of whole folders: the records of what their modules make of a few pictures and samples, and what
+#: holds for each.
 RECORDS = {
-    "perturbations": "tests/perturbations/test_versions.py",
-    "properties": "tests/properties/test_recorded.py",
-    "figures": "tests/properties/test_recorded.py",
-    "gating": "tests/gating/test_recorded_verdicts.py",
-    "embedded": "tests/embedded/test_recorded.py",
+    "perturbations": ["tests/perturbations/test_versions.py"],
+    "properties": ["tests/properties/test_recorded.py", "tests/properties/test_degenerate.py"],
+    "figures": ["tests/properties/test_recorded.py", "tests/properties/test_degenerate.py"],
+    "gating": ["tests/gating/test_recorded_verdicts.py"],
+    "embedded": ["tests/embedded/test_recorded.py"],
 }
 
 #: Imported once, before the runs are forked off; never the package itself.
@@ -453,12 +454,12 @@ def tests_of(path: str) -> list[str]:
     inside = Path(path).relative_to(PACKAGE)
     folder = Path("tests", *inside.parts[:1]) if len(inside.parts) > 1 else Path("tests")
     also = ALSO.get(str(inside), [])
-    record = RECORDS.get(inside.parts[0])
+    records = RECORDS.get(inside.parts[0], [])
     for name in (inside.stem, *reversed(inside.parts[1:-1])):
         own = folder / f"test_{name}.py"
         if (ROOT / own).exists():
             found = [str(own), *(test for test in also if test != str(own))]
-            return found + ([record] if record else [])
+            return found + records
     return also or [str(folder)]
 
 
