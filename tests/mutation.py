@@ -76,7 +76,10 @@ ALSO = {
         "tests/datasets/test_datasets.py",
     ],
     "engine/encoding.py": ["tests/engine/test_matches.py", "tests/engine/test_store.py"],
-    "engine/evaluation.py": ["tests/engine/test_view.py", "tests/engine/test_probe.py"],
+    "engine/evaluation.py": [
+        *("tests/engine/test_view.py", "tests/engine/test_probe.py"),
+        *("tests/engine/test_negatives.py", "tests/engine/test_multimodal.py"),
+    ],
     "engine/config.py": ["tests/engine/test_view.py"],
     "engine/memory.py": ["tests/engine/test_encoding.py"],
     "engine/texts.py": ["tests/engine/test_probe.py"],
