@@ -94,7 +94,10 @@ ALSO = {
         "tests/datasets/test_datasets.py",
     ],
     "engine/encoding.py": ["tests/engine/test_matches.py", "tests/engine/test_store.py"],
-    "engine/evaluation.py": ["tests/engine/test_view.py", "tests/engine/test_probe.py"],
+    "engine/evaluation.py": [
+        *("tests/engine/test_view.py", "tests/engine/test_probe.py"),
+        *("tests/engine/test_negatives.py", "tests/engine/test_multimodal.py"),
+    ],
     "engine/config.py": ["tests/engine/test_view.py"],
     "engine/memory.py": ["tests/engine/test_encoding.py"],
     "engine/texts.py": ["tests/engine/test_probe.py"],
@@ -207,13 +210,14 @@ ALSO = {
     "study/axes.py": ["tests/study/test_lines.py"],
 }
 
-#: Tests of whole folders: the records of what their modules make of a few pictures and samples.
+#: Tests of whole folders: the records of what their modules make of a few pictures and samples, and what
+#: holds for each.
 RECORDS = {
-    "perturbations": "tests/perturbations/test_versions.py",
-    "properties": "tests/properties/test_recorded.py",
-    "figures": "tests/properties/test_recorded.py",
-    "gating": "tests/gating/test_recorded_verdicts.py",
-    "embedded": "tests/embedded/test_recorded.py",
+    "perturbations": ["tests/perturbations/test_versions.py"],
+    "properties": ["tests/properties/test_recorded.py", "tests/properties/test_degenerate.py"],
+    "figures": ["tests/properties/test_recorded.py", "tests/properties/test_degenerate.py"],
+    "gating": ["tests/gating/test_recorded_verdicts.py"],
+    "embedded": ["tests/embedded/test_recorded.py"],
 }
 
 #: Imported once, before the runs are forked off; never the package itself.
@@ -492,12 +496,12 @@ def tests_of(path: str) -> list[str]:
     inside = Path(path).relative_to(PACKAGE)
     folder = Path("tests", *inside.parts[:1]) if len(inside.parts) > 1 else Path("tests")
     also = ALSO.get(str(inside), [])
-    record = RECORDS.get(inside.parts[0])
+    records = RECORDS.get(inside.parts[0], [])
     for name in (inside.stem, *reversed(inside.parts[1:-1])):
         own = folder / f"test_{name}.py"
         if (ROOT / own).exists():
             found = [str(own), *(test for test in also if test != str(own))]
-            return found + ([record] if record else [])
+            return found + records
     return also or [str(folder)]
 
 

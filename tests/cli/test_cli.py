@@ -107,3 +107,17 @@ def test_a_reader_that_leaves_ends_the_command_in_silence() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(30) == 0
+
+
+def test_the_words_are_those_of_the_command_line(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless they are given: no other program's come in."""
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/cliprobust", "schema"])
+    assert cli.main() == 0
+    schema = capsys.readouterr().out
+    assert schema.startswith("{")
+    assert cli.main(["schema"]) == 0
+    assert capsys.readouterr().out == schema
+    assert cli.main([]) == 0
+    assert "usage: cliprobust" in capsys.readouterr().out

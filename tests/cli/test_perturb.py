@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ import torch
 from PIL import Image
 
 from pytest_cliprobust import cli
+from pytest_cliprobust.cli import _rows
 from pytest_cliprobust.cli._images import load_depth, load_image
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
 from pytest_cliprobust.errors import ClipRobustError
@@ -600,3 +603,32 @@ def test_the_whole_registry_can_be_drawn(tmp_path: Path) -> None:
     assert left_out <= {"h265_crf", "h265_abr", "bit_error"}, done.stderr  # PyAV without encoders
     assert set(told["images"]) == {"5"}
     assert (tmp_path / "clean-00000.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "usual", "wanted"),
+    [
+        ("amount", 2.0, 1.0, 2.0),
+        ("amount", 2, 1.0, 2.0),  # as its annotation says
+        ("size", 3.0, 1, 3),
+        ("count", 3.0, 1, 3),  # counted by the severities, and nothing says otherwise
+        ("count", 3.5, 1, 3.5),
+        ("count", 3.0, None, 3.0),
+        ("other", 3, 0.5, 3.0),  # taken by **kwargs
+        ("other", 3, None, 3),
+    ],
+)
+def test_a_number_is_whole_where_a_function_counts_and_else_a_fraction(
+    name: str, value: float, usual: float | None, wanted: float
+) -> None:
+    def function(images, amount: float, size: int, count, **others):  # type: ignore[no-untyped-def]
+        return images
+
+    made: Any = SimpleNamespace(function=function, envelope={}, name="mine")
+    found = _rows._as_wanted(made, name, value, usual)
+    assert (found, type(found)) == (wanted, type(wanted))
+    with pytest.raises(ClipRobustError, match=r"--set size=2.5: 'mine' takes whole numbers"):
+        _rows._as_wanted(made, "size", 2.5, 1)
+    # What may lie anywhere within limits is not counted, whatever its usual value.
+    ranged: Any = SimpleNamespace(function=function, envelope={"count": (1, 8)}, name="mine")
+    assert type(_rows._as_wanted(ranged, "count", 3.0, 1)) is float

@@ -9,7 +9,7 @@ import pytest
 from gating_helpers import answered, answers, baseline_of, changed, condition
 
 from pytest_cliprobust.engine.config import RunConfig
-from pytest_cliprobust.errors import Unavailable
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.gating.baseline import Baseline, Provenance, beside, load_baseline
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.recording import RecordChange
@@ -110,6 +110,43 @@ def test_what_stays_as_it_was_recorded_keeps_what_decided_it(tmp_path: Path) -> 
     assert of(later, "v3") == [(True, ""), (False, changed_since)]
     whole = write(later, "v4", "3", "*")
     assert (of(whole, "v4"), whole.older) == ([(True, ""), (True, "")], {})
+
+
+def test_with_one_model_its_name_is_left_out_and_with_several_each_has_bounds(
+    tmp_path: Path,
+) -> None:
+    """So the gate fits the next release."""
+    one, two = tmp_path / "one.toml", tmp_path / "two.toml"
+    recorded(one, None, v1=0)
+    recorded(two, None, v1=0, v2=50)
+    assert "v1" not in one.read_text()
+    assert all(f'model = "{name}"' in two.read_text() for name in ("v1", "v2"))
+    assert not any("profile" in path.read_text() for path in (one, two))
+
+
+def test_figures_that_are_not_measured_now_stay(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    first, told = recorded(path, None, v1=0, v2=50)
+    assert len(told) == 1
+    again, told = recorded(path, first, v1=10)
+    assert told[-1].startswith("1 figures of ")
+    assert told[-1].endswith("t.baseline.safetensors stay as they were recorded before")
+    values = {model: figure.value for (_, model), figure in again.figures.items()}
+    assert values == {"v1": 0.83, "v2": 0.79}
+
+
+def test_a_glob_that_no_figure_has_is_told_beside_some_that_there_are(tmp_path: Path) -> None:
+    kinds = [condition(), *(condition("clean", "fog_3d", number) for number in (1, 2, 3, 4))]
+    measured = [answered(answers(), on=on) for on in kinds]
+    records = [Record(one, judge(one, None, Policy()), "test_it") for one in measured]
+    for globs in (("*snow*",), ("*fog*", "*snow*")):
+        with pytest.raises(ClipRobustError) as told:
+            Recorder(tmp_path / "t.toml", RunConfig(("v1",)), figures=globs).chosen(records)
+        text = str(told.value)
+        assert text.startswith(
+            "--clip-figures *snow*: no figure of this run is called so; there are "
+        )
+        assert (text.count("accuracy/accuracy/"), text.endswith(" and 2 more")) == (3, True)
 
 
 def test_what_was_recorded_alike_needs_no_word(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers import mostly_slow
+from made_up import PARTS, flat
 
 from pytest_cliprobust.figures.arrays import Bools, Floats
 from pytest_cliprobust.figures.bootstrap import Bootstrap, proportion_figure
@@ -280,3 +282,10 @@ def test_what_is_not_gateable_says_why() -> None:
         assert must(name), name
         assert METRICS.named(name).change_gateable, name
     assert METRICS.named("ece").change_gateable
+
+
+@pytest.mark.parametrize("part", mostly_slow(PARTS, set(PARTS) - {"detections"}))
+def test_at_whatever_level_an_interval_stays_inside_the_metrics_range(part: str) -> None:
+    """Of every property's figures: one that nothing holds there leaves it at a high level."""
+    for figure in flat(PARTS[part](0)):
+        sound(figure)
