@@ -44,7 +44,7 @@ _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 _TABLE = re.compile(r"\.(csv|tsv|jsonl?|parquet|txt)$", re.IGNORECASE)
 
 #: A name that is so near to a role's is taken for a slip.
-_SLIP = 0.85
+_SLIP = 0.8
 
 _KEYS = ("source", "templates", "classes", "labels", "units")
 
@@ -112,6 +112,12 @@ def parse_source(text: str, folder: Path | None = None) -> Source:
         raise ClipRobustError(
             f"{FLAG} {text}: embedded by itself plays all roles that nothing else plays, so write {FLAG} "
             f"{EMBEDDED}; one of its data sets is {role}={EMBEDDED}:NAME"
+        )
+    if name is not None and rest == EMBEDDED and not lies_there((folder or Path()) / rest):
+        raise ClipRobustError(
+            f"{FLAG} {text}: {name!r} is no role, and embedded by itself takes no name, so write {FLAG} "
+            f"{EMBEDDED}; one of its data sets is ROLE={EMBEDDED}:NAME, with one of the roles "
+            f"{', '.join(ROLES)}"
         )
     layout, path = _layout_of(rest)
     if not path and rest != HUB:

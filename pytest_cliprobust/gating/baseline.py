@@ -492,7 +492,8 @@ def load_baseline(path: str | Path) -> Baseline:
         content = path.read_bytes()
     except FileNotFoundError:
         raise ClipRobustError(
-            f"{shown}: no such baseline; --clip-record writes one beside the threshold file"
+            f"{shown}: there is no such file, so no baseline; --clip-record writes one beside the threshold "
+            "file"
         ) from None
     except OSError as error:
         raise ClipRobustError(f"{shown}: cannot be read: {error.strerror}") from None

@@ -45,7 +45,7 @@ def failure_message(
     if verdict.missed_by and math.isfinite(verdict.missed_by):
         lines.append(f"  missed    by {verdict.missed_by:.2g}")
     why = verdict.explanation
-    if verdict.status == "inconclusive":
+    if verdict.status == "inconclusive" and not verdict.not_compared:
         why += f"; the policy counts this as {_COUNTS[verdict.outcome]}"
     lines.append(f"  why       {why}")
     if verdict.note:
@@ -60,7 +60,7 @@ def _title(verdict: Verdict, measurement: Measurement | None) -> str:
     if measurement is None:
         return f"{verdict.key or 'the test'}: nothing was measured"
     words = f"{_TITLES[verdict.status]} {verdict.bound}".rstrip()
-    if verdict.status == "fail" and verdict.missed_by is None:
+    if verdict.not_compared or (verdict.status == "fail" and verdict.missed_by is None):
         words = "cannot be judged"
     return (
         f"{measurement.suite}: {measurement.metric} of {measurement.model} on "

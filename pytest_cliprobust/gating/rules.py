@@ -143,6 +143,11 @@ class Rule:
         return {key: value for key, value in zip(BOUNDS, values, strict=True) if value is not None}
 
     @property
+    def on_change(self) -> bool:
+        """Whether any of its bounds is one on the change against the baseline."""
+        return any(kind in CHANGES for kind in self.bounds)
+
+    @property
     def where(self) -> str:
         """``thresholds.toml:17``, the line of the row or of the table's header."""
         return f"{self.file}:{self.line}"

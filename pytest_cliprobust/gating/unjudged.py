@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pytest_cliprobust.gating import unmet
@@ -108,6 +108,7 @@ def find_unjudged(
     replaced_data: bool = False,
     published: Collection[str] = (),
     of_other_profiles: Mapping[str, Collection[str]] | None = None,
+    why_no_suite: Callable[[str], str] | None = None,
 ) -> Unjudged:
     """Return the bounds that a run did not judge.
 
@@ -129,6 +130,8 @@ def find_unjudged(
         replaced_data: whether the user's data took its place.
         published: names of published data sets, which a user may give or not.
         of_other_profiles: by suite, the perturbations that it measures in any profile.
+        why_no_suite: says of a pattern of suites that none of the run has why there is no such suite, and
+            nothing of one that there is; without it any may be there.
 
     Raises:
         ClipRobustError: a used rule is not in the file: it changed during the run.
@@ -157,6 +160,11 @@ def find_unjudged(
             result.other_data += 1
         elif not mine:
             name = " or ".join(suites)
+            missing = [why_no_suite(suite) for suite in suites] if why_no_suite else []
+            if missing and all(missing):
+                result.unused.append(rule)
+                result.reasons[rule.id] = missing[0]
+                continue
             result.other_suites[name] = result.other_suites.get(name, 0) + 1
         elif mine & broken and not partly:
             result.broken.append(rule)

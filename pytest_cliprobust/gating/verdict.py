@@ -119,7 +119,7 @@ class Verdict:
 
     @property
     def not_compared(self) -> bool:
-        """Whether its bound is one on a change, and there was nothing that the figure could be held against."""
+        """Whether its bound is one on a change, and there was nothing to hold the figure against."""
         return self.on_change and self.status == "inconclusive" and self.missed_by is None
 
     @property
@@ -240,8 +240,9 @@ def judge(
         measurement: None if the test measured nothing, which fails.
         rule: None if no rule matches: unbounded.
         policy: of the threshold file.
-        baseline: an earlier run, for ``max_increase`` and ``max_decrease``; without one, or without the figure
-            in it, such a bound is not judged: a warning, whatever the policy says of what is undecided.
+        baseline: an earlier run, for ``max_increase`` and ``max_decrease``; without one, or without the
+            figure in it, such a bound is not judged: a warning, whatever the policy says of what is
+            undecided.
         error_rate: two-sided rate at which a loss is called real
             (:meth:`~pytest_cliprobust.gating.family.Family.error_rate`); the policy's confidence leaves
             as much if this is the only bound.

@@ -119,6 +119,7 @@ def _with_ending(run: Run, status: int, failures: int) -> Run:
         undecided=run.unjudged_fail
         or run.too_many_undecided
         or run.lacks_a_bound
+        or bool(run.not_compared)
         or bool(run.lacking)
         or not (run.complete or run.recording),
     )

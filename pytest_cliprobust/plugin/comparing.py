@@ -10,6 +10,7 @@ from pathlib import Path
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.engine.evaluation import Evaluation
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating.baseline import (
     Baseline,
     Provenance,
@@ -21,8 +22,9 @@ from pytest_cliprobust.gating.baseline import (
 from pytest_cliprobust.gating.family import Family
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.thresholds import ThresholdFile
+from pytest_cliprobust.gating.verdict import NO_BASELINE
 from pytest_cliprobust.results.earlier import of_file
-from pytest_cliprobust.results.history import earlier_run, is_file
+from pytest_cliprobust.results.history import earlier_run, is_file, is_reference
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 
 
@@ -49,6 +51,11 @@ def chosen_baseline(
     if named is not None:
         if is_file(named) or history is None:
             return _from_file(Path(named))
+        if not is_reference(named):
+            raise ClipRobustError(
+                f"--clip-baseline {named}: no such file, and no run of the history is called so; name a "
+                "file, or a run: last, last~1, tag:NAME, anchor or its number (cliprobust history lists them)"
+            )
         return earlier_run(named, history).baseline()
     if thresholds.policy.baseline is not None:
         return _from_file(Path(thresholds.policy.baseline))
@@ -56,6 +63,19 @@ def chosen_baseline(
         return None
     path = beside(threshold_path)
     return load_baseline(path) if path.exists() else None
+
+
+def why_no_baseline(named: str | None, threshold_path: Path | None) -> str:
+    """Return why a run has no baseline, and what to do; ``named``: what the command line names."""
+    if named == "none":
+        return "--clip-baseline=none turned the comparison off; leave it out, or name one"
+    if threshold_path is None:
+        return NO_BASELINE
+    path = shown_path(beside(threshold_path))
+    return (
+        f"there is no baseline: {path} is missing; commit it beside {threshold_path.name}, name another one "
+        "with --clip-baseline, or write one with --clip-record"
+    )
 
 
 def _from_file(path: Path) -> Baseline:

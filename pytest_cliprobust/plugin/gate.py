@@ -100,6 +100,7 @@ class Gate:
                 measurement, session.thresholds.policy, len(self.records) + 1
             ),
             noise_floor=floor,
+            no_baseline=session.no_baseline,
         )
         if session.waives:
             judged = session.thresholds.waived(measurement, judged, self._item.nodeid)

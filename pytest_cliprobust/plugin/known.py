@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,20 @@ from pytest_cliprobust.datasets.providers import provider_of
 from pytest_cliprobust.datasets.roles import EMBEDDED
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.engine.evaluation import Evaluation
+from pytest_cliprobust.errors import did_you_mean
+from pytest_cliprobust.gating.rules import literal, matches
 from pytest_cliprobust.gating.vocabulary import known_metrics
 from pytest_cliprobust.plugin.options import PROFILES
 from pytest_cliprobust.plugin.suites import PREFIX
+
+#: So many folders are looked into for suites; a folder of data may hold millions.
+FOLDERS = 5_000
+
+#: Folders in which no suite of the user's own lies.
+_NOT_OURS = ("node_modules", "site-packages", "__pycache__", "build", "dist")
+
+#: The suite that a test is marked with.
+_MARKED = re.compile(r"""\bclip_suite\(\s*(?:name\s*=\s*)?["']([^"']+)["']""")
 
 
 def vocabularies(
@@ -67,6 +82,60 @@ def suites_in(folders: Iterable[Path]) -> set[str]:
         for file in folder.glob(pattern)
     )
     return {file.stem.removeprefix(PREFIX) for file in files}
+
+
+def suites_below(folders: Iterable[Path]) -> set[str]:
+    """Return the suites that lie anywhere below folders, by their files' names and their markers'.
+
+    Hidden folders and installed packages are left out, and what lies behind :data:`FOLDERS` of them.
+    """
+    found: set[str] = set()
+    for folder in folders:
+        for number, (at, inner, names) in enumerate(os.walk(folder)):
+            if number == FOLDERS:
+                break
+            inner[:] = sorted(n for n in inner if not n.startswith(".") and n not in _NOT_OURS)
+            for name in names:
+                if fnmatch(name, f"{PREFIX}*.py") or fnmatch(name, "*_test.py"):
+                    found |= _suites_of_file(Path(at, name))
+    return found
+
+
+def _suites_of_file(file: Path) -> set[str]:
+    """Return the suite of a file's name, and those that it marks tests with."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    return {file.stem.removeprefix(PREFIX), *_MARKED.findall(text)}
+
+
+class NoSuite:
+    """Says why there is no suite of a name; files are looked for when it is first asked for one of no other.
+
+    Args:
+        known: suites that are there: shipped, or collected.
+        folders: where others may lie.
+    """
+
+    def __init__(self, known: Iterable[str], folders: Iterable[Path]) -> None:
+        self._known, self._folders = set(known), tuple(folders)
+
+    @cached_property
+    def _elsewhere(self) -> set[str]:
+        return suites_below(self._folders)
+
+    def __call__(self, pattern: str) -> str:
+        """Return why no suite matches the pattern; empty if one does."""
+        if any(matches((pattern,), name) for name in self._known):
+            return ""
+        if any(matches((pattern,), name) for name in self._elsewhere):
+            return ""
+        exact = literal(pattern)
+        if exact is None:
+            return f"no suite is called like {pattern!r}, here or below"
+        hint = did_you_mean(exact, sorted(self._known | self._elsewhere))
+        return f"no suite is called {exact!r}: there is no {PREFIX}{exact}.py here or below.{hint}"
 
 
 def names_elsewhere(config: RunConfig, evaluation: Evaluation | None) -> dict[str, Any]:

@@ -38,8 +38,9 @@ from pytest_cliprobust.plugin.comparing import (
     family_of,
     provenance_of,
     twin_lines,
+    why_no_baseline,
 )
-from pytest_cliprobust.plugin.known import names_elsewhere, suites_in, vocabularies
+from pytest_cliprobust.plugin.known import NoSuite, names_elsewhere, suites_in, vocabularies
 from pytest_cliprobust.plugin.ledger import Ledger, suite_of_file
 from pytest_cliprobust.plugin.options import (
     given_models,
@@ -224,10 +225,14 @@ class Session:
 
     def _vocabularies(self) -> dict[str, Any]:
         """Return the names that a rule may select; suites beside the threshold file exist, too."""
+        return vocabularies(self.config.models, self.known_suites, suites_in(self._folders))
+
+    @property
+    def _folders(self) -> set[Path]:
+        """The folders in which, or below which, suites of the user's own lie."""
         config = self.pytest_config
-        folders = {config.rootpath, config.invocation_params.dir}
-        folders |= {self.threshold_path.resolve().parent} if self.threshold_path else set()
-        return vocabularies(self.config.models, self.known_suites, suites_in(folders))
+        beside = {self.threshold_path.resolve().parent} if self.threshold_path else set()
+        return {config.rootpath, config.invocation_params.dir, *beside}
 
     @cached_property
     def baseline(self) -> Baseline | None:
@@ -246,6 +251,11 @@ class Session:
         named = value_of(self.pytest_config, "baseline")
         found = chosen_baseline(named, self.thresholds, self.threshold_path, self.history_path)
         return None if found is None else replace(found, current=self.provenance)
+
+    @cached_property
+    def no_baseline(self) -> str:
+        """Why bounds on changes are held against nothing, where they are, and what to do."""
+        return why_no_baseline(value_of(self.pytest_config, "baseline"), self.threshold_path)
 
     def baseline_of(self, model: str) -> Baseline | None:
         """Return what a model is compared with: the earlier run, or the other model of this one."""
@@ -324,6 +334,10 @@ class Session:
             if self.baseline is not None:
                 asked = self.thresholds.policy.baseline_model
                 return comparison_lines(self.baseline, self.config.models, asked)
+            if not self.recording and any(rule.on_change for rule in self.thresholds.rules):
+                return [
+                    f"clip baseline: none, so bounds on changes are not judged: {self.no_baseline}"
+                ]
         return []
 
     @property
@@ -481,6 +495,10 @@ class Session:
                 by_suite(ledger.not_run()), self.deselected, suites if by_id else (), cut
             ),
             "of_other_profiles": ledger.names,
+            "why_no_suite": NoSuite(
+                {*self.known_suites, *suites, *self.deselected, *ledger.planned.values()},
+                self._folders,
+            ),
             **names_elsewhere(self.config, asked),
         }
         measured = [record.measurement for record in records]
@@ -579,6 +597,7 @@ class Session:
             named=True,
             provenance=self.known_provenance() if self.records else None,
             baseline=self._known_baseline(),
+            held_against=self._held_against(),
             began=self.began,
             data=self.known_data(),
             lacking=self._lacking(),
@@ -599,6 +618,22 @@ class Session:
             return chosen_baseline(named, self.thresholds, self.threshold_path, self.history_path)
         except ClipRobustError:  # told already, and not in the way of the report
             return None
+
+    def _held_against(self) -> str:
+        """Return what figures were held against, as messages call it; empty where nothing was compared."""
+        if not any(record.verdict.compared for record in self.records):
+            return ""
+        if self.config.against is not None:
+            return f"{self.config.against} in this run"
+        named = value_of(self.pytest_config, "baseline")
+        try:
+            # Known without reading it anew, where this process judged.
+            found = self.__dict__.get("baseline") or chosen_baseline(
+                named, self.thresholds, self.threshold_path, self.history_path
+            )
+        except ClipRobustError:  # told already
+            return ""
+        return "" if found is None else found.source
 
     def _lacked(self, found: Unjudged) -> list[str]:
         """Return what the environment lacked for tests that bounds wait for."""

@@ -52,8 +52,9 @@ def placed(told: object) -> tuple[str, float] | None:
     title, place = told if isinstance(told, tuple | list) and len(told) == 2 else (told, None)
     if not isinstance(title, str) or not title.strip():
         return None
-    number = isinstance(place, int | float) and not isinstance(place, bool)
-    return (title.strip(), float(place)) if number else (title.strip(), float("inf"))
+    if isinstance(place, int | float) and not isinstance(place, bool):
+        return title.strip(), float(place)
+    return title.strip(), float("inf")
 
 
 def placed_by_file(suite: str) -> tuple[str, float] | None:
@@ -74,8 +75,8 @@ def sections(
 
     Args:
         suites: their names.
-        told: what the files said that were run; a suite of one's own that has a shipped one's name, and does not
-            say, stands where that one does.
+        told: what the files said that were run; a suite of one's own that has a shipped one's name, and does
+            not say, stands where that one does.
     """
     found: dict[str, list[tuple[float, str]]] = {}
     for suite in suites:

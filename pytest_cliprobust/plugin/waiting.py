@@ -18,7 +18,11 @@ from pytest_cliprobust.datasets.providers import Provider, provider_of
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.plugin.exits import Exit
 from pytest_cliprobust.plugin.fixtures import model_of, needs_model, parametrized
-from pytest_cliprobust.plugin.notices import say_nothing_evaluated, say_what_is_lacking
+from pytest_cliprobust.plugin.notices import (
+    misspelt_marks,
+    say_nothing_evaluated,
+    say_what_is_lacking,
+)
 from pytest_cliprobust.plugin.options import (
     given_models,
     reports_of,
@@ -173,6 +177,7 @@ class Waiting:
             evaluator.session.deselected = self._deselected
             evaluator.session.failed_last = failed_last(self._config, session.items)
             evaluator.session.selected = {suite_of(item) for item in needs}
+            evaluator.session.remarks += misspelt_marks(self._config, self._suites)
             evaluator.session.ledger.not_collected += self._not_collected
             evaluator.start(session.items, self._lacking)
         elif self._lacking is not None and not self._not_collected:
@@ -239,7 +244,7 @@ class Waiting:
         self, terminalreporter: Any, exitstatus: int, config: pytest.Config
     ) -> None:
         """Say that nothing was evaluated."""
-        say_nothing_evaluated(terminalreporter, config, self._collected, exitstatus)
+        say_nothing_evaluated(terminalreporter, config, self._collected, exitstatus, self._suites)
 
 
 @contextmanager

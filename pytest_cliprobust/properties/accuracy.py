@@ -44,9 +44,11 @@ from pytest_cliprobust.figures.metrics import METRICS, one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio, relative_drop, sums
 from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Samples, shared
+from pytest_cliprobust.figures.taken import takes_samples
 from pytest_cliprobust.properties.answers import told_answers
 
 
+@takes_samples
 def accuracy_of(samples: Samples) -> Figure:
     """Return ``accuracy``, the share of samples with the right top-1 answer, in [0, 1].
 
@@ -59,6 +61,7 @@ def accuracy_of(samples: Samples) -> Figure:
     return replace(figure, details=details).measured_on(samples.condition)
 
 
+@takes_samples
 def accuracy_drop(clean: Samples, shifted: Samples) -> Figure:
     """Return ``accuracy_drop``: clean minus shifted accuracy on the samples that both have, in [-1, 1].
 

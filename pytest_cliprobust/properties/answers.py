@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.taken import takes_samples
 
 #: So many samples' answers are kept: a report holds some hundred figures.
 MOST = 1000
@@ -35,6 +36,7 @@ class Answer:
         return self.label == self.name
 
 
+@takes_samples
 def told_answers(samples: Samples) -> dict[str, Any]:
     """Return the top answers to the first :data:`MOST` samples, JSON-able: what :func:`answers_in` reads.
 

@@ -54,6 +54,7 @@ from pytest_cliprobust.figures.metrics import METRICS, register_metric
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, exact, mean, ratio, sums
 from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Samples, contents_of
+from pytest_cliprobust.figures.taken import takes_samples
 
 #: Number of bins of ECE and its relatives (Guo et al. 2017, section 4).
 BINS = 15
@@ -275,6 +276,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike, ids: Sequence[str] = (
     )
 
 
+@takes_samples
 def fitted_temperature(samples: Samples) -> Temperature:
     """Return the temperature that fits ``samples`` best (:func:`fit_temperature`), which knows them.
 
@@ -285,6 +287,7 @@ def fitted_temperature(samples: Samples) -> Temperature:
     return replace(fitted, contents=contents_of(samples), keys=samples.bootstrap.keys)
 
 
+@takes_samples
 def calibration_of(
     samples: Samples, temperature: Temperature | None = None, *, bins: int = BINS
 ) -> dict[str, Figure]:
@@ -315,6 +318,7 @@ def calibration_of(
     }
 
 
+@takes_samples
 def temperature_of(samples: Samples) -> Figure:
     """Return the ``temperature`` that fits ``samples`` best by NLL; above 1 = over-confident.
 

@@ -17,6 +17,7 @@ from pytest_cliprobust.figures.bootstrap import paired_drop_figure
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Captioned
+from pytest_cliprobust.figures.taken import takes_samples
 from pytest_cliprobust.properties.retrieval import caption_keys, captions_of, retrieval_ranks
 
 #: Words of fewer letters are left alone: a mistake in them often makes another word.
@@ -148,6 +149,7 @@ CHANGES: Mapping[str, Callable[[str, str], str]] = MappingProxyType(
     meaning="recall at 1, text to image, lost when captions are said otherwise",
     low=-1.0,
 )
+@takes_samples
 def caption_drop(samples: Captioned, change: str) -> Figure:
     """Return ``caption_drop``: text→image recall at 1 lost by a change of the captions.
 

@@ -21,6 +21,7 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Captioned
+from pytest_cliprobust.figures.taken import takes_samples
 
 #: The column that says which two samples belong together.
 PAIR = "pair"
@@ -29,6 +30,7 @@ PAIR = "pair"
 PATTERN = "pattern"
 
 
+@takes_samples
 def choices_of(samples: Captioned) -> list[Figure]:
     """Return ``caption_choice_accuracy`` for each kind of choice that the data poses.
 
@@ -100,6 +102,7 @@ def choice_figure(similarities: Sequence[ArrayLike], *, bootstrap: Bootstrap = D
     return _said(figure, f", chance {chance:.3g}")
 
 
+@takes_samples
 def matching_of(samples: Captioned) -> list[Figure]:
     """Return the Winoground scores of pairs of samples, whose captions are true of one of them each.
 

@@ -37,6 +37,7 @@ from pytest_cliprobust.figures.means import codes_of, group_values, quotient_val
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, quotient, ratio, sums
 from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.taken import takes_samples
 from pytest_cliprobust.targets.layers import LAST, Layer
 
 if TYPE_CHECKING:
@@ -312,6 +313,7 @@ class Part:
     figures: list[Figure]
 
 
+@takes_samples
 def parts_of(pairs: Pairs, layer: Layer = LAST) -> Iterator[Part]:
     """Yield the recall of matches between two views, of all pairs and then by change of viewpoint.
 
@@ -341,6 +343,7 @@ def parts_of(pairs: Pairs, layer: Layer = LAST) -> Iterator[Part]:
             yield Part(inside, _recalls(pairs, matches, inside, None, part))
 
 
+@takes_samples
 def recall_of(pairs: Pairs, layer: Layer = LAST) -> list[Figure]:
     """Return the figures of :func:`parts_of`, which says more.
 
@@ -393,6 +396,7 @@ def _recalls(
     ]
 
 
+@takes_samples
 def pck_of(pairs: Pairs, layer: Layer = LAST) -> list[Figure]:
     """Return the share of keypoints found in another thing of the class: see :func:`pck_figures`.
 

@@ -10,6 +10,7 @@ from pytest_cliprobust.errors import ClipRobustError, NotRun, first_of
 from pytest_cliprobust.figures.arrays import Ints
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.taken import takes_samples
 from pytest_cliprobust.properties.accuracy import (
     accuracy_drop_figure,
     accuracy_figure,
@@ -24,6 +25,7 @@ CORRUPTION, SEVERITY, CLEAN_ID = "corruption", "severity", "clean_id"
 _NAMED = 3
 
 
+@takes_samples
 def corrupted_of(clean: Samples, samples: Samples) -> list[Figure]:
     """Return ``accuracy``, and where the clean pictures are there ``accuracy_drop``, of each condition.
 
@@ -54,6 +56,7 @@ def _figures(clean: Samples, samples: Samples) -> Iterator[Figure]:
             yield figure.measured_on(condition)
 
 
+@takes_samples
 def means_over(clean: Samples, samples: Samples) -> list[Figure]:
     """Return ``mean_corruption_accuracy`` and its relatives over all conditions, each weighing the same.
 
@@ -151,6 +154,7 @@ def _of_clean(
     return list(figures.values())
 
 
+@takes_samples
 def column_of(samples: Samples, column: str) -> Sequence[str]:
     """Return a column (N,) that says how pictures were corrupted.
 

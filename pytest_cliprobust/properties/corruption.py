@@ -27,12 +27,14 @@ from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, drop
 from pytest_cliprobust.figures.outcomes import means as averages
 from pytest_cliprobust.figures.samples import Samples, shared
+from pytest_cliprobust.figures.taken import takes_samples
 from pytest_cliprobust.properties.accuracy import relative_drop_of
 
 #: The severities that figures of a corruption are over, unless their name says otherwise.
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
+@takes_samples
 def corruption_of(
     clean: Samples, corrupted: Sequence[Samples], *, name: str = ""
 ) -> dict[str, Figure]:

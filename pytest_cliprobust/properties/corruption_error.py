@@ -23,6 +23,7 @@ from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.condition import together
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.samples import Samples, shared
+from pytest_cliprobust.figures.taken import takes_samples
 from pytest_cliprobust.properties.accuracy import mean_corruption_error
 from pytest_cliprobust.properties.corrupted import CLEAN_ID, CORRUPTION, SEVERITY, column_of
 from pytest_cliprobust.properties.corruption import SEVERITIES
@@ -92,6 +93,7 @@ def _reference(table: Mapping[str, Any]) -> ReferenceErrors:
     )
 
 
+@takes_samples
 def errors_for(samples: Samples) -> ReferenceErrors:
     """Return the reference model's errors on a data set.
 
@@ -108,6 +110,7 @@ def errors_for(samples: Samples) -> ReferenceErrors:
     )
 
 
+@takes_samples
 def corruption_error_of(
     clean: Samples,
     corrupted: Sequence[Samples],
@@ -151,6 +154,7 @@ def corruption_error_of(
     return [figure.measured_on(conditions[kind]) for (_, kind), figure in figures.items()]
 
 
+@takes_samples
 def corruption_error_in(
     clean: Samples, samples: Samples, *, reference: ReferenceErrors | None = None
 ) -> list[Figure]:

@@ -44,12 +44,14 @@ from pytest_cliprobust.figures.means import quotient_values
 from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, means, quotient, ratio, sums
 from pytest_cliprobust.figures.samples import Samples, shared
+from pytest_cliprobust.figures.taken import takes_samples
 from pytest_cliprobust.properties.accuracy import accuracy_drop
 
 #: Group values that mean "not annotated" and "the prototype others are compared with".
 UNANNOTATED = ("", "none", "prototype")
 
 
+@takes_samples
 def factors_of(clean: Samples, samples: Samples) -> list[Figure]:
     """Return the figures of the visual factors that ``samples`` show, whichever way they show them.
 

@@ -54,6 +54,7 @@ from pytest_cliprobust.figures.outcomes import (
     sums,
 )
 from pytest_cliprobust.figures.samples import Captioned, Samples
+from pytest_cliprobust.figures.taken import takes_samples
 from pytest_cliprobust.properties.accuracy import worst_group_accuracy
 from pytest_cliprobust.properties.calibration import calibration_figures
 from pytest_cliprobust.properties.error_rates import PERMUTATIONS, equal_error_rates
@@ -129,6 +130,7 @@ def over_columns(view: Divided, measure: Callable[[str], list[Figure]]) -> Itera
         raise lacking
 
 
+@takes_samples
 def accuracy_over(samples: Samples, column: str, *, minimum: int = MINIMUM) -> list[Figure]:
     """Return ``worst_group_accuracy`` and ``group_accuracy_gap`` over the groups of a column.
 
@@ -144,6 +146,7 @@ def accuracy_over(samples: Samples, column: str, *, minimum: int = MINIMUM) -> l
     return [figure.measured_on(condition) for figure in figures.values()]
 
 
+@takes_samples
 def calibration_over(samples: Samples, column: str, *, minimum: int = MINIMUM) -> list[Figure]:
     """Return ``worst_group_ece`` and ``group_confidence_gap`` over the groups of a column.
 
@@ -161,6 +164,7 @@ def calibration_over(samples: Samples, column: str, *, minimum: int = MINIMUM) -
     return [figure.measured_on(condition) for figure in figures.values()]
 
 
+@takes_samples
 def shape_bias_over(samples: Samples, column: str, *, minimum: int = CUE_MINIMUM) -> list[Figure]:
     """Return ``worst_group_shape_bias`` (the least) and ``group_shape_bias_gap`` of cue conflicts.
 
@@ -201,6 +205,7 @@ def shape_bias_over(samples: Samples, column: str, *, minimum: int = CUE_MINIMUM
     higher_is_better=False,
     meaning="recall at 1, text to image, of the best group minus that of the worst",
 )
+@takes_samples
 def retrieval_over(samples: Captioned, column: str, *, minimum: int = MINIMUM) -> list[Figure]:
     """Return worst group and gap of recall at 1 both ways, over groups of pictures.
 
@@ -231,6 +236,7 @@ def retrieval_over(samples: Captioned, column: str, *, minimum: int = MINIMUM) -
     return [figure.measured_on(condition) for figure in figures.values()]
 
 
+@takes_samples
 def detection_over(
     inside: Samples,
     outside: Samples,

@@ -18,6 +18,7 @@ from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.taken import takes_samples
 
 #: Level of the test of each pair; a pair must also have both class means on the wrong side.
 LEVEL = 0.001
@@ -31,6 +32,7 @@ LEAST_SEEN = 0.5
 _USUAL_EFFECT = 2.0
 
 
+@takes_samples
 def swapped_labels(samples: Samples, *, level: float = LEVEL) -> Figure:
     """Return ``swapped_labels``, how many pairs of classes look as if their texts were swapped.
 

@@ -35,6 +35,7 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.taken import takes_samples
 
 QUESTION = "Which of these is in the picture: {first} or {second}? Answer with one of the two."
 """The forced choice, with the options as they would stand in a sentence."""
@@ -143,6 +144,7 @@ def confused_classes(
     return found, tuple(tied)
 
 
+@takes_samples
 def hard_choices(
     samples: Samples, texts: Sequence[str] = (), *, chosen_on: Samples | None = None
 ) -> HardChoices:
@@ -174,6 +176,7 @@ def hard_choices(
     return HardChoices(rows, true, other[true], unconfused, tied, single)
 
 
+@takes_samples
 def clip_scores(samples: Samples, choices: HardChoices) -> Bools:
     """Return (M,) whether the CLIP scores the true class above the other one."""
     logits = samples.logits[choices.rows]
@@ -217,6 +220,7 @@ def _bare(name: str) -> str:
     return re.sub(r"^(an?|the)\s+(?=\S)", "", _plain(name))
 
 
+@takes_samples
 def multimodal_of(
     samples: Samples, choices: HardChoices, answers: ChoiceAnswers
 ) -> dict[str, Figure]:

@@ -47,6 +47,7 @@ from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio
 from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Embedded, Samples, contents_of
+from pytest_cliprobust.figures.taken import takes_samples
 
 #: The scores, and what reports call them; each has its own AUROC, AUPR and FPR95.
 OOD_SCORES: Mapping[str, str] = MappingProxyType(
@@ -384,6 +385,7 @@ LABELS_A_GROUP = 100
 K_SHARE = 0.001
 
 
+@takes_samples
 def apart(inside: Samples, bank: Samples) -> tuple[Ints, Ints]:
     """Return the rows of ID samples and of a bank that share no unit (drawing, object, patient).
 
@@ -432,6 +434,7 @@ class BankScore:
         return self.of(_features_of(samples))
 
 
+@takes_samples
 def bank_scores(bank: Embedded) -> dict[str, ScoreOf]:
     """Return the scores ``knn`` and ``mahalanobis`` against ID samples that are not evaluated.
 
@@ -479,6 +482,7 @@ def gl_mcm_score(local: Callable[[Samples], Floats]) -> dict[str, ScoreOf]:
     return {"gl_mcm": lambda samples: np.asarray(mcm(samples.cosines) + local(samples))}
 
 
+@takes_samples
 def detection(
     inside: Samples,
     outside: Samples,
@@ -507,6 +511,7 @@ def detection(
     return {metric: figure.measured_on(condition) for metric, figure in figures.items()}
 
 
+@takes_samples
 def condition_of(inside: Samples, outside: Samples) -> Condition:
     """Return the condition that detection is filed under: that of ``outside``, over both."""
     condition = outside.condition
@@ -515,6 +520,7 @@ def condition_of(inside: Samples, outside: Samples) -> Condition:
     return replace(condition, over=(inside.condition, outside.condition))
 
 
+@takes_samples
 def full_spectrum(
     inside: Sequence[Samples],
     outside: Samples,

@@ -27,6 +27,7 @@ from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.metrics import METRICS, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, not_known
 from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.taken import takes_samples
 
 #: Why nothing absolute is gated.
 _ABSOLUTE = "another machine has another, and so has this one under load; bound relative_{}"
@@ -41,6 +42,7 @@ _relative = partial(
 _absolute = partial(register_metric, high=None, gateable=False)
 
 
+@takes_samples
 def throughput_of(samples: Samples, seconds: ArrayLike) -> list[Figure]:
     """Return ``relative_throughput`` and ``throughput`` (images a second).
 
@@ -56,6 +58,7 @@ def throughput_of(samples: Samples, seconds: ArrayLike) -> list[Figure]:
     return [figure.measured_on(samples.condition) for figure in figures]
 
 
+@takes_samples
 def latency_of(samples: Samples, seconds: ArrayLike) -> list[Figure]:
     """Return ``relative_latency`` and ``latency`` (milliseconds).
 
@@ -69,6 +72,7 @@ def latency_of(samples: Samples, seconds: ArrayLike) -> list[Figure]:
     return [figure.measured_on(samples.condition) for figure in latency_figures(seconds)]
 
 
+@takes_samples
 def peak_memory_of(samples: Samples, own: ArrayLike, baseline: ArrayLike) -> list[Figure]:
     """Return ``relative_peak_memory`` and ``peak_memory`` (megabytes).
 

@@ -27,8 +27,10 @@ from pytest_cliprobust.figures.metrics import one_in, register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.figures.outcomes import means as averages
 from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.taken import takes_samples
 
 
+@takes_samples
 def prompts_of(samples: Samples, singles: Iterable[tuple[str, Samples]]) -> list[Figure]:
     """Return how the accuracy of ``samples`` varies over prompt templates: see :func:`prompt_figures`.
 

@@ -34,6 +34,7 @@ from pytest_cliprobust.figures.means import codes_of
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.figures.samples import Captioned
+from pytest_cliprobust.figures.taken import takes_samples
 
 #: The cut-offs k of R@k.
 RECALL_AT = (1, 5, 10)
@@ -43,6 +44,7 @@ _RANKS = {str(k): str(k) for k in RECALL_AT}
 CHUNK = 8_000_000
 
 
+@takes_samples
 def retrieval_of(samples: Captioned) -> list[Figure]:
     """Return the retrieval figures of samples with captions: see :func:`retrieval_figures`.
 
@@ -57,6 +59,7 @@ def retrieval_of(samples: Captioned) -> list[Figure]:
     return [figure.measured_on(samples.condition) for figure in figures.values()]
 
 
+@takes_samples
 def captions_of(
     samples: Captioned, changed: Callable[[str, str], str] | None = None
 ) -> tuple[Any, Any, Ints]:

@@ -19,12 +19,14 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys, in_both
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples, contents_of
+from pytest_cliprobust.figures.taken import takes_samples
 from pytest_cliprobust.properties.calibration import fit_temperature
 
 #: Samples that the temperature is fitted on, and how often they are drawn anew.
 FEW, DRAWS = 50, 100
 
 
+@takes_samples
 def few_samples_of(
     samples: Samples, calibration: Samples, *, few: int = FEW, draws: int = DRAWS
 ) -> Figure:
@@ -51,6 +53,7 @@ def few_samples_of(
     return figure.measured_on(samples.condition).fitted_on(contents_of(calibration))
 
 
+@takes_samples
 def label_sets_of(samples: Samples, calibration: Samples) -> list[Figure]:
     """Return ``label_set_cost`` of either half of the classes, filed as parts of the data set.
 

@@ -45,6 +45,7 @@ from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio
 from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Samples, contents_of
+from pytest_cliprobust.figures.taken import takes_samples
 
 #: Coverages at which the details have the curve.
 COVERAGES = tuple(round(0.1 * step, 1) for step in range(1, 11))
@@ -62,6 +63,7 @@ SETS: Mapping[str, str] = MappingProxyType({"lac": "LAC", "aps": "APS"})
 # --- Selective prediction -------------------------------------------------------------------------
 
 
+@takes_samples
 def selective_of(samples: Samples) -> list[Figure]:
     """Return ``aurc`` and ``excess_aurc`` of ``samples``: see :func:`selective_figures`."""
     confidence = softmax(samples.logits).max(axis=1)
@@ -220,6 +222,7 @@ def _excess_influence(outcomes: Outcomes) -> Floats:
 # --- Abstention -----------------------------------------------------------------------------------
 
 
+@takes_samples
 def abstention_of(
     samples: Samples, calibration: Samples, *, target: float = TARGET
 ) -> list[Figure]:
@@ -329,6 +332,7 @@ def abstention_figures(
 # --- Conformal sets -------------------------------------------------------------------------------
 
 
+@takes_samples
 def conformal_of(samples: Samples, calibration: Samples, *, target: float = TARGET) -> list[Figure]:
     """Return coverage and mean size of the conformal sets of ``samples``: see :func:`conformal_figures`."""
     logits, labels = _on_classes_of(samples, calibration)

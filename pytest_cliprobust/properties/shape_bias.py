@@ -39,6 +39,7 @@ from pytest_cliprobust.figures.means import (
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, quotient, ratio, sums
 from pytest_cliprobust.figures.samples import Samples, shared
+from pytest_cliprobust.figures.taken import takes_samples
 
 
 def _span(*parts: int | tuple[int, int]) -> tuple[int, ...]:
@@ -90,6 +91,7 @@ ENTRY_LEVEL_CLASSES: Mapping[str, tuple[int, ...]] = {
 }
 
 
+@takes_samples
 def shape_bias_of(samples: Samples) -> dict[str, Figure]:
     """Return the shape-bias figures of cue-conflict samples: see :func:`shape_bias_figures`.
 
@@ -164,6 +166,7 @@ class CueDecisions:
     either: Bools
 
 
+@takes_samples
 def cue_decisions(samples: Samples) -> CueDecisions:
     """Return which cue-conflict samples were decided for a cue.
 
@@ -368,6 +371,7 @@ def _plain(text: str) -> str:
     meaning="shape bias under a perturbation minus shape bias of the same images without",
     low=-1.0,
 )
+@takes_samples
 def shape_bias_change(clean: Samples, shifted: Samples) -> Figure:
     """Return ``shape_bias_change``: shape bias of ``shifted`` minus that of ``clean``, in [-1, 1].
 
@@ -432,6 +436,7 @@ def _difference_values(outcomes: Outcomes) -> Floats:
     gateable=False,
     why_not_gateable="noise alone sets templates apart; bound prompt_mean_shape_bias",
 )
+@takes_samples
 def shape_bias_over_prompts(
     samples: Samples, singles: Iterable[tuple[str, Samples]]
 ) -> list[Figure]:

@@ -34,6 +34,7 @@ from pytest_cliprobust.figures.means import compare_means
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, ratio, sums
 from pytest_cliprobust.figures.samples import Samples
+from pytest_cliprobust.figures.taken import takes_samples
 from pytest_cliprobust.properties.factors import effective_robustness
 
 LINES = Path(__file__).parent / "data" / "shift_lines.toml"
@@ -134,6 +135,7 @@ def line_for(dataset: str, classes: int, lines: tuple[Line, ...] | None = None) 
     return found[0]
 
 
+@takes_samples
 def effective_robustness_of(clean: Samples, shifted: Samples, line: Line | None = None) -> Figure:
     """Return ``effective_robustness``: accuracy under a natural shift above what a line predicts.
 
@@ -183,6 +185,7 @@ def effective_robustness_of(clean: Samples, shifted: Samples, line: Line | None 
     meaning="clean accuracy on the shift's classes minus accuracy under the shift",
     low=-1.0,
 )
+@takes_samples
 def shift_drop(clean: Samples, shifted: Samples) -> Figure:
     """Return ``shift_drop``: accuracy on clean samples of the shift's classes minus that under the shift.
 

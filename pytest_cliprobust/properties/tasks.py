@@ -37,6 +37,7 @@ from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.outcomes import Outcomes, mean, means, quotient, ratio
 from pytest_cliprobust.figures.recipes import register_recipe
 from pytest_cliprobust.figures.samples import Captioned, Task
+from pytest_cliprobust.figures.taken import takes_samples
 from pytest_cliprobust.properties import accuracy
 from pytest_cliprobust.properties.retrieval import captions_of, retrieval_ranks
 
@@ -56,6 +57,7 @@ class TaskSamples(Captioned, Protocol):
         ...
 
 
+@takes_samples
 def score_of(samples: TaskSamples) -> Figure:
     """Return a data set's main figure, by the metric that it is published with.
 
@@ -90,6 +92,7 @@ class _Score:
     why_not_gateable="it is of another make whenever another data set is there, and some figures in it have "
     "intervals that do not hold; bound the figures of the data sets",
 )
+@takes_samples
 def means_over(views: Iterable[TaskSamples]) -> list[Figure]:
     """Return for each collection ``task_mean``, the plain mean of the main figures that are there.
 

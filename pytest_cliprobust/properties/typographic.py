@@ -11,6 +11,7 @@ from pytest_cliprobust.figures.bootstrap import proportion_figure
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import register_metric
 from pytest_cliprobust.figures.samples import Samples, shared
+from pytest_cliprobust.figures.taken import takes_samples
 from pytest_cliprobust.properties.compositional import choice_figure
 
 #: The column that names the class whose name is on a picture.
@@ -20,6 +21,7 @@ WRITTEN = "written_label"
 VARIANT = "variant"
 
 
+@takes_samples
 def written_success(samples: Samples) -> Figure:
     """Return ``attack_success`` of pictures that were written on before anybody perturbed them (SCAM).
 
@@ -39,6 +41,7 @@ def written_success(samples: Samples) -> Figure:
     return figure.measured_on(samples.condition)
 
 
+@takes_samples
 def label_over_word(samples: Samples) -> Figure:
     """Return ``caption_choice_accuracy`` between a picture's own class and the one whose name is on it.
 
@@ -92,6 +95,7 @@ def _written(samples: Samples) -> tuple[Ints, npt.NDArray[np.object_]]:
     higher_is_better=False,
     meaning="share of images decided for the class whose name is on them",
 )
+@takes_samples
 def attack_success(clean: Samples, written: Samples) -> Figure:
     """Return ``attack_success``, the share of images decided for the class whose name is on them.
 

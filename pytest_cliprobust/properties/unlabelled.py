@@ -31,6 +31,7 @@ from pytest_cliprobust.figures.condition import against
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.metrics import METRICS, register_metric
 from pytest_cliprobust.figures.samples import Embedded, shared
+from pytest_cliprobust.figures.taken import takes_samples
 
 #: Neighbours that are looked at.
 NEIGHBOURS = 10
@@ -44,6 +45,7 @@ _COMPARED: Mapping[str, str] = MappingProxyType(
 )
 
 
+@takes_samples
 def perturbed_of(clean: Embedded, changed: Embedded, *, k: int = NEIGHBOURS) -> list[Figure]:
     """Return ``flip_rate``, ``embedding_drift``, ``neighbour_overlap`` and ``confidence_shift``.
 
@@ -64,6 +66,7 @@ def perturbed_of(clean: Embedded, changed: Embedded, *, k: int = NEIGHBOURS) -> 
     return [figure.measured_on(condition) for figure in (*figures, drift)]
 
 
+@takes_samples
 def between_models(baseline: Embedded, samples: Embedded, *, k: int = NEIGHBOURS) -> list[Figure]:
     """Return ``baseline_flip_rate``, ``baseline_neighbour_overlap`` and ``baseline_confidence_shift``.
 

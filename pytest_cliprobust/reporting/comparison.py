@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import Run
 
@@ -23,16 +25,17 @@ def comparison_lines(run: Run) -> list[tuple[str, str]]:
     ]
     if not compared:
         return late
-    return [*(("note", text) for text in [*_counted(compared), *_losses(compared)]), *late]
+    source = run.held_against or "an earlier run"
+    return [*(("note", text) for text in [*_counted(compared, source), *_losses(compared)]), *late]
 
 
-def _counted(compared: Sequence[Record]) -> list[str]:
+def _counted(compared: Sequence[Record], source: str) -> list[str]:
     """Return how many figures were compared sample by sample, how many are identical, and the churn."""
     paired = [r for r in compared if r.verdict.compared.startswith("paired")]
     same = [r for r in paired if r.verdict.changed == 0.0]
-    text = f"{len(compared)} figures held against an earlier run, {len(paired)} of them by sample"
+    text = paired_line([(r.verdict, r.measurement) for r in compared], source)
     if len(same) == len(compared):
-        return [f"{text}: every outcome is the same"]
+        return [f"{text}; every outcome is the same"]
     lines = [text + (f"; {len(same)} are the same in every outcome" if same else "")]
     churn = [
         r.verdict.changed
@@ -49,6 +52,31 @@ def _counted(compared: Sequence[Record]) -> list[str]:
     }
     lines += [f"not compared by sample: {reason}" for reason in sorted(reasons)]
     return lines
+
+
+def paired_line(judged: Sequence[tuple[Verdict, Measurement]], source: str) -> str:
+    """Return with what figures were paired, how many, and on how many of their samples; empty without any.
+
+    Args:
+        judged: verdicts with what they are of; those that compare with nothing do not count.
+        source: what they were held against.
+    """
+    compared = [(v, m) for v, m in judged if v.on_change and v.compared]
+    if not compared:
+        return ""
+    paired = [(v, m) for v, m in compared if v.compared.startswith("paired")]
+    if not paired:
+        return f"held against {source}: {len(compared)} figures, none of them by sample"
+    text = f"paired with {source}: {len(paired)} of {len(compared)} figures"
+    parts = [(v.n, m) for v, m in paired if v.n < m.figure.n]
+    if not parts:
+        most = max(m.figure.n for _, m in paired)
+        return f"{text}, on all samples ({most:,} of {most:,} where they are most)"
+    shared, least = min(parts, key=lambda part: part[0] / part[1].figure.n)
+    return (
+        f"{text}, {len(parts)} of them on a part of their samples (least: {shared:,} of "
+        f"{least.figure.n:,} in {least.metric} on {least.condition})"
+    )
 
 
 def _losses(compared: Sequence[Record]) -> list[str]:

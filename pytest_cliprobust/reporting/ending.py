@@ -18,6 +18,12 @@ _NOT_RED = ("passed", "inconclusive")
 #: How the line begins that tells of bounds that are missed under a waiver: the run may be green with them.
 WAIVED = "WAIVED"
 
+#: How the last line begins of a run that is not green for one of these.
+NOT_GREEN = "NOT GREEN"
+
+#: So many reasons are told why bounds on changes are not judged; of more of them the figures are counted.
+_REASONS = 3
+
 #: So many tests are listed in a terminal; more of them are counted.
 LISTED = 12
 
@@ -25,10 +31,10 @@ LISTED = 12
 def last_words(run: Run) -> list[str]:
     """Return the lines that are said last, the one that tells most at the end; none if all is well."""
     told = [*_partial(run), *_environment(run), *_not_judged(run), *_undecided(run), *_nothing(run)]
-    told += [*_excused(run), *_waived(run), *_stale(run)]
+    told += [*_not_compared(run), *_excused(run), *_waived(run), *_stale(run)]
     told += [f"REQUIRED: {line}" for line in run.lacking]
     if (run.exit_status, run.ending) in _OURS:
-        told.append(f"NOT GREEN: {run.ending}, exit code {run.exit_status}")
+        told.append(f"{NOT_GREEN}: {run.ending}, exit code {run.exit_status}")
     return told
 
 
@@ -92,6 +98,22 @@ def _undecided(run: Run) -> list[str]:
         f"INCONCLUSIVE: {run.undecided} of the {run.judged} figures with a bound "
         f"({run.undecided / run.judged:.0%}) cannot tell whether they meet it, on so few samples; the "
         f"policy's inconclusive_share allows {share:.4g}"
+    ]
+
+
+def _not_compared(run: Run) -> list[str]:
+    """Say which bounds on changes had nothing to be held against, once for each reason."""
+    found = run.not_compared
+    reasons = Counter(record.verdict.explanation for record in found)
+    if len(reasons) > _REASONS:
+        shown = first_of([record.key for record in found], 3)
+        return [
+            f"NOT COMPARED: {_counted(len(found), 'bound')} on a change had nothing to be held against "
+            f"({shown}); the reports say why of each"
+        ]
+    return [
+        f"NOT COMPARED: {_counted(count, 'bound')} on a change not judged: {reason}"
+        for reason, count in reasons.items()
     ]
 
 

@@ -21,6 +21,7 @@ from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.verdict import Verdict, waivers_of
 from pytest_cliprobust.properties.answers import Answer, answers_in
+from pytest_cliprobust.reporting.ending import NOT_GREEN
 from pytest_cliprobust.results.compare import Compared, Comparison, Word, matched_answers
 from pytest_cliprobust.results.earlier import Earlier
 
@@ -275,7 +276,9 @@ def headline_of(head: Earlier, lines: Iterable[Line]) -> Headline:
     if status == 1:
         return Headline("bad", "Do not ship", "A test failed for another reason than a bound.")
     if status or not head.complete:
-        told = because[-1] if because else f"The run ended with exit code {status}."
+        # The last line says how it ended, the one before it why.
+        reasons = [line for line in because if not line.startswith(NOT_GREEN)] or because
+        told = reasons[-1] if reasons else f"The run ended with exit code {status}."
         return Headline("unsure", "Not decided", told)
     if not judged:
         told = "No bound judged any of these figures, so this run gates nothing."

@@ -35,6 +35,7 @@ def document(run: Run) -> dict[str, Any]:
         "data": run.data.as_dict(),
         "thresholds": run.thresholds or None,
         "provenance": None if run.provenance is None else run.provenance.as_dict(),
+        "held_against": run.held_against or None,
         "sections": {title: list(suites) for title, suites in run.sections.items()},
         "samples": run.named,
         "notes": list(run.notes),

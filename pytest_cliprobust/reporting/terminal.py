@@ -26,6 +26,7 @@ STYLES = {
     "pass": "green",
     "fail": "bold red",
     "inconclusive": "yellow",
+    "not compared": "bold yellow",
     "waived": "bold magenta",
     "unbounded": "dim",
 }
@@ -35,15 +36,17 @@ WORDS = {
     "pass": "pass",
     "fail": "FAIL",
     "inconclusive": "inconclusive",
+    "not compared": "not compared",
     "waived": "waived",
     "unbounded": "no bound",
 }
-SHORT = {**WORDS, "inconclusive": "open"}
+SHORT = {**WORDS, "inconclusive": "open", "not compared": "no base"}
 WIDE = 88
 
 #: What needs a look, each figure in a row of its own, under a title; in this order.
 _TITLES = {
     "fail": "FAIL: on the wrong side of the bound, or not a number",
+    "not compared": "not compared: a bound on a change, and nothing to hold the figure against",
     "waived": "waived: the bound is missed, and a waiver says that it may be",
     "inconclusive": "inconclusive: the interval contains the bound",
 }
@@ -218,7 +221,7 @@ def totals(records: Sequence[Record], verbose: bool, width: int = WIDE) -> Text:
     """Return the line that counts the verdicts: failures first, and as many of their names as fit."""
     counts = Counter(row_of([record]).status for record in records)
     text = Text()
-    for status in ("fail", "inconclusive", "waived", "pass"):
+    for status in ("fail", "not compared", "inconclusive", "waived", "pass"):
         if counts[status]:
             text.append(", " if text else "")
             text.append(f"{counts[status]} {status}", style=STYLES[status])
@@ -378,9 +381,11 @@ def row_of(records: list[Record]) -> Row:
     """Return the row of one record, or of one figure at several severities."""
     first = records[0]
     verdict = first.verdict
-    status = verdict.status
+    status: str = verdict.status
     if status == "unbounded" and verdict.outcome == "fail":
         status = "fail"
+    if verdict.not_compared:
+        status = "not compared"
     # The data set goes without saying where it is the clean one, perturbed.
     perturbed = first.measurement.perturbation != "clean"
     on = first.measurement.perturbation if perturbed else first.measurement.dataset

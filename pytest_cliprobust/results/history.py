@@ -528,6 +528,12 @@ def earlier_run(reference: str, path: Path, series: str | None = None) -> Earlie
         return history.run(history.find(reference, series))
 
 
+def is_reference(text: str) -> bool:
+    """Return whether a text may mean a run of a history; whether there is one, the history knows."""
+    known = text.isdecimal() or LAST.fullmatch(text) is not None or text == "anchor"
+    return known or text.startswith("tag:")
+
+
 def is_file(reference: str) -> bool:
     """Return whether a reference means a file, not a run of the history."""
     if reference.isdecimal() or LAST.fullmatch(reference) or reference == "anchor":

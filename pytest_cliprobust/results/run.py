@@ -142,6 +142,7 @@ class Run:
         ending: the same in a word.
         environment: where it took place.
         baseline: the earlier run that it was held against; None if there was none.
+        held_against: what that run is called, as messages have it; empty if there was none.
         kept: where the history has it, as the summary says; empty if it has not.
         began, written: when it began and ended.
         version: of this package.
@@ -177,6 +178,7 @@ class Run:
     ending: str = "passed"
     environment: Environment = field(default_factory=Environment.here)
     baseline: Baseline | None = field(default=None, repr=False)
+    held_against: str = ""
     kept: str = ""
     began: str = ""
     written: str = field(default_factory=now)
@@ -194,14 +196,23 @@ class Run:
         return replace(self, records=records, skipped=skipped, named=False)
 
     @property
+    def not_compared(self) -> tuple[Record, ...]:
+        """The figures with a bound on a change that nothing could be held against; none while recording."""
+        if self.recording:
+            return ()
+        return tuple(record for record in self.records if record.verdict.not_compared)
+
+    @property
     def judged(self) -> int:
         """How many figures were held against a bound."""
-        return sum(record.verdict.status != "unbounded" for record in self.records)
+        bounded = sum(record.verdict.status != "unbounded" for record in self.records)
+        return bounded - len(self.not_compared)
 
     @property
     def undecided(self) -> int:
-        """How many of those a bound could not decide on."""
-        return sum(record.verdict.status == "inconclusive" for record in self.records)
+        """How many of those a bound could not decide on, on so few samples."""
+        found = sum(record.verdict.status == "inconclusive" for record in self.records)
+        return found - len(self.not_compared)
 
     @property
     def waived(self) -> tuple[Record, ...]:
@@ -217,7 +228,7 @@ class Run:
     @property
     def gates_nothing(self) -> bool:
         """Whether no bound judged anything."""
-        return not self.judged and not self.recording
+        return not (self.judged or self.not_compared or self.recording)
 
     @property
     def lacks_a_bound(self) -> bool:

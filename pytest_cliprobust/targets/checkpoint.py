@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_cliprobust.errors import ClipRobustError, brief
+from pytest_cliprobust.errors import ClipRobustError, brief, first_of
 from pytest_cliprobust.files import lies_there, read_json, require_regular
 from pytest_cliprobust.targets.archive import LEGACY_START, Content, reading_legacy, reading_zip
 from pytest_cliprobust.targets.unpickling import Forbidden, Opaque, StoredTensor
@@ -454,13 +454,33 @@ def weights_in(folder: Path, names: Iterable[str]) -> Path | None:
     indices = [p for p in found if p.name.endswith(INDEX)]
     if len(indices) == 1:
         return indices[0]
-    files = [p for p in found if p.suffix in _SUFFIXES and p.name not in _NO_WEIGHTS]
+    files = checkpoints_in(folder)
     if len(files) == 1 and _SHARD.search(files[0].name):
         raise ClipRobustError(
             f"folder {folder} holds {files[0].name!r:.80}, one of several shards, and no index of them; copy "
             f"or download all shards, and the file that ends in {INDEX}"
         )
     return files[0] if len(files) == 1 else None
+
+
+def lacks_weights(folder: Path, expected: str) -> str:
+    """Return what a folder is told of in which :func:`weights_in` found none: there is none, or several."""
+    found = checkpoints_in(folder)
+    if len(found) < 2:
+        return f"folder {folder} holds no weights; expected {expected}"
+    names = first_of([path.name for path in found], 4)
+    return f"folder {folder} holds {len(found)} checkpoints ({names}); call the one that counts {expected}"
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the files of weights in a folder, by name; an adapter's are not a model's."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in _SUFFIXES
+        and path.name not in _NO_WEIGHTS
+        and not path.name.startswith("adapter_")
+    )
 
 
 def check_size(

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, first_of
 from pytest_cliprobust.files import lies_there
-from pytest_cliprobust.targets.checkpoint import weights_in
+from pytest_cliprobust.targets.checkpoint import checkpoints_in, weights_in
 from pytest_cliprobust.targets.checkpoint_file import load_checkpoint_file
 from pytest_cliprobust.targets.registry import FORMATS, arguments_for, register_target
 
@@ -45,6 +45,13 @@ def load_any_folder(name: str, source: str, **options: Any) -> Any:
         raise ClipRobustError(
             f"--clip-model {name}: folder {folder} is a repository in the hub's cache; give one of its "
             f"snapshots, {snapshots / inner[0] if inner else snapshots}"
+        )
+    several = checkpoints_in(folder)
+    if several:
+        raise ClipRobustError(
+            f"--clip-model {name}: folder {folder} holds {len(several)} checkpoints "
+            f"({first_of([path.name for path in several], 4)}) and no configuration; name one of them: "
+            f"--clip-model={several[0]}"
         )
     raise ClipRobustError(
         f"--clip-model {name}: folder {folder} holds none of {', '.join(files)}, which tell its "

@@ -17,6 +17,7 @@ from pytest_cliprobust.files import read_json, require_regular
 from pytest_cliprobust.targets.checkpoint import (
     check_size,
     check_types,
+    lacks_weights,
     read_checkpoint,
     weights_in,
 )
@@ -124,7 +125,7 @@ def _model(folder: Path, name: str, config: Mapping[str, Any], dtype: Any) -> An
 def _weights(folder: Path) -> Mapping[str, Tensor]:
     path = weights_in(folder, WEIGHT_NAMES)
     if path is None:
-        raise ClipRobustError(f"folder {folder} holds no weights; expected {WEIGHT_NAMES[0]}")
+        raise ClipRobustError(lacks_weights(folder, WEIGHT_NAMES[0]))
     return read_checkpoint(path, unwrap=False).state
 
 

@@ -20,6 +20,7 @@ from pytest_cliprobust.targets.checkpoint import (
     check_fit,
     check_size,
     check_types,
+    lacks_weights,
     read_checkpoint,
     weights_in,
 )
@@ -507,9 +508,7 @@ def _load_weights(model_class: Any, config: Any, folder: Path, name: str) -> Any
     """Return the model with the weights in ``folder``, which are read here: nothing in them runs."""
     path = weights_in(folder, WEIGHT_NAMES)
     if path is None:
-        raise ClipRobustError(
-            f"model {name!r}: folder {folder} holds no weights; expected model.safetensors"
-        )
+        raise ClipRobustError(f"model {name!r}: {lacks_weights(folder, WEIGHT_NAMES[0])}")
     state = read_checkpoint(path).state
     check_types({}, state, str(path))
     architecture = MODEL_TYPES[config.model_type]

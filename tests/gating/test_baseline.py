@@ -516,7 +516,7 @@ def test_a_header_whose_length_reads_like_json_is_safetensors(tmp_path: Path) ->
 def test_a_missing_file_says_what_writes_one(tmp_path: Path) -> None:
     path = tmp_path / "none.safetensors"
     assert complaint(path).endswith(
-        "none.safetensors: no such baseline; --clip-record writes one beside the threshold file"
+        "none.safetensors: there is no such file, so no baseline; --clip-record writes one beside the threshold file"
     )
     assert "cannot be read: " in complaint(tmp_path)
 

@@ -567,22 +567,40 @@ def test_a_margin_that_no_model_could_miss_is_no_evidence() -> None:
     assert again.status == "pass"
 
 
-def test_a_missing_or_broken_baseline_fails() -> None:
+def test_what_has_nothing_to_be_compared_with_is_not_judged() -> None:
+    """It is no loss, so it fails for none; that the run is not green for it is for the run's end to say."""
+    _, after = runs()
+    bound = accuracy_rule("max_decrease = 0.9")
+    for policy in (Policy("pass"), WARN, Policy("fail")):
+        none = judge(after, bound, policy)
+        assert (none.status, none.outcome, none.not_compared) == ("inconclusive", "warn", True)
+        assert not none.waivable
+    assert none.explanation == (
+        "there is no baseline: --clip-record writes one, or name one with --clip-baseline"
+    )
+    assert judge(after, bound, WARN, no_baseline="it is gone").explanation == "it is gone"
+    told = failure_message(none, after)
+    assert "cannot be judged" in told
+    assert "policy" not in told
+    # An absolute bound beside it is judged all the same.
+    beside = judge(after, accuracy_rule("min = 0.99\nmax_decrease = 0.9"), WARN)
+    assert (beside.status, beside.kind, beside.not_compared) == ("fail", "min", False)
+    kept = judge(after, accuracy_rule("min = 0.01\nmax_decrease = 0.9"), WARN)
+    assert (kept.kind, kept.not_compared) == ("max_decrease", True)
+    assert Verdict.from_dict(kept.as_dict()).not_compared
+
+
+def test_a_missing_figure_is_not_judged_and_a_broken_one_fails() -> None:
     before, after = runs()
     bound = accuracy_rule("max_decrease = 0.9")
-    none = judge(after, bound, Policy("pass"))
-    assert none.failed
-    assert none.explanation == (
-        "there is no baseline; --clip-record writes one, or name one with --clip-baseline"
-    )
     both = baseline_of(before, dataclasses.replace(before, model="v3"))
     other = judge(after, bound, WARN, baseline=both)
-    assert other.failed
+    assert other.not_compared
     assert "is of v1, v3, not of v2; name one of them as baseline_model" in other.explanation
     assert "cannot be judged" in failure_message(other, after)
     foggy = answered(answers(), model="v2", on=condition("clean", "fog_3d", 3))
     lacking = judge(foggy, bound, WARN, baseline=baseline_of(before))
-    assert lacking.failed
+    assert lacking.not_compared
     assert lacking.explanation.endswith(
         " has no figure for accuracy/accuracy/clean/fog_3d@3; record it anew"
     )
@@ -591,6 +609,7 @@ def test_a_missing_or_broken_baseline_fails() -> None:
         broken = dataclasses.replace(before, figure=figure.measured_on(before.condition))
         verdict = judge(after, bound, Policy("pass"), baseline=baseline_of(broken))
         assert verdict.failed
+        assert not verdict.not_compared
         assert verdict.explanation.startswith(f"the baseline's accuracy is {value}, or the change")
 
 
@@ -602,10 +621,9 @@ def test_the_worst_of_several_bounds_counts() -> None:
     assert (both.status, both.bound, both.where) == ("fail", "max_decrease 0.01", "t.toml:5")
     floor = judge(after, accuracy_rule("min = 0.9\nmax_decrease = 0.05"), policy, baseline=baseline)
     assert (floor.status, floor.bound, floor.where) == ("fail", "min 0.9", "t.toml:4")
-    # A missing baseline is worse than any miss.
-    assert judge(after, accuracy_rule("min = 0.9\nmax_decrease = 0.05"), policy).bound == (
-        "max_decrease 0.05"
-    )
+    # A miss that was seen is worse than a change that was not, and that is worse than an undecided bound.
+    assert judge(after, accuracy_rule("min = 0.9\nmax_decrease = 0.05"), policy).bound == "min 0.9"
+    assert judge(after, accuracy_rule("min = 0.68\nmax_decrease = 0.05"), policy).not_compared
 
 
 VERDICTS = [

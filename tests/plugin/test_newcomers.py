@@ -78,3 +78,44 @@ def test_a_step_that_is_none_is_one_line() -> None:
         steps_of("fog_3d", "3")  # type: ignore[arg-type]
     with pytest.raises(ClipRobustError, match="is one step"):
         steps_of(("fog_3d", 3))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--clip-data=foo=embedded", ("'foo' is no role", "so write --clip-data embedded")),
+        ("--clip-data=claen=/nowhere", ("'claen' is nearly the role 'clean'",)),
+        (
+            "--clip-baseline=nosuch",
+            ("--clip-baseline nosuch: no such file, and no run of the history", "tag:NAME"),
+        ),
+        ("--clip-baseline=nosuch.json", ("nosuch.json: there is no such file, so no baseline",)),
+    ],
+)
+def test_slips_in_options_are_one_line(run: Sessions, option: str, words: tuple[str, ...]) -> None:
+    one_line(run(option, suite=ONE), *words)
+
+
+def test_a_folder_of_several_checkpoints_names_them(run: Sessions) -> None:
+    folder = run.path / "two"
+    folder.mkdir()
+    for name in ("epoch_1.pt", "epoch_2.pt", "notes.txt", "adapter_model.bin"):
+        (folder / name).write_bytes(b"")
+    one_line(
+        run("--clip-model=./two", suite=ONE),
+        "holds 2 checkpoints (epoch_1.pt, epoch_2.pt) and no configuration",
+        "--clip-model=two/epoch_1.pt",
+    )
+
+
+def test_a_misspelt_suite_in_m_is_told(run: Sessions) -> None:
+    hint = "-m acuracy: no suite is called so, and no marker is. Did you mean 'accuracy'?"
+    result = run("-m", "acuracy", suite=ONE)
+    assert result.ret == 5
+    result.stdout.fnmatch_lines([f"warning: {hint}"])
+    # Where tests are left, too: those that were meant are missing silently otherwise.
+    result = run("-m", "mine or acuracy")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"*{hint}"])
+    for fine in ("mine", "mine and not slow", "not accuracy", "mine or parametrize", "mine or xyz"):
+        assert "is called so, and no marker" not in run("-m", fine).stdout.str()

@@ -36,15 +36,21 @@ def verdicts() -> dict[str, dict[str, object]]:
 
 
 def test_the_same_model_keeps_everything(recorded: Sessions) -> None:
-    result = recorded.again(SIZE, "--clip-report=report.json")
+    reports = [f"--clip-report=report.{kind}" for kind in ("json", "md", "html")]
+    result = recorded.again(SIZE, *reports, process=True)  # it draws
     assert result.ret == 0
+    for kind in ("md", "html"):
+        page = (recorded.path / f"report.{kind}").read_text(encoding="utf-8")
+        assert "aired with thresholds.baseline.safetensors: 2 of 2 figures, on all samples" in page
     result.stdout.fnmatch_lines(
         [
             "clip baseline: thresholds.baseline.safetensors: reference against reference",
             "*note: these are the weights that were recorded",
-            "note: 2 figures held against an earlier run, 2 of them by sample: every outcome is the same",
+            "note: paired with thresholds.baseline.safetensors: 2 of 2 figures, on all samples (134 of 134 "
+            "where they are most); every outcome is the same",
         ]
     )
+    assert report()["held_against"] == "thresholds.baseline.safetensors"
     for verdict in verdicts().values():
         assert (verdict["status"], verdict["changed"]) == ("pass", 0.0)
         assert str(verdict["compared"]).startswith("paired, n = 134")
@@ -151,12 +157,12 @@ def test_two_models_are_compared_in_whatever_order_their_tests_come(recorded: Se
     assert {e["verdict"]["status"] for e in report()["measurements"]} == {"unbounded", "pass"}
     # Where the other one is left out, that is what is said, and the command to run again measures both.
     alone = recorded.again(*options, "-k", "twin")
-    alone.assert_outcomes(failed=1)
+    alone.assert_outcomes(passed=1)
+    assert alone.ret == 6
     alone.stdout.fnmatch_lines(
         [
-            "  why       parent has no figure for mine/accuracy/clean/clean in this run: its test was left "
-            "out, or gave none",
-            "  run again pytest test_mine.py::test_mine --clip-model=twin=reference *",
+            "NOT COMPARED: 1 bound on a change not judged: parent has no figure for "
+            "mine/accuracy/clean/clean in this run: its test was left out, or gave none*"
         ]
     )
 
@@ -167,11 +173,61 @@ def test_a_model_is_not_compared_with_itself(recorded: Sessions) -> None:
     one_line(result, "--clip-against reference: that is the model under test itself")
 
 
-def test_without_a_baseline_margins_fail(recorded: Sessions) -> None:
-    result = recorded.again(SIZE, "--clip-baseline=none")
-    result.assert_outcomes(failed=1)
+#: How a run is held against nothing, what it says of that, and whether its threshold file is there anyway.
+NO_BASELINE = {
+    "none": (["--clip-baseline=none"], "--clip-baseline=none turned the comparison off"),
+    "gone": (
+        [],
+        "there is no baseline: thresholds.baseline.safetensors is missing; commit it beside",
+    ),
+}
+
+
+@pytest.mark.parametrize("policy", ["", '[policy]\ninconclusive = "fail"\n'])
+@pytest.mark.parametrize("how", NO_BASELINE)
+def test_without_a_baseline_margins_are_not_judged(
+    recorded: Sessions, how: str, policy: str
+) -> None:
+    """Nothing was seen to be lost, so it is no regression; and it is never green."""
+    options, told = NO_BASELINE[how]
+    if how == "gone":
+        (recorded.path / "thresholds.baseline.safetensors").unlink()
+    path = recorded.path / "thresholds.toml"
+    path.write_text(path.read_text(encoding="utf-8") + policy, encoding="utf-8")
+    reports = [f"--clip-report=report.{kind}" for kind in ("json", "md", "html")]
+    result = recorded.again(SIZE, *options, *reports, process=True)  # it draws
+    result.assert_outcomes(passed=1)
+    assert result.ret == 6
+    text = result.stdout.str()
+    assert f"clip baseline: none, so bounds on changes are not judged: {told}" in text
+    assert "FAIL" not in text
+    assert "INCONCLUSIVE" not in text  # that is for too few samples
     result.stdout.fnmatch_lines(
-        ["*there is no baseline; --clip-record writes one, or name one with*"]
+        [
+            "not compared: a bound on a change, and nothing to hold the figure against",
+            f"NOT COMPARED: 2 bounds on a change not judged: {told}*",
+            "NOT GREEN: inconclusive, exit code 6",
+        ]
+    )
+    found = report()
+    assert {entry["verdict"]["status"] for entry in found["measurements"]} == {"inconclusive"}
+    assert found["because"][0].startswith(f"NOT COMPARED: 2 bounds on a change not judged: {told}")
+    for kind in ("md", "html"):
+        page = (recorded.path / f"report.{kind}").read_text(encoding="utf-8")
+        assert "not decided" in page.casefold()
+        assert "NOT COMPARED: 2 bounds on a change not judged" in page
+
+
+def test_a_regression_beside_what_is_not_compared_stays_one(recorded: Sessions) -> None:
+    (recorded.path / "thresholds.baseline.safetensors").unlink()
+    bounds = [
+        f'[[threshold]]\nsuite = "mine"\nmetric = "{metric}"\n{bound}\n'
+        for metric, bound in (("accuracy", "min = 0.99"), ("accuracy_drop", "max_increase = 0.1"))
+    ]
+    result = recorded(SIZE, thresholds="\n".join(["schema = 1", *bounds]))
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["1 fail, 1 not compared", "NOT COMPARED: 1 bound on a change not judged*"]
     )
 
 

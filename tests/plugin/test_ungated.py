@@ -194,3 +194,44 @@ def test_a_bound_that_is_missed_where_a_failure_is_expected_is_told_last(run: Se
     assert (result.ret, data["ending"]) == (Exit.PASSED, "passed")
     assert data["measurements"][0]["verdict"]["status"] == "fail"
     assert data["because"][-1].startswith("EXCUSED: ")
+
+
+@pytest.mark.parametrize("how", ["nowhere", "below", "marked", "warn"])
+def test_a_bound_for_a_suite_that_there_is_not_fails_the_run(run: Sessions, how: str) -> None:
+    """However far its name is from all others: it may be a suite that was renamed, with its bounds left."""
+    inner = run.path / "robust" / "night"
+    inner.mkdir(parents=True)
+    if how == "below":
+        (inner / "test_zeppelin.py").write_text("", encoding="utf-8")
+    if how == "marked":
+        text = (
+            'import pytest\n\n\n@pytest.mark.clip_suite("zeppelin")\ndef test_it(clip, gate): ...\n'
+        )
+        (inner / "test_other.py").write_text(text, encoding="utf-8")
+    policy = '[policy]\nunused = "warn"\n' if how == "warn" else ""
+    rules = [
+        f'[[threshold]]\nsuite = "{suite}"\nmetric = "accuracy"\nmin = 0.01\n'
+        for suite in ("mine", "zeppelin")
+    ]
+    result = run(
+        "test_mine.py", suite=SUITE_OF_ONE, thresholds="\n".join(["schema = 1", policy, *rules])
+    )
+    result.assert_outcomes(passed=1)
+    lines = told(result)
+    if how in ("below", "marked"):
+        assert result.ret == 0
+        assert "note: 1 bound is for suites that were not run (zeppelin)" in lines
+        return
+    assert result.ret == (0 if how == "warn" else 6)
+    (line,) = [line for line in lines if "zeppelin" in line]
+    level = "warning" if how == "warn" else "error"
+    assert line.startswith(f"{level}: thresholds.toml:")
+    assert "no suite is called 'zeppelin': there is no test_zeppelin.py here or below." in line
+
+
+SUITE_OF_ONE = """
+    from pytest_cliprobust.properties import accuracy
+
+    def test_mine(clip, gate):
+        gate(accuracy.accuracy_of(clip.on("clean")))
+"""

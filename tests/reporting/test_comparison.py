@@ -10,8 +10,10 @@ from pytest_cliprobust.reporting.comparison import comparison_lines
 PAIRED, APART = "paired, n = 60", "each by itself: other samples; 12 of 60 are shared"
 
 
-def record(metric: str, compared: str = PAIRED, changed: float | None = None, **more: Any) -> Any:
-    """Return a record with what the lines are made of."""
+def record(
+    metric: str, compared: str = PAIRED, changed: float | None = None, *, of: int = 60, **more: Any
+) -> Any:
+    """Return a record with what the lines are made of; ``of``: how many samples it has."""
     told: dict[str, Any] = {
         "on_change": True,
         "compared": compared,
@@ -20,17 +22,20 @@ def record(metric: str, compared: str = PAIRED, changed: float | None = None, **
         "note": "",
         "status": "pass",
         "explanation": "it fell",
+        "n": 60,
     }
     return SimpleNamespace(
         key=f"suite/{metric}",
         suite="suite",
-        measurement=SimpleNamespace(metric=metric, condition="fog_3d@3"),
+        measurement=SimpleNamespace(
+            metric=metric, condition="fog_3d@3", figure=SimpleNamespace(n=of)
+        ),
         verdict=SimpleNamespace(**{**told, **more}),
     )
 
 
-def lines(*records: Any) -> list[tuple[str, str]]:
-    run: Any = SimpleNamespace(records=records)
+def lines(*records: Any, source: str = "v1.json") -> list[tuple[str, str]]:
+    run: Any = SimpleNamespace(records=records, held_against=source)
     return comparison_lines(run)
 
 
@@ -48,7 +53,8 @@ def test_what_was_compared_how_and_how_many_answers_changed() -> None:
     ) == [
         (
             "note",
-            "7 figures held against an earlier run, 4 of them by sample; 1 are the same in every outcome",
+            "paired with v1.json: 4 of 7 figures, on all samples (60 of 60 where they are most); 1 are the "
+            "same in every outcome",
         ),
         (
             "note",
@@ -60,10 +66,28 @@ def test_what_was_compared_how_and_how_many_answers_changed() -> None:
 
 
 def test_without_a_change_there_is_no_churn() -> None:
-    held = "2 figures held against an earlier run, 2 of them by sample"
+    held = "paired with v1.json: 2 of 2 figures, on all samples (60 of 60 where they are most)"
     same = [record("accuracy", changed=0.0), record("nll", changed=0.0)]
-    assert lines(*same) == [("note", f"{held}: every outcome is the same")]
+    assert lines(*same) == [("note", f"{held}; every outcome is the same")]
     assert lines(record("nll", changed=0.5), record("ece")) == [("note", held)]
+
+
+def test_on_how_many_samples() -> None:
+    whole, half, tenth = (record("ece", changed=0.5, of=of) for of in (60, 120, 1600))
+    assert lines(whole, half, tenth) == [
+        (
+            "note",
+            "paired with v1.json: 3 of 3 figures, 2 of them on a part of their samples (least: 60 of "
+            "1,600 in ece on fog_3d@3)",
+        )
+    ]
+    # A figure of several pictures each is paired on more than it counts.
+    assert "on all samples (30 of 30" in lines(record("ece", changed=0.5, of=30))[0][1]
+    by_itself = record("ece", "not paired: v1.json has no outcomes; n = 60")
+    assert lines(by_itself, by_itself, source="")[0] == (
+        "note",
+        "held against an earlier run: 2 figures, none of them by sample",
+    )
 
 
 def test_losses_within_a_margin_and_failures_that_came_late() -> None:

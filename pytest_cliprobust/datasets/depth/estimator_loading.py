@@ -16,6 +16,7 @@ from pytest_cliprobust.errors import ClipRobustError, brief
 from pytest_cliprobust.targets.checkpoint import (
     check_size,
     check_types,
+    lacks_weights,
     read_checkpoint,
     weights_in,
 )
@@ -89,9 +90,7 @@ def load_estimator(name: str, folder: Path, config: Mapping[str, Any]) -> tuple[
     _check_processor(folder)
     path = weights_in(folder, WEIGHT_NAMES)
     if path is None:
-        raise ClipRobustError(
-            f"depth estimator {name!r}: folder {folder} holds no weights; expected {WEIGHT_NAMES[0]}"
-        )
+        raise ClipRobustError(f"depth estimator {name!r}: {lacks_weights(folder, WEIGHT_NAMES[0])}")
     state = read_checkpoint(path).state
     try:
         import transformers

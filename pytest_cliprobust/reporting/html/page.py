@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from pytest_cliprobust.errors import printable
 from pytest_cliprobust.reporting import facts
+from pytest_cliprobust.reporting.comparison import paired_line
 from pytest_cliprobust.reporting.earlier import earlier_of, held_against
 from pytest_cliprobust.reporting.facts import Line
 from pytest_cliprobust.reporting.html import plots, room
@@ -71,7 +72,12 @@ def page_of(head: Earlier, comparison: Comparison | None = None, notes: Sequence
     evidence = _evidence(lines, head)
     headline = facts.headline_of(head, lines)
     waived = [line for line in lines if line.verdict is not None and line.verdict.waiver]
-    notes = [*notes, *_compared(lines, comparison), *map(str, head.header.get("notes", ()))]
+    notes = [
+        *notes,
+        *_paired(lines, head),
+        *_compared(lines, comparison),
+        *map(str, head.header.get("notes", ())),
+    ]
     script = (_PARTS / "report.js").read_text(encoding="utf-8")
     style = (_PARTS / "report.css").read_text(encoding="utf-8")
     told = {
@@ -262,6 +268,14 @@ def _compared(lines: Sequence[Line], comparison: Comparison | None) -> list[str]
         f"{comparison.base.source} has {len(comparison.rows)} of these {len(lines)} figures; the others "
         "stand without an earlier one."
     ]
+
+
+def _paired(lines: Sequence[Line], head: Earlier) -> list[str]:
+    """Return what bounds on changes were held against, and on how many samples."""
+    source = str(head.header.get("held_against") or "an earlier run")
+    judged = [(line.verdict, line.measurement) for line in lines if line.verdict is not None]
+    told = paired_line(judged, source)
+    return [f"{told[:1].upper()}{told[1:]}."] if told else []
 
 
 def _confusions(lines: Sequence[Line]) -> tuple[tuple[str, str, int], ...]:
