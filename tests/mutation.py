@@ -155,6 +155,8 @@ ALSO = {
         f"reporting/html/{name}.py": ["tests/reporting/html"]
         for name in ("gallery", "page", "pictures", "plots", "room", "sections", "svg")
     },
+    "reporting/loggers/mlflow.py": ["tests/reporting/loggers/test_mlflow.py"],
+    "reporting/loggers/wandb.py": ["tests/reporting/loggers/test_wandb.py"],
     "reporting/shape_bias.py": ["tests/reporting/html/test_drawn.py"],
     **{
         f"targets/{name}.py": [

@@ -283,6 +283,17 @@ def test_cifar_corrupted(tmp_path: Path) -> None:
     assert load("cifar10-c", tmp_path, limit=7).sample_digests == data.sample_digests[:7]
 
 
+@pytest.mark.parametrize(
+    ("limit", "made"), [(None, 20), (7, 7), (20, 20), (99, 20), (0, 0), (-1, 0)]
+)
+def test_no_more_rows_are_made_than_are_wanted(limit: int | None, made: int) -> None:
+    """Of the whole set there would be 950,000."""
+    rows = list(cifar_corrupted._rows([1, 0], ["a.npy", "b.npy"], [*range(10)], 2, limit))
+    assert len(rows) == made
+    assert [row.id for row in rows[:2]] == ["a/1/1", "a/2/1"][:made]
+    assert [row.label for row in rows[:3]] == [1, 3, 5][:made]
+
+
 def test_mistakes_in_cifar_corrupted(tmp_path: Path) -> None:
     root = trees.cifar_c(tmp_path / "c", [3, 0, 70, 9])
     with pytest.raises(ClipRobustError, match=r"labels.npy' is no list of classes below 10"):

@@ -12,7 +12,9 @@ from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.reporting.header import header_lines, policy_lines
 from pytest_cliprobust.results.run import ModelSummary
 
-MODEL = ModelSummary("m", "ViT", "own", "0123456789abcdef", ("a note",), {}, "cpu", "fp32")
+MODEL = ModelSummary(
+    "m", "ViT", "own", "0123456789abcdef", ("a note", "another"), {}, "cpu", "fp32"
+)
 
 
 def lines(*notes: str, thresholds: str = "", **options: Any) -> list[str]:
@@ -24,6 +26,7 @@ def test_a_usual_run() -> None:
     assert lines() == [
         "clip model: m (ViT, own), weights 0123456789ab, cpu, precision fp32",
         "  note: a note",
+        "  note: another",
         "clip data: embedded, profile quick, seed 0; thresholds: none",
     ]
 
@@ -39,7 +42,7 @@ def test_a_usual_run() -> None:
     ],
 )
 def test_what_is_not_usual_has_a_line(options: dict[str, Any], line: str) -> None:
-    assert lines(**options)[3:] == [line]
+    assert lines(**options)[4:] == [line]
 
 
 def test_limit_seed_thresholds_and_notes() -> None:

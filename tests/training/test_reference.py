@@ -86,6 +86,22 @@ def test_another_seed_gives_another_model(work: Path) -> None:
     assert weights(work / "one") != weights(work / "two")
 
 
+@pytest.mark.parametrize(
+    ("names", "labels", "wanted"),
+    [
+        ("axby", "ab", [0.4, 0.1, 0.4, 0.1]),
+        ("axyzw", "a", [0.8, 0.05, 0.05, 0.05, 0.05]),
+        ("aab", "ab", [1 / 3] * 3),  # nothing else: a share of nothing is none
+    ],
+)
+def test_a_share_of_each_batch_has_a_name_of_the_labels(
+    names: str, labels: str, wanted: list[float]
+) -> None:
+    config = dataclasses.replace(CONFIG, label_share=0.8)
+    found = training.draw_weights(list(names), iter(labels), config)
+    assert found.tolist() == pytest.approx(wanted, abs=1e-12)
+
+
 def test_a_missing_archive_names_the_build(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"embedded\.build"):
         training.train(CONFIG, tmp_path, tmp_path / "model")

@@ -66,7 +66,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 def test_what_is_called(calls: list[tuple[Any, ...]], tmp_path: Path) -> None:
-    told = Logged(TOLD.name, TOLD.metrics, TOLD.params, TOLD.tags, (tmp_path / "r.md",))
+    files = (tmp_path / "r.md", tmp_path / "r.json")
+    told = Logged(TOLD.name, TOLD.metrics, TOLD.params, TOLD.tags, files)
     assert ours.log(told) == "run r1 of experiment 8"
     assert calls == [
         ("experiment", "cliprobust"),
@@ -75,7 +76,7 @@ def test_what_is_called(calls: list[tuple[Any, ...]], tmp_path: Path) -> None:
         ("metric", "r1", "accuracy/accuracy/clean/clean.low", 0.7),
         ("param", "r1", "weights", "ab12"),
         ("param", "r1", "profile", "quick"),
-        ("file", "r1", str(tmp_path / "r.md")),
+        *(("file", "r1", str(file)) for file in files),
         ("end", "r1", "FINISHED"),
     ]
 

@@ -62,7 +62,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Tracked]:
 
 
 def test_what_is_called(runs: list[Tracked], tmp_path: Path) -> None:
-    told = Logged(TOLD.name, TOLD.metrics, TOLD.params, TOLD.tags, (tmp_path / "r.md",))
+    files = (tmp_path / "r.md", tmp_path / "r.json")
+    told = Logged(TOLD.name, TOLD.metrics, TOLD.params, TOLD.tags, files)
     assert ours.log(told) == "run r1 in wandb/offline-run/files"
     (run,) = runs
     assert (run.asked["project"], run.asked["name"]) == ("cliprobust", "v1")
@@ -72,7 +73,7 @@ def test_what_is_called(runs: list[Tracked], tmp_path: Path) -> None:
     assert run.asked["settings"]["silent"]
     assert run.summary == TOLD.metrics
     assert [(one.name, one.files) for one in run.artifacts] == [
-        ("reports-r1", [str(tmp_path / "r.md")])
+        ("reports-r1", [str(file) for file in files])
     ]
     assert run.ended == [0]
 
