@@ -63,6 +63,7 @@ ALSO = {
         )
         for name in names.split()
     },
+    "cli/card.py": ["tests/reporting/test_card.py"],
     "datasets/embedded.py": [
         "tests/datasets/test_datasets.py",
         "tests/embedded/test_recorded.py",

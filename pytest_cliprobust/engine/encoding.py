@@ -564,7 +564,7 @@ class Encoder:
         """
         pixels = self._pixels(dataset, [], whole=True)
         found: list[npt.NDArray[np.float32]] = []
-        total, step = len(dataset), max(1, FORWARD_CHUNK // 2)
+        total, step = len(dataset), FORWARD_CHUNK // 2
         for start in range(0, total, step):
             rows = range(start, min(start + step, total))
             pairs = self._load_pairs(dataset, rows)

@@ -235,8 +235,8 @@ def caption_keys(keys: SampleKeys | None, owner: Ints) -> SampleKeys:
 def _all_miss(candidates: int, right: int, k: int) -> float:
     """Return the chance that ``k`` random candidates hold none of the ``right`` ones."""
     drawn = np.arange(min(k, candidates))
-    left = np.maximum(candidates - right - drawn, 0)
-    return float(np.prod(left / (candidates - drawn)))
+    # No factor below 0 counts: one before it is 0.
+    return float(np.prod((candidates - right - drawn) / (candidates - drawn)))
 
 
 def _median_figure(metric: str, ranks: Ints, bootstrap: Bootstrap) -> Figure:

@@ -192,3 +192,50 @@ def test_losses_are_those_that_can_be_planted() -> None:
 
     assert sorted(doctor.LOSSES) == sorted(PLANTS)
     assert doctor.CANNOT_HAVE == CANNOT_HAVE
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("..\nE   first\n\n  ERROR: a slip in line 3\n1 error in 2 s\n", "a slip in line 3"),
+        ("E   assert 0\nshort summary\n", "E   assert 0"),
+        ("3 passed\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_line_that_says_what_was_wrong_is_the_last(output: str, told: str) -> None:
+    assert doctor._last_error(output) == told
+
+
+@pytest.mark.parametrize(
+    ("plain", "noisy", "code", "told"),
+    [
+        ("pass", "fail", 0, ["all 1 bounds can be green and can turn red"]),
+        ("fail", "fail", 1, ["1 cannot be green"]),
+        ("pass", "pass", 1, ["1 did not turn red under any"]),
+        ("inconclusive", "pass", 1, ["1 cannot", "1 did not turn red", "1 can do NEITHER"]),
+    ],
+)
+def test_what_a_bound_can_do_neither_is_told_apart(
+    plain: str, noisy: str, code: int, told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [doctor.Ran({"a": status}, {"a": "max 0.1"}, 10, 1.0) for status in (plain, noisy)]
+    assert doctor._report(runs[0], {"noise": runs[1]}) == code
+    out = capsys.readouterr().out
+    for words in ("all 1 bounds", "1 cannot", "1 did not turn red", "1 can do NEITHER"):
+        assert (words in out) == any(words in one for one in told), words
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_dry_run_plants_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], dry: bool
+) -> None:
+    planted: list[str | None] = []
+
+    def ran(options: object, loss: str | None) -> doctor.Ran:
+        planted.append(loss)
+        return doctor.Ran({"a": "fail" if loss else "pass"}, {"a": "max 0.1"}, 10, 1.0)
+
+    monkeypatch.setattr(doctor, "_ran", ran)
+    assert cli.main(words(folder, *(["--dry-run"] if dry else []))) == 0
+    assert len(planted) == (1 if dry else 1 + len(doctor.LOSSES))

@@ -103,3 +103,13 @@ def test_a_run_without_a_threshold_file(folder: Path, capsys: Capture) -> None:
     assert cli.main(["explain", KEY, "--run", "run.json"]) == 4
     assert "had no threshold file; name one with --thresholds FILE" in capsys.readouterr().err
     assert "wins" in explained(capsys, KEY, "--thresholds", "thresholds.toml")
+
+
+def test_of_many_figures_some_are_explained(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for most, shown in ((4, 4), (5, 5)):
+        monkeypatch.setattr("pytest_cliprobust.cli.explain._MOST", most)
+        text = explained(capsys, "mine/*")
+        assert text.count("measured") == shown
+        assert ("… and 1 more figures of that name" in text) == (most == 4)

@@ -140,6 +140,9 @@ def test_a_trend_as_csv_has_every_run_with_the_figure(folder: Path, capsys: Capt
     ]
     *_, last = told(capsys, "trend", "./reference")
     assert "run 1, run 2, run 3 are left out" in last[0]
+    told(capsys, "prune", "--before", "2026-11-03T18:00:00+00:00")
+    *_, last = told(capsys, "trend", KEY)
+    assert last[0].startswith("run 1 is left out, as not comparable")
 
 
 def test_a_trend_of_something_unknown(folder: Path, capsys: Capture) -> None:
@@ -162,6 +165,7 @@ def test_pruning(folder: Path, capsys: Capture) -> None:
         ["removed runs: 2; 3 remain"]
     ]
     assert told(capsys, "prune", "--keep", "9") == [["removed runs: none; 3 remain"]]
+    assert told(capsys, "prune", "--keep", "0") == [["removed runs: 3, 4; 1 remain"]]
     for words in (("--keep", "-1"), ("--keep", "few"), ("--before", "yesterday")):
         with pytest.raises(SystemExit):
             cli.main(["prune", *words])

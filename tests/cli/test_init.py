@@ -96,6 +96,10 @@ def test_no_file_is_touched_that_is_there(folder: Path, capsys: Capture) -> None
     assert cli.main(["init", "--ci", "github"]) == 4
     assert "thresholds.toml is there already" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["thresholds.toml"]
+    Path("thresholds.toml").rename("data.toml")  # not the first of its files
+    assert cli.main(["init", "--data"]) == 4
+    assert "data.toml is there already" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["data.toml"]
     assert cli.main(["init", "--out", "new"]) == 0
     assert Path("new/thresholds.toml").exists()
 

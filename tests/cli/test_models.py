@@ -32,5 +32,8 @@ def test_a_part_of_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     rows = listed(capsys, "--match", "mobileclip")[1:]
     assert rows
     assert all("mobileclip" in row[0].lower() for row in rows)
+    # Of the names: what kind it is, and what the note says of it, are no part of them.
+    assert main(["models", "list", "--match", "no weights"]) == 4
+    assert main(["models", "list", "--match", "REFERENCE"]) == 0
     assert main(["models", "list", "--match", "no such model"]) == 4
     assert "no model's name holds" in capsys.readouterr().err

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from pytest_cliprobust.cli import _subjects
 from pytest_cliprobust.cli import data as command
 from pytest_cliprobust.cli._images import crop, load_image
 from pytest_cliprobust.cli._perturb_options import Options
+from pytest_cliprobust.datasets.base import Batch
 from pytest_cliprobust.errors import ClipRobustError
 
 # --- Pictures --------------------------------------------------------------------------------------
@@ -228,3 +231,66 @@ def test_pictures_that_two_data_sets_have(
     found = command._shared({str(n): own for n, own in enumerate(owners)})
     assert found == bool(told)
     assert capsys.readouterr().out.splitlines() == told
+
+
+# --- What is drawn ---------------------------------------------------------------------------------
+
+
+class Data:
+    """A data set of two samples, the second without a class, and with depth or without."""
+
+    ids = ("a/1.png", "b/2.png")
+    labels = (0, -1)
+    class_names = ("ant",)
+    groups: ClassVar[dict[str, Any]] = {}
+    name = digest = "mine"
+
+    def __init__(self, depth: bool) -> None:
+        self.depth = torch.full((1, 1, 16, 16), 2.0) if depth else None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self, rows: Any) -> Batch:
+        images = torch.zeros(len(rows), 3, 16, 16, dtype=torch.uint8)
+        return Batch(tuple(self.ids[row] for row in rows), images, self.depth)
+
+
+@pytest.mark.parametrize("has", [True, False])
+@pytest.mark.parametrize("given", [True, False])
+def test_depth_is_the_data_sets_own_where_it_has_any(has: bool, given: bool) -> None:
+    far = SimpleNamespace(depth=lambda data, names: torch.full((1, 1, 16, 16), 9.0))
+    asked: Any = options(text="cat", seed=0)
+    source: Any = far if given else None
+    data: Any = Data(has)
+    inputs = _subjects._data_subject(asked, data, 0, source).inputs
+    assert ("depth" in inputs) == (has or given)
+    if has or given:
+        assert inputs["depth"].unique().tolist() == [2.0 if has else 9.0]
+
+
+def test_a_word_is_written_on_a_sample_of_a_class_unless_another_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def writer(perturbation: object, sample: Any, seed: int) -> Any:
+        return lambda batch: replace(batch, extras={"text": torch.ones(1, 4, 4, 4)})
+
+    monkeypatch.setattr(_subjects, "text_writer", writer)
+    for text, row, written in ((None, 0, True), ("cat", 0, False), (None, 1, False)):
+        data: Any = Data(False)
+        subject = _subjects._data_subject(options(text=text, seed=0), data, row)
+        assert ("text" in subject.inputs) == written
+    assert (subject.name, subject.sample) == ("b-2", "b/2.png")
+
+
+def test_every_picture_that_the_options_name_is_drawn() -> None:
+    asked = options(
+        images=[],
+        embedded=["0", "2"],
+        clip_data=None,
+        **dict.fromkeys(("text", "mask", "occluder", "texture")),
+        seed=0,
+    )
+    drawn = list(_subjects.subjects(asked, torch.device("cpu")))
+    assert [subject.sample for subject in drawn] == ["clean-00000", "clean-00002"]
+    assert all("text" in subject.inputs for subject in drawn)

@@ -386,6 +386,10 @@ def test_a_part_of_a_batch_has_a_part_of_everything() -> None:
     assert part.mask is None
     assert part.extras["focal"].tolist() == [1, 2]
     assert part.extras["texture"].tolist() == [[2, 3], [4, 5]]
+    masked = part_of(replace(batch, depth=None, mask=images[:, :1].float()), slice(1, 3))
+    assert masked.depth is None
+    assert masked.mask is not None
+    assert masked.mask[:, 0, 0, 0].tolist() == [1, 2]
     plain = part_of(replace(batch, extras={"focal": torch.arange(4.0)}), slice(3, 4))
     assert plain.extras["focal"].tolist() == [3]
 

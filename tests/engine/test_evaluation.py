@@ -16,7 +16,9 @@ from PIL import Image
 from pytest_cliprobust.datasets.depth.files import DepthFiles
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.evaluation import CachedText, Evaluation, RunConfig
+from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import ClipRobustError, NotRun
+from pytest_cliprobust.figures.condition import Condition
 
 USUAL = np.array([[2.0, 0.0], [0.0, 1.0]])
 
@@ -68,6 +70,22 @@ def test_answers_that_flip_are_noise_however_near_their_logits() -> None:
 def test_what_noise_widens_depends_on_the_unit(metric: str, floor: float) -> None:
     clip: Any = SimpleNamespace(noise=(0.25, 0.5))
     assert Evaluation.noise_floor(clip, metric) == floor
+
+
+def test_samples_stand_beside_the_labels_and_beside_the_negative_ones() -> None:
+    features = torch.tensor([[3.0, 0.0], [0.0, 2.0]])
+    labels, negative = torch.eye(2), torch.tensor([[0.6, 0.8], [-1.0, 0.0], [0.0, -1.0]])
+    data: Any = SimpleNamespace(name="mine", ids=("a", "b"))
+    clip: Any = SimpleNamespace(negatives=SimpleNamespace(labels=labels, weights=negative))
+
+    def view_of(rows: torch.Tensor) -> View:
+        return View(Condition("mine"), data, lambda: rows, lambda: None)  # type: ignore[arg-type,return-value]
+
+    inside, outside = Evaluation.beside_negatives(clip, view_of(features))
+    np.testing.assert_allclose(inside, [[1.0, 0.0], [0.0, 1.0]], atol=1e-7)
+    np.testing.assert_allclose(outside, [[0.6, -1.0, 0.0], [0.8, 0.0, -1.0]], atol=1e-7)
+    with pytest.raises(ClipRobustError, match=r"mine.*b"):  # which sample it is
+        Evaluation.beside_negatives(clip, view_of(features * torch.tensor([[1.0], [0.0]])))
 
 
 # --- Options ---------------------------------------------------------------------------------------

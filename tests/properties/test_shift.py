@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from pytest_cliprobust.errors import ClipRobustError, NotRun
-from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.bootstrap import Bootstrap, proportion_figure
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.intervals import wilson
@@ -128,6 +128,28 @@ def test_the_interval_is_newcombes() -> None:
     first, second = wilson(56, 70), wilson(48, 80)
     assert figure.low == pytest.approx(0.2 - np.hypot(0.8 - first.low, second.high - 0.6))
     assert figure.high == pytest.approx(0.2 + np.hypot(first.high - 0.8, 0.6 - second.low))
+
+
+def test_a_drop_has_the_design_effects_of_both_sides_by_their_variances() -> None:
+    """Clean samples in pairs that are always alike, and shifted ones each of a unit of its own."""
+    clean, shifted = np.repeat(np.arange(40) < 30, 2), np.arange(60) < 30
+    units = [*(f"c{i // 2}" for i in range(80)), *(f"s{i}" for i in range(60))]
+    settings = Bootstrap(keys=keys_of(140, units))
+    figure = shift.shift_drop_figure(clean, shifted, bootstrap=settings)
+    apart = [
+        proportion_figure("accuracy", answers, settings.subset(np.arange(first, last)))
+        for answers, first, last in ((clean, 0, 80), (shifted, 80, 140))
+    ]
+    effects = [part.design_effect for part in apart]
+    assert effects[0] > 1.9
+    assert effects[1] == pytest.approx(1.0, abs=0.02)
+    variances = np.array([0.75 * 0.25 / 80, 0.5 * 0.5 / 60])
+    assert figure.design_effect == pytest.approx(float(variances @ effects / variances.sum()))
+    assert (figure.n, figure.details["clean_n"]) == (60, 80)
+    assert figure.details["clean_accuracy"] == 0.75
+    # Without any variance the larger one counts.
+    whole = shift.shift_drop_figure(clean | True, shifted | True, bootstrap=settings)
+    assert whole.design_effect == pytest.approx(2.0)
 
 
 @pytest.mark.slow
