@@ -1,9 +1,11 @@
 """What holds on an accelerator: figures, perturbations, speed and memory, in one run of at most six minutes.
 
-    python benchmarks/gpu_check.py OUT                  # all parts, into the folder OUT
-    python benchmarks/gpu_check.py OUT --parts speed    # one of them
+    python benchmarks/gpu_check.py OUT                        # all parts, into the folder OUT
+    python benchmarks/gpu_check.py OUT --parts speed          # one of them
+    python benchmarks/gpu_check.py OUT --device cpu --tiny    # does the script work?
 
-A part is measured for itself, and what it lacks is said and not guessed:
+A part is measured for itself, in a process of its own (an error of the device spoils the process that it
+happens in), and what it lacks is said and not guessed:
 
 ``figures``        the suites of the quick profile with the bundled model, on the CPU and on the accelerator:
                    every figure of both reports, held against each other;
@@ -12,9 +14,12 @@ A part is measured for itself, and what it lacks is said and not guessed:
 ``speed``          images a second of a ViT-B-32 in fp16 through the engine, beside its bare forward passes;
 ``memory``         whether passes really back off where the accelerator's memory is short.
 
-``OUT/gpu_check.json`` holds everything, ``OUT/gpu_check.md`` the tables that are printed. Without an
-accelerator the script runs, too: the CPU against itself, which only shows that the script works. Times are
-of one machine in one run: compare nothing else. Waits can be counted on CUDA devices only.
+``OUT/gpu_check.json`` holds everything, ``OUT/gpu_check.md`` the tables that are printed; both are written
+anew after each part, and a part that is ended for want of time leaves the rows that it had. Time is kept for
+the parts that follow; one that would not fit is said as not run. Without an accelerator the script runs, too:
+the CPU against itself, which only shows that the script works. Times are of one machine in one run: compare
+nothing else. Waits can be counted, and memory really be short, on CUDA devices only; elsewhere ``memory``
+has a model that says that it has too little.
 """
 
 from __future__ import annotations
@@ -73,33 +78,95 @@ PIXEL_SHARE = 1e-3
 thousand by more than a step of 8 bits: rounding may turn a comparison."""
 
 SEVERITY = 3
-CPU_BATCH = 32
-DEVICE_BATCH = 256
 SIZE = 224
-CHUNKS = (32, 128, 256, 512, 1024)
-PICTURES = 8192
 AIM = 0.9
+
+
+LEAST = {"figures": 60.0, "perturbations": 60.0, "speed": 45.0, "memory": 25.0}
+"""Seconds that each part needs to show anything, and that are kept for it by those before."""
+
+INTERRUPTED = 15.0
+"""Seconds in which suites that are interrupted write what they have."""
+
+GRACE = 4.0
+"""Seconds before a part's end in which it begins nothing new, and after which it is ended."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        cpu_batch: pictures that a perturbation is compared on.
+        device_batch: pictures that it is timed on on an accelerator.
+        chunks: pictures a forward pass.
+        pictures: that go through the engine on an accelerator; on the CPU ``cpu_batch``.
+        short: pictures, and how many a pass, of what is tried with too little memory.
+        views: pictures whose perturbation is tried so.
+        suites: arguments of pytest that name the suites.
+    """
+
+    cpu_batch: int = 32
+    device_batch: int = 256
+    chunks: tuple[int, ...] = (32, 128, 256, 512, 1024)
+    pictures: int = 8192
+    short: tuple[int, int] = (1024, 512)
+    views: int = 128
+    suites: tuple[str, ...] = ("suites",)
+
+
+USUAL = Sizes()
+TINY = Sizes(
+    cpu_batch=2,
+    device_batch=4,
+    chunks=(2, 4),
+    pictures=8,
+    short=(8, 4),
+    views=8,
+    suites=("suites/test_accuracy.py", "--clip-limit=12"),
+)
 
 
 @dataclass
 class Check:
-    """What one run finds.
+    """What one part finds.
 
     Attributes:
+        part: its name.
         out: folder of what is written.
         device: what is held against the CPU; the CPU itself where there is no accelerator.
         until: when to begin nothing new, by the monotonic clock.
+        sizes: how much is measured.
         results: by part, JSON-able.
         tables: by part, lines of Markdown.
         not_run: what was not measured, and why.
     """
 
+    part: str
     out: Path
     device: torch.device
     until: float
+    sizes: Sizes = USUAL
     results: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, list[str]] = field(default_factory=dict)
     not_run: list[str] = field(default_factory=list)
+
+    @property
+    def saved(self) -> Path:
+        """The file that the part keeps what it found in."""
+        return self.out / f"{self.part}.part.json"
+
+    def save(self) -> None:
+        """Write what was found so far, for whoever started this process; it may be ended at any time."""
+        told = {
+            "machine": self.machine,
+            "results": self.results,
+            "tables": self.tables,
+            "not_run": self.not_run,
+        }
+        new = self.saved.with_suffix(".new")
+        new.write_text(json.dumps(told), encoding="utf-8")
+        new.replace(self.saved)
 
     @property
     def accelerated(self) -> bool:
@@ -116,7 +183,10 @@ class Check:
         """The machine and the versions, for the report."""
         name = "no accelerator"
         if self.accelerated:
-            name = torch.get_device_module(self.device).get_device_name(self.device)
+            # Not every kind of accelerator has a name to tell.
+            module = torch.get_device_module(self.device)
+            tell = getattr(module, "get_device_name", None)
+            name = str(self.device) if tell is None else tell(self.device)
         return {
             "accelerator": name,
             "processor": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -155,11 +225,13 @@ class Run:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def suites_run(run: Run, folder: Path, caches: Path, workers: int) -> subprocess.Popen[bytes]:
+def suites_run(
+    run: Run, folder: Path, caches: Path, workers: int, suites: Sequence[str]
+) -> subprocess.Popen[bytes]:
     """Start the suites of the quick profile with the bundled model, with a feature cache of their own."""
     command = [
-        sys.executable, "-m", "pytest", "suites", "-q", "-p", "no:cacheprovider",
-        "--clip-model", "reference", "--clip-profile=quick", "--clip-history=none",
+        sys.executable, "-m", "pytest", *suites, "-q", "-p", "no:cacheprovider",
+        "--clip-model=reference", "--clip-profile=quick", "--clip-history=none",
         f"--clip-device={run.device}", f"--clip-precision={run.precision}",
         f"--clip-cache-dir={caches / run.name}", f"--clip-report={folder / run.name}.json",
     ]  # fmt: skip
@@ -186,19 +258,38 @@ def _is_installed() -> bool:
     return False
 
 
-def end(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Wait for a run; return whether it ended by itself. One that is interrupted writes what it has."""
-    try:
-        process.wait(max(1.0, seconds))
-        return True
-    except subprocess.TimeoutExpired:
+def end(going: Mapping[str, subprocess.Popen[bytes]], seconds: float) -> dict[str, float]:
+    """Wait for runs; return by name how long those took that ended by themselves within the seconds.
+
+    Those that did not are interrupted, all at once, and write what they have.
+    """
+    start, took = time.monotonic(), dict[str, float]()
+
+    def wait(until: float) -> None:
+        while time.monotonic() < until and any(p.poll() is None for p in going.values()):
+            time.sleep(0.1)
+            for name, process in going.items():
+                if process.poll() is not None:
+                    took.setdefault(name, time.monotonic() - start)
+
+    wait(start + seconds)
+    ended = dict(took)
+    late = [process for process in going.values() if process.poll() is None]
+    for process in late:
         process.send_signal(signal.SIGINT)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
+    wait(time.monotonic() + INTERRUPTED)
+    for process in late:
         process.kill()
         process.wait()
-    return False
+    return ended
+
+
+def ran_on(report: Path) -> str:
+    """Return the kind of device that the report says its model ran on; empty where it says none."""
+    if not report.exists():
+        return ""
+    models = json.loads(report.read_text(encoding="utf-8"))["models"]
+    return next((str(told["device"]).partition(":")[0] for told in models.values()), "")
 
 
 def figures_of(report: Path) -> dict[str, Mapping[str, Any]]:
@@ -256,17 +347,18 @@ def check_figures(check: Check) -> None:
     for run in runs:
         for left in (f"{run.name}.json", f"{run.name}.json.unfinished"):
             (check.out / left).unlink(missing_ok=True)
-    started, until = time.monotonic(), time.monotonic() + min(check.left, FIGURES_SECONDS)
+    seconds = max(1.0, min(check.left, FIGURES_SECONDS) - INTERRUPTED)
     # All at once: nothing is timed here but the whole. The reports stay, to be compared again.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as caches:
         going = {
-            run.name: suites_run(run, check.out, Path(caches), workers[run.name]) for run in runs
+            run.name: suites_run(
+                run, check.out, Path(caches), workers[run.name], check.sizes.suites
+            )
+            for run in runs
         }
-        took = {}
-        for name, process in going.items():
-            if not end(process, until - time.monotonic()):
-                check.not_run.append(f"figures: the suites of {name} were cut short")
-            took[name] = time.monotonic() - started
+        took = end(going, seconds)
+    for name in going.keys() - took.keys():
+        check.not_run.append(f"figures: the suites of {name} were cut short after {seconds:.0f} s")
     found = {run.name: figures_of(check.out / f"{run.name}.json") for run in runs}
     results: dict[str, Any] = {
         "seconds": took,
@@ -278,6 +370,10 @@ def check_figures(check: Check) -> None:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, process in going.items():
+        device = ran_on(check.out / f"{name}.json")
+        asked = "cpu" if name == "cpu" else check.device.type
+        if device and device != asked:
+            check.not_run.append(f"figures: {name} was to run on {asked}, and ran on {device}")
         if not found[name]:
             text = (check.out / f"{name}.log").read_text(encoding="utf-8", errors="replace")
             check.not_run.append(f"figures: none of {name}:\n{text[-1000:]}")
@@ -289,6 +385,11 @@ def check_figures(check: Check) -> None:
         if result["metrics_beyond"]:
             which = ", ".join(f"{k} ×{n}" for k, n in result["metrics_beyond"].items())
             lines.append(f"| | | | | | {which} |")
+        if result["only_one"]:
+            check.not_run.append(
+                f"figures: {len(result['only_one'])} of {name} or of cpu alone, such as "
+                f"{result['only_one'][0]}"
+            )
     check.results["figures"], check.tables["figures"] = results, lines
 
 
@@ -338,16 +439,18 @@ def check_perturbation(
 ) -> dict[str, Any]:
     """Return waits, differences and times of one perturbation."""
     # What works on the host, a codec or kornia's one picture at a time, gains nothing from a larger batch.
-    copies = DEVICE_BATCH // CPU_BATCH if check.accelerated and perturbation.compilable else 1
+    few_at_once = check.sizes.cpu_batch
+    large = check.accelerated and perturbation.compilable
+    copies = check.sizes.device_batch // few_at_once if large else 1
     severity = SEVERITY if perturbation.severities else None
     inputs = inputs_of(perturbation, dataset, batch, copies)
     images = (batch.images / 255).repeat(copies, 1, 1, 1)
-    few = {name: tensor[:CPU_BATCH] for name, tensor in inputs.items()}
+    few = {name: tensor[:few_at_once] for name, tensor in inputs.items()}
     there = {name: tensor.to(check.device) for name, tensor in inputs.items()}
     pictures = images.to(check.device)
 
     def on_cpu() -> Tensor:
-        return perturbation(images[:CPU_BATCH], severity, **few)
+        return perturbation(images[:few_at_once], severity, **few)
 
     def on_device() -> Tensor:
         return perturbation(pictures, severity, **there)
@@ -356,7 +459,10 @@ def check_perturbation(
     start = time.perf_counter()
     on_cpu()
     cpu_seconds = time.perf_counter() - start
-    result = on_device()[:CPU_BATCH].cpu()
+    made = on_device()
+    if made.device.type != check.device.type:
+        raise RuntimeError(f"the result lies on {made.device.type}, not on {check.device.type}")
+    result = made[:few_at_once].cpu()
     with counted_waits(check.device) as waits:
         on_device()
     gaps = (result - expected).abs()
@@ -367,7 +473,7 @@ def check_perturbation(
         "mean": float(gaps.mean()),
         "largest": float(gaps.max()),
         "share_beyond_a_step": float((gaps > PIXEL).float().mean()),
-        "cpu_ms": cpu_seconds / CPU_BATCH * 1e3,
+        "cpu_ms": cpu_seconds / few_at_once * 1e3,
         "device_ms": check.seconds(on_device, rounds) / len(pictures) * 1e3,
     }
 
@@ -382,11 +488,11 @@ def agrees(result: Mapping[str, Any]) -> bool:
 def check_perturbations(check: Check) -> None:
     """Run every perturbation on both devices."""
     dataset = load_dataset("clean", profile="quick")
-    batch = dataset.load(range(0, 10 * CPU_BATCH, 10))
+    batch = dataset.load(range(0, 10 * check.sizes.cpu_batch, 10))
     names = [*registry.names(), "kornia:RandomGrayscale", "kornia:RandomMotionBlur"]
     results: dict[str, Any] = {}
     for number, name in enumerate(names):
-        if check.left < 20:
+        if check.left < GRACE:
             check.not_run.append(f"perturbations: no time for {', '.join(names[number:])}")
             break
         try:
@@ -398,6 +504,13 @@ def check_perturbations(check: Check) -> None:
                 results[name] = check_perturbation(check, perturbation, dataset, batch)
         except Exception as error:  # one must not end all others
             check.not_run.append(f"perturbations: {name}: {type(error).__name__}: {error}")
+        check.results["perturbations"] = results
+        check.tables["perturbations"] = perturbation_lines(results)
+        check.save()
+
+
+def perturbation_lines(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the table of the perturbations, and which of them wait or are apart."""
     lines = [
         "| perturbation | waits | mean gap | beyond 1/255 | CPU, ms an image | device, ms | times as fast |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -416,8 +529,7 @@ def check_perturbations(check: Check) -> None:
         for name, where in waiting.items()
     ]
     apart = [name for name, found in results.items() if not agrees(found)]
-    lines += ["", f"Not within the tolerance: {', '.join(apart) or 'none'}."]
-    check.results["perturbations"], check.tables["perturbations"] = results, lines
+    return [*lines, "", f"Not within the tolerance: {', '.join(apart) or 'none'}."]
 
 
 KORNIA: dict[str, Mapping[str, Any]] = {
@@ -535,27 +647,40 @@ def host_costs(check: Check, target: OpenClipTarget, data: Dataset) -> dict[str,
 
 
 def check_speed(check: Check) -> None:
-    """Time the engine beside bare passes, by chunk."""
+    """Time the engine beside bare passes, by chunk; then as it is set by itself, and with noise."""
     precision = "fp16" if check.accelerated else "fp32"
     target = vit_b_32(check.device, precision)
-    count = PICTURES if check.accelerated else CPU_BATCH
+    count = check.sizes.pictures if check.accelerated else check.sizes.cpu_batch
     data: Dataset = Noise(count)
+    title = f"ViT-B-32, random weights, {precision}, {count} pictures of {SIZE} × {SIZE}; images a second."
     rows: list[dict[str, Any]] = []
-    chunks = CHUNKS if check.accelerated else CHUNKS[:1]
-    for chunk in chunks:
-        if check.left < 20:
+    found: dict[str, Any] = {"rows": rows}
+
+    def keep() -> None:
+        check.results["speed"], check.tables["speed"] = found, [title, "", *speed_lines(found)]
+        check.save()
+
+    # What it does by itself comes first: of all figures it is the one that is wanted.
+    for name, steps in (("by_itself", []), ("perturbed", [Step("gaussian_noise", 3)])):
+        found[name] = engine_rate(check, target, data, steps)
+        keep()
+    for chunk in check.sizes.chunks if check.accelerated else check.sizes.chunks[:1]:
+        if check.left < GRACE:
             check.not_run.append(f"speed: no time for passes of {chunk} and more")
             break
         bare = bare_rate(check, target, chunk, count)
         whole = engine_rate(check, target, data, [], chunk=chunk, batch_size=chunk)
         rows.append({"chunk": chunk, "bare": bare, "engine": whole})
-    usual = engine_rate(check, target, data, [])
-    perturbed = engine_rate(check, target, data, [Step("gaussian_noise", 3)])
-    host = host_costs(check, target, data)
-    best = max(row["bare"] for row in rows)
+        keep()
+    found["host"] = host_costs(check, target, data)
+    keep()
+
+
+def speed_lines(found: Mapping[str, Any]) -> list[str]:
+    """Return the table of what was timed so far."""
+    rows = found["rows"]
+    best = max((row["bare"] for row in rows), default=math.nan)
     lines = [
-        f"ViT-B-32, random weights, {precision}, {count} pictures of {SIZE} × {SIZE}; images a second.",
-        "",
         "| pictures a pass | bare | engine | of bare | of the best bare |",
         "| ---: | ---: | ---: | ---: | ---: |",
     ]
@@ -564,80 +689,124 @@ def check_speed(check: Check) -> None:
         f" {row['engine'] / row['bare']:.0%} | {row['engine'] / best:.0%} |"
         for row in rows
     ]
+    share = f", {found['by_itself'] / best:.0%} of the best bare passes (aim: {AIM:.0%})"
     lines += [
         "",
-        f"As the engine is set by itself: {usual:.0f} images a second, {usual / best:.0%} of the best bare"
-        f" passes (aim: {AIM:.0%}); with Gaussian noise {perturbed:.0f}.",
-        "Microseconds an image on the host: "
-        + ", ".join(f"{what} {seconds * 1e6:.1f}" for what, seconds in host.items())
-        + ".",
+        f"As the engine is set by itself: {found['by_itself']:.0f} images a second"
+        f"{share if rows else ''}"
+        + (f"; with Gaussian noise {found['perturbed']:.0f}." if "perturbed" in found else "."),
     ]
-    check.results["speed"] = {
-        "rows": rows,
-        "by_itself": usual,
-        "perturbed": perturbed,
-        "best_bare": best,
-        "host": host,
-    }
-    check.tables["speed"] = lines
+    if "host" in found:
+        told = (f"{what} {seconds * 1e6:.1f}" for what, seconds in found["host"].items())
+        lines.append(f"Microseconds an image on the host: {', '.join(told)}.")
+    return lines
 
 
 # memory ---------------------------------------------------------------------------------------------------
 
 
+class Cramped:
+    """A model for which more than ``most`` pictures a pass are too many, as on a device that is short."""
+
+    def __init__(self, target: OpenClipTarget, most: int) -> None:
+        self._target, self._most = target, most
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Return features, or say that there is too little memory."""
+        if len(pixels) > self._most:
+            raise torch.OutOfMemoryError(f"too little memory for {len(pixels)} pictures")
+        return self._target.encode_image(pixels)
+
+
 def check_memory(check: Check) -> None:
-    """Cap the device's memory, and see whether passes back off and give the same features."""
-    if check.device.type != "cuda":
-        check.not_run.append("memory: only a CUDA device's memory can be capped")
-        return
-    target = vit_b_32(check.device, "fp16")
-    data: Any = Noise(1024)
-    views = load_dataset("clean", profile="quick", limit=128)
+    """Leave too little memory, and see whether passes back off and give the same features."""
+    target = vit_b_32(check.device, "fp16" if check.accelerated else "fp32")
+    count, chunk = check.sizes.short
+    data: Any = Noise(count)
     found: dict[str, Any] = {}
+    if check.device.type != "cuda":
+        told = "only a CUDA device's memory can be capped; a model said that it has too little"
+        check.not_run.append(f"memory: {told}")
+        cramped: Any = Cramped(target, chunk // 2)
+        found["passes (said)"] = beside_each_other(
+            target, cramped, data, [], {"chunk": chunk, "batch_size": chunk}
+        )
+        check.results["memory"], check.tables["memory"] = found, memory_lines(found)
+        return
+    views = load_dataset("clean", profile="quick", limit=check.sizes.views)
+    many = {"chunk": min(32, check.sizes.views), "batch_size": check.sizes.views}
     # Passes that are larger than usual, and a perturbation that takes many times its pictures.
     for name, chosen, steps, sizes in (
-        ("passes", data, [], {"chunk": 512, "batch_size": 512}),
-        ("perturbation", views, [Step("view_translation", 3)], {"chunk": 32, "batch_size": 128}),
+        ("passes", data, [], {"chunk": chunk, "batch_size": chunk}),
+        ("perturbation", views, [Step("view_translation", 3)], many),
     ):
+        if check.left < GRACE:
+            check.not_run.append(f"memory: no time for {name}")
+            break
         found[name] = backed_off(check, target, chosen, steps, sizes)
-    lines = [
+        check.results["memory"], check.tables["memory"] = found, memory_lines(found)
+        check.save()
+
+
+def memory_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the table of what was tried with too little memory."""
+
+    def size(value: float | None) -> str:
+        return "–" if value is None else f"{value:.0f}"
+
+    return [
         "| what was too large | MiB needed | MiB allowed | notes | largest distance of two features |",
         "| --- | ---: | ---: | --- | ---: |",
+        *(
+            f"| {name} | {size(r['needed'])} | {size(r['allowed'])} |"
+            f" {'; '.join(r['notes']) or 'none'} | {r['apart']:.1e} |"
+            for name, r in found.items()
+        ),
     ]
-    lines += [
-        f"| {name} | {r['needed']:.0f} | {r['allowed']:.0f} | {'; '.join(r['notes']) or 'none'} |"
-        f" {r['apart']:.1e} |"
-        for name, r in found.items()
-    ]
-    check.results["memory"], check.tables["memory"] = found, lines
+
+
+def features_of(
+    target: Any, data: Dataset, steps: Sequence[Step], sizes: Mapping[str, int]
+) -> tuple[Tensor, list[str]]:
+    """Return features of a pass, none of them from the cache, and what the engine notes."""
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = Encoder(target, FeatureCache(Path(folder)), precision=target.precision, **sizes)
+        return encoder.images(data, steps), encoder.notes
+
+
+def beside_each_other(
+    target: Any, cramped: Any, data: Dataset, steps: Sequence[Step], sizes: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return what a model that says that it has too little memory comes to, beside one that has enough."""
+    whole, _ = features_of(target, data, steps, sizes)
+    less, notes = features_of(cramped, data, steps, sizes)
+    apart = float((whole - less).norm(dim=1).max())
+    return {"needed": None, "allowed": None, "notes": notes, "apart": apart}
 
 
 def backed_off(
     check: Check,
-    target: OpenClipTarget,
+    target: Any,
     data: Dataset,
     steps: Sequence[Step],
     sizes: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Return what a pass does with less memory than it needs."""
-
-    def features() -> tuple[Tensor, list[str]]:
-        with tempfile.TemporaryDirectory() as folder:
-            encoder = Encoder(target, FeatureCache(Path(folder)), precision="fp16", **sizes)
-            return encoder.images(data, steps), encoder.notes
-
-    features()  # libraries take their workspaces
+    """Return what a pass does with less memory of a CUDA device than it needs."""
+    features_of(target, data, steps, sizes)  # libraries take their workspaces
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved()
     torch.cuda.reset_peak_memory_stats()
-    whole, _ = features()
+    whole, _ = features_of(target, data, steps, sizes)
     needed = torch.cuda.max_memory_reserved() - before
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(check.device).total_memory
     allowed = before + 0.45 * needed
     torch.cuda.set_per_process_memory_fraction(allowed / total)
     try:
-        less, notes = features()
+        less, notes = features_of(target, data, steps, sizes)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     return {
@@ -658,14 +827,101 @@ CHECKS: dict[str, Callable[[Check], None]] = {
 }
 
 
-def page(check: Check) -> str:
+def run_part(check: Check) -> None:
+    """Run one part in this process, and keep what it found, whatever became of it."""
+    check.save()
+    try:
+        CHECKS[check.part](check)
+    except BaseException:  # an interruption, too, leaves what there is
+        check.not_run.append(f"{check.part}: failed\n{traceback.format_exc(limit=6)}")
+    check.save()
+
+
+def part_of(part: str, out: Path, device: str, seconds: float, *, tiny: bool) -> dict[str, Any]:
+    """Run one part in a process of its own, and return what it found within its seconds."""
+    until = time.monotonic() + seconds  # processes share this clock
+    kept = Check(part, out, torch.device("cpu"), 0.0).saved
+    kept.unlink(missing_ok=True)
+    command = [
+        *(sys.executable, str(Path(__file__).resolve()), str(out), "--only", part),
+        *("--device", device, "--until", f"{until - GRACE:.2f}", *(["--tiny"] if tiny else [])),
+    ]
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    with (out / f"{part}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # what it starts ends with it
+        )
+    try:
+        code = process.wait(seconds)
+        ended = "" if code == 0 else f"its process ended with {code}"
+    except subprocess.TimeoutExpired:
+        ended = f"ended after {seconds:.0f} s, as no more is left"
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    found: dict[str, Any] = {"machine": {}, "results": {}, "tables": {}, "not_run": []}
+    if kept.exists():
+        found |= json.loads(kept.read_text(encoding="utf-8"))
+        kept.unlink()
+    if ended:
+        log_text = (out / f"{part}.log").read_text(encoding="utf-8", errors="replace")
+        found["not_run"].append(f"{part}: {ended}; its log ends:\n{log_text[-500:]}")
+    return found
+
+
+def page(machine: Mapping[str, Any], tables: Mapping[str, list[str]], not_run: list[str]) -> str:
     """Return the tables, and what was not run."""
-    lines = [", ".join(f"{name} {value}" for name, value in check.machine.items())]
-    for part, table in check.tables.items():
+    lines = [", ".join(f"{name} {value}" for name, value in machine.items())]
+    for part, table in tables.items():
         lines += ["", f"## {part}", "", *table]
     lines += ["", "## not run", ""]
-    lines += [f"- {line}" for line in check.not_run] or ["Nothing was left out."]
+    lines += [f"- {line}" for line in not_run] or ["Nothing was left out."]
     return "\n".join(lines) + "\n"
+
+
+def whole(out: Path, parts: Sequence[str], device: str, seconds: float, *, tiny: bool) -> str:
+    """Run the parts one after the other within so many seconds, and return the page.
+
+    Both files are written after each part, and its table is printed.
+    """
+    until = time.monotonic() + seconds
+    told: dict[str, Any] = {"machine": {}, "not_run": []}
+    tables: dict[str, list[str]] = {}
+    not_run: list[str] = told["not_run"]
+    if device == "cpu":
+        not_run.append("anything on an accelerator: there is none; this is the CPU against itself")
+    not_run += [f"{part}: not asked for" for part in PARTS if part not in parts]
+    text = page({}, tables, not_run)
+    for number, part in enumerate(parts):
+        start = time.monotonic()
+        share = until - start - sum(LEAST[later] + GRACE for later in parts[number + 1 :])
+        if share < LEAST[part]:
+            not_run.append(
+                f"{part}: it takes {LEAST[part]:.0f} s, and {max(0.0, share):.0f} are left"
+            )
+        else:
+            found = part_of(part, out, device, share, tiny=tiny)
+            told["machine"] |= found["machine"]
+            told |= found["results"]
+            tables |= found["tables"]
+            not_run += found["not_run"]
+        text = page(told["machine"], tables, not_run)
+        (out / "gpu_check.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+        (out / "gpu_check.md").write_text(text, encoding="utf-8")
+        print(f"{part}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        print("\n".join(tables.get(part, [])), flush=True)
+    return text
+
+
+def accelerator() -> str:
+    """Return the accelerator that there is, or ``cpu``."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "cpu" if found is None else str(found)
 
 
 def main() -> None:
@@ -673,32 +929,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of gpu_check.json and gpu_check.md")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--seconds", type=float, default=360.0, help="begin nothing after so many")
+    parser.add_argument("--seconds", type=float, default=350.0, help="the whole ends after so many")
+    parser.add_argument("--device", help="what is held against the CPU (default: the accelerator)")
+    parser.add_argument("--tiny", action="store_true", help="as little as shows that it works")
+    parser.add_argument("--only", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cpu")
-    if torch.accelerator.is_available():
-        device = torch.accelerator.current_accelerator() or device
-    check = Check(options.out.resolve(), device, time.monotonic() + options.seconds)
-    if not check.accelerated:
-        check.not_run.append(
-            "anything on an accelerator: there is none; this is the CPU against itself"
-        )
-    check.not_run += [f"{part}: not asked for" for part in PARTS if part not in options.parts]
-    for part in options.parts:
-        start = time.monotonic()
-        try:
-            if check.left < 15:
-                check.not_run.append(f"{part}: no time left")
-            else:
-                CHECKS[part](check)
-        except Exception:  # the other parts are worth having
-            check.not_run.append(f"{part}: failed\n{traceback.format_exc(limit=6)}")
-        print(f"{part}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-        told = {"machine": check.machine, "not_run": check.not_run, **check.results}
-        (options.out / "gpu_check.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
-        (options.out / "gpu_check.md").write_text(page(check), encoding="utf-8")
-    print(page(check))
+    out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    device = options.device or accelerator()
+    # Whoever ends it ends what it started: a part is a session of its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if options.only:
+        sizes = TINY if options.tiny else USUAL
+        run_part(Check(options.only, out, torch.device(device), options.until, sizes))
+    else:
+        text = whole(out, options.parts, device, options.seconds, tiny=options.tiny)
+        print(text.partition("## not run")[2])
 
 
 if __name__ == "__main__":

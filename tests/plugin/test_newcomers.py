@@ -84,7 +84,7 @@ def test_a_step_that_is_none_is_one_line() -> None:
     ("option", "words"),
     [
         ("--clip-data=foo=embedded", ("'foo' is no role", "so write --clip-data embedded")),
-        ("--clip-data=claen=/nowhere", ("'claen' is nearly the role 'clean'",)),
+        ("--clip-data=clena=/nowhere", ("'clena' is nearly the role 'clean'",)),
         (
             "--clip-baseline=nosuch",
             ("--clip-baseline nosuch: no such file, and no run of the history", "tag:NAME"),
