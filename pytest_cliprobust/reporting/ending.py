@@ -18,8 +18,8 @@ _NOT_RED = ("passed", "inconclusive")
 #: How the line begins that tells of bounds that are missed under a waiver: the run may be green with them.
 WAIVED = "WAIVED"
 
-#: How the last line begins of a run that is not green for one of these.
-NOT_GREEN = "NOT GREEN"
+#: How the line begins that tells of bounds on changes that nothing could be held against.
+NOT_COMPARED = "NOT COMPARED"
 
 #: So many reasons are told why bounds on changes are not judged; of more of them the figures are counted.
 _REASONS = 3
@@ -34,7 +34,7 @@ def last_words(run: Run) -> list[str]:
     told += [*_not_compared(run), *_excused(run), *_waived(run), *_stale(run)]
     told += [f"REQUIRED: {line}" for line in run.lacking]
     if (run.exit_status, run.ending) in _OURS:
-        told.append(f"{NOT_GREEN}: {run.ending}, exit code {run.exit_status}")
+        told.append(f"NOT GREEN: {run.ending}, exit code {run.exit_status}")
     return told
 
 
@@ -108,11 +108,11 @@ def _not_compared(run: Run) -> list[str]:
     if len(reasons) > _REASONS:
         shown = first_of([record.key for record in found], 3)
         return [
-            f"NOT COMPARED: {_counted(len(found), 'bound')} on a change had nothing to be held against "
+            f"{NOT_COMPARED}: {_counted(len(found), 'bound')} on a change had nothing to be held against "
             f"({shown}); the reports say why of each"
         ]
     return [
-        f"NOT COMPARED: {_counted(count, 'bound')} on a change not judged: {reason}"
+        f"{NOT_COMPARED}: {_counted(count, 'bound')} on a change not judged: {reason}"
         for reason, count in reasons.items()
     ]
 

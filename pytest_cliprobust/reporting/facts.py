@@ -21,7 +21,7 @@ from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.verdict import Verdict, waivers_of
 from pytest_cliprobust.properties.answers import Answer, answers_in
-from pytest_cliprobust.reporting.ending import NOT_GREEN
+from pytest_cliprobust.reporting.ending import NOT_COMPARED
 from pytest_cliprobust.results.compare import Compared, Comparison, Word, matched_answers
 from pytest_cliprobust.results.earlier import Earlier
 
@@ -276,8 +276,8 @@ def headline_of(head: Earlier, lines: Iterable[Line]) -> Headline:
     if status == 1:
         return Headline("bad", "Do not ship", "A test failed for another reason than a bound.")
     if status or not head.complete:
-        # The last line says how it ended, the one before it why.
-        reasons = [line for line in because if not line.startswith(NOT_GREEN)] or because
+        # The last line says how it ended; what nothing was held against is told in no row of a figure.
+        reasons = [line for line in because if line.startswith(NOT_COMPARED)] or because
         told = reasons[-1] if reasons else f"The run ended with exit code {status}."
         return Headline("unsure", "Not decided", told)
     if not judged:
