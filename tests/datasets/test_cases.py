@@ -188,6 +188,17 @@ def test_the_most_frequent_endings_that_are_no_pictures_are_counted(tmp_path: Pa
     assert len(counted) > _LISTED
 
 
+def test_data_of_which_all_can_be_read_stay_as_they_are(root: Path) -> None:
+    data = load(root)
+    kept, left_out = without(data, np.zeros(len(data), dtype=np.bool_))
+    assert kept is data
+    assert left_out is None
+    # What could not be read at first, and can by now, is kept.
+    kept, left_out = without(data, np.ones(len(data), dtype=np.bool_))
+    assert kept is data
+    assert left_out is None
+
+
 def test_what_was_left_out_is_all_told() -> None:
     found = Skipped("mine", 300, (("a", "cut short"), ("b", "gone"), ("c", "gone")))
     assert Skipped.from_dict(found.as_dict()) == found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from hub_helpers import COMMIT, Hub, in_reach
 from huggingface_hub import constants
 from layout_helpers import encoded, pixels_of, shards
 
+from pytest_cliprobust.datasets import parquet as tables_module
 from pytest_cliprobust.datasets.field import FIELD
 from pytest_cliprobust.datasets.layouts.hub import wanted_files
 from pytest_cliprobust.datasets.loading import load_source
@@ -283,3 +285,31 @@ def test_a_folder_that_is_called_hub_is_written_with_a_dot(tmp_path: Path) -> No
     assert parse_source("hub").layout == "hub"
     assert parse_source("./hub").layout == "imagefolder"
     assert parse_source("hub", tmp_path).path == ""
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_another_process_may_have_been_faster(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    made = tmp_path / ".pytest-cliprobust-arrow-abc"
+
+    def write(tables: Any, folder: Path, wanted: str) -> None:
+        if there:
+            made.mkdir()
+            (made / "theirs").touch()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(tables_module, "_write", write)
+    monkeypatch.setattr(Path, "rename", refuse)
+    if there:
+        assert tables_module.as_saved(snapshot, "o/n") == made
+        assert tables_module.as_saved(snapshot, "o/n") == made  # nothing is written a second time
+    else:
+        with pytest.raises(Unavailable, match="o/n: its tables cannot be written as arrow files"):
+            tables_module.as_saved(snapshot, "o/n")
+    left = [path.name for path in tmp_path.iterdir()]
+    assert sorted(left) == sorted(["snapshots", *([made.name] if there else [])])

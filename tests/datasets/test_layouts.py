@@ -194,10 +194,13 @@ def test_lists_of_openood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (lists / "test_ninco.txt").write_text("ninco/a/x.jpg -1\ntexture/banded/y z.jpg -1\n")
     data = load("openood", lists / "test_ninco.txt")
     assert data.name == "openood:test_ninco"
+    assert data.class_names == ()
     assert sorted(data.ids) == ["ninco/a/x.jpg", "texture/banded/y z.jpg"]
     assert data.load([0, 1]).images.shape == (2, 3, 16, 16)
     (lists / "test_imagenet.txt").write_text("ninco/a/x.jpg 65\n")
-    assert load("openood", lists / "test_imagenet.txt").labels == (65,)
+    labelled = load("openood", lists / "test_imagenet.txt")
+    assert labelled.labels == (65,)
+    assert labelled.class_names == imagenet.labels().names
     # Numbers from 1,000 on stand for no class of ImageNet.
     (lists / "test_both.txt").write_text("ninco/a/x.jpg 999\ntexture/banded/y z.jpg 1000\n")
     both = load("openood", lists / "test_both.txt")

@@ -194,6 +194,8 @@ def test_one_models_loss_is_not_anothers() -> None:
     )
     assert result(both, "other") == "FAILED"
     assert result(both, "mine") == "PASSED"
+    written = statement.text(both).splitlines()
+    assert list(map(json.loads, written)) == statement.statements(both)
     assert [line["predicate"]["result"] for line in statement.statements(both)] == [
         "PASSED",
         "FAILED",

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from open_clip import CLIP
@@ -179,3 +180,25 @@ def test_an_unknown_model_is_refused(
     with pytest.raises(SystemExit):
         fleet.main()
     assert "no model nobody; there are base, " in capsys.readouterr().err
+
+
+def test_a_drawn_picture_is_turned_moved_and_lit_as_a_whole() -> None:
+    """Known from the same random numbers: one picture a sprite, with a mark that tells its place."""
+    pictures: Any = object.__new__(fleet.Pictures)
+    size, count = 24, 6
+    pictures.pictures = np.full((count, 3, size, size), 64, np.uint8)
+    pictures.pictures[:, :, 10, 5] = 255  # left of the middle
+    pictures.counts, pictures.first = torch.ones(count, dtype=torch.long), torch.arange(count)
+    found = pictures(torch.arange(count), torch.Generator().manual_seed(3))
+    same = torch.Generator().manual_seed(3)
+    torch.rand(count, generator=same)  # which of a sprite's pictures
+    flipped = torch.rand(count, 1, 1, 1, generator=same).flatten() < 0.5
+    down, right = ((torch.rand(2, generator=same) * 2 - 1) * 4).round().int().tolist()
+    light = 0.85 + 0.3 * torch.rand(count, 1, 1, 1, generator=same)
+    assert set(flipped.tolist()) == {True, False}
+    assert light.min() < 1 < light.max()
+    for own, turned, factor in zip(found, flipped.tolist(), light.flatten().tolist(), strict=True):
+        place = (10 + down, (size - 1 - 5 if turned else 5) + right)
+        assert own[:, place[0], place[1]].tolist() == pytest.approx([min(factor, 1.0)] * 3)
+        own[:, place[0], place[1]] = 64 / 255 * factor
+        assert torch.allclose(own, torch.full_like(own, 64 / 255 * factor), atol=1e-6)

@@ -194,10 +194,25 @@ def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(
     config = MultimodalConfig(
         steps=4, batch_size=4, warmup=2, width=32, layers=1, heads=2, profile="quick"
     )
-    card = training.train(config, tmp_path, tmp_path / "whole")
+    save, advance, done = Course.save, Course.advance, list[tuple[str, int]]()
+
+    def saved(self: Course, path: Path, step: int) -> None:
+        done.append(("saved", step))
+        save(self, path, step)
+
+    def advanced(self: Course, step: int, *more: Any) -> float:
+        done.append(("step", step))
+        return advance(self, step, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Course, "save", saved)
+        patch.setattr(Course, "advance", advanced)
+        card = training.train(config, tmp_path, tmp_path / "whole")
     assert card["steps_done"] == 4
+    first, last = [("step", 0), ("step", 1)], [("step", 2), ("step", 3)]
+    assert done == [*first, ("saved", 2), *last, ("saved", 4)]
     next(tmp_path.glob("multimodal-*.pt")).unlink()
-    advance, calls = Course.advance, []
+    calls = []
 
     def fails_later(self: Course, *arguments: Any) -> float:
         calls.append(1)
