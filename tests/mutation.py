@@ -108,6 +108,7 @@ ALSO = {
     "gating/document.py": ["tests/gating/test_mistakes.py", "tests/gating/test_reading.py"],
     "gating/limits.py": ["tests/gating/test_authors.py", "tests/gating/test_reading.py"],
     "gating/policy.py": ["tests/gating/test_verdict.py", "tests/gating/test_unjudged.py"],
+    "gating/reading.py": ["tests/gating/test_mistakes.py"],
     "gating/stale.py": ["tests/gating/test_waivers.py"],
     "gating/thresholds.py": ["tests/gating/test_waivers.py", "tests/gating/test_reading.py"],
     "gating/toml.py": ["tests/gating/test_recording.py"],

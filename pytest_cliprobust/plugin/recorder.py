@@ -203,7 +203,7 @@ class Recorder:
             return {}
         then = self.earlier.models
         kept = dict(getattr(self.earlier, table))
-        if len(then) != 1 or len(models) < 2:
+        if len(then) != 1:
             return kept
         return {first_key(key, then[0], models): value for key, value in kept.items()}
 

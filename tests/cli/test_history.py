@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,11 +61,14 @@ def test_the_list(folder: Path, capsys: Capture) -> None:
     with History(folder / "cache" / "history.sqlite") as history:
         for _ in range(20):
             keep(history, a_run([], partial=True))
+        one, two = a_run([]), a_run([], "v2", digest="cd3456789")
+        keep(history, replace(one, models={**one.models, **two.models}))
     note, _, *newest = told(capsys, "history")
-    assert note == ["4 older runs are not shown (--all)"]
-    assert [row[0] for row in newest] == [str(n) for n in range(5, 25)]
+    assert note == ["5 older runs are not shown (--all)"]
+    assert [row[0] for row in newest] == [str(n) for n in range(6, 26)]
     assert newest[0][7] == "0 (single tests)"
-    assert len(told(capsys, "history", "--all")) == 25
+    assert newest[-1][2] == "reference ab12, v2 cd345678"
+    assert len(told(capsys, "history", "--all")) == 26
 
 
 def test_one_run(folder: Path, capsys: Capture) -> None:
@@ -123,8 +127,6 @@ def test_a_trend_as_csv_has_every_run_with_the_figure(folder: Path, capsys: Capt
         run = a_run(figures(answers())[:1])
         for record in run.records:
             assert record.key == KEY
-        from dataclasses import replace
-
         keep(history, replace(run, config=replace(run.config, profile="full")))
     assert cli.main(["trend", "accuracy", "--csv"]) == 0
     lines = capsys.readouterr().out.splitlines()

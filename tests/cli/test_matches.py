@@ -90,10 +90,11 @@ def test_which_pairs_are_drawn_and_what_is_right_in_them(
         return path
 
     monkeypatch.setattr("pytest_cliprobust.search.evidence.save_picture", save)
-    given = ["matches", "--clip-model=any", "--layer=3"]
-    assert cli.main([*given, *words]) == 0
-    assert pictures == [f"{rows} 3 {within}"]
+    given = ["matches", "--clip-model=any"]
+    for layer in ("-3", "values"):
+        assert cli.main([*given, f"--layer={layer}", *words]) == 0
+        assert pictures.pop() == f"{rows} {layer} {within}"
     lines = [f"{View.ids[row]}: seen" for row in rows]
-    assert capsys.readouterr().out.splitlines() == [*lines, "written to matches.png"]
+    assert capsys.readouterr().out.splitlines() == [*lines, "written to matches.png"] * 2
     assert cli.main([*given, "--sample=a-3"]) == cli.USAGE_ERROR
     assert "--sample a-3: clean has no such pair. Did you mean" in capsys.readouterr().err

@@ -294,3 +294,21 @@ def test_every_picture_that_the_options_name_is_drawn() -> None:
     drawn = list(_subjects.subjects(asked, torch.device("cpu")))
     assert [subject.sample for subject in drawn] == ["clean-00000", "clean-00002"]
     assert all("text" in subject.inputs for subject in drawn)
+
+
+def test_every_sample_that_is_named_is_drawn_and_another_is_a_slip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_subjects, "load_dataset", lambda name, **how: Data(True))
+
+    def samples(named: list[str], data: str | None = "mine") -> list[str]:
+        asked = options(
+            clip_data=data, clip_depth=None, text="cat", seed=0, device="cpu", sample=named
+        )
+        return [subject.sample for subject in _subjects._sample_subjects(asked)]
+
+    assert samples(["b/2.png", "a/1.png"]) == ["b/2.png", "a/1.png"]
+    assert samples([]) == samples(["a/1.png"], data=None) == []
+    for named in (["a/2.png"], ["a/1.png", "a/2.png"]):
+        with pytest.raises(ClipRobustError, match=r"--sample a/2\.png: mine has no such sample"):
+            samples(named)

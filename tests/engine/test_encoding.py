@@ -936,3 +936,13 @@ def test_a_word_that_is_there_already_is_not_written_anew() -> None:
         joined = write(replace(batch, extras=extras)).extras
         assert set(joined) == {"text", "texture"}
     assert encoding.text_writer(registry.get("brightness"), data, 5) is None
+
+
+def test_pictures_of_any_shapes_stand_in_the_middle_of_white() -> None:
+    flat, high = torch.full((1, 3, 2, 7), 0.25), torch.full((1, 3, 5, 4), 0.5)
+    first, second = on_white([flat, high])
+    assert first.shape == second.shape == (3, 5, 7)
+    assert torch.equal(first[:, 1:3], flat[0])
+    assert torch.equal(second[:, :, 1:5], high[0])
+    for framed, own in ((first, flat), (second, high)):
+        assert int((framed == 1.0).sum()) == framed.numel() - own.numel()

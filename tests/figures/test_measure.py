@@ -121,6 +121,13 @@ def test_figures_of_ones_own_are_compared_in_pairs() -> None:
             None,
             "'accuracy': 7 on mine is outside its range, 0 to 1; reg",
         ),
+        # One number in a list is none: of two samples there would be two.
+        (
+            lambda _: np.ones(20),
+            lambda rows: rows[:1],
+            "from values to one number, such as np.median",
+        ),
+        (lambda _: np.ones(20), lambda rows: [0.5], "from values to one number"),
         (lambda _: np.full(20, -0.01), None, "-0.01 on mine is outside its range"),
         (lambda _: np.ones(20), lambda rows: 1.01, "1.01 on mine is outside its range"),
     ],

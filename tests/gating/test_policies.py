@@ -67,6 +67,9 @@ def test_each_value_of_a_pack_says_where_it_is_from(tmp_path: Path) -> None:
     assert found.where_of("unused") == "pack nightly"
     assert found.where_of("skipped") == found.where
     assert "unused warn (pack nightly)" in found.sourced()
+    both = Policy(sources={"unused": "pack b", "churn": "pack a"})
+    assert both.sourced() == ["churn 0.06 (pack a)", "unused fail (pack b)"]
+    assert Policy().sourced() == []
     assert not any(line.startswith("skipped") for line in found.sourced())
 
 

@@ -20,6 +20,7 @@ def test_suggested_bounds_are_round_and_never_inside_the_interval() -> None:
     assert suggest_bound(1.0, 0.0, 0.5, "max", info, 6e-8) == 1.0
     assert suggest_bound(0.1634, 0.0423, 0.5, "max", info, 1e-7) == 0.185
     assert suggest_bound(0.0, 0.0, 0.5, "max", info) == 0.0
+    assert suggest_bound(0.0, 0.0, 0.5, "max", info, 1e-5) == 0.001  # where nothing has a size
     # The sum 0.07 + 0.02 is a hair above 0.09; that is no reason to round up to 0.091.
     assert suggest_bound(0.07, 0.04, 0.5, "max", info) == 0.09
     assert suggest_bound(1.2, 0.1, 0.5, "max", info) == 1.2

@@ -172,3 +172,28 @@ def test_an_attack_backs_off_where_memory_runs_out(
     monkeypatch.setattr(module, "ATTACK_BATCH", 1)
     with pytest.raises(Unavailable, match="out of memory on cpu with a single image"):
         adversarial_of(clip, clean, epsilon=0.2, steps=1)
+
+
+def test_what_was_attacked_in_smaller_batches_is_filed_under_their_size() -> None:
+    """A run with more memory does not take it for its own; the usual size needs no word."""
+    keys: list[dict[str, Any]] = []
+    sizes: list[int] = []
+
+    def attack(size: int) -> Any:
+        sizes.append(size)
+        if size > 2:
+            raise torch.OutOfMemoryError("no room")
+        return "made"
+
+    def get_or_compute(key: dict[str, Any], compute: Any) -> Any:
+        keys.append(key)
+        return compute()
+
+    encoder: Any = SimpleNamespace(
+        cache=SimpleNamespace(get_or_compute=get_or_compute), halved=lambda size, what: size // 2
+    )
+    found: Any = module._backing_off(encoder, {"kind": "apgd"}, attack)
+    usual = module.ATTACK_BATCH
+    assert (found, sizes[0], sizes[-1]) == ("made", usual, 2)
+    assert [key.get("batch", usual) for key in keys] == sizes
+    assert "batch" not in keys[0]
