@@ -60,6 +60,9 @@ def test_results_come_back_to_the_same_figures() -> None:
     there = [one for one in own if one.dataset == "clean"]
     assert [entry.value for entry in read] == [one.figure.value for one in there]
     assert {entry.dataset_id for entry in read} == {"us/pictures"}
+    assert {str(entry.date)[:10] for entry in read} == {"2026-11-26"}
+    bare = eval_results(own, {"clean": "us/pictures"}, "")["us--pictures.yaml"]
+    assert "date" not in yaml.safe_load(bare)[0]
     assert all(entry.notes and "interval [" in entry.notes for entry in read)
     assert eval_results(own, {}, "") == {}
 

@@ -122,6 +122,23 @@ def test_bounds_that_wait_are_counted_whatever_they_wait_for() -> None:
     assert told == ["PARTIAL: 3 bounds not judged for it"]
 
 
+def test_bounds_that_nothing_judged_are_counted_by_why() -> None:
+    text = "schema = 1\n" + "".join(
+        f'[[threshold]]\nmetric = "ece"\nmax = 0.1\nsuite = "s{number}"\n' for number in range(3)
+    )
+    rules = list(parse_thresholds(text).rules)
+    skipped = "NOT JUDGED: 1 of the bounds that were asked for, as their tests were skipped"
+    unused = "NOT JUDGED: 2 of the bounds that were asked for, as no figure met them"
+    for policy, told in (
+        (Policy(skipped="fail", unused="fail"), [skipped, unused]),
+        (Policy(skipped="warn", unused="fail"), [unused]),
+        (Policy(skipped="fail", unused="warn"), [skipped]),
+        (Policy(skipped="warn", unused="warn"), []),
+    ):
+        found = Unjudged(skipped=rules[:1], unused=rules[1:], policy=policy)
+        assert last_words(replace(run("pass"), unjudged=found)) == told
+
+
 def test_our_own_codes_are_explained_and_those_of_others_are_not() -> None:
     ours = run("pass", exit_status=7, ending="environment", troubles=("no hub",))
     assert last_words(ours) == ["ENVIRONMENT: no hub", "NOT GREEN: environment, exit code 7"]

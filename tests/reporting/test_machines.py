@@ -61,6 +61,14 @@ def test_failures_come_first_then_what_misses_its_bound_by_most_of_it() -> None:
     found = replace(found, records=tuple(records[:4]))
     wanted = [found.records[index].key for index in (2, 3, 1, 0)]
     assert [one.key for one in findings(found)] == wanted
+    # Among equals a miss comes before what is not decided, and a limit of none is no share.
+    others: list[tuple[Any, float, int]] = [("inconclusive", 0.05, 2), ("fail", 0.0, 3)]
+    for status, limit, wanted_first in others:
+        told = replace(
+            records[3].verdict, outcome="fail", status=status, limit=limit, missed_by=2.1
+        )
+        own = replace(found, records=(*records[:3], replace(records[3], verdict=told)))
+        assert findings(own)[0].key == records[wanted_first].key
     lost = replace(records[3].verdict, missed_by=None, limit=None, kind=None, where="")
     records[3] = replace(records[3], verdict=lost)
     first = findings(replace(found, records=tuple(records[:4])))[0]
