@@ -42,7 +42,7 @@ def test_packed_numbers_are_little_endian_on_every_machine(
 
 
 def test_other_text_is_no_packed_numbers() -> None:
-    for text in ("AAAA", "no base64!"):
+    for text in ("AAAA", "no base64!", f"!{f.pack(NUMBERS)}"):
         with pytest.raises(ValueError, match=r".+"):
             f.unpack(text)
 

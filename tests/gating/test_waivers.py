@@ -16,7 +16,7 @@ from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.stale import find_stale
 from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.gating.unjudged import Chosen, Unjudged, fails, lines
-from pytest_cliprobust.gating.verdict import Verdict, judge
+from pytest_cliprobust.gating.verdict import Verdict, judge, waivers_of
 
 BOUND = HEAD + '[[threshold]]\nmetric = "ece"\nmax = 0.10\n'
 
@@ -179,6 +179,16 @@ def test_a_verdict_comes_back_from_json_with_its_waiver() -> None:
     assert told["waiver"]["owner"] == "vision team"
     assert Verdict.from_dict(told) == found
     assert "waiver" not in replace(found, waiver=None).as_dict()
+    assert found.waiver is not None
+    other = replace(found, waiver=replace(found.waiver, where="t.toml:99"))
+    # A waiver counts once, however many figures need it.
+    counted: tuple[list[Verdict], ...] = (
+        [],
+        [replace(found, waiver=None)],
+        [found, found],
+        [found, other],
+    )
+    assert [waivers_of(verdicts) for verdicts in counted] == [0, 0, 1, 2]
     with pytest.raises(ValueError, match="unknown status of a waived bound 'pass'"):
         Verdict.from_dict({**told, "waiver": {**told["waiver"], "status": "pass"}})
 
@@ -262,7 +272,7 @@ def stale(
 
 def test_one_that_is_needed_is_not_out_of_date() -> None:
     assert stale(file(), 0.2) == []
-    assert stale(file(), 0.2, 0.05) == []
+    assert stale(file(), 0.2, 0.05) == stale(file(), 0.05, 0.2) == []
     assert stale(file(), 0.1) == []  # undecided: it may be needed yet
     assert stale(parse_thresholds(BOUND), 0.2) == []
 
