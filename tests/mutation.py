@@ -113,6 +113,7 @@ ALSO = {
     "gating/thresholds.py": ["tests/gating/test_waivers.py", "tests/gating/test_reading.py"],
     "gating/toml.py": ["tests/gating/test_recording.py"],
     "gating/unmet.py": ["tests/gating/test_unjudged.py", "tests/gating/test_mistakes.py"],
+    "gating/verdict.py": ["tests/gating/test_waivers.py"],
     "gating/weak.py": ["tests/gating/test_reading.py", "tests/gating/test_mistakes.py"],
     "gating/words.py": ["tests/gating/test_message.py", "tests/gating/test_verdict.py"],
     "gating/editing.py": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from history_helpers import KEYS, a_run, answers, figures, keep
 
 from pytest_cliprobust import cli
+from pytest_cliprobust.cli._tables import print_table
 from pytest_cliprobust.reporting.json import document
 from pytest_cliprobust.results.history import History
 
@@ -162,3 +164,16 @@ def test_a_table_on_a_terminal(
     out = capsys.readouterr().out
     assert "\t" not in out
     assert "worse" in out
+
+
+def test_on_a_narrow_terminal_a_row_keeps_its_name_in_one_line(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "24")
+    print_table(("figure", "how"), [("a figure of mine", "paired over many samples")])
+    head, *lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert head.split() == ["figure", "how"]
+    assert lines[0].startswith("a figure of mine")
+    assert len(lines) > 1  # what is said of it has several
+    assert not any(line[:16].strip() for line in lines[1:])
