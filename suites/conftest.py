@@ -32,7 +32,7 @@ def limit(request: pytest.FixtureRequest, clip: Evaluation) -> int | None:
 @pytest.fixture
 def mixed_limit(clip: Evaluation) -> int | None:
     """How many samples are taken where each is under one condition alone; None: all."""
-    return {"standard": 1072}.get(clip.config.profile)
+    return {"quick": 134, "standard": 1072}.get(clip.config.profile)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what a profile has no time for."""
-    if profile_of(config) == "quick":
+    if profile_of(config) == "quick" and not _asked_for_mixed(config):
         # As names that are not among a profile's NAMES: no test that somebody deselected, so that bounds of
         # the suite that nothing meets are told as in any whole run.
         items[:] = [i for i in items if "mixed_limit" not in getattr(i, "fixturenames", ())]
@@ -64,6 +64,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow and not _asked_for_adversarial(config):
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+def _asked_for_mixed(config: pytest.Config) -> bool:
+    """Return whether tests of mixed conditions are asked for by name."""
+    named = [config.option.keyword, *(arg.partition("::")[2] for arg in config.args)]
+    return any("mixed" in name for name in named)
 
 
 def _is_adversarial(item: pytest.Item) -> bool:

@@ -99,7 +99,8 @@ def _check(given: list[str], *, fast: bool) -> int:
 def _told(role: str, data: Dataset) -> list[str]:
     """Return what is said of a data set: samples, classes, columns."""
     counts = [data.labels.count(label) for label in range(len(data.class_names))]
-    lines = [f"{role} {data.name}: {len(data)} samples, digest {data.digest[:12]}"]
+    count = "1 sample" if len(data) == 1 else f"{len(data)} samples"
+    lines = [f"{role} {data.name}: {count}, digest {data.digest[:12]}"]
     if any(counts):
         empty = [n for n, c in zip(data.class_names, counts, strict=True) if not c]
         lines.append(

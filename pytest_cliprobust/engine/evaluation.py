@@ -37,12 +37,12 @@ from pytest_cliprobust.engine.mixing import drawn
 from pytest_cliprobust.engine.multimodal import Interviewer
 from pytest_cliprobust.engine.negatives import Negatives, mined
 from pytest_cliprobust.engine.probe import PICTURES, rounding_of
-from pytest_cliprobust.engine.steps import steps_of
+from pytest_cliprobust.engine.steps import mixed_steps, steps_of
 from pytest_cliprobust.engine.store import Stores
 from pytest_cliprobust.engine.view import Classifier, MatchesOf, View
 from pytest_cliprobust.errors import ClipRobustError, NotRun, shortened
 from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
-from pytest_cliprobust.figures.condition import CLEAN, Condition, Step, together
+from pytest_cliprobust.figures.condition import CLEAN, MIXED, Condition, Step, together
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.samples import Samples
 from pytest_cliprobust.perturbations import lettering
@@ -215,20 +215,22 @@ class Evaluation:
 
         Args:
             dataset: as for :meth:`on`.
-            conditions: (perturbation, severity) pairs, each once.
-            name: of the conditions together, under which figures are filed.
+            conditions: (perturbation, severity) pairs, each once; a severity from 1, or None where there
+                are none.
+            name: of the conditions together, under which figures are filed: ``mixed_…``.
             limit: as for :meth:`on`.
 
         Raises:
-            NotRun, ClipRobustError: as for :meth:`on`; no conditions, one twice, or no name.
+            NotRun, ClipRobustError: as for :meth:`on`; no conditions, one twice, one that changes nothing, or
+                another name.
         """
         data = self._asked(dataset, limit)
-        every = [
-            Condition(data.name, steps_of(perturbation, severity, {}), limit)
-            for perturbation, severity in conditions
-        ]
-        if not name:
-            raise ClipRobustError("mixed conditions need a name, as in name='mixed_mine'")
+        if not isinstance(name, str) or not name.startswith(MIXED):
+            raise ClipRobustError(
+                f"mixed conditions have a name that begins with {MIXED}, as in name='{MIXED}mine', not "
+                f"{shortened(name)}"
+            )
+        every = [Condition(data.name, (step,), limit) for step in mixed_steps(conditions)]
         condition = together(every, name)
         own = drawn(data.ids, [f"{one.perturbation}@{one.severity}" for one in every])
         return self._view(data, condition, lambda: self._mixed_features(data, every, own))

@@ -48,6 +48,23 @@ def steps_of(
     return tuple(map(_step, perturbation))
 
 
+def mixed_steps(conditions: Sequence[tuple[str, int | None]]) -> tuple[Step, ...]:
+    """Return a step for each of the conditions that samples are mixed over.
+
+    Raises:
+        ClipRobustError: something else than a list of pairs, or one that leaves pictures as they are.
+    """
+    if not isinstance(conditions, list | tuple):
+        raise ClipRobustError(
+            f"mixed conditions are a list of pairs, [('fog', 3), …], not {shortened(conditions)}"
+        )
+    steps = tuple(map(_step, conditions))
+    for step in steps:
+        if step.perturbation == CLEAN or step.severity == 0:
+            raise ClipRobustError(f"{step} changes nothing, so it is no condition to be mixed")
+    return steps
+
+
 def _step(item: str | tuple[str, int | None]) -> Step:
     if isinstance(item, str):
         return Step(item)

@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, shortened
 
 #: The name of "not perturbed" in figures, bounds and reports.
 CLEAN = "clean"
+
+#: How the name of several perturbations together begins: every sample under all of them, or each under one.
+ALL, MIXED = "all_", "mixed_"
 
 
 @dataclass(frozen=True)
@@ -172,10 +175,12 @@ def against(condition: Condition, reference: Condition) -> Condition:
 def together(conditions: Sequence[Condition], label: str = "") -> Condition:
     """Return the condition of a figure that is over several.
 
-    All on one data set. Without a ``label`` all must be of one perturbation, which gives the name.
+    All on one data set. Without a ``label`` all must be of one perturbation, which gives the name. A label
+    begins with ``all_`` or ``mixed_``, so that no figure over several is taken for one of them.
 
     Raises:
-        ClipRobustError: no conditions, or several data sets or perturbations and no name for them.
+        ClipRobustError: no conditions, several data sets, several perturbations and no name for them, or a
+            name that begins otherwise.
     """
     if not conditions:
         raise ClipRobustError("a figure over several conditions needs at least one of them")
@@ -183,6 +188,11 @@ def together(conditions: Sequence[Condition], label: str = "") -> Condition:
     if len(datasets) > 1:
         raise ClipRobustError(
             f"one figure cannot be over the data sets {' and '.join(datasets)}: measure each apart"
+        )
+    if label and not (isinstance(label, str) and label.startswith((ALL, MIXED))):
+        raise ClipRobustError(
+            f"a figure over several perturbations has a name that begins with {ALL} or {MIXED}, as in "
+            f"name='{ALL}mine', not {shortened(label)}"
         )
     names = dict.fromkeys(condition.perturbation for condition in conditions)
     if len(names) > 1 and not label:

@@ -278,6 +278,9 @@ def _levels(document: Document, value: Any, *path: str | int) -> tuple[int, ...]
         raise document.error(
             f"severity must be an integer from 0 to 5, or a list of them, not {shown(value)}", *path
         )
+    for level in levels:
+        if levels.count(level) > 1:
+            raise document.error(f"severity {level} stands twice in the list", *path)
     return tuple(levels)
 
 
@@ -389,11 +392,6 @@ def _check_parallel(
             *here,
             kind,
         )
-    for level in levels:
-        if levels.count(level) > 1:
-            raise document.error(
-                f"severity {level} stands twice beside the list {kind}", *here, kind
-            )
 
 
 def _rule(

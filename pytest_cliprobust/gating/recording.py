@@ -333,6 +333,8 @@ class _Recording:
         worst = beyond_what_is_left(metric, kind, size, value, self.classes)
         if why or worst is None:
             return why
+        if (value - worst) * (1.0 if kind == "max_decrease" else -1.0) <= 0.0:
+            return f"{value:.3g} was measured, and the worst that a model comes to is {worst:.3g}"
         return f"no model misses it: {value:.3g} was measured, and {worst:.3g} is the worst that one comes to"
 
     def _inherit_bounds(self, winner: Rule, entry: _Pending, key: str) -> None:

@@ -613,7 +613,7 @@ def _told_loss(judged: _Judged, change: Change, word: str) -> str:
     value, low, high = (
         format_value(x, ends.high - ends.low) for x in (judged.value, ends.low, ends.high)
     )
-    text = f"the {word} of {value} [{low}, {high}] ({change.text()}) is real, and {_place(judged)}"
+    text = f"the {word} of {value} [{low}, {high}] ({change.text()}) is real by itself, and {_place(judged)}"
     needed = samples_for(judged.value, judged.decidable or 0.0, judged.n)
     if needed is None or judged.value > judged.limit:
         return text

@@ -20,7 +20,7 @@ from pytest_cliprobust.plugin.fixtures import needs_model
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.session import Session
 from pytest_cliprobust.plugin.state import GATE, LACKING, SESSION, DeadWorkers
-from pytest_cliprobust.plugin.suites import SECTION, check_ids, placed, suite_of
+from pytest_cliprobust.plugin.suites import MIXED, SECTION, check_ids, placed, suite_of
 from pytest_cliprobust.reporting import terminal, workflow
 from pytest_cliprobust.results.run import Run
 
@@ -312,7 +312,7 @@ def told_failure(item: pytest.Item, error: UserCodeError) -> Any:
 
 def _names_of(module: object) -> list[str]:
     """Return what a suite measures in any profile: its ``NAMES``, and its ``MIXED``."""
-    names, mixed = getattr(module, "NAMES", None), getattr(module, "MIXED", None)
+    names, mixed = getattr(module, "NAMES", None), getattr(module, MIXED, None)
     found = (
         {str(name) for some in names.values() for name in some}
         if isinstance(names, dict)

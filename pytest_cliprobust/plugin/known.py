@@ -18,7 +18,7 @@ from pytest_cliprobust.errors import did_you_mean
 from pytest_cliprobust.gating.rules import literal, matches
 from pytest_cliprobust.gating.vocabulary import known_metrics
 from pytest_cliprobust.plugin.options import PROFILES
-from pytest_cliprobust.plugin.suites import PREFIX
+from pytest_cliprobust.plugin.suites import PREFIX, mixed_names
 
 #: So many folders are looked into for suites; a folder of data may hold millions.
 FOLDERS = 5_000
@@ -59,6 +59,7 @@ def vocabularies(
         "known_perturbations": (
             *registry.names(),
             *(f"{name}(*" for name in registry.names()),
+            *mixed_names(),
             *("kornia:*", "*+*", "all_*", "mixed_*", "apgd", "full_spectrum"),
             *("caption_*", "class_name_typos"),
         ),

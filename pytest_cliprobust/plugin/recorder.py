@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_cliprobust.engine.config import RunConfig
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, first_of
 from pytest_cliprobust.files import replace_file, shown_path
 from pytest_cliprobust.gating.baseline import (
     Anchor,
@@ -26,6 +26,9 @@ from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.recording import RecordChange, record
 from pytest_cliprobust.plugin.comparing import used
 from pytest_cliprobust.results.record import Record
+
+#: So many figures are named in a line.
+_NAMED = 3
 
 #: In place of globs: the figures that a bound is for already.
 GATED = "gated"
@@ -63,7 +66,7 @@ class Recorder:
                 keys = sorted({bare_key(r.measurement) for r in records})
                 raise ClipRobustError(
                     f"--clip-figures {pattern}: no figure of this run is called so; there are "
-                    f"{', '.join(keys[:3])} and {max(0, len(keys) - 3)} more"
+                    f"{first_of(keys, _NAMED)}"
                 )
         return [
             r
@@ -119,7 +122,26 @@ class Recorder:
             told.append(
                 f"{len(kept)} figures of {shown_path(path)} stay as they were recorded before"
             )
-        return tuple(changes), [*self._loosened(changes, measurements), *told]
+        reasons = self._told_reasons(measurements)
+        return tuple(changes), [*self._loosened(changes, measurements), *reasons, *told]
+
+    def _told_reasons(self, measurements: Sequence[Measurement]) -> list[str]:
+        """Return a line for each figure that is accepted as it is now, with what it was, and why."""
+        if not self.because or self.earlier is None:
+            return []
+        name_of = self._names({one.model for one in measurements if one.model})
+        before = {
+            (key, name_of.get(model, model)): figure.value
+            for (key, model), figure in self.earlier.figures.items()
+        }
+        moved = [
+            f"{key} {then:.4g} → {one.figure.value:.4g}"
+            for one in measurements
+            if (then := before.get((key := bare_key(one), one.model), one.figure.value))
+            != one.figure.value
+        ]
+        told = first_of(moved, _NAMED) if moved else "no figure that was recorded has changed"
+        return [f"accepted, because: {self.because}: {told}"]
 
     def _loosened(
         self, changes: Sequence[RecordChange], measurements: Sequence[Measurement]

@@ -18,6 +18,9 @@ PREFIX = "test_"
 #: What a suite's file calls the section of the report that it stands in.
 SECTION = "SECTION"
 
+#: And under which name it files figures over mixed conditions, each sample under one of them.
+MIXED = "MIXED"
+
 
 def suites_folder() -> Path:
     """Return the folder of the shipped suites: in the wheel, or in the repository."""
@@ -59,12 +62,23 @@ def placed(told: object) -> tuple[str, float] | None:
 
 def placed_by_file(suite: str) -> tuple[str, float] | None:
     """Return what the file of the shipped suite of that name says; nothing is imported."""
+    return placed(_constant(suite, SECTION))
+
+
+def mixed_names() -> tuple[str, ...]:
+    """Return under which names the shipped suites file figures over mixed conditions; nothing is imported."""
+    found = (_constant(suite, MIXED) for suite in shipped())
+    return tuple(name for name in found if isinstance(name, str))
+
+
+def _constant(suite: str, name: str) -> object:
+    """Return what the file of a shipped suite says in a constant of that name; None without."""
     file = suites_folder() / f"{PREFIX}{suite}.py"
     if not file.is_file():
         return None
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == SECTION:
-            return placed(ast.literal_eval(node.value))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return ast.literal_eval(node.value)
     return None
 
 

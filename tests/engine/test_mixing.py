@@ -95,8 +95,18 @@ def test_its_figures_are_filed_under_its_name_and_sum_up(clip: Evaluation) -> No
 
 
 def test_what_cannot_be_mixed_is_told(clip: Evaluation) -> None:
-    with pytest.raises(ClipRobustError, match="need a name"):
-        clip.mixed("clean", CONDITIONS, name="")
+    for name in ("", "clean", "fog", "weather", "all_mine", 5):
+        with pytest.raises(ClipRobustError, match="have a name that begins with mixed_"):
+            clip.mixed("clean", CONDITIONS, name=name)  # type: ignore[arg-type]
+    for nothing in (("fog", 0), ("clean", None)):
+        with pytest.raises(ClipRobustError, match="changes nothing, so it is no condition"):
+            clip.mixed("clean", [*CONDITIONS, nothing], name="mixed_mine")
+    for wrong in ([5], [("fog", 3, 1)], [("fog", "3")], [("fog",)], [None]):
+        with pytest.raises(ClipRobustError, match="a step is a perturbation's name or a pair"):
+            clip.mixed("clean", wrong, name="mixed_mine")  # type: ignore[arg-type]
+    for none in ("fog", {"fog": 3}, None, 3):
+        with pytest.raises(ClipRobustError, match="mixed conditions are a list of pairs"):
+            clip.mixed("clean", none, name="mixed_mine")  # type: ignore[arg-type]
     with pytest.raises(ClipRobustError, match="needs at least one"):
         clip.mixed("clean", [], name="mixed_mine")
     with pytest.raises(ClipRobustError, match="2 are given, 1 of them different"):

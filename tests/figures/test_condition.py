@@ -45,7 +45,7 @@ def test_what_bounds_select_and_messages_say(
         Condition("clean", (Step("fog_3d", 0),), limit=0),
         FOG.part("noto"),
         together([FOG, Condition("clean", (Step("fog_3d", 5),), limit=7)]),
-        together([CLEAN.part("noto"), FOG.part("noto")], "all"),
+        together([CLEAN.part("noto"), FOG.part("noto")], "all_mine"),
     ],
     ids=str,
 )
@@ -81,7 +81,7 @@ def test_what_is_over_several_conditions() -> None:
     with pytest.raises(ClipRobustError, match="needs at least one"):
         together([])
     with pytest.raises(ClipRobustError, match="data sets clean and sketch: measure each apart"):
-        together([FOG, Condition("sketch", FOG.steps)], "all")
+        together([FOG, Condition("sketch", FOG.steps)], "all_mine")
     with pytest.raises(
         ClipRobustError, match=r"over 2 perturbations \(clean, fog_3d\) needs a name"
     ):

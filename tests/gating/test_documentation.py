@@ -125,7 +125,7 @@ def test_every_bundled_pack_stands_in_the_table_with_its_values() -> None:
 def test_the_shipped_file_can_be_reviewed() -> None:
     """Short, one line for each bound with what was measured, by suite and then by metric."""
     text = SHIPPED.read_text()
-    assert len(text.splitlines()) <= 500
+    assert len(text.splitlines()) <= 400
     suites = {path.stem.removeprefix("test_") for path in SUITES.glob("test_*.py")}
     file = load_thresholds(SHIPPED, known_suites=suites)
     assert len(file.rules) >= 117

@@ -398,7 +398,7 @@ ROW = RULE + "suite = 'ood'\nbounds = [\n  {},\n]\n"
         ),
         (
             ROW.replace("{},", "{ severity = [1, 2, 1], max = [1, 2, 3] },"),
-            "t.toml:6: severity 1 stands twice beside the list max",
+            "t.toml:6: severity 1 stands twice in the list",
         ),
         (
             ROW.replace("{},", "{ severity = [1, 2], max = [1, 'x'] },"),

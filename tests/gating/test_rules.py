@@ -60,7 +60,9 @@ SELECTORS = st.fixed_dictionaries(
         "dataset": PATTERNS,
         "model": PATTERNS,
         "severity": st.one_of(
-            st.none(), st.integers(0, 5), st.lists(st.integers(0, 5), min_size=1, max_size=3)
+            st.none(),
+            st.integers(0, 5),
+            st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True),
         ),
     }
 )

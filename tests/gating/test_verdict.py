@@ -351,7 +351,7 @@ def test_a_real_loss_within_the_margin_is_told() -> None:
         verdict.explanation == "the interval of the decrease from 0.8400 rules out more than 0.03"
     )
     start = (
-        "accuracy: the decrease of 0.0100 [0.0058, 0.0147] (paired, n = 4,000) is real, and within "
+        "accuracy: the decrease of 0.0100 [0.0058, 0.0147] (paired, n = 4,000) is real by itself, and within "
         "the margin of 0.03; a margin of 0.0100 needs about "
     )
     assert verdict.note.startswith(start)
@@ -371,7 +371,10 @@ def test_a_real_loss_within_the_margin_is_told() -> None:
     assert (both.bound, both.note[:34]) == ("min 0.5", "accuracy: the decrease of 0.0100 [")
     close = judge(lost, accuracy_rule("max_decrease = 0.0101"), WARN, baseline=baseline)
     assert close.status == "inconclusive"
-    assert "is real, and these samples cannot tell whether it lies within the margin" in close.note
+    assert (
+        "is real by itself, and these samples cannot tell whether it lies within the margin"
+        in close.note
+    )
     beyond = accuracy_rule("max_decrease = 0.0005")
     unsure = judge(lost, beyond, WARN, baseline=baseline, error_rate=1e-8)
     assert unsure.status == "inconclusive"
@@ -557,7 +560,7 @@ def test_a_margin_that_no_model_could_miss_is_no_evidence() -> None:
         verdict = judge(after, accuracy_rule(f"max_decrease = {size}"), WARN, baseline=baseline)
         assert (size, verdict.status) == (size, status)
     wide = judge(after, accuracy_rule("max_decrease = 0.9"), WARN, baseline=baseline)
-    assert "is real, and within the margin of 0.9" in wide.note
+    assert "is real by itself, and within the margin of 0.9" in wide.note
     assert wide.explanation.startswith(
         "a margin of 0.9 allows any loss: accuracy was recorded at 0.84, and 0 is the worst that a model "
         "comes to; write a smaller margin: 1,000 samples decide one of 0.0"

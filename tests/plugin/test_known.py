@@ -16,6 +16,7 @@ from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.plugin import known, remembering
 from pytest_cliprobust.plugin import session as sessions
+from pytest_cliprobust.plugin.suites import mixed_names
 from pytest_cliprobust.results.history import History, default_path
 
 
@@ -151,3 +152,11 @@ def test_which_threshold_file_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
     for folder in (here, root):
         (folder / "thresholds.toml").unlink()
     assert path() is None
+
+
+def test_mixed_headlines_of_the_shipped_suites_are_known_by_name() -> None:
+    assert {"mixed_2d", "mixed_3d", "mixed_view"} <= set(mixed_names())
+    assert all(name.startswith("mixed_") for name in mixed_names())
+    assert set(mixed_names()) <= set(
+        known.vocabularies(["reference"], ["view"], [])["known_perturbations"]
+    )

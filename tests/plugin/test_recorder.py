@@ -40,6 +40,17 @@ def test_one_model_has_first_recordings_that_fit_the_next_release(tmp_path: Path
     assert again.anchors[KEY].value == 0.84
 
 
+def test_what_is_accepted_and_why_is_told(tmp_path: Path) -> None:
+    first, told = recorded(tmp_path / "t.toml", None, "a first one", v1=0)
+    assert not [line for line in told if line.startswith("accepted")]
+    _, told = recorded(tmp_path / "t.toml", first, "other cameras", v2=50)
+    assert f"accepted, because: other cameras: {KEY} 0.84 → 0.79" in told
+    _, told = recorded(tmp_path / "t.toml", first, "other cameras", v2=0)
+    assert "accepted, because: other cameras: no figure that was recorded has changed" in told
+    _, told = recorded(tmp_path / "t.toml", first, v2=50)
+    assert not [line for line in told if line.startswith("accepted")]
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_bounds_are_not_recorded_without_what_they_are_held_against(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool
@@ -64,7 +75,8 @@ def test_several_models_have_first_recordings_of_their_own(tmp_path: Path) -> No
     assert "t.baseline.safetensors of 2 models (v1, v2), 2 figures by sample" in told[0]
     values = {key: anchor.value for key, anchor in both.anchors.items()}
     assert values == {f"{KEY}/v1": 0.84, f"{KEY}/v2": 0.79}
-    later, _ = recorded(tmp_path / "t.toml", both, "fewer dogs", v1=20)
+    later, why = recorded(tmp_path / "t.toml", both, "fewer dogs", v1=20)
+    assert f"accepted, because: fewer dogs: {KEY} 0.83 → 0.82" in why
     assert later.models == ("v1", "v2")
     assert later.anchors == both.anchors
     assert {key: why[12:] for key, why in later.accepted.items()} == {f"{KEY}/v1": "fewer dogs"}

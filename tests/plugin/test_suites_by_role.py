@@ -198,6 +198,13 @@ def test_mixed_headlines_are_left_out_of_quick_and_their_bounds_told(run: Sessio
     assert "mixed_typographic" not in result.stdout.str().replace("thresholds.toml", "")
 
 
+def test_quick_has_a_mixed_headline_that_is_asked_for(run: Sessions) -> None:
+    result = run(f"{SUITES}/test_typographic.py", "-k", "mixed", thresholds=MIXED)
+    result.assert_outcomes(failed=1, deselected=2)
+    named = run(f"{SUITES}/test_typographic.py::test_mixed", thresholds=MIXED)
+    named.assert_outcomes(failed=1)
+
+
 def test_a_mixed_headline_is_judged_in_the_standard_profile(run: Sessions) -> None:
     result = run(
         *(f"{SUITES}/test_typographic.py", "-k", "mixed", "--clip-profile=standard"),
