@@ -222,6 +222,7 @@ RECORDS = {
     "properties": ["tests/properties/test_recorded.py", "tests/properties/test_degenerate.py"],
     "figures": ["tests/properties/test_recorded.py", "tests/properties/test_degenerate.py"],
     "gating": ["tests/gating/test_recorded_verdicts.py"],
+    "reporting": ["tests/reporting/test_recorded_reports.py"],
     "embedded": ["tests/embedded/test_recorded.py"],
 }
 

@@ -269,7 +269,7 @@ def table(records: Sequence[Record], width: int, *, verbose: bool = False) -> li
     lines = [layout.line("property", HEADINGS, "bold"), *_bad_lines(bad, layout, verbose)]
     for suite, group in groupby(good, key=lambda row: row.suite):
         counts = Counter(row.status for row in bad if row.suite == suite)
-        missing = ", ".join(f"{n} {layout.words[status]}" for status, n in counts.items())
+        missing = ", ".join(f"{counts[s]} {layout.words[s]}" for s in _BAD if counts[s])
         lines.append(Text.assemble((suite, "bold"), f"  ({missing}: see above)" if missing else ""))
         lines += suite_lines(list(group), layout)
     return [*lines, Text()]
