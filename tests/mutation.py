@@ -223,6 +223,7 @@ RECORDS = {
     "figures": ["tests/properties/test_recorded.py", "tests/properties/test_degenerate.py"],
     "gating": ["tests/gating/test_recorded_verdicts.py"],
     "embedded": ["tests/embedded/test_recorded.py"],
+    "datasets": ["tests/datasets/test_recorded_data.py"],
 }
 
 #: Imported once, before the runs are forked off; never the package itself.
