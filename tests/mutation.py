@@ -224,6 +224,7 @@ RECORDS = {
     "gating": ["tests/gating/test_recorded_verdicts.py"],
     "reporting": ["tests/reporting/test_recorded_reports.py"],
     "embedded": ["tests/embedded/test_recorded.py"],
+    "datasets": ["tests/datasets/test_recorded_data.py"],
 }
 
 #: Imported once, before the runs are forked off; never the package itself.

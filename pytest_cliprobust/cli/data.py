@@ -114,7 +114,8 @@ def _told(role: str, data: Dataset) -> list[str]:
             lines.append(f"  without samples: {first_of(empty, SHOWN)}")
     unlabelled = sum(label < 0 for label in data.labels)
     if unlabelled:
-        lines.append(f"  {unlabelled} samples have no class of the label set")
+        have = "sample has" if unlabelled == 1 else "samples have"
+        lines.append(f"  {unlabelled} {have} no class of the label set")
     for column, values in data.groups.items():
         distinct = [*map(repr, sorted(set(values)))]
         lines.append(f"  column {column}: {first_of(distinct, SHOWN)}")

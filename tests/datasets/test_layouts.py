@@ -563,3 +563,19 @@ def test_a_copy_is_the_same_data(tmp_path: Path) -> None:
     assert changed.digest != one.digest
     assert sum(a != b for a, b in zip(changed.sample_digests, one.sample_digests, strict=True)) == 1
     assert load("imagenet", tmp_path / "a", size=8).content == changed.content
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6])
+def test_a_tar_that_is_cut_off_is_refused(tmp_path: Path, kept: float) -> None:
+    """The library reads what is there and says nothing: an interrupted download would shrink the data."""
+    samples = [{"png": encoded(n, "png"), "cls": b"0"} for n in range(8)]
+    root = shards(tmp_path / "r", samples, each=8)
+    (root / "classnames.txt").write_text("cat\n")
+    tar = root / "test" / "0.tar"
+    content = tar.read_bytes()
+    assert len(load("wds", root)) == 8
+    blocks = int(len(content) * kept) // 512
+    for end in (512 * blocks, 512 * blocks + 100):
+        tar.write_bytes(content[:end])
+        with pytest.raises(ClipRobustError, match=r"0\.tar' is (cut off|no tar file)"):
+            load("wds", root)

@@ -153,6 +153,10 @@ def datacomp(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) 
     """
     folder = Path(root)
     key = task_key(folder.name)
+    if key in TASKS and folder.is_dir() and not _is_task(folder):
+        raise ClipRobustError(
+            f"datacomp: {str(folder)!r} has neither tar files (test/0.tar) nor files of {_CACHE}; fetch them"
+        )
     if key not in TASKS or not _is_task(folder):
         raise ClipRobustError(
             f"datacomp: {str(folder)!r} should be wds_<task>_test with test/0.tar, or a folder of "

@@ -79,9 +79,9 @@ def _of_solution(path: Path) -> Mapping[str, str]:
         rows = list(csv.DictReader(file))
     try:
         return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
-    except (KeyError, IndexError, AttributeError) as error:
+    except (KeyError, IndexError, AttributeError):
         raise ClipRobustError(
-            f"{str(path)!r} must have the columns ImageId and PredictionString ({brief(error)})"
+            f"{str(path)!r} must have the columns ImageId and PredictionString, with a class in each row"
         ) from None
 
 

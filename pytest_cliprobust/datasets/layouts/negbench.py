@@ -53,9 +53,10 @@ def negbench(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) 
     elif {"filepath", "captions"} <= columns:
         read = _captions
     else:
+        has = ", ".join(sorted(map(str, columns))) or "none"
         raise ClipRobustError(
             f"negbench: {str(table)!r} is no table of NegBench: it needs image_path, caption_0, caption_1 "
-            f"and correct_answer, or filepath and captions, and has {', '.join(sorted(map(str, columns)))}"
+            f"and correct_answer, or filepath and captions, and has {has}"
         )
     rows = [
         read(entry, table, f"{table.name}, row {n}", str(n)) for n, entry in enumerate(entries, 1)

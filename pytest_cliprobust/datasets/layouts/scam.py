@@ -48,8 +48,12 @@ def scam(root: str | os.PathLike[str], /, **options: Unpack[LayoutOptions]) -> L
     names = tuple(sorted({text for both in texts for text in both}))
     number = {name: row for row, name in enumerate(names)}
     rows = []
-    for entry, (thing, word) in zip(entries, texts, strict=True):
-        path = str(entry["file_name"])
+    for place, (entry, (thing, word)) in enumerate(zip(entries, texts, strict=True), start=1):
+        path = str(entry["file_name"] or "")
+        if not path:
+            raise ClipRobustError(
+                f"scam: {table.name}, row {place}: column 'file_name' is empty; name the picture"
+            )
         name = str(entry.get("id") or Path(path).stem)
         columns = {
             "variant": str(entry["type"]),

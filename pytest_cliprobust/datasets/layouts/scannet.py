@@ -9,6 +9,7 @@ quarter of that resolution.
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
@@ -105,7 +106,7 @@ def _table(path: Path) -> Mapping[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, AttributeError) as error:
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise ClipRobustError(
             f"scannet: {str(path)!r} is no table of arrays ({brief(error)})"
         ) from None
@@ -114,7 +115,8 @@ def _table(path: Path) -> Mapping[str, Any]:
 def _pose(path: Path) -> Floats:
     """Return a pose (4, 4), from the camera to the room."""
     try:
-        pose = np.loadtxt(path, dtype=np.float64)
+        lines = path.read_text(encoding="utf-8").splitlines()
+        pose = np.array([line.split() for line in lines if line.strip()], dtype=np.float64)
     except (OSError, ValueError) as error:
         raise ClipRobustError(f"scannet: {str(path)!r} cannot be read ({brief(error)})") from None
     if pose.shape != (4, 4) or not np.isfinite(pose).all():

@@ -199,8 +199,8 @@ def _shards(folder: Path) -> list[Path]:
         text = one_line(told.read_text(encoding="utf-8").strip())[:40]
         if not re.fullmatch(r"\d+", text) or int(text) != len(found):
             raise ClipRobustError(
-                f"wds: {str(folder)!r} has {len(found)} tar files, and nshards.txt says {text}; fetch "
-                "the rest"
+                f"wds: {str(folder)!r} has {len(found)} tar files, and nshards.txt says "
+                f"{text or 'nothing'}; fetch the rest"
             )
     return found
 
@@ -221,10 +221,16 @@ def _samples(
                 content = file.read() if file is not None else b""
                 place = Member(entry.offset_data, entry.size)
                 parts.setdefault(key, {})[ending.lower()] = (place, content)
+            whole = _is_whole(archive)
     except (tarfile.TarError, OSError) as error:
+        if parts:
+            raise _cut_off(shard) from None
         raise ClipRobustError(
             f"wds: {str(shard)!r} is no tar file ({brief(error)}); if git LFS left a pointer, fetch the file"
         ) from None
+    if not whole:
+        # The library stops there without a word, and the samples behind would be missing from every figure.
+        raise _cut_off(shard)
     for key, found in parts.items():
         picture = next((found[e][0] for e in PICTURES if e in found), None)
         if picture is not None:
@@ -246,10 +252,28 @@ def _samples(
             yield row, picture
 
 
+def _cut_off(shard: Path) -> ClipRobustError:
+    return ClipRobustError(f"wds: {str(shard)!r} is cut off in its middle; fetch the file anew")
+
+
+def _is_whole(archive: tarfile.TarFile) -> bool:
+    """Return whether an archive whose entries are read ends as POSIX says: with a block of zeros."""
+    if archive.fileobj is None:
+        return False
+    archive.fileobj.seek(archive.offset)
+    block = archive.fileobj.read(tarfile.BLOCKSIZE)
+    return len(block) == tarfile.BLOCKSIZE and not any(block)
+
+
 def _label(found: Mapping[str, tuple[Member, bytes]], classes: int, where: str) -> int:
     if "cls" not in found:
         return -1
     text = found["cls"][1].decode("utf-8", "replace").strip()
+    if not classes:
+        raise ClipRobustError(
+            f"wds: {where} has the label {text!r}, and no class has a name; put {CLASSES} there, a name "
+            "a line"
+        )
     if not text.isdecimal() or int(text) >= classes:
         raise ClipRobustError(
             f"wds: {where}: the label {text!r} is none of the {classes} classes of classnames.txt"
