@@ -1,9 +1,9 @@
-"""Records of what is said: text files beside the tests, held against what is said now, line by line.
+r"""Records of what is said: text files beside the tests, held against what is said now, line by line.
 
 A record does not say that its words are right, but that none of them moves unnoticed. It is made to be read:
 whoever changes what is said looks at what differs, and records anew::
 
-    RECORD=1 python -m pytest -q tests/reporting/test_recorded_reports.py \\
+    RECORD=1 python -m pytest -q tests/reporting/test_recorded_reports.py \
         tests/cli/test_recorded_commands.py tests/gating/test_recorded_files.py
 
 What differs from machine to machine stands in a record as a word in angle brackets (``<version>``).

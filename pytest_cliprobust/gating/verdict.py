@@ -485,7 +485,7 @@ def _judge_change(
     if own.low > 0.0 and decided.status != "fail":
         word = "decrease" if kind == "max_decrease" else "increase"
         told = _told_loss(replace(decided, interval=own), change, word)
-        decided = replace(decided, note=f"{figure.metric}: {told}")
+        decided = replace(decided, note=told)
     decided = _if_it_can_be_missed(decided, figure.metric, before.value)
     drifted = _drift(decided, before, baseline, measurement, asked)
     return replace(decided, note="; ".join(filter(None, (decided.note, drifted))))

@@ -82,7 +82,13 @@ def paired_line(judged: Sequence[tuple[Verdict, Measurement]], source: str) -> s
 def _losses(compared: Sequence[Record]) -> list[str]:
     """Return the real losses that did not fail."""
     return [
-        f"{record.suite} on {record.measurement.condition}: {record.verdict.note}"
+        f"{_named(record)} on {record.measurement.condition}: {record.verdict.note}"
         for record in compared
         if record.verdict.note and record.verdict.status != "fail"
     ]
+
+
+def _named(record: Record) -> str:
+    """Return a figure's suite and metric, once where they are the same word."""
+    metric = record.measurement.metric
+    return metric if metric == record.suite else f"{record.suite} {metric}"

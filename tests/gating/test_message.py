@@ -99,7 +99,7 @@ def test_a_change_says_how_it_was_compared() -> None:
     both = accuracy_rule("min = 0.83\nmax_decrease = 0.1")
     verdict = judge(lost, both, WARN, baseline=baseline_of(answered(before)))
     assert verdict.bound == "min 0.83"
-    assert "\n  note      accuracy: the decrease of 0.050 " in failure_message(verdict, lost)
+    assert "\n  note      the decrease of 0.050 " in failure_message(verdict, lost)
 
 
 def test_numbers() -> None:

@@ -97,5 +97,7 @@ def test_losses_within_a_margin_and_failures_that_came_late() -> None:
     assert lines() == []
     kept, failed = (record("nll", note="a real loss", status=s) for s in ("pass", "fail"))
     _, loss, last = lines(kept, failed, late)
-    assert loss == ("note", "suite on fog_3d@3: a real loss")
+    assert loss == ("note", "suite nll on fog_3d@3: a real loss")
+    same = record("suite", note="a real loss")
+    assert lines(same)[-1] == ("note", "suite on fog_3d@3: a real loss")
     assert last == failure
