@@ -221,7 +221,9 @@ RECORDS = {
     "perturbations": ["tests/perturbations/test_versions.py"],
     "properties": ["tests/properties/test_recorded.py", "tests/properties/test_degenerate.py"],
     "figures": ["tests/properties/test_recorded.py", "tests/properties/test_degenerate.py"],
-    "gating": ["tests/gating/test_recorded_verdicts.py"],
+    "gating": ["tests/gating/test_recorded_verdicts.py", "tests/gating/test_recorded_files.py"],
+    "cli": ["tests/cli/test_recorded_commands.py"],
+    "study": ["tests/cli/test_recorded_commands.py"],
     "reporting": ["tests/reporting/test_recorded_reports.py"],
     "embedded": ["tests/embedded/test_recorded.py"],
 }
