@@ -82,7 +82,6 @@ init --model ViT-B-32 --data --out new
 init --model reference --ci gitlab --out lab
 perturbations
 perturbations --family weather
-perturbations --family nonsense
 perturbations nothing
 schema extra
 models list --match rn50
@@ -106,6 +105,9 @@ study a.json
 study a.json b.json --confidence 2
 study a.json b.json --by colour --no-plots
 """
+
+#: Commands that list what is registered.
+LISTS = ("perturbations", "data list")
 
 #: Files whose text stands in the record, too.
 TEXTS = (".md", ".yaml", ".toml", ".csv", ".yml", ".py", ".json", ".ini")
@@ -141,7 +143,10 @@ def said(commands: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> Ite
             code = error.code
         printed = capsys.readouterr()
         yield f"$ cliprobust {line}" + (f"    # exit code {code}" if code else "")
-        yield printed.out.rstrip() + "".join(f"\nstderr: {x}" for x in printed.err.splitlines())
+        out = printed.out.rstrip()
+        if line in LISTS:  # in the order in which the process came to import what they list
+            out = "\n".join(sorted(out.splitlines()))
+        yield out + "".join(f"\nstderr: {x}" for x in printed.err.splitlines())
         after = files(folder)
         for name, text in after.items():
             if before.get(name) != text or name not in before:
