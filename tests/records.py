@@ -1,10 +1,7 @@
-r"""Records of what is said: text files beside the tests, held against what is said now, line by line.
+"""Records of what is said: text files beside the tests, held against what is said now, line by line.
 
 A record does not say that its words are right, but that none of them moves unnoticed. It is made to be read:
-whoever changes what is said looks at what differs, and records anew::
-
-    RECORD=1 python -m pytest -q tests/reporting/test_recorded_reports.py \
-        tests/cli/test_recorded_commands.py tests/gating/test_recorded_files.py
+whoever changes what is said looks at what differs, and records anew with :data:`HOW`.
 
 What differs from machine to machine stands in a record as a word in angle brackets (``<version>``).
 """
@@ -21,6 +18,9 @@ import numpy as np
 import pytest
 
 import pytest_cliprobust
+
+#: Records everything anew.
+HOW = "RECORD=1 python -m pytest -q tests/*/test_recorded_*.py"
 
 #: Lines of a difference that a failing test shows.
 SHOWN = 40
@@ -57,8 +57,8 @@ def compare(record: Path, now: str) -> None:
         )
     )
     more = [f"… and {len(lines) - SHOWN} lines more"] if len(lines) > SHOWN else []
-    how = f"If this is meant: {' '.join((__doc__ or '').split('::')[1].split('What')[0].split())}"
-    pytest.fail("\n".join([*lines[:SHOWN], *more, how.replace("\\ ", "")]), pytrace=False)
+    how = f"If this is meant, record anew: {HOW}"
+    pytest.fail("\n".join([*lines[:SHOWN], *more, how]), pytrace=False)
 
 
 # --- Records in parts, whose numbers may differ in their last digits -----------------------------------

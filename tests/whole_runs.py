@@ -192,7 +192,7 @@ def figures(lost: int, harm: str = "") -> list[tuple[str, Figure]]:
         on = Condition("clean", (Step(f"noise_{number}"),))
         made.append(_share("corruption", on, _of(0.5 + number / 50, 20 + number)))
     made.append(_share("corruption", Condition("clean", (Step(f"grain{harm}"),)), _of(1.0, 1)))
-    scores = generator.normal(1.0, 1.0, 100), generator.normal(-lost / 60, 1.0, 100)
+    scores = generator.normal(1.0, 1.0, 100), generator.normal(lost / 60, 1.0, 100)
     for name in ("near_ood", "far_ood"):
         found = auroc("auroc_energy", *scores, bootstrap=replace(boot, keys=KEYS))
         made.append(("ood", found.measured_on(Condition(name))))

@@ -147,7 +147,7 @@ def _called_real(verdict: Verdict) -> Verdict:
         late=True,
         note="",  # of a real loss that did not fail
         explanation=(
-            f"the loss is real, given the others that this run found (Holm's method): "
-            f"{verdict.explanation}"
+            f"the loss is real, given the others that this run found (Holm's method); by itself it was "
+            f"undecided: {verdict.explanation}"
         ),
     )

@@ -157,7 +157,7 @@ def test_the_later_steps_of_holm_fail_what_the_first_left_open() -> None:
     assert statuses(after)[:5] == ["fail"] * 4 + ["inconclusive"]
     assert [verdict.outcome for verdict in after][:5] == ["fail"] * 4 + ["pass"]
     assert after[2].explanation == (
-        "the loss is real, given the others that this run found (Holm's method): "
+        "the loss is real, given the others that this run found (Holm's method); by itself it was undecided: "
         + run[2][1].explanation
     )
     # What failed, and what is not touched, stays as it was.
