@@ -224,6 +224,7 @@ RECORDS = {
     "gating": ["tests/gating/test_recorded_verdicts.py"],
     "embedded": ["tests/embedded/test_recorded.py"],
     "datasets": ["tests/datasets/test_recorded_data.py"],
+    "targets": ["tests/targets/test_recorded_targets.py"],
 }
 
 #: Imported once, before the runs are forked off; never the package itself.
