@@ -227,6 +227,7 @@ RECORDS = {
     "reporting": ["tests/reporting/test_recorded_reports.py"],
     "embedded": ["tests/embedded/test_recorded.py"],
     "datasets": ["tests/datasets/test_recorded_data.py"],
+    "targets": ["tests/targets/test_recorded_targets.py"],
 }
 
 #: Imported once, before the runs are forked off; never the package itself.

@@ -635,13 +635,15 @@ def _where_tokenizers_go(hub_name: str, folder: Path | None) -> str:
 
 
 def _check_merges(path: Path) -> None:
-    """Raise if a table of merges is no file, or grows beyond reason when it is unpacked."""
+    """Raise if a table of merges is no file, is empty, or grows beyond reason when it is unpacked."""
     require_regular(path, "table of merges")
     try:
         with gzip.open(path) as file:
             size = len(file.read(MAX_MERGES + 1))
     except (OSError, EOFError, zlib.error) as error:
         raise ClipRobustError(f"table of merges {path} cannot be read ({brief(error)})") from None
+    if not size:
+        raise ClipRobustError(f"table of merges {path} is empty; copy or download it again")
     if size > MAX_MERGES:
         raise ClipRobustError(f"table of merges {path} unpacks to more than {MAX_MERGES} bytes")
 
