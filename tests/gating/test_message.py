@@ -55,6 +55,13 @@ def test_an_undecided_one_says_what_would_decide_it() -> None:
     assert "no number of samples would" in on_it.explanation
 
 
+def test_what_was_not_measured_is_named() -> None:
+    missing = judge(None, rule(max=0.1), WARN, key="calibration/ece/clean/clean/mine")
+    first, *others = failure_message(missing, None).splitlines()
+    assert first == "calibration/ece/clean/clean/mine: nothing was measured"
+    assert [line.split()[0] for line in others] == ["bound", "why"]
+
+
 def test_a_narrow_miss_is_not_rounded_away() -> None:
     measurement = measure(0.10004, 0.10001, 0.14)
     message = failure_message(judge(measurement, rule(max=0.1), WARN), measurement)

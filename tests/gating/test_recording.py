@@ -348,6 +348,17 @@ def test_the_nearest_of_several_tables_takes_the_row(tmp_path: Path) -> None:
     assert done == file(1, '  { dataset = "clean", perturbation = "fog", ' + end)
 
 
+def test_what_a_table_says_otherwise_is_nothing_in_common(tmp_path: Path) -> None:
+    tables = [
+        'suite = "calibration"\nmetric = "ece"\ndataset = "sketch"\nmodel = "m"\nbounds = [\n  {{ max = 0.9 }},\n{}]\n',
+        'suite = "calibration"\nmetric = "ece"\ndataset = "clean"\nbounds = [\n  {{ max = 0.9 }},\n{}]\n',
+    ]
+    text = HEAD + "".join(f"[[threshold]]\n{table.format('')}" for table in tables)
+    done = after(tmp_path / "t.toml", [measure(perturbation="fog")], text)
+    first, second = done.split("[[threshold]]\n")[1:]
+    assert (first, "fog" in second) == (tables[0].format(""), True)
+
+
 def test_a_list_gets_a_side_for_all_severities_or_for_none(tmp_path: Path) -> None:
     path = tmp_path / "t.toml"
     text = (

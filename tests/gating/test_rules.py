@@ -152,3 +152,20 @@ def test_profiles() -> None:
         return rule.maximum if rule else None
 
     assert [bound(p) for p in (None, "quick", "full")] == [0.9, 0.9, 0.8]
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({}, True),
+        ({"dataset": ["clean", "sketch"]}, True),
+        ({"dataset": "run[[]1]"}, True),
+        ({"dataset": "cl*"}, False),
+        ({"perturbation": ["fog", "sno?"]}, False),
+        ({"suite": None}, False),
+    ],
+)
+def test_a_rule_names_all_that_it_is_for(changed: dict[str, object], named: bool) -> None:
+    names = {"suite": "calibration", "dataset": "clean", "perturbation": "fog", **changed}
+    rule = parse_thresholds(HEAD + block(names)).rules[0]
+    assert rule.names_all is named

@@ -92,7 +92,9 @@ def _labelled(row: Dot) -> str:
 
 
 def _fitted(label: str, most: int = 40) -> str:
-    return textwrap.shorten(printable(label), most, placeholder=" …") or printable(label)[:most]
+    text = printable(label)
+    told = textwrap.shorten(text, most, placeholder=" …")
+    return told if told != "…" else f"{text[: most - 1]}…"  # a name that is one long word
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,7 @@ def test_a_label_that_is_cut_says_whose_it_is() -> None:
         plots.Dot("fog: accuracy", 0.5, 0.4, 0.6, whose=" (fleet:base)"),
         plots.Dot("elastic transform: mean corruption accuracy", 0.5, 0.4, 0.6, whose=" (m)"),
         plots.Dot("short", 0.5, 0.4, 0.6),
+        plots.Dot("x" * 60, 0.5, 0.4, 0.6),
     ]
     made: Any = plots.dots(rows, "n", "t")
     (panel,) = made[0].axes
@@ -152,4 +153,5 @@ def test_a_label_that_is_cut_says_whose_it_is() -> None:
         "fog: accuracy (fleet:base)",
         "elastic transform: mean corruption … (m)",
         "short",
+        "x" * 39 + "…",
     ]
