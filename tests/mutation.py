@@ -225,6 +225,7 @@ RECORDS = {
     "embedded": ["tests/embedded/test_recorded.py"],
     "datasets": ["tests/datasets/test_recorded_data.py"],
     "targets": ["tests/targets/test_recorded_targets.py"],
+    "results": ["tests/results/test_recorded_results.py"],
 }
 
 #: Imported once, before the runs are forked off; never the package itself.
