@@ -87,7 +87,7 @@ def endings(root: Path) -> Iterator[str]:
 
 
 def wanted(root: Path) -> Iterator[str]:
-    names = ("clean", "depth", "clen", "ood", "odd", "retrieval", "near_ood", "mine", "")
+    names = ("clean", "depth", "cleann", "ood", "odd", "retrieval", "near_ood", "mine", "")
     for name in names:
         yield f"check {name!r}: {tried(required.check_required, [name], ['ood', 'mine'])}"
     embedded = provider_of("embedded")
@@ -156,7 +156,7 @@ class Reporter:
 def told_nothing(root: Path) -> Iterator[str]:
     own = ("ood", "retrieval", "view")
     for marks in (
-        *("", "ood", "odd", "not retreival", "slow and view", "(ood or veiw)", "skipif", "or"),
+        *("", "ood", "odd", "not retrievall", "slow and view", "(ood or vieww)", "skipif", "or"),
         *("retrievl or retrievl", 'device(serial="ood1")', "zzz", "viewx and odd"),
     ):
         config: Any = Config(markexpr=marks)
@@ -255,7 +255,7 @@ def writes(root: Path) -> Iterator[str]:
 # --- Models and tests -------------------------------------------------------------------------------
 
 
-def tests_and_models(root: Path) -> Iterator[str]:
+def models_and_tests(root: Path) -> Iterator[str]:
     for params in (None, {}, {state.UNDER_TEST: "mine=x"}, {"other": 3}):
         spec = {} if params is None else {"callspec": SimpleNamespace(params=params)}
         given: Any = SimpleNamespace(**spec)
@@ -607,7 +607,7 @@ PARTS: dict[str, Callable[[Path], Iterator[str]]] = {
     "nothing evaluated": told_nothing,
     "suites": placing,
     "writing": writes,
-    "tests and models": tests_and_models,
+    "tests and models": models_and_tests,
     "stopwatch": times,
     "progress": lines,
     "processes": joined,

@@ -31,6 +31,7 @@ from pytest_cliprobust.results import compare, earlier, outcomes, trend
 from pytest_cliprobust.results.history import History, earlier_run, series_of
 from pytest_cliprobust.results.journal import Journal, journal_of, read
 from pytest_cliprobust.results.outcomes import with_outcomes
+from pytest_cliprobust.results.plain import finite
 from pytest_cliprobust.results.record import Evidence
 from pytest_cliprobust.results.run import NotMeasured, Run
 
@@ -76,6 +77,7 @@ def others() -> dict[str, Run]:
         "fewer samples": a_run(figures(answers()[:80], keys=few)),
         "other samples": a_run(figures(answers(), keys=strange)),
         "another model": a_run(base, "other", digest="cd34"),
+        "another model, worse": a_run(figures(answers(0.6)), "other", digest="ef56"),
         "other weights": a_run(base, digest="cd34"),
         "another seed": a_run(figures(answers(seed=3), seed=3), seed=3),
         "another suite": a_run(base, suite="theirs"),
@@ -312,6 +314,8 @@ def runs_and_records(root: Path) -> Iterator[str]:
         yield f"  unnamed: {record.unnamed().figure.outcomes is None}"
         again = type(record).from_dict(json.loads(json.dumps(told)))
         yield f"  comes back: {shown(again.as_dict()) == shown(told)}"
+    numbers = {"a": float("nan"), "b": [float("inf"), -1.5, 3], "c": (True, None, "nan"), "d": {}}
+    yield f"finite {finite(numbers)}"
     evidence = Evidence.from_dict(json.loads(json.dumps(_evidence().as_dict())))
     yield f"evidence {shown(evidence.as_dict())}, comes back {evidence == _evidence()}"
     changes: dict[str, dict[str, Any]] = {
