@@ -228,6 +228,9 @@ RECORDS = {
     "embedded": ["tests/embedded/test_recorded.py"],
     "datasets": ["tests/datasets/test_recorded_data.py"],
     "targets": ["tests/targets/test_recorded_targets.py"],
+    "results": ["tests/results/test_recorded_results.py"],
+    "plugin": ["tests/plugin/test_recorded_plugin.py"],
+    "engine": ["tests/engine/test_recorded_engine.py"],
 }
 
 #: Imported once, before the runs are forked off; never the package itself.

@@ -305,7 +305,8 @@ class History(Database):
                 *(name, *values),
             )
             known = [name for (name,) in self.rows("SELECT DISTINCT name FROM tags")]
-            missing = f"no run{what} has the tag {name!r}.{did_you_mean(name, known)}"
+            hint = did_you_mean(name, known)
+            missing = f"no run{what} has the tag {name!r}{'.' if hint else ''}{hint.rstrip()}"
             return self._one([row for row in found if row[0] is not None], missing)
         raise ClipRobustError(
             f"{reference!r} is no run: give its number, last, last~1, tag:NAME, anchor or a JSON report"

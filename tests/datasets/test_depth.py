@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -1038,3 +1039,17 @@ def test_clip_depth_in_a_run(
     result = pytester.runpytest_subprocess(*common, "--clip-depth=./nowhere")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --clip-depth ./nowhere: there is no such folder*"])
+
+
+@pytest.mark.parametrize("model_type", ["dpt", "zoedepth", "depth_pro"])
+def test_which_models_need_their_processors_own_last_step(model_type: str) -> None:
+    """The two pad or turn a picture in a way that only a newer processor undoes."""
+    bare = object.__new__(DepthEstimator)
+    bare.name, bare._processor = "own", object()
+    bare._model = SimpleNamespace(config=SimpleNamespace(model_type=model_type))
+    outputs = SimpleNamespace(predicted_depth=torch.ones(2, 3, 4))
+    if model_type == "dpt":
+        assert bare._at_size(outputs, 6, 8, 2).shape == (2, 6, 8)
+    else:
+        with pytest.raises(ClipRobustError, match=r"'own' needs a newer transformers; upgrade it"):
+            bare._at_size(outputs, 6, 8, 2)

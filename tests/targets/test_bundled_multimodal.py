@@ -105,3 +105,18 @@ def test_another_references_tower_does_not_fit(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(bundled_multimodal, "tower_state", lambda reference: {})
     with pytest.raises(ClipRobustError, match=r"does not fit the reference model .*vision_tower"):
         bundled_multimodal.load(CPU)
+
+
+def test_a_tower_keeps_whole_numbers_as_they_are() -> None:
+    """Weights are computed with in fp32, whatever they were kept in; counters are no weights."""
+    theirs, ours = bundled_multimodal._THEIRS, bundled_multimodal._OURS
+    reference = {
+        f"{theirs}a.weight": torch.ones(2, dtype=torch.float16),
+        f"{theirs}a.num_batches_tracked": torch.tensor(3),
+        "text.weight": torch.ones(1),
+    }
+    found = bundled_multimodal.tower_state(reference)
+    assert {name: tensor.dtype for name, tensor in found.items()} == {
+        f"{ours}a.weight": torch.float32,
+        f"{ours}a.num_batches_tracked": torch.int64,
+    }

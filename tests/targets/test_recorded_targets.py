@@ -380,7 +380,7 @@ def checkpoints(root: Path) -> Iterator[str]:
 # --- Names, frames, encoders ------------------------------------------------------------------------
 
 NAMES = (
-    *("", " ", "reference", "refrence", "reference-", "reference-x", "fleet:base", "fleet:bas"),
+    *("", " ", "reference", "reverence", "reference-", "reference-x", "fleet:base", "fleet:bas"),
     *("fleet:", "ViT-B-32", "ViT-B-32/", "ViT-B-32/openai", "ViT-B-32/opnai", "VitB32/openai"),
     *("vit-b-32", "hf-hub:", "hf-hub:a", "hf-hub:a/b/c", "local-dir:", "local-dir:/gone"),
     *("/gone", "/gone/x.pt", "./gone", "~gone", "gone.pt", "transformers:", "transformers:a b"),
