@@ -11,8 +11,6 @@ def format_value(value: float, width: float = 0.0, apart_from: float | None = No
     Two significant digits of the width, between two and six decimals; four significant digits where
     there is no width. Never rounded so far that it reads like another value ``apart_from``.
     """
-    if not math.isfinite(value):
-        return str(value)
     if not (math.isfinite(width) and width > 0.0):
         return f"{value:.4g}"
     decimals = min(max(1 - math.floor(math.log10(width)), 2), 6)

@@ -239,3 +239,27 @@ def test_a_dry_run_plants_nothing(
     monkeypatch.setattr(doctor, "_ran", ran)
     assert cli.main(words(folder, *(["--dry-run"] if dry else []))) == 0
     assert len(planted) == (1 if dry else 1 + len(doctor.LOSSES))
+
+
+@pytest.mark.parametrize("suites", [["test_mine.py", "other"], []])
+def test_which_suites_a_run_is_of(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    suites: list[str],
+) -> None:
+    """Those that were named, else the shipped ones."""
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 4, "", "ERROR: no such thing")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    cli.main(["doctor", *suites, "--clip-model=reference", "-k", "fog", "--clip-seed=3"])
+    (command,) = ran
+    start = command.index("no:cacheprovider") + 1
+    asked = suites or ["--clip-suites"]
+    assert command[start : start + len(asked) + 1] == [*asked, "--clip-model=reference"]
+    assert command[-2:] == ["-k", "fog"]
+    assert "no such thing" in "".join(capsys.readouterr())

@@ -312,3 +312,23 @@ def test_every_sample_that_is_named_is_drawn_and_another_is_a_slip(
     for named in (["a/2.png"], ["a/1.png", "a/2.png"]):
         with pytest.raises(ClipRobustError, match=r"--sample a/2\.png: mine has no such sample"):
             samples(named)
+
+
+def test_the_last_depth_map_is_for_all_further_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def depth(file: Path, *_: object) -> torch.Tensor:
+        read.append(file.name)
+        return torch.ones(1, 1, 8, 8)
+
+    monkeypatch.setattr(_subjects, "load_depth", depth)
+    monkeypatch.setattr(_subjects, "load_image", lambda path: torch.zeros(1, 3, 8, 8))
+    given: Any = SimpleNamespace(
+        depth=[Path("one.npy"), Path("two.npy")],
+        images=[Path(f"{number}.png") for number in range(3)],
+        size=8,
+        depth_kind="metric",
+        depth_scale=1.0,
+    )
+    assert len(list(_subjects._file_subjects(given))) == 3
+    assert read == ["one.npy", "two.npy", "two.npy"]

@@ -81,7 +81,6 @@ init --model ViT-B-32 --data --out new
 init --model ViT-B-32 --data --out new
 init --model reference --ci gitlab --out lab
 perturbations
-perturbations --family weather
 perturbations nothing
 schema extra
 models list --match rn50

@@ -181,6 +181,7 @@ def unjudged_lines() -> Iterator[str]:
             "own_datasets": ["near_ood"],
         },
         "of known models": {"known_models": ["mien", "another"]},
+        "of other profiles": {"of_other_profiles": {"accuracy": ["clean", "fog_3d", "snow"]}},
         "of no such suite": {"why_no_suite": lambda suite: f"there is no suite {suite}"},
     }
     for policy, (name, about) in itertools.product(("fail", "warn"), runs.items()):

@@ -79,6 +79,11 @@ def test_what_does_not_belong_together_is_said() -> None:
     notes = " | ".join(gathered([one, two], {"nobody": {}}).notes)
     assert "run 1 did not come to its end" in notes
     assert "different profiles: full, quick" in notes
+    # Also where each model has a property of either run.
+    more = a_run({"a": {"calibration/nll/clean/clean": 0.6}}, source="run 2")
+    more.header["provenance"].update(profile="full")
+    same = gathered([a_run({"a": {ACCURACY: 0.6}, "b": {ACCURACY: 0.7}}), more], {})
+    assert "different profiles: full, quick" in " | ".join(same.notes)
     assert "not the same data in all runs: clean" in notes
     assert "cards for models that no run has: nobody" in notes
 

@@ -11,7 +11,7 @@ from report_helpers import HARM
 from sklearn.metrics import roc_auc_score
 
 from pytest_cliprobust.reporting.html import plots
-from pytest_cliprobust.reporting.html.svg import COLOURS
+from pytest_cliprobust.reporting.html.svg import COLOURS, drawing
 from pytest_cliprobust.reporting.separation import Separation
 
 
@@ -80,3 +80,10 @@ def test_a_roc_curve_goes_through_where_the_area_says() -> None:
     points = [tuple(map(float, p.split()[-2:])) for p in path[1].strip().split("\n")]
     assert points[0][0] == pytest.approx(points[1][0])
     assert points[1][1] == pytest.approx(points[-1][1])
+
+
+def test_a_legend_has_no_frame() -> None:
+    with drawing(3.0, 2.0) as figure:
+        axes = figure.add_subplot()
+        axes.plot([0, 1], label="a")
+        assert not figure.legend().get_frame_on()
