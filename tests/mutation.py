@@ -219,8 +219,13 @@ ALSO = {
 #: holds for each.
 RECORDS = {
     "perturbations": ["tests/perturbations/test_versions.py"],
-    "properties": ["tests/properties/test_recorded.py", "tests/properties/test_degenerate.py"],
-    "figures": ["tests/properties/test_recorded.py", "tests/properties/test_degenerate.py"],
+    **{
+        folder: [
+            *("tests/properties/test_recorded.py", "tests/properties/test_degenerate.py"),
+            "tests/properties/test_recorded_edges.py",
+        ]
+        for folder in ("properties", "figures")
+    },
     "gating": ["tests/gating/test_recorded_verdicts.py", "tests/gating/test_recorded_files.py"],
     "cli": ["tests/cli/test_recorded_commands.py"],
     "study": ["tests/cli/test_recorded_commands.py"],

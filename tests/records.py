@@ -70,14 +70,17 @@ _NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?|-?\d+e[+-]?\d+")
 TOLERANCE = 5e-3
 
 
-def equal(one: str, other: str) -> bool:
+def equal(one: str, other: str, tolerance: float = TOLERANCE) -> bool:
     """Return whether two lines say the same, up to the last digits of numbers with a fraction."""
     if one == other:
         return True
     if _NUMBER.sub("#", one) != _NUMBER.sub("#", other):
         return False
     pairs = zip(_NUMBER.findall(one), _NUMBER.findall(other), strict=True)
-    return all(np.isclose(float(a), float(b), rtol=TOLERANCE, atol=TOLERANCE) for a, b in pairs)
+    return all(
+        np.isclose(float(a), float(b), rtol=tolerance, atol=tolerance, equal_nan=True)
+        for a, b in pairs
+    )
 
 
 def sections(text: str) -> dict[str, list[str]]:
@@ -97,17 +100,17 @@ def written(path: Path, parts: dict[str, list[str]]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def check(path: Path, part: str, now: list[str], test: str) -> None:
+def check(path: Path, part: str, now: list[str], test: str, tolerance: float = TOLERANCE) -> None:
     """Fail where a part of a record is no longer what it says, with what differs and how it is renewed.
 
-    ``test``: the file that writes the record when it is run.
+    ``test``: the file that writes the record when it is run. ``tolerance``: of numbers with a fraction.
     """
     kept = sections(path.read_text(encoding="utf-8")).get(part, [])
     now = "\n".join(now).splitlines()
-    if len(kept) == len(now) and all(map(equal, kept, now)):
+    if len(kept) == len(now) and all(equal(*two, tolerance) for two in zip(kept, now, strict=True)):
         return
     # Lines that say the same up to rounding are no difference.
-    same = [new if equal(old, new) else old for old, new in zip(kept, now, strict=False)]
+    same = [new if equal(old, new, tolerance) else old for old, new in zip(kept, now, strict=False)]
     same += kept[len(same) :]
     told = [*_different(same, now)]
     shown = "\n".join(told[:SHOWN]) + (

@@ -33,6 +33,7 @@ from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.plugin import (
     comparing,
     exits,
+    fixtures,
     known,
     notices,
     processes,
@@ -260,6 +261,18 @@ def models_and_tests(root: Path) -> Iterator[str]:
         spec = {} if params is None else {"callspec": SimpleNamespace(params=params)}
         given: Any = SimpleNamespace(**spec)
         yield f"model given by {params}: {state.model_given(given)!r}"
+    spec = SimpleNamespace(params={state.UNDER_TEST: "mine=x"})
+    ours = SimpleNamespace(func=fixtures.needs_model)
+    theirs = SimpleNamespace(func=tried)
+    for used, names, defined in itertools.product(
+        ((state.UNDER_TEST,), ("tmp_path",)),
+        ((), (state.UNDER_TEST,)),
+        ([ours], [theirs, ours], [ours, theirs], []),
+    ):
+        info = SimpleNamespace(name2fixturedefs=dict.fromkeys(names, defined))
+        test: Any = SimpleNamespace(fixturenames=used, callspec=spec, _fixtureinfo=info)
+        own = [one is ours for one in defined]
+        yield f"model of {used}, {names}, {own}: {fixtures.model_of(test)}, {fixtures.needs_model(test)}"
     one, two = state.DeadWorkers(), state.DeadWorkers()
     one.names.append("gw0")
     yield f"workers {one}, {two}"
