@@ -71,7 +71,8 @@ def test_json_reports_need_no_history(folder: Path, capsys: Capture) -> None:
 def test_mistakes_are_one_line(folder: Path, capsys: Capture) -> None:
     at = "--history=history.sqlite"
     assert "two models at least" in mistake(capsys, "1", at)
-    assert "--confidence 2" in mistake(capsys, "1", "2", at, "--confidence=2")
+    for level in ("0", "1", "2"):
+        assert "--confidence" in mistake(capsys, "1", "2", at, f"--confidence={level}")
     assert "nothing.toml: cannot be read" in mistake(capsys, "1", "2", at, "--cards=nothing.toml")
     assert "no run has the property 'x'" in mistake(capsys, "1", "2", at, "--id=x")
     (folder / "file").write_text("", encoding="utf-8")
