@@ -261,7 +261,7 @@ def models_and_tests(root: Path) -> Iterator[str]:
         spec = {} if params is None else {"callspec": SimpleNamespace(params=params)}
         given: Any = SimpleNamespace(**spec)
         yield f"model given by {params}: {state.model_given(given)!r}"
-    spec = SimpleNamespace(params={state.UNDER_TEST: "mine=x"})
+    held = SimpleNamespace(params={state.UNDER_TEST: "mine=x"})
     ours = SimpleNamespace(func=fixtures.needs_model)
     theirs = SimpleNamespace(func=tried)
     for used, names, defined in itertools.product(
@@ -270,7 +270,7 @@ def models_and_tests(root: Path) -> Iterator[str]:
         ([ours], [theirs, ours], [ours, theirs], []),
     ):
         info = SimpleNamespace(name2fixturedefs=dict.fromkeys(names, defined))
-        test: Any = SimpleNamespace(fixturenames=used, callspec=spec, _fixtureinfo=info)
+        test: Any = SimpleNamespace(fixturenames=used, callspec=held, _fixtureinfo=info)
         own = [one is ours for one in defined]
         yield f"model of {used}, {names}, {own}: {fixtures.model_of(test)}, {fixtures.needs_model(test)}"
     one, two = state.DeadWorkers(), state.DeadWorkers()
