@@ -151,7 +151,8 @@ class Evaluator:
             report.clip_suite = suite_of(item)
             if call.when == "setup":
                 module = getattr(item, "module", None)
-                report.clip_names = _names_of(module)
+                if names := _names_of(module):
+                    report.clip_names = names
                 report.clip_section = placed(getattr(module, SECTION, None))
         gate = item.stash.get(GATE, None)
         if call.when == "call" and gate is not None:

@@ -194,8 +194,8 @@ def test_what_is_said_of_a_data_set() -> None:
     assert told[3].endswith("'6', '7' and 2 more")
     assert len(told) == 4
     assert command._told("far_ood", Made(0, [-1])) == [  # type: ignore[arg-type]
-        "far_ood made: 1 samples, digest 0123456789ab",
-        "  1 samples have no class of the label set",
+        "far_ood made: 1 sample, digest 0123456789ab",
+        "  1 sample has no class of the label set",
     ]
 
 

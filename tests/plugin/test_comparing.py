@@ -74,13 +74,16 @@ def test_rules_for_others_do_not_count(where: str) -> None:
 
 
 def test_what_sums_up_has_no_severity_to_name() -> None:
-    recorded = baseline_of(answered(answers(50), on=together(FOG)))
-    rule = (
-        '[[threshold]]\nsuite = "accuracy"\nmetric = "accuracy"\ndataset = "clean"\n'
-        'perturbation = "fog_3d"\nmax_decrease = 0.03\n'
-    )
-    file = parse_thresholds(HEAD + rule, "t.toml")
-    assert family_of(recorded, file, ["v2"], ["accuracy"], tests=10) == Family(1, 0)
+    both = together([*FOG, condition("clean", "snow", 3)], "all_mine")
+    for name, on, expected in (("fog_3d", together(FOG), (0, 1)), ("all_mine", both, (1, 0))):
+        recorded = baseline_of(answered(answers(50), on=on))
+        rule = (
+            '[[threshold]]\nsuite = "accuracy"\nmetric = "accuracy"\ndataset = "clean"\n'
+            f'perturbation = "{name}"\nmax_decrease = 0.03\n'
+        )
+        file = parse_thresholds(HEAD + rule, "t.toml")
+        found = family_of(recorded, file, ["v2"], ["accuracy"], tests=10)
+        assert found == Family(*expected)
 
 
 def test_two_models_of_one_run_say_in_what_else_they_differ() -> None:

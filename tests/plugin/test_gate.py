@@ -47,6 +47,7 @@ class Case:
             "classes": lambda model: 10,
             "noise_floor": lambda model, metric: 0.001,
             "baseline_of": lambda model: None,
+            "no_baseline": "there is no baseline",
             "family": SimpleNamespace(error_rate=lambda *_: 0.01),
         }
         made: Any = SimpleNamespace(**told | session)

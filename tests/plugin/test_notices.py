@@ -44,7 +44,9 @@ def test_that_nothing_was_evaluated(
         keyword=options.get("k", ""),
         markexpr=options.get("m", ""),
     )
-    config: Any = SimpleNamespace(option=option, getoption={"--clip-model": models}.get)
+    config: Any = SimpleNamespace(
+        option=option, getoption={"--clip-model": models}.get, getini=lambda name: []
+    )
     lines: list[tuple[str, bool]] = []
     reporter = SimpleNamespace(write_line=lambda line, yellow: lines.append((line, yellow)))
     say_nothing_evaluated(reporter, config, count, status)

@@ -222,7 +222,10 @@ def test_which_figures_are_recorded(tmp_path: Path) -> None:
     assert chosen("gated") == [first]
     assert chosen("*fog*") == [second]
     assert chosen("*fog*", "*/clean/clean") == records
-    with pytest.raises(ClipRobustError, match=r"snow\*: no figure .* and 0 more$"):
+    with pytest.raises(
+        ClipRobustError,
+        match=r"snow\*: no figure .*; there are .*/clean/clean, .*/fog@3$",
+    ):
         chosen("*fog*", "snow*")
 
 

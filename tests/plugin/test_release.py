@@ -110,7 +110,9 @@ def test_losses_that_add_up_are_told(recorded: Sessions) -> None:
     recorded.again(SIZE, "--clip-plant=heavy_noise", "--clip-record")
     result = recorded.again(SIZE, "--clip-plant=heavy_noise")
     result.stdout.fnmatch_lines(
-        ["note: mine on clean: *accuracy was 0.8* when it was first recorded, 20*: since then*"]
+        [
+            "note: mine accuracy on clean: *accuracy was 0.8* when it was first recorded, 20*: since then*"
+        ]
     )
 
 

@@ -152,10 +152,10 @@ def test_grids_are_sorted_by_severity_and_complete() -> None:
     want = corruption.corruption_figures(
         clean.correct, grid, ["a", "b"], [1, 3], bootstrap=clean.bootstrap
     )
-    got = corruption.corruption_of(clean, views, name="mine")
+    got = corruption.corruption_of(clean, views, name="all_mine")
     for name, figure in got.items():
         assert figure.condition is not None
-        assert (figure.condition.perturbation, figure.condition.severity) == ("mine", None)
+        assert (figure.condition.perturbation, figure.condition.severity) == ("all_mine", None)
         assert figure.condition.over == tuple(v.condition for v in views)
         same(figure, want[name], figure.condition)
     assert list(got) == list(want)
@@ -163,9 +163,9 @@ def test_grids_are_sorted_by_severity_and_complete() -> None:
     assert alone.condition is not None
     assert alone.condition.perturbation == "a@1+3"
     with pytest.raises(ClipRobustError, match="once at each severity; b@3"):
-        corruption.corruption_of(clean, views[:3], name="mine")
+        corruption.corruption_of(clean, views[:3], name="all_mine")
     with pytest.raises(ClipRobustError, match="some stand there twice"):
-        corruption.corruption_of(clean, [*views, views[0]], name="mine")
+        corruption.corruption_of(clean, [*views, views[0]], name="all_mine")
     with pytest.raises(ClipRobustError, match="needs severities"):
         corruption.corruption_of(clean, [view(1, "fog")])
     with pytest.raises(ClipRobustError, match="needs a name"):
@@ -338,7 +338,7 @@ def test_figures_of_views_of_two_runs_are_paired() -> None:
                 "accuracy_drop": accuracy.accuracy_drop(clean, fog),
                 **calibration.calibration_of(clean),
                 **ood.detection(clean, outside, ["mcm"]),
-                **corruption.corruption_of(clean, [fog], name="some"),
+                **corruption.corruption_of(clean, [fog], name="all_some"),
             }
         )
     for name, figure in made[1].items():

@@ -663,7 +663,7 @@ def test_a_checkpoint_tells_its_architecture(architectures: Path, tmp_path: Path
     for source in (str(path), f"Tiny-ResNet@{path}"):
         assert "drop one" in error(source, pretrained="other.pt")
     (path.parent / "more.pt").write_bytes(b"")
-    assert "nor one checkpoint" in error(str(path.parent))
+    assert "name one of them: --clip-model=" in error(str(path.parent))
 
 
 def test_an_unknown_model_says_what_to_write(
