@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -100,15 +100,22 @@ def written(path: Path, parts: dict[str, list[str]]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def check(path: Path, part: str, now: list[str], test: str, tolerance: float = TOLERANCE) -> None:
-    """Fail where a part of a record is no longer what it says, with what differs and how it is renewed.
+def check(
+    path: Path, parts: Iterable[str], part: str, now: list[str], tolerance: float = TOLERANCE
+) -> None:
+    """Fail where a part of a record is no longer what it says; record it if ``RECORD`` is set.
 
-    ``test``: the file that writes the record when it is run. ``tolerance``: of numbers with a fraction.
+    Args:
+        path: the record.
+        parts: all that it has, in their order; others go when it is recorded.
+        part: the one that is compared.
+        now: its lines.
+        tolerance: of numbers with a fraction.
     """
-    every = sections(path.read_text(encoding="utf-8"))
+    every = sections(path.read_text(encoding="utf-8")) if path.is_file() else {}
     kept, now = every.get(part, []), "\n".join(now).splitlines()
     if os.environ.get("RECORD"):
-        written(path, {**every, part: now})
+        written(path, {name: now if name == part else every.get(name, []) for name in parts})
         pytest.skip(f"{part} of {path.name} recorded anew")
     if len(kept) == len(now) and all(equal(*two, tolerance) for two in zip(kept, now, strict=True)):
         return
@@ -121,7 +128,7 @@ def check(path: Path, part: str, now: list[str], test: str, tolerance: float = T
     )
     raise AssertionError(
         f"{path.name} says otherwise of {part}; if that is meant, look at what differs and record anew: "
-        f"PYTHONPATH=tests python {test}\n{shown}"
+        f"{HOW}\n{shown}"
     )
 
 

@@ -3,7 +3,7 @@
 That it is right is for the other tests to show. After a change that is meant, look at what differs in
 ``recorded.txt`` and record anew::
 
-    PYTHONPATH=tests python tests/datasets/test_recorded_data.py
+    RECORD=1 python -m pytest -q tests/datasets/test_recorded_data.py
 """
 
 from __future__ import annotations
@@ -549,14 +549,9 @@ def recorded(key: str) -> list[str]:
         return Tree(key, root).all()
 
 
-def record() -> None:
-    """Write the record."""
-    records.written(RECORD, {key: recorded(key) for key in TREES})
-
-
 @pytest.mark.parametrize("key", TREES)
 def test_what_is_read_is_what_the_record_says(key: str) -> None:
-    records.check(RECORD, key, recorded(key), "tests/datasets/test_recorded_data.py")
+    records.check(RECORD, TREES, key, recorded(key))
 
 
 def test_every_layout_has_a_tree() -> None:
@@ -567,7 +562,3 @@ def test_every_layout_has_a_tree() -> None:
     # Those of the hub and of saved data sets need a server or another library.
     ours = {name for name in LAYOUTS if told_of(name) and name not in ("hub", "hf")}
     assert {given.split("=")[1] for given, _ in TREES.values()} >= ours
-
-
-if __name__ == "__main__":
-    record()

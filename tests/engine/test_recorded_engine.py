@@ -3,7 +3,7 @@
 That it is right is for the other tests to show. After a change that is meant, look at what differs in
 ``recorded.txt`` and record anew::
 
-    PYTHONPATH=tests python tests/engine/test_recorded_engine.py
+    RECORD=1 python -m pytest -q tests/engine/test_recorded_engine.py
 """
 
 from __future__ import annotations
@@ -413,15 +413,6 @@ def recorded(part: str) -> list[str]:
         return [re.sub(r", at [^ ]*\.py:\d+", ", at HERE", line) for line in told]
 
 
-def record() -> None:
-    """Write the record."""
-    records.written(RECORD, {part: recorded(part) for part in PARTS})
-
-
 @pytest.mark.parametrize("part", PARTS)
 def test_what_is_decided_is_what_the_record_says(part: str) -> None:
-    records.check(RECORD, part, recorded(part), "tests/engine/test_recorded_engine.py")
-
-
-if __name__ == "__main__":
-    record()
+    records.check(RECORD, PARTS, part, recorded(part))

@@ -3,7 +3,7 @@
 That it is right is for the other tests to show. After a change that is meant, look at what differs in
 ``recorded.txt`` and record anew::
 
-    PYTHONPATH=tests python tests/plugin/test_recorded_plugin.py
+    RECORD=1 python -m pytest -q tests/plugin/test_recorded_plugin.py
 """
 
 from __future__ import annotations
@@ -640,15 +640,6 @@ def recorded(part: str) -> list[str]:
         return [line.replace(str(Path.cwd()), "HERE") for line in told]
 
 
-def record() -> None:
-    """Write the record."""
-    records.written(RECORD, {part: recorded(part) for part in PARTS})
-
-
 @pytest.mark.parametrize("part", PARTS)
 def test_what_is_said_is_what_the_record_says(part: str) -> None:
-    records.check(RECORD, part, recorded(part), "tests/plugin/test_recorded_plugin.py")
-
-
-if __name__ == "__main__":
-    record()
+    records.check(RECORD, PARTS, part, recorded(part))

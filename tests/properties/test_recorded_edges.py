@@ -3,7 +3,7 @@
 That they are right is for the other tests to show. After a change that is meant, look at what differs in
 ``edges.txt`` and record anew::
 
-    PYTHONPATH=tests python tests/properties/test_recorded_edges.py
+    RECORD=1 python -m pytest -q tests/properties/test_recorded_edges.py
 """
 
 from __future__ import annotations
@@ -149,16 +149,6 @@ def recorded(kind: str) -> list[str]:
     return lines
 
 
-def record() -> None:
-    """Write the record."""
-    records.written(RECORD, {kind: recorded(kind) for kind in KINDS})
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_figures_are_those_of_the_record(kind: str) -> None:
-    test = "tests/properties/test_recorded_edges.py"
-    records.check(RECORD, kind, recorded(kind), test, tolerance=4e-4)
-
-
-if __name__ == "__main__":
-    record()
+    records.check(RECORD, KINDS, kind, recorded(kind), tolerance=4e-4)

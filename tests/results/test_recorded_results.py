@@ -3,7 +3,7 @@
 That it is right is for the other tests to show. After a change that is meant, look at what differs in
 ``recorded.txt`` and record anew::
 
-    PYTHONPATH=tests python tests/results/test_recorded_results.py
+    RECORD=1 python -m pytest -q tests/results/test_recorded_results.py
 """
 
 from __future__ import annotations
@@ -389,15 +389,6 @@ def recorded(part: str) -> list[str]:
         return [plain(line) for line in lines]
 
 
-def record() -> None:
-    """Write the record."""
-    records.written(RECORD, {part: recorded(part) for part in PARTS})
-
-
 @pytest.mark.parametrize("part", PARTS)
 def test_what_is_said_is_what_the_record_says(part: str) -> None:
-    records.check(RECORD, part, recorded(part), "tests/results/test_recorded_results.py")
-
-
-if __name__ == "__main__":
-    record()
+    records.check(RECORD, PARTS, part, recorded(part))

@@ -3,7 +3,7 @@
 That it is right is for the other tests to show. After a change that is meant, look at what differs in
 ``recorded.txt`` and record anew::
 
-    PYTHONPATH=tests python tests/targets/test_recorded_targets.py
+    RECORD=1 python -m pytest -q tests/targets/test_recorded_targets.py
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import copy
 import json
 import re
 import shutil
-import sys
 import tempfile
 import warnings
 import zlib
@@ -606,18 +605,6 @@ def recorded(part: str) -> list[str]:
         return [plain(line, root) for line in PARTS[part](root)]
 
 
-def record() -> None:
-    """Write the record."""
-    torch.set_num_threads(1)
-    chosen = sys.argv[1:] or [*PARTS]
-    kept = records.sections(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
-    records.written(RECORD, {p: recorded(p) if p in chosen else kept[p] for p in PARTS})
-
-
 @pytest.mark.parametrize("part", PARTS)
 def test_what_is_loaded_is_what_the_record_says(part: str) -> None:
-    records.check(RECORD, part, recorded(part), "tests/targets/test_recorded_targets.py")
-
-
-if __name__ == "__main__":
-    record()
+    records.check(RECORD, PARTS, part, recorded(part))
