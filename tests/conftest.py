@@ -1,10 +1,15 @@
-"""Fixtures that several folders of tests share, and which tests the tight loop leaves out."""
+"""Fixtures that several folders of tests share, and which tests the tight loop leaves out.
+
+In CI, property tests draw the same examples every time; on a developer's machine Hypothesis goes on looking
+for new ones. None fails for being slow: the machine may be busy.
+"""
 
 from __future__ import annotations
 
 import gc
 import importlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,11 @@ from typing import Any
 import kinds
 import pytest
 from helpers import Sessions, check_schema
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None)
+settings.register_profile("here", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -452,6 +452,7 @@ def _assemble(spec: _Spec, device: torch.device, precision: Precision) -> OpenCl
         notes.append("convolutions and matrix products in fp32 as torch is set up (TF32 or not)")
     model = model.eval().requires_grad_(False)
     visual: Any = model.visual
+    _lay_out(visual, device)
     size = getattr(visual, "image_size", None) or spec.config["vision_cfg"].get("image_size", 224)
     preprocessing = Preprocessing.from_open_clip(spec.preprocess, size)
     _check_trunk(visual, preprocessing.size, spec.name)
@@ -489,6 +490,21 @@ def _assemble(spec: _Spec, device: torch.device, precision: Precision) -> OpenCl
         logit_scale=float(scale.detach().float().exp()),
         logit_bias=logit_bias,
     )
+
+
+def _lay_out(tower: nn.Module, device: torch.device) -> None:
+    """On a CPU, let a convolutional tower keep channels last: small ones are a third faster so.
+
+    The values stay; sums run in another order, so that features differ by some 1e-6. What convolves
+    patches beside each other only, as a ViT does, gains nothing and stays as it is.
+    """
+    if device.type == "cpu" and any(
+        kernel > stride
+        for module in tower.modules()
+        if isinstance(module, nn.Conv2d)
+        for kernel, stride in zip(module.kernel_size, module.stride, strict=True)
+    ):
+        tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _check_trunk(visual: Any, size: tuple[int, int], name: str) -> None:
