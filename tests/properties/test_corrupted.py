@@ -122,12 +122,14 @@ def test_two_conditions_of_two_pictures_have_a_mean() -> None:
         right[(*keys[0], "c")] = False
         found = {figure.metric: figure for figure in means_over(CLEAN, grid(right))}
         mean = found["mean_corruption_accuracy"]
-        assert (mean.value, mean.n) == (pytest.approx(0.75), 2)
+        assert mean.value == pytest.approx(0.75)
+        assert mean.n == 2
         shown = mean.details["accuracies"]
         assert [shown[kind][step] for kind, step in keys] == [1.0, 0.5]
         # Without word of the clean pictures all of them count.
         (every,) = means_over(CLEAN, of_nothing_clean(right))
-        assert (every.value, every.n) == (pytest.approx((2 / 3 + 1 / 2) / 2), 5)
+        assert every.value == pytest.approx((2 / 3 + 1 / 2) / 2)
+        assert every.n == 5
 
 
 def of_nothing_clean(right: dict[tuple[str, str, str], bool]) -> SampleArrays:

@@ -242,7 +242,7 @@ def test_frontiers_of_one_drawings_scenes_vary_together_as_sums_over_drawings() 
             for part in (one, other)
         ]
         found = figures_of_frontier._correlation(before, after, (0.5, 1.0), allowed)
-        assert found == pytest.approx(np.corrcoef(*sums)[0, 1])
+        assert found == pytest.approx(np.corrcoef(sums[0], sums[1])[0, 1])
         apart = figures_of_frontier._correlation(
             before.of(single), after.of(single), (0.5, 1.0), allowed
         )
