@@ -62,7 +62,8 @@ def test_the_frontier_brackets_the_known_strength() -> None:
     assert 1 / 256 < result.bracket[1] - result.bracket[0] <= 1 / 128
     assert result.warning == ""
     assert result.parameters == at_strength(TWO, result.strength)
-    assert points.calls == len(result.curve)
+    # Six of the grid, and five halvings of the fifth before the first that fails.
+    assert points.calls == len(result.curve) == 11
     assert [strength for strength, _ in result.curve] == sorted({s for s, _ in result.curve})
     assert {0.0, 0.2, 0.4, 0.6, 0.8, 1.0} < {strength for strength, _ in result.curve}
     assert robustness_frontier(TWO, points, 0.65, tolerance=1 / 128) == result
