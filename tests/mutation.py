@@ -104,6 +104,7 @@ ALSO = {
     "engine/texts.py": ["tests/engine/test_probe.py"],
     "figures/compact.py": ["tests/results/test_outcomes.py"],
     "figures/samples.py": ["tests/properties/test_views.py"],
+    "figures/taken.py": ["tests/properties/test_taken.py"],
     "figures/metrics.py": ["tests/properties/test_bridge.py", "tests/test_registry.py"],
     "gating/document.py": ["tests/gating/test_mistakes.py", "tests/gating/test_reading.py"],
     "gating/limits.py": ["tests/gating/test_authors.py", "tests/gating/test_reading.py"],

@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_cliprobust.figures.arrays import Floats, Ints
-from pytest_cliprobust.figures.clusters import design_effect_of_mean, size_effect, variance_of_mean
+from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
+from pytest_cliprobust.figures.clusters import (
+    degrees_of,
+    design_effect_of_mean,
+    design_effect_of_share,
+    size_effect,
+    variance_of_mean,
+)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -102,3 +108,57 @@ def test_the_variance_is_that_of_repeated_drawing() -> None:
         means.append(values.mean())
         drawn.append(variance_of_mean(values, units))
     assert np.mean(drawn) == pytest.approx(np.var(means), rel=0.1)
+
+
+def share_effect_by_definition(hits: Bools, units: Ints) -> float:
+    """Return the design effect of a share, with a quarter of a unit of hits and of misses supposed."""
+    names = sorted(set(units.tolist()))
+    sizes = [int((units == u).sum()) for u in names]
+    each = sum(size**2 for size in sizes) / sum(sizes)  # samples in a unit that is supposed
+    supposed, total = 0.25 * each, len(hits) + 0.5 * each
+    share = (float(hits.sum()) + supposed) / total
+    squares = sum(
+        float(hits[units == u].sum() - n * share) ** 2 for u, n in zip(names, sizes, strict=True)
+    )
+    squares += 0.25 * (each * (1 - share)) ** 2 + 0.25 * (each * share) ** 2
+    drawn = len(names) + 0.5
+    effect = drawn / (drawn - 1) * squares / (total * share * (1 - share))
+    return min(max(1.0, effect), float(len(hits)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "misses"),
+    [
+        ([3, 5], [0]),
+        ([4, 4], [4, 5, 6, 7]),  # one of two units is missed as a whole
+        ([1, 1], [1]),
+        ([1, 2, 3, 4, 5], [0, 3, 4, 5]),
+        ([4] * 10, [7]),
+        ([4] * 10, [4, 5, 6, 7]),
+        ([60, 1, 1], [0, 61]),
+    ],
+)
+def test_a_share_has_the_effect_of_its_units_and_of_two_halves_that_are_supposed(
+    sizes: list[int], misses: list[int]
+) -> None:
+    units = np.repeat(np.arange(len(sizes)), sizes)
+    hits = np.ones(len(units), dtype=np.bool_)
+    hits[misses] = False
+    want = share_effect_by_definition(hits, units)
+    assert design_effect_of_share(hits, units) == pytest.approx(want)
+    # Neither the order nor the numbers of the units count, and hits are as good as misses.
+    assert design_effect_of_share(hits[::-1], 2 * units[::-1] + 3) == pytest.approx(want)
+    assert design_effect_of_share(~hits, units) == pytest.approx(want)
+
+
+def test_a_share_that_does_not_vary_is_worth_its_units_and_one_unit_is_worth_one() -> None:
+    units = np.repeat([0, 1, 2], [1, 2, 3])
+    for flat in (np.ones(6, dtype=np.bool_), np.zeros(6, dtype=np.bool_)):
+        assert design_effect_of_share(flat, units) == pytest.approx(14 / 6)
+    assert design_effect_of_share(np.arange(6) > 0, np.zeros(6, np.int64)) == 6.0
+
+
+def test_degrees_of_freedom_are_those_of_the_units() -> None:
+    assert [degrees_of(12, units) for units in (2, 3, 11)] == [1.0, 2.0, 10.0]
+    # Single samples have no effect to estimate, and one unit cannot say how units differ.
+    assert [degrees_of(12, units) for units in (None, 12, 13, 1, 0)] == [math.inf] * 5

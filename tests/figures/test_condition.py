@@ -60,6 +60,20 @@ def test_a_part_knows_its_whole() -> None:
     assert part == Condition("clean:noto", FOG.steps, limit=5, part_of="clean")
 
 
+def test_a_change_of_the_texts_is_named_after_what_was_done_to_the_pictures() -> None:
+    told = [
+        (CLEAN, "caption_typos"),
+        (FOG, "fog_3d@3+caption_typos"),
+        (TURNED, "rotation(degrees=12.5)+caption_typos"),
+        (CHAIN, "kornia:RandomGrayscale+fog_3d@3+caption_typos"),
+        (Condition("clean", FOG.steps, label="apgd"), "apgd+caption_typos"),
+    ]
+    for condition, name in told:
+        changed = condition.in_other_words("caption_typos")
+        assert (changed.perturbation, changed.severity) == (name, None)
+        assert (changed.dataset, changed.steps) == (condition.dataset, condition.steps)
+
+
 def test_a_perturbed_reference_is_named() -> None:
     worse = Condition("clean", (Step("fog_3d", 5),))
     assert against(worse, CLEAN) is worse

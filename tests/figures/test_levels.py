@@ -146,6 +146,30 @@ def test_methods_without_their_counts_are_scaled() -> None:
     )
     want = intervals.paired_score(3, 1, 20, 0.99)
     assert ends(interval_at(drop, 0.99)) == (want.low, want.high)
+    # Without trials each pair is one.
+    pairs = dataclasses.replace(drop, n=20, details={"lost": 3, "gained": 1})
+    assert ends(interval_at(pairs, 0.99)) == (want.low, want.high)
     drawn = tuple(np.linspace(0.0, 1.0, 401))
     basic = Figure("m", 0.4, 0.0, 1.0, 9, interval=IntervalMethod.BASIC, replicates=drawn)
     assert interval_at(basic, 0.5).low == pytest.approx(0.8 - 0.75)
+
+
+def test_an_area_without_a_curve_of_ends_is_scaled_as_log_odds() -> None:
+    # Such come from reports of earlier versions; their ends are even about the value in log-odds.
+    def odds(share: float) -> float:
+        return math.log(share / (1.0 - share))
+
+    area = Figure("auroc", 0.8, 0.7, 0.9, 50, method="DeLong", interval=IntervalMethod.DELONG)
+    z = scipy_stats.norm.ppf(0.995) / scipy_stats.norm.ppf(0.975)
+    wide = interval_at(area, 0.99)
+    assert odds(wide.low) == pytest.approx(odds(0.8) - z * (odds(0.8) - odds(0.7)))
+    assert odds(wide.high) == pytest.approx(odds(0.8) + z * (odds(0.9) - odds(0.8)))
+    assert (wide.confidence, wide.method) == (0.99, "DeLong")
+    # Replicates, which such a figure has for comparisons, do not take the place of that.
+    drawn = dataclasses.replace(area, replicates=tuple(np.linspace(0.0, 1.0, 99)))
+    assert interval_at(drawn, 0.99) == wide
+    # An end at a border has no log-odds.
+    for low, high in ((0.0, 0.9), (0.7, 1.0)):
+        bare = interval_at(dataclasses.replace(area, low=low, high=high), 0.99)
+        assert ends(bare) == pytest.approx((0.8 - z * (0.8 - low), 0.8 + z * (high - 0.8)))
+        assert bare.method == "DeLong rescaled"

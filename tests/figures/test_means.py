@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,10 @@ from pytest_cliprobust.figures.ends import at_level
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.means import (
     IN_A_CHANGE,
+    IN_A_MEAN,
+    SUPPOSED,
+    column_values,
+    compare_means,
     compared,
     group_values,
     means_of,
@@ -26,7 +31,7 @@ from pytest_cliprobust.figures.means import (
     ratio_values,
     unit_sums,
 )
-from pytest_cliprobust.figures.outcomes import Outcomes, quotient
+from pytest_cliprobust.figures.outcomes import Outcomes, mean, quotient
 
 RNG = np.random.default_rng(8)
 
@@ -207,3 +212,64 @@ def test_a_change_supposes_two_samples_that_change_as_much_as_any_did() -> None:
         expected = means_of(step, None, (most, -most), IN_A_CHANGE)
         assert found.difference == 0.25
         assert found.standard_error == pytest.approx(expected.errors[0])
+
+
+def test_ends_hold_the_mean_at_every_level() -> None:
+    # What is supposed lies to one side of values that are all the same.
+    for values, supposed in ((np.zeros(9), (0.0, 1.0)), (np.ones(9), (1.0, 0.0))):
+        for level in (0.01, 0.1, 0.5, 0.99):
+            low, high = at_level(means_of(values, None, supposed).column(), level)
+            assert low <= values[0] <= high
+            assert low < high
+
+
+THEN, NOW = np.array([0.0, 1.0, 1.0, 0.0, 0.5, 1.0]), np.array([0.0, 0.0, 1.0, 1.0, 0.25, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "before", "after", "supposed", "worth"),
+    [
+        # Of each pair of answers that were supposed in the two runs.
+        (THEN, NOW, (1.0, 0.0), (0.75, 0.0), (-0.25, -1.0, 0.75, 0.0), IN_A_CHANGE),
+        # A report of before that knows of none, on either side: as much as any changed.
+        (THEN, NOW, None, None, (-1.0, 1.0), IN_A_MEAN),
+        (THEN, NOW, None, (1.0, 0.0), (-1.0, 1.0), IN_A_MEAN),
+        (THEN, NOW, (1.0, 0.0), None, (-1.0, 1.0), IN_A_MEAN),
+        (THEN, THEN + 0.25, None, None, (-0.25, 0.25), IN_A_MEAN),
+        # None changed: as far as any is from the mean, which is 7/12.
+        (THEN, THEN, None, None, (-7 / 12, 7 / 12), IN_A_MEAN),
+        (np.full(6, 0.5), np.full(6, 0.5), None, None, (-1.0, 1.0), IN_A_MEAN),
+    ],
+)
+@pytest.mark.parametrize("each", [1, 2])
+def test_the_change_of_a_mean_is_the_mean_change(
+    then: Any, now: Any, before: Any, after: Any, supposed: Any, worth: float, each: int
+) -> None:
+    sides = [
+        Outcomes(
+            {"value": values},
+            mean,
+            parameters={} if known is None else {SUPPOSED: known},
+            keys=keys_of(6, each),
+        )
+        for values, known in ((then, before), (now, after))
+    ]
+    found = compare_means(column_values, (-0.2, 0.9))(*sides)
+    want = means_of(now - then, None if each == 1 else np.arange(6) // each, supposed, worth)
+    assert found.difference == pytest.approx(float((now - then).mean()))
+    assert found.standard_error == pytest.approx(want.errors[0])
+    assert found.design_effect == pytest.approx(want.effects[0])
+    low, high = at_level(want.column(), 0.9)
+    ends = found.ends.at(0.9)
+    assert (ends.low, ends.high) == pytest.approx((max(low, -0.2), min(high, 0.9)), abs=1e-3)
+
+
+def test_the_ends_of_a_change_move_with_a_figure_that_is_only_nearly_the_mean() -> None:
+    sides = [
+        Outcomes({"value": values}, lambda w, own: mean(w, own) * 3.0) for values in (THEN, NOW)
+    ]
+    found = compare_means(column_values)(*sides)
+    low, high = at_level(means_of(NOW - THEN, None, (-1.0, 1.0), IN_A_MEAN).column(), 0.95)
+    ends, step = found.ends.at(0.95), float((NOW - THEN).mean())
+    assert found.difference == pytest.approx(3.0 * step)
+    assert (ends.low, ends.high) == pytest.approx((low + 2.0 * step, high + 2.0 * step), abs=1e-3)

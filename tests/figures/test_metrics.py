@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
+
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.properties.ood import OOD_SCORES
 
@@ -79,6 +83,29 @@ def test_every_metric_has_the_direction_of_its_definition() -> None:
     assert by_direction == {False: LOWER_IS_BETTER, None: NEITHER}
 
 
+def test_what_guessing_reaches() -> None:
+    scores = ("accuracy", "balanced_accuracy", "mean_corruption_accuracy", "factor_accuracy")
+    prompts = tuple(f"prompt_{which}_accuracy" for which in ("ensemble", "best", "worst", "mean"))
+    known: dict[str, float] = dict.fromkeys((*scores, *prompts), 1 / 7)
+    for score in OOD_SCORES:
+        known[f"auroc_{score}"] = known[f"worst_group_auroc_{score}"] = 0.5
+        known[f"fpr95_{score}"] = 0.95
+    known["lmm_accuracy"] = 0.5
+    # Two pictures and two texts: one of two, twice; both at once, where the right two of the four
+    # scores are the largest, which is one pair of six.
+    known |= {
+        "matching_image_score": 0.25,
+        "matching_text_score": 0.25,
+        "matching_group_score": 1 / 6,
+    }
+    found = {
+        name: metric.chance(7) if callable(metric.chance) else metric.chance
+        for name, metric in METRICS.items()
+        if metric.chance is not None
+    }
+    assert found == pytest.approx(known)
+
+
 def test_units_and_cut_offs() -> None:
     assert {name: metric.unit for name, metric in METRICS.items() if metric.unit} == {
         **dict.fromkeys(("nll", "nll_scaled", "few_sample_cost", "label_set_cost"), "nats"),
@@ -104,3 +131,23 @@ def test_values_are_brought_inside_the_range() -> None:
         ("relative_drop", {-9.0: -9.0, 1.1: 1.0}),
     ):
         assert {value: METRICS[name].inside(value) for value in values} == values
+
+
+def test_what_a_metric_can_be() -> None:
+    for name, inside, outside in (
+        ("accuracy", (0.0, 0.5, 1.0, 1.0 + 1e-10, -1e-10), (1.0 + 1e-6, -1e-6, 7.0)),
+        ("nll", (0.0, 9e9, -1e-10), (-1e-6, -9.0)),
+        ("relative_drop", (-9e9, 1.0), (1.0 + 1e-6,)),
+        ("relative_ce", (-9e9, 9e9), ()),
+    ):
+        # What is not finite is judged elsewhere.
+        for value in (*inside, math.nan, math.inf, -math.inf):
+            assert METRICS[name].can_be(value), (name, value)
+        for value in outside:
+            assert not METRICS[name].can_be(value), (name, value)
+    bounds = {name: METRICS[name].bounds for name in ("accuracy", "nll", "relative_drop")}
+    assert bounds == {
+        "accuracy": (0.0, 1.0),
+        "nll": (0.0, math.inf),
+        "relative_drop": (-math.inf, 1.0),
+    }

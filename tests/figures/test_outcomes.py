@@ -87,6 +87,23 @@ def test_a_share_is_a_mean_of_one_column_of_booleans() -> None:
     assert not Outcomes({"value": right, "other": right}, o.mean).is_share
 
 
+def test_equal_answers_of_few_kinds_may_be_those_of_two_models() -> None:
+    right, numbers = np.array([True, False]), np.array([0.25, 0.5])
+    for columns, coarse, apart in (
+        ({"value": right}, False, False),
+        ({"value": right, "other": right}, False, False),
+        ({"value": numbers}, False, True),
+        ({"value": right, "other": numbers}, False, True),
+        ({"value": numbers, "other": right}, False, True),
+        ({"value": numbers}, True, False),
+    ):
+        made = Outcomes(columns, o.mean, coarse=coarse)
+        assert made.tells_models_apart == apart, columns
+    # What stands beside the answers is no answer.
+    beside = Outcomes({"value": right}, o.mean, attributes={"weight": numbers})
+    assert not beside.tells_models_apart
+
+
 # --- Sums
 
 

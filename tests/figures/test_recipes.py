@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.auroc import area
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.figure import Figure
@@ -100,3 +101,18 @@ def test_a_recipe_must_give_every_figure() -> None:
 def test_a_name_is_given_once() -> None:
     with pytest.raises(ClipRobustError, match="mean"):
         register_recipe("mean", ["value"], partial(area))
+
+
+def test_a_recipe_of_a_function_with_some_arguments_given_is_of_the_functions_module() -> None:
+    def other(weights: Floats, outcomes: Outcomes, power: int) -> Floats:
+        return mean(weights, outcomes) ** power
+
+    with RECIPES.preserved():
+        register_recipe("square", ["value"], partial(other, power=2), metrics="made_*")
+        assert recipe_of(made(Outcomes({"value": CLEAN}, partial(other, power=2)))) is None
+        squared = made(Outcomes({"value": CLEAN}, partial(other, power=2)))
+        assert recipe_of(replace(squared, metric="made_so")) is RECIPES["square"]
+        # Its own module may register it again, another one must not.
+        register_recipe("square", ["value"], partial(other, power=2))
+        with pytest.raises(ClipRobustError, match="square"):
+            register_recipe("square", ["score"], partial(area))

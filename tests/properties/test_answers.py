@@ -10,7 +10,7 @@ from scipy.special import softmax
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties.accuracy import accuracy_of
-from pytest_cliprobust.properties.answers import MOST, answers_in, told_answers
+from pytest_cliprobust.properties.answers import MOST, Answer, answers_in, told_answers
 
 NAMES = ("cat", "dog", "wolf")
 
@@ -54,5 +54,17 @@ def test_answers_from_another_label_set_are_not_told() -> None:
 
 def test_no_answers_where_none_were_told() -> None:
     assert answers_in({}) == ()
-    told = {"names": [], "label": [-1], "top": [-1], "probability": [0.5]}
-    assert answers_in({"answers": told}) == (None,)
+    assert answers_in({"answers": "none"}) == ()
+    told = {"names": ["a", "b"], "label": [-1, 0, -1, 1], "top": [-1, -1, 0, 0]}
+    told["probability"] = [0.5, 0.5, 0.5, 0.25]
+    assert answers_in({"answers": told}) == (None, None, None, Answer("b", "a", 0.25))
+
+
+def test_names_stand_once_and_in_the_order_of_the_classes() -> None:
+    own = samples(np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 9.0], [1.0, 0.0, 2.0]]), [2, 2, 0])
+    assert told_answers(own) == {
+        "names": ["cat", "wolf"],
+        "label": [1, 1, 0],
+        "top": [1, 1, 1],
+        "probability": [0.576, 1.0, 0.665],
+    }

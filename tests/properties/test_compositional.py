@@ -194,6 +194,33 @@ def test_pairs_are_found_by_their_column() -> None:
         compositional.matching_figures(np.full((1, 2, 2), np.inf))
 
 
+class Keyed(Told):
+    """Samples that know what they were drawn from, and what is in them."""
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """Two samples of each drawing, the digest of each its letter."""
+        digests = tuple("abcdefgh"[: len(self.ids)])
+        return Bootstrap(replicates=30, keys=SampleKeys(self.ids, self.units, digests, "drawing"))
+
+
+def test_a_pair_is_of_its_first_samples_drawing_and_of_both_contents() -> None:
+    texts = {"a": np.array([1.0, 0.0]), "b": np.array([0.0, 1.0])}
+    made = told(
+        *(np.eye(2)[[0, 1] * 4], texts), captions=(("a",), ("b",)) * 4, pairs=tuple("xyxyzwzw")
+    )
+    samples = Keyed(**{**vars(made), "units": ("u", "u", "v", "v", "u", "u", "w", "w")})
+    first, *_ = compositional.matching_of(samples)
+    assert first.outcomes is not None
+    assert first.outcomes.keys == SampleKeys(
+        ("i0+i2", "i1+i3", "i4+i6", "i5+i7"),
+        ("u", "u", "u", "u"),
+        ("ac", "bd", "eg", "fh"),
+        "drawing",
+    )
+    assert (first.n, first.units) == (4, 1)
+
+
 def test_without_captions_nothing_is_retrieved() -> None:
     samples = told(np.eye(2), {})
     for call in (retrieval_of, lambda s: caption_drop(s, "caption_typos")):

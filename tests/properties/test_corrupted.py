@@ -114,6 +114,24 @@ def test_a_mean_needs_every_condition_and_clean_pictures_under_all() -> None:
         means_over(CLEAN, samples("x", ["1"], [True], corruption=("fog",)))
 
 
+def test_two_conditions_of_two_pictures_have_a_mean() -> None:
+    # Of one corruption, or of one severity; c is there under one of them only.
+    for keys in ((("fog", "1"), ("fog", "3")), (("fog", "1"), ("snow", "1"))):
+        right = dict.fromkeys(((*key, picture) for key in keys for picture in "ab"), True)
+        right[(*keys[1], "b")] = False
+        right[(*keys[0], "c")] = False
+        found = {figure.metric: figure for figure in means_over(CLEAN, grid(right))}
+        mean = found["mean_corruption_accuracy"]
+        assert mean.value == pytest.approx(0.75)
+        assert mean.n == 2
+        shown = mean.details["accuracies"]
+        assert [shown[kind][step] for kind, step in keys] == [1.0, 0.5]
+        # Without word of the clean pictures all of them count.
+        (every,) = means_over(CLEAN, of_nothing_clean(right))
+        assert every.value == pytest.approx((2 / 3 + 1 / 2) / 2)
+        assert every.n == 5
+
+
 def of_nothing_clean(right: dict[tuple[str, str, str], bool]) -> SampleArrays:
     """Return samples by distortion, intensity and picture, as LAION-C has them: units are pictures."""
     kinds, steps, pictures = zip(*right, strict=True)

@@ -201,6 +201,13 @@ def test_pictures_count_that_are_there_throughout() -> None:
     assert {figure.n for figure in figures} == {3}
     with pytest.raises(NotRun, match="mCE needs pictures under every corruption and severity"):
         ce.corruption_error_in(clean, corrupted("a"), reference=TWO)
+    # Two are enough, and severities beside the five do not count.
+    two = corrupted("ab")
+    more = replace(two, groups={**two.groups, "severity": (*two.groups["severity"][:-2], "5", "6")})
+    found = by_name(ce.corruption_error_in(clean, two, reference=TWO))
+    assert found["mce", "published", "clean"] == pytest.approx((1.0 + 0.5 / 0.75) / 2)
+    with pytest.raises(NotRun, match="mCE needs pictures under every"):
+        ce.corruption_error_in(clean, more, reference=TWO)
     with pytest.raises(NotRun, match="missing are snow@1"):
         ce.corruption_error_in(clean, corrupted("abcd", ("fog",)), reference=TWO)
     with pytest.raises(ClipRobustError, match="no column 'clean_id'"):

@@ -83,3 +83,54 @@ def test_chi_square_is_scipys_and_takes_groups_without_samples() -> None:
     # Where all are right, or all are wrong, nothing differs.
     alike = error_rates._statistic(np.stack([sizes * 0, sizes]), np.stack([sizes, sizes]))
     assert alike.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("crossed", "each"), [(False, 10), (True, 30)])
+def test_fewer_permutations_of_what_is_much(
+    crossed: bool, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ten drawings of three: whole ones are permuted, or their thirty samples within them.
+    units = np.arange(30) // 3
+    names = list(np.where(np.arange(30) % 3 == 0 if crossed else units < 4, "a", "b"))
+    boot = Bootstrap(keys=keys_of(30, units))
+
+    def permutations(numbers: int, most: int) -> int:
+        monkeypatch.setattr(error_rates, "_NUMBERS", numbers)
+        answers = np.arange(30) % 2 == 0
+        found = equal_error_rates(answers, names, permutations=most, bootstrap=boot)
+        assert found["of"] == ("samples within drawings" if crossed else "drawings")
+        return int(found["permutations"])
+
+    assert permutations(300 * each, 999) == 300
+    assert permutations(300 * each, 250) == 250
+    # But never fewer than tell one in two hundred, unless fewer are asked for.
+    assert permutations(100 * each, 999) == 199
+    assert permutations(100 * each, 19) == 19
+
+
+def test_the_p_value_counts_those_that_are_as_large_and_knows_no_zero() -> None:
+    # Two wrong samples of the one group, none of the other: of the 6 ways to draw them, 2 are as far
+    # apart, both in one group or both in the other.
+    right, names = group_answers(("a", 2, 2), ("b", 0, 2))
+    found = equal_error_rates(right, names, permutations=4_000)
+    assert found["chi2"] == pytest.approx(4.0)
+    assert found["p_value"] == pytest.approx(1 / 3, abs=0.03)
+    # Nothing as large was drawn: one of the permutations and the table itself.
+    right, names = group_answers(("a", 40, 40), ("b", 0, 40))
+    assert equal_error_rates(right, names, permutations=99)["p_value"] == 0.01
+    # The order of the samples, and the names of the groups, do not count.
+    keys = keys_of(80)
+    order = np.random.default_rng(0).permutation(80)
+    right, names = group_answers(("a", 30, 40), ("b", 24, 40))
+    usual = equal_error_rates(right, names, permutations=99, bootstrap=Bootstrap(keys=keys))
+    mixed = equal_error_rates(
+        right[order],
+        [names[row] for row in order],
+        permutations=99,
+        bootstrap=Bootstrap(keys=keys.take(order)),
+    )
+    assert mixed == usual
+    other = Bootstrap(keys=keys, seed=1)
+    seeds = equal_error_rates(right, names, permutations=99, bootstrap=other)
+    assert seeds["chi2"] == usual["chi2"]
+    assert seeds["p_value"] != usual["p_value"]

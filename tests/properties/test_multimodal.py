@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from pytest_cliprobust.figures.arrays import Floats
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.samples import SampleArrays
 from pytest_cliprobust.properties.multimodal import (
@@ -323,6 +324,15 @@ def test_what_does_not_fit_is_refused() -> None:
         multimodal_figures(choices_of(7), good, CLIP[:7], NAMES)
     with pytest.raises(ClipRobustError, match="3 answers of the CLIP to 8 choices"):
         multimodal_figures(choices_of(8), good, CLIP[:3], NAMES)
+    # Either of the two may be of something else.
+    fewer = replace(good, likelihoods=good.likelihoods[:7])
+    other = replace(good, words=good.words[:, :1])
+    for answers, shapes in (
+        (fewer, r"likelihoods \(7, 2, 2\) and answers \(8, 2\)"),
+        (other, r"likelihoods \(8, 2, 2\) and answers \(8, 1\)"),
+    ):
+        with pytest.raises(ClipRobustError, match=f"^8 choices in two orders, but {shapes}"):
+            multimodal_figures(choices_of(8), answers, CLIP, NAMES)
     broken = good.likelihoods.copy()
     broken[5, 1, 0] = math.nan
     with pytest.raises(ClipRobustError, match="likelihoods of choice 5 are NaN"):
@@ -342,6 +352,18 @@ def test_a_view_files_its_figures_and_keeps_its_rows() -> None:
     assert figures["clip_choice_accuracy"].value == 2 / 8
 
 
+@dataclass(frozen=True)
+class Known(SampleArrays):
+    """Samples whose contents are known."""
+
+    digests: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> SampleKeys:
+        """Who the samples are, and what is in them."""
+        return SampleKeys(self.ids, self.units, self.digests)
+
+
 def test_runs_are_compared_on_the_questions_that_both_asked() -> None:
     """Another CLIP confuses other classes: what was asked about a sample is part of what it is."""
     before = samples_of(scores_of(ANSWERS))
@@ -358,6 +380,18 @@ def test_runs_are_compared_on_the_questions_that_both_asked() -> None:
     assert change.n == 4  # three bees and a dog
     same = change_between(figures[0], figures[0])
     assert same.n == 8
+    # The digests are of what is in the samples, where that is known, and of the other option.
+    outcomes = figures[1].outcomes
+    assert outcomes is not None
+    assert outcomes.keys is not None
+    assert outcomes.keys.digests[:2] == ("image0 or dog", "image1 or dog")
+    digests = tuple(f"{i:02x}" for i in range(len(before.ids)))
+    known = Known(**vars(before), digests=digests)
+    told = multimodal_of(known, hard_choices(known), answers_of(np.ones((8, 2))))
+    outcomes = told["lmm_accuracy"].outcomes
+    assert outcomes is not None
+    assert outcomes.keys is not None
+    assert outcomes.keys.digests[::7] == ("00 or bee", "09 or ant")
 
 
 def test_units_are_resampled_whole() -> None:

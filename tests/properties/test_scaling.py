@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.keys import SampleKeys
-from pytest_cliprobust.figures.samples import SampleArrays
+from pytest_cliprobust.figures.samples import SampleArrays, contents_of
 from pytest_cliprobust.properties import calibration, scaling
 from pytest_cliprobust.properties.calibration import fit_temperature
 
@@ -64,12 +64,16 @@ def test_the_cost_of_few_samples_is_that_of_each_draw() -> None:
     details = figure.details
     assert details["worst"] == pytest.approx(max(costs))
     assert details["temperature"] == pytest.approx(whole)
-    assert details["temperatures"][1] == pytest.approx(np.median(temperatures))
+    assert details["temperatures"] == pytest.approx(np.quantile(temperatures, [0.05, 0.5, 0.95]))
+    assert (details["few"], details["draws"], details["calibration"]) == (50, 7, 400)
     assert details["gain"] == pytest.approx(nll(*TEST, 1.0) - nll(*TEST, whole))
     better = np.mean([nll(*TEST, t) < nll(*TEST, 1.0) for t in temperatures])
     assert details["better_than_none"] == better
     assert (figure.metric, figure.n, figure.unit) == ("few_sample_cost", 300, "nats")
     assert figure.low < figure.value < figure.high
+    assert str(figure.condition) == "t"
+    assert figure.outcomes is not None
+    assert figure.outcomes.fitted_on == contents_of(samples("c", *BANK))
 
 
 def test_the_draws_do_not_go_by_the_order_of_rows() -> None:
@@ -98,9 +102,13 @@ def test_few_samples_cost_about_what_theory_says() -> None:
 def test_few_needs_more_and_apart() -> None:
     with pytest.raises(NotRun, match="from 50 samples needs a calibration split of more"):
         scaling.few_samples_figure(*TEST, BANK[0][:50], BANK[1][:50])
+    more = scaling.few_samples_figure(*TEST, BANK[0][:51], BANK[1][:51], draws=2)
+    assert more.details["calibration"] == 51
     one = samples("t", *TEST)
     for function in (scaling.few_samples_of, scaling.label_sets_of):
-        with pytest.raises(ClipRobustError, match=r"300 samples .* are in the calibration split"):
+        with pytest.raises(
+            ClipRobustError, match=r"300 samples \(such as 't0'\) are in the calibration split"
+        ):
             function(one, one)
 
 
@@ -144,7 +152,11 @@ def test_the_cost_of_other_classes_by_loops() -> None:
         assert figure.value == pytest.approx(want, abs=1e-12)
         assert figure.n == len(judged[1])
         assert figure.details["temperature_of_others"] == pytest.approx(theirs)
-        assert figure.details["classes"] == 3
+        assert figure.details["temperature"] == pytest.approx(mine)
+        assert figure.details["gain"] == pytest.approx(nll(*judged, 1.0) - nll(*judged, mine))
+        assert (figure.details["classes"], figure.unit) == (3, "nats")
+        assert figure.outcomes is not None
+        assert figure.outcomes.fitted_on == contents_of(samples("c", *BANK))
     names = [figure.condition.dataset for figure in figures if figure.condition]
     assert names == ["t:even_classes", "t:odd_classes"]
 
@@ -164,5 +176,17 @@ def test_label_sets_need_two_classes_on_either_side() -> None:
     with pytest.raises(NotRun, match="two classes and more on either side"):
         scaling.label_set_figure(logits, labels, logits, labels, [0, 2])
     logits, labels = drawn(30, 6, classes=4)
-    with pytest.raises(NotRun, match="two classes and more on either side"):
-        scaling.label_set_figure(logits, labels, logits[:1], labels[:1], [0, 2])
+    assert scaling.label_set_figure(logits, labels, logits, labels, [0, 2]).n < 30
+    even, odd = np.flatnonzero(labels % 2 == 0), np.flatnonzero(labels % 2 == 1)
+    for judged, known, classes in (
+        (slice(None), slice(1), [0, 2]),
+        (slice(None), even, [0, 2]),  # none of the others to fit on
+        (slice(None), odd, [0, 2]),  # none of the own
+        (odd, slice(None), [0, 2]),  # none to judge
+        (slice(None), slice(None), [0]),
+        (slice(None), slice(None), [0, 1, 3]),
+    ):
+        with pytest.raises(NotRun, match="two classes and more on either side"):
+            scaling.label_set_figure(
+                *(logits[judged], labels[judged], logits[known], labels[known], classes)
+            )

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -113,5 +113,33 @@ def test_samples_pass_and_nothing_of_them_is_computed() -> None:
         @takes_samples
         def none(values: list[int]) -> None: ...
 
+    # Samples, or nothing at all, stand as they are where either may; what else is given is refused.
+    with pytest.raises(ClipRobustError, match=r"^keep takes samples"):
+        keep(one, "clean")
     assert multimodal.hard_choices.__doc__  # documentation and names are the function's own
     assert str(inspect.signature(accuracy.accuracy_of)) == "(samples: 'Samples') -> 'Figure'"
+
+
+@pytest.mark.parametrize("place", ["first", "second"])
+def test_several_samples_are_checked_wherever_they_stand_in_the_arguments(place: str) -> None:
+    taken: list[Any] = []
+
+    def first(views: Sequence[Samples], limit: int = 3) -> None:  # type: ignore[name-defined]  # noqa: F821
+        taken.append(views)
+
+    def second(limit: int, views: Sequence[tuple[str, Samples]]) -> None:  # type: ignore[name-defined]  # noqa: F821
+        taken.append(views)
+
+    one = SimpleNamespace(condition="c", correct=())
+    function: Any = takes_samples(first if place == "first" else second)
+    entry, wrong = (one, "clean") if place == "first" else (("a", one), ("b", "clean"))
+    for good in ([], [entry], (entry, entry), iter([entry])):
+        function(*((good,) if place == "first" else (3, good)))
+    assert len(taken) == 4
+    # The second of a list is looked at as the first is.
+    with pytest.raises(ClipRobustError, match=f"^{place} takes samples, .* not 'clean'"):
+        function(*(([entry, wrong],) if place == "first" else (3, [entry, wrong])))
+    for none in (None, "clean", one):
+        with pytest.raises(ClipRobustError, match=f"^{place} takes several samples as views"):
+            function(*((none,) if place == "first" else (3, none)))
+    assert len(taken) == 4

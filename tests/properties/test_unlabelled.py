@@ -9,11 +9,12 @@ import pytest
 from helpers import coverage, keys_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 from sklearn.metrics.pairwise import cosine_distances
 from sklearn.neighbors import NearestNeighbors
 
 from pytest_cliprobust.errors import ClipRobustError, NotRun
-from pytest_cliprobust.figures.bootstrap import Bootstrap
+from pytest_cliprobust.figures.bootstrap import Bootstrap, mean_figure
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.samples import SampleArrays
@@ -48,7 +49,16 @@ def test_answers_by_hand() -> None:
     figures = unlabelled.answer_figures(before, after)
     assert figures["flip_rate"].value == 0.25
     assert figures["confidence_shift"].value == pytest.approx((-0.3 + 0.2 + 0.2 + 0.1) / 4)
-    assert figures["confidence_shift"].details["before"] == pytest.approx(0.75)
+    assert figures["confidence_shift"].details == pytest.approx({"before": 0.75, "after": 0.8})
+    # As of a mean to which one sample that is half surer, and one that is half less sure, are added.
+    shift = figures["confidence_shift"]
+    want = mean_figure("m", np.array([-0.3, 0.2, 0.2, 0.1]), Bootstrap(), supposed=(-0.5, 0.5))
+    assert (shift.low, shift.high) == pytest.approx((want.low, want.high))
+    # Of equally sure answers the first counts, on either side.
+    even = unlabelled.answer_figures([[0.5, 0.5], [0.5, 0.5]], [[0.5, 0.5], [0.4, 0.6]])
+    assert even["flip_rate"].value == 0.5
+    named = unlabelled.answer_figures(before, after, prefix="baseline_")
+    assert list(named) == ["baseline_flip_rate", "baseline_confidence_shift"]
     with pytest.raises(ClipRobustError, match="flip_rate"):
         unlabelled.answer_figures(before, after[:3])
 
@@ -68,6 +78,9 @@ def test_drift_is_the_mean_cosine_distance() -> None:
     each = np.diag(cosine_distances(BEFORE, AFTER))
     assert figure.value == pytest.approx(each.mean(), abs=1e-8)
     assert figure.details["largest"] == pytest.approx(each.max())
+    assert figure.details["median"] == pytest.approx(np.median(each))
+    want = mean_figure("m", each, Bootstrap(), supposed=(0.0, float(each.max())))
+    assert (figure.low, figure.high) == pytest.approx((want.low, want.high))
     assert unlabelled.drift_figure(BEFORE, BEFORE).value == 0.0
     assert unlabelled.drift_figure(BEFORE, -BEFORE).value == pytest.approx(2.0)
 
@@ -86,6 +99,20 @@ def test_overlap_is_that_of_scikit_learns_neighbours(
     assert figure.value == pytest.approx(want)
     assert figure.details["guessing"] == pytest.approx(10 / 59)
     assert unlabelled.overlap_figure(BEFORE, 2 * BEFORE).value == 1.0
+
+
+def test_of_equally_near_pictures_the_first_are_neighbours() -> None:
+    # Four alike, and one that is near none; afterwards the last two of the four are alike to it.
+    before = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    after = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    figure = unlabelled.overlap_figure(before, after, k=2, prefix="baseline_")
+    # Nearest before: 12, 02, 01, 01, 01; after: 12, 02, 34, 24, 23.
+    assert figure.value == pytest.approx((1.0 + 1.0 + 0.0 + 0.0 + 0.0) / 5)
+    assert (figure.metric, figure.n) == ("baseline_neighbour_overlap", 5)
+    assert figure.details == {"k": 2, "guessing": 0.5}
+    three = unlabelled.overlap_figure(before, after, k=3)
+    # 123, 023, 013, 012, 012; after: 123, 023, 034, 024, 023.
+    assert three.value == pytest.approx((3 + 3 + 2 + 2 + 2) / 15)
 
 
 def test_overlap_of_unrelated_features_is_guessing() -> None:
@@ -120,6 +147,12 @@ def test_of_views_by_id() -> None:
     for figure in figures.values():
         assert figure.n == 40
         assert figure.condition == changed.condition
+    # Two perturbed sides, and fewer neighbours.
+    mild = pictures(BEFORE, Step("fog", 1))
+    for figure in unlabelled.perturbed_of(mild, changed, k=4):
+        assert figure.condition is not None
+        assert figure.condition.perturbation == "fog@3-from-fog@1"
+        assert figure.details.get("k", 4) == 4
     flips = (BEFORE @ HEAD).argmax(1)[20:] != (AFTER @ HEAD).argmax(1)[20:]
     assert figures["flip_rate"].value == flips.mean()
     assert figures["embedding_drift"].value == pytest.approx(
@@ -144,6 +177,12 @@ def test_between_two_models_whose_features_are_of_another_kind() -> None:
         "baseline_confidence_shift",
         "baseline_neighbour_overlap",
     }
+    assert all(figure.condition == other.condition for figure in figures.values())
+    shift = figures["baseline_confidence_shift"].details
+    surer = [float(softmax(side @ HEAD, axis=1).max(axis=1).mean()) for side in (BEFORE, AFTER)]
+    assert [shift["before"], shift["after"]] == pytest.approx(surer)
+    few = {f.metric: f for f in unlabelled.between_models(pictures(BEFORE), other, k=3)}
+    assert few["baseline_neighbour_overlap"].details["k"] == 3
     flips = (BEFORE @ HEAD).argmax(1) != (AFTER @ HEAD).argmax(1)
     assert figures["baseline_flip_rate"].value == flips.mean()
     assert not METRICS.named("baseline_neighbour_overlap").gateable

@@ -398,6 +398,22 @@ def test_a_sample_without_a_gradient_stays_where_it_is() -> None:
         assert found[1].flatten().tolist() == [0.5] * 3
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_an_infinite_gradient_moves_nothing_even_where_a_move_would_be_kept(norm: str) -> None:
+    images = torch.full((5, 3, 1, 1), 0.5)
+
+    def broken(x: Tensor) -> tuple[Tensor, Tensor]:
+        brightness = x.sum(dim=(1, 2, 3))
+        factors = torch.tensor([1.0, math.nan, math.inf, -math.inf, -1.0])
+        return brightness * factors, (brightness - 1.5).abs()
+
+    for attack in (module.pgd, module.apgd):
+        made = attack(images, broken, epsilon=0.1, steps=3, norm=norm)  # type: ignore[arg-type]
+        found = made.mean(dim=(1, 2, 3)).tolist()
+        reach = 0.1 if norm == "linf" else 0.1 / math.sqrt(3.0)
+        assert found == pytest.approx([0.5 + reach, 0.5, 0.5, 0.5, 0.5 - reach], abs=1e-5)
+
+
 def test_checkpoints_of_few_steps() -> None:
     assert module.checkpoints(1) == (0, 1)
     assert module.checkpoints(20) == (0, 5, 9, 12, 14, 16, 18, 19, 20)

@@ -107,14 +107,14 @@ def test_drops_are_paired_and_their_points_are_minus_the_drop(tmp_path: Path) ->
 
 
 def test_the_reproduction_is_a_command_that_the_parser_takes() -> None:
-    line = reproduction(
-        "made_up", {"blur": 0.1 + 0.2, "keep": 1.0}, 7, load=[Path("my tests/conftest.py")]
-    )
+    files = [Path("my tests/conftest.py"), Path("more.py")]
+    line = reproduction("made_up", {"blur": 0.1 + 0.2, "keep": 1.0}, 7, load=files)
     words = shlex.split(line)
     assert words[:2] == ["cliprobust", "perturb"]
     parsed = cli.build_parser().parse_args(words[1:])
     assert dict(parsed.settings) == {"blur": 0.1 + 0.2, "keep": 1.0}
-    assert parsed.load == [Path("my tests/conftest.py")]
+    assert parsed.load == files
+    assert (words[2], parsed.out) == ("IMAGE", Path("worst-case"))
     assert parsed.perturbation == ["made_up"]
     assert parsed.seed == 7
     embedded = reproduction("made_up", {}, 0, image="--embedded clean-00012")

@@ -21,6 +21,8 @@ from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.outcomes import Outcomes, mean
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.registry import Perturbation
 from pytest_cliprobust.properties import frontier as figures_of_frontier
@@ -60,7 +62,8 @@ def test_the_frontier_brackets_the_known_strength() -> None:
     assert 1 / 256 < result.bracket[1] - result.bracket[0] <= 1 / 128
     assert result.warning == ""
     assert result.parameters == at_strength(TWO, result.strength)
-    assert points.calls == len(result.curve)
+    # Six of the grid, and five halvings of the fifth before the first that fails.
+    assert points.calls == len(result.curve) == 11
     assert [strength for strength, _ in result.curve] == sorted({s for s, _ in result.curve})
     assert {0.0, 0.2, 0.4, 0.6, 0.8, 1.0} < {strength for strength, _ in result.curve}
     assert robustness_frontier(TWO, points, 0.65, tolerance=1 / 128) == result
@@ -195,6 +198,58 @@ def test_models_that_have_nothing_in_common_gain_nothing_from_pairs() -> None:
     assert change.standard_error == pytest.approx(width / 1.959964, rel=1e-6)
     assert paired.low == pytest.approx(alone.low, abs=0.002)
     assert paired.high == pytest.approx(alone.high, abs=0.002)
+
+
+def test_a_frontier_that_no_sample_moves_has_no_pair() -> None:
+    rng = np.random.default_rng(1)
+    right = np.ones(60, dtype=np.bool_)
+    moving = found_at(0.5, 0.5 + 0.2 * rng.normal(size=60), right)
+    fixed = found_at(0.5, np.full(60, 2.0), right)
+    for after, before in ((moving, fixed), (fixed, moving)):
+        change = change_between(after, before)
+        assert change.paired
+        ends, alone = (
+            change_between(after, before, why_not=why).interval(0.95) for why in ("", "for once")
+        )
+        assert (ends.low, ends.high) == pytest.approx((alone.low, alone.high), abs=1e-4)
+        assert ends.low < change.difference < ends.high
+
+
+def test_frontiers_of_one_drawings_scenes_vary_together_as_sums_over_drawings() -> None:
+    rng = np.random.default_rng(2)
+    sizes = [1, 2, 7, 3, 1, 4]
+    units = rng.permutation(np.repeat(np.arange(6), sizes))
+    strengths = np.array([0.0, 0.5, 1.0])
+
+    def outcomes(keys: SampleKeys) -> Outcomes:
+        answers = rng.random((len(units), 3)) < 0.6
+        clean = rng.random(len(units)) < 0.9
+        return Outcomes(
+            *({"clean": clean, "answers": answers}, mean),
+            parameters={"strengths": strengths.tolist()},
+            keys=keys,
+        )
+
+    def excess(own: Outcomes, column: int, allowed: float | None) -> np.ndarray:
+        clean, answers = own["clean"].astype(float), own["answers"][:, column]
+        return np.asarray(clean - answers - (clean / 2 if allowed is None else allowed))
+
+    clustered, single = keys_of(len(units), units), keys_of(len(units))
+    before, after = outcomes(clustered), outcomes(clustered)
+    for allowed in (None, 0.1):
+        one, other = excess(before, 1, allowed), excess(after, 2, allowed)
+        sums = [
+            [float((part - part.mean())[units == unit].sum()) for unit in range(6)]
+            for part in (one, other)
+        ]
+        found = figures_of_frontier._correlation(before, after, (0.5, 1.0), allowed)
+        assert found == pytest.approx(np.corrcoef(sums[0], sums[1])[0, 1])
+        apart = figures_of_frontier._correlation(
+            before.of(single), after.of(single), (0.5, 1.0), allowed
+        )
+        assert apart == pytest.approx(np.corrcoef(one, other)[0, 1])
+    same = figures_of_frontier._correlation(before, before, (0.5, 0.5), None)
+    assert same == figures_of_frontier.MOST_SHARED < 1.0
 
 
 def test_a_frontier_of_known_answers(monkeypatch: pytest.MonkeyPatch) -> None:

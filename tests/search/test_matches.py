@@ -78,6 +78,12 @@ def test_a_picture_that_is_higher_than_wide_keeps_its_shape() -> None:
         assert image.getpixel((x, y - 3)) == image.getpixel((x, y + 3)) == (255,) * 3
         assert image.getpixel((x, y - 4)) == image.getpixel((x, y + 4)) != (255,) * 3
     assert image.getpixel((200, 44)) == image.getpixel((200, 46)) == (255,) * 3
+    # The white edge of a line is one pixel wide; a ring is four from its middle, on every side.
+    assert image.getpixel((100, 43)) == image.getpixel((100, 47)) == (40,) * 3
+    for x, y in ((386 - 4, 225), (386 + 4, 225), (386, 225 - 4), (386, 225 + 4)):
+        assert image.getpixel((x, y)) == matches.WRONG
+    for x, y in ((386 - 5, 225), (386 + 5, 225), (386, 225 - 5), (386, 225 + 5)):
+        assert image.getpixel((x, y)) == (200,) * 3
     assert image.getpixel((296 + 90, 225)) == (200,) * 3  # a ring is open
     right = matches.draw_matches((dark, light), found, np.array([True]))
     assert right.getpixel((296 + 90, 229)) == (200,) * 3  # and what is right has none
