@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import subprocess
 import sys
 import tarfile
 import types
@@ -313,7 +314,7 @@ def publisher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Publisher:
     renderer: Any = types.ModuleType("resvg_py")
     renderer.svg_to_bytes, renderer.pages = svg_to_bytes, pages
     monkeypatch.setitem(sys.modules, "resvg_py", renderer)
-    monkeypatch.setattr(build.subprocess, "run", found.run)
+    monkeypatch.setattr(subprocess, "run", found.run)
     monkeypatch.setattr(build, "read_table", TABLES.__getitem__)
     monkeypatch.setattr(build, "DATA", tmp_path / "data")
     return found
@@ -422,7 +423,10 @@ def test_a_package_of_another_version_is_refused(publisher: Publisher, tmp_path:
     ],
 )
 def test_a_small_drawing_on_a_page_is_drawn_larger(
-    publisher: Publisher, tmp_path: Path, drawing: tuple[float, ...], widths: list[int]
+    publisher: Publisher,
+    tmp_path: Path,
+    drawing: tuple[float, float, float, float],
+    widths: list[int],
 ) -> None:
     path = tmp_path / "x.svg"
     path.write_text(page(rect(*drawing, "blue")))
@@ -486,3 +490,24 @@ def test_the_command_line(
     monkeypatch.setattr(sys, "argv", ["build", *arguments])
     build.main()
     assert found == [asked]
+
+
+@pytest.mark.parametrize(
+    ("content", "author"),
+    [
+        ("<svg/>", "unknown (Open Clip Art Library)"),
+        ("<dc:title>A cat</dc:title>", "unknown (Open Clip Art Library)"),
+        (
+            "<dc:title>A cat</dc:title>\n<dc:creator id='1'>\n<cc:Agent><dc:title>\n Ann &lt;a@b&gt; \n"
+            "</dc:title></cc:Agent></dc:creator><dc:creator><dc:title>Bo</dc:title></dc:creator>",
+            "Ann <a@b>",
+        ),
+        ("<dc:creator><dc:title>caf\xe9</dc:title></dc:creator>", "caf\ufffd"),
+    ],
+)
+def test_the_author_is_the_one_that_the_drawing_names(
+    tmp_path: Path, content: str, author: str
+) -> None:
+    path = tmp_path / "x.svg"
+    path.write_bytes(content.encode("latin-1"))
+    assert build.clipart_author(path) == author
