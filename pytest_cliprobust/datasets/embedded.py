@@ -615,10 +615,7 @@ class EmbeddedDataset:
         self.limits, self.limits_cm, self.angle_edges = PAIR_LIMITS, PAIR_LIMITS_CM, PAIR_ANGLES
         self.unit = "pair" if name == "compositional" else "drawing"
         self.units = tuple(map(_unit, self._recipes))
-        columns = self._recipes[0].groups if self._recipes else {}
-        columns = {k: "" for recipe in self._recipes for k in recipe.groups} | dict.fromkeys(
-            columns, ""
-        )
+        columns = dict.fromkeys(column for recipe in self._recipes for column in recipe.groups)
         self.groups = {
             column: tuple(recipe.groups.get(column, "") for recipe in self._recipes)
             for column in columns

@@ -27,7 +27,7 @@ from PIL import Image
 
 from pytest_cliprobust.datasets.depth.files import read_depth
 from pytest_cliprobust.datasets.label_sets import label_set
-from pytest_cliprobust.datasets.layouts import cifar
+from pytest_cliprobust.datasets.layouts import cifar, imagefolder
 from pytest_cliprobust.datasets.layouts.imagefolder import ImageFolder, read_image, shortest_side
 from pytest_cliprobust.datasets.layouts.pictures import Pictures
 from pytest_cliprobust.datasets.loading import load_dataset
@@ -211,6 +211,20 @@ def test_what_was_left_out_is_all_told() -> None:
 def test_names_in_another_encoding_are_one_line(root: Path, encoding: str) -> None:
     (root / "classes.txt").write_bytes("cat\tchat\ndog\tchien à poil\n".encode(encoding))
     with pytest.raises(ClipRobustError, match=r"classes\.txt', line [12]: not in UTF-8"):
+        load(root)
+
+
+def test_a_file_of_names_may_not_be_of_any_size(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "cat\tchat\ndog\tchien\n"
+    (root / "classes.txt").write_text(content)
+    monkeypatch.setattr(imagefolder, "MAX_JSON", len(content))
+    assert load(root).class_names == ("chat", "chien")
+    monkeypatch.setattr(imagefolder, "MAX_JSON", len(content) - 1)
+    with pytest.raises(
+        ClipRobustError, match=r"classes\.txt' has more than 18 bytes, too many for"
+    ):
         load(root)
 
 

@@ -458,14 +458,6 @@ def test_captions_are_stable_and_distinct() -> None:
     assert len(set(five)) == 5
     assert all("a dog" in text for text in five)
     assert captions.caption("clean-00001", "a dog") == five[0]
-    firsts = {captions.caption(f"clean-{i}", "a dog") for i in range(60)}
-    assert len(firsts) == len(captions.CAPTION_TEMPLATES)
-    assert captions.phrase("a pair of", "skis") == "a pair of skis"
-    assert captions.phrase("", "popcorn") == "popcorn"
-    assert len(set(captions.EMBEDDED_TEMPLATES)) == 8
-    assert all(t.count("{}") == 1 for t in captions.TRAINING_TEMPLATES)
-    with pytest.raises(ValueError, match="captions"):
-        captions.captions("x", "a dog", 99)
     data = make("clean")
     assert all(
         data.phrases[label] in text

@@ -22,6 +22,7 @@ from pytest_cliprobust.cache import FeatureCache
 from pytest_cliprobust.datasets.base import Batch
 from pytest_cliprobust.datasets.depth import base, files
 from pytest_cliprobust.datasets.depth.estimator import CHUNK, DepthEstimator
+from pytest_cliprobust.datasets.depth.estimator_loading import _check_processor
 from pytest_cliprobust.datasets.depth.files import DepthFiles
 from pytest_cliprobust.datasets.depth.loading import load_depth_source
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
@@ -533,7 +534,8 @@ def test_what_clip_depth_may_mean(tmp_path: Path) -> None:
     (tmp_path / "maps" / "readme.txt").touch()
     with pytest.raises(ClipRobustError, match=r"neither a model .* nor depth maps \(\.npy, "):
         load_depth_source(str(tmp_path / "maps"))
-    (tmp_path / "maps" / "a" / "b" / "x.npy").touch()
+    for name in (*(f"{n}.txt" for n in range(20)), "x.npy"):  # whatever is listed first
+        (tmp_path / "maps" / "a" / "b" / name).touch()
     assert isinstance(load_depth_source(str(tmp_path / "maps")), DepthFiles)
     for name in ("none", "a/b/c", "./a", "~/a"):
         with pytest.raises(ClipRobustError, match="no such folder, and it is no owner/name"):
@@ -866,6 +868,8 @@ def changed(folder: Path, file: str, **values: Any) -> None:
             {"size": {"height": 10**6, "width": 9}},
             "'height' is 1000000",
         ),
+        ("preprocessor_config.json", {"size": [32, 4097]}, r"'size' is \[32, 4097\]; pictures of"),
+        ("preprocessor_config.json", {"size": 4097}, "'size' is 4097; pictures of"),
         ("preprocessor_config.json", {"ensure_multiple_of": 10**5}, "'ensure_multiple_of' is"),
         ("preprocessor_config.json", {"auto_map": {"AutoImageProcessor": "x.Y"}}, "is never run"),
     ],
@@ -882,6 +886,22 @@ def test_what_an_estimators_folder_may_not_ask_for(
     with pytest.raises(ClipRobustError, match=words) as caught:
         DepthEstimator(str(folder))
     assert "\n" not in str(caught.value)
+
+
+def test_the_largest_picture_and_the_other_name_of_a_processors_file(tmp_path: Path) -> None:
+    """Transformers 5 writes processor_config.json, and 4096 pixels are still made."""
+    settings = processor(32) | {"size": [4096, 32], "crop_size": {"height": 1, "width": 4096}}
+    path = tmp_path / "processor_config.json"
+    path.write_text(json.dumps({"image_processor": settings}))
+    _check_processor(tmp_path)
+    path.write_text(json.dumps({"image_processor": settings | {"crop_size": {"width": 4097}}}))
+    with pytest.raises(ClipRobustError, match=r"processor_config\.json: 'width' is 4097; pictures"):
+        _check_processor(tmp_path)
+    path.write_text(json.dumps({"image_processor": settings, "auto_map": {}}))
+    _check_processor(tmp_path)
+    path.unlink()
+    with pytest.raises(ClipRobustError, match=r"has no preprocessor_config\.json; copy it there"):
+        _check_processor(tmp_path)
 
 
 @pytest.mark.slow

@@ -73,6 +73,47 @@ def test_compressed_or_not_it_is_the_same_data(tmp_path: Path) -> None:
     assert load("mnist", tmp_path / "train-images-idx3-ubyte").ids[0].startswith("train/")
 
 
+def test_names_of_ones_own_stand_beside_the_pictures(tmp_path: Path) -> None:
+    """Under every name that publishers give the files; a file of pictures may be named itself."""
+    pixels, labels = idx_files(tmp_path, count=12)
+    (tmp_path / "classes.txt").write_text("\ufeff" + "".join(f" thing {n} \n\n" for n in range(10)))
+    before = load("idx", tmp_path)
+    assert before.class_names == tuple(f"thing {n}" for n in range(10))
+    named = load("idx", tmp_path / "t10k-images-idx3-ubyte")
+    assert named.name == "idx:t10k-images-idx3-ubyte"
+    assert (named.class_names, named.sample_digests) == (before.class_names, before.sample_digests)
+    images, told = (tmp_path / f"t10k-{n}-ubyte" for n in ("images-idx3", "labels-idx1"))
+    for split, middle, ending in (("t10k", ".", ""), ("test", "-", ".gz"), ("test", ".", ".gz")):
+        others = [
+            f"{split}-{n}-ubyte{ending}" for n in (f"images{middle}idx3", f"labels{middle}idx1")
+        ]
+        for path, name in zip((images, told), others, strict=True):
+            path.rename(tmp_path / name)
+        images, told = (tmp_path / name for name in others)
+        found = load("idx", tmp_path)
+        assert found.sample_digests == before.sample_digests
+        assert {name.partition("/")[0] for name in found.ids} == {split}
+        assert dict(zip(found.ids, found.labels, strict=True)) == {
+            f"{split}/{n}": label for n, label in enumerate(labels)
+        }
+    assert len(pixels) == 12
+
+
+def test_a_file_of_no_pictures_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(bytes((0, 0, 8, 3)) + struct.pack(">III", 0, 2, 3))
+    assert read_idx(path, "pictures").shape == (0, 2, 3)
+    path.write_bytes(bytes((0, 0, 8, 3)) + struct.pack(">III", 2, 1, 3) + bytes(range(6)))
+    assert read_idx(path, "pictures").tolist() == [[[0, 1, 2]], [[3, 4, 5]]]
+    for end, words in (
+        (-1, "should hold 2 × 1 × 3 bytes of pictures, and holds 5"),
+        (-7, "begins"),
+    ):
+        path.write_bytes((bytes((0, 0, 8, 3)) + struct.pack(">III", 2, 1, 3) + bytes(6))[:end])
+        with pytest.raises(ClipRobustError, match=words):
+            read_idx(path, "pictures")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -351,6 +352,37 @@ def test_manifest(tmp_path: Path) -> None:
     assert len(set(data.units)) == 2
 
 
+def test_every_column_that_is_nobodys_is_a_subgroup(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    row = {
+        **dict.fromkeys(
+            ("shape_label", "texture_label", "factor", "written_label", "variant"), "x"
+        ),
+        **dict.fromkeys(("corruption", "severity", "clean_id", "pair"), "3"),
+        "place": "indoors",
+        "light": "",
+        "camera": None,
+        "year": 2024,
+        "label": "cat",
+        "class_name": "grey_cat",
+        "unit": "u",
+        "kind": "k",
+        "id": 7,
+        "image": "a.png",
+        "path": "gone.png",
+    }
+    (tmp_path / "t.jsonl").write_text(json.dumps(row))
+    data = load("manifest", tmp_path / "t.jsonl")
+    assert data.subgroups == ("place", "light", "camera", "year")
+    own = {*data.groups} - {*data.subgroups}
+    assert own == {
+        *("shape_label", "texture_label", "factor", "written_label", "variant"),
+        *("corruption", "severity", "clean_id", "pair"),
+    }
+    assert (data.groups["camera"], data.groups["year"]) == (("",), ("2024",))
+    assert (data.ids, data.units, data.class_names) == (("7",), ("u",), ("grey cat",))
+
+
 def test_manifest_of_texts(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     rows = [
@@ -473,6 +505,63 @@ def test_shards_of_captions(tmp_path: Path) -> None:
     (root / "dataset_type.txt").write_text("retrieval\n")
     assert load("wds", root).captions == (("one", "two"),)
     assert load("wds", root / "test").captions == (("one", "two"),)
+
+
+def test_names_in_shards_are_those_of_the_library_webdataset(tmp_path: Path) -> None:
+    """A sample is what is called alike up to the first dot, its folder included."""
+    entries = {
+        "./a/0.png": encoded(1, "png"),
+        "b/0.big.PNG": b"not the picture",
+        "b/0.PNG": encoded(2, "png"),
+        "b/0.cls": b" 1\n",
+        "c.txt": b"no picture",
+        "d.jpeg": encoded(3, "jpeg"),
+        "d.png": encoded(4, "png"),
+    }
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
+    (tmp_path / "test").mkdir()
+    with tarfile.open(tmp_path / "test" / "00.tar", "w") as archive:
+        for name, content in entries.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        folder = tarfile.TarInfo("e.png")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+    data = load("wds", tmp_path, frame=untouched)
+    found = dict(zip(data.ids, data.labels, strict=True))
+    assert found == {"00/a/0": -1, "00/b/0": 1, "00/d": -1}
+    for name, seed in (("a/0", 1), ("b/0", 2), ("d", 4)):  # png before jpeg
+        image = data.load([data.ids.index(f"00/{name}")]).images[0].numpy()
+        assert np.array_equal(image, pixels_of(seed))
+
+
+@pytest.mark.parametrize("told", ["", "two", "1", "-2"])
+def test_a_number_of_shards_that_is_not_there(tmp_path: Path, told: str) -> None:
+    root = shards(tmp_path / "r", [{"png": encoded(n, "png")} for n in range(2)], each=1)
+    assert len(load("wds", root)) == 2
+    (root / "test" / "nshards.txt").write_text(f"{told}\n")
+    words = f"has 2 tar files, and nshards.txt says {told or 'nothing'}; fetch the rest"
+    with pytest.raises(ClipRobustError, match=words):
+        load("wds", root)
+
+
+@pytest.mark.parametrize(
+    ("sample", "names", "words"),
+    [
+        ({"cls": b"0"}, "", "has the label '0', and no class has a name; put classnames.txt there"),
+        ({"cls": b"2"}, "cat\ndog\n", "the label '2' is none of the 2 classes"),
+        ({"cls": b"-1"}, "cat\ndog\n", "the label '-1' is none of the 2 classes"),
+        ({"cls": b"1", "npy": b"no array"}, "cat\ndog\n", "metadata cannot be read"),
+    ],
+)
+def test_samples_of_shards_that_are_refused(
+    tmp_path: Path, sample: dict[str, bytes], names: str, words: str
+) -> None:
+    root = shards(tmp_path / "r", [{"png": encoded(1, "png"), **sample}], each=1)
+    (root / "classnames.txt").write_text(names)
+    with pytest.raises(ClipRobustError, match=words):
+        load("wds", root)
 
 
 def test_a_sample_of_a_shard_may_have_no_label(tmp_path: Path) -> None:

@@ -172,6 +172,45 @@ def test_a_step_aside_moves_the_wall_by_its_parallax(tmp_path: Path) -> None:
     assert data.angle_edges == (0, 15, 30, 60, 180)
 
 
+def test_pictures_of_scannet_are_640_by_480_and_padded(tmp_path: Path) -> None:
+    scannet_tree(tmp_path, scenes=1)
+    folder = tmp_path / "scene0700_00" / "color"
+    painted(folder / "0.jpg", (640, 480), 1)
+    painted(folder / "15.jpg", (640, 480), 2)
+    pair = load("scannet", tmp_path, size=64).load_pairs([0])
+    for batch, frame in ((pair.first, 0), (pair.second, 15)):
+        shown = resized(padded(read_image(folder / f"{frame}.jpg")), 64)
+        assert torch.equal(batch.images[0], shown)
+        assert int(shown[:, 50:].min()) == 255  # the lower quarter is white
+    painted(folder / "0.jpg", (1296, 968), 1)
+    larger = load("scannet", tmp_path, size=64).load([0]).images[0].double()
+    assert (larger - pair.first.images[0].double()).abs().mean() < 3
+
+
+def test_only_places_with_a_depth_are_matched(tmp_path: Path) -> None:
+    """Every fourth pixel, the first of four; behind a wall at 2 m a shelf at 1 m is seen in its own place."""
+    scannet_tree(tmp_path, scenes=1)
+    depth = np.zeros((480, 640))
+    depth[400, 600] = 1000
+    depth[100:104, 200:204] = 2000
+    depth[401:404, 0:4] = 3000  # between the places
+    for frame in (0, 15):
+        Image.fromarray(depth.astype(np.uint16)).save(
+            tmp_path / "scene0700_00" / "depth" / f"{frame}.png"
+        )
+    (links,) = load("scannet", tmp_path, size=64).load_pairs([0]).links
+    assert np.allclose(links.points, np.array([[202, 102], [602, 402]]) / 10)
+    shift = 400 * STEP_ASIDE / np.array([2.0, 1.0])
+    assert np.allclose(links.truth, np.array([[202 - shift[0], 102], [602 - shift[1], 402]]) / 10)
+    assert np.allclose(links.candidates_3d[:, 2], [2.0, 1.0])
+    assert np.allclose(links.candidates_3d[:, 0], [2 * (202 - 320) / 400, (602 - 320) / 400])
+    Image.fromarray(depth[:240].astype(np.uint16)).save(
+        tmp_path / "scene0700_00" / "depth" / "0.png"
+    )
+    with pytest.raises(ClipRobustError, match=r"0\.png' should be 640 × 480, and is 640 × 240"):
+        load("scannet", tmp_path, size=64).load_pairs([0])
+
+
 def test_a_turn_is_told_in_degrees(tmp_path: Path) -> None:
     scannet_tree(tmp_path, scenes=1)
     pose = np.eye(4)
@@ -220,7 +259,13 @@ def test_an_object_that_is_turned_turns_about_its_middle(tmp_path: Path, copies:
         turn = TURNS[int(other)] - TURNS[int(one)]
         assert float(data.groups["angle"][row]) == pytest.approx(abs(turn), abs=1e-3)
         assert 0 < abs(turn) <= 120
-        (links,) = data.load_pairs([row]).links
+        pair = data.load_pairs([row])
+        for batch, view in ((pair.first, one), (pair.second, other)):
+            file = f"{'downsampled_' if copies else ''}{view}.jpg"
+            place = tmp_path / "navi_v1" / name.partition("/")[0] / "wild_set" / "images" / file
+            shown = resized(read_image(place)[:, 30:90, 50:110], 64)
+            assert torch.equal(batch.images[0], shown)
+        (links,) = pair.links
         cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
         turned = (links.points.numpy() - 32) @ np.array([[cos, sin], [-sin, cos]]) + 32
         assert np.allclose(links.truth, turned, atol=1e-6)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import published_trees as trees
 import pytest
-from layout_helpers import WNIDS, by_wnid, picture, pixels_of
+from layout_helpers import WNIDS, by_wnid, picture, pixels_of, write_json
 
 from pytest_cliprobust import cli
 from pytest_cliprobust.datasets import imagenet
@@ -295,6 +295,21 @@ def test_no_more_rows_are_made_than_are_wanted(limit: int | None, made: int) -> 
 
 
 def test_mistakes_in_cifar_corrupted(tmp_path: Path) -> None:
+    whole = trees.cifar_c(tmp_path / "whole", [3, 0])
+    for labels in ([3, 10] * 5, [3, 0] * 4, [], [[3]] * 10, [3.5, 0] * 5, [3, -1] * 5):
+        np.save(whole / "labels.npy", np.array(labels))
+        with pytest.raises(
+            ClipRobustError, match=r"is no list of classes below 10 for each of the 5"
+        ):
+            load("cifar10-c", whole)
+    np.save(whole / "labels.npy", np.array([3, 9] * 4 + [3, 0]))
+    data = load("cifar10-c", whole)
+    found = dict(zip(data.ids, data.labels, strict=True))
+    assert (found["fog/4/1"], found["fog/5/1"], found["fog/5/0"]) == (9, 0, 3)
+    for name in ("fog", "jpeg_compression"):
+        (whole / f"{name}.npy").unlink()
+    with pytest.raises(ClipRobustError, match=r"has no corruption, only labels; fetch fog\.npy"):
+        load("cifar10-c", whole)
     root = trees.cifar_c(tmp_path / "c", [3, 0, 70, 9])
     with pytest.raises(ClipRobustError, match=r"labels.npy' is no list of classes below 10"):
         load("cifar10-c", root)
@@ -344,6 +359,44 @@ def test_saved_data_sets(tmp_path: Path) -> None:
     assert np.array_equal(images[1], pixels_of(0))
     assert len(set(data.sample_digests)) == 5
     assert load("hf", tmp_path / "train").labels == (1,)
+
+
+def test_which_split_of_a_saved_data_set_is_taken(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    names = ("train", "valid", "val", "validation", "test")
+    for count, name in enumerate(names, start=1):
+        trees.saved(tmp_path / name, [0] * count)
+    for count in range(5, 1, -1):
+        write_json(tmp_path / "dataset_dict.json", {"splits": [*names[:count]]})
+        assert len(load("hf", tmp_path)) == count
+    write_json(tmp_path / "dataset_dict.json", {"splits": ["train"]})
+    assert len(load("hf", tmp_path)) == 1
+    for told, has in (
+        ({"splits": []}, "none"),
+        ({"splits": ["train", "own"]}, "train, own"),
+        ([], "none"),
+    ):
+        write_json(tmp_path / "dataset_dict.json", told)
+        with pytest.raises(ClipRobustError, match=f"has the splits {has}; give the folder"):
+            load("hf", tmp_path)
+
+
+def test_a_saved_data_set_of_several_files(tmp_path: Path) -> None:
+    """Rows are numbered through; a picture is that of its row, whichever file it lies in."""
+    pytest.importorskip("pyarrow")
+    folder, more = trees.saved(tmp_path / "a", [1, 0, 1]), trees.saved(tmp_path / "b", [0])
+    first = load("hf", folder)
+    (more / "data-00000-of-00001.arrow").rename(folder / "data-00001-of-00002.arrow")
+    files = [{"filename": f"data-0000{n}-of-0000{n + 1}.arrow"} for n in range(2)]
+    write_json(folder / "state.json", {"_data_files": files})
+    data = load("hf", folder, frame=untouched)
+    found = dict(zip(data.ids, data.labels, strict=True))
+    assert found == {"0": 1, "1": 0, "2": 1, "3": 0}
+    rows = [data.ids.index(name) for name in "302"]
+    for image, seed in zip(data.load(rows).images.numpy(), (0, 0, 2), strict=True):
+        assert np.array_equal(image, pixels_of(seed))
+    assert len(set(data.sample_digests)) == 4
+    assert not set(data.sample_digests) & set(first.sample_digests)
 
 
 def test_of_several_columns_of_pictures_the_first_is_taken(tmp_path: Path) -> None:
@@ -499,6 +552,26 @@ def test_negbench(tmp_path: Path) -> None:
     )
 
 
+def test_which_caption_of_a_choice_is_the_right_one(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    rows = [
+        {"correct_answer": right, "image_path": "a.jpg", "correct_answer_template": kind}
+        | {f"caption_{n}": f" {text} " for n, text in enumerate(texts)}
+        for right, kind, texts in (
+            ("0", "positive", ("x", "y", "")),
+            ("1.0", "", ("x", "y", "")),
+            ("2", " hybrid ", ("x", "y", "z")),
+        )
+    ]
+    data = load("negbench", trees.write_csv(tmp_path / "t.csv", rows))
+    assert dict(zip(data.ids, data.choices, strict=True)) == {
+        "1": (("positive", "x", ("y",)),),
+        "2": (("negation", "y", ("x",)),),
+        "3": (("hybrid", "z", ("x", "y")),),
+    }
+    assert (data.units, data.unit) == (("a.jpg",) * 3, "picture")
+
+
 @pytest.mark.parametrize(
     ("places", "found"),
     [
@@ -528,6 +601,17 @@ def test_where_a_table_of_negbench_finds_its_pictures(
         ({"image": "a.jpg"}, "is no table of NegBench: .* and has image"),
         ({"filepath": "a.jpg", "captions": "open('x')"}, "row 1: captions are no list of texts"),
         ({"filepath": "a.jpg", "captions": "[1]"}, "row 1: captions are no list of texts"),
+        ({"filepath": "a.jpg", "captions": "[]"}, "row 1: captions are no list of texts"),
+        ({"filepath": "a.jpg", "captions": "['x', 1]"}, "row 1: captions are no list of texts"),
+        ({"filepath": "a.jpg", "captions": "('x',)"}, "row 1: captions are no list of texts"),
+        (
+            {"image_path": "a.jpg", "caption_0": "x", "caption_1": "", "correct_answer": 0},
+            "row 1: the correct answer '0' is none of its 1 captions",
+        ),
+        (
+            {"image_path": "a.jpg", "caption_0": "x", "caption_1": "y", "correct_answer": "-1"},
+            "row 1: the correct answer '-1' is none of its 2 captions",
+        ),
         ({"filepath": "gone.jpg", "captions": "['x']"}, "row 1: the picture 'gone.jpg' is neither"),
         (
             {"image_path": "a.jpg", "caption_0": "x", "caption_1": "y", "correct_answer": 2},

@@ -145,7 +145,10 @@ def _check_numbers(settings: Mapping[str, Any], path: Path) -> None:
             )
         if isinstance(value, Mapping):
             _check_numbers(value, path)
-        elif isinstance(value, int | float) and value > MAX_SIZE:
+            continue
+        # transformers also takes a size as a list of two.
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, int | float) and number > MAX_SIZE for number in numbers):
             raise ClipRobustError(
                 f"{path}: {key[:60]!r} is {value!r:.30}; pictures of more than {MAX_SIZE} pixels are not made"
             )

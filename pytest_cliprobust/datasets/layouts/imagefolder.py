@@ -238,7 +238,12 @@ def _lines_of(path: Path) -> list[str]:
     """
     require_regular(path, "file of class names")
     try:
-        content = path.read_bytes() if path.stat().st_size <= MAX_JSON else b""
+        if path.stat().st_size > MAX_JSON:
+            raise ClipRobustError(
+                f"{str(path)!r} has more than {MAX_JSON:,} bytes, too many for names of classes; one line a "
+                "class is needed: folder, tab, name"
+            )
+        content = path.read_bytes()
         return content.decode("utf-8-sig").splitlines()
     except OSError as error:
         raise ClipRobustError(f"{str(path)!r} cannot be read ({error.strerror})") from None

@@ -81,8 +81,8 @@ def _choice(entry: Mapping[str, Any], table: Path, where: str, number: str) -> R
 
 def _options(entry: Mapping[str, Any]) -> Iterator[str]:
     number = 0
-    while entry.get(f"caption_{number}"):
-        yield str(entry[f"caption_{number}"]).strip()
+    while text := str(entry.get(f"caption_{number}") or "").strip():
+        yield text
         number += 1
 
 

@@ -215,7 +215,9 @@ def _samples(
             for entry in archive:
                 if not entry.isfile():
                     continue
-                key, _, ending = entry.name.rpartition("/")[2].partition(".")
+                inner, slash, name = entry.name.removeprefix("./").rpartition("/")
+                stem, _, ending = name.partition(".")
+                key = f"{inner}{slash}{stem}"  # files of one name in two folders are two samples
                 small = ending not in PICTURES
                 file = archive.extractfile(entry) if small else None
                 content = file.read() if file is not None else b""
