@@ -30,7 +30,7 @@ from pytest_cliprobust.engine.encoding import (
 from pytest_cliprobust.engine.memory import part_of
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable, UserCodeError
 from pytest_cliprobust.figures.condition import Step
-from pytest_cliprobust.perturbations import registry, typographic
+from pytest_cliprobust.perturbations import lettering, registry, typographic
 from pytest_cliprobust.targets.base import TargetInfo
 
 
@@ -960,8 +960,8 @@ def test_written_words_hang_on_their_font_and_borrowed_depth_on_its_source(
         asked.append((names, given))
         return tmp_path / "font"
 
-    monkeypatch.setattr(encoding.lettering, "font_for", font_for)
-    monkeypatch.setattr(encoding.lettering, "identity", lambda font: f"digest of {font.name}")
+    monkeypatch.setattr(lettering, "font_for", font_for)
+    monkeypatch.setattr(lettering, "identity", lambda font: f"digest of {font.name}")
 
     def more(name: str) -> dict[str, Any]:
         (found,) = engine.described(data, [Step(name, 2)])
@@ -976,7 +976,7 @@ def test_written_words_hang_on_their_font_and_borrowed_depth_on_its_source(
     del data.has_depth  # type: ignore[attr-defined]
     engine.depth = None
     assert more("fog_3d") == {}
-    monkeypatch.setattr(encoding.lettering, "font_for", lambda names, given: None)
+    monkeypatch.setattr(lettering, "font_for", lambda names, given: None)
     assert more("typographic") == {}
     data.class_names = ()
     assert more("typographic") == {}

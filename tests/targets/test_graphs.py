@@ -275,7 +275,7 @@ def test_the_graphs_of_a_folder_are_told_and_identified(
     on_gpu = opened(tmp_path, monkeypatch, runtime, "cuda")
     assert "(CUDAExecutionProvider)" in on_gpu.note
     others.add(on_gpu.identity)
-    runtime.__version__ = "10"  # type: ignore[misc]
+    runtime.__version__ = "10"
     others.add(opened(tmp_path, monkeypatch, runtime).identity)
     (tmp_path / "weights.data").write_bytes(b"x")
     others.add(opened(tmp_path, monkeypatch, runtime).identity)
@@ -310,6 +310,8 @@ def test_a_graph_that_fails_says_on_what_and_too_little_memory_is_told_as_such()
 
 def test_features_must_be_as_wide_as_the_parents() -> None:
     class Wide(Session):
+        width = 0
+
         def run(self, names: list[str], feeds: Any) -> list[Any]:
             assert feeds.get("pixel_values", np.zeros((1, 3, 8, 6))).shape == (1, 3, 8, 6)
             return [np.zeros((1, self.width), np.float64)]

@@ -443,7 +443,8 @@ class Tiny(torch.nn.Module):
         self.norm(pixels[:, :2, 0, 0])
         self.seen = (torch.rand(()).item(), pixels.is_contiguous(memory_format=torch.channels_last))
         pushed: torch.Tensor = self.push * self.clip.visual.weight.sum()
-        return pushed + 7.0 + 0.0 * self.clip.logit_scale
+        scale: torch.Tensor = self.clip.logit_scale
+        return pushed + 7.0 + 0.0 * scale
 
 
 def course_of(**more: Any) -> training.Course:
