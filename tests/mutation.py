@@ -237,6 +237,7 @@ RECORDS = {
     "results": ["tests/results/test_recorded_results.py"],
     "plugin": ["tests/plugin/test_recorded_plugin.py"],
     "engine": ["tests/engine/test_recorded_engine.py"],
+    "training": ["tests/training/test_recorded_training.py"],
 }
 
 #: Imported once, before the runs are forked off; never the package itself.

@@ -30,7 +30,7 @@ from pytest_cliprobust.engine.encoding import (
 from pytest_cliprobust.engine.memory import part_of
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable, UserCodeError
 from pytest_cliprobust.figures.condition import Step
-from pytest_cliprobust.perturbations import registry, typographic
+from pytest_cliprobust.perturbations import lettering, registry, typographic
 from pytest_cliprobust.targets.base import TargetInfo
 
 
@@ -946,3 +946,58 @@ def test_pictures_of_any_shapes_stand_in_the_middle_of_white() -> None:
     assert torch.equal(second[:, :, 1:5], high[0])
     for framed, own in ((first, flat), (second, high)):
         assert int((framed == 1.0).sum()) == framed.numel() - own.numel()
+
+
+def test_written_words_hang_on_their_font_and_borrowed_depth_on_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, source = RandomPictures(3), MadeDepth()
+    data.class_names = ("cat", "dog")
+    engine = Encoder(TinyTarget(), FeatureCache(tmp_path), depth=source)  # type: ignore[arg-type]
+    asked: list[Any] = []
+
+    def font_for(names: Any, given: Any) -> Path:
+        asked.append((names, given))
+        return tmp_path / "font"
+
+    monkeypatch.setattr(lettering, "font_for", font_for)
+    monkeypatch.setattr(lettering, "identity", lambda font: f"digest of {font.name}")
+
+    def more(name: str) -> dict[str, Any]:
+        (found,) = engine.described(data, [Step(name, 2)])
+        return {k: v for k, v in found.items() if k in ("font", "depth", "code")}
+
+    assert more("brightness") == {}
+    assert more("typographic") == {"font": "digest of font"}
+    assert more("fog_3d") == {"depth": {"made": "random-3"}}
+    assert asked == [(("cat", "dog"), None)]
+    data.has_depth = True  # type: ignore[attr-defined]
+    assert more("fog_3d") == {}
+    del data.has_depth  # type: ignore[attr-defined]
+    engine.depth = None
+    assert more("fog_3d") == {}
+    monkeypatch.setattr(lettering, "font_for", lambda names, given: None)
+    assert more("typographic") == {}
+    data.class_names = ()
+    assert more("typographic") == {}
+
+
+def test_a_gallery_shows_words_as_a_run_does(tmp_path: Path) -> None:
+    data = RandomPictures(4)
+    data.class_names, data.labels = ("cat", "dog", "sea"), (0, 1, 2, 0)
+    engine = encoder(tmp_path)
+    typographic_attack = registry.get("typographic")
+    before, after = engine.pictures(data, [3, 1], typographic_attack, 3)
+    assert torch.equal(before, data.load([3, 1]).images.float() / 255)
+    shown = engine.shown(data, [3, 1], [Step("typographic", 3)])
+    assert torch.equal((after * 255).round().to(torch.uint8), shown)
+    assert not torch.equal(before, after)
+
+
+def test_memory_of_the_device_is_given_back_before_the_next_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed: list[int] = []
+    monkeypatch.setattr(torch.cpu, "empty_cache", lambda: freed.append(1), raising=False)
+    assert encoder(tmp_path).halved(5, "images") == 2
+    assert freed == [1]

@@ -9,24 +9,29 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image
 
 from pytest_cliprobust.datasets.depth.files import DepthFiles
-from pytest_cliprobust.engine import head
+from pytest_cliprobust.engine import evaluation, head
 from pytest_cliprobust.engine.evaluation import CachedText, Evaluation, RunConfig
-from pytest_cliprobust.engine.view import View
+from pytest_cliprobust.engine.view import Classifier, View
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.targets.planted import SWAPPED
+from pytest_cliprobust.targets.reference import data_folder
 
 USUAL = np.array([[2.0, 0.0], [0.0, 1.0]])
 
 
-def noise_of(usual: Any, other: Any, probability: str = "softmax") -> tuple[float, float]:
+def noise_of(
+    usual: Any, other: Any, probability: str = "softmax", precision: str = "fp32"
+) -> tuple[float, float]:
     """Return the noise of a model whose passes of the usual and of another size give these logits."""
     encoder = SimpleNamespace(
-        images=lambda data: usual, regrouped=lambda data, chunk: other, precision="fp32"
+        images=lambda data: usual, regrouped=lambda data, chunk: other, precision=precision
     )
     clip: Any = SimpleNamespace(
         dataset=lambda name, limit: name,
@@ -167,3 +172,184 @@ def test_data_with_classes_of_its_own_has_a_head_of_its_own(
     data.own_texts, data.templates = ("a wolf", "a crane"), ("{}",)
     plain = head.zero_shot_head(CachedText(made.encoder), ["a wolf", "a crane"], ["{}"])
     assert torch.equal(made.classifier_of(data).weights, plain)
+
+
+@pytest.mark.parametrize("limit", [True, 1.0, 2.5, "3", [3]])
+def test_a_limit_is_a_whole_number(clip: Callable[..., Evaluation], limit: Any) -> None:
+    with pytest.raises(ClipRobustError, match="a limit is a whole number of samples, not"):
+        clip().on("clean", limit=limit)
+
+
+@pytest.mark.parametrize("dataset", [None, 3, Path("x"), ("clean",)])
+def test_what_is_asked_is_a_name_or_data(clip: Callable[..., Evaluation], dataset: Any) -> None:
+    with pytest.raises(ClipRobustError, match="a role, the name of a data set or a data set"):
+        clip().on(dataset)
+
+
+def test_numbers_of_numpy_and_data_sets_may_be_asked(clip: Callable[..., Evaluation]) -> None:
+    own = clip()
+    assert len(own.on("clean", limit=np.int64(4))) == 4  # type: ignore[arg-type]
+    data = own.dataset("clean", 5)
+    view = own.on(data)
+    assert view.data is data
+    assert own.on(data) is view  # as long as somebody holds it
+
+
+# --- Heads and whose they are, of stand-ins -----------------------------------------------------------
+
+
+class Heads:
+    """An evaluation that only makes heads: their weights are their class texts' lengths."""
+
+    templates = ("a {}.",)
+
+    def __init__(self) -> None:
+        self._heads: dict[Any, Any] = {}
+        self.made: list[Any] = []
+        self.checked = 0
+
+    def check(self) -> None:
+        self.checked += 1
+
+    @property
+    def classifier(self) -> Any:
+        return head_of([1.0, 2.0, 3.0])
+
+    def _classifier(self, templates: Any, labels: Any = None) -> Any:
+        self.made.append((templates, labels))
+        return head_of([10.0, 20.0, 30.0] if labels is None else [float(len(x)) for x in labels])
+
+
+def head_of(weights: list[float]) -> Classifier:
+    return Classifier(torch.tensor(weights)[:, None], 100.0, None, "softmax")
+
+
+@pytest.mark.parametrize(
+    ("data", "weights", "made"),
+    [
+        ({}, [1, 2, 3], None),
+        ({"own_classes": False}, [1, 2, 3], None),
+        ({"head_rows": (2, 0)}, [3, 1], None),
+        ({"own_templates": ("my {}.",)}, [10, 20, 30], (("my {}.",), None)),
+        ({"own_templates": ("my {}.",), "head_rows": (1,)}, [20], (("my {}.",), None)),
+        ({"own_classes": True}, [3, 4], (("a {}.",), ("ant", "bear"))),
+        (
+            {"own_classes": True, "own_texts": ("a", "bb")},
+            [1, 2],
+            (tuple(open_clip.OPENAI_IMAGENET_TEMPLATES), ("a", "bb")),
+        ),
+        ({"own_texts": ("a", "bb"), "templates": ["its {}."]}, [1, 2], (("its {}.",), ("a", "bb"))),
+        (
+            {"own_texts": ("a", "bb", "ccc"), "own_templates": ("my {}.",), "head_rows": (0, 2)},
+            [1, 3],
+            (("my {}.",), ("a", "bb", "ccc")),
+        ),
+    ],
+)
+def test_which_head_a_data_set_has(data: Any, weights: list[float], made: Any) -> None:
+    clip: Any = Heads()
+    own: Any = SimpleNamespace(class_names=("ant", "bear"), **data)
+    found = Evaluation.classifier_of(clip, own)
+    assert found.weights[:, 0].tolist() == weights
+    assert clip.made == ([] if made is None else [made])
+    again = Evaluation.classifier_of(clip, own)
+    assert torch.equal(again.weights, found.weights)
+    assert len(clip.made) == (made is not None)  # made once
+    assert clip.checked == (len(data) > 0 and data != {"own_classes": False})
+
+
+def test_a_data_set_with_other_rows_has_another_head() -> None:
+    clip: Any = Heads()
+    for rows in ((0,), (1, 2), (0,)):
+        own: Any = SimpleNamespace(class_names=("ant",), head_rows=rows)
+        found = Evaluation.classifier_of(clip, own).weights[:, 0].tolist()
+        assert found == [row + 1.0 for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("plant", "texts", "phrases", "wanted"),
+    [
+        (None, (), None, [["ant"], ["bear"], ["cat"]]),
+        (None, (), ("an ant", "a bear", "a cat"), [["an ant"], ["a bear"], ["a cat"]]),
+        (
+            None,
+            (("ant", "emmet"), ("bear",), ("cat",)),
+            None,
+            [["ant", "emmet"], ["bear"], ["cat"]],
+        ),
+        (SWAPPED, (("ant", "emmet"), ("bear",), ("cat",)), None, None),
+    ],
+)
+def test_what_the_classes_are_called(plant: Any, texts: Any, phrases: Any, wanted: Any) -> None:
+    clean = SimpleNamespace(class_names=("ant", "bear", "cat"))
+    if texts:
+        clean.texts = texts
+    if phrases:
+        clean.phrases = phrases
+    clip: Any = SimpleNamespace(dataset=lambda name: clean, config=SimpleNamespace(plant=plant))
+    clip.phrases = vars(Evaluation)["phrases"].func(clip)
+    found = [list(own) for own in vars(Evaluation)["texts"].func(clip)]
+    if wanted is None:  # planted: each class has another's name, and one alone
+        assert found == [[name] for name in clip.phrases]
+        assert sorted(clip.phrases) == ["ant", "bear", "cat"]
+        assert clip.phrases != clean.class_names
+    else:
+        assert found == wanted
+        assert list(clip.phrases) == [own[0] for own in wanted]
+
+
+@pytest.mark.parametrize(
+    ("lmm", "model", "weights", "digest", "other"),
+    [
+        ("mine", "anything", ["elsewhere/x"], "d", ""),  # of others nobody says
+        ("reference", "reference", ["fleet/base/x"], "d", ""),
+        ("reference", "fleet:base", ["fleet/base/x"], "d", "reference"),
+        ("reference", "a-link", ["reference/x"], "d", ""),
+        ("reference", "a-copy", [], "own", ""),
+        ("reference", "another", [], "d", "reference"),
+        # Not all of them are bundled: what the weights are decides.
+        ("reference", "mixed", ["reference/x", "/elsewhere/x"], "d", "reference"),
+        ("reference", "mixed", ["fleet/base/x", "/elsewhere/x"], "own", ""),
+    ],
+)
+def test_whose_encoder_the_bundled_multimodal_model_has(
+    monkeypatch: pytest.MonkeyPatch, lmm: str, model: str, weights: Any, digest: str, other: str
+) -> None:
+    def load(name: str, **options: Any) -> Any:
+        assert (name, options) == ("reference", {"device": "cpu", "precision": "fp16"})
+        return SimpleNamespace(info=SimpleNamespace(digest="own"))
+
+    monkeypatch.setattr(evaluation, "load_target", load)
+    clip: Any = SimpleNamespace(
+        config=RunConfig((model,), precision="fp16"),
+        model=model,
+        target=SimpleNamespace(
+            device="cpu",
+            info=SimpleNamespace(
+                digest=digest, weights=tuple(data_folder() / path for path in weights)
+            ),
+        ),
+    )
+    assert Evaluation._other_encoder(clip, lmm) == other
+
+
+@pytest.mark.parametrize(
+    ("precision", "ceiling"), [("fp32", 0.02), ("fp16", 0.05), ("bf16", 0.15), ("int8", 0.15)]
+)
+def test_how_much_noise_a_precision_explains(precision: str, ceiling: float) -> None:
+    """Two classes: the probability of the first moves by a known amount from a half."""
+    for share, fine in ((ceiling - 1e-3, True), (ceiling + 1e-3, False)):
+        shift = math.log((0.5 + share) / (0.5 - share))
+        usual, other = np.array([[1e-9, 0.0]]), np.array([[shift, 0.0]])
+        if fine:
+            assert noise_of(usual, other, precision=precision)[0] == pytest.approx(share, abs=1e-6)
+            continue
+        with pytest.raises(
+            ClipRobustError, match=f"than the {ceiling:g} that {precision} explains"
+        ):
+            noise_of(usual, other, precision=precision)
+
+
+def test_noise_that_is_no_number_ends_the_run() -> None:
+    with pytest.raises(ClipRobustError, match="NaN or infinite"):
+        noise_of(USUAL, USUAL * np.nan)

@@ -87,6 +87,15 @@ def test_data_without_words_has_imagenets_in_seven_templates() -> None:
         negatives.mined(encoder, own, own.class_names)
 
 
+def test_a_hundred_words_are_enough() -> None:
+    words = tuple(f"a thing {i}" for i in range(101))
+    given = data(negative_phrases=(*words[:100], "Cat"), templates=("{}",))
+    assert len(negatives.mined(Words(), given, ("a cat", "a dog")).names) == 50
+    given = data(negative_phrases=(*words[:99], "Cat"), templates=("{}",))
+    with pytest.raises(NotRun, match="99 are; give the data set negative_phrases"):
+        negatives.mined(Words(), given, ("a cat", "a dog"))
+
+
 def test_embedded_words_are_what_the_reference_was_trained_on_beside_the_labels() -> None:
     phrases = sprites.training_only_phrases()
     assert {"an abacus", "a set of bowling pins", "a lunch box"} <= set(phrases)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pytest_cliprobust.datasets.base import Batch
+from pytest_cliprobust.datasets.framing import Framing
 from pytest_cliprobust.engine.performance import Passes, allocated_by, weights_of
 from pytest_cliprobust.errors import NotRun
 
@@ -104,3 +106,76 @@ def test_peak_memory_is_weights_and_what_a_pass_holds() -> None:
 def test_what_torch_does_not_hold_is_not_counted() -> None:
     with pytest.raises(NotRun, match="'mine' has no weights in it"):
         passes(Model()).peak_memory()
+
+
+# --- Other devices and shapes -----------------------------------------------------------------------
+
+
+class Counts:
+    """A device's allocator: what it holds now, and the most since it was reset."""
+
+    def __init__(self, held: int) -> None:
+        self.held = self.most = held
+        self.most += 500  # of something before
+
+    def reset_peak_memory_stats(self, device: torch.device) -> None:
+        self.most = self.held
+
+    def memory_allocated(self, device: torch.device) -> int:
+        return self.held
+
+    def max_memory_allocated(self, device: torch.device) -> int:
+        return self.most
+
+
+def test_an_accelerator_counts_what_it_allocates(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = Counts(held=1000)
+    monkeypatch.setattr(torch, "get_device_module", lambda device: counts)
+
+    def work() -> None:
+        counts.most = max(counts.most, counts.held + 70)
+        counts.held += 30  # what stays is no peak
+
+    assert allocated_by(work, torch.device("cuda")) == 70
+
+
+def test_a_device_that_does_not_count_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_device_module", lambda device: SimpleNamespace())
+    with pytest.raises(NotRun, match="counts what it allocates: mps does not"):
+        allocated_by(lambda: pytest.fail("worked"), torch.device("mps"))
+
+
+def test_a_pass_waits_for_its_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    model = Model()
+    one = passes(model)
+    one()
+    assert waited == []  # the CPU is done when it returns
+    model.device = torch.device("meta")
+    one()
+    assert waited == [torch.device("meta")]
+
+
+def test_pictures_that_keep_their_shapes_are_squeezed_into_the_models() -> None:
+    """Of another shape each, they can't be stacked before."""
+    shapes = [(6, 12), (12, 6), (8, 8)]
+    pictures = [
+        torch.full((3, *shape), 51 * i, dtype=torch.uint8) for i, shape in enumerate(shapes)
+    ]
+
+    class View(SimpleNamespace):
+        def __len__(self) -> int:
+            return 3
+
+    def load(rows: Any) -> Any:
+        (row,) = rows
+        images = pictures[row][None]
+        return Batch((str(row),), images, None, None)
+
+    data = SimpleNamespace(framing=Framing("whole", None), load=load, ids=("a", "b", "c"))
+    model = Model(image_size=(4, 5))
+    Passes(model, View(data=data))()  # type: ignore[arg-type]
+    (seen,) = model.seen
+    assert seen.shape == (3, 3, 4, 5)
+    assert seen[:, 0, 2, 2].tolist() == pytest.approx([0.0, 0.4, 0.8], abs=1e-6)

@@ -329,6 +329,52 @@ def test_free_space_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         stores(tmp_path, "on")[0].of(data())
 
 
+def test_a_store_that_is_there_is_taken_up_whatever_room_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stores(tmp_path, "on")[0].of(data())
+    assert store is not None
+    store.path.parent.mkdir(parents=True)
+    store.path.write_bytes(b"")
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0))
+    for mode in ("auto", "on"):
+        own, told = stores(tmp_path, mode)
+        again = own.of(data())
+        assert again is not None
+        assert (again.path, told) == (store.path, [])
+        own.forget(data())
+        assert own.of(data()) is None
+
+
+def test_a_store_may_take_a_tenth_of_what_is_free_and_all_of_it_if_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stores(tmp_path, "on")[0].of(data())
+    assert store is not None
+    usage = namedtuple("usage", "free")
+    for mode, least in (("auto", 10 * store.size), ("on", store.size)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=least: usage(free))
+        assert stores(tmp_path, mode)[0].of(data()) is not None
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10 * store.size - 11))
+    assert stores(tmp_path, "auto")[0].of(data()) is None
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(store.size - 1))
+    with pytest.raises(Unavailable, match="no room"):
+        stores(tmp_path, "on")[0].of(data())
+
+
+def test_data_that_just_fills_the_least_has_a_store(tmp_path: Path) -> None:
+    own = data(framing=Framing("cut", (256, 256)))  # 196608 bytes a picture
+    for count, has in ((341, False), (342, True)):
+        own.ids = range(count)
+        assert (module.framing_to_keep(own) is not None) == has
+    # To the byte.
+    square = data(framing=Framing("cut", (1, 1)), ids=range(-(-module.LEAST_BYTES // 3)))
+    assert module.framing_to_keep(square) is not None
+    square.ids = range(module.LEAST_BYTES // 3)
+    assert module.framing_to_keep(square) is None
+
+
 # --- With a model ----------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ from pytest_cliprobust.engine.steps import steps_of
 from pytest_cliprobust.engine.view import View
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.figures.condition import Condition, Step
-from pytest_cliprobust.figures.samples import Samples, shared
+from pytest_cliprobust.figures.samples import Samples, Task, shared
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.properties import accuracy, captions, corruption
 
@@ -391,3 +391,30 @@ def test_a_single_class_has_no_head(tmp_path: Path) -> None:
     config = RunConfig(("reference",), data=f"manifest:{table}", cache_dir=tmp_path / "cache")
     with pytest.raises(ClipRobustError, match="manifest:table has a single class, 'cat'"):
         Evaluation(config, "reference").on("clean").logits  # noqa: B018 - computed when asked for
+
+
+def view_of(**told: Any) -> View:
+    data: Any = type("Told", (), {"name": "mine", "digest": "d", "ids": ("a",), **told})()
+    nothing: Any = None
+    return View(Condition("mine"), data, nothing, nothing)
+
+
+def test_what_data_says_of_its_measurement_is_the_views() -> None:
+    silent = view_of()
+    assert silent.task == Task() == view_of(task="recall").task
+    told = Task("mean_per_class_recall", "country", "vtab", 3)
+    assert view_of(task=told).task is told
+    for name, empty, given in (
+        ("limits", (), [5.0, 25.0]),
+        ("limits_cm", (), [1.0, 2.0]),
+        ("angle_edges", (), [0.0, 30.0]),
+        ("further_labels", (), [(1, 2)]),
+        ("captions", (), [("a cat",)]),
+        ("choices", (), [()]),
+    ):
+        assert getattr(silent, name) == empty
+        assert getattr(view_of(**{name: given}), name) == tuple(given)
+    assert silent.head_rows is None
+    assert view_of(head_rows=(2, 1)).head_rows == (2, 1)
+    with pytest.raises(NotRun, match="mine: pairs are matched as they are"):
+        silent.matches()

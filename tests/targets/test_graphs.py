@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -221,3 +222,115 @@ def test_what_is_missing_or_too_much_is_named() -> None:
         ClipRobustError, match=r"here: 0 of a.onnx, b.onnx take tokens \(N, L\); give"
     ):
         graph._one([vision, vision], paths, "text")
+
+
+class Runtime:
+    """What is used of onnxruntime."""
+
+    __version__ = "9.9"
+
+    def __init__(self, sessions: dict[str, Any], providers: tuple[str, ...] = ()) -> None:
+        self.sessions, self.providers = sessions, providers
+        self.opened: list[tuple[str, Any]] = []
+
+    def get_available_providers(self) -> list[str]:
+        return [*self.providers, "CPUExecutionProvider"]
+
+    def SessionOptions(self) -> Any:  # noqa: N802
+        return SimpleNamespace()
+
+    def InferenceSession(  # noqa: N802
+        self, path: str, options: Any, providers: list[str], enable_fallback: int
+    ) -> Any:
+        assert options.intra_op_num_threads == torch.get_num_threads()
+        assert not enable_fallback
+        self.opened.append((Path(path).name, providers))
+        found = self.sessions[Path(path).name]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, runtime: Runtime, device: str = "cpu"
+) -> Any:
+    for name in runtime.sessions:
+        (folder / name).write_bytes(name.encode())
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    return graphs.Graphs(str(folder), torch.device(device))
+
+
+def test_the_graphs_of_a_folder_are_told_and_identified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vision, text = Session([PIXELS], [IMAGE]), Session([TOKENS], [TEXT])
+    runtime = Runtime({"a.onnx": text, "b.onnx": vision}, ("CUDAExecutionProvider",))
+    found = opened(tmp_path, monkeypatch, runtime)
+    assert (found._image, found._text) == (vision, text)
+    assert found.note == "features by onnxruntime 9.9 (CPUExecutionProvider) from a.onnx, b.onnx"
+    assert runtime.opened == [(n, ["CPUExecutionProvider"]) for n in ("a.onnx", "b.onnx")]
+    same = opened(tmp_path, monkeypatch, Runtime(dict(runtime.sessions)))
+    assert same.identity == found.identity
+    others = {found.identity}
+    on_gpu = opened(tmp_path, monkeypatch, runtime, "cuda")
+    assert "(CUDAExecutionProvider)" in on_gpu.note
+    others.add(on_gpu.identity)
+    runtime.__version__ = "10"
+    others.add(opened(tmp_path, monkeypatch, runtime).identity)
+    (tmp_path / "weights.data").write_bytes(b"x")
+    others.add(opened(tmp_path, monkeypatch, runtime).identity)
+    assert len(others) == 4
+    runtime.sessions["b.onnx"] = RuntimeError("no protobuf")
+    with pytest.raises(ClipRobustError, match=r"b\.onnx cannot be used \(.*no protobuf\); export"):
+        opened(tmp_path, monkeypatch, runtime)
+
+
+class Fails(Session):
+    def __init__(self, error: Exception) -> None:
+        super().__init__([PIXELS], [IMAGE])
+        self.error = error
+
+    def run(self, names: list[str], feeds: Any) -> list[Any]:
+        raise self.error
+
+
+def test_a_graph_that_fails_says_on_what_and_too_little_memory_is_told_as_such() -> None:
+    graph: Any = graphs.Graphs.__new__(graphs.Graphs)
+    graph.source = "here"
+    graph._image = Fails(RuntimeError("bad shape"))
+    pixels = torch.zeros(2, 3, 8, 8)
+    told = r"here: the image graph fails on pixel_values \(2, 3, 8, 8\) \(.*bad shape\); export it"
+    with pytest.raises(ClipRobustError, match=told):
+        graph.encode_image(pixels, {})
+    for error in (MemoryError("x"), RuntimeError("Failed to allocate memory: out of memory")):
+        graph._image = Fails(error)
+        with pytest.raises(torch.OutOfMemoryError):
+            graph.encode_image(pixels, {})
+
+
+def test_features_must_be_as_wide_as_the_parents() -> None:
+    class Wide(Session):
+        width = 0
+
+        def run(self, names: list[str], feeds: Any) -> list[Any]:
+            assert feeds.get("pixel_values", np.zeros((1, 3, 8, 6))).shape == (1, 3, 8, 6)
+            return [np.zeros((1, self.width), np.float64)]
+
+    parent: Any = SimpleNamespace(
+        image_size=(8, 6),
+        embed_dim=4,
+        info=SimpleNamespace(name="theirs"),
+        tokens=lambda texts: {"input_ids": torch.ones(len(texts), 5, dtype=torch.int64)},
+    )
+    graph: Any = graphs.Graphs.__new__(graphs.Graphs)
+    graph.source = "here"
+    for image, text, wrong in ((4, 4, ""), (5, 4, "image"), (4, 3, "text")):
+        graph._image, graph._text = Wide([PIXELS], [IMAGE]), Wide([TOKENS], [TEXT])
+        graph._image.width, graph._text.width = image, text
+        if not wrong:
+            graph.check(parent, "mine")
+            continue
+        given = max(image, text) if wrong == "image" else min(image, text)
+        told = rf"mine: the {wrong} graph gives features \(1, {given}\), and 'theirs' has \(1, 4\)"
+        with pytest.raises(ClipRobustError, match=told):
+            graph.check(parent, "mine")

@@ -12,6 +12,7 @@ from torch import Tensor
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 from pytest_cliprobust.targets import runtime
 from pytest_cliprobust.targets.base import LAST, Layer, TargetInfo
+from pytest_cliprobust.targets.naflex import NaFlexPreprocessing
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 from pytest_cliprobust.targets.runtime import TorchTarget, resolve_device, resolve_precision
 
@@ -208,3 +209,70 @@ def test_a_bias_means_a_sigmoid_unless_it_is_said() -> None:
     assert Plain(logit_bias=-3.0).probability == "sigmoid"
     assert Plain(logit_bias=0.0).probability == "sigmoid"
     assert Plain(logit_bias=-3.0, probability="softmax").probability == "softmax"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"logit_scale": 0.0}, "'plain' has a logit scale of 0, with which no probability"),
+        ({"logit_scale": -2.5}, "a logit scale of -2.5"),
+        ({"logit_scale": float("inf")}, "a logit scale of inf"),
+        ({"logit_scale": float("nan")}, "a logit scale of nan"),
+        ({"logit_bias": float("nan")}, "'plain' has a logit bias of nan; check its weights"),
+        ({"logit_bias": float("-inf")}, "a logit bias of -inf"),
+    ],
+)
+def test_a_scale_and_a_bias_are_numbers(settings: dict[str, float], told: str) -> None:
+    with pytest.raises(ClipRobustError, match=told):
+        Plain(**settings)
+    Plain(logit_scale=1e-6, logit_bias=0.0)
+
+
+class Accelerators:
+    """torch.accelerator of a machine with some devices of one kind."""
+
+    def __init__(self, kind: str | None, count: int) -> None:
+        self.kind, self.count = kind, count
+
+    def is_available(self) -> bool:
+        return self.kind is not None
+
+    def current_accelerator(self) -> Any:
+        assert self.kind is not None
+        return torch.device(self.kind)
+
+    def device_count(self) -> int:
+        return self.count
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "found"), [("cuda", 3, ("cuda", 3)), ("xpu", 1, ("xpu", 1)), (None, 0, None)]
+)
+def test_accelerators_as_torch_tells_them(
+    kind: Any, count: int, found: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "accelerator", Accelerators(kind, count))
+    assert runtime.accelerator() == found
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "found"),
+    [(2, False, ("cuda", 2)), (2, True, ("cuda", 2)), (0, True, ("mps", 1)), (0, False, None)],
+)
+def test_accelerators_of_an_older_torch(
+    cuda: int, mps: bool, found: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(torch, "accelerator")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert runtime.accelerator() == found
+
+
+def test_a_model_of_any_shape_says_such_as() -> None:
+    target = Plain()
+    target.preprocessing = NaFlexPreprocessing(size=(32, 32), patch=8, most_patches=16)
+    target.image_size = (32, 32)
+    assert target.encode_image(torch.ones(1, 3, 8, 128)).shape == (1, 3)
+    with pytest.raises(ClipRobustError, match=r"takes pixels such as \(B, 3, 32, 32\), got"):
+        target.encode_image(torch.zeros(1, 3, 8, 12))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from open_clip import CLIP
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import save_file
 from training_helpers import NAMES, write_archive
 
+from pytest_cliprobust.embedded.captions import EMBEDDED_TEMPLATES
 from pytest_cliprobust.study.cards import UNKNOWN, Card
 from pytest_cliprobust.study.effects import design_of
 from pytest_cliprobust.targets.loading import load_target
@@ -202,3 +206,246 @@ def test_a_drawn_picture_is_turned_moved_and_lit_as_a_whole() -> None:
         assert own[:, place[0], place[1]].tolist() == pytest.approx([min(factor, 1.0)] * 3)
         own[:, place[0], place[1]] = 64 / 255 * factor
         assert torch.allclose(own, torch.full_like(own, 64 / 255 * factor), atol=1e-6)
+
+
+def sees(**held: Any) -> Any:
+    """Material of three names, two of them labels."""
+    return SimpleNamespace(
+        names=["bus", "cat", "dog"],
+        heldout=SimpleNamespace(names=["dog", "bus"], phrases={"dog": "a dog", "bus": "a bus"}),
+        tokenizer=SimpleTokenizer(context_length=reference.CONTEXT),
+        **held,
+    )
+
+
+def small_clip(loss: str = "softmax") -> Any:
+    torch.manual_seed(0)
+    clip = FleetConfig(**SMALL, loss=loss).clip()
+    # The tokens of the whole vocabulary, so that nothing has to be written first.
+    clip.token_embedding = torch.nn.Embedding(49408, 96)
+    return clip.eval()
+
+
+def log_softmax(logits: Any) -> Any:
+    logits = logits.double().numpy()
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def test_the_head_is_the_normalised_mean_over_templates() -> None:
+    clip, material = small_clip(), sees()
+    found = fleet.zero_shot_head(clip, material, ["a dog", "a bus"])
+    assert not found.requires_grad
+    assert found.shape == (2, fleet.EMBEDDING)
+    each = []
+    for template in EMBEDDED_TEMPLATES:
+        text = material.tokenizer([template.format("a bus")])
+        each.append(clip.encode_text(text, normalize=True)[0].detach())
+    want = torch.stack(each).sum(0)
+    torch.testing.assert_close(found[1], want / want.norm(), atol=1e-5, rtol=0)
+
+
+def test_fine_tuning_is_cross_entropy_over_the_labels_by_that_head() -> None:
+    clip, material = small_clip(), sees()
+    tuned = fleet.FineTuning(clip, material).eval()
+    assert tuned.labels.tolist() == [0, -1, 1]  # "bus" and "dog" of three names
+    torch.testing.assert_close(tuned.head, fleet.zero_shot_head(clip, material, ["a bus", "a dog"]))
+    image = {name for name, p in clip.visual.named_parameters() if p.requires_grad}
+    assert image == {name for name, _ in clip.visual.named_parameters()}
+    learned = {name for name, p in clip.named_parameters() if p.requires_grad}
+    assert learned == {f"visual.{name}" for name in image} | {"logit_scale"}
+    assert not any(p.requires_grad for p in tuned.classifier.parameters())
+    pixels = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = tuned.loss(pixels, torch.zeros(2), torch.tensor([0, 2]), torch.tensor([1, 0, 1]))
+        features = torch.nn.functional.normalize(tuned.features(pixels), dim=-1)
+        scores = log_softmax(15.0 * features @ tuned.head.T)
+    right = -scores[[0, 1, 2], [1, 0, 1]].mean()
+    # Smoothing takes a twentieth from the right class and spreads it over both.
+    assert found.item() == pytest.approx(0.95 * right - 0.05 * scores.mean(), rel=1e-4)
+    # Nothing is folded into what had no batch norm.
+    for name, value in tuned.folded().state_dict().items():
+        assert torch.equal(value, clip.state_dict()[name])
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_the_classifier_of_names_reads_the_whitened_embedding(loss: str) -> None:
+    clip = small_clip(loss)
+    model = fleet.FleetTraining(clip, names=4, half=False).eval()
+    model.norm.running_mean = torch.randn(fleet.EMBEDDING)
+    pixels = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    captions = torch.randint(1, 500, (2, reference.CONTEXT))
+    with torch.inference_mode():
+        found = model.loss(pixels, captions, torch.tensor([1, 3]), torch.tensor([0, 1, 1]))
+        white = model.norm(clip.encode_image(pixels))
+        pairs = reference.contrastive_loss(
+            torch.nn.functional.normalize(white, dim=-1),
+            clip.encode_text(captions, normalize=True),
+            torch.tensor([0, 1, 1]),
+            torch.tensor(15.0),
+            clip.logit_bias,
+        )
+        named = log_softmax(model.classifier(white))
+    right = -named[[0, 1, 2], [1, 3, 3]].mean()
+    want = pairs.item() + 0.95 * right - 0.05 * named.mean()
+    assert found.item() == pytest.approx(want, rel=1e-4)
+
+
+def test_convolutions_are_in_half_precision_and_transformers_are_not() -> None:
+    material: Any = SimpleNamespace(names=["cat", "dog"])
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for tower, width in (("resnet", 8), ("vit", 96), ("convnext", 8)):
+        model: Any = FleetConfig(tower=tower, width=width).training(material).eval()
+        assert model.classifier.out_features == 2
+        with torch.inference_mode():
+            found, exact = model.features(pixels), model.clip.encode_image(pixels)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, exact) == (tower == "vit")
+        torch.testing.assert_close(found, exact, atol=0.05 * float(exact.abs().max()), rtol=0)
+
+
+def test_the_weights_of_the_base_are_where_fine_tuning_begins(work: Path) -> None:
+    config = FleetConfig(**SMALL)
+    base = config.clip()
+    (work / "fleet" / "base").mkdir(parents=True)
+    half = {name: value.half().contiguous() for name, value in base.state_dict().items()}
+    save_file(half, work / "fleet" / "base" / "open_clip_model.safetensors")
+    found = fleet.loaded(config, work / "fleet" / "base")
+    for name, value in found.state_dict().items():
+        if value.dtype.is_floating_point:
+            assert value.dtype == torch.float32
+        torch.testing.assert_close(value, base.state_dict()[name], atol=2e-3, rtol=2e-3)
+    reference.write_merges(work / "merges.txt.gz", config.merges)
+    material = Material.load(config, work, work / "merges.txt.gz")
+    tuned = replace(config, start="base").training(material)
+    assert isinstance(tuned, fleet.FineTuning)
+    assert tuned.half_towers
+    torch.testing.assert_close(tuned.clip.state_dict(), found.state_dict())
+
+
+def test_pictures_of_a_sprite_stand_in_the_order_of_their_strength(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made by an augmentation whose pictures say of which sprite they are, and how strong."""
+    monkeypatch.setattr(fleet, "OTHER_PICTURES", 2)
+
+    class Says:
+        size = 5
+
+        def __init__(self, *given: Any) -> None:
+            pass
+
+        def __call__(self, indices: Any, generator: Any, strength: float) -> Any:
+            made = torch.zeros(len(indices), 3, 5, 5)
+            made[:, 0] = (indices / 255).view(-1, 1, 1)
+            made[:, 1] = strength
+            return made
+
+    monkeypatch.setattr(reference, "SpriteAugmentation", Says)
+    names = ["cat", "dog"] * 128
+    material: Any = SimpleNamespace(
+        archive=SimpleNamespace(names=names, images=None),
+        heldout=SimpleNamespace(names=["cat"]),
+        backgrounds=None,
+        work=work,
+    )
+    found = fleet.Pictures(material, 5)
+    assert found.counts.tolist() == [4, 2] * 128
+    assert found.first.tolist() == [6 * (i // 2) + 4 * (i % 2) for i in range(256)]
+    assert found.pictures.shape == (768, 3, 5, 5)
+    sprites = [i for i in range(256) for _ in range([4, 2][i % 2])]
+    assert found.pictures[:, 0, 2, 2].tolist() == sprites
+    strengths = found.pictures[:, 1, 2, 2].reshape(128, 6) / 255
+    # Of a label, then of another; as many of each as a whole number of batches takes.
+    want = np.array([0.2, 0.4, 0.6, 0.8, 0.4, 0.8])
+    np.testing.assert_allclose(strengths, np.tile(want, (128, 1)), atol=0.003)
+    assert [path.name for path in work.glob("fleet-pictures*")] == ["fleet-pictures-5.npy"]
+
+
+def test_up_to_which_picture_is_drawn_grows_with_the_strength() -> None:
+    pictures: Any = object.__new__(fleet.Pictures)
+    # Two sprites with 4 and 8 pictures, which say their number.
+    pictures.counts, pictures.first = torch.tensor([4, 8]), torch.tensor([0, 4])
+    numbers = np.arange(1, 13, dtype=np.uint8)[:, None, None, None] * 10
+    pictures.pictures = np.broadcast_to(numbers, (12, 3, 2, 2))
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.arange(2).repeat(300)
+    for strength, most in ((0.2, (1, 2)), (0.41, (3, 5)), (0.8, (4, 8)), (1.0, (4, 8))):
+        found = pictures(rows, generator, strength)[:, 0, 0, 0] * 255 / 10
+        for sprite in (0, 1):
+            own = found[rows == sprite]
+            first = 4 * sprite + 1
+            # Its brightness is between 0.85 and 1.15 of its own.
+            assert 0.85 * first - 1e-3 <= own.min() < 0.95 * first
+            last = first + most[sprite] - 1
+            assert 1.05 * last < own.max() <= 1.15 * last + 1e-3
+
+
+def test_a_card_is_completed_with_what_was_trained(work: Path) -> None:
+    config = FleetConfig(**SMALL)
+    folder = work / "fleet" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "model_card.json").write_text(json.dumps({"steps_done": 3, "sprites": "old"}))
+    state = {
+        "visual.a": torch.zeros(3, 4),
+        "visual.b": torch.zeros(5),
+        "text.visual": torch.ones(7),
+    }
+    save_file(state, folder / "open_clip_model.safetensors")
+    card = fleet.finish("mine", replace(config, styles=("flat", "none")), work)
+    assert card == json.loads((folder / "model_card.json").read_text())
+    assert card == {
+        "steps_done": 3,
+        "sprites": 4,
+        "names": 4,
+        "training_styles": {"flat": 4, "none": 0},
+        "parameters": {"image": 17, "all": 24},
+        "tags": {**fleet.tags(config), "parameters": 24},
+        "top1_clean_set": reference.benchmark(folder),
+    }
+
+
+def test_a_model_is_trained_where_card_and_settings_say_so() -> None:
+    config = FleetConfig(**SMALL)
+    told = json.loads(json.dumps(asdict(config)))
+    assert fleet.is_trained({"config": told, "steps_done": 3}, config)
+    assert not fleet.is_trained({"config": told, "steps_done": 2}, config)
+    assert not fleet.is_trained({"config": told | {"seed": 1}, "steps_done": 3}, config)
+    assert not fleet.is_trained({}, config)
+
+
+def test_what_is_done_is_left_alone_and_a_lost_end_is_caught_up(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        fleet, "FLEET", {name: FleetConfig(**SMALL, seed=i) for i, name in enumerate("abc")}
+    )
+    done: list[str] = []
+    for name, state in (("a", "finished"), ("b", "trained")):
+        config = fleet.FLEET[name]
+        card: dict[str, Any] = {"config": asdict(config), "steps_done": 3}
+        if state == "finished":
+            card["tags"] = fleet.tags(config) | {"parameters": 1}
+        (work / "fleet" / name).mkdir(parents=True)
+        (work / "fleet" / name / "model_card.json").write_text(json.dumps(card))
+
+    def train(config: FleetConfig, folder: Path, out: Path) -> None:
+        assert (config, folder) == (fleet.FLEET[out.name], work)
+        done.append(f"trained {out.name}")
+
+    def finish(name: str, config: FleetConfig, folder: Path) -> dict[str, Any]:
+        assert (config, folder) == (fleet.FLEET[name], work)
+        done.append(f"finished {name}")
+        return {"top1_clean_set": {"all": name.upper()}}
+
+    monkeypatch.setattr(reference, "train", train)
+    monkeypatch.setattr(fleet, "finish", finish)
+    monkeypatch.setattr("sys.argv", ["fleet", f"--work={work}"])
+    fleet.main()
+    assert done == ["finished b", "trained c", "finished c"]
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in said] == ["b", "c", "c"]
+    assert said[0] == "b: top-1 on the clean set B"
+    done.clear()
+    monkeypatch.setattr("sys.argv", ["fleet", f"--work={work}", "c"])
+    fleet.main()
+    assert done == ["trained c", "finished c"]

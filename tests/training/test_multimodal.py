@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+import math
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from safetensors.torch import load_file
 
 from pytest_cliprobust.embedded.sprites import load_styles
 from pytest_cliprobust.engine.config import RunConfig
@@ -239,3 +244,289 @@ def test_only_training_styles_are_trained_on() -> None:
     held_out = {style.name for style in load_styles() if style.split == "held-out"}
     assert held_out
     assert not held_out & set(training.training_styles())
+
+
+# --- Parts, each by itself ------------------------------------------------------------------------
+
+
+def test_the_rate_at_every_step() -> None:
+    config = MultimodalConfig(steps=40, warmup=8, learning_rate=3.0)
+    for step in range(40):
+        want = 3.0 * math.cos(math.pi * step / 80) ** 2 * ((step + 1) / 8 if step < 7 else 1)
+        assert learning_rate(config, step) == pytest.approx(want, rel=1e-9)
+
+
+def test_the_processor_prepares_pictures_as_the_reference_does(tokenizer: Any) -> None:
+    processor = build_processor(tokenizer, 80, 2)
+    picture = np.full((80, 80, 3), 255, np.uint8)
+    picture[:, 40:] = 51
+    found = processor.image_processor(images=[picture], return_tensors="pt")["pixel_values"]
+    assert found.shape == (1, 3, 80, 80)
+    assert found[0, :, 5, 5].tolist() == pytest.approx([2.0] * 3, abs=1e-5)
+    assert found[0, :, 5, 75].tolist() == pytest.approx([-1.2] * 3, abs=1e-5)
+    wide = processor.image_processor(images=[np.zeros((80, 200, 3), np.uint8)], return_tensors="pt")
+    assert wide["pixel_values"].shape == (1, 3, 80, 80)
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "What?"}, {"type": "image"}]},
+        {"role": "assistant", "content": "a cat"},
+    ]
+    said = processor.apply_chat_template(messages)
+    assert said == "USER: <image>\nWhat? ASSISTANT: a cat</s>"
+
+
+def test_the_model_is_of_the_size_that_was_asked_for(model: Any, tokenizer: Any) -> None:
+    text, vision = model.config.text_config, model.config.vision_config
+    assert (text.hidden_size, text.intermediate_size) == (32, 64)
+    assert (text.num_hidden_layers, text.num_attention_heads, text.num_key_value_heads) == (2, 2, 2)
+    assert text.vocab_size == len(tokenizer) <= 500
+    assert (text.pad_token_id, text.bos_token_id, text.eos_token_id) == (0, 1, 2)
+    assert text.max_position_embeddings == tokenizer.model_max_length == 256
+    assert (vision.architecture, vision.hidden_size) == (TOWER, CHANNELS)
+    assert model.config.image_token_index == tokenizer.convert_tokens_to_ids("<image>") == 3
+    assert model.lm_head.weight is model.model.language_model.embed_tokens.weight
+    # Features go in as they are, not pooled.
+    assert not vision.do_pooling
+
+
+def test_what_is_asked_is_padded_on_the_right_and_only_answers_are_learned(tokenizer: Any) -> None:
+    turns = [("What?", "a cat"), ("What is this odd thing?", "a pair of skis")]
+    ids, targets = Asker(tokenizer, PHRASES, 3).tokens(turns)
+    assert ids.shape == targets.shape
+    lengths = []
+    for row, (question, answer) in enumerate(turns):
+        images = "<image>" * 3
+        text = f"USER: {images}\n{question} ASSISTANT: {answer}</s>"
+        want = tokenizer(text, add_special_tokens=False)["input_ids"]
+        lengths.append(len(want))
+        assert ids[row].tolist() == want + [0] * (ids.shape[1] - len(want))
+        learned = tokenizer(f" {answer}</s>", add_special_tokens=False)["input_ids"]
+        rest = ids.shape[1] - len(want)
+        before = [IGNORED] * (len(want) - len(learned))
+        assert targets[row].tolist() == before + learned + [IGNORED] * rest
+    assert max(lengths) == ids.shape[1] > min(lengths)
+
+
+def test_a_choice_names_both_and_its_answer() -> None:
+    asker = Asker(None, PHRASES, 4)
+    found = asker.choice("{second} or {first}?", 1, 3, answer=3)
+    assert found == ("a key or a dog?", "a key")
+
+
+def test_a_resumed_run_asks_what_was_left(tokenizer: Any) -> None:
+    def asked(start: int, seed: int = 0) -> list[Any]:
+        config = dataclasses.replace(CONFIG, seed=seed)
+        made = Questions(config, scenes_of(), Asker(tokenizer, PHRASES, 4))
+        return [
+            (features, tokenizer.batch_decode(ids)) for features, ids, _ in made.from_step(start)
+        ]
+
+    whole, rest, other = asked(0), asked(2), asked(0, seed=1)
+    assert len(whole) == 4
+    assert [texts for _, texts in rest] == [texts for _, texts in whole[2:]]
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(rest, whole[2:], strict=True))
+    assert whole[0][0].dtype == torch.float32
+    said = [text for _, texts in whole + other for text in texts]
+    assert len({tuple(texts) for _, texts in whole + other}) == 8
+    # Every kind of question comes, and captions are asked for a half of the scenes.
+    for question in (*QUESTIONS, *training.CAPTION_QUESTIONS):
+        begin = question.partition("{")[0]
+        assert any(f"\n{begin}" in text for text in said)
+    captions = [any(q in text for q in training.CAPTION_QUESTIONS) for text in whole[0][1]]
+    assert captions == [False] * 12 + [True] * 3
+
+
+def test_wrong_options_are_as_likely_as_temperature_and_share_say() -> None:
+    count = 20_000
+    logits = torch.tensor([[0.5, 9.0, -1.0, 2.0]]).repeat(count, 1)
+    scenes = Scenes(torch.empty(count, 0), torch.ones(count, dtype=torch.long), logits)
+    config = MultimodalConfig(temperature=2.0, uniform=0.3)
+    drawn = wrong_options(scenes, config, torch.Generator().manual_seed(0))
+    ranked = np.exp([0.25, -0.5, 1.0])
+    want = 0.7 * ranked / ranked.sum() + 0.1
+    found = torch.bincount(drawn, minlength=4) / count
+    assert found.tolist() == pytest.approx([want[0], 0.0, want[1], want[2]], abs=0.012)
+
+
+class Told:
+    """A learner that finds an answer the likelier the smaller its number, in one order as in both."""
+
+    def __init__(self, seen: list[Any]) -> None:
+        self.seen = seen
+
+    def losses(self, features: torch.Tensor, ids: torch.Tensor, targets: Any) -> torch.Tensor:
+        self.seen.append((features, ids))
+        return ids[:, 2].float() + 0.5 * (ids[:, 0] > ids[:, 1])
+
+
+class Numbers:
+    """Puts a choice into three numbers: the first option, the second, the answer."""
+
+    def choice(self, question: str, first: int, second: int, answer: int) -> Any:
+        assert question == QUESTIONS[0]
+        return first, second, answer
+
+    def tokens(self, turns: Any) -> Any:
+        return torch.tensor(turns), None
+
+
+def test_validation_asks_every_hard_choice_in_both_orders() -> None:
+    """Class 0 is taken for 1, 1 for 0, 2 for 1; 3 is never seen."""
+    labels = torch.tensor([0, 1, 2] * 50)
+    logits = torch.zeros(150, 4)
+    logits[torch.arange(150), torch.tensor([1, 0, 1] * 50)] = 5.0
+    features = torch.arange(150.0)[:, None, None]
+    seen: list[Any] = []
+    learner: Any = Told(seen)
+    asker: Any = Numbers()
+    found = training.validate(learner, asker, Scenes(features, labels, logits))
+    # The right one of 0 is the smaller number; of 1 and 2 the other option is.
+    assert list(found) == ["true option first", "true option second"]
+    for share in found.values():
+        assert share["value"] == pytest.approx(1 / 3)
+        assert share["n"] == 150
+    assert [len(ids) for _, ids in seen] == [128, 128, 128, 128, 44, 44]
+    for features, ids in seen:
+        assert torch.equal(features[::2], features[1::2])
+        assert ids[:, :2].amin() >= 0
+        right = labels[features[::2, 0, 0].long()]
+        assert torch.equal(ids[::2, 2], right)
+        assert not (ids[1::2, 2] == right).any()
+    first, second = seen[0][1], seen[1][1]
+    assert torch.equal(first[:, 0], second[:, 1])
+    assert torch.equal(first[::2, 0], first[::2, 2])
+    assert seen[0][1][:6].tolist() == [
+        *([0, 1, 0], [0, 1, 1]),
+        *([1, 0, 1], [1, 0, 0]),
+        *([2, 1, 2], [2, 1, 1]),
+    ]
+
+
+def test_a_step_moves_the_decoder_and_its_average(model: Any, tokenizer: Any) -> None:
+    config = dataclasses.replace(CONFIG, steps=40, ema=0.3)
+    asker = Asker(tokenizer, PHRASES, 4)
+    batch = next(Questions(config, scenes_of(), asker).from_step(0))
+    for step, decay in ((0, 0.1), (20, 0.3)):
+        course = Course(config, copy.deepcopy(model))
+        before = {k: v.clone() for k, v in course.learner.state_dict().items()}
+        torch.manual_seed(step)  # as a step does: dropout is the same
+        with torch.no_grad():
+            want = course.learner.train().losses(*batch).mean().item()
+        course.learner.eval()
+        torch.manual_seed(99)
+        assert course.advance(step, batch) == pytest.approx(want, rel=1e-5)
+        assert course.learner.training
+        assert not any(parameter.requires_grad for parameter in course.averaged.parameters())
+        mean = course.averaged.state_dict()
+        for name, value in course.learner.state_dict().items():
+            if "weight" in name:
+                assert not torch.equal(value, before[name])
+            torch.testing.assert_close(mean[name], decay * before[name] + (1 - decay) * value)
+        gradient = torch.nn.utils.parameters_to_vector(
+            [p.grad for p in course.learner.parameters() if p.grad is not None]
+        )
+        assert gradient.norm().item() <= 1.0 + 1e-4
+        rates = {group["lr"] for group in course.optimiser.param_groups}
+        assert rates == {learning_rate(config, step)}
+
+
+def test_a_folder_has_all_but_the_tower(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    course = Course(CONFIG, model)
+    with torch.no_grad():
+        for parameter in course.averaged.parameters():
+            parameter.add_(0.25)  # what is written is the average
+    processor = build_processor(tokenizer, 80, 2)
+    card = training.write_folder(course, processor, {"mine": 1.0}, 7, tmp_path / "made")
+    state = load_file(tmp_path / "made" / "model.safetensors")
+    own = {k: v for k, v in model.state_dict().items() if "vision_tower" not in k}
+    own.pop("lm_head.weight")  # tied
+    assert set(state) == set(own)
+    for name, value in own.items():
+        assert state[name].dtype == torch.float16
+        torch.testing.assert_close(state[name].float(), value + 0.25, atol=1e-3, rtol=1e-3)
+    assert card == json.loads((tmp_path / "made" / "model_card.json").read_text())
+    assert card == card | {
+        "config": dataclasses.asdict(CONFIG),
+        "steps_done": 7,
+        "hard_choices": {"mine": 1.0},
+        "new_parameters": sum(value.numel() for value in own.values()),
+        "training_styles": training.training_styles(),
+    }
+    config = json.loads((tmp_path / "made" / "config.json").read_text())
+    assert config["architectures"] == ["FastVlmForConditionalGeneration"]
+
+
+def test_scenes_are_kept_and_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = scenes_of(6)
+    monkeypatch.setattr(training, "scenes_of", lambda evaluation, names: made)
+    evaluation: Any = None
+    assert training.kept(tmp_path / "scenes.pt", evaluation, []) is made
+    monkeypatch.delattr(training, "scenes_of")
+    again = training.kept(tmp_path / "scenes.pt", evaluation, [])
+    for field in dataclasses.fields(Scenes):
+        assert torch.equal(getattr(again, field.name), getattr(made, field.name))
+    some = made[torch.tensor([4, 1])]
+    assert torch.equal(some.features, made.features[[4, 1]])
+    assert torch.equal(some.labels, made.labels[[4, 1]])
+    assert torch.equal(some.logits, made.logits[[4, 1]])
+
+
+def test_scenes_are_those_of_all_data_sets_whatever_their_length() -> None:
+    """Pictures of 2x3 pixels that say their number; the tower's map says it, and where it stands."""
+
+    class Tower:
+        def preprocess(self, images: torch.Tensor) -> torch.Tensor:
+            return images * 255
+
+        def dense_features(self, pixels: torch.Tensor, layer: str = "last") -> torch.Tensor:
+            own = pixels[:, :1, :1, :1].expand(-1, 1, 2, 3)
+            return torch.cat([own, torch.arange(6.0).view(1, 1, 2, 3).expand_as(own)], 1)
+
+        def __getattr__(self, name: str) -> Any:
+            return None
+
+    class View:
+        def __init__(self, first: int, count: int) -> None:
+            self.count = count
+            self.labels = np.arange(first, first + count)
+            self.logits = self.labels[:, None] * np.ones(2)
+            images = torch.arange(first, first + count, dtype=torch.uint8)
+            whole = images.view(-1, 1, 1, 1).expand(-1, 3, 2, 3)
+            self.data = SimpleNamespace(load=lambda rows: SimpleNamespace(images=whole[list(rows)]))
+
+        def __len__(self) -> int:
+            return self.count
+
+    views = {"one": View(0, 130), "two": View(130, 3)}
+    evaluation: Any = SimpleNamespace(target=Tower(), on=views.__getitem__)
+    found = training.scenes_of(evaluation, ["one", "two"])
+    assert found.features.shape == (133, 6, 2)
+    assert found.features.dtype == torch.float16
+    assert torch.equal(found.features[:, 4, 0].int(), torch.arange(133).int())
+    assert found.features[7, :, 1].tolist() == [0, 1, 2, 3, 4, 5]
+    assert found.labels.tolist() == list(range(133))
+    assert torch.equal(found.logits[:, 1], torch.arange(133.0))
+
+
+def test_the_command_trains_what_its_options_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+
+    def train(*given: Any) -> dict[str, Any]:
+        asked.append(given)
+        return {"model": "mine", "hard_choices": 0}
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(training, "benchmark", lambda folder: {"hard_choices": folder.name})
+    options = f"--steps=5 --seed=2 --work={tmp_path / 'work'} --out={tmp_path}"
+    monkeypatch.setattr("sys.argv", ["multimodal", *options.split()])
+    training.main()
+    monkeypatch.setattr("sys.argv", ["multimodal", f"--out={tmp_path}"])
+    training.main()
+    assert asked == [
+        (MultimodalConfig(steps=5, seed=2), tmp_path / "work", tmp_path),
+        (MultimodalConfig(), Path("build/multimodal"), tmp_path),
+    ]
+    card = {"model": "mine", "hard_choices": tmp_path.name}
+    assert json.loads((tmp_path / "model_card.json").read_text()) == card
+    assert capsys.readouterr().out == 2 * (json.dumps(card, indent=1) + "\n")
