@@ -105,6 +105,16 @@ def test_failures_of_the_environment_and_of_the_user() -> None:
     assert (found.spared, found.broken) == (1, {"x", "y"})
     whys = {test: attempt.why for test, attempt in found.attempts.items()}
     assert whys == {"a": "no hub", "b": "a name", "c": ""}
+    # Each test's are told, in their order.
+    for test in ("d", "e"):
+        found.take(report(test, "setup", clip_suite="x"))
+        for when in ("call", "teardown"):
+            found.take(report(test, when, "failed", clip_trouble=f"no {when}", clip_mistake=test))
+    assert found.troubles() == ["no hub", *("no call", "no teardown") * 2]
+    assert found.mistakes() == ["a name", "d", "d", "e", "e"]
+    assert found.spared == 5
+    for test in "de":
+        found.take(report(test, "setup"))
     # A plugin that runs tests again: the last attempt alone counts.
     for when in ("setup", "call", "teardown"):
         found.take(report("a", when, clip_suite="x"))

@@ -209,7 +209,8 @@ def test_bounds_that_wait_for_what_the_environment_lacks() -> None:
     found = Unjudged(policy=Policy(), skipped=[rule])
     assert own._lacked(found) == ["ood: no encoder"]
     # Whichever of the rules waits for a suite, all of its tests are told of, each suite once.
-    none, every = (SimpleNamespace(selectors=named) for named in ({"suite": ("x", "y")}, {}))
+    none: Any = SimpleNamespace(selectors={"suite": ("x", "y")})
+    every: Any = SimpleNamespace(selectors={})
     for rules in ([none, rule], [rule, none], [rule, rule]):
         assert own._lacked(replace(found, skipped=rules)) == ["ood: no encoder"]
     assert own._lacked(replace(found, skipped=[none])) == []
