@@ -312,6 +312,9 @@ def test_the_options_of_a_run(tmp_path: Path) -> None:
     assert (given.limit, given.seed, given.batch_size) == (40, 7, 9)
     assert (given.cache_dir, given.font) == (tmp_path, Path("mine.ttf"))
     assert given.required == ("far_ood",)
+    # The least that each may be.
+    least = options.run_config(configured(model=["a"], limit="1", seed="0", batch_size="1"))
+    assert (least.limit, least.seed, least.batch_size) == (1, 0, 1)
     # Without a model nothing is compared.
     assert options.run_config(configured(against="b")).against is None
 
@@ -322,6 +325,9 @@ def test_the_options_of_a_run(tmp_path: Path) -> None:
         ({"model": ["b"], "against": "b"}, "--clip-against b: that is the model under test itself"),
         ({"model": ["a=x", "a=y"]}, "a"),
         ({"model": ["a"], "templates": "nowhere.txt"}, "nowhere.txt"),
+        ({"model": ["a"], "seed": "-1"}, "--clip-seed -1: a whole number from 0 on is needed"),
+        ({"model": ["a"], "limit": "0"}, "--clip-limit 0: a whole number from 1 on is needed"),
+        ({"model": ["a"], "batch_size": "0"}, "--clip-batch-size 0: a whole number from 1 on"),
         ({"model": ["a"], "profile": "slow"}, "--clip-profile slow: choose one of"),
     ],
 )
