@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -201,6 +203,23 @@ def test_a_helper_or_its_user_names_us(
     error = error.with_traceback(_below(error))
     wanted = None if line is None else f"{helper}.py:{line}: NameError: name 'y' is not defined"
     assert import_mistake(error) == wanted
+
+
+def test_any_file_on_its_way_may_name_us(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(here)
+    names = ["blamed_first", "blamed_second", "blamed_third", "blamed_last"]
+    for naming in (*names, None):
+        for name, following in zip(names, (*names[1:], None), strict=True):
+            text = f"import {following}\n" if following else "x = y\n"
+            said = "# of pytest_cliprobust\n" if name == naming else "# of others\n"
+            (here / f"{name}.py").write_text(said + text, encoding="utf-8")
+        for name in names:
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        error = raised(lambda: importlib.import_module(names[0]))
+        error = error.with_traceback(_below(error))
+        wanted = "blamed_last.py:2: NameError: name 'y' is not defined" if naming else None
+        assert import_mistake(error) == wanted
 
 
 def test_a_file_that_is_gone_names_nobody(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

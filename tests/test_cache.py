@@ -440,6 +440,10 @@ def test_what_a_killed_process_was_writing_goes_with_the_next_run(
     cache = FeatureCache(tmp_path)
     path = cache.path({"a": 1})
     (path.parent / ".other.features.abc.part").touch()  # another key's, which may be being written
+    # Of several that were killed nothing stays; what is no file is in nobody's way, wherever it stands.
+    (path.parent / f".{path.stem}.features.aaa.part").mkdir()
+    for name in ("bbb", "yyy"):
+        (path.parent / f".{path.stem}.features.{name}.part").touch()
     array = np.ones((2, 2), np.float32)
     np.testing.assert_array_equal(cache.get_or_compute({"a": 1}, lambda: array), array)
     assert left_behind(tmp_path) == sorted([path.name, ".other.features.abc.part"])

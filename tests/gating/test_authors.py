@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from gating_helpers import HEAD
@@ -159,3 +160,21 @@ def test_lines_are_counted_as_toml_counts_them() -> None:
     """A form feed or a line separator in a comment ends no line."""
     text = row("min = 0.76", MEASURED).replace(HEAD, f"{HEAD}# a\u2028b\u0085c\n")
     assert not persons_bound(text)
+
+
+def test_rules_of_packs_are_a_persons_and_say_nothing_of_the_files_own(tmp_path: Path) -> None:
+    """The first table of a pack has the same place as the file's: it is another document's."""
+    bounds = "max = 0.9, max_increase = 0.1"
+    # In the same line as the file's own row, which was recorded.
+    (tmp_path / "pack.toml").write_text("# mine\n" + row(bounds, MEASURED, "ece"))
+    text = row("min = 0.76", MEASURED).replace(HEAD, f'{HEAD}extends = "./pack.toml"\n')
+    rules = parse_thresholds(text, "t.toml", tmp_path).rules
+    own, packs = sorted(rules, key=lambda rule: rule.rank, reverse=True)
+    assert (own.place, own.line) == (packs.place, packs.line)
+    assert (own.rank, packs.rank) == (0, -1)
+    authors = Authors(text, rules, 0.5)
+    assert not authors.wrote_bound(own, "min")
+    assert not authors.wrote_bound(own, "max")
+    assert authors.wrote_bound(packs, "max")
+    assert authors.wrote_margin(packs, "max_increase", "max")
+    assert not authors.wrote_margin(packs, "max_decrease", "max")

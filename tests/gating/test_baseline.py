@@ -39,6 +39,7 @@ from pytest_cliprobust.gating.baseline import (
     Anchor,
     Baseline,
     Provenance,
+    apart,
     bare_key,
     beside,
     load_baseline,
@@ -761,3 +762,152 @@ def test_a_figure_relative_to_nothing_is_recorded_without_outcomes(tmp_path: Pat
     found = load_baseline(tmp_path / "b.safetensors").figures
     kept = {key: one.outcomes is not None for (key, _), one in found.items()}
     assert kept == {bare_key(told): False, bare_key(of_all_kinds()): True}
+
+
+# --- Figures that were recorded before the rest ------------------------------------------------------
+
+
+def of_three_ages(tmp_path: Path) -> tuple[Baseline, list[Measurement]]:
+    """Return a baseline of four figures, three of them recorded in two earlier runs."""
+    run = [measure(metric, 0.1, model="v1") for metric in ("ece", "nll", "brier", "ace")]
+    first = dataclasses.replace(PROVENANCE, seed=1, perturbations={})
+    second = dataclasses.replace(PROVENANCE, seed=2, weights={"v1": "other"})
+    older = {
+        (bare_key(run[0]), "v1"): first,
+        (bare_key(run[1]), "v1"): second,
+        (bare_key(run[2]), "v1"): second,
+        (bare_key(run[3]), "another"): first,
+    }
+    path = tmp_path / "t.baseline.safetensors"
+    anchors = {"a": Anchor(0.5, "2026-11-01"), "b": Anchor(0.25, "2026-11-02")}
+    write_baseline(
+        path, run, PROVENANCE, anchors=anchors, accepted={"a": "why", "c": ""}, older=older
+    )
+    baseline = load_baseline(path)
+    assert baseline.anchors == anchors
+    assert baseline.accepted == {"a": "why", "c": ""}
+    assert baseline.older == {key: one for key, one in older.items() if key[1] == "v1"}
+    return baseline, run
+
+
+def test_each_figure_keeps_what_it_was_recorded_with(tmp_path: Path) -> None:
+    baseline, run = of_three_ages(tmp_path)
+    told = [baseline.provenance_of(one) for one in run]
+    assert [one.seed for one in told if one is not None] == [1, 2, 2, 3]
+    assert baseline.provenance_of(run[0], "v9") is None
+    # Of another model that is compared with this one it is what the recorded one has.
+    new = dataclasses.replace(run[1], model="v2")
+    assert baseline.provenance_of(new) == told[1]
+    # The file holds each earlier run once.
+    content = (tmp_path / "t.baseline.safetensors").read_bytes()
+    assert [one["seed"] for one in header_of(content)["older"]] == [1, 2]
+
+
+def test_of_how_many_figures_a_difference_is_true_is_told(tmp_path: Path) -> None:
+    baseline, run = of_three_ages(tmp_path)
+    now = dataclasses.replace(NOW, seed=3, profile="quick")
+    assert dataclasses.replace(baseline, current=now).differences("v2") == [
+        "profile quick, recorded with standard",
+        "seed 3, recorded with 1 (1 of 4 figures)",
+        "seed 3, recorded with 2 (2 of 4 figures)",
+    ]
+    # The first line is true of all; a perturbation that has changed is, of the figures that say so.
+    changed = dataclasses.replace(PROVENANCE, seed=2, perturbations={"fog_3d": "3"})
+    assert dataclasses.replace(baseline, current=changed).differences("v1") == [
+        "seed 2, recorded with 1 (1 of 4 figures)",
+        "fog_3d is version 3, recorded with 2 (3 of 4 figures)",
+        "seed 2, recorded with 3 (1 of 4 figures)",
+    ]
+    assert [dataclasses.replace(baseline, current=PROVENANCE).same_model(one) for one in run] == [
+        *(True, False, False, True),
+    ]
+
+
+@pytest.mark.parametrize("part", ["weights", "precision", "templates"])
+def test_a_model_is_the_same_if_weights_precision_and_prompts_are(part: str) -> None:
+    one = measure(model="v1")
+    same = baseline_of(one, provenance=PROVENANCE, current=PROVENANCE)
+    assert same.same_model(one)
+    changes: dict[str, Any] = {part: {"v1": "something else"}}
+    other = dataclasses.replace(PROVENANCE, **changes)
+    assert not dataclasses.replace(same, current=other).same_model(one)
+    assert not dataclasses.replace(same, provenance=other).same_model(one)
+    # Under another name too; what is not known is not the same.
+    new = dataclasses.replace(one, model="v2")
+    renamed = PROVENANCE.renamed("v1", "v2")
+    assert dataclasses.replace(same, current=renamed).same_model(new)
+    assert not dataclasses.replace(same, current=renamed).same_model(one)
+    blank = dataclasses.replace(PROVENANCE, weights={})
+    assert not baseline_of(one, provenance=blank, current=blank).same_model(one)
+    assert not dataclasses.replace(same, provenance=None).same_model(one)
+    assert not dataclasses.replace(same, current=None).same_model(one)
+    assert not same.same_model(one, "v9")
+
+
+def test_what_is_known_of_a_model_goes_with_its_new_name() -> None:
+    both = dataclasses.replace(PROVENANCE, precision={"v1": "float32", "x": "bfloat16"})
+    renamed = both.renamed("v1", "v2")
+    assert renamed == dataclasses.replace(
+        PROVENANCE,
+        precision={"v2": "float32", "x": "bfloat16"},
+        weights={"v2": "ab12"},
+        templates={"v2": "cd34"},
+        preprocessing={"v2": '{"mean": [0.4], "size": [224]}'},
+    )
+    assert renamed.data == PROVENANCE.data
+
+
+@pytest.mark.parametrize(
+    ("changes", "covered"),
+    [
+        ({}, True),
+        ({"perturbations": {}}, True),
+        ({"perturbations": {"fog_3d": "2"}}, True),
+        ({"perturbations": {"fog_3d": "1"}}, False),
+        ({"perturbations": {"fog_3d": "2", "snow": "1"}}, False),
+        ({"seed": 4}, False),
+        ({"profile": "quick"}, False),
+        ({"data": {}}, False),
+        ({"weights": {"v1": "x"}}, False),
+    ],
+)
+def test_a_run_covers_an_earlier_one_whose_figures_were_decided_alike(
+    changes: dict[str, Any], covered: bool
+) -> None:
+    """Of perturbations it may know more."""
+    assert PROVENANCE.covers(dataclasses.replace(PROVENANCE, **changes)) is covered
+
+
+def test_another_model_of_the_same_run_is_the_only_one_compared_with() -> None:
+    both = baseline_of(measure(model="v1"), measure(model="v2"))
+    within = dataclasses.replace(both, within="v1")
+    assert [within.model_for(name, asked) for name in ("v1", "v2") for asked in (None, "v2")] == [
+        *("v1", "v1", "v1", "v1"),
+    ]
+    assert within.find(measure("nll", model="v2")) is None
+    assert within.missing(measure("nll", model="v2")) == (
+        "v1 has no figure for calibration/nll/clean/clean in this run: its test was left out, or gave none"
+    )
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "lines"),
+    [
+        # What is no JSON, no table, or not known says nothing.
+        ("{", '{"size": 1}', []),
+        ('{"size": 1}', "[1]", []),
+        ("[1]", '{"size": 1}', []),
+        ("{}", '{"size": 1}', []),
+        ('{"size": 1}', "{}", []),
+        (
+            '{"size": 1, "mean": 2, "crop": null}',
+            '{"size": 2, "std": 3, "crop": null}',
+            ["mean is None, X 2", "size is 2, X 1", "std is 3, X None"],
+        ),
+    ],
+)
+def test_settings_that_differ_are_told_one_by_one(then: str, now: str, lines: list[str]) -> None:
+    earlier = dataclasses.replace(PROVENANCE, preprocessing={"v1": then})
+    later = dataclasses.replace(PROVENANCE, preprocessing={"v1": now})
+    told = apart(earlier, later, "v1", "v1", said="against")
+    assert told == [f"preprocessing: {line.replace('X', 'against')}" for line in lines]

@@ -69,6 +69,31 @@ def test_a_narrow_miss_is_not_rounded_away() -> None:
     assert "missed    by 4e-05" in message
 
 
+def test_only_a_figure_with_a_bound_of_its_own_is_told_from_it() -> None:
+    """A bound on the change is of another number than the figure."""
+    grown = measure(0.10004, 0.08, 0.12)
+    baseline = baseline_of(measure(-0.5, -0.51, -0.49))
+    verdict = judge(grown, rule(max_increase=0.1), WARN, baseline=baseline)
+    assert verdict.failed
+    message = failure_message(verdict, grown)
+    assert "measured  0.100, 95% interval 0.080 to 0.120," in message
+    assert "change    increase of 0.600, 95% interval 0.578 to 0.622" in message
+    within = measure(0.09996, 0.08, 0.12)
+    verdict = judge(within, rule(max=0.1), Policy("fail"))
+    assert verdict.status == "inconclusive"
+    message = failure_message(verdict, within)
+    assert "measured  0.09996, 95% interval 0.080 to 0.120," in message
+    assert "missed    by" not in message
+
+
+def test_a_figure_without_an_interval_or_a_method_says_so() -> None:
+    figure = Figure("ece", 0.2, math.nan, math.nan, 1234, unit="points").measured_on(condition())
+    measurement = Measurement("calibration", "m", figure)
+    verdict = judge(measurement, rule(max=0.1), WARN)
+    lines = failure_message(verdict, measurement).splitlines()
+    assert lines[1] == "  measured  0.2 points, no interval, n = 1,234"
+
+
 def test_the_interval_shown_is_the_one_that_was_judged() -> None:
     measurement = measure(0.5, 0.4, 0.6)
     widened = judge(measurement, rule(max=0.62), Policy("fail"), noise_floor=0.05)

@@ -187,6 +187,9 @@ FAR = {
     "metric = 'signed_gap', min = -0.9 },  # measured 0.1 [0.0, 0.2], n = 134": None,
     # Where the comment has fewer items than the list has severities, the first counts.
     "severity = [1, 3, 5], min = [0.8, 0.7, 0.1] },  # measured 0.9 [0.8, 1.0], 0.3 [0.2, 0.4], n = 9": "0.9",
+    # So it does for one bound of several severities.
+    "severity = [1, 3], min = 0.1 },  # measured 0.9 [0.8, 1.0], 0.15 [0.1, 0.2], n = 9": "0.9",
+    "severity = [1, 3], min = 0.1 },  # measured 0.15 [0.1, 0.2], 0.9 [0.8, 1.0], n = 9": None,
     # Half of the way to the worst is not far; nor is a width beyond a wide interval.
     "min = 0.4 },  # measured 0.8 [0.78, 0.82], n = 134": None,
     "min = 0.399 },  # measured 0.8 [0.78, 0.82], n = 134": "0.8",

@@ -297,3 +297,40 @@ def test_recording_keeps_the_line_and_reads_the_pack(tmp_path: Path) -> None:
         HEAD + 'extends = "./company.toml"  # ours\n'
     )
     assert len(load_thresholds(path).rules) == 1
+
+
+@pytest.mark.parametrize(
+    ("undecided", "judged", "too_many"),
+    [(0, 0, False), (0, 1, False), (1, 1, True), (1, 4, False), (2, 4, True), (25, 100, False)],
+)
+def test_a_run_may_leave_a_share_of_what_it_judged_undecided(
+    undecided: int, judged: int, too_many: bool
+) -> None:
+    assert Policy(inconclusive_share=0.25).too_many(undecided, judged) is too_many
+
+
+def test_a_baseline_is_a_path_and_its_model_a_text() -> None:
+    text = '[policy]\nbaseline = "old/b.json"\nbaseline_model = "old"\n'
+    policy = parse_thresholds(HEAD + text, "t.toml").policy
+    assert (policy.baseline, policy.baseline_model) == (Path("old/b.json"), "old")
+
+
+def test_bounds_of_every_pack_count_each_by_its_distance(tmp_path: Path) -> None:
+    pack(
+        tmp_path,
+        "base.toml",
+        f'[defaults]\nsuite = "one"\n{ECE.format(0.5)}{ECE.format(0.6)}'.replace(
+            "max = 0.6", 'max = 0.6\nsuite = "two"'
+        ),
+    )
+    pack(tmp_path, "a.toml", f'extends = "base.toml"\n{ECE.format(0.4)}')
+    pack(tmp_path, "b.toml", ECE.format(0.3).replace('"ece"', '"nll"'))
+    file = bounds(tmp_path, 'extends = ["a.toml", "b.toml"]\n' + ECE.format(0.2))
+    found = [(rule.index, rule.rank, rule.maximum, Path(rule.file).name) for rule in file.rules]
+    # Of b.toml the bound on NLL; of a.toml nothing, for the file has a bound for the very same.
+    assert found == [
+        (0, 0, 0.2, "thresholds.toml"),
+        (1, -1, 0.3, "b.toml"),
+        (2, -3, 0.5, "base.toml"),
+        (3, -3, 0.6, "base.toml"),
+    ]

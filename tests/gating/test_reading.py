@@ -167,6 +167,10 @@ def test_named_perturbations_are_read_and_known_to_the_rules() -> None:
         ('name = "turn"', 'name = "coarse"', "toml:7: perturbation 'coarse' stands in *toml:2"),
         ("{ bits = [3, 3] }", "3", "toml:5: parameters must be a table"),
         ("[{ degrees = [5, 5] }, ", "[5, ", "toml:10: severities must be a list"),
+        ("[{ degrees = [5, 5] }, ", f"[{'{ degrees = 5 }, ' * 5}", "toml:10: *at most 5 tables"),
+        ("[{ degrees = [5, 5] }, ", "[{}, ", "toml:10: severities must be a list"),
+        ("[0, 45]", "[0, 1, 2]", r"toml:11: envelope of 'degrees' must be \[mildest, strongest\]"),
+        ("{ degrees = [0, 45] }", "[0, 45]", "toml:11: envelope must be a table"),
         ("[0, 45]", "[0]", r"toml:11: envelope of 'degrees' must be \[mildest, strongest\]"),
         ("[0, 45]", '[0, "x"]', "toml:11: degrees must be a number"),
     ],
@@ -175,6 +179,11 @@ def test_a_mistake_in_a_named_perturbation_has_its_line(old: str, new: str, mess
     with pytest.raises(ClipRobustError, match=message.replace("*", ".*")) as caught:
         parse_thresholds(NAMED.replace(old, new))
     assert "\n" not in str(caught.value)
+
+
+def test_five_severities_are_as_many_as_there_are() -> None:
+    text = NAMED.replace("[{ degrees = [5, 5] }, ", f"[{'{ degrees = 5 }, ' * 4}")
+    assert len(parse_thresholds(text).perturbations[1].severities) == 5
 
 
 @pytest.mark.parametrize(

@@ -785,3 +785,20 @@ def test_what_only_a_person_can_bound_is_not_recorded(tmp_path: Path) -> None:
     path.write_text(HEAD + own)
     record(path, [measure("relative_latency", 1.0)])
     assert path.read_text() == HEAD + own
+
+
+def test_a_shared_rule_has_no_side_that_gates_nothing_for_one_of_its_models(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    narrow = measure("signed_gap", 0.05, model="v1")
+    wide = measure("signed_gap", 0.0, half=1.0, model="v2")
+    told = [str(change) for change in record(path, [narrow, wide], generic=("model",))]
+    assert [one.partition(": ")[2].partition(" would")[0] for one in told] == [
+        "not recorded: max 1",
+        "not recorded: min -1",
+    ]
+    assert not path.exists()
+    # One side alone is left where the other gates something for both.
+    high = measure("signed_gap", 0.6, half=0.3, model="v3")
+    record(path, [narrow, high], generic=("model",))
+    (rule,) = load_thresholds(path).rules
+    assert rule.bounds == {"min": 0.0}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.reading import parse_thresholds
-from pytest_cliprobust.gating.rules import Rule, literal, matches
+from pytest_cliprobust.gating.rules import Rule, literal, matches, names_of_test
 
 
 @pytest.mark.parametrize(
@@ -169,3 +169,56 @@ def test_a_rule_names_all_that_it_is_for(changed: dict[str, object], named: bool
     names = {"suite": "calibration", "dataset": "clean", "perturbation": "fog", **changed}
     rule = parse_thresholds(HEAD + block(names)).rules[0]
     assert rule.names_all is named
+
+
+def test_of_a_list_its_globs_decide_wherever_they_stand() -> None:
+    """A list with a glob is a glob, of the shortest of them."""
+    for patterns in (["clean", "sket*"], ["sket*", "clean"], ["zz*aa", "sket*", "clean"]):
+        found = parse_thresholds(HEAD + block({"dataset": patterns})).rules[0].specificity
+        assert (found.exact, found.lists, found.globs, found.characters) == (1, 0, 1, 4)
+    both = {"dataset": ["a*", "b"], "model": "[xy]abc?", "suite": ["a", "b"], "severity": [1, 2, 3]}
+    found = parse_thresholds(HEAD + block(both)).rules[0].specificity
+    assert str(found) == "1 exact, 2 lists of 5 names, 2 globs (4 characters)"
+    one = parse_thresholds(HEAD + block({"suite": ["a", "b"], "model": "m*"})).rules[0].specificity
+    assert str(one) == "1 exact, 1 list of 2 names, 1 glob (1 characters)"
+
+
+def test_the_id_of_a_rule_keeps_brackets_as_they_are_written() -> None:
+    """But for those in the name of a test, which are no glob's."""
+    selectors = {"metric": ("ece",), "dataset": ("run[[]1]", "x"), "test": ("test_a[[]3]", "b")}
+    rule = Rule(0, 1, "t.toml", selectors, severities=(1, 3))
+    assert rule.id == "metric=ece dataset=run[[]1]|x test=test_a[3]|b severity=1|3"
+
+
+def test_a_rule_with_lists_is_one_of_each_entry() -> None:
+    selectors = {
+        "metric": ("ece", "nll"),
+        "suite": ("one", "two"),
+        "dataset": ("clean",),
+        "perturbation": ("fog", "snow", "rain"),
+    }
+    rule = Rule(0, 1, "t.toml", selectors, severities=(1, 3))
+    told = [
+        (one.selectors["metric"], one.selectors["perturbation"], one.severities)
+        for one in rule.entries()
+    ]
+    whole = (selectors["metric"], selectors["perturbation"], (1, 3))
+    assert told == [
+        (("ece",), *whole[1:]),
+        (("nll",), *whole[1:]),
+        *((whole[0], (name,), whole[2]) for name in selectors["perturbation"]),
+        *((*whole[:2], (severity,)) for severity in (1, 3)),
+    ]
+    assert all(one.selectors["suite"] == ("one", "two") for one in rule.entries())
+    assert list(Rule(0, 1, "t.toml", {"metric": ("ece",)}, severities=(2,)).entries()) == []
+
+
+def test_what_a_test_may_be_called() -> None:
+    assert names_of_test("a/test_m.py::test_x[p-[1]]") == (
+        *("test_x[p-[1]]", "test_x"),
+        *("test_m.py::test_x[p-[1]]", "test_m.py::test_x"),
+        *("a/test_m.py::test_x[p-[1]]", "a/test_m.py::test_x"),
+    )
+    assert names_of_test("test_m.py::Case::test_x") == (
+        *("Case::test_x", "test_m.py::Case::test_x", "test_m.py::Case::test_x"),
+    )

@@ -294,6 +294,16 @@ def test_each_entry_of_its_lists_counts_by_itself() -> None:
     assert "severity=2] matched nothing that was judged: measured were severities 1" in line
 
 
+def test_all_entries_that_are_not_needed_are_told() -> None:
+    listed = file(WAIVER.replace("reason", "severity = [1, 2, 3]\nreason"))
+    told = [line for _, line in stale(listed, 0.05, 0.2, 0.06)]
+    assert [one.partition("severity=")[2][:2] for one in told] == ["1]", "3]"]
+    assert all("is not needed any more: its bound passes; take it out" in one for one in told)
+    # Where all pass it is told of as a whole.
+    ((_, line),) = stale(listed, 0.05, 0.06, 0.05)
+    assert "severity=1|2|3] is not needed any more: its 3 bounds pass; take it out" in line
+
+
 def test_one_of_a_test_is_out_of_date_as_others_are() -> None:
     assert stale(file(of_test("test_clean")), 0.2) == []
     ((_, line),) = stale(file(of_test("test_clean")), 0.05)

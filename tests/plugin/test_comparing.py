@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from gating_helpers import HEAD, answered, answers, baseline_of, condition
 from history_helpers import a_run, figures, keep
 from history_helpers import answers as their_answers
 
+from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.condition import together
-from pytest_cliprobust.gating.baseline import Provenance, beside, write_baseline
+from pytest_cliprobust.gating.baseline import Provenance, bare_key, beside, write_baseline
 from pytest_cliprobust.gating.family import Family
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.thresholds import ThresholdFile
+from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.plugin.comparing import (
     check_compared,
     chosen_baseline,
+    comparison_lines,
     family_of,
+    provenance_of,
     twin_lines,
     used,
 )
 from pytest_cliprobust.results.history import History
+from pytest_cliprobust.targets.preprocessing import Preprocessing
 
 FOG = [condition("clean", "fog_3d", severity) for severity in (1, 3)]
 
@@ -154,3 +162,106 @@ def test_a_baseline_has_the_model_that_the_policy_names() -> None:
     check_compared(recorded, ThresholdFile(), ["v2"])
     with pytest.raises(ClipRobustError, match=f"baseline_model 'gone' is not in .*{name}"):
         check_compared(recorded, parse_thresholds(asked.format("gone"), "t.toml"), ["v2"])
+
+
+def test_each_model_is_held_against_what_the_baseline_has_of_it() -> None:
+    now = Provenance(weights={"v1": "aa", "v2": "bb", "v3": "aa"}, seed=1)
+    then = Provenance(weights={"v1": "aa", "v2": "other"}, seed=1)
+    both = baseline_of(
+        *(
+            answered(answers(50), model=name, on=on)
+            for name in ("v1", "v2")
+            for on in (condition(), *FOG)
+        ),
+        provenance=then,
+        current=now,
+    )
+    start = "clip baseline: t.baseline.safetensors"
+    named = f"{start} (of 2 models: v1, v2)"
+    note = "  note: these are the weights that were recorded"
+    assert comparison_lines(both, ["v1", "v2", "v3"], None) == [
+        f"{named}: v1 against v1",
+        note,
+        f"{named}: v2 against v2",
+        f"{start} has v1, v2, none to compare v3 with; say in [policy] which counts: baseline_model",
+    ]
+    assert comparison_lines(both, ["v3", "v2"], "v1") == [
+        f"{named}: v3 against v1",
+        note,
+        f"{named}: v2 against v1",
+    ]
+    # Of figures that were recorded with other weights it is not said.
+    older = {
+        (bare_key(answered(answers(50), on=FOG[0])), "v1"): replace(then, weights={"v1": "old"})
+    }
+    some = replace(both, older=older)
+    assert comparison_lines(some, ["v1"], None)[1] == f"{note} for 2 of 3 figures"
+    for unknown in (replace(both, provenance=None), replace(both, current=None)):
+        assert comparison_lines(unknown, ["v1"], None) == [f"{named}: v1 against v1"]
+    seeded = replace(both, current=replace(now, seed=2))
+    assert comparison_lines(seeded, ["v2"], None)[1:] == ["  differs: seed 2, recorded with 1"]
+    assert comparison_lines(baseline_of(), ["v1"], None) == [
+        f"{start} has no model, none to compare v1 with; say in [policy] which counts: baseline_model"
+    ]
+
+
+def test_how_many_bounds_there_are_of_several_models() -> None:
+    recorded = baseline_of(
+        *(
+            answered(answers(50), model=name, on=on)
+            for name in ("v1", "v2")
+            for on in (condition(), *FOG)
+        )
+    )
+    file = parse_thresholds(HEAD + NAMED, "t.toml")
+    assert family_of(recorded, file, ["v1", "v2"], ["accuracy"], tests=10) == Family(2, 4)
+    assert family_of(recorded, file, ["v1"], ["accuracy", "other"], tests=10) == Family(1, 2)
+    # What no figure of the baseline is held to is not known.
+    unknown = Family(tests=10)
+    assert family_of(recorded, file, ["v1", "v2"], ["other"], tests=10) == unknown
+    assert family_of(recorded, file, ["v3"], ["accuracy"], tests=10) == unknown
+    assert family_of(recorded, ThresholdFile(), ["v1"], ["accuracy"], tests=10) == unknown
+    assert family_of(baseline_of(), file, ["v1"], ["accuracy"], tests=10) == unknown
+    assert family_of(None, file, ["v1"], ["accuracy"], tests=10) == unknown
+    asked = parse_thresholds(f'{HEAD}[policy]\nbaseline_model = "v2"\n{NAMED}', "t.toml")
+    assert family_of(recorded, asked, ["v3"], ["accuracy"], tests=10) == Family(1, 2)
+
+
+class Evaluated:
+    """An evaluation that only says what decides its figures."""
+
+    def __init__(self, digest: str, *templates: Any, phrases: tuple[str, ...] = ("a", "b")) -> None:
+        self.encoder = SimpleNamespace(precision=f"fp of {digest}")
+        self.target = SimpleNamespace(info=SimpleNamespace(digest=digest))
+        self.phrases, self.templates = phrases, templates
+
+    def dataset(self, role: str) -> Any:
+        return SimpleNamespace(name="clean set", digest=f"{role} of {self.target.info.digest}")
+
+
+def test_what_decides_the_figures_of_a_run() -> None:
+    models: Any = {
+        "v1": Evaluated("one", "a photo of {}"),
+        "v2": Evaluated("two", lambda name: f"a photo of {name}"),
+        "v3": Evaluated("three", lambda name: f"a photo of {name}", phrases=("ab", "")),
+        "v4": Evaluated("four", lambda name: f"a photo of {name}", str.upper),
+        "v5": Evaluated("five", lambda name: "a photo of x", lambda name: name.upper()),
+    }
+    models["v5"].target.preprocessing = Preprocessing(size=(224, 224))
+    found = provenance_of(RunConfig(("v1", "v2"), profile="quick", seed=7), models)
+    assert (found.profile, found.seed) == ("quick", 7)
+    assert found.precision == {
+        name: f"fp of {one.target.info.digest}" for name, one in models.items()
+    }
+    assert found.weights == {"v1": "one", "v2": "two", "v3": "three", "v4": "four", "v5": "five"}
+    # The last of several models that read a set tells of it; one that knows its content tells that.
+    assert found.data == {"clean set": "clean of five"}
+    assert found.preprocessing == {"v5": Preprocessing(size=(224, 224)).identity()}
+    # Prompts are the same if the texts are: of all phrases, and of all templates.
+    prompts = found.templates
+    assert prompts["v4"] == prompts["v5"]
+    assert len({prompts[name] for name in ("v1", "v2", "v3", "v4")}) == 4
+    assert {len(text) for text in prompts.values()} == {24}
+    registered = registry.names()
+    assert found.perturbations.keys() == set(registered)
+    assert found.perturbations["fog_3d"] == str(registry.get("fog_3d").version)

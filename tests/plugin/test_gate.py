@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gating_helpers import condition
+from gating_helpers import baseline_of, condition
 
 from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.plugin import gate
 from pytest_cliprobust.plugin.state import SESSION, UNDER_TEST
@@ -178,3 +181,64 @@ def test_the_command_that_runs_a_test_again() -> None:
     # The other model's test must run, too.
     case.session.config = RunConfig(("m", "base"), against="base")
     assert gate.rerun_command(case.item).startswith("pytest suites/test_mine.py::test_it --clip")
+
+
+GUESSED = BOUND.replace('because = "any model will do"\n', "")
+
+
+def test_bounds_that_hardly_gate_are_told_but_not_of_a_recording() -> None:
+    """Of ten classes and 1,000 samples guessing reaches 12% by luck."""
+    lucky = Case(GUESSED.replace("0.5", "0.11"))
+    lucky.gate(figure(0.9), figure(0.9))
+    for record in lucky.gate.records:
+        (line,) = record.weak
+        assert (
+            "min 0.11 of accuracy is within what guessing reaches by luck on 1,000 samples" in line
+        )
+    below = Case(GUESSED.replace("0.5", "0.09"))
+    with pytest.raises(ClipRobustError, match="weaker than chance"):
+        below.gate(figure(0.9))
+    for bound in ("0.09", "0.11"):
+        recording = Case(GUESSED.replace("0.5", bound), recording=True)
+        recording.gate(figure(0.9))
+        recording.gate.finish()
+        assert recording.gate.records[0].weak == ()
+    # Against what was recorded, of the model that the policy names.
+    two = baseline_of(
+        *(Measurement("mine", name, figure(value)) for name, value in (("m", 0.5), ("old", 0.9)))
+    )
+    for policy, far in (("", False), ('[policy]\nbaseline_model = "old"\n', True)):
+        text = GUESSED.replace("0.5", "0.45").replace("schema = 1\n", f"schema = 1\n{policy}")
+        case = Case(text, baseline_of=lambda model: two)
+        case.gate(figure(0.9))
+        told = "".join(case.gate.records[0].weak)
+        assert ("min 0.45 of accuracy is far from the 0.9 that was recorded" in told) is far
+
+
+def test_each_figure_of_a_test_is_judged_as_the_one_that_it_is() -> None:
+    """How sure a loss must be depends on how many its test has judged, this one among them."""
+    seen: list[tuple[str, int]] = []
+
+    def error_rate(measurement: Measurement, policy: Any, number: int) -> float:
+        seen.append((measurement.metric, number))
+        return 0.01
+
+    case = Case(family=SimpleNamespace(error_rate=error_rate))
+    case.gate([figure(0.9), figure(0.1, "accuracy_drop")], figure(0.1, "ece"))
+    case.gate(figure(0.9))
+    assert seen == [("accuracy", 1), ("accuracy_drop", 2), ("ece", 3), ("accuracy", 4)]
+
+
+def test_a_bound_that_a_waiver_excuses_fails_no_test() -> None:
+    waiver = (
+        '[[waiver]]\nsuite = "mine"\nmetric = "accuracy"\nreason = "r"\nowner = "o"\nexpires = {}\n'
+    )
+    text = BOUND + waiver.format(date.today() + timedelta(days=2))
+    for waives, status in ((True, "waived"), (False, "fail")):
+        case = Case(text, waives=waives)
+        case.gate(figure(0.3))
+        assert case.gate.records[0].verdict.status == status
+        if waives:
+            case.gate.finish()
+        else:
+            assert "breaks min 0.5" in case.failure()

@@ -403,17 +403,29 @@ def test_what_is_printed_at_the_end(
     shown: list[str],
 ) -> None:
     seen: list[str] = []
+    loud: list[bool] = []
+
+    def summarise(reporter: Any, run: Any, *, verbose: bool) -> None:
+        seen.append("summary")
+        loud.append(verbose)
+
     monkeypatch.setattr(hooks.workflow, "wanted", lambda: False)  # type: ignore[attr-defined]
     monkeypatch.setattr(
         hooks.terminal,  # type: ignore[attr-defined]
         "summarise",
-        lambda reporter, run, verbose: seen.append("summary"),
+        summarise,
     )
     monkeypatch.setattr(hooks, "say_nothing_evaluated", lambda *given: seen.append("nothing"))
     of: Any = evaluator(evaluated=evaluated, mistakes=mistakes)
     of.run, of._refused = "a run" if run else None, refused
-    of.pytest_terminal_summary(None, 0, SimpleNamespace(option=SimpleNamespace(verbose=0)))
-    assert seen == shown
+    for verbose in (0, 1, 2, -1):
+        seen.clear()
+        loud.clear()
+        of.pytest_terminal_summary(
+            None, 0, SimpleNamespace(option=SimpleNamespace(verbose=verbose))
+        )
+        assert seen == shown
+        assert loud == [verbose > 0] * ("summary" in shown)
 
 
 @pytest.mark.parametrize(

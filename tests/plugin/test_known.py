@@ -160,3 +160,51 @@ def test_mixed_headlines_of_the_shipped_suites_are_known_by_name() -> None:
     assert set(mixed_names()) <= set(
         known.vocabularies(["reference"], ["view"], [])["known_perturbations"]
     )
+
+
+# --- Suites elsewhere ------------------------------------------------------------------------------
+
+
+def test_suites_lie_anywhere_below_and_not_in_what_is_installed(tmp_path: Path) -> None:
+    for name in (
+        *("test_a.py", "b_test.py", "helper.py", "deep/down/here/test_c.py", "test_d.txt"),
+        *(".hidden/test_x.py", "deep/site-packages/test_x.py", "node_modules/test_x.py"),
+        *("build/test_x.py", "deep/dist/test_x.py", "__pycache__/test_x.py"),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("", encoding="utf-8")
+    marked = "@pytest.mark.clip_suite(\"one\")\ndef test_x(): ...\n@pytest.mark.clip_suite('two')\n"
+    (tmp_path / "deep" / "test_e.py").write_text(marked, encoding="utf-8")
+    below = {"c", "e", "one", "two"}
+    assert known.suites_below([tmp_path]) == {"a", "b_test", *below}
+    assert known.suites_below([tmp_path / "deep", tmp_path / "none"]) == below
+    assert known.suites_below([tmp_path / "deep" / "down", tmp_path / "build"]) == {"c", "x"}
+    assert known.suites_below([]) == set()
+
+
+@pytest.mark.parametrize(
+    ("folders", "found"),
+    [(1, "r"), (2, "ra"), (3, "rax"), (4, "raxb"), (5, "raxbc"), (6, "raxbcd"), (99, "raxbcd")],
+)
+def test_behind_so_many_folders_nobody_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: int, found: str
+) -> None:
+    """In the order of their names, so that the same are left out everywhere."""
+    monkeypatch.setattr(known, "FOLDERS", folders)
+    for name, place in {"r": ".", "d": "d", "c": "c", "x": "a/x", "b": "b", "a": "a"}.items():
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / f"test_{name}.py").touch()
+    assert known.suites_below([tmp_path]) == set(found)
+
+
+def test_why_there_is_no_suite_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").touch()
+    why = known.NoSuite(["accuracy", "ood"], [tmp_path])
+    assert [why(name) for name in ("ood", "acc*", "mine", "m*", "*")] == [""] * 5
+    assert why("z*") == "no suite is called like 'z*', here or below"
+    assert why("acuracy") == (
+        "no suite is called 'acuracy': there is no test_acuracy.py here or below. Did you mean 'accuracy'?"
+    )
+    assert why("minne").endswith("Did you mean 'mine'?")
+    assert why("xyz") == "no suite is called 'xyz': there is no test_xyz.py here or below."

@@ -105,6 +105,16 @@ def test_failures_of_the_environment_and_of_the_user() -> None:
     assert (found.spared, found.broken) == (1, {"x", "y"})
     whys = {test: attempt.why for test, attempt in found.attempts.items()}
     assert whys == {"a": "no hub", "b": "a name", "c": ""}
+    # Each test's are told, in their order.
+    for test in ("d", "e"):
+        found.take(report(test, "setup", clip_suite="x"))
+        for when in ("call", "teardown"):
+            found.take(report(test, when, "failed", clip_trouble=f"no {when}", clip_mistake=test))
+    assert found.troubles() == ["no hub", *("no call", "no teardown") * 2]
+    assert found.mistakes() == ["a name", "d", "d", "e", "e"]
+    assert found.spared == 5
+    for test in "de":
+        found.take(report(test, "setup"))
     # A plugin that runs tests again: the last attempt alone counts.
     for when in ("setup", "call", "teardown"):
         found.take(report("a", when, clip_suite="x"))
@@ -302,6 +312,9 @@ def test_the_options_of_a_run(tmp_path: Path) -> None:
     assert (given.limit, given.seed, given.batch_size) == (40, 7, 9)
     assert (given.cache_dir, given.font) == (tmp_path, Path("mine.ttf"))
     assert given.required == ("far_ood",)
+    # The least that each may be.
+    least = options.run_config(configured(model=["a"], limit="1", seed="0", batch_size="1"))
+    assert (least.limit, least.seed, least.batch_size) == (1, 0, 1)
     # Without a model nothing is compared.
     assert options.run_config(configured(against="b")).against is None
 
@@ -312,6 +325,9 @@ def test_the_options_of_a_run(tmp_path: Path) -> None:
         ({"model": ["b"], "against": "b"}, "--clip-against b: that is the model under test itself"),
         ({"model": ["a=x", "a=y"]}, "a"),
         ({"model": ["a"], "templates": "nowhere.txt"}, "nowhere.txt"),
+        ({"model": ["a"], "seed": "-1"}, "--clip-seed -1: a whole number from 0 on is needed"),
+        ({"model": ["a"], "limit": "0"}, "--clip-limit 0: a whole number from 1 on is needed"),
+        ({"model": ["a"], "batch_size": "0"}, "--clip-batch-size 0: a whole number from 1 on"),
         ({"model": ["a"], "profile": "slow"}, "--clip-profile slow: choose one of"),
     ],
 )

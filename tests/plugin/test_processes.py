@@ -208,6 +208,15 @@ def test_bounds_that_wait_for_what_the_environment_lacks() -> None:
     rule: Any = SimpleNamespace(selectors={"suite": ("oo*",)})
     found = Unjudged(policy=Policy(), skipped=[rule])
     assert own._lacked(found) == ["ood: no encoder"]
+    # Whichever of the rules waits for a suite, all of its tests are told of, each suite once.
+    none: Any = SimpleNamespace(selectors={"suite": ("x", "y")})
+    every: Any = SimpleNamespace(selectors={})
+    for rules in ([none, rule], [rule, none], [rule, rule]):
+        assert own._lacked(replace(found, skipped=rules)) == ["ood: no encoder"]
+    assert own._lacked(replace(found, skipped=[none])) == []
+    assert own._lacked(replace(found, skipped=[none, every])) == [
+        *("view: no encoder", "ood: no encoder"),
+    ]
     assert own._lacked(Unjudged(policy=Policy(skipped="warn"), skipped=[rule])) == []
     assert own._lacked(Unjudged(policy=Policy())) == []
 

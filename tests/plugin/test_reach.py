@@ -89,6 +89,24 @@ def test_what_is_in_the_cache_needs_no_hub(cache: Path) -> None:
         require_reach(config("hf-hub:a/c"))
 
 
+def test_every_model_and_every_data_set_of_clean_is_looked_at(cache: Path) -> None:
+    """Also behind one that lies on the disk, in the cache, or is none of the hub's."""
+    (cache / "models--a--b").mkdir()
+    (cache / "datasets--a--b").mkdir()
+    for first in ("./mine.pt", "reference", "hf-hub:a/b"):
+        for second, words in (
+            ("hf-hub:a/c", "model 'hf-hub:a/c'"),
+            ("ViT-B-32", "model 'ViT-B-32'"),
+        ):
+            with pytest.raises(Unavailable, match=words):
+                require_reach(RunConfig((first, second)))
+        require_reach(RunConfig((first, "reference")))
+    for first in ("imagefolder:x", "far_ood=hub:a/c", "clean=hub:a/b"):
+        with pytest.raises(Unavailable, match="data set 'hub:a/d'"):
+            require_reach(RunConfig(("reference",), sets=read_sources([first, "clean=hub:a/d"])))
+        require_reach(RunConfig(("reference",), sets=read_sources([first])))
+
+
 def started(tmp_path: Path, *options: str) -> tuple[list[str], list[str]]:
     """Run a session in its own process, offline, which ends with a word on torch: both outputs' lines."""
     code = (

@@ -10,12 +10,12 @@ from gating_helpers import answered, answers, baseline_of, changed, condition
 
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
-from pytest_cliprobust.gating.baseline import Baseline, Provenance, beside, load_baseline
+from pytest_cliprobust.gating.baseline import Baseline, Provenance, bare_key, beside, load_baseline
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.recording import RecordChange
 from pytest_cliprobust.gating.verdict import judge
 from pytest_cliprobust.plugin.comparing import comparison_lines
-from pytest_cliprobust.plugin.recorder import Recorder
+from pytest_cliprobust.plugin.recorder import Recorder, _shown_size
 from pytest_cliprobust.results.record import Record
 
 KEY = "accuracy/accuracy/clean/clean"
@@ -180,3 +180,60 @@ def test_bounds_that_are_looser_for_want_of_samples_are_told(limit: int | None, 
     assert recorder._loosened([replace(looser, new=0.9)], [now]) == []
     assert recorder._loosened([looser], [before]) == []
     assert replace(recorder, earlier=None)._loosened([looser], [now]) == []
+
+    # One that was not there before has lost nothing; of several bounds the first is named, and all counted.
+    new = answered(answers(50), on=condition("clean", "fog_3d", 3))
+    unknown = RecordChange(new.key, "min", 0.8, 0.7, "updated", "t.toml:4")
+    assert recorder._loosened([unknown], [now, new]) == []
+    both = replace(recorder, earlier=baseline_of(before, answered(answers(400), on=new.condition)))
+    (line,) = both._loosened([unknown, looser], [now, new])
+    assert line.startswith("2 of the bounds are looser")
+    assert f"(50, were 400: {new.key})" in line
+
+
+def test_every_figure_that_stays_keeps_what_decided_it(tmp_path: Path) -> None:
+    """Of two models and three figures each; those of one model are recorded anew with another seed."""
+    path = tmp_path / "t.toml"
+    kinds = [condition(), *(condition("clean", "fog_3d", number) for number in (1, 3))]
+
+    def write(
+        earlier: Baseline | None, models: tuple[str, ...], seed: int, *globs: str
+    ) -> Baseline:
+        made = Provenance(seed=seed, weights={name: f"of {name}" for name in models})
+        measured = [answered(answers(), model=name, on=on) for name in models for on in kinds]
+        records = [Record(one, judge(one, None, Policy()), "test_it") for one in measured]
+        recorder = Recorder(path, RunConfig(models), earlier, globs)
+        recorder.write(records, made, lambda name: 134)
+        return load_baseline(beside(path))
+
+    first = write(None, ("v1", "v2"), 1)
+    assert first.older == {}
+    keys = [bare_key(answered(answers(), on=on)) for on in kinds]
+    again = write(first, ("v2",), 2)
+    assert {key: one.seed for key, one in again.older.items()} == {(key, "v1"): 1 for key in keys}
+    assert again.models == ("v2", "v1")
+    part = write(again, ("v2",), 3, "*/clean")
+    seeds = {key: one.seed for key, one in part.older.items()}
+    assert seeds == {
+        **{(key, "v1"): 1 for key in keys},
+        **{(key, "v2"): 2 for key in keys[1:]},
+    }
+    told = [part.provenance_of(answered(answers(), model="v2", on=on)) for on in kinds]
+    assert [one.seed for one in told if one is not None] == [3, 2, 2]
+
+
+@pytest.mark.parametrize("n", [100, 20_000])
+def test_how_large_the_baseline_is(tmp_path: Path, n: int) -> None:
+    path = tmp_path / "t.toml"
+    one = answered(answers(n), model="v1")
+    recorder = Recorder(path, RunConfig(("v1",)))
+    _, told = recorder.write(
+        [Record(one, judge(one, None, Policy()), "t")], Provenance(), lambda model: 134
+    )
+    size = beside(path).stat().st_size
+    said = f"{size / 1e3:.0f} kB" if n == 100 else f"{size / 1e6:.1f} MB"
+    assert (size < 100_000) == (n == 100)
+    assert f", 1 figures by sample, {said}; commit it beside the threshold file" in told[0]
+    assert [_shown_size(size) for size in (0, 99_499, 100_000, 149_999, 1_500_001)] == [
+        *("0 kB", "99 kB", "0.1 MB", "0.1 MB", "1.5 MB"),
+    ]

@@ -21,6 +21,7 @@ from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.outcomes import Outcomes, mean
 from pytest_cliprobust.figures.paired import holm
+from pytest_cliprobust.gating.baseline import Provenance
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.reporting.json import document
 from pytest_cliprobust.results import compare as compare_module
@@ -31,6 +32,7 @@ from pytest_cliprobust.results.compare import (
     changed_sides,
     compare,
     judged,
+    matched_answers,
 )
 from pytest_cliprobust.results.earlier import Earlier, of_document
 
@@ -460,3 +462,143 @@ def test_a_change_that_cannot_be_estimated_is_certain_or_none() -> None:
     own = sure.interval(0.95)
     assert (found.low, found.high) == (own.low - 0.125, own.high + 0.125)
     assert found.p_value == sure.p_value
+
+
+def models_of(path: Path, *names: str, digest: str = "ab12", limit: int | None = None) -> Earlier:
+    """Return a run of several models."""
+    each = [a_run(figures(RIGHT, seed), name, digest=digest) for seed, name in enumerate(names)]
+    provenance = Provenance(
+        "quick",
+        0,
+        dict.fromkeys(names, "fp32"),
+        {name: f"{digest}{name}" for name in names},
+        dict.fromkeys(names, "t"),
+    )
+    together = replace(
+        each[0],
+        config=replace(each[0].config, limit=limit),
+        records=tuple(record for run in each for record in run.records),
+        models={name: summary for run in each for name, summary in run.models.items()},
+        provenance=provenance,
+    )
+    (found,) = kept(path, together)
+    return found
+
+
+def test_each_model_is_compared_with_its_own_and_one_without_is_left_out(tmp_path: Path) -> None:
+    base = models_of(tmp_path / "b", "a", "b", "c")
+    head = models_of(tmp_path / "h", "new", "b", "a")
+    made = compare(base, head)
+    pairs = {(row.base.model, row.head.model) for row in made.rows}
+    assert pairs == {("a", "a"), ("b", "b")}
+    assert len(made.rows) == 10
+    # Of models that nobody is compared with nothing is listed.
+    assert (made.only_base, made.only_head) == ((), ())
+    assert made.notes == ("b: the same weights in both", "a: the same weights in both")
+    # One model of the earlier run for all.
+    made = compare(base, head, base_model="c")
+    assert {(row.base.model, row.head.model) for row in made.rows} == {
+        *(("c", "new"), ("c", "b"), ("c", "a")),
+    }
+    assert [note for note in made.notes if "compared" in note] == [
+        *("new is compared with c", "b is compared with c", "a is compared with c"),
+    ]
+    other = models_of(tmp_path / "o", "x", "y")
+    with pytest.raises(ClipRobustError) as caught:
+        compare(base, other)
+    assert str(caught.value) == (
+        "run 1 is of a, b, c, run 1 of x, y: say with --base-model and --head-model which is compared with "
+        "which"
+    )
+    with pytest.raises(ClipRobustError) as caught:
+        compare(base, head, base_model="news")
+    assert str(caught.value) == "run 1 has no figures of model 'news'. It has a, b, c"
+
+
+def test_only_what_is_asked_for_is_compared_and_listed(tmp_path: Path) -> None:
+    made = figures(RIGHT)
+    base, head = runs(tmp_path, [made[0], made[1]], [made[0], *made[2:]])
+    chosen = compare(base, head, only=lambda one: one.metric in ("accuracy", "nll"))
+    assert [row.head.metric for row in chosen.rows] == ["accuracy"]
+    assert chosen.only_base == ()
+    assert chosen.only_head == ("mine/nll/clean/clean/reference",)
+    assert compare(base, head, only=lambda one: one.metric == "accuracy_drop").only_base == (
+        "mine/accuracy_drop/clean/fog_3d@3/reference",
+    )
+
+
+def test_limits_and_both_ends_of_unfinished_runs_are_told(tmp_path: Path) -> None:
+    base = models_of(tmp_path / "b", "m", digest="x", limit=100)
+    head = models_of(tmp_path / "h", "m", digest="y")
+    cut = [replace(run, header={**run.header, "complete": False}) for run in (base, head)]
+    end = "only samples that both have are compared one by one"
+    assert compare(*cut).notes == (
+        "run 1 did not come to its end",
+        f"sample limit none, then 100: {end}",
+    )
+    assert compare(head, base).notes == (f"sample limit 100, then none: {end}",)
+    # Without a digest nobody knows whose the weights are.
+    bare = [
+        replace(
+            run, header={**run.header, "provenance": {**run.header["provenance"], "weights": {}}}
+        )
+        for run in (base, base)
+    ]
+    assert compare(*bare).notes == ()
+
+
+def test_a_figure_that_is_no_number_in_either_run_says_in_which(tmp_path: Path) -> None:
+    good = Figure("ece", 0.1, 0.0, 0.2, 200).measured_on(CLEAN)
+    for broken in (
+        Figure("ece", math.nan, math.nan, math.nan, 200),
+        Figure("ece", 0.1, -math.inf, 0.2, 200),
+        Figure("ece", 0.1, 0.0, math.inf, 200),
+    ):
+        bad = broken.measured_on(CLEAN)
+        for place, (then, now) in {"base": (bad, good), "head": (good, bad)}.items():
+            folder = tmp_path / f"{broken.low}{broken.high}{place}"
+            (row,) = compare(*runs(folder, [then], [now])).rows
+            assert row.word is Word.NOT_COMPARABLE
+            assert row.how == f"ece of {place} is {broken.interval_text()}"
+            told = row.as_dict()
+            assert (told["n"], told["changed"], told["p"], told["paired"]) == (None,) * 3 + (False,)
+            assert told["higher_is_better"] is False
+
+
+@pytest.mark.parametrize("broken", ["text", "wide", "none", "no keys", "no outcomes"])
+@pytest.mark.parametrize("which", ["before", "after"])
+def test_answers_are_matched_only_where_both_runs_have_them(broken: str, which: str) -> None:
+    yes = np.array([True, True, False])
+    made = {
+        "before": Outcomes(
+            {"value": yes, "other": ~yes}, mean, keys=SampleKeys(tuple("abc"), tuple("abc"))
+        )
+    }
+    made["after"] = Outcomes(
+        {"value": np.array([True, False, False]), "other": yes},
+        mean,
+        keys=SampleKeys(tuple("cbx"), tuple("cbx")),
+    )
+
+    def row(before: Outcomes | None, after: Outcomes | None) -> Compared:
+        base, head = (
+            replace(one, figure=replace(one.figure, outcomes=outcomes).measured_on(CLEAN))
+            for one, outcomes in ((row_of().base, before), (row_of().head, after))
+        )
+        return replace(row_of(), base=base, head=head)
+
+    whole = row(made["before"], made["after"])
+    # The later run's row of each sample that both have: c was wrong and is right, b was right and is not.
+    assert sorted(matched_answers(whole)) == [(0, False, True), (1, True, False)]
+    assert sorted(matched_answers(whole, "other")) == [(0, True, True), (1, False, True)]
+    assert matched_answers(whole, "third") == []
+    one = made[which]
+    other: dict[str, Outcomes | None] = {
+        "text": replace(one, columns={"value": np.array(["a", "b", "c"])}),
+        "wide": replace(one, columns={"value": np.arange(3.0)}),
+        "none": replace(one, columns={"third": yes}),
+        "no keys": replace(one, keys=None),
+        "no outcomes": None,
+    }
+    found = {**made, which: other[broken]}
+    assert matched_answers(row(found["before"], found["after"])) == []

@@ -36,6 +36,11 @@ def test_a_summary_survives_the_way_through_a_report() -> None:
 def test_the_header_tells_of_data_of_the_users_own() -> None:
     roles = {"clean": ("a", "b"), "shift": ("c",)}
     assert DataSummary(roles).lines() == []
+    other = TemplateSummary("theirs", 1, "cd")
+    assert DataSummary({}, {"a": TOLD, "b": other}).lines() == [
+        f"clip templates: a: {TOLD}",
+        f"clip templates: b: {other}",
+    ]
     assert DataSummary(roles, {"a": TOLD}, "a", own=True).lines() == [
         "clip roles: clean a, b; shift c",
         f"  note: {SPLIT}, of a calibrates and is measured nowhere else; --clip-data calibration=PATH "
@@ -69,6 +74,20 @@ def test_what_is_known_of_the_data_of_an_evaluation() -> None:
     assert data_of(evaluation(EMBEDDED)) == DataSummary(roles)
     told = data_of(evaluation(EMBEDDED, templates="t.txt"))
     assert told == DataSummary(roles, {"name of k": TOLD}, "name of k", False)
+
+
+def test_no_more_than_clean_is_loaded_of_it() -> None:
+    """Of the part that calibrates one sample tells whether it is there."""
+    loaded: list[tuple[str, int | None]] = []
+
+    def dataset(role: str, limit: int | None = None) -> Any:
+        loaded.append((role, limit))
+        return SimpleNamespace(name="name of k")
+
+    one = evaluation()
+    one.dataset = dataset
+    assert data_of(one).split == "name of k"
+    assert loaded == [("calibration", 1), ("clean", None)]
 
 
 @pytest.mark.parametrize("broken", ["dataset", "template_summaries"])

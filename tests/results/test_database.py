@@ -31,6 +31,21 @@ def test_a_file_of_layout_0_becomes_one_of_today(path: Path) -> None:
         assert keep(history, a_run(figures(answers()))) == 1
 
 
+def test_folders_are_made_for_a_new_file_alone(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b" / "history.sqlite"
+    with pytest.raises(
+        ClipRobustError, match=r"history\.sqlite: no history there; a run with a model"
+    ):
+        History(deep)
+    assert not (tmp_path / "a").exists()
+    for _ in range(2):
+        with History(deep, create=True) as history:
+            assert history.rows("PRAGMA foreign_keys") == [(1,)]
+    assert deep.is_file()
+    with pytest.raises(ClipRobustError, match="the history is a file, and this is a folder"):
+        History(deep.parent, create=True)
+
+
 def test_an_older_file_goes_on_with_all_that_is_in_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,12 +56,18 @@ def test_an_older_file_goes_on_with_all_that_is_in_it(
         connection.execute("ALTER TABLE runs ADD COLUMN weather TEXT")
         connection.execute("UPDATE runs SET weather = 'fog'")
 
-    monkeypatch.setattr(database, "MIGRATIONS", [*database.MIGRATIONS, further])
+    def last(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE runs SET weather = weather || ' and snow'")
+
+    monkeypatch.setattr(database, "MIGRATIONS", [*database.MIGRATIONS, further, last])
+    for _ in range(2):
+        with History(path) as history:
+            assert history.rows("SELECT id, weather FROM runs") == [(1, "fog and snow")]
+            assert history.rows("PRAGMA user_version") == [(3,)]
     with History(path) as history:
-        assert history.rows("SELECT id, weather FROM runs") == [(1, "fog")]
         assert history.run(history.find("tag:old")).figures
     monkeypatch.undo()
-    with pytest.raises(ClipRobustError, match=r"layout 2, this one knows 1\); update it"):
+    with pytest.raises(ClipRobustError, match=r"layout 3, this one knows 1\); update it"):
         History(path)
 
 

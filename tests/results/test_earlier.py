@@ -14,6 +14,7 @@ from pytest_cliprobust.reporting.json import document
 from pytest_cliprobust.results import journal
 from pytest_cliprobust.results.history import History, earlier_run
 from pytest_cliprobust.results.outcomes import pseudonymous
+from pytest_cliprobust.results.record import Evidence
 
 
 @pytest.fixture
@@ -153,3 +154,31 @@ def test_without_names_runs_pair_and_tell_nothing(history: History, path: Path) 
     assert named.outcomes.keys == figure.outcomes.keys
     assert named.condition == figure.condition
     assert bare.unnamed() is bare
+
+
+def test_what_was_said_of_each_figure_comes_back(tmp_path: Path) -> None:
+    """Tests, noise, verdicts, and the evidence of those that have any."""
+    run = a_run(figures(answers()))
+    shown = {
+        number: Evidence(
+            (("worst", f"at {number}"), ("then", "more")), {"a": 0.5, "b": number}, "c", "p.png"
+        )
+        for number in (1, 3)
+    }
+    records = tuple(
+        replace(
+            one, test=f"t.py::test_{number}", noise_floor=number / 8, evidence=shown.get(number)
+        )
+        for number, one in enumerate(run.records)
+    )
+    out = tmp_path / "report.json"
+    out.write_text(json.dumps(document(replace(run, records=records))), encoding="utf-8")
+    earlier = earlier_run(str(out), tmp_path / "none")
+    keys = [one.key for one in records]
+    assert earlier.tests == {key: f"t.py::test_{number}" for number, key in enumerate(keys)}
+    assert earlier.noise == {key: number / 8 for number, key in enumerate(keys)}
+    assert earlier.evidence == {keys[number]: one for number, one in shown.items()}
+    assert {key: told["status"] for key, told in earlier.verdicts.items()} == dict.fromkeys(
+        keys, "unbounded"
+    )
+    assert (earlier.number, earlier.tags, dict(earlier.anchors)) == (None, (), {})

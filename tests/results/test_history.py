@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from pytest_cliprobust.results.history import (
     default_path,
     earlier_run,
     is_file,
+    is_reference,
     series_of,
 )
 
@@ -320,3 +322,34 @@ def test_the_history_lies_in_the_cache_folder(tmp_path: Path) -> None:
     assert default_path(tmp_path) == tmp_path / "history.sqlite"
     assert default_path().name == "history.sqlite"
     assert default_path().parent.name == "pytest-cliprobust"
+
+
+@pytest.mark.parametrize(
+    ("text", "may"),
+    [
+        *(
+            (text, True)
+            for text in ("1", "907", "last", "last~0", "last~12", "anchor", "tag:v1", "tag:")
+        ),
+        *(
+            (text, False)
+            for text in ("", "v1", "last~", "last~x", "lst", "anchors", "1.5", "a.json")
+        ),
+    ],
+)
+def test_what_may_mean_a_run(text: str, may: bool, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_reference(text) is may
+    assert not (may and is_file(text))
+
+
+def test_a_metric_that_nobody_knows_here_has_no_direction(history: History) -> None:
+    clean = Condition("clean")
+    mine = Figure("of_nobodys", 0.5, 0.4, 0.6, 40).measured_on(clean)
+    gap = Figure("signed_gap", 0.5, 0.4, 0.6, 40).measured_on(clean)
+    earlier = history.run(keep(history, a_run([mine, gap])))
+    assert dict(earlier.directions) == {
+        "mine/of_nobodys/clean/clean/reference": None,
+        "mine/signed_gap/clean/clean/reference": None,
+    }
+    assert earlier.figures["mine/of_nobodys/clean/clean/reference"].value == 0.5

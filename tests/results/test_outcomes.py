@@ -18,6 +18,7 @@ from pytest_cliprobust.figures.bootstrap import Bootstrap, paired_drop_figure, p
 from pytest_cliprobust.figures.change import SAME, change_between
 from pytest_cliprobust.figures.compact import compact
 from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.keys import SampleKeys
 from pytest_cliprobust.figures.outcomes import Column, Outcomes, mean
 from pytest_cliprobust.results.outcomes import (
@@ -29,6 +30,7 @@ from pytest_cliprobust.results.outcomes import (
     names_in,
     pseudonymous,
     to_manifest,
+    unnamed,
     with_outcomes,
 )
 
@@ -214,3 +216,23 @@ def test_pseudonyms_match_alike_and_name_nothing() -> None:
     assert keys.kind == "drawing"
     assert pseudonymous(KEYS.take([3, 1])) == keys.take([3, 1])
     assert not {*KEYS.ids, *KEYS.units, *KEYS.digests} & {*keys.ids, *keys.units, *keys.digests}
+
+
+def test_all_parameters_and_attributes_survive() -> None:
+    before = replace(outcomes(), parameters={"a": (0.25, 0.5), "b": (1.0,), "c": ()}, coarse=True)
+    blobs: dict[str, bytes] = {}
+    after = from_manifest(json.loads(json.dumps(to_manifest(before, blobs))), blobs)
+    assert after is not None
+    same(before, after)
+    assert after.coarse
+
+
+def test_figures_without_samples_have_no_names_to_hide() -> None:
+    plain = Figure("accuracy", 0.5, 0.4, 0.6, 40).measured_on(Condition("clean"))
+    assert unnamed(plain) is plain
+    bare = with_outcomes(plain, outcomes(None))
+    assert unnamed(bare) is bare
+    named = unnamed(with_outcomes(plain, outcomes()))
+    assert named.condition == plain.condition
+    assert named.outcomes is not None
+    assert named.outcomes.keys == pseudonymous(KEYS)

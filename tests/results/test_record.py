@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from history_helpers import answers, figures
 
 from pytest_cliprobust.engine.config import RunConfig
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating import verdict as verdicts
@@ -144,3 +145,67 @@ def test_a_worker_s_figure_gets_the_margin_that_it_would_get_here() -> None:
         record = Record(measurement, verdicts.judge(measurement, None, policy), "test_it")
         told = json.loads(json.dumps(record.as_dict(replicates=True, blobs=blobs)))
         assert decidable(Record.from_dict(told, blobs).figure, policy) == decidable(figure, policy)
+
+
+def test_a_journal_lies_beside_its_report_in_a_new_folder(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a" / "b" / "report.json")
+    assert journal.notes == []
+    journal.add([record(), record(0.25)])
+    journal.leave()
+    # Of one test that ran again the last figures count; what else stands there is no figure.
+    (told,) = read(tmp_path / "a" / "b" / "report.json.unfinished")
+    assert told["figure"]["value"] == 0.25
+    assert read(tmp_path / "none") == []
+    # No line of the first run is lost where the next begins.
+    again = Journal(tmp_path / "a" / "b" / "report.json")
+    again.add([replace(record(), measurement=replace(record().measurement, suite="other"))])
+    again.leave()
+    kept = read(tmp_path / "a" / "b" / "report.json.unfinished")
+    assert [one["suite"] for one in kept] == ["mine", "other"]
+
+
+@pytest.mark.parametrize("room", [0, 7])
+def test_where_there_is_no_more_room_it_is_told_once(tmp_path: Path, room: int) -> None:
+    """Whether nothing of a line could be written or a part of it."""
+    journal = Journal(tmp_path / "report.json")
+    journal.add([record()])
+    path = tmp_path / "report.json.unfinished"
+    size = path.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, hard))
+    try:
+        with pytest.raises(
+            Unavailable, match=r"figures cannot be kept while the run lasts: .*make room"
+        ):
+            journal.add([record(), record()])
+        journal.add([record()])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.stat().st_size == size + room
+    journal.add([record()])
+    assert path.stat().st_size == size + room
+    assert [entry["key"] for entry in read(path)] == [record().key]
+    journal.close([])
+    assert not path.exists()
+
+
+def test_evidence_survives_whole() -> None:
+    lines = (("worst", "at 0.3"), ("then", "at 0.5"))
+    before = Evidence(lines, {"scale": 0.3, "angle": -2.0}, "cliprobust perturb", "a/b.png")
+    assert Evidence.from_dict(json.loads(json.dumps(before.as_dict()))) == before
+    one = replace(record(), weak=("a", "b"), also_used=("c", "d"), evidence=None)
+    after = Record.from_dict(json.loads(json.dumps(one.as_dict())))
+    assert (after.weak, after.also_used, after.evidence) == (("a", "b"), ("c", "d"), None)
+
+
+def test_a_record_in_one_line() -> None:
+    bare = record(0.5)
+    assert bare.one_line() == "0.5 [0.4, 0.6] n=40: unbounded"
+    bound = replace(bare.verdict, status="fail", kind="min", limit=0.7)
+    assert replace(bare, verdict=bound).one_line() == "0.5 [0.4, 0.6] n=40: fail (min 0.7)"
+
+
+def test_without_names_a_record_has_no_picture() -> None:
+    hidden = record().unnamed()
+    assert hidden.evidence is None
+    assert hidden.key == record().key
