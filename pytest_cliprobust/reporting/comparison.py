@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from pytest_cliprobust.errors import counted
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.results.record import Record
@@ -66,7 +67,7 @@ def paired_line(judged: Sequence[tuple[Verdict, Measurement]], source: str) -> s
         return ""
     paired = [(v, m) for v, m in compared if v.compared.startswith("paired")]
     if not paired:
-        return f"held against {source}: {len(compared)} figures, none of them by sample"
+        return f"held against {source}: {counted(len(compared), 'figure')}, none of them by sample"
     text = f"paired with {source}: {len(paired)} of {len(compared)} figures"
     parts = [(v.n, m) for v, m in paired if v.n < m.figure.n]
     if not parts:

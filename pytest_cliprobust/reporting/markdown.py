@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_cliprobust.errors import one_line
+from pytest_cliprobust.errors import counted, one_line
 from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.reporting import facts
 from pytest_cliprobust.reporting.earlier import earlier_of, held_against
@@ -117,7 +117,11 @@ def _failures(lines: Sequence[Line]) -> list[str]:
         "|---|---|---|---|---|---|",
         *rows,
         "",
-        *([f"{more} more stand first in the table of all figures.", ""] if more else []),
+        *(
+            [f"{counted(more, 'more stands', 'more stand')} first in the table of all figures.", ""]
+            if more
+            else []
+        ),
     ]
 
 

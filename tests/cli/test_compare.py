@@ -52,7 +52,7 @@ def test_what_changed_the_worst_first(folder: Path, capsys: Capture) -> None:
     assert row[5:] == ["worse", "paired, n = 200 in 100 drawings"]
     assert lines[-2][0].startswith("4 figures: 2 worse, ")
     assert lines[-2][0].endswith("(--all shows them)")
-    assert lines[-1] == ["only in run 1: 1 figures: mine/ece/clean/clean/reference"]
+    assert lines[-1] == ["only in run 1: 1 figure: mine/ece/clean/clean/reference"]
 
 
 def test_everything_and_the_samples(folder: Path, capsys: Capture) -> None:

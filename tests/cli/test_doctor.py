@@ -210,7 +210,7 @@ def test_the_line_that_says_what_was_wrong_is_the_last(output: str, told: str) -
 @pytest.mark.parametrize(
     ("plain", "noisy", "code", "told"),
     [
-        ("pass", "fail", 0, ["all 1 bounds can be green and can turn red"]),
+        ("pass", "fail", 0, ["1 bound, and each can be green"]),
         ("fail", "fail", 1, ["1 cannot be green"]),
         ("pass", "pass", 1, ["1 did not turn red under any"]),
         ("inconclusive", "pass", 1, ["1 cannot", "1 did not turn red", "1 can do NEITHER"]),
@@ -222,7 +222,7 @@ def test_what_a_bound_can_do_neither_is_told_apart(
     runs = [doctor.Ran({"a": status}, {"a": "max 0.1"}, 10, 1.0) for status in (plain, noisy)]
     assert doctor._report(runs[0], {"noise": runs[1]}) == code
     out = capsys.readouterr().out
-    for words in ("all 1 bounds", "1 cannot", "1 did not turn red", "1 can do NEITHER"):
+    for words in ("1 bound, and each", "1 cannot", "1 did not turn red", "1 can do NEITHER"):
         assert (words in out) == any(words in one for one in told), words
 
 
