@@ -37,7 +37,14 @@ def _counted(compared: Sequence[Record], source: str) -> list[str]:
     text = paired_line([(r.verdict, r.measurement) for r in compared], source)
     if len(same) == len(compared):
         return [f"{text}; every outcome is the same"]
-    lines = [text + (f"; {len(same)} are the same in every outcome" if same else "")]
+    lines = [
+        text
+        + (
+            f"; {len(same)} {'is' if len(same) == 1 else 'are'} the same in every outcome"
+            if same
+            else ""
+        )
+    ]
     churn = [
         r.verdict.changed
         for r in paired

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from history_helpers import a_run, answers, figures, keep
 
 from pytest_cliprobust import cli
+from pytest_cliprobust.cli import trend
 from pytest_cliprobust.results.history import History
 
 Capture = pytest.CaptureFixture[str]
@@ -245,3 +248,48 @@ def test_where_pytest_keeps_none(folder: Path, capsys: Capture) -> None:
     (folder / "pytest.ini").write_text("[pytest]\nclip_history = none\n", encoding="utf-8")
     assert "pytest keeps no history here" in mistake(capsys, "history")
     assert len(told(capsys, "history", "--history=cache/history.sqlite")) == 5
+
+
+# --- A trend's words -------------------------------------------------------------------------------
+
+
+def test_a_drift_in_words() -> None:
+    def drift(value: float, low: float, high: float, **more: Any) -> Any:
+        told = {"change": object(), "how": "paired", "difference": value, "low": low, "high": high}
+        return SimpleNamespace(**{**told, **more})
+
+    # Two digits of a tenth of the interval's width, and a plus where it is no loss.
+    assert trend.drift_text(drift(0.123456, -0.0123456, 0.2)) == "+0.123 [-0.012, +0.200]"
+    assert trend.drift_text(drift(-0.5, -1.5, 0.00001)) == "-0.50 [-1.50, 0.00]"
+    assert trend.drift_text(drift(0.0, 0.0, 0.0)) == "0 [0, 0]"
+    assert trend.drift_text(drift(0.1, 0.0, 0.2, change=None, how="another n")) == "another n"
+
+
+def test_runs_that_are_left_out_stand_in_one_line_for_each_reason(capsys: Capture) -> None:
+    def left(number: int, why: str, anchor: bool = False) -> Any:
+        return SimpleNamespace(point=SimpleNamespace(number=number, anchor=anchor), why=why)
+
+    trend._print_left_out([left(3, "limit"), left(1, "profile", True), left(3, "limit")])
+    assert capsys.readouterr().out.splitlines() == [
+        "run 3 is left out, as not comparable: limit (--csv has them)",
+        "run 1 (anchor) is left out, as not comparable: profile (--csv has them)",
+    ]
+    trend._print_left_out([left(3, "limit"), left(1, "limit"), left(3, "other")])
+    assert capsys.readouterr().out.splitlines() == [
+        "run 3, run 1 are left out, as not comparable: limit (--csv has them)",
+        "run 3 is left out, as not comparable: other (--csv has them)",
+    ]
+    trend._print_left_out([])
+    assert capsys.readouterr().out == ""
+
+
+def test_of_several_figures_a_single_point_has_no_drift(folder: Path, capsys: Capture) -> None:
+    with History(folder / "cache" / "history.sqlite") as history:
+        keep(history, a_run(figures(answers())[:2], "single"))
+    rows = {row[0]: row for row in told(capsys, "trend", "*/clean/*")[1:] if len(row) == 7}
+    alone = rows["mine/accuracy/clean/clean/single"]
+    assert alone[1] == alone[3]
+    assert alone[2] == alone[4]
+    assert alone[5:] == ["–", "–"]
+    first, last = rows[KEY][2], rows[KEY][4]
+    assert float(last) - float(first) == pytest.approx(float(rows[KEY][5].split()[0]), abs=1e-3)
