@@ -250,9 +250,8 @@ def _losses(lines: Sequence[Line]) -> Plot | None:
     for line in shown:
         made = line.compared
         assert made is not None  # else there were no loss
-        low, high = sorted((abs(made.low), abs(made.high)))
-        if made.low < 0 < made.high:
-            low = -min(abs(made.low), abs(made.high))
+        better = made.higher_is_better
+        low, high = (-made.high, -made.low) if better else (made.low, made.high)
         label = f"{line.place}: {line.spaces[0]}"
         tone = "bad" if line.failed else ""
         rows.append(plots.Dot(label, line.loss, low, high, None, tone, line.whose))
