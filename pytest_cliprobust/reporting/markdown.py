@@ -271,8 +271,9 @@ def _cut(lines: Sequence[str], most: int) -> str:
     while kept < len(lines) and sizes[kept] <= room:
         room -= sizes[kept]
         kept += 1
+    more = counted(len(lines) - kept, "further line")
     rest = (
-        f"*Cut here, as there is no room for more: {len(lines) - kept:,} further lines. The whole is in the "
+        f"*Cut here, as there is no room for more: {more}. The whole is in the "
         "HTML and JSON reports of the run (`--clip-report report.html,report.json`).*"
     )
     return "\n".join([*lines[:kept], "", rest]) + "\n"

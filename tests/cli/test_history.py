@@ -12,6 +12,7 @@ import pytest
 from history_helpers import a_run, answers, figures, keep
 
 from pytest_cliprobust import cli
+from pytest_cliprobust.cli import history as history_command
 from pytest_cliprobust.cli import trend
 from pytest_cliprobust.results.history import History
 
@@ -293,3 +294,48 @@ def test_of_several_figures_a_single_point_has_no_drift(folder: Path, capsys: Ca
     assert alone[5:] == ["–", "–"]
     first, last = rows[KEY][2], rows[KEY][4]
     assert float(last) - float(first) == pytest.approx(float(rows[KEY][5].split()[0]), abs=1e-3)
+
+
+def test_the_newest_runs_are_listed_and_older_ones_counted(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shown, first in (
+        (5, ["run", "when"]),
+        (4, ["run", "when"]),
+        (3, ["1 older run is not shown (--all)"]),
+        (2, ["2 older runs are not shown (--all)"]),
+    ):
+        monkeypatch.setattr(history_command, "SHOWN", shown)
+        lines = told(capsys, "history")
+        assert lines[0][:2] == first
+        assert [line[0] for line in lines if len(line) == 9][1:] == list("1234")[-shown:]
+    one = a_run([])
+    with History(folder / "cache" / "history.sqlite") as history:
+        keep(history, replace(one, config=replace(one.config, limit=12)))
+        history.set_anchor(keep(history, a_run([]), "b", "a"))
+    *_, limited, tagged = told(capsys, "history")
+    assert limited[3] == "embedded, quick, at most 12"
+    assert tagged[8] == "a, b, (anchor)"
+
+
+def test_a_run_of_two_models_with_a_mistake(folder: Path, capsys: Capture) -> None:
+    one, two = a_run(figures(answers())[:1]), a_run([], "v2", digest="cd" * 10)
+    both = replace(
+        one,
+        models={**one.models, **two.models},
+        config=replace(one.config, limit=12),
+        notes=("n", "o"),
+        mistakes=("a slip", "another"),
+        thresholds="t.toml",
+    )
+    with History(folder / "cache" / "history.sqlite") as history:
+        keep(history, both, "x", "y")
+    head, *lines = [line[0] for line in told(capsys, "show", "last")]
+    assert head.startswith("run 5 (x, y), ")
+    assert "cut short" not in head
+    assert lines[:7] == [
+        "model: reference (ViT, own), weights ab12, cpu, precision fp32",
+        "model: v2 (ViT, own), weights cdcdcdcdcdcd, cpu, precision fp32",
+        "data: embedded, profile quick, at most 12 samples, seed 0; thresholds: t.toml",
+        *("note: n", "note: o", "mistake: a slip", "mistake: another"),
+    ]

@@ -78,6 +78,9 @@ def test_the_command(
     assert main([*given, "--dataset", "clean=us/pictures"]) == 0
     said = capsys.readouterr().out
     assert "no --dataset says what a hub calls them: far_ood" in said
+    # One figure is on far_ood, which the hub does not have.
+    counts = [line.rpartition(": ")[2] for line in said.splitlines()[:2]]
+    assert counts == ["3 figures", "2 figures"]
     data: Any = ModelCard.load("card/model-index.md").data
     values = {json.dumps(r.metric_value) for r in data.eval_results}
     stored = {
