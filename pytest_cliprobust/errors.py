@@ -117,6 +117,11 @@ def first_of(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + more
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return ``1 figure`` or ``1,200 figures``; ``many`` where it is not ``one`` with an s."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def brief(error: BaseException, limit: int = 200) -> str:
     """Return the first line of an exception's message, shortened, for one-line errors."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -6,6 +6,7 @@ import pytest
 
 from pytest_cliprobust.errors import (
     brief,
+    counted,
     did_you_mean,
     first_of,
     is_out_of_memory,
@@ -80,6 +81,12 @@ def test_the_nearest_name_is_suggested(word: str, known: list[str], said: str) -
 )
 def test_the_first_names_and_how_many_more(names: list[str], said: str) -> None:
     assert first_of(names, 2) == said
+
+
+def test_a_count_agrees_with_its_noun() -> None:
+    assert [counted(n, "figure") for n in (0, 1, 2)] == ["0 figures", "1 figure", "2 figures"]
+    assert counted(1200, "loss", "losses") == "1,200 losses"
+    assert counted(1, "loss is", "losses are") == "1 loss is"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
 from pytest_cliprobust.cli._writing import write
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, counted
 
 HELP = "write a run's figures for the model's card on a hub"
 DESCRIPTION = (
@@ -64,9 +64,8 @@ def run(options: argparse.Namespace) -> int:
     for name, text in files.items():
         path = options.out / name
         write(path, text)
-        print(
-            f"{path}: {len(figures) if name == 'model-index.md' else text.count('value:')} figures"
-        )
+        count = len(figures) if name == "model-index.md" else text.count("value:")
+        print(f"{path}: {counted(count, 'figure')}")
     left = sorted({one.dataset for one in figures} - set(datasets))
     if left:
         print(

@@ -12,7 +12,7 @@ from pytest_cliprobust.cli._history import REFERENCE, add_history_option, histor
 from pytest_cliprobust.cli._tables import print_table
 from pytest_cliprobust.cli._writing import write
 from pytest_cliprobust.cli.trend import drift_text
-from pytest_cliprobust.errors import ClipRobustError, first_of, printable
+from pytest_cliprobust.errors import ClipRobustError, counted, first_of, printable
 
 if TYPE_CHECKING:
     from pytest_cliprobust.results.compare import Compared, Comparison
@@ -114,11 +114,11 @@ def _print(made: Comparison, *, every: bool, samples: bool) -> None:
     counts = Counter(row.word for row in made.rows)
     told = ", ".join(f"{counts[word]} {word}" for word in Word if counts[word])
     hidden = " (--all shows them)" if any(counts[word] for word in quiet) else ""
-    print(f"{len(made.rows)} figures: {told or 'none in both'}{hidden}")
+    print(f"{counted(len(made.rows), 'figure')}: {told or 'none in both'}{hidden}")
     for keys, run_ in ((made.only_base, made.base), (made.only_head, made.head)):
         if keys:
             names = f": {', '.join(keys)}" if every or len(keys) < 4 else " (--all names them)"
-            print(printable(f"only in {run_.source}: {len(keys)} figures{names}"))
+            print(printable(f"only in {run_.source}: {counted(len(keys), 'figure')}{names}"))
 
 
 def _row(row: Compared) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pytest_cliprobust.errors import ClipRobustError, first_of
+from pytest_cliprobust.errors import ClipRobustError, counted, first_of
 
 if TYPE_CHECKING:
     from pytest_cliprobust.datasets.base import Dataset
@@ -99,14 +99,12 @@ def _check(given: list[str], *, fast: bool) -> int:
 def _told(role: str, data: Dataset) -> list[str]:
     """Return what is said of a data set: samples, classes, columns."""
     counts = [data.labels.count(label) for label in range(len(data.class_names))]
-    count = "1 sample" if len(data) == 1 else f"{len(data)} samples"
-    lines = [f"{role} {data.name}: {count}, digest {data.digest[:12]}"]
+    lines = [f"{role} {data.name}: {counted(len(data), 'sample')}, digest {data.digest[:12]}"]
     if any(counts):
         empty = [n for n, c in zip(data.class_names, counts, strict=True) if not c]
-        lines.append(
-            f"  {len(counts) - len(empty)} of {len(counts)} classes, {min(c for c in counts if c)} to "
-            f"{max(counts)} samples each"
-        )
+        least, most = min(c for c in counts if c), max(counts)
+        each = counted(most, "sample") if least == most else f"{least} to {most} samples"
+        lines.append(f"  {len(counts) - len(empty)} of {len(counts)} classes, {each} each")
         named = sorted(zip(data.class_names, counts, strict=True), key=lambda one: not one[1])
         told = [f"{name} {count}" for name, count in named]  # those with samples first
         lines.append(f"  {first_of(told, SHOWN)}")
@@ -114,8 +112,8 @@ def _told(role: str, data: Dataset) -> list[str]:
             lines.append(f"  without samples: {first_of(empty, SHOWN)}")
     unlabelled = sum(label < 0 for label in data.labels)
     if unlabelled:
-        have = "sample has" if unlabelled == 1 else "samples have"
-        lines.append(f"  {unlabelled} {have} no class of the label set")
+        have = counted(unlabelled, "sample has", "samples have")
+        lines.append(f"  {have} no class of the label set")
     for column, values in data.groups.items():
         distinct = [*map(repr, sorted(set(values)))]
         lines.append(f"  column {column}: {first_of(distinct, SHOWN)}")
@@ -154,5 +152,5 @@ def _shared(owners: dict[str, set[tuple[str, str]]]) -> bool:
             pairs[tuple(sorted(whose))] = pairs.get(tuple(sorted(whose)), 0) + 1
     for sets, count in pairs.items():
         named = " and ".join(f"{role} {name}" for role, name in sets)
-        print(f"{count} {'picture is' if count == 1 else 'pictures are'} the same in {named}")
+        print(f"{counted(count, 'picture is', 'pictures are')} the same in {named}")
     return bool(pairs)

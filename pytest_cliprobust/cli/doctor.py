@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, counted
 
 HELP = "plant known losses in a copy of the model, and show which bounds see them"
 DESCRIPTION = (
@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
             raise ClipRobustError(f"unknown loss {name!r}; there are {', '.join(LOSSES)}")
     print(
         f"one run of the suites on the model as it is (profile {options.clip_profile}) tells what "
-        f"{len(names)} more cost",
+        f"{counted(len(names), 'more costs', 'more cost')}",
         flush=True,
     )
     plain = _ran(options, None)
@@ -129,7 +129,7 @@ def run(options: argparse.Namespace) -> int:
         raise ClipRobustError(f"the model cannot be measured as it is: {why}")
     if not plain.statuses:
         raise ClipRobustError("no figure of these suites has a bound; --clip-record writes some")
-    print(f"as it is: {_counted(plain)}, {plain.images:,} images, {plain.seconds:.0f} s")
+    print(f"as it is: {_counts(plain)}, {counted(plain.images, 'image')}, {plain.seconds:.0f} s")
     print(_cost(plain, len(names)), flush=True)
     if options.dry_run:
         return 0
@@ -139,7 +139,8 @@ def run(options: argparse.Namespace) -> int:
 def _cost(plain: Ran, losses: int) -> str:
     """Return what the losses cost, as far as the run without one tells."""
     minutes = losses * plain.seconds / 60
-    told = f"planting {losses} losses: {losses} times {plain.images:,} images, "
+    images = counted(plain.images, "image")
+    told = f"planting {counted(losses, 'loss', 'losses')}: {counted(losses, 'time')} {images}, "
     if plain.cached:
         told += (
             f"{minutes:.1f} minutes and more, as {plain.cached:,} images above came from the cache, and a "
@@ -156,7 +157,7 @@ def _damaged(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Ran
     try:
         for name in names:
             found = damaged[name] = _ran(options, name)
-            told = found.refused or _counted(found)
+            told = found.refused or _counts(found)
             told = f"refused: {told}" if found.refused and not found.cannot else told
             told += f" ({found.broke_off})" if found.broke_off else ""
             print(f"{name}: {told}, {found.seconds:.0f} s", flush=True)
@@ -204,14 +205,14 @@ def _read(data: Mapping[str, Any], seconds: float) -> Ran:
     )
     refused = "" if verdicts or not data["mistakes"] else str(data["mistakes"][0])
     missing = len(data["missing"]) + len(data["not_collected"])
-    broke_off = f"{missing} tests did not come to their end" if missing and not refused else ""
+    cut = counted(missing, "test did not come to its end", "tests did not come to their end")
     return Ran(
         {key: str(v["status"]) for key, v in bounded.items()},
         {key: str(v["bound"]) for key, v in bounded.items()},
         encoded + cached,
         seconds,
         refused,
-        broke_off,
+        cut if missing and not refused else "",
         cached,
     )
 
@@ -223,7 +224,7 @@ def _last_error(output: str) -> str:
     return errors[-1].removeprefix("ERROR: ") if errors else ""
 
 
-def _counted(ran: Ran) -> str:
+def _counts(ran: Ran) -> str:
     words = ("pass", "inconclusive", "waived", "fail")
     counts = [(word, sum(s == word for s in ran.statuses.values())) for word in words]
     return ", ".join(f"{count} {word}" for word, count in counts if count) or "nothing judged"
@@ -261,7 +262,8 @@ def _report(plain: Ran, damaged: Mapping[str, Ran]) -> int:
     _list(f"did not turn red under any of these losses (whole runs: {seen_by})", never_red)
     _list("can do NEITHER, so they gate nothing", neither)
     if not (not_green or never_red):
-        print(f"all {len(plain.statuses)} bounds can be green and can turn red")
+        bounds = counted(len(plain.statuses), "bound")
+        print(f"{bounds}, and each can be green and can turn red")
         return 0
     return 1
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean, printable
+from pytest_cliprobust.errors import ClipRobustError, counted, did_you_mean, printable
 
 if TYPE_CHECKING:
     from pytest_cliprobust.gating.measurement import Measurement
@@ -55,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
         for line in _told(rules, found.measurements[key], found):
             print(printable(line))
     if len(keys) > _MOST:
-        print(f"… and {len(keys) - _MOST} more figures of that name; write more of the key")
+        print(
+            f"… and {counted(len(keys) - _MOST, 'more figure')} of that name; write more of the key"
+        )
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_cliprobust.cli._history import add_history_option, open_history
 from pytest_cliprobust.cli._tables import print_table
+from pytest_cliprobust.errors import counted
 
 if TYPE_CHECKING:
     from pytest_cliprobust.results.history import Entry
@@ -34,7 +35,8 @@ def run(options: argparse.Namespace) -> int:
         entries = history.entries()
     shown = entries if options.all else entries[-SHOWN:]
     if len(shown) < len(entries):
-        print(f"{len(entries) - len(shown)} older runs are not shown (--all)")
+        older = counted(len(entries) - len(shown), "older run is", "older runs are")
+        print(f"{older} not shown (--all)")
     head = ("run", "when", "models", "data", "suites", "figures", "failed", "exit", "tags")
     print_table(head, [_row(entry) for entry in shown])
     return 0

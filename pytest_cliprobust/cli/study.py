@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
 from pytest_cliprobust.cli._tables import print_table
 from pytest_cliprobust.cli._writing import write
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, counted
 
 if TYPE_CHECKING:
     from pytest_cliprobust.study.making import Study
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
 def _print(study: Study) -> None:
     """Print what the models cannot tell, and the claims."""
     count = len(study.table.entries)
-    print(f"{count} models, {len(study.properties)} properties")
+    print(f"{counted(count, 'model')}, {counted(len(study.properties), 'property', 'properties')}")
     for note in study.notes:
         print(f"note: {note}")
     rows = [(claim.sentence, str(claim.word), claim.why) for claim in study.claims]

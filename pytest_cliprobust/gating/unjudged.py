@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pytest_cliprobust.errors import counted
 from pytest_cliprobust.gating import unmet
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
@@ -212,7 +213,9 @@ def lines(found: Unjudged, most: int | None = None) -> list[tuple[str, str]]:
     if most is None or len(found.cut) <= most:
         told += [("error", line) for line in cut_lines(found)]
     else:
-        told.append(("error", f"{len(found.cut)} bounds were not judged: {CUT}"))
+        told.append(
+            ("error", f"{counted(len(found.cut), 'bound was', 'bounds were')} not judged: {CUT}")
+        )
     told += [
         ("note", f"{_bound(rule)} judges nothing: narrower rules judge all that it is for")
         for rule in found.shadowed
@@ -226,13 +229,15 @@ def lines(found: Unjudged, most: int | None = None) -> list[tuple[str, str]]:
     if found.other_suites:
         count = sum(found.other_suites.values())
         names = ", ".join(found.other_suites)
-        told.append(("note", f"{counted(count)} for suites that were not run ({names})"))
+        told.append(("note", f"{_bounds_are(count)} for suites that were not run ({names})"))
     if found.other_data:
-        told.append(("note", f"{counted(found.other_data)} for data that was not part of this run"))
+        told.append(
+            ("note", f"{_bounds_are(found.other_data)} for data that was not part of this run")
+        )
     if found.other_models:
-        told.append(("note", f"{counted(found.other_models)} for other models"))
+        told.append(("note", f"{_bounds_are(found.other_models)} for other models"))
     if found.other_profiles:
-        told.append(("note", f"{counted(found.other_profiles)} for other profiles"))
+        told.append(("note", f"{_bounds_are(found.other_profiles)} for other profiles"))
     if found.unused:
         outcome = "the run fails" if level == "error" else "a warning, as the policy says"
         told.append((level, f"{len(found.unused)} of the bounds judged nothing: {outcome}"))
@@ -244,9 +249,8 @@ def cut_lines(found: Unjudged) -> list[str]:
     return [f"{_bound(rule)} was not judged: {CUT}" for rule in found.cut]
 
 
-def counted(number: int) -> str:
-    """Return ``1 bound is`` or ``3 bounds are``."""
-    return "1 bound is" if number == 1 else f"{number} bounds are"
+def _bounds_are(number: int) -> str:
+    return counted(number, "bound is", "bounds are")
 
 
 def _bound(rule: Rule) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_cliprobust.engine.config import RunConfig
-from pytest_cliprobust.errors import ClipRobustError, first_of
+from pytest_cliprobust.errors import ClipRobustError, counted, first_of
 from pytest_cliprobust.files import replace_file, shown_path
 from pytest_cliprobust.gating.baseline import (
     Anchor,
@@ -115,12 +115,13 @@ class Recorder:
             raise
         held = f" of {len(models)} models ({', '.join(models)})" if len(models) > 1 else ""
         told = [
-            f"baseline written: {shown_path(path)}{held}, {len(measurements)} figures by sample, "
+            f"baseline written: {shown_path(path)}{held}, {counted(len(measurements), 'figure')} by sample, "
             f"{_shown_size(size)}; commit it beside the threshold file"
         ]
         if kept:
+            stay = "stays as it was" if len(kept) == 1 else "stay as they were"
             told.append(
-                f"{len(kept)} figures of {shown_path(path)} stay as they were recorded before"
+                f"{counted(len(kept), 'figure')} of {shown_path(path)} {stay} recorded before"
             )
         reasons = self._told_reasons(measurements)
         return tuple(changes), [*self._loosened(changes, measurements), *reasons, *told]

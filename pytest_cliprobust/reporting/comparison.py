@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from pytest_cliprobust.errors import counted
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.results.record import Record
@@ -36,7 +37,14 @@ def _counted(compared: Sequence[Record], source: str) -> list[str]:
     text = paired_line([(r.verdict, r.measurement) for r in compared], source)
     if len(same) == len(compared):
         return [f"{text}; every outcome is the same"]
-    lines = [text + (f"; {len(same)} are the same in every outcome" if same else "")]
+    lines = [
+        text
+        + (
+            f"; {len(same)} {'is' if len(same) == 1 else 'are'} the same in every outcome"
+            if same
+            else ""
+        )
+    ]
     churn = [
         r.verdict.changed
         for r in paired
@@ -66,7 +74,7 @@ def paired_line(judged: Sequence[tuple[Verdict, Measurement]], source: str) -> s
         return ""
     paired = [(v, m) for v, m in compared if v.compared.startswith("paired")]
     if not paired:
-        return f"held against {source}: {len(compared)} figures, none of them by sample"
+        return f"held against {source}: {counted(len(compared), 'figure')}, none of them by sample"
     text = f"paired with {source}: {len(paired)} of {len(compared)} figures"
     parts = [(v.n, m) for v, m in paired if v.n < m.figure.n]
     if not parts:

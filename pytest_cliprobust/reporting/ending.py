@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from pytest_cliprobust.errors import first_of
+from pytest_cliprobust.errors import counted, first_of
 from pytest_cliprobust.gating.verdict import waivers_of
 from pytest_cliprobust.results.run import NotMeasured, Run
 
@@ -66,10 +66,10 @@ def _partial(run: Run) -> list[str]:
             f"{count} of {total} tests did not come to {their} end ({_by_suite(run.missing)})"
         )
     if run.not_collected:
-        parts.append(f"{_counted(len(run.not_collected), 'file')} could not be collected")
+        parts.append(f"{counted(len(run.not_collected), 'file')} could not be collected")
     if run.unjudged.cut or run.unjudged.broken:
         count = len(run.unjudged.cut) + len(run.unjudged.broken)
-        parts.append(f"{_counted(count, 'bound')} not judged for it")
+        parts.append(f"{counted(count, 'bound')} not judged for it")
     return [f"PARTIAL: {'; '.join(parts) or 'the run did not end by itself'}"]
 
 
@@ -108,11 +108,11 @@ def _not_compared(run: Run) -> list[str]:
     if len(reasons) > _REASONS:
         shown = first_of([record.key for record in found], 3)
         return [
-            f"{NOT_COMPARED}: {_counted(len(found), 'bound')} on a change had nothing to be held against "
+            f"{NOT_COMPARED}: {counted(len(found), 'bound')} on a change had nothing to be held against "
             f"({shown}); the reports say why of each"
         ]
     return [
-        f"{NOT_COMPARED}: {_counted(count, 'bound')} on a change not judged: {reason}"
+        f"{NOT_COMPARED}: {counted(count, 'bound')} on a change not judged: {reason}"
         for reason, count in reasons.items()
     ]
 
@@ -123,7 +123,7 @@ def _excused(run: Run) -> list[str]:
     if not missed or run.recording or run.ending not in _NOT_RED:
         return []
     return [
-        f"EXCUSED: {_counted(len(missed), 'figure')} on the wrong side of a bound ({first_of(missed, 3)}): "
+        f"EXCUSED: {counted(len(missed), 'figure')} on the wrong side of a bound ({first_of(missed, 3)}): "
         "the tests are marked as expected to fail (xfail), so that the run is not red for it"
     ]
 
@@ -137,7 +137,7 @@ def _waived(run: Run) -> list[str]:
     first = min(record.verdict.waiver.expires for record in found if record.verdict.waiver)
     verb = "is" if len(found) == 1 else "are"
     return [
-        f"{WAIVED}: {_counted(len(found), 'bound')} {verb} missed under {counted_waivers(run)} "
+        f"{WAIVED}: {counted(len(found), 'bound')} {verb} missed under {counted_waivers(run)} "
         f"({shown}); the first expires on {first}"
     ]
 
@@ -145,12 +145,12 @@ def _waived(run: Run) -> list[str]:
 def _stale(run: Run) -> list[str]:
     count = sum(level == "error" for level, _ in run.unjudged.stale)
     verb = "is" if count == 1 else "are"
-    return [f"WAIVERS: {_counted(count, 'waiver')} {verb} out of date"] if count else []
+    return [f"WAIVERS: {counted(count, 'waiver')} {verb} out of date"] if count else []
 
 
 def counted_waivers(run: Run) -> str:
     """Return ``2 waivers``: those under which bounds are missed."""
-    return _counted(waivers_of(record.verdict for record in run.waived), "waiver")
+    return counted(waivers_of(record.verdict for record in run.waived), "waiver")
 
 
 def _nothing(run: Run) -> list[str]:
@@ -162,10 +162,6 @@ def _nothing(run: Run) -> list[str]:
     ending = "; --clip-record writes bounds for them" if run.records else ""
     level = "ERROR: require_bound is set, and" if run.lacks_a_bound else "warning:"
     return [f"{level} {what}, so THIS RUN GATES NOTHING{ending}"]
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _by_suite(entries: Iterable[NotMeasured]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, counted
 from pytest_cliprobust.figures.condition import CLEAN
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.gating.measurement import Measurement
@@ -302,7 +302,7 @@ def headline_of(head: Earlier, lines: Iterable[Line]) -> Headline:
     if not waived:
         return Headline("good", "Ship", told)
     count = waivers_of(line.verdict for line in waived if line.verdict is not None)
-    word = f"Ship with {count} waiver{'' if count == 1 else 's'}"
+    word = f"Ship with {counted(count, 'waiver')}"
     return Headline("unsure", word, told, _worst(waived))
 
 

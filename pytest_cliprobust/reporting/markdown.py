@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_cliprobust.errors import one_line
+from pytest_cliprobust.errors import counted, one_line
 from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.reporting import facts
 from pytest_cliprobust.reporting.earlier import earlier_of, held_against
@@ -117,7 +117,11 @@ def _failures(lines: Sequence[Line]) -> list[str]:
         "|---|---|---|---|---|---|",
         *rows,
         "",
-        *([f"{more} more stand first in the table of all figures.", ""] if more else []),
+        *(
+            [f"{counted(more, 'more stands', 'more stand')} first in the table of all figures.", ""]
+            if more
+            else []
+        ),
     ]
 
 
@@ -267,8 +271,9 @@ def _cut(lines: Sequence[str], most: int) -> str:
     while kept < len(lines) and sizes[kept] <= room:
         room -= sizes[kept]
         kept += 1
+    more = counted(len(lines) - kept, "further line")
     rest = (
-        f"*Cut here, as there is no room for more: {len(lines) - kept:,} further lines. The whole is in the "
+        f"*Cut here, as there is no room for more: {more}. The whole is in the "
         "HTML and JSON reports of the run (`--clip-report report.html,report.json`).*"
     )
     return "\n".join([*lines[:kept], "", rest]) + "\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pytest_cliprobust.errors import counted
 from pytest_cliprobust.gating import unjudged
 from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.reporting.comparison import comparison_lines
@@ -57,7 +58,14 @@ def _weak_lines(run: Run, most: int | None) -> list[str]:
     told = list(dict.fromkeys(line for record in run.records for line in record.weak))
     if most is None or len(told) <= most:
         return told
-    return [*told[:most], f"{len(told) - most} more bounds hardly gate their figures"]
+    return [
+        *told[:most],
+        counted(
+            len(told) - most,
+            "more bound hardly gates its figure",
+            "more bounds hardly gate their figures",
+        ),
+    ]
 
 
 def _not_run_lines(entries: Iterable[NotMeasured]) -> list[str]:
@@ -66,8 +74,7 @@ def _not_run_lines(entries: Iterable[NotMeasured]) -> list[str]:
     for entry in entries:
         by_reason.setdefault(entry.reason, []).append(entry.suite)
     return [
-        f"{len(suites)} {'test' if len(suites) == 1 else 'tests'} of "
-        f"{', '.join(dict.fromkeys(suites))}: {reason}"
+        f"{counted(len(suites), 'test')} of {', '.join(dict.fromkeys(suites))}: {reason}"
         for reason, suites in by_reason.items()
     ]
 

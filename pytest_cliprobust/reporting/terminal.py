@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from pytest_cliprobust.errors import first_of, one_line
+from pytest_cliprobust.errors import counted, first_of, one_line
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating.rules import CHANGES
 from pytest_cliprobust.gating.verdict import Verdict
@@ -131,9 +131,7 @@ def say_last(reporter: Any, run: Run) -> None:
         reporter.write_line(one_line(line), red=not waived, yellow=waived, bold=True)
     failed = _failed_names(run.records)
     if words and failed and run.ending == "regression":
-        told = _fitting(
-            f"FAIL: {len(failed)} figure{'' if len(failed) == 1 else 's'}: ", failed, WIDE
-        )
+        told = _fitting(f"FAIL: {counted(len(failed), 'figure')}: ", failed, WIDE)
         reporter.write_line(told, red=True, bold=True)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_cliprobust.errors import counted
 from pytest_cliprobust.files import not_written, shown_path
 from pytest_cliprobust.results.plain import plain
 from pytest_cliprobust.results.record import Record
@@ -45,7 +46,7 @@ class Journal:
         self.notes: list[str] = []
         if earlier:
             self.notes.append(
-                f"an earlier run did not finish: its {len(earlier)} figures are in "
+                f"an earlier run did not finish: its {counted(len(earlier), 'figure is', 'figures are')} in "
                 f"{shown_path(self.path)}, the features it computed are in the cache"
             )
         try:

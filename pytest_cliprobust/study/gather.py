@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, counted
 from pytest_cliprobust.figures.condition import CLEAN
 from pytest_cliprobust.gating.baseline import bare_key
 from pytest_cliprobust.gating.measurement import Measurement
@@ -178,6 +178,6 @@ def _differences(table: Table) -> list[str]:
         if len({e.measurements[key].figure.n for e in table.entries if key in e.measurements}) > 1
     }
     if sizes:
-        rest = "1 property rests" if len(sizes) == 1 else f"{len(sizes)} properties rest"
+        rest = counted(len(sizes), "property rests", "properties rest")
         notes.append(f"{rest} on other numbers of samples for some models")
     return notes

@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from history_helpers import KEYS, a_run, answers, figures, keep
 
 from pytest_cliprobust import cli
+from pytest_cliprobust.cli import compare as command
 from pytest_cliprobust.cli._tables import print_table
+from pytest_cliprobust.figures.condition import Condition
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.reporting.json import document
+from pytest_cliprobust.results.compare import Compared, Sides, Word
 from pytest_cliprobust.results.history import History
 
 Capture = pytest.CaptureFixture[str]
@@ -52,7 +60,7 @@ def test_what_changed_the_worst_first(folder: Path, capsys: Capture) -> None:
     assert row[5:] == ["worse", "paired, n = 200 in 100 drawings"]
     assert lines[-2][0].startswith("4 figures: 2 worse, ")
     assert lines[-2][0].endswith("(--all shows them)")
-    assert lines[-1] == ["only in run 1: 1 figures: mine/ece/clean/clean/reference"]
+    assert lines[-1] == ["only in run 1: 1 figure: mine/ece/clean/clean/reference"]
 
 
 def test_everything_and_the_samples(folder: Path, capsys: Capture) -> None:
@@ -177,3 +185,82 @@ def test_on_a_narrow_terminal_a_row_keeps_its_name_in_one_line(
     assert lines[0].startswith("a figure of mine")
     assert len(lines) > 1  # what is said of it has several
     assert not any(line[:16].strip() for line in lines[1:])
+
+
+def made_up(words: list[str], *, only_base: int = 0, only_head: int = 0) -> Any:
+    """Return a comparison with a figure of each word, which lost less the later it stands."""
+    rows = [
+        Compared(
+            *(
+                Measurement("mine", "m", figure.measured_on(Condition(f"d{number}")))
+                for figure in two
+            ),
+            True,
+            f"how {number}",
+            Word(word),
+            adjusted=None if number % 2 else 0.5 - number / 10,
+        )
+        for number, word in enumerate(words)
+        for two in [(Figure("ece", 0.25, 0.2, 0.3, 40), Figure("ece", 1 / 3, 0.3, 0.4, 40))]
+    ]
+    base, head = (SimpleNamespace(source=name) for name in ("then", "now"))
+    left = [
+        tuple(f"{name}{n}" for n in range(c)) for name, c in (("b", only_base), ("h", only_head))
+    ]
+    return SimpleNamespace(
+        base=base,
+        head=head,
+        rows=rows,
+        notes=["a", "b"],
+        confidence=0.9,
+        only_base=left[0],
+        only_head=left[1],
+    )
+
+
+def printed(capsys: Capture, made: Any, *, every: bool = False) -> list[str]:
+    command._print(made, every=every, samples=False)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_rows_stand_by_word_and_then_by_how_sure_they_are(capsys: Capture) -> None:
+    words = ["better", "identical", "worse", "worse", "worse", "no change seen"]
+    made = made_up(words)
+    first, *notes, head = (lines := printed(capsys, made))[:4]
+    assert (first, notes) == ("then and now", ["note: a", "note: b"])
+    assert head.split("\t")[3] == "change [0.9]"
+    rows = [line.split("\t") for line in lines[4:-1]]
+    # Without a p-value it is as sure as can be.
+    assert [row[0].split("/")[2] for row in rows] == ["d3", "d4", "d2", "d0"]
+    assert rows[0][1:] == ["0.25", "0.3333", "–", "–", "worse", "how 3"]
+    assert rows[1][4] == "0.1"
+    assert lines[-1] == (
+        "6 figures: 3 worse, 1 better, 1 no change seen, 1 identical (--all shows them)"
+    )
+    lines = printed(capsys, made, every=True)
+    assert len(lines) == 4 + 6 + 1
+    assert not lines[-1].endswith("them)")
+    assert printed(capsys, made_up(["worse"]))[-1] == "1 figure: 1 worse"
+    assert printed(capsys, made_up([]))[3:] == ["0 figures: none in both"]
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_three_figures_of_one_run_alone_are_named_and_more_where_all_is_asked_for(
+    every: bool, capsys: Capture
+) -> None:
+    *_, before, after = printed(capsys, made_up([], only_base=3, only_head=4), every=every)
+    assert before == "only in then: 3 figures: b0, b1, b2"
+    names = ": h0, h1, h2, h3" if every else " (--all names them)"
+    assert after == f"only in now: 4 figures{names}"
+    assert printed(capsys, made_up([], only_head=1))[-1] == "only in now: 1 figure: h0"
+
+
+def test_samples_that_changed_sides_are_named_by_column() -> None:
+    (row,) = made_up(["worse"]).rows
+    many = tuple(f"s{n}" for n in range(21))
+    sides = {"value": Sides(many, ()), "clean": Sides((), many[:20]), "other": Sides((), ())}
+    key = row.key
+    assert command._samples(replace(row, sides=sides)) == [
+        f"{key}: 21 lost: {', '.join(many[:20])} and 1 more",
+        f"{key} (clean): 20 gained: {', '.join(many[:20])}",
+    ]

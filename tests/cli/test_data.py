@@ -25,7 +25,7 @@ def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data", "check", str(clean)]) == 0
     text = capsys.readouterr().out
     assert "clean imagefolder:photos: 4 samples" in text
-    assert "2 of 2 classes, 2 to 2 samples each" in text
+    assert "2 of 2 classes, 2 samples each\n" in text
     # The first picture of the first class of either folder is the same.
     words = ["data", "check", f"clean={clean}", f"shift={shift}"]
     assert cli.main(words) == 1

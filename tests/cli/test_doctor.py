@@ -178,6 +178,9 @@ def test_a_run_from_the_cache_does_not_tell_what_others_cost() -> None:
     assert doctor._cost(fresh, 4).startswith(
         "planting 4 losses: 4 times 100 images, about 2.0 minutes;"
     )
+    assert doctor._cost(doctor.Ran({}, {}, 1, 90.0), 1) == (
+        "planting 1 loss: 1 time 1 image, about 1.5 minutes; Ctrl-C stops"
+    )
     known = doctor.Ran({}, {}, 100, 30.0, cached=60)
     assert "2.0 minutes and more, as 60 images above came from the cache" in doctor._cost(known, 4)
 
@@ -210,7 +213,7 @@ def test_the_line_that_says_what_was_wrong_is_the_last(output: str, told: str) -
 @pytest.mark.parametrize(
     ("plain", "noisy", "code", "told"),
     [
-        ("pass", "fail", 0, ["all 1 bounds can be green and can turn red"]),
+        ("pass", "fail", 0, ["1 bound, and each can be green"]),
         ("fail", "fail", 1, ["1 cannot be green"]),
         ("pass", "pass", 1, ["1 did not turn red under any"]),
         ("inconclusive", "pass", 1, ["1 cannot", "1 did not turn red", "1 can do NEITHER"]),
@@ -222,7 +225,7 @@ def test_what_a_bound_can_do_neither_is_told_apart(
     runs = [doctor.Ran({"a": status}, {"a": "max 0.1"}, 10, 1.0) for status in (plain, noisy)]
     assert doctor._report(runs[0], {"noise": runs[1]}) == code
     out = capsys.readouterr().out
-    for words in ("all 1 bounds", "1 cannot", "1 did not turn red", "1 can do NEITHER"):
+    for words in ("1 bound, and each", "1 cannot", "1 did not turn red", "1 can do NEITHER"):
         assert (words in out) == any(words in one for one in told), words
 
 
@@ -261,5 +264,108 @@ def test_which_suites_a_run_is_of(
     start = command.index("no:cacheprovider") + 1
     asked = suites or ["--clip-suites"]
     assert command[start : start + len(asked) + 1] == [*asked, "--clip-model=reference"]
-    assert command[-2:] == ["-k", "fog"]
+    report, *given = command[start + len(asked) + 1 :]
+    assert report.startswith("--clip-report=")
+    assert report.endswith("report.json")
+    # What is not given is left to pytest, but for the profile.
+    usual = ["--clip-history=none", "--clip-profile=quick", "--clip-seed=3", "-k", "fog"]
+    assert given == usual
     assert "no such thing" in "".join(capsys.readouterr())
+
+
+def test_what_a_report_says_of_a_run() -> None:
+    def entry(key: str, status: str, bound: str) -> dict[str, object]:
+        return {"key": key, "verdict": {"status": status, "bound": bound}}
+
+    told: dict[str, object] = {
+        "measurements": [
+            entry("a", "fail", "min 0.5"),
+            entry("b", "unbounded", ""),
+            entry("c", "pass", "max 2"),
+        ],
+        "models": {
+            "m": {"images": {"encoded": 5, "cached": 7}},
+            "n": {"images": {"encoded": 11}},
+        },
+        "mistakes": ["a slip", "another"],
+        "missing": [],
+        "not_collected": [],
+    }
+    statuses, bounds = {"a": "fail", "c": "pass"}, {"a": "min 0.5", "c": "max 2"}
+    assert doctor._read(told, 2.5) == doctor.Ran(statuses, bounds, 23, 2.5, cached=7)
+    cut = doctor._read({**told, "missing": ["x", "y"], "not_collected": ["z"]}, 2.5)
+    assert (cut.refused, cut.broke_off) == ("", "3 tests did not come to their end")
+    one = doctor._read({**told, "missing": ["x"]}, 2.5)
+    assert one.broke_off == "1 test did not come to its end"
+    # Only a run that measured nothing was refused, and then nothing broke off.
+    none = doctor._read({**told, "measurements": [], "missing": ["x"]}, 2.5)
+    assert (none.refused, none.broke_off) == ("a slip", "")
+    free = doctor._read({**told, "measurements": [entry("b", "unbounded", "")]}, 2.5)
+    assert (free.statuses, free.refused) == ({}, "")
+    assert doctor._counts(cut) == "1 pass, 1 fail"
+    assert doctor._counts(none) == "nothing judged"
+
+
+def test_each_bound_is_told_with_what_turned_it_red(capsys: pytest.CaptureFixture[str]) -> None:
+    def ran(words: str, refused: str = "", broke_off: str = "") -> doctor.Ran:
+        statuses = dict(zip("abc", words.split(), strict=False))
+        return doctor.Ran(statuses, dict.fromkeys("abc", "min 0.5"), 10, 1.0, refused, broke_off)
+
+    damaged = {
+        "first": ran("fail pass pass"),
+        "second": ran("fail fail pass"),
+        "refused": ran("", "too bad"),
+        "cannot": ran("", f"{CANNOT_HAVE}no such layer"),
+        "broken": ran("pass", "", "it broke off"),
+    }
+    assert doctor._report(ran("pass inconclusive waived"), damaged) == 1
+    assert (
+        capsys.readouterr().out
+        == """
+bound, whether it is green as it is, and which losses turn it red:
+  a  min 0.5: pass; red: first, second
+  b  min 0.5: inconclusive; red: second
+  c  min 0.5: waived; red: none
+
+refused before any bound was judged, which stops a release, too: refused
+cannot be planted in this model, so that they say nothing: cannot
+not run to the end, so that a bound may see more than is told: broken
+2 cannot be green (margin or bound too tight for these samples):
+  b
+  c
+1 did not turn red under any of these losses (whole runs: first, second):
+  c
+1 can do NEITHER, so they gate nothing:
+  c
+"""
+    )
+    assert doctor._report(ran("pass pass"), {"first": ran("fail fail")}) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("\n\n2 bounds, and each can be green and can turn red\n")
+    assert "refused" not in out
+    assert "planted" not in out
+    assert "not run" not in out
+
+
+@pytest.mark.parametrize(
+    ("plain", "told"),
+    [
+        (doctor.Ran({}, {}, 0, 1.0, "no such model"), "cannot be measured as it is: no such model"),
+        (doctor.Ran({"a": "pass"}, {}, 9, 1.0, "", "it broke off"), "as it is: it broke off"),
+        (doctor.Ran({}, {}, 9, 1.0), "no figure of these suites has a bound; --clip-record"),
+    ],
+)
+def test_a_model_that_cannot_be_measured_has_no_loss_planted(
+    plain: doctor.Ran,
+    told: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    planted: list[str | None] = []
+    monkeypatch.setattr(doctor, "_ran", lambda options, loss: (planted.append(loss), plain)[1])
+    assert cli.main(words(folder, "--losses=heavy_noise,,light_noise ,")) == 4
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert captured.out.endswith("(profile quick) tells what 2 more cost\n")
+    assert planted == [None]

@@ -112,4 +112,4 @@ def test_of_many_figures_some_are_explained(
         monkeypatch.setattr("pytest_cliprobust.cli.explain._MOST", most)
         text = explained(capsys, "mine/*")
         assert text.count("measured") == shown
-        assert ("… and 1 more figures of that name" in text) == (most == 4)
+        assert ("… and 1 more figure of that name" in text) == (most == 4)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from history_helpers import a_run, answers, figures, keep
 
 from pytest_cliprobust import cli
+from pytest_cliprobust.cli import history as history_command
+from pytest_cliprobust.cli import trend
 from pytest_cliprobust.results.history import History
 
 Capture = pytest.CaptureFixture[str]
@@ -245,3 +249,93 @@ def test_where_pytest_keeps_none(folder: Path, capsys: Capture) -> None:
     (folder / "pytest.ini").write_text("[pytest]\nclip_history = none\n", encoding="utf-8")
     assert "pytest keeps no history here" in mistake(capsys, "history")
     assert len(told(capsys, "history", "--history=cache/history.sqlite")) == 5
+
+
+# --- A trend's words -------------------------------------------------------------------------------
+
+
+def test_a_drift_in_words() -> None:
+    def drift(value: float, low: float, high: float, **more: Any) -> Any:
+        told = {"change": object(), "how": "paired", "difference": value, "low": low, "high": high}
+        return SimpleNamespace(**{**told, **more})
+
+    # Two digits of a tenth of the interval's width, and a plus where it is no loss.
+    assert trend.drift_text(drift(0.123456, -0.0123456, 0.2)) == "+0.123 [-0.012, +0.200]"
+    assert trend.drift_text(drift(-0.5, -1.5, 0.00001)) == "-0.50 [-1.50, 0.00]"
+    assert trend.drift_text(drift(0.0, 0.0, 0.0)) == "0 [0, 0]"
+    assert trend.drift_text(drift(0.1, 0.0, 0.2, change=None, how="another n")) == "another n"
+
+
+def test_runs_that_are_left_out_stand_in_one_line_for_each_reason(capsys: Capture) -> None:
+    def left(number: int, why: str, anchor: bool = False) -> Any:
+        return SimpleNamespace(point=SimpleNamespace(number=number, anchor=anchor), why=why)
+
+    trend._print_left_out([left(3, "limit"), left(1, "profile", True), left(3, "limit")])
+    assert capsys.readouterr().out.splitlines() == [
+        "run 3 is left out, as not comparable: limit (--csv has them)",
+        "run 1 (anchor) is left out, as not comparable: profile (--csv has them)",
+    ]
+    trend._print_left_out([left(3, "limit"), left(1, "limit"), left(3, "other")])
+    assert capsys.readouterr().out.splitlines() == [
+        "run 3, run 1 are left out, as not comparable: limit (--csv has them)",
+        "run 3 is left out, as not comparable: other (--csv has them)",
+    ]
+    trend._print_left_out([])
+    assert capsys.readouterr().out == ""
+
+
+def test_of_several_figures_a_single_point_has_no_drift(folder: Path, capsys: Capture) -> None:
+    with History(folder / "cache" / "history.sqlite") as history:
+        keep(history, a_run(figures(answers())[:2], "single"))
+    rows = {row[0]: row for row in told(capsys, "trend", "*/clean/*")[1:] if len(row) == 7}
+    alone = rows["mine/accuracy/clean/clean/single"]
+    assert alone[1] == alone[3]
+    assert alone[2] == alone[4]
+    assert alone[5:] == ["–", "–"]
+    first, last = rows[KEY][2], rows[KEY][4]
+    assert float(last) - float(first) == pytest.approx(float(rows[KEY][5].split()[0]), abs=1e-3)
+
+
+def test_the_newest_runs_are_listed_and_older_ones_counted(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shown, first in (
+        (5, ["run", "when"]),
+        (4, ["run", "when"]),
+        (3, ["1 older run is not shown (--all)"]),
+        (2, ["2 older runs are not shown (--all)"]),
+    ):
+        monkeypatch.setattr(history_command, "SHOWN", shown)
+        lines = told(capsys, "history")
+        assert lines[0][:2] == first
+        assert [line[0] for line in lines if len(line) == 9][1:] == list("1234")[-shown:]
+    one = a_run([])
+    with History(folder / "cache" / "history.sqlite") as history:
+        keep(history, replace(one, config=replace(one.config, limit=12)))
+        history.set_anchor(keep(history, a_run([]), "b", "a"))
+    *_, limited, tagged = told(capsys, "history")
+    assert limited[3] == "embedded, quick, at most 12"
+    assert tagged[8] == "a, b, (anchor)"
+
+
+def test_a_run_of_two_models_with_a_mistake(folder: Path, capsys: Capture) -> None:
+    one, two = a_run(figures(answers())[:1]), a_run([], "v2", digest="cd" * 10)
+    both = replace(
+        one,
+        models={**one.models, **two.models},
+        config=replace(one.config, limit=12),
+        notes=("n", "o"),
+        mistakes=("a slip", "another"),
+        thresholds="t.toml",
+    )
+    with History(folder / "cache" / "history.sqlite") as history:
+        keep(history, both, "x", "y")
+    head, *lines = [line[0] for line in told(capsys, "show", "last")]
+    assert head.startswith("run 5 (x, y), ")
+    assert "cut short" not in head
+    assert lines[:7] == [
+        "model: reference (ViT, own), weights ab12, cpu, precision fp32",
+        "model: v2 (ViT, own), weights cdcdcdcdcdcd, cpu, precision fp32",
+        "data: embedded, profile quick, at most 12 samples, seed 0; thresholds: t.toml",
+        *("note: n", "note: o", "mistake: a slip", "mistake: another"),
+    ]

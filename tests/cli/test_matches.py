@@ -96,5 +96,6 @@ def test_which_pairs_are_drawn_and_what_is_right_in_them(
         assert pictures.pop() == f"{rows} {layer} {within}"
     lines = [f"{View.ids[row]}: seen" for row in rows]
     assert capsys.readouterr().out.splitlines() == [*lines, "written to matches.png"] * 2
-    assert cli.main([*given, "--sample=a-3"]) == cli.USAGE_ERROR
-    assert "--sample a-3: clean has no such pair. Did you mean" in capsys.readouterr().err
+    for before in ([], ["--sample=a-2"]):
+        assert cli.main([*given, *before, "--sample=a-3"]) == cli.USAGE_ERROR
+        assert "--sample a-3: clean has no such pair. Did you mean" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from pytest_cliprobust.cli._images import crop, load_image
 from pytest_cliprobust.cli._perturb_options import Options
 from pytest_cliprobust.datasets.base import Batch
 from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.perturbations.typographic import render_text
 
 # --- Pictures --------------------------------------------------------------------------------------
 
@@ -76,6 +77,11 @@ def test_what_a_filter_adds_outside_of_the_range_is_cut_off(tmp_path: Path) -> N
     assert torch.allclose(inputs["mask"], rough[:, :1].clamp(0, 1), atol=1e-6)
     assert torch.equal(inputs["occluder"][:, 3], torch.ones(1, 64, 64))
     assert "text" not in inputs
+    none = dict.fromkeys(("mask", "occluder", "texture"))
+    worded = _subjects._given_inputs(options(size=40, text="cat", **none))
+    assert list(worded) == ["text"]
+    assert torch.equal(worded["text"], render_text(["cat"]))
+    assert _subjects._given_inputs(options(size=40, text=None, **none)) == {}
 
 
 # --- Options ---------------------------------------------------------------------------------------
@@ -284,16 +290,15 @@ def test_a_word_is_written_on_a_sample_of_a_class_unless_another_is_given(
 
 
 def test_every_picture_that_the_options_name_is_drawn() -> None:
-    asked = options(
-        images=[],
-        embedded=["0", "2"],
-        clip_data=None,
-        **dict.fromkeys(("text", "mask", "occluder", "texture")),
-        seed=0,
-    )
+    given: dict[str, Any] = {"images": [], "embedded": ["0", "2"], "clip_data": None, "seed": 0}
+    given |= dict.fromkeys(("text", "mask", "occluder", "texture"))
+    asked = options(**given)
     drawn = list(_subjects.subjects(asked, torch.device("cpu")))
     assert [subject.sample for subject in drawn] == ["clean-00000", "clean-00002"]
     assert all("text" in subject.inputs for subject in drawn)
+    worded = options(**{**given, "text": "kiwi"})
+    for subject in _subjects.subjects(worded, torch.device("cpu")):
+        assert torch.equal(subject.inputs["text"], render_text(["kiwi"]))
 
 
 def test_every_sample_that_is_named_is_drawn_and_another_is_a_slip(

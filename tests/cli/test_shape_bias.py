@@ -11,8 +11,9 @@ from history_helpers import a_run, answers, figures
 from PIL import Image
 
 from pytest_cliprobust import cli
+from pytest_cliprobust.cli import shape_bias as command
 from pytest_cliprobust.figures.condition import Condition, Step
-from pytest_cliprobust.properties.shape_bias import shape_bias_figures
+from pytest_cliprobust.properties.shape_bias import Decided, shape_bias_figures
 from pytest_cliprobust.reporting.json import document
 
 pytest.importorskip("matplotlib")
@@ -61,3 +62,24 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     words = ["shape-bias", report(tmp_path / "1.json", 1), f"--out={tmp_path}/file/p.png"]
     assert cli.main(words) == 4
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_people_are_told_beside_models_on_their_classes_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shapes = np.arange(60) % 3
+    made = shape_bias_figures(shapes, shapes, (shapes + 1) % 3, ["cat", "dog", "tiger"])
+    own = made["shape_bias"].measured_on(Condition("cue_conflict"))
+    (tmp_path / "t.json").write_text(json.dumps(document(a_run([own]))))
+    out = f"--out={tmp_path}/p.png"
+    for runs in ([], [report(tmp_path / "1.json", 1)]):
+        assert cli.main(["shape-bias", *runs, str(tmp_path / "t.json"), out]) == 0
+        rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:-2]]
+        assert len(rows) == 3 + 3 * len(runs)
+        assert ["people"] not in [row[:1] for row in rows]
+        assert rows[-1][1:] == ["tiger", "20", "0", "0", "1.000"]
+
+
+def test_a_class_without_a_decision_has_no_bias() -> None:
+    assert command._bias(Decided(0, 0, 4)) == "–"
+    assert command._bias(Decided(1, 2, 4)) == "0.333"

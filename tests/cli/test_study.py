@@ -50,7 +50,7 @@ def test_runs_of_the_history_become_a_folder(folder: Path, capsys: Capture) -> N
     words = ["1", "2", "last", "--history=history.sqlite", "--cards=cards.toml", "--out=made"]
     assert cli.main(["study", *words]) == 0
     told = capsys.readouterr().out
-    assert "3 models, 1 properties" in told
+    assert "3 models, 1 property\n" in told
     assert "Fine-tuning lowers shape bias\tnot measured" in told
     assert {path.name for path in (folder / "made").iterdir()} == {
         *("study.html", "models.csv", "figures.csv", "lines.csv", "effects.csv", "claims.csv"),

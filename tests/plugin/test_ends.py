@@ -832,7 +832,7 @@ def test_a_journal_keeps_the_last_attempt(run: Sessions) -> None:
     lines = [json.dumps({"key": "a", "value": value}) for value in (1, 2)]
     (run.path / "report.json.unfinished").write_text("\n".join(lines))
     result = run("--clip-report=report.json", suite="def test_mine(clip): pass\n")
-    result.stdout.fnmatch_lines(["*an earlier run did not finish: its 1 figures are in*"])
+    result.stdout.fnmatch_lines(["*an earlier run did not finish: its 1 figure is in*"])
 
 
 def test_what_is_skipped_or_expected_to_fail_is_neither_missing_nor_a_mistake(

@@ -148,9 +148,7 @@ def test_a_killed_run_leaves_its_figures_and_the_next_one_goes_on(
     monkeypatch.setenv("HOW", "")
     result = run(*options, suite=INTERRUPTED)
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(
-        ["*an earlier run did not finish: its 1 figures are in *unfinished*"]
-    )
+    result.stdout.fnmatch_lines(["*an earlier run did not finish: its 1 figure is in *unfinished*"])
     whole = report()
     assert whole["complete"]
     assert whole["models"]["reference"]["images"]["encoded"] == 40

@@ -34,7 +34,7 @@ def recorded(
 
 def test_one_model_has_first_recordings_that_fit_the_next_release(tmp_path: Path) -> None:
     first, told = recorded(tmp_path / "t.toml", None, v1=0)
-    assert "t.baseline.safetensors, 1 figures by sample" in told[0]
+    assert "t.baseline.safetensors, 1 figure by sample" in told[0]
     again, _ = recorded(tmp_path / "t.toml", first, v2=50)
     assert (again.models, set(again.anchors)) == (("v2",), {KEY})
     assert again.anchors[KEY].value == 0.84
@@ -141,8 +141,8 @@ def test_figures_that_are_not_measured_now_stay(tmp_path: Path) -> None:
     first, told = recorded(path, None, v1=0, v2=50)
     assert len(told) == 1
     again, told = recorded(path, first, v1=10)
-    assert told[-1].startswith("1 figures of ")
-    assert told[-1].endswith("t.baseline.safetensors stay as they were recorded before")
+    assert told[-1].startswith("1 figure of ")
+    assert told[-1].endswith("t.baseline.safetensors stays as it was recorded before")
     values = {model: figure.value for (_, model), figure in again.figures.items()}
     assert values == {"v1": 0.83, "v2": 0.79}
 

@@ -91,7 +91,7 @@ def test_one_figure_is_recorded_anew_with_a_reason(recorded: Sessions) -> None:
         "--clip-because=fewer-dogs",
     )
     result.stdout.fnmatch_lines(
-        ["note: 1 figures of thresholds.baseline.safetensors stay as they were recorded before"]
+        ["note: 1 figure of thresholds.baseline.safetensors stays as it was recorded before"]
     )
     after = (recorded.path / "thresholds.toml").read_text()
     assert [line for line in before.splitlines() if "contrast" in line] == [

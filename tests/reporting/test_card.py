@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from report_helpers import figures, head, the_run
 
 from pytest_cliprobust.cli import main
+from pytest_cliprobust.figures.condition import Condition, Step
+from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.reporting.card import chosen, eval_results, model_index
 from pytest_cliprobust.reporting.json import text
 
@@ -51,8 +55,6 @@ def test_figures_that_are_not_finite_are_on_no_card() -> None:
 
 
 def test_results_come_back_to_the_same_figures() -> None:
-    import yaml
-
     own = chosen(head(), "mine", ["*clean*"])
     found = eval_results(own, {"clean": "us/pictures"}, "2026-11-26T12:00:00+0000")
     assert list(found) == ["us--pictures.yaml"]
@@ -76,6 +78,9 @@ def test_the_command(
     assert main([*given, "--dataset", "clean=us/pictures"]) == 0
     said = capsys.readouterr().out
     assert "no --dataset says what a hub calls them: far_ood" in said
+    # One figure is on far_ood, which the hub does not have.
+    counts = [line.rpartition(": ")[2] for line in said.splitlines()[:2]]
+    assert counts == ["3 figures", "2 figures"]
     data: Any = ModelCard.load("card/model-index.md").data
     values = {json.dumps(r.metric_value) for r in data.eval_results}
     stored = {
@@ -107,3 +112,44 @@ def test_mistakes_are_one_line(
     assert main(["card", "run.json", *options]) == 4
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
+
+
+def one(metric: str, condition: Condition, value: float = 0.8214) -> Measurement:
+    figure = Figure(metric, value, value - 0.0421, value + 0.0354, 1072).measured_on(condition)
+    return Measurement("mine", "m", figure)
+
+
+def test_what_stands_beside_a_figure() -> None:
+    fog = Condition("clean", (Step("fog", 3),))
+    own = [one("accuracy", fog), one("précision", Condition("photos"), 0.25)]
+    files = eval_results(own, {"clean": "us/pictures", "photos": "us/photos"}, "2026-11-26")
+    assert list(files) == ["us--pictures.yaml", "us--photos.yaml"]
+    first, second = files.values()
+    (entry,) = parse_eval_result_entries(yaml.safe_load(first))
+    assert entry.task_id == "mine/accuracy/fog"
+    assert entry.notes is not None
+    said = "95% interval [0.7793, 0.8568], n = 1072"
+    assert entry.notes.startswith(f"{said}; ")  # and what the metric means
+    # Nobody told what a metric of one's own means; its name is written as it is.
+    assert first.index("dataset") < first.index("value")
+    assert "mine/précision/clean" in second
+    (entry,) = parse_eval_result_entries(yaml.safe_load(second))
+    assert entry.notes == "95% interval [0.2079, 0.2854], n = 1072"
+    data: Any = ModelCard(model_index(own, "us/mine")).data
+    fogged, bare = data.eval_results
+    assert fogged.dataset_args == {"suite": "mine", "perturbation": "fog", "severity": 3}
+    assert fogged.metric_name == f"accuracy, {eval_notes(first)}"
+    assert (bare.dataset_type, bare.dataset_name, bare.dataset_config) == ("photos",) * 3
+
+
+def eval_notes(text: str) -> str:
+    return str(yaml.safe_load(text)[0]["notes"])
+
+
+def test_a_mean_over_conditions_stands_on_a_card_and_a_severity_does_not() -> None:
+    steps = [Condition("clean", (Step("fog", severity),)) for severity in (1, 3)]
+    mean = Condition("clean", over=tuple(steps), label="all_fogs")
+    every = [one("accuracy", condition) for condition in (Condition("clean"), *steps, mean)]
+    run = replace(head(), measurements={m.key: m for m in every})
+    assert chosen(run, "m") == [every[0], every[3]]
+    assert chosen(run, "m", ["*fog@1*", "*all_fogs*"]) == [every[1], every[3]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from pytest_cliprobust.reporting.comparison import comparison_lines
+from pytest_cliprobust.reporting.comparison import comparison_lines, paired_line
 
 PAIRED, APART = "paired, n = 60", "each by itself: other samples; 12 of 60 are shared"
 
@@ -53,7 +53,7 @@ def test_what_was_compared_how_and_how_many_answers_changed() -> None:
     ) == [
         (
             "note",
-            "paired with v1.json: 4 of 7 figures, on all samples (60 of 60 where they are most); 1 are the "
+            "paired with v1.json: 4 of 7 figures, on all samples (60 of 60 where they are most); 1 is the "
             "same in every outcome",
         ),
         (
@@ -101,3 +101,16 @@ def test_losses_within_a_margin_and_failures_that_came_late() -> None:
     same = record("suite", note="a real loss")
     assert lines(same)[-1] == ("note", "suite on fog_3d@3: a real loss")
     assert last == failure
+
+
+def test_without_anything_compared_there_is_no_line() -> None:
+    unlike = [record("ece", "", changed=0.5), record("ece", PAIRED, on_change=False)]
+    assert paired_line([], "v1.json") == ""
+    assert paired_line([(one.verdict, one.measurement) for one in unlike], "v1.json") == ""
+    mixed = [record("ece", "each by itself"), *unlike]
+    told = paired_line([(one.verdict, one.measurement) for one in mixed], "v1.json")
+    assert told == "held against v1.json: 1 figure, none of them by sample"
+    same = [record("ece", changed=0.0) for _ in range(2)]
+    assert lines(*same, record("nll", changed=0.1))[0][1].endswith(
+        "; 2 are the same in every outcome"
+    )

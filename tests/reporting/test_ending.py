@@ -15,6 +15,7 @@ from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.gating.verdict import Verdict
+from pytest_cliprobust.gating.waivers import Waived
 from pytest_cliprobust.reporting import markdown
 from pytest_cliprobust.reporting.ending import ending_text, last_words, missing_lines
 from pytest_cliprobust.reporting.json import document
@@ -144,3 +145,69 @@ def test_our_own_codes_are_explained_and_those_of_others_are_not() -> None:
     assert last_words(ours) == ["ENVIRONMENT: no hub", "NOT GREEN: environment, exit code 7"]
     assert last_words(run("pass", exit_status=6, ending="too many warnings")) == []
     assert last_words(run("fail", exit_status=1, ending="regression")) == []
+
+
+def lone(number: int, why: str) -> Record:
+    one = record(number, "inconclusive")
+    return replace(
+        one, verdict=replace(one.verdict, kind="max_decrease", explanation=why, compared="")
+    )
+
+
+def test_bounds_on_changes_that_nothing_was_held_against_are_told_by_reason() -> None:
+    def told(*reasons: str) -> list[str]:
+        records = (record(9, "pass"), *(lone(n, why) for n, why in enumerate(reasons)))
+        found = replace(run("pass"), records=records)
+        assert len(found.not_compared) == len(reasons)
+        return last_words(found)
+
+    assert told("no baseline") == ["NOT COMPARED: 1 bound on a change not judged: no baseline"]
+    assert told("b", "a", "b", "c") == [
+        "NOT COMPARED: 2 bounds on a change not judged: b",
+        "NOT COMPARED: 1 bound on a change not judged: a",
+        "NOT COMPARED: 1 bound on a change not judged: c",
+    ]
+    assert told("a", "b", "c", "d", "d") == [
+        "NOT COMPARED: 5 bounds on a change had nothing to be held against "
+        "(mine/accuracy/data0/clean/reference, mine/accuracy/data1/clean/reference, "
+        "mine/accuracy/data2/clean/reference and 2 more); the reports say why of each"
+    ]
+
+
+def test_a_run_without_figures_gives_the_better_reason() -> None:
+    (rule,) = parse_thresholds(
+        'schema = 1\n[[threshold]]\nsuite = "s"\nmetric = "ece"\nmax = 0.5\n'
+    ).rules
+    assert [line[:8] for line in last_words(run(complete=False))] == ["PARTIAL:"]
+    assert last_words(run(mistakes=("a slip",))) == []
+    strict = Policy(unused="fail")
+    unmet = run(policy=strict)
+    unmet = replace(unmet, unjudged=Unjudged(unused=[rule], policy=strict))
+    assert [line[:11] for line in last_words(unmet)] == ["NOT JUDGED:"]
+    # With figures there is no better one.
+    (_, told) = last_words(run("unbounded", complete=False))
+    assert "THIS RUN GATES NOTHING" in told
+
+
+def test_waivers_are_counted_with_the_first_that_expires() -> None:
+    def waived(number: int, where: str, expires: str) -> Record:
+        one = record(number, "waived")
+        waiver = Waived(where, "a reason", "me", expires)
+        return replace(one, verdict=replace(one.verdict, waiver=waiver))
+
+    first, second = waived(0, "t:1", "2027-03-01"), waived(1, "t:1", "2027-01-01")
+    (told,) = last_words(replace(run("pass"), records=(record(9, "pass"), first)))
+    key = "mine/accuracy/data{}/clean/reference"
+    assert told == (
+        f"WAIVED: 1 bound is missed under 1 waiver ({key.format(0)}); the first expires on 2027-03-01"
+    )
+    third = waived(2, "t:9", "2027-02-01")
+    (told,) = last_words(replace(run(), records=(first, second, third)))
+    assert told == (
+        f"WAIVED: 3 bounds are missed under 2 waivers ({', '.join(map(key.format, range(3)))}); the first "
+        "expires on 2027-01-01"
+    )
+    stale = [("error", "a"), ("note", "b"), ("error", "c")]
+    for count, said in ((2, "1 waiver is"), (3, "2 waivers are")):
+        found = replace(run("pass"), unjudged=Unjudged(stale=stale[:count]))
+        assert last_words(found) == [f"WAIVERS: {said} out of date"]

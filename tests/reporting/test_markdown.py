@@ -46,12 +46,12 @@ def test_all_failures_that_are_shown_and_how_many_are_not(monkeypatch: pytest.Mo
     records = tuple(replace(record, verdict=verdict) for record in run.records)
     failed = replace(run, records=records)
     count = len(records)
-    more = "more stand first in the table of all figures."
+    more = "first in the table of all figures."
     for shown, told in (
         (count, None),
         (count + 1, None),
-        (count - 1, f"1 {more}"),
-        (1, f"{count - 1} {more}"),
+        (count - 1, f"1 more stands {more}"),
+        (1, f"{count - 1} more stand {more}"),
     ):
         monkeypatch.setattr(facts, "WORST", shown)
         part = markdown.text(failed).partition("## What failed")[2].partition("\n## ")[0]

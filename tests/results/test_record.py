@@ -119,7 +119,7 @@ def test_the_journal_goes_when_the_report_has_all_of_it(tmp_path: Path) -> None:
         file.write('{"key": "mine/acc')
     again = Journal(report)
     assert len(again.notes) == 1
-    assert "its 1 figures are in" in again.notes[0]
+    assert "its 1 figure is in" in again.notes[0]
     again.close(["another/key"])
     assert path.exists()
     third = Journal(report)

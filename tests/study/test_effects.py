@@ -16,6 +16,7 @@ from study_helpers import FLEET
 from pytest_cliprobust.study.cards import UNKNOWN, Card
 from pytest_cliprobust.study.effects import (
     Column,
+    _among,
     confounding,
     design_of,
     paired_effect,
@@ -288,3 +289,22 @@ def test_what_can_be_told_apart_is_what_fits_exactly(
     assert made is not None
     for effect, wanted in zip(made.effects, truth[1:], strict=True):
         assert math.isnan(effect.value) or effect.value == pytest.approx(wanted, abs=1e-3)
+
+
+def test_groups_without_the_column_behind_the_factors() -> None:
+    assert _among([(0, 5), (3,), (1, 2), (4, 5)], 3) == ((0,), (1, 2))
+    assert _among([], 3) == ()
+
+
+def test_effects_far_below_one_are_told_and_rounding_is_not() -> None:
+    small = np.array([0.0, 2.0, -2.0, 9.0, 3.0, 0.0, 1.0, 0.0])
+    plain, tiny = (regression(0.5 + scale * small, CARDS) for scale in (1e-3, 1e-9))
+    assert plain is not None
+    assert tiny is not None
+    for found, wanted in zip(tiny.effects, plain.effects, strict=True):
+        assert found.value == pytest.approx(wanted.value * 1e-6, rel=1e-4, abs=1e-16)
+        assert found.p == pytest.approx(wanted.p, rel=1e-3)
+    none = regression(0.5 + 1e-15 * small, CARDS)
+    assert none is not None
+    assert [effect.value for effect in none.effects] == [0.0] * 5
+    assert none.residual == 0.0

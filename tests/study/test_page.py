@@ -117,6 +117,9 @@ def test_lines_and_models_on_the_page() -> None:
     known = page._models(study_of([a_run({name: {ACCURACY: 0.5} for name in facts}, facts)]))
     assert known.count("<li>LAION-2B: ") == 1
     assert known.count("<li>") == 1
+    facts |= {"c": BASE | {"data": "WebLI"}, "d": BASE | {"data": "LAION-2B"}}
+    known = page._models(study_of([a_run({name: {ACCURACY: 0.5} for name in facts}, facts)]))
+    assert re.findall("<li>(.*?): ", known) == ["LAION-2B", "WebLI"]
 
 
 def test_claims_stand_in_the_colour_of_their_word() -> None:
@@ -129,3 +132,26 @@ def test_claims_stand_in_the_colour_of_their_word() -> None:
     assert "<b class='supported'>supported</b>" in told
     assert told.count("<li>") == 1
     assert "Intervals are 95% intervals." in page._notes(study)
+
+
+def test_an_interval_that_ends_at_none_excludes_nothing() -> None:
+    study = a_study()
+    item = item_of(study, NLL)
+    assert item.regression is not None
+    column = Column("loss", "sigmoid", "softmax")
+    made = replace(
+        item.regression,
+        effects=(
+            Effect(column, 0.25, 0.0, 0.5),
+            Effect(column, -0.25, -0.5, 0.0),
+            Effect(column, 0.25, 0.125, 0.5),
+            Effect(column, -0.25, -0.5, -0.125),
+            Effect(Column("data", "b", "a"), 0.25, -0.125, 0.5),
+            Effect(Column("data", "c", "a"), 0.25, why="few"),
+        ),
+    )
+    words = html.unescape(page._counts([replace(item, regression=made)] * 2, 0.95))
+    assert "contrastive loss 4 of 8, training distribution 0 of 2;" in words
+    bare = replace(made, effects=made.effects[-1:])
+    assert page._counts([replace(item, regression=bare)], 0.95) == ""
+    assert page._counts([replace(item, regression=None)], 0.95) == ""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy.special import expit, logit
 from study_helpers import ACCURACY, BASE, FLEET, a_run
 
 from pytest_cliprobust.study import plots
 from pytest_cliprobust.study.axes import LINEAR, LOGIT
+from pytest_cliprobust.study.effects import Effect
 from pytest_cliprobust.study.making import Property, Study, study_of
 from pytest_cliprobust.study.plots import PANELS, chosen, chosen_for_forest, forest, scatter
 
@@ -232,3 +236,23 @@ def test_what_is_shown_of_many_properties() -> None:
     assert len(told) == 1 + PANELS
     assert len(chosen_for_forest(study, 8)) == 1 + 4
     assert len(chosen_for_forest(study, 1)) == 1
+
+
+def test_an_effect_that_is_not_known_is_not_drawn() -> None:
+    study = a_study()
+    (item,) = items_of(study, FOG)
+    assert item.regression is not None
+    one, *others = item.regression.effects
+    for effects in (others, [Effect(one.column, math.nan, why="confounded"), *others]):
+        made = replace(item, regression=replace(item.regression, effects=tuple(effects)))
+        panel: Any = Figure().subplots()
+        plots._effect_row(panel, 0, made, one.column)
+        assert (list(panel.lines), list(panel.patches)) == ([], [])
+    # Without an interval there is the value alone, and without a spread no bar.
+    alone = replace(item.regression, effects=(Effect(one.column, 0.25, why="few"), *others))
+    lone = replace(item, regression=alone, spread=replace(item.spread, value=math.nan))
+    plots._effect_row(panel, 3, lone, one.column)
+    (point,) = panel.lines
+    assert point.get_xydata().tolist() == [[lone.change(alone.effects[0])[0], 3.0]]
+    assert point.get_color() == "C0"
+    assert not panel.patches

@@ -18,7 +18,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pytest_cliprobust.errors import printable
+from pytest_cliprobust.errors import counted, printable
 from pytest_cliprobust.reporting import facts
 from pytest_cliprobust.reporting.comparison import paired_line
 from pytest_cliprobust.reporting.earlier import earlier_of, held_against
@@ -163,7 +163,10 @@ def _not_run(head: Earlier, comparison: Comparison | None) -> tuple[list[NotRun]
     if comparison is not None and comparison.only_base:
         gone = comparison.only_base
         names = f": {', '.join(gone)}" if len(gone) <= _NAMED else ""
-        text = f"{len(gone)} figures of the earlier run have no counterpart in this one{names}"
+        have = counted(
+            len(gone), "figure of the earlier run has", "figures of the earlier run have"
+        )
+        text = f"{have} no counterpart in this one{names}"
         found.append(NotRun("", "earlier run only", "", text))
     sizes = (room.size(room.shortened(one.test), room.shortened(one.text)) + 100 for one in found)
     kept = room.fitting(zip(found, sizes, strict=True), 3 * room.LIST)
@@ -175,7 +178,7 @@ def _provenance(head: Earlier, comparison: Comparison | None) -> list[tuple[str,
     sizes = (room.size(what, room.shortened(text)) + 50 for what, text in told)
     kept = room.fitting(zip(told, sizes, strict=True), 2 * room.LIST)
     if len(kept) < len(told):
-        kept.append(("left out", f"{len(told) - len(kept):,} lines more: {room.WHERE}"))
+        kept.append(("left out", f"{counted(len(told) - len(kept), 'line')} more: {room.WHERE}"))
     return kept
 
 
@@ -213,6 +216,7 @@ def environment() -> jinja2.Environment:
         finalize=_finalize,
     )
     made.filters |= {"number": facts.number, "words": facts.words, "signed": facts.signed}
+    made.filters["counted"] = counted
     return made
 
 
@@ -246,16 +250,15 @@ def _losses(lines: Sequence[Line]) -> Plot | None:
     for line in shown:
         made = line.compared
         assert made is not None  # else there were no loss
-        low, high = sorted((abs(made.low), abs(made.high)))
-        if made.low < 0 < made.high:
-            low = -min(abs(made.low), abs(made.high))
+        better = made.higher_is_better
+        low, high = (-made.high, -made.low) if better else (made.low, made.high)
         label = f"{line.place}: {line.spaces[0]}"
         tone = "bad" if line.failed else ""
         rows.append(plots.Dot(label, line.loss, low, high, None, tone, line.whose))
     more = len(found) - len(shown)
     caption = "Loss against the earlier run, with its interval; red: a bound fails."
     if more:
-        caption += f" {more} smaller ones are in the table."
+        caption += f" {counted(more, 'smaller one is', 'smaller ones are')} in the table."
     drawn = partial(plots.dots, rows, "worst", "largest losses", zero=True)
     return Plot(drawn, wide=True, caption=caption)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from pytest_cliprobust.errors import counted
 from pytest_cliprobust.reporting.html.gallery import Album
 from pytest_cliprobust.reporting.html.sections import Group, Section, SuitePart
 
@@ -112,7 +113,7 @@ def _first(group: Group, count: int) -> Group:
     left = len(group.plots) - count
     if not left:
         return group
-    note = f"{left:,} more drawings had no room in this page. {group.note}".strip()
+    note = f"{counted(left, 'more drawing')} had no room in this page. {group.note}".strip()
     return replace(group, plots=group.plots[:count], note=note)
 
 

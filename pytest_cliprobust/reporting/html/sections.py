@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from pytest_cliprobust.errors import counted
 from pytest_cliprobust.figures.condition import CLEAN
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.properties.calibration import reliability
@@ -236,7 +237,7 @@ def _group(
     if not made:
         return
     left = (len(made) if of is None else of) - min(len(made), PLOTS)
-    more = f"{left} more are in the table of all figures. " if left else ""
+    more = f"{counted(left, 'more is', 'more are')} in the table of all figures. " if left else ""
     yield Group(title, tuple(made[:PLOTS]), (more + note).strip())
 
 
@@ -543,8 +544,9 @@ def _pairs(lines: Sequence[Line], names: _Names) -> Iterator[Group]:
         shown = moved if len(moved) <= ROWS else [*moved[: ROWS // 2], *moved[-ROWS // 2 :]]
         if shown:
             drawn = partial(plots.pairs, shown, names.next(), "gained and lost against CLIP")
-            told_ = f"{len(rows)} pairs; {len(rows) - len(moved)} of them neither gain nor lose"
-            made.append(Plot(drawn, wide=True, caption=f"{_of(line)}{told_}"))
+            still = f"{len(rows) - len(moved)} without a gain or a loss"
+            caption = f"{_of(line)}{counted(len(rows), 'pair')}, {still}"
+            made.append(Plot(drawn, wide=True, caption=caption))
     yield from _group("What the multimodal model gains (right) and loses (left), by pair", made)
 
 

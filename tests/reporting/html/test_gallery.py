@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,16 @@ from PIL import Image
 from report_helpers import base, head
 
 from pytest_cliprobust.datasets.embedded import EmbeddedDataset
+from pytest_cliprobust.figures.bootstrap import Bootstrap, paired_drop_figure, proportion_figure
 from pytest_cliprobust.figures.condition import Condition, Step
-from pytest_cliprobust.reporting.facts import lines_of
+from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.reporting.facts import Line, lines_of
 from pytest_cliprobust.reporting.html.gallery import GAINED, LOST, Album, albums_of
 from pytest_cliprobust.reporting.html.pictures import Pictures, Shown, data_uri, file_uri
-from pytest_cliprobust.results.compare import compare
+from pytest_cliprobust.results.compare import Compared, Sides, compare
+
+CLEAN = Condition("clean")
 
 
 class Asked:
@@ -92,6 +98,130 @@ def test_what_cannot_be_drawn_comes_after_what_can() -> None:
 def test_of_a_run_without_an_earlier_one_there_is_nothing_to_show() -> None:
     given: Any = Asked()
     assert albums_of(lines_of(head(), None), given) == ()
+
+
+# --- Made-up comparisons ---------------------------------------------------------------------------
+
+
+def moved(
+    condition: Condition,
+    lost: int,
+    gained: int = 0,
+    *,
+    metric: str = "accuracy",
+    model: str = "m",
+    **more: Any,
+) -> Line:
+    """Return a figure of 40 samples, the first of which were lost and the last of which were gained."""
+    names = tuple(f"{n:02d}" for n in range(40))
+    keys = SampleKeys(names, names, tuple(f"d{name}" for name in names))
+    boot = Bootstrap(replicates=5, keys=keys)
+    before, now = np.arange(40) < 40 - gained, np.arange(40) >= lost
+    details = more.pop("details", ({}, {}))
+
+    def one(right: Any, told: Any) -> Measurement:
+        if metric == "accuracy":
+            figure = proportion_figure(metric, right, boot)
+        else:
+            figure = paired_drop_figure(metric, np.ones(40, dtype=np.bool_), right, boot)
+        figure = replace(figure, details={**figure.details, **told})
+        return Measurement("s", model, figure.measured_on(condition))
+
+    column = "value" if metric == "accuracy" else "shifted"
+    sides = {column: Sides(names[:lost], names[40 - gained :])} if lost or gained else {}
+    row = Compared(one(before, details[0]), one(now, details[1]), True, "paired", sides=sides)
+    return Line(row.head, None, row, "t", "")
+
+
+def fog(severity: int, name: str = "fog", dataset: str = "clean") -> Condition:
+    return Condition(dataset, (Step(name, severity),))
+
+
+def shown(lines: Sequence[Line], *drawn: str) -> list[tuple[str, int, int]]:
+    """Return conditions with their counts; only ``drawn`` perturbations can be drawn again here."""
+
+    class Some(Asked):
+        def draws(self, condition: Condition) -> bool:
+            return all(step.perturbation in drawn for step in condition.steps)
+
+    given: Any = Some()
+    made = albums_of(lines, given)
+    return [(str(one.line.measurement.condition), one.lost, one.gained) for one in made]
+
+
+def test_the_order_of_conditions() -> None:
+    lines = [
+        moved(Condition("shift"), 9),
+        moved(fog(3, "mine"), 8),
+        moved(fog(1), 1),
+        moved(fog(2, "snow"), 4, 3),
+        moved(fog(2, "rain"), 3),
+        moved(Condition("clean:easy", part_of="clean"), 9),
+        moved(CLEAN, 1),
+        moved(Condition("other"), 10),
+    ]
+    assert shown(lines, "fog", "snow", "rain") == [
+        ("clean", 1, 0),
+        # Perturbations that can be drawn, the largest net loss first.
+        ("clean, rain at severity 2", 3, 0),
+        *[("clean, fog at severity 1", 1, 0), ("clean, snow at severity 2", 4, 3)],
+        *[("other", 10, 0), ("shift", 9, 0), ("clean, mine at severity 3", 8, 0)],
+    ]  # seven at most: the part is left out
+
+
+def test_of_several_severities_the_first_is_shown_and_an_accuracy_before_its_drop() -> None:
+    lines = [
+        moved(fog(5), 5, metric="accuracy_drop"),
+        moved(fog(3), 4),
+        moved(fog(5), 9),
+        moved(fog(1, "snow"), 2, 1, metric="accuracy_drop"),
+        moved(Condition("sketch"), 9, metric="accuracy_drop"),  # between two data sets
+        moved(Condition("clean", over=(fog(1), fog(2)), label="all_fogs"), 9),
+        moved(fog(1, "rain"), 9, metric="top5"),
+        moved(fog(1, "same"), 0),
+        replace(moved(fog(1, "new"), 9), compared=None),
+    ]
+    assert shown(lines, "fog", "snow") == [
+        ("clean, fog at severity 3", 4, 0),
+        ("clean, snow at severity 1", 2, 1),
+    ]
+
+
+def test_answers_are_those_of_the_same_model_and_condition() -> None:
+    def told(top: int, count: int = 40) -> dict[str, Any]:
+        label = [0] * (count - 1) + [-1]
+        own = {"names": ["ant", "bee", "cow"], "label": label, "top": [top] * count}
+        return {"answers": own | {"probability": [0.5] * count}}
+
+    lines = [
+        moved(fog(3), 2, metric="accuracy_drop", model="n"),
+        moved(fog(3), 0, model="m", details=(told(1), told(1))),
+        moved(fog(3), 0, model="n", details=(told(0), told(2))),
+    ]
+    given: Any = Asked()
+    (album,) = albums_of(lines, given)
+    one = album.cards[0]
+    assert (one.sample, one.label, one.before, one.after) == (
+        "00",
+        "ant",
+        "ant (0.50)",
+        "cow (0.50)",
+    )
+    assert (one.lost, one.kept, one.shown) == (True, True, Shown("00", "d00"))
+    # Answers of one run alone, and of none.
+    lines[2] = moved(fog(3), 0, model="n", details=({}, told(2)))
+    (album,) = albums_of(lines, given)
+    told_ = [(c.label, c.before, c.after, c.kept) for c in album.cards]
+    assert told_ == [("ant", "ant", "cow (0.50)", False)] * 2
+    (album,) = albums_of(lines[:2], given)
+    assert [(c.label, c.before, c.after) for c in album.cards] == [("", "right", "wrong")] * 2
+    (gained,) = albums_of([moved(CLEAN, 9, 4, details=({}, told(0)))], given)
+    # The last sample is of no class.
+    assert [(c.sample, c.lost) for c in gained.cards[-4:]] == [
+        *(("07", True), ("36", False), ("37", False), ("38", False))
+    ]
+    assert (gained.cards[-1].before, gained.cards[-1].after) == ("wrong", "ant (0.50)")
+    assert len(gained.cards) == LOST + GAINED == 11
 
 
 # --- Pictures --------------------------------------------------------------------------------------

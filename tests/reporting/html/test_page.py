@@ -9,16 +9,24 @@ from collections import Counter
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from markupsafe import Markup
 from report_helpers import HARM, Elements, base, figures, head, the_run
 
+from pytest_cliprobust.figures.condition import Condition, Step
+from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.gating.baseline import Baseline, bare_key
-from pytest_cliprobust.reporting.facts import anchor_of
+from pytest_cliprobust.gating.measurement import Measurement
+from pytest_cliprobust.gating.verdict import Verdict
+from pytest_cliprobust.reporting import facts
+from pytest_cliprobust.reporting.facts import Line, anchor_of
+from pytest_cliprobust.reporting.html import page as page_module
 from pytest_cliprobust.reporting.html import plots
 from pytest_cliprobust.reporting.html.page import page_of, text
-from pytest_cliprobust.results.compare import compare
+from pytest_cliprobust.results.compare import Compared, Word, compare
 from pytest_cliprobust.results.run import Run
 
 
@@ -195,3 +203,142 @@ def test_a_thousand_figures_fit() -> None:
     verdicts = dict.fromkeys(many, own.verdicts[one.key])
     made = page_of(replace(own, measurements=many, verdicts=verdicts, tests={}))
     assert len(made.encode()) < 5_000_000
+
+
+# --- Parts -----------------------------------------------------------------------------------------
+
+
+def a_line(
+    metric: str,
+    difference: float,
+    low: float,
+    high: float,
+    *,
+    better: bool | None = True,
+    word: Word = Word.WORSE,
+    unit: str = "",
+    fails: bool = False,
+    several: bool = False,
+) -> Line:
+    figure = Figure(metric, 0.5, 0.4, 0.6, 40, unit=unit)
+    one = Measurement("s", "m", figure.measured_on(Condition("clean", (Step("fog", 3),))))
+    row = Compared(one, one, better, "paired", word, difference, low, high)
+    outcome = ("fail", "fail", "k", "min", 0.7, "t:1", "", "why", 0.5, 0.4, 0.6, 0.95, 40)
+    return Line(one, Verdict(*outcome) if fails else None, row, "t", "", several=several)
+
+
+def test_the_largest_losses_are_drawn_as_sizes_with_their_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[tuple[Any, ...]] = []
+
+    def dots(*given: Any, **more: Any) -> Markup:
+        drawn.append((*given, more))
+        return Markup("")
+
+    monkeypatch.setattr(plots, "dots", dots)
+    lines = [
+        a_line("accuracy", -0.25, -0.5, -0.125),
+        a_line("ece", 0.5, 0.25, 0.75, better=False, several=True),
+        a_line("fails", -0.0625, -0.25, 0.125, word=Word.UNSEEN, fails=True),
+        a_line("reaches", 0.03125, -0.5, 0.25, better=False),
+        a_line("unseen", -0.5, -0.75, 0.25, word=Word.UNSEEN),
+        a_line("better", 0.5, 0.25, 0.75, word=Word.BETTER),
+        a_line("nll", 3.0, 2.0, 4.0, better=False, unit="nats"),
+    ]
+    plot = page_module._losses(lines)
+    assert plot is not None
+    assert plot.wide
+    assert plot.caption == "Loss against the earlier run, with its interval; red: a bound fails."
+    assert not drawn  # it is drawn when it is asked for
+    assert plot.svg == ""
+    ((rows, name, label, more),) = drawn
+    assert (name, label, more) == ("worst", "largest losses", {"zero": True})
+    assert rows == [
+        plots.Dot("fog 3: ece", 0.5, 0.25, 0.75, None, "", " (m)"),
+        plots.Dot("fog 3: accuracy", 0.25, 0.125, 0.5, None, "", ""),
+        plots.Dot("fog 3: fails", 0.0625, -0.125, 0.25, None, "bad", ""),
+        plots.Dot("fog 3: reaches", 0.03125, -0.5, 0.25, None, "", ""),
+    ]
+    assert page_module._losses(lines[4:]) is None
+    monkeypatch.setattr(facts, "WORST", 3)
+    for more, said in (([], "1 smaller one is"), (lines[:1], "2 smaller ones are")):
+        short = page_module._losses([*lines, *more])
+        assert short is not None
+        assert short.caption == f"{plot.caption} {said} in the table."
+
+
+def test_how_many_figures_have_an_earlier_one() -> None:
+    lines = [a_line("accuracy", -0.25, -0.5, -0.125)] * 3
+    rows = [line.compared for line in lines]
+    base = SimpleNamespace(source="v1.json", models=("x", "y"))
+
+    def made(count: int) -> Any:
+        return SimpleNamespace(base=base, rows=rows[:count])
+
+    assert page_module._compared(lines, None) == page_module._compared(lines, made(3)) == []
+    assert page_module._compared(lines, made(2)) == [
+        "v1.json has 2 of these 3 figures; the others stand without an earlier one."
+    ]
+    assert page_module._against(None) == []
+    assert page_module._against(made(2)) == ["m"]
+    assert page_module._against(made(0)) == ["x", "y"]
+
+
+def test_what_was_not_run_and_what_the_earlier_run_had_alone() -> None:
+    own = head()
+    gone = [f"s/m/clean/p{n}/m" for n in range(40)]
+
+    def told(count: int, **header: object) -> tuple[list[Any], int]:
+        made: Any = SimpleNamespace(only_base=gone[:count])
+        return page_module._not_run(replace(own, header=header), made if count else None)
+
+    missing = [{"test": "t.py::a", "reason": "cut"}]
+    found, left = told(
+        1,
+        missing=missing,
+        not_collected=["x.py"],
+        mistakes=["a slip"],
+        troubles=["no disk"],
+        not_run=[{"test": "t.py::b", "reason": "skipped"}],
+        bounds_not_judged=["a bound"],
+    )
+    assert left == 0
+    assert [(one.tone, one.word, one.test, one.text) for one in found] == [
+        ("bad", "not finished", "t.py::a", "cut"),
+        ("bad", "not collected", "x.py", ""),
+        ("bad", "error", "", "a slip"),
+        ("bad", "error", "", "no disk"),
+        ("unsure", "skipped", "t.py::b", "skipped"),
+        ("", "bound", "", "a bound"),
+        (
+            *("", "earlier run only", ""),
+            f"1 figure of the earlier run has no counterpart in this one: {gone[0]}",
+        ),
+    ]
+    ((one,), _) = told(2)
+    assert one.text == (
+        f"2 figures of the earlier run have no counterpart in this one: {gone[0]}, {gone[1]}"
+    )
+    named = [
+        told(count)[0][0].text.endswith(gone[count - 1])
+        for count in (page_module._NAMED, page_module._NAMED + 1)
+    ]
+    assert named == [True, False]
+    assert told(0) == ([], 0)
+
+
+def test_of_many_that_were_not_run_the_rest_is_counted() -> None:
+    own = bare = head()
+    many = [{"test": f"t.py::t{n}", "reason": "x" * 200} for n in range(2000)]
+    kept, left = page_module._not_run(replace(own, header={"not_run": many}), None)
+    assert 0 < left < 2000
+    assert len(kept) + left == 2000
+    assert [one.test for one in kept] == [one["test"] for one in many[: len(kept)]]
+    models = dict.fromkeys((f"m{n}" for n in range(2000)), own.header["models"]["mine"])
+    own = replace(own, header={**own.header, "models": models})
+    *lines, (last, told) = page_module._provenance(own, None)
+    total = len(facts.provenance_lines(own, None))
+    assert last == "left out"
+    assert told.startswith(f"{total - len(lines):,} lines more: ")
+    assert page_module._provenance(bare, None) == list(facts.provenance_lines(bare, None))

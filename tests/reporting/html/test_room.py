@@ -149,7 +149,7 @@ def test_what_fails_is_drawn_first_and_no_suite_takes_all() -> None:
     assert shown(room.drawn(own, 50)) == {"a0": 2, "a1": 0, "b0": 1, "b1": 0, "c0": 2}
     made = room.drawn(own, 15)
     assert shown(made) == {"a0": 0, "a1": 0, "b0": 0, "b1": 0, "c0": 1}
-    assert made[1].suites[0].groups[0].note == "1 more drawings had no room in this page."
+    assert made[1].suites[0].groups[0].note == "1 more drawing had no room in this page."
 
 
 def test_too_many_suites_are_counted_those_that_fail_stay(monkeypatch: Any) -> None:

@@ -249,7 +249,7 @@ def test_reliability_and_what_of_it_is_left_out(drawn: Drawn) -> None:
     lines.append(line("ece_scaled", reliability=bins, before={"reliability": bins}, status="fail"))
     (group,) = groups(sections._reliabilities, *lines)
     assert len(group.plots) == 12
-    assert group.note.startswith("1 more are in the table of all figures. ")
+    assert group.note.startswith("1 more is in the table of all figures. ")
     assert drawn[0][1] == (bins, bins, "p1", "clean, scaled")  # what fails comes first
     assert drawn[1][1][1] == []
     assert group.plots[0].caption.endswith("n = 40")
@@ -287,7 +287,7 @@ def test_pairs_that_gained_and_lost(drawn: Drawn) -> None:
     (group,) = groups(sections._pairs, line("lmm", pairs=told), line("lmm", pairs=[{"x": 1}]))
     rows, _, _ = drawn[0][1]
     assert rows == [("c or x", 0.1, 0.4), ("d or x", 0.0, 0.1), ("b or x", 0.5, 0.0)]
-    assert group.plots[0].caption == "4 pairs; 1 of them neither gain nor lose"
+    assert group.plots[0].caption == "4 pairs, 1 without a gain or a loss"
     many = [pair(f"{n:02d}", n / 100, 0.0) for n in range(1, 21)]
     groups(sections._pairs, line("lmm", pairs=many))
     shown = [row[0][:2] for row in drawn[1][1][0]]
