@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -74,6 +74,12 @@ class Waiting:
         return evaluator
 
     # --- Collection --------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        """Let suites import torch and open_clip without the collector in between."""
+        with without_collector():
+            return (yield)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
