@@ -141,11 +141,16 @@ ALSO = {
         *("tests/plugin/test_ungated.py", "tests/plugin/test_comparing.py"),
     ],
     "properties/accuracy.py": ["tests/properties/test_views.py"],
-    "properties/calibration.py": ["tests/properties/test_views.py"],
+    "properties/calibration.py": [
+        "tests/properties/test_views.py",
+        "tests/properties/test_fitted_on.py",
+    ],
     "properties/corruption.py": ["tests/properties/test_views.py"],
     "properties/frontier.py": ["tests/search/test_frontier.py"],
     "properties/labels.py": ["tests/properties/test_views.py"],
-    "properties/ood.py": ["tests/properties/test_views.py"],
+    "properties/ood.py": ["tests/properties/test_views.py", "tests/properties/test_fitted_on.py"],
+    "properties/scaling.py": ["tests/properties/test_fitted_on.py"],
+    "properties/selective.py": ["tests/properties/test_fitted_on.py"],
     "properties/shape_bias.py": ["tests/properties/test_views.py"],
     "properties/worst_case.py": ["tests/search/test_worst_case.py"],
     **{

@@ -70,11 +70,9 @@ def _mistyped(word: str, name: str) -> str:
     kinds = (_left_out, _doubled, _exchanged, _beside)
     first = _number(name, "kind") % len(kinds)
     place = 1 + _number(name, "place") % (len(word) - 1)
-    for step in range(len(kinds)):
-        changed = kinds[(first + step) % len(kinds)](word, place, name)
-        if changed != word:
-            return changed
-    return word + word[-1]
+    made = (kind(word, place, name) for kind in (*kinds[first:], *kinds[:first]))
+    # A letter more is another word always.
+    return next(changed for changed in made if changed != word)
 
 
 def _left_out(word: str, place: int, name: str) -> str:
@@ -129,12 +127,8 @@ def paraphrased(caption: str, name: str) -> str:
     shown = _FRAME.sub("", bare, count=1).removesuffix(" in the scene") or bare
     if shown == bare and shown[:1].isupper() and not shown[:2].isupper():
         shown = shown[:1].lower() + shown[1:]
-    first = _number(name, "frame") % len(_FRAMES)
-    for step in range(len(_FRAMES)):
-        said = _FRAMES[(first + step) % len(_FRAMES)].replace("{}", shown) + stop
-        if said != caption:
-            break
-    return said
+    frame = _FRAMES[_number(name, "frame") % len(_FRAMES)]
+    return frame.replace("{}", shown) + stop
 
 
 #: Changes of captions, as figures and bounds call them.

@@ -94,6 +94,47 @@ def test_short_words_stay_words_and_keys_at_the_edge_have_neighbours() -> None:
     assert len(captions.with_typos("an", "x", 6)) >= 2
 
 
+@pytest.mark.parametrize(
+    ("word", "made"),
+    [
+        # Of each kind; then those that change nothing at their place, so that the next kind is made: no
+        # letter is left out of two, the last is exchanged with none, and two alike stay as they are.
+        ("elephant", {0: "elephannt", 1: "eephant", 2: "elepjant", 4: "elpehant", 48: "elephanr"}),
+        ("Zebra", {0: "Zeebra", 1: "Zera", 2: "Zebrs", 4: "Zerba", 30: "Zebrs"}),
+        ("moon", {0: "mooon", 1: "mon", 2: "mopn", 6: "mono", 4: "mpon"}),
+        ("ow", {0: "oww", 1: "oww", 2: "oe", 4: "oe"}),
+    ],
+)
+def test_a_mistake_is_the_same_in_every_run_and_version(word: str, made: dict[int, str]) -> None:
+    # Another one would be another figure, and no change of the model.
+    assert {name: captions.with_typos(word, str(name)) for name in made} == made
+
+
+def test_letters_of_no_keyboard_are_mistyped_otherwise() -> None:
+    for word in ("日本語文字", "ёжик"):
+        made = {captions.with_typos(word, str(i)) for i in range(60)}
+        assert {distance(word, other) for other in made} == {1}
+        assert len(made) > 6
+
+
+def test_a_paraphrase_is_the_same_in_every_run_and_version() -> None:
+    assert [captions.paraphrased("A photo of the Eiffel Tower", str(i)) for i in (7, 1, 0, 2)] == [
+        "this picture shows the Eiffel Tower",
+        "what can be seen here is the Eiffel Tower",
+        "the Eiffel Tower, in a picture",
+        "we see the Eiffel Tower",
+    ]
+    # With a full stop where there was one, without what stands around it.
+    assert captions.paraphrased("Two dogs run on grass.", "0") == (
+        "two dogs run on grass, in a picture."
+    )
+    assert captions.paraphrased(" there are three cats in the scene. ", "1") == (
+        "what can be seen here is three cats."
+    )
+    assert captions.paraphrased("TV on a table", "7") == "this picture shows TV on a table"
+    assert captions.paraphrased("a drawing of ", "7") == "this picture shows a drawing of"
+
+
 @pytest.mark.parametrize("template", sorted({*CAPTION_TEMPLATES, *TRAINING_TEMPLATES}))
 def test_a_paraphrase_keeps_what_is_shown(template: str) -> None:
     for name in map(str, range(12)):

@@ -204,6 +204,15 @@ class Keyed(Told):
         return Bootstrap(replicates=30, keys=SampleKeys(self.ids, self.units, digests, "drawing"))
 
 
+class Nobody(Told):
+    """Samples of which nothing is known."""
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """Without keys."""
+        return Bootstrap(replicates=30)
+
+
 def test_a_pair_is_of_its_first_samples_drawing_and_of_both_contents() -> None:
     texts = {"a": np.array([1.0, 0.0]), "b": np.array([0.0, 1.0])}
     made = told(
@@ -219,6 +228,11 @@ def test_a_pair_is_of_its_first_samples_drawing_and_of_both_contents() -> None:
         "drawing",
     )
     assert (first.n, first.units) == (4, 1)
+    # Who the samples are need not be known.
+    nobody = Nobody(**vars(made))
+    alone, *_ = compositional.matching_of(nobody)
+    assert (alone.value, alone.n) == (first.value, 4)
+    assert alone.outcomes is None or alone.outcomes.keys is None
 
 
 def test_without_captions_nothing_is_retrieved() -> None:

@@ -133,6 +133,11 @@ def test_views_are_reduced_to_what_they_share() -> None:
     )
     assert mce.n == 5
     assert mce.value == pytest.approx((0.4 / 0.5 + 0.4 / 0.75) / 2)
+    # What is lost is lost of the same pictures: the first of the clean ones, which is wrong, is not there.
+    wrong = view(np.array([False] + [True] * 5))
+    found = by_name(ce.corruption_error_of(wrong, views, name="all_both", reference=TWO))
+    assert found["relative_ce", "photos", "fog"] == pytest.approx((0.4 - 0.0) / (0.5 - 0.25))
+    assert found["relative_ce", "photos", "snow"] == pytest.approx((0.4 - 0.0) / (0.75 - 0.25))
 
 
 def test_a_part_is_no_mean_corruption_error() -> None:
@@ -228,6 +233,17 @@ def test_pictures_count_that_are_there_throughout() -> None:
             "[reference.errors]\nfog = 43.5\n",
             "error 43.5 on 'fog' does not lie between 0 and 1",
         ),
+        # Nothing is relative to no error.
+        (
+            "[[reference]]\nmodel = 'x'\ndataset = 'd'\nclasses = 2\nclean = 0.1\nsource = 's'\n"
+            "[reference.errors]\nfog = 0.0\n",
+            "error 0.0 on 'fog' does not lie between 0 and 1",
+        ),
+        (
+            "[[reference]]\nmodel = 'x'\ndataset = 'd'\nclasses = 2\nclean = -0.1\nsource = 's'\n"
+            "[reference.errors]\nfog = 1.0\n",
+            "error -0.1 on 'clean' does not lie between 0 and 1",
+        ),
     ],
 )
 def test_a_file_that_says_something_else(tmp_path: Path, text: str, said: str) -> None:
@@ -237,6 +253,16 @@ def test_a_file_that_says_something_else(tmp_path: Path, text: str, said: str) -
         ce.load_errors(path)
     with pytest.raises(ClipRobustError, match="cannot read reference errors"):
         ce.load_errors(tmp_path / "none.toml")
+
+
+def test_a_reference_may_be_wrong_throughout(tmp_path: Path) -> None:
+    path = tmp_path / "errors.toml"
+    path.write_text(
+        "[[reference]]\nmodel = 'x'\ndataset = 'd'\nclasses = 2\nclean = 1\nsource = 's'\n"
+        "[reference.errors]\nfog = 1.0\nsnow = 0.5\n"
+    )
+    errors = {"fog": 1.0, "snow": 0.5}
+    assert ce.load_errors(path) == (ce.ReferenceErrors("x", "d", 2, 1.0, errors, "s"),)
 
 
 def test_the_embedded_reference_is_a_model_that_ships() -> None:

@@ -73,6 +73,12 @@ def test_groups_that_cross_units_are_exchanged_within_them() -> None:
     # A sign test of the drawings that differ, all in one direction.
     differ = int((right[::2] != right[1::2]).sum())
     assert found["p_value"] == pytest.approx(2 * 0.5**differ, abs=0.002)
+    # Eight drawings that differ, six of them one way: 2 · (1 + 8 + 28) of 256 are as far from even.
+    right = np.ones(40, dtype=np.bool_)
+    right[[1, 3, 5, 7, 9, 11, 12, 14]] = False
+    boot = Bootstrap(keys=keys_of(40, np.arange(40) // 2))
+    found = equal_error_rates(right, ["day", "night"] * 20, permutations=3_000, bootstrap=boot)
+    assert found["p_value"] == pytest.approx(74 / 256, abs=0.03)
 
 
 def test_chi_square_is_scipys_and_takes_groups_without_samples() -> None:

@@ -80,6 +80,11 @@ def test_three_images_without_spread_are_enough_and_two_are_not() -> None:
             figure = labels.swapped_labels_figure(size * scores[:n], truth[:n], NAMES[:2])
             assert figure.value == 1.0, (size, n)
     assert labels.swapped_labels_figure(scores[:2], truth[:2], NAMES[:2]).value == 0.0
+    # So a swap of right answers would be seen of three, and not of two.
+    for n, seen in ((2, 0.0), (3, 1.0), (4, 1.0)):
+        right = labels.swapped_labels_figure(scores[:n, ::-1], truth[:n], NAMES[:2])
+        assert (right.value, right.details["seen"]) == (0.0, seen)
+        assert math.isnan(right.low) == (seen == 0.0)
 
 
 def test_equal_scores_and_absent_classes_are_no_swap() -> None:

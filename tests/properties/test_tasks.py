@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.change import change_between
 from pytest_cliprobust.figures.condition import Condition
 from pytest_cliprobust.figures.keys import SampleKeys
+from pytest_cliprobust.figures.levels import interval_at
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.recipes import recipe_of
 from pytest_cliprobust.figures.samples import Choice, SampleArrays, Task
@@ -85,6 +86,18 @@ def test_the_jaccard_index_is_that_of_as_many_as_belong() -> None:
         expected.append(jaccard_score(right, chosen))
     figure = tasks.jaccard_index(similar, belongs, bootstrap=keyed(3))
     assert figure.value == pytest.approx(np.mean(expected), abs=1e-12)
+    # Of equal ones the later is chosen; where all belong, all are.
+    assert tasks.jaccard_index([[0.5, 0.5, 0.1]], [[True, False, False]]).value == 0.0
+    assert tasks.jaccard_index([[0.5, 0.5, 0.1]], [[False, True, False]]).value == 1.0
+    assert tasks.jaccard_index([[0.5, 0.1]], [[True, True]]).value == 1.0
+    # Two of three are chosen, of which one belongs: one of three.
+    assert tasks.jaccard_index([[3.0, 2.0, 1.0]], [[True, False, True]]).value == pytest.approx(
+        1 / 3
+    )
+    with pytest.raises(ClipRobustError, match="jaccard_index"):
+        tasks.jaccard_index([[0.1, 0.2]], [[True, False, True]])
+    with pytest.raises(ClipRobustError, match="jaccard_index"):
+        tasks.jaccard_index([[0.1, 0.2]], [[True, False], [True, False]])
     assert tasks.jaccard_index([[0.1, 0.9]], [[False, True]]).value == 1.0
     assert tasks.jaccard_index([[0.9, 0.1]], [[False, True]]).value == 0.0
     for broken in ([], [[0.1, np.nan]]):
@@ -150,6 +163,8 @@ def test_each_is_judged_by_its_own_metric() -> None:
         assert figure.value == pytest.approx(expected(samples), abs=1e-12)
         assert figure.condition == samples.condition
         assert metric in METRICS
+    few = answered("made", Task("worst_group_top5_accuracy", "region"), classes=4)
+    assert tasks.score_of(few).value == 1.0
     with pytest.raises(NotRun, match="has no column 'country'"):
         tasks.score_of(answered("made", Task("worst_group_accuracy", "country")))
     with pytest.raises(ClipRobustError, match="no data set is judged by 'beauty'"):
@@ -208,6 +223,46 @@ def test_cues_that_are_cut_short_or_small_do_not_count() -> None:
     assert figure.outcomes is not None
     assert figure.outcomes.keys is not None
     assert figure.outcomes.keys.ids == ("a", "b")
+    # A cue that is cut short, or of another size than it says, is not there.
+    groups = {**samples.groups, "candidates": tuple({**sizes, "a": "11"}[cue] for cue, _ in rows)}
+    assert tasks.score_of(replace(samples, groups=groups)).n == 1
+    groups["candidates"] = ("13",) * len(rows)
+    with pytest.raises(NotRun, match="cues has no whole cue of 10 candidates; raise --clip-limit"):
+        tasks.score_of(replace(samples, groups=groups))
+
+
+def test_a_cue_is_known_by_the_content_of_its_pictures() -> None:
+    cues = {"a": [2, 0], "b": [1, 3]}
+    plain = SampleKeys(tuple("wxyz"), tuple("wxyz"))
+    assert tasks._cue_keys(None, cues) is None
+    assert tasks._cue_keys(plain, cues) == SampleKeys(("a", "b"), ("a", "b"), (), "cue")
+    known = replace(plain, digests=("4", "3", "2", "1"))
+    found = tasks._cue_keys(known, cues)
+    assert found is not None
+    assert found.digests == ("24", "13")  # in whatever order its pictures come
+
+
+def test_pictures_and_captions_are_judged_both_ways() -> None:
+    texts: dict[str, Sequence[float]] = {
+        "a": [1, 0, 0],
+        "b": [0, 1, 0],
+        "c": [0, 0, 1],
+        "d": [0, 1, 1],
+    }
+    samples = Answered(
+        Condition("pairs"),
+        ("i", "j", "k"),
+        np.full(3, -1),
+        np.zeros((3, 1)),
+        task=Task("mean_recall_at_1"),
+        features=np.array([[1.0, 0.1, 0.0], [0.0, 1.0, 0.1], [0.0, 0.6, 0.8]]),
+        captions=(("a",), ("b", "c"), ("d",)),
+        texts=texts,
+    )
+    figure = tasks.score_of(samples)
+    assert (figure.metric, figure.n, figure.condition) == ("mean_recall_at_1", 3, samples.condition)
+    # The second caption of j is nearer to k.
+    assert figure.value == pytest.approx((1.0 + 3 / 4) / 2)
 
 
 def test_the_mean_says_what_it_is_over() -> None:
@@ -229,5 +284,31 @@ def test_the_mean_says_what_it_is_over() -> None:
     assert "2 of 38 data sets" in figure.method
     assert figure.condition is not None
     assert figure.condition.dataset == "pack"
+    shown = {str(p.condition): {"metric": p.metric, "value": p.value} for p in parts}
+    assert figure.details["tasks"] == shown
+    assert figure.details["not_run"] == {"lacking": "lacking has no column 'country' of groups"}
+    assert figure.condition.over == tuple(view.condition for view in views[:2])
+    assert (figure.units, figure.condition.limit) == (None, None)
+    # At another level the squares of the parts' own widths there are added.
+    wide = interval_at(figure, 0.99)
+    reach = [interval_at(part, 0.99) for part in parts]
+    low = (
+        figure.value
+        - np.sqrt(sum((p.value - r.low) ** 2 for p, r in zip(parts, reach, strict=True))) / 2
+    )
+    assert wide.low == pytest.approx(low, abs=1e-3)
     with pytest.raises(NotRun, match="none of the data sets"):
         tasks.means_over(views[3:])
+
+
+def test_each_collection_has_a_mean_of_its_own() -> None:
+    one, two = answered("one", Task("accuracy", "", "pack", 38)), answered("two", Task("accuracy"))
+    cut = replace(two, condition=Condition("two", limit=30), task=Task("accuracy", "", "mine", 3))
+    more = replace(one, condition=Condition("more"), task=Task("accuracy", "", "mine", 5))
+    first, second = tasks.means_over([one, more, cut])
+    assert [str(figure.condition) for figure in (first, second)] == ["pack", "mine"]
+    assert (first.details["count"], first.details["of"]) == (1, 38)
+    assert first.value == tasks.score_of(one).value
+    assert (second.details["count"], second.details["of"], second.n) == (2, 5, 60)
+    assert second.condition is not None
+    assert second.condition.limit == 30
