@@ -265,7 +265,10 @@ def test_chosen_labels_restrict_the_head() -> None:
 
 
 def test_a_part_keeps_what_its_classes_are_called() -> None:
-    more = {"phrases": ("a dog", "a cat"), "texts": (("a dog", "a hound"), ("a cat",))}
+    more: dict[str, Any] = {
+        "phrases": ("a dog", "a cat"),
+        "texts": (("a dog", "a hound"), ("a cat",)),
+    }
     data = Made(("dog", "cat"), (0, 1, 1), **more)
     part: Any = with_settings(data, Settings(labels=("cat",)), is_clean=True)
     assert (part.phrases, part.texts) == (("a cat",), (("a cat",),))
