@@ -588,7 +588,43 @@ def test_one_in_a_hundred_may_be_left_out() -> None:
     assert many.line(2) == (
         "3 of 9 samples of x left out, as they cannot be read: a (p); b (q); 1 more"
     )
+    assert many.mistake().startswith(
+        "3 of 9 samples of x cannot be read, 33.4%, and --clip-bad-data"
+    )
+    assert (
+        Skipped("x", 200, many.samples)
+        .mistake()
+        .startswith("3 of 200 samples of x cannot be read, 1.5%,")
+    )
     assert [sample for sample, _ in many.unnamed().samples] != ["a", "b", "c"]
+    assert len(set(many.unnamed().samples)) == 3
+    assert {reason for _, reason in many.unnamed().samples} == {"cannot be read"}
+
+
+def test_every_sample_that_cannot_be_read_is_left_out_and_told(root: Path) -> None:
+    """In several of the parts that are tried at a time, the first and the last sample among them."""
+    for number in range(10, 40):
+        picture(root / "cat" / f"{number}.png", (number, 0, 200))
+    whole = load(root)
+    bad = [0, 1, 31, 32, 49]
+    for row in bad:
+        (root / whole.ids[row]).write_bytes(b"nothing")
+    data = load(root)
+    tried: list[tuple[int, int]] = []
+    found = unreadable(data, lambda done, total: tried.append((done, total)))
+    assert np.flatnonzero(found).tolist() == bad
+    assert tried == [(32, 50), (50, 50)]
+    kept, skipped = without(data, found)
+    assert kept.ids == tuple(name for row, name in enumerate(whole.ids) if row not in bad)
+    assert skipped is not None
+    assert [name for name, _ in skipped.samples] == [whole.ids[row] for row in bad]
+    assert skipped.total == 50
+    # One that can be read by now is kept.
+    picture(root / whole.ids[31])
+    again, fewer = without(data, found)
+    assert len(again) == 46
+    assert fewer is not None
+    assert whole.ids[31] not in dict(fewer.samples)
 
 
 def test_a_data_set_of_nothing_readable_is_one_line(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +15,12 @@ from hypothesis import strategies as st
 from layout_helpers import picture, pixels_of
 
 from pytest_cliprobust.datasets.depth.base import Framed
-from pytest_cliprobust.datasets.fingerprints import fingerprints
+from pytest_cliprobust.datasets.fingerprints import (
+    UNREADABLE,
+    fingerprints,
+    fingerprints_or_none,
+    joined,
+)
 from pytest_cliprobust.datasets.listed import (
     Labels,
     Listed,
@@ -166,3 +172,58 @@ def test_digests_are_of_the_content(tmp_path: Path) -> None:
     for store in cache.iterdir():
         store.write_text("[")  # a damaged store is no store
     assert fingerprints(two, ["a.png"], cache) == before[:1]
+
+
+def test_what_is_known_of_files_is_kept_whichever_of_them_changed(tmp_path: Path) -> None:
+    """A file of the same size and time is taken for the same: so it shows what is kept."""
+    names, cache = ["a", "b", "c"], tmp_path / "cache"
+    for name in names:
+        (tmp_path / name).write_text(f"first {name}")
+    first = fingerprints(tmp_path, names, cache)
+    assert len(set(first)) == 3
+    for number, name in enumerate(names):
+        path = tmp_path / name
+        path.write_text(f"second, longer {name}")
+        os.utime(path, ns=(number, number))
+        second = fingerprints(tmp_path, names, cache)
+        assert [a != b for a, b in zip(first, second, strict=True)] == [n == name for n in names]
+        path.write_text(f"THIRD., longer {name}")
+        os.utime(path, ns=(number, number))
+        assert fingerprints(tmp_path, names, cache) == second
+        os.utime(path, ns=(number, number + 1))
+        first = fingerprints(tmp_path, names, cache)
+        assert first != second
+    # Of some files alone nothing is forgotten of the others.
+    (tmp_path / "a").write_text("FOURTH, longer a")
+    os.utime(tmp_path / "a", ns=(0, 1))
+    fingerprints(tmp_path, ["c"], cache)
+    assert fingerprints(tmp_path, names, cache) == first
+
+
+def test_files_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    for name in "ac":
+        (tmp_path / name).write_text(name)
+    names = ["a", "b", "c", "d"]
+    found, told = fingerprints_or_none(tmp_path, names, tmp_path / "cache")
+    assert [digest == UNREADABLE for digest in found] == [False, True, False, True]
+    assert found[0] == hashlib.blake2b(b"a", digest_size=20).hexdigest()
+    assert told == (
+        f"cannot read '{tmp_path}/b' (No such file or directory), nor 1 more of 4 files; repair or remove "
+        "them"
+    )
+    with pytest.raises(ClipRobustError, match="nor 1 more of 4 files; repair or remove them"):
+        fingerprints(tmp_path, names, tmp_path / "cache")
+    _, one = fingerprints_or_none(tmp_path, ["a", "d"], tmp_path / "cache")
+    assert (
+        one == f"cannot read '{tmp_path}/d' (No such file or directory); repair or remove the file"
+    )
+    assert fingerprints_or_none(tmp_path, [], tmp_path / "cache") == ([], None)
+
+
+def test_large_files_are_read_to_their_end(tmp_path: Path) -> None:
+    content = bytes(range(256)) * (3 * 2**20 // 256) + b"rest"
+    (tmp_path / "a").write_bytes(content)
+    (found,) = fingerprints(tmp_path, ["a"], tmp_path / "cache")
+    assert found == hashlib.blake2b(content, digest_size=20).hexdigest()
+    assert joined(["a", "bc"]) == hashlib.sha256(b"\0a\0bc").hexdigest()
+    assert joined([]) == hashlib.sha256().hexdigest()

@@ -22,11 +22,12 @@ from pytest_cliprobust.datasets.prepared import (
     calibrates,
     named_by,
     split,
+    with_own_classes,
     with_settings,
     without_labels,
 )
 from pytest_cliprobust.datasets.providers import provider_of
-from pytest_cliprobust.datasets.provision import Provision, check_role
+from pytest_cliprobust.datasets.provision import Provision, check_role, check_texts
 from pytest_cliprobust.datasets.sources import Settings, read_sources
 from pytest_cliprobust.datasets.templates import read_templates, unfit
 from pytest_cliprobust.errors import ClipRobustError, NotRun, one_line
@@ -198,6 +199,92 @@ def test_the_split_does_not_depend_on_order_or_limit(
     assert again is None or set(again.ids) == set(expected)
 
 
+@pytest.mark.parametrize(
+    ("limit", "calibration", "asked"),
+    [
+        (20, False, [50]),
+        (48, False, [76]),
+        (2, True, [50]),
+        (20, True, [116, 174]),
+        (None, True, [None]),
+    ],
+)
+def test_no_more_is_loaded_than_is_needed(
+    limit: int | None, calibration: bool, asked: list[int | None]
+) -> None:
+    loaded: list[int | None] = []
+
+    def load(most: int | None) -> Made:
+        loaded.append(most)
+        return Made(("a",), (0,) * len(range(2000)[:most]))
+
+    part = split(load, limit, calibration=calibration)
+    assert loaded == asked
+    assert part is not None
+    assert len(part) == limit or limit is None
+
+
+def test_more_is_loaded_until_there_is_enough() -> None:
+    ids = [f"s{n}" for n in range(4000)]
+    fifth = [name for name in ids if calibrates(name)]
+    late = [name for name in ids if not calibrates(name)][:200] + fifth[:10]
+    loaded: list[int | None] = []
+
+    def load(most: int | None) -> Made:
+        loaded.append(most)
+        data = Made(("a",), (0,) * len(late[:most]))
+        data.ids = tuple(late[:most])
+        return data
+
+    part = split(load, 5, calibration=True)
+    assert loaded == [50, 75, 112, 168, 252]
+    assert part is not None
+    assert list(part.ids) == fifth[:5]
+    assert part.name == "made:calibration"
+    loaded.clear()
+    assert split(load, 30, calibration=True) is not None  # there are ten, and no more
+    assert loaded[-1] is not None
+    assert loaded[-1] > len(late) >= (loaded[-2] or 0)
+    # Nothing is left for the part that calibrates.
+    none = Made(("a",), (0,) * 60, units=(late[0],) * 60)
+    assert split(lambda _: none, None, calibration=True) is None
+
+
+def test_chosen_labels_restrict_the_head() -> None:
+    data = Made(("dog", "cat", "cow"), (0, 1, 2, 0), ("n3", "n0", "n9"))
+    chosen: Any = with_settings(data, Settings(labels=("n0", "dog")), is_clean=False)
+    assert (chosen.class_names, chosen.class_keys) == (("dog", "cat"), ("n3", "n0"))
+    found: Any = aligned(chosen, CLEAN, "shift")
+    assert (found.head_rows, found.labels) == ((0, 3), (1, 0, 1))
+    assert found.ids == ("s0", "s1", "s3")
+    # All classes of clean are no restriction.
+    every = Made(CLEAN.class_names[::-1], (0, 3), CLEAN.class_keys[::-1], restricted=True)
+    same: Any = aligned(every, CLEAN, "shift")
+    assert not hasattr(same, "head_rows")
+    assert same.labels == (3, 0)
+
+
+def test_a_part_keeps_what_its_classes_are_called() -> None:
+    more: dict[str, Any] = {
+        "phrases": ("a dog", "a cat"),
+        "texts": (("a dog", "a hound"), ("a cat",)),
+    }
+    data = Made(("dog", "cat"), (0, 1, 1), **more)
+    part: Any = with_settings(data, Settings(labels=("cat",)), is_clean=True)
+    assert (part.phrases, part.texts) == (("a cat",), (("a cat",),))
+    own: Any = with_own_classes(data)
+    assert own.own_texts == more["texts"]
+    assert own.digest == data.digest
+    bare: Any = with_own_classes(Made(("dog", "cat"), (0, 1)))
+    assert bare.own_texts == (("dog",), ("cat",))
+    phrased: Any = with_own_classes(Made(("dog",), (0,), phrases=("a dog",)))
+    assert phrased.own_texts == (("a dog",),)
+    with pytest.raises(ClipRobustError, match="has no sample left for its role"):
+        with_settings(Made(("dog", "cat"), (0, 0)), Settings(labels=("cat",)), is_clean=True)
+    for rows, same in ((range(3), True), ((0, 1), False), ((1, 0, 2), False)):
+        assert (Prepared(data, tuple(rows)).digest == data.digest) is same
+
+
 def test_units_are_not_torn_apart() -> None:
     data = Made(("a",), (0,) * 200, units=tuple(f"u{n // 4}" for n in range(200)))
     parts = [split(lambda _: data, None, calibration=side) for side in (True, False)]
@@ -360,6 +447,40 @@ def test_cue_conflicts_are_answered_by_the_head_of_clean(tmp_path: Path) -> None
     own = Made(("x", "y"), (0, 1), own_classes=True)
     assert named_by(own, CLEAN) is own
     assert named_by(Made(("dog", "else"), (0, 1)), Made(("cat", "dog"), (0,))).labels == (1, -1)
+
+
+@pytest.mark.parametrize(
+    ("role", "more", "told"),
+    [
+        ("clean", {"class_names": ("a", "b\tc")}, "class 'b\\tc' holds"),
+        ("clean", {"phrases": ("a", "b\n")}, "class 'b\\n' holds"),
+        ("tasks", {"texts": (("a",), ("b", "c\r"))}, "class 'c\\r' holds"),
+        ("tasks", {"own_texts": (("a",), ("b", "c\u2028"))}, "class 'c\\u2028' holds"),
+        ("far_ood", {"class_names": ("a", "b\t")}, ""),  # of which no prompt is made
+        ("far_ood", {"templates": ("{}", "{}\n")}, "template '{}\\n' holds"),
+        ("shift", {"own_templates": ("{}\t",)}, "template '{}\\t' holds"),
+        ("retrieval", {"captions": (("a",), ("b\tc\n",))}, ""),
+        ("retrieval", {"captions": (("a",), ("b", "c\x07"))}, "caption 'c\\x07' holds"),
+        (
+            "compositional",
+            {"choices": (("kind", "a\n", ("b", "c\x00")),)},
+            "caption 'c\\x00' holds",
+        ),
+        ("compositional", {"choices": (("kind", "a\n", ("b", "c")),)}, ""),
+    ],
+)
+def test_every_text_that_a_prompt_is_made_of_is_looked_at(
+    role: str, more: dict[str, Any], told: str
+) -> None:
+    data = Made(("a", "b"), (0, 1))
+    for name, value in more.items():
+        setattr(data, name, value)
+    if not told:
+        check_texts(role, data)
+        return
+    with pytest.raises(ClipRobustError) as caught:
+        check_texts(role, data)
+    assert str(caught.value).startswith(f"made: {told} a control letter")
 
 
 def test_labels_are_needed() -> None:

@@ -70,3 +70,11 @@ def test_what_a_data_set_has_of_each_sample_is_taken_along() -> None:
     assert pairs == [("pairs", 2, 0), ("pairs", 0)]
     with pytest.raises(NotRun, match="of data set 'clean' are no pairs of pictures"):
         load_pairs(Subset(EmbeddedDataset("clean", limit=2, size=32), [1]), [0])
+
+
+def test_pairs_of_what_has_none_are_told() -> None:
+    plain: Any = type("Plain", (), {**vars(Pairs), "load_pairs": None, "limits": (5.0,)})()
+    del type(plain).load_pairs
+    for data in (plain, Subset(plain, [1])):
+        with pytest.raises(NotRun, match="samples of data set 'made' are no pairs of pictures"):
+            load_pairs(data, [0])
