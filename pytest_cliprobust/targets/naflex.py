@@ -71,5 +71,5 @@ class NaFlexPreprocessing(Preprocessing):
         return self._resized(image, self.own_shape(image.shape[-2:]))
 
     def _patches(self, source: Sequence[int], scale: float) -> tuple[int, int]:
-        rows, columns = (max(math.ceil(edge * scale / self.patch), 1) for edge in source)
+        rows, columns = (math.ceil(edge * scale / self.patch) for edge in source)
         return rows, columns

@@ -7,6 +7,8 @@ import collections
 import json
 import os
 import pickle
+import struct
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.targets.archive import _bounded, _record
+from pytest_cliprobust.targets.archive import LEGACY_START, _bounded, _record
 from pytest_cliprobust.targets.checkpoint import (
     Checkpoint,
     _interpolate_positions,
@@ -325,6 +327,73 @@ def test_tensors_outside_of_their_storage_are_refused(
 ) -> None:
     path = assemble(tmp_path / "w.pt", tensor_pickle(**arguments), **{"0": bytes(16)})
     assert words in told(path)
+
+
+def stream(path: Path, content: bytes, keys: bytes, *storages: tuple[int, bytes]) -> Path:
+    """Write what ``torch.save`` wrote before 1.6, with a pickle of one's own."""
+    whole = [LEGACY_START, b"\x80\x02M\xe9\x03.", b"\x80\x02}.", content, b"\x80\x02" + keys]
+    whole += [struct.pack("<q", count) + numbers for count, numbers in storages]
+    path.write_bytes(b"".join(whole))
+    return path
+
+
+FOUR = np.arange(4, dtype="<f4").tobytes()
+
+
+def test_a_stream_of_ones_own_is_what_it_should_be(tmp_path: Path) -> None:
+    path = stream(tmp_path / "w.pt", tensor_pickle(), b"]U\x010a.", (4, FOUR))
+    assert_equal(read_checkpoint(path).state, {"a": torch.arange(4.0).reshape(2, 2)})
+
+
+@pytest.mark.parametrize(
+    ("numel", "keys", "storages", "words"),
+    [
+        # No memory is taken for what the file cannot hold, however much it promises.
+        (2**40, b"]U\x010a.", [(2**40, FOUR)], "truncated or damaged"),
+        (5, b"]U\x010a.", [(5, FOUR)], "truncated or damaged"),
+        (4, b"]U\x010a.", [], "truncated or damaged"),
+        (4, b"]U\x010a.", [(3, FOUR)], "a storage that no tensor uses"),
+        (4, b"]U\x011a.", [(4, FOUR)], "a storage that no tensor uses"),
+        (4, b"]K\x00a.", [(4, FOUR)], "a storage that no tensor uses"),
+        (4, b"].", [(4, FOUR)], "truncated or damaged"),
+        (4, b"N.", [(4, FOUR)], "truncated or damaged"),
+    ],
+)
+def test_streams_that_do_not_hold_what_they_say_are_refused(
+    numel: int, keys: bytes, storages: list[tuple[int, bytes]], words: str, tmp_path: Path
+) -> None:
+    path = stream(tmp_path / "w.pt", tensor_pickle(numel=numel), keys, *storages)
+    assert words in told(path)
+
+
+def test_no_memory_is_taken_for_numbers_that_are_not_there(tmp_path: Path) -> None:
+    count = 2**24  # of four bytes
+    path = stream(tmp_path / "w.pt", tensor_pickle(numel=count), b"]U\x010a.", (count, FOUR))
+    told(path)  # what is imported first is imported
+    tracemalloc.start()
+    try:
+        told(path)
+        assert tracemalloc.get_traced_memory()[1] < count
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_last_tensor_may_end_with_the_storage(tmp_path: Path) -> None:
+    """Its last number is the storage's: one place further there is none."""
+    one: dict[str, Any] = {"size": "(I1\nI2\nt", "stride": "(I4\nI1\nt"}
+    path = tmp_path / "w.pt"
+    found = read_checkpoint(assemble(path, tensor_pickle(offset=2, **one), **{"0": FOUR}))
+    assert_equal(found.state, {"a": torch.tensor([[2.0, 3.0]])})
+    told(assemble(path, tensor_pickle(offset=3, **one), **{"0": FOUR}))
+    # Repeated by a stride of 0, but no more numbers than there are.
+    again: dict[str, Any] = {"size": "(I2\nI2\nt", "stride": "(I0\nI1\nt"}
+    found = read_checkpoint(assemble(path, tensor_pickle(**again), **{"0": FOUR}))
+    assert_equal(found.state, {"a": torch.tensor([[0.0, 1.0]] * 2)})
+    more: dict[str, Any] = {"size": "(I3\nI2\nt", "stride": "(I0\nI1\nt"}
+    assert "larger than its storage" in told(assemble(path, tensor_pickle(**more), **{"0": FOUR}))
+    none: dict[str, Any] = {"size": "(I0\nI2\nt", "stride": "(I9\nI9\nt"}
+    found = read_checkpoint(assemble(path, tensor_pickle(**none), **{"0": FOUR}))
+    assert_equal(found.state, {"a": torch.empty(0, 2)})
 
 
 def bomb(levels: int) -> bytes:

@@ -15,7 +15,7 @@ from pytest_cliprobust.targets.checkpoint_file import architectures_of, load_che
 from pytest_cliprobust.targets.open_clip_target import build_model
 
 #: Some of open_clip's own towers, two of which differ in the activation alone, and others'.
-NAMES = ("ViT-B-32", "RN50", "ViT-B-32-quickgelu", "xlm-roberta-base-ViT-B-32", "convnext_base")
+NAMES = ("RN50", "ViT-B-32", "ViT-B-32-quickgelu", "xlm-roberta-base-ViT-B-32", "convnext_base")
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,15 @@ def test_the_architecture_is_the_one_that_has_exactly_these_tensors(
     for shape in ((512, 256), (256, 512)):  # another embedding, another width of texts
         assert architectures_of({**state, "text_projection": torch.ones(*shape, **meta)}) == []
     assert architectures_of({}) == []
+
+
+def test_a_text_tower_of_another_width_than_the_embedding() -> None:
+    """ViT-B-32 has one width for both; RN50's texts are half as wide as what they are projected to."""
+    from open_clip.factory import get_model_config
+
+    with torch.device("meta"):
+        model, _ = build_model(get_model_config("RN50"), "RN50")
+    assert architectures_of(model.state_dict()) == ["RN50"]
 
 
 def test_what_is_wrong_is_told_with_what_to_write(

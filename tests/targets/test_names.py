@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -182,3 +183,26 @@ def test_a_tag_may_go_to_several_architectures() -> None:
     check_pretrained({"a": "ViT-B-32", "b": "ViT-B-16"}, "openai")
     with pytest.raises(ClipRobustError):
         check_pretrained({"a": "ViT-B-32", "b": "ViT-B-16"}, "w.pt")
+    for models in ({"a": "ViT-B-32", "b": "reference"}, {"a": "reference", "b": "ViT-B-32"}):
+        with pytest.raises(ClipRobustError):
+            check_pretrained(models, "openai")
+    check_pretrained({"a": "ViT-B-32@int8", "b": "ViT-B-16"}, "openai")
+
+
+def test_without_open_clip_there_is_no_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not is_architecture("ViT-B-32")
+
+
+def test_an_architecture_may_lie_in_any_part_of_open_clip(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [str(here / "one"), str(here / "two")]
+    for place, name in zip(places, ("A", "B-1"), strict=True):
+        folder = Path(place, "model_configs")
+        folder.mkdir(parents=True)
+        (folder / f"{name}.json").touch()
+    spec = SimpleNamespace(submodule_search_locations=places)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    found = [name for name in ("A", "B/1", "B-1/tag", "C", "A/b/c") if is_architecture(name)]
+    assert found == ["A", "B/1", "B-1/tag"]
