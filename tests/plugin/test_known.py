@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from history_helpers import a_run
+from history_helpers import a_run, answers, figures
 
 from pytest_cliprobust.engine.config import RunConfig
 from pytest_cliprobust.errors import ClipRobustError
@@ -99,6 +99,21 @@ def test_a_run_goes_into_the_history_and_says_where(tmp_path: Path) -> None:
         entries = history.entries()
     assert [entry.number for entry in entries if entry.anchor] == [1]
     assert [tuple(entry.tags) for entry in entries[:2]] == [("one",), ()]
+
+
+def test_a_run_is_kept_with_all_of_its_figures(tmp_path: Path) -> None:
+    """With their outcomes; that it lies where the command looks by itself is not said."""
+    made = figures(answers())
+    config = replace(a_run([]).config, cache_dir=tmp_path)
+    run = replace(a_run(made), config=config)
+    assert remembering.remember(run, run, options()).kept == "run 1 (cliprobust show 1)"
+    place = f" --history={default_path(tmp_path)}"
+    told = remembering.remember(run, run, options(cache_dir=str(tmp_path)))
+    assert told.kept == f"run 2 (cliprobust show 2{place})"
+    with History(default_path(tmp_path)) as history:
+        kept = history.run(1)
+    assert len(kept.figures) == len(made)
+    assert all(figure.outcomes is not None for figure in kept.figures.values())
 
 
 @pytest.mark.parametrize("change", [{"records": ()}, {"config": RunConfig(("m",), plant="x=1")}])

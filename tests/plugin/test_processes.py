@@ -20,6 +20,7 @@ from pytest_cliprobust.files import sha256_of
 from pytest_cliprobust.gating.baseline import Provenance, bare_key
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
+from pytest_cliprobust.gating.thresholds import ThresholdFile
 from pytest_cliprobust.gating.unjudged import Unjudged
 from pytest_cliprobust.gating.verdict import judge
 from pytest_cliprobust.plugin import processes
@@ -152,17 +153,30 @@ def test_what_is_noted_once_and_where_the_header_was_printed() -> None:
     evaluations = {"a": SimpleNamespace(encoder=encoder), "b": SimpleNamespace(encoder=encoder)}
     own = session(
         remarks=["ended early"],
-        died=["gw1"],
+        died=["gw1", "gw4"],
         _evaluations=evaluations,
         _noise={"a": (0.01, 0.0), "b": (0.0, 0.0)},
         _told=[{"compared": ["held against"]}],
     )
-    remark, note, noise, died = own.notes()
+    remark, note, noise, *died = own.notes()
     assert (remark, note) == ("ended early", "slow")
     assert noise.startswith("numerical noise of a: 0.01")
-    assert died == "worker gw1 died: how many images it encoded is not known"
+    assert died == [
+        f"worker {name} died: how many images it encoded is not known" for name in ("gw1", "gw4")
+    ]
     own.pytest_config.option.verbose = -1
     assert own.notes()[-1] == "held against"
+
+
+def test_the_header_tells_of_an_earlier_run_that_did_not_finish() -> None:
+    journal = SimpleNamespace(notes=["an earlier run did not finish", "its features are there"])
+    for kept in (journal, None):
+        own = session(
+            journal=kept, thresholds=ThresholdFile(policy=Policy()), threshold_path=Path("t.toml")
+        )
+        lines = "\n".join(own.header())
+        assert all((note in lines) is (kept is not None) for note in journal.notes)
+        assert "t.toml" in lines
 
 
 @pytest.mark.parametrize("what", ["mistakes", "troubles", "died", "remarks"])
