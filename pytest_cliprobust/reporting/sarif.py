@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_cliprobust.errors import one_line
+from pytest_cliprobust.errors import counted, one_line
 from pytest_cliprobust.reporting.ending import last_words
 from pytest_cliprobust.reporting.findings import Finding, findings
 from pytest_cliprobust.reporting.places import Place
@@ -43,7 +43,8 @@ def document(run: Run) -> dict[str, Any]:
     told += [("warning", f"{entry.test}: {entry.reason}") for entry in run.missing]
     told += [("warning", line) for line in last_words(run)]
     if len(found) > MOST:
-        told.append(("warning", f"{len(found) - MOST} further results are left out of this file"))
+        more = counted(len(found) - MOST, "further result is", "further results are")
+        told.append(("warning", f"{more} left out of this file"))
     # All results of a run say whether they are suppressed, or none does (3.27.23).
     waived = any(finding.waiver is not None for finding in found[:MOST])
     rules = list(dict.fromkeys(finding.rule for finding in found[:MOST]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -69,3 +70,48 @@ def test_only_the_figures_that_are_asked_for_are_compared() -> None:
         assert notes == []
         assert comparison is not None
         assert {row.key for row in comparison.rows} == set(keys if wanted is None else wanted)
+
+
+@pytest.mark.parametrize("name", ["file/r.json", "folder.json"])
+def test_a_place_that_cannot_be_written_is_told_before_and_after_a_run(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.json").mkdir()
+    run = the_run(figures((1,)))
+    with pytest.raises(ClipRobustError) as before:
+        files.check(tmp_path / name)
+    with pytest.raises(ClipRobustError) as after:
+        files.write(tmp_path / name, run)
+    assert str(before.value) == str(after.value)
+    assert f"{name}: cannot be written" in str(after.value)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder.json"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_check_leaves_nothing_behind(tmp_path: Path) -> None:
+    files.check(tmp_path / "new" / "r.json")
+    assert not list(tmp_path.rglob("*.json"))
+    (tmp_path / "old.json").write_text("mine")
+    files.check(tmp_path / "old.json")
+    assert (tmp_path / "old.json").read_text() == "mine"
+
+
+def test_a_disk_that_fills_up_at_the_end_and_slips_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = the_run(figures((1,)))
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "replace_file", full)
+        with pytest.raises(Unavailable, match=r"r\.json: cannot be written"):
+            files.write(tmp_path / "r.json", run)
+
+    def slips(run: Any, folder: Path) -> str:
+        raise ClipRobustError("a slip")
+
+    monkeypatch.setitem(files.FORMS, ".json", slips)
+    with pytest.raises(ClipRobustError, match=r"^a slip$"):
+        files.write(tmp_path / "r.json", run)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from history_helpers import a_run
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from pytest_cliprobust.errors import ClipRobustError, Unavailable
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.gating.baseline import Baseline, Provenance
 from pytest_cliprobust.reporting.trackers import (
     LOGGERS,
     Logged,
@@ -154,3 +156,68 @@ def test_what_is_not_there_is_told_before_the_run(
     register_logger("folder", library="a_folder_of_runs")(lambda told: "")
     with pytest.raises(ClipRobustError, match="folder: a_folder_of_runs is not installed"):
         check_loggers(["folder"])
+
+
+def test_all_that_a_run_was_made_with(run: Run) -> None:
+    provenance = Provenance("full", 3, {}, {}, {"v1": "t1", "v2": "t2"}, {"clean data": "d1"})
+    baseline = Baseline("b.safetensors", {}, None)
+    config = replace(run.config, profile="full", seed=3, limit=12)
+    whole = replace(
+        run, config=config, provenance=provenance, baseline=baseline, thresholds="t" * 501
+    )
+    assert logged(whole, run.models["v1"]).params == {
+        "model": "v1",
+        "architecture": "ViT",
+        "pretrained": "own",
+        "weights": "ab12",
+        "precision": "fp32",
+        "device": "cpu",
+        "data": "embedded",
+        "profile": "full",
+        "seed": "3",
+        "limit": "12",
+        "thresholds": "t" * 500,
+        "pytest_cliprobust": run.version,
+        "data.clean_data": "d1",
+        "templates": "t1",
+        "baseline": "b.safetensors",
+    }
+    other = replace(run.models["v1"], name="v3", pretrained="")
+    bare = logged(replace(run, provenance=None), other).params
+    assert not {"pretrained", "templates", "baseline"} & set(bare)
+    assert (bare["limit"], bare["thresholds"]) == ("none", "none")
+    assert "templates" not in logged(whole, other).params  # nobody knows of this model's
+
+
+def test_verdicts_are_counted_for_each_model(run: Run) -> None:
+    statuses: list[Any] = ["pass", "pass", "waived", "inconclusive", "fail", "unbounded"]
+    records = tuple(
+        replace(one, verdict=replace(one.verdict, status=status, outcome=outcome))
+        for status in statuses
+        for outcome in ["fail" if status == "fail" else "pass"]
+        for one in run.records[:1]
+    )
+    cut = replace(run, records=records, complete=False, exit_status=6, ending="inconclusive")
+    told = logged(cut, run.models["v1"])
+    assert not told.complete
+    assert told.tags == {
+        "cliprobust.ending": "inconclusive",
+        "cliprobust.exit_status": "6",
+        "cliprobust.complete": "false",
+        "cliprobust.failed": "1",
+        "cliprobust.pass": "2",
+        "cliprobust.waived": "1",
+        "cliprobust.inconclusive": "1",
+        "cliprobust.unbounded": "1",
+    }
+    nobody = logged(cut, replace(run.models["v1"], name="v2"))
+    assert nobody.tags["cliprobust.pass"] == "0"
+
+
+def test_after_one_model_that_could_not_be_handed_over_no_other_is_tried(
+    run: Run, handed: list[Logged]
+) -> None:
+    two = replace(run, models={**run.models, "v2": replace(run.models["v1"], name="v2")})
+    error, *others = hand_over(two, ["broken", "board"], [])
+    assert isinstance(error, Unavailable)
+    assert others == ["board: v1 is number 1", "board: v2 is number 2"]

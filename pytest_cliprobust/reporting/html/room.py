@@ -41,7 +41,7 @@ def shortened(text: str, most: int = TEXT) -> str:
     """Return a text, or its beginning and how much is left out."""
     if len(text) <= most:
         return text
-    return f"{text[:most]} … ({len(text) - most:,} letters more: {WHERE})"
+    return f"{text[:most]} … ({counted(len(text) - most, 'letter')} more: {WHERE})"
 
 
 def fitting(items: Iterable[tuple[T, int]], room: int) -> list[T]:

@@ -109,7 +109,8 @@ def test_a_long_text_is_cut_and_says_so(text: str, most: int) -> None:
     cut = room.shortened(text, most)
     assert cut.startswith(text[:most])
     if len(text) > most:
-        assert f"({len(text) - most:,} letters more: " in cut
+        letters = "letter" if len(text) == most + 1 else "letters"
+        assert f" … ({len(text) - most:,} {letters} more: " in cut
     else:
         assert cut == text
     assert room.size(text) == len(text.encode("utf-8", "replace"))

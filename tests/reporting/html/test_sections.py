@@ -6,15 +6,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 from markupsafe import Markup
 
 from pytest_cliprobust.figures.condition import Condition, Step
 from pytest_cliprobust.figures.figure import Figure
+from pytest_cliprobust.figures.outcomes import Outcomes
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.verdict import Verdict
+from pytest_cliprobust.properties.shape_bias import Decided
 from pytest_cliprobust.reporting.facts import Line
 from pytest_cliprobust.reporting.html import plots, sections
+from pytest_cliprobust.reporting.separation import BINS, POINTS, Separation
 from pytest_cliprobust.results.compare import Compared
 
 CLEAN = Condition("clean")
@@ -367,3 +371,149 @@ def test_of_many_plots_the_rest_is_counted() -> None:
     (group,) = sections._group("t", many[:3], of=5)
     assert group.note == "2 more are in the table of all figures."
     assert list(sections._group("t", [])) == []
+
+
+def separation(share: float = 1.0) -> dict[str, Any]:
+    """Return what a figure that is made of scores holds of them."""
+    bins = (share, *[0.0] * (BINS - 1))
+    return Separation((0.5,) * POINTS, 0.0, 1.0, bins, bins, (0.75, 0.25)).as_dict()
+
+
+def test_curves_of_what_is_inside_and_outside(drawn: Drawn) -> None:
+    own, earlier = separation(), separation(0.5)
+    lines = [
+        line("auroc_mcm", separation=own, before={"separation": earlier}, model="m1"),
+        line("auroc_energy", separation=own, status="fail", condition=fog(3)),
+        line("auroc_msp"),
+        line("fpr95_mcm", separation=own),
+    ]
+    curves, scores = groups(sections._rocs, *lines)
+    assert curves.title == "ROC curves, ID against OOD"
+    assert curves.note == "1 without scores: an earlier version wrote the report."
+    assert [plot.caption for plot in curves.plots] == [
+        "AUROC 0.5 [0.4, 0.6]",  # what fails comes first
+        "m1: AUROC 0.5 [0.4, 0.6]",
+    ]
+    assert [plot.caption for plot in scores.plots] == ["", "m1"]
+    head, then = (Separation.from_dict(told) for told in (own, earlier))
+    assert [call[0] for call in drawn] == ["roc", "roc", "histogram", "histogram"]
+    assert drawn[0][1] == (head, None, "p1", "energy, fog 3")
+    assert drawn[1][1] == (head, then, "p3", "mcm, clean")
+    assert drawn[3][1] == (head, "p4", "mcm, clean")
+    # Of many the first twelve, and the scores of the first six.
+    many = [line("auroc_mcm", separation=own, condition=fog(1, f"p{n:02d}")) for n in range(14)]
+    curves, scores = groups(sections._rocs, *many)
+    assert (len(curves.plots), len(scores.plots)) == (12, 6)
+    assert curves.note == "2 more are in the table of all figures."
+    # Where an earlier version wrote them all, it says so.
+    (bare,) = groups(sections._rocs, line("auroc_msp"), line("auroc_mcm"))
+    assert (bare.title, bare.plots) == ("ROC curves, ID against OOD", ())
+    assert bare.note == "2 without scores: an earlier version wrote the report."
+    assert groups(sections._rocs, line("fpr95_mcm", separation=own)) == []
+
+
+def test_bins_of_an_earlier_run_follow_from_its_outcomes() -> None:
+    told = [{"n": 3}]
+    assert sections._bins(line("ece", reliability=told).measurement.figure, 2) == told
+    figure = line("ece").measurement.figure
+    assert sections._bins(figure, 2) == []
+    columns = {"confidence": np.array([0.25, 0.75, 1.0]), "correct": np.array([True, False, True])}
+    for left_out in columns:
+        one = {name: values for name, values in columns.items() if name != left_out}
+        lacking = replace(figure, outcomes=Outcomes(one, lambda w, own: w.sum(1)))
+        assert sections._bins(lacking, 2) == []
+    whole = replace(figure, outcomes=Outcomes(columns, lambda w, own: w.sum(1)))
+    made = sections._bins(whole, 2)
+    assert [entry["n"] for entry in made] == [1, 2]
+    assert [entry["accuracy"] for entry in made] == [1.0, 0.5]
+    assert [entry["confidence"] for entry in made] == [0.25, 0.875]
+
+
+def test_shape_or_texture_by_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def shapes(*given: Any) -> Markup:
+        asked.append(given)
+        return Markup("")
+
+    monkeypatch.setattr(sections, "_shapes", shapes)
+
+    def classes(shape: int, texture: int) -> list[dict[str, Any]]:
+        return [
+            {"name": "ant", "shape": shape, "texture": texture, "n": 9},
+            {"name": "bee", "shape": 0, "texture": 0, "n": 2},
+        ]
+
+    def decided(shape: int, texture: int) -> dict[str, Decided]:
+        return {"ant": Decided(shape, texture, 9 - shape - texture), "bee": Decided(0, 0, 2)}
+
+    lines = [
+        line(
+            "shape_bias", per_class=classes(3, 1), model="m1", before={"per_class": classes(1, 1)}
+        ),
+        line("shape_bias", per_class=classes(3, 1), before={"per_class": classes(0, 0)}),
+        line("shape_bias", per_class=classes(3, 1), before=0.5),
+        line("shape_bias", per_class=classes(0, 0)),  # nobody decided
+        line("shape_bias", per_class=classes(3, 1), condition=fog(3)),
+        line("shape_bias"),
+        line("accuracy", per_class=classes(3, 1)),
+    ]
+    (group,) = groups(sections._shape_bias, *lines)
+    assert group.title == "Shape or texture, by class"
+    assert [plot.title for plot in group.plots] == ["m1", "", ""]
+    assert [plot.wide for plot in group.plots] == [True] * 3
+    assert group.plots[0].caption == (
+        "shape bias 0.5 [0.4, 0.6]; dashed: the mean over classes, dotted: people (Geirhos et al. 2019)"
+    )
+    own = decided(3, 1)
+    assert asked == [
+        ({"m1": own, "earlier run": decided(1, 1)}, "p1", "shape bias 0.5 [0.4, 0.6]"),
+        ({"m": own}, "p2", "shape bias 0.5 [0.4, 0.6]"),
+        ({"m": own}, "p3", "shape bias 0.5 [0.4, 0.6]"),
+    ]
+    assert groups(sections._shape_bias, *lines[3:]) == []
+
+
+def test_the_picture_of_shape_bias_fits_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+
+    def inline(figure: Any, name: str, label: str) -> Markup:
+        kept.append((figure, name, label))
+        return Markup("")
+
+    monkeypatch.setattr(sections, "inline", inline)
+    models = {"m": {"ant": Decided(3, 1, 4), "bee": Decided(1, 1, 0)}}
+    sections._shapes(models, "p1", "a label")
+    ((figure, *words),) = kept
+    assert words == ["p1", "a label"]
+    assert figure.get_size_inches().tolist() == pytest.approx([plots.WIDE, 1.75 + 0.42])
+    shape, neither = figure.axes[:2]
+    assert shape.get_xlabel() == "share of shape decisions"
+    assert neither.get_xlabel() == "for neither"
+    assert figure.legends == []
+
+
+def test_one_model_more_is_told_as_one() -> None:
+    lines = [line("accuracy", model=model) for model in "abc"]
+    assert sections._undrawn(lines, "abc") == ""
+    end = " of the models, of which fewer bounds fail, {} in the table."
+    assert sections._undrawn(lines, "ab") == f" 1 more{end.format('is')}"
+    assert sections._undrawn(lines, "a") == f" 2 more{end.format('are')}"
+
+
+def test_single_figures_stand_together_where_there_are_two_without_a_unit(drawn: Drawn) -> None:
+    lines = [line("drift", 0.4), line("churn", 0.3), line("nats", 3.0, unit="nats")]
+    (group,) = groups(sections._dots, *lines)
+    assert [row.label for row in drawn[0][1][0]] == ["churn", "drift"]
+    assert group.plots[0].title == "By metric"
+    # Five kinds of which four are drawn, the first first.
+    many = [line(f"m{n}", 0.4, fog(s), status="pass") for n in range(5) for s in (1, 2)]
+    (group,) = groups(sections._dots, *many)
+    assert [plot.title for plot in group.plots] == ["M0", "M1", "M2", "M3"]
+    # Accuracy by severity is a curve, and is not drawn twice; with bounds or where all are wanted.
+    by = [line("accuracy", 0.4, fog(s), status="pass") for s in (1, 2)]
+    assert groups(sections._dots, *by) == []
+    free = [line("drift", 0.4, fog(s)) for s in (1, 2)]
+    assert groups(sections._dots, *free) == []
+    (group,) = groups(partial(sections._dots, every=True), *free)
+    assert [plot.title for plot in group.plots] == ["Drift"]
