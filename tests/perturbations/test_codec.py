@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -327,3 +328,88 @@ def test_kept_sources_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (1, 2, 1, 3, 1, 2):
         kept.get(bytes([name]), lambda name=name: make(name))  # type: ignore[misc]
     assert made == [1, 2, 3, 2]
+
+
+def picture_of(height: int, width: int) -> codec.Pixels:
+    """Return a smooth picture (H, W, 3) whose every place differs from its neighbours."""
+    y, x = np.mgrid[:height, :width]
+    slopes = [40 + 170 * x / width, 40 + 170 * y / height, 40 + 85 * (x / width + y / height)]
+    return np.stack(slopes, -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "right", "down"),
+    [
+        ((150, 140), 20, -10),
+        ((150, 140), -7, 13),
+        ((129, 131), 0, 0),
+        ((60, 130), 200, 90),
+        ((60, 50), 0, 0),
+    ],
+)
+def test_the_clip_is_what_a_camera_sees_that_goes_and_comes_back(
+    size: tuple[int, int], right: int, down: int
+) -> None:
+    picture = picture_of(*size)
+    frames = codec._clip(picture, right, down, "yuv444p")
+    assert len(frames) == len(codec.PATH)
+    tall, wide = (max(side + side % 2, 128) for side in size)
+    # Further than its side the picture cannot be mirrored.
+    x = int(np.sign(right)) * min(abs(right), size[1] - 1)
+    y = int(np.sign(down)) * min(abs(down), size[0] - 1)
+    for frame, way in zip(frames, (0.0, 0.5, 1.0, 0.5, 0.0), strict=True):
+        assert (frame.height, frame.width, frame.format.name) == (tall, wide, "yuv444p")
+        rows = np.abs(np.arange(size[0]) + round(y * way))
+        columns = np.abs(np.arange(size[1]) + round(x * way))
+        rows = np.minimum(rows, 2 * (size[0] - 1) - rows)
+        columns = np.minimum(columns, 2 * (size[1] - 1) - columns)
+        seen = frame.to_ndarray(format="rgb24")[: size[0], : size[1]].astype(int)
+        assert np.abs(seen - picture[np.ix_(rows, columns)]).max() <= 3
+    if right or down:
+        return
+    # What fills a small or an odd picture up repeats its last row and column.
+    still = frames[0].to_ndarray(format="rgb24").astype(int)
+    assert np.abs(still[size[0] :] - still[size[0] - 1]).max(initial=0) <= 2
+    assert np.abs(still[:, size[1] :] - still[:, size[1] - 1 : size[1]]).max(initial=0) <= 2
+
+
+def test_a_stream_holds_every_frame_and_tells_its_bit_rate() -> None:
+    picture = picture_of(150, 140)
+    frames = codec._clip(picture, 20, -10, "yuv444p")
+    expected = [frame.to_ndarray(format="rgb24").astype(float) for frame in frames]
+    stream = codec._encode(frames, "libx264", codec.SOURCE_OPTIONS)
+    assert stream.size == (150, 140)
+    assert len(stream.packets) == 5
+    # Five frames at 25 a second take a fifth of one.
+    assert stream.bit_rate == pytest.approx(sum(map(len, stream.packets)) * 8 / 0.2)
+    decoded = codec._decode(stream, "h264")
+    assert len(decoded) == 5
+    for frame, one in zip(decoded, expected, strict=True):
+        error = np.abs(frame.to_ndarray(format="rgb24") - one).mean()
+        others = [np.abs(other - one).mean() for other in expected if not (other == one).all()]
+        assert error < 2 < min(others)
+    last = codec._last_picture(stream, "h264", 150, 139)
+    assert last.shape == (150, 139, 3)
+    assert np.abs(last - picture[:, :139].astype(float)).mean() < 2
+    # Without the last packets it is the last frame that there is.
+    fewer = codec._Stream(stream.header, stream.packets[:1], stream.size)
+    assert len(codec._decode(fewer, "h264")) == 1
+    assert codec._last_picture(fewer, "h264", 150, 140).std() > 10
+    # Frames of another size than promised are none.
+    wrong = codec._Stream(stream.header, stream.packets, (150, 138))
+    assert codec._decode(wrong, "h264") == []
+
+
+@pytest.mark.parametrize(("processors", "expected"), [(1, 1), (3, 3), (16, 16), (40, 16)])
+def test_as_many_samples_at_a_time_as_there_are_processors(
+    processors: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        os, "sched_getaffinity", lambda process: set(range(processors)), raising=False
+    )
+    assert codec._threads() == expected
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    assert codec._threads() == expected
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert codec._threads() == 1

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from helpers import SIZES, Watch, check_result
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -111,3 +115,53 @@ def test_gradients_reach_the_images() -> None:
     FILL(images, 3, **given).sum().backward()
     assert images.grad is not None
     assert bool((images.grad != 0).any())
+
+
+def smoothed(values: Any, lattice: int = 32) -> Any:
+    """Return (H, W) averaged on a lattice, under three boxes of five cells, and enlarged linearly."""
+    cells = [min(lattice, side) for side in values.shape]
+    coarse = values.reshape(cells[0], values.shape[0] // cells[0], cells[1], -1).mean((1, 3))
+    for _ in range(3):
+        coarse = ndimage.uniform_filter(coarse, 5, mode="constant")
+    for axis, side in enumerate(values.shape):
+        places = (np.arange(side) + 0.5) * cells[axis] / side - 0.5
+        # Turned over each time, and so upright in the end.
+        lines = [np.interp(places, np.arange(cells[axis]), line) for line in coarse.T]
+        coarse = np.stack(lines)
+    return coarse
+
+
+@pytest.mark.parametrize("size", [(64, 96), (24, 64), (96, 16)])
+def test_the_texture_has_the_object_s_light_and_no_other(size: tuple[int, int]) -> None:
+    """The formula of the docstrings, redone in numpy; light that goes beyond both bounds among it."""
+    _, given = inputs(2, *size)
+    y = torch.linspace(0, 1, size[0]).view(-1, 1).expand(size)
+    x = torch.linspace(0, 1, size[1]).expand(size)
+    images = torch.stack((0.9 * x * y, 0.7 * x, 0.02 + 0.5 * y))[None].repeat(2, 1, 1, 1)
+    images[1] = 0.98 * (torch.minimum(x, y) > 0.4)
+    reached: set[str] = set()
+    for severity in range(1, 6):
+        result = FILL(images, severity, **given)
+        for image, mask, texture, seen in zip(
+            images.double().numpy(),
+            given["mask"].double().numpy()[:, 0],
+            given["texture"].double().numpy(),
+            result.numpy(),
+            strict=True,
+        ):
+            light = np.tensordot((0.299, 0.587, 0.114), image, 1)
+            smooth = smoothed(light * mask) / np.maximum(smoothed(mask), 1e-3)
+            mean = (light * mask).sum() / mask.sum()
+            shading = (smooth + 0.25) / (mean + 0.25)
+            reached |= {"dark"} if shading[mask > 0].min() < 0.6 else set()
+            reached |= {"bright"} if shading[mask > 0].max() > 1.3 else set()
+            filled = np.clip(texture * np.clip(shading, 0.6, 1.3), 0, 1)
+            expected = image + (filled - image) * mask * severity / 5
+            np.testing.assert_allclose(seen, expected, atol=2e-5)
+    assert reached == {"dark", "bright"}
+
+
+def test_an_object_of_nothing_leaves_the_picture() -> None:
+    images, given = inputs(2, 32, 40)
+    given["mask"] = torch.zeros_like(given["mask"])
+    assert torch.equal(FILL(images, 5, **given), images)

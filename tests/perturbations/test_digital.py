@@ -96,6 +96,67 @@ def test_jpeg_quality_is_continuous_and_its_gradient_passes(scenes: Tensor) -> N
     assert torch.equal(images.grad, expected)
 
 
+@pytest.mark.parametrize("quality", [1, 7, 10, 25, 49, 50, 51, 75, 95, 100])
+def test_jpeg_s_steps_are_those_that_pil_writes(quality: int) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(stream, "JPEG", quality=quality)
+    tables = Image.open(stream).quantization  # type: ignore[attr-defined]
+    like = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    luma_in, luma_out, chroma_in, chroma_out = digital._steps(like, float(quality), 4, 3)
+    for place, (forth, back, blocks) in enumerate(
+        [(luma_in, luma_out, 4), (chroma_in[0, 0], chroma_out[0, 0], 3)]
+    ):
+        steps = torch.tensor(tables[place], dtype=torch.float64).view(8, 8)
+        assert steps.min() >= 1
+        assert steps.max() <= 255
+        torch.testing.assert_close(back * 255, steps.repeat(1, blocks))
+        scale = 1.0 if place == 0 else -1 / 1.402
+        torch.testing.assert_close(forth, scale / steps.repeat(1, blocks))
+    # Blue's differences from the luma have another scale than red's, and the same steps.
+    torch.testing.assert_close(chroma_in[1] * 1.772, chroma_in[0] * 1.402)
+    torch.testing.assert_close(chroma_out[1:], chroma_out[:1])
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 16), (32, 48), (33, 70), (100, 31)])
+def test_jpeg_at_the_finest_steps_loses_only_roundings(size: tuple[int, int]) -> None:
+    """Smooth colours survive quality 100 in every corner and over every seam of blocks."""
+    y, x = torch.meshgrid(
+        torch.linspace(0, 1, size[0]), torch.linspace(0, 1, size[1]), indexing="ij"
+    )
+    image = torch.stack((0.2 + 0.5 * x, 0.7 - 0.4 * y, 0.3 + 0.2 * x + 0.2 * y))[None]
+    result = digital.jpeg_compression(image, quality=100.0)
+    constants = (
+        *digital._transforms(image[:1, :1, :1, :1]),
+        *digital._steps(image[:1, :1, :1, :1], 100.0, 2 * -(-size[1] // 16), -(-size[1] // 16)),
+    )
+    elsewhere = digital._codec(image, constants)
+    for seen in (result, elsewhere):
+        # Halving the colours' grid costs up to a quarter of their step from pixel to pixel at the edge.
+        step = 0.5 / (min(size) - 1)
+        assert float((seen - image).abs().max()) < 0.012 + step
+        inside = (seen - image)[..., 2:-2, 2:-2]
+        assert float(inside.abs().max()) < 0.02
+        assert float(inside.mean((2, 3)).abs().max()) < 0.003
+
+
+def test_jpeg_s_colours_are_halved_by_means_and_doubled_by_thirds_to_one() -> None:
+    like = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    analysis, synthesis, halving, doubling = digital._transforms(like)
+    torch.testing.assert_close(synthesis @ analysis, torch.eye(8).double(), rtol=0, atol=2e-6)
+    torch.testing.assert_close(synthesis.T @ synthesis, torch.eye(8).double())
+    assert float(analysis[0, 0]) == pytest.approx(8**-0.5)
+    row = torch.arange(16, dtype=torch.float64) ** 2
+    pairs = row.view(8, 2).mean(1)
+    torch.testing.assert_close(halving @ row, analysis @ pairs)
+    expected = [
+        0.75 * float(pairs[i // 2])
+        + 0.25 * float(pairs[min(max(i // 2 + (2 * (i % 2) - 1), 0), 7)])
+        for i in range(16)
+    ]
+    seen = doubling @ (synthesis.T @ pairs)
+    torch.testing.assert_close(seen, torch.tensor(expected, dtype=torch.float64))
+
+
 def test_jpeg_paths_of_host_and_device_agree(scenes: Tensor) -> None:
     images = scenes[:3, :, :100, :70] / 255
     like = images[:1, :1, :1, :1]
@@ -209,6 +270,16 @@ def test_elastic_shifts_scale_with_the_picture() -> None:
         for side in (96, 224)
     }
     assert sizes[96] / sizes[224] == pytest.approx(96 / 224, rel=0.1)
+
+
+def test_elastic_shifts_across_have_nothing_to_do_with_those_down() -> None:
+    result = digital.elastic_transform(
+        ramp(96).expand(6, -1, -1, -1), displacement=30.0, sigma=2.0, seeds=torch.arange(6)
+    )
+    across, down = displacement(result, 96).unbind(1)
+    assert 0.5 < float(across.std() / down.std()) < 2
+    together = np.corrcoef(across.flatten().numpy(), down.flatten().numpy())[0, 1]
+    assert abs(together) < 0.2
 
 
 #: ImageNet-C's own script: displacement, deviation of the Gaussian, reach of the affine jolt, over 244.

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from imagecorruptions import corrupt
+from scipy import ndimage
 from torch import Tensor
 
 from pytest_cliprobust.datasets.loading import load_dataset
-from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.perturbations import random, registry
 from pytest_cliprobust.perturbations.common import fields, weather
 
 GREY = 100 / 255
@@ -287,8 +288,6 @@ def test_edges_are_those_of_opencv_s_canny() -> None:
 
 
 def test_distances_are_euclidean_up_to_the_limit() -> None:
-    from scipy import ndimage
-
     edges = weather._edges(blobs())
     for mask, distance in zip(edges, weather._distance(edges, 20), strict=True):
         expected = ndimage.distance_transform_edt(~mask[0].numpy())
@@ -365,3 +364,184 @@ def test_streaks_of_snow_are_as_long_as_the_picture_is_large(
     (radius, sigma), (plain_radius, plain_sigma) = seen
     assert radius == pytest.approx(plain_radius * side / 224, abs=1)
     assert sigma == pytest.approx(plain_sigma * side / 224)
+
+
+# --------------------------------------------------------------------------------------------------
+# The formulas of the docstrings, redone
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mean", "edge"])
+def test_the_mean_of_nine_is_that_of_scipy(name: str) -> None:
+    values = torch.rand(2, 1, 9, 14, generator=torch.Generator().manual_seed(2)).double()
+    if name == "edge":
+        values[:, :, 2:-2, 2:-2] = 0
+    expected = ndimage.uniform_filter(values.numpy(), (1, 1, 3, 3), mode="mirror")
+    np.testing.assert_allclose(weather._mean_of_nine(values).numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_light_on_drops_is_embossed_as_opencv_does(scale: float) -> None:
+    import cv2
+
+    far = round(20 * scale)
+    for picture, light in zip(blobs(), weather._light(blobs(), scale), strict=True):
+        edges = weather._edges(picture[None])[0, 0].numpy()
+        distance = np.minimum(ndimage.distance_transform_edt(~edges), far) * (20 / far)
+        means = ndimage.uniform_filter(distance, 3, mode="mirror")
+        equal = cv2.equalizeHist(np.floor(means + 1e-4).astype(np.uint8)).astype(float)
+        kernel = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], dtype=float)
+        embossed = ndimage.correlate(equal, kernel, mode="mirror").clip(0, 255)
+        expected = ndimage.uniform_filter(embossed, 3, mode="mirror")
+        # OpenCV rounds its table in single precision: a level may differ by one.
+        assert np.abs(light[0].numpy() - expected).max() < 6
+        assert np.abs(light[0].numpy() - expected).mean() < 0.2
+
+
+@pytest.mark.parametrize(("size", "severity"), [((40, 56), 1), ((112, 100), 3), ((64, 224), 2)])
+def test_water_is_liquid_in_its_light(size: tuple[int, int], severity: int) -> None:
+    seeds = torch.tensor([4, 9, 11])
+    corruption = registry.get("spatter")
+    values = corruption.parameters(severity)
+    mean, deviation, sigma, threshold, strength = (
+        float(values[n]) for n in ("mean", "deviation", "sigma", "threshold", "strength")
+    )
+    scale = min(size) / 224
+    impulse = np.zeros(81)
+    impulse[40] = 1
+    gain = np.square(ndimage.gaussian_filter(impulse, sigma, truncate=4.0)).sum()
+    liquid = fields.smooth_noise(seeds, size, sigma * scale) * (deviation * gain) + mean
+    liquid = liquid * (liquid > threshold)
+    assert bool((liquid > 0).any())
+    levels = (liquid * 255).floor().clamp(0, 255)
+    light = levels * weather._light(levels, scale)
+    water = strength * light / light.amax((2, 3), keepdim=True)
+    images = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(1))
+    colour = torch.tensor([175.0, 238.0, 238.0]).view(3, 1, 1) / 255
+    expected = (images + water * colour).clamp(0, 1)
+    seen = corruption(images, severity, seeds=seeds)
+    # A level on the border of two may fall to either.
+    assert float(((seen - expected).abs() > 1e-4).float().mean()) < 0.002
+
+
+@pytest.mark.parametrize(("severity", "side"), [(4, 112), (5, 224)])
+def test_mud_covers_what_is_left_of_a_blurred_mask(severity: int, side: int) -> None:
+    seeds = torch.tensor([4, 9])
+    corruption = registry.get("spatter")
+    values = corruption.parameters(severity)
+    scale = side / 224
+    impulse = np.zeros(21)
+    impulse[10] = 1
+    gain = np.square(ndimage.gaussian_filter(impulse, 1.0, truncate=4.0)).sum()
+    liquid = fields.smooth_noise(seeds, (side, side), scale).numpy()[:, 0]
+    mask = liquid * (float(values["deviation"]) * gain) + float(values["mean"]) > 0.65
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    seen = corruption(images, severity, seeds=seeds).numpy()
+    for image, inside, result in zip(images.numpy(), mask.astype(float), seen, strict=True):
+        cover = ndimage.gaussian_filter(inside, 1.5 * scale, mode="nearest")
+        cover[cover < 0.8] = 0
+        mud = np.array([63, 42, 20]).reshape(3, 1, 1) / 255
+        expected = image + (mud - image) * cover
+        assert (np.abs(result - expected) > 1e-3).mean() < 0.002
+        assert 0.01 < (cover > 0).mean() < 0.9
+
+
+def diamond_square(noise: Any, decay: float) -> Any:
+    """Return the fractal of one grid of deviations (size, size), place by place."""
+    size = len(noise)
+    field = np.zeros((size, size))
+    step, swing = size, 1.0
+    while step > 1:
+        half = step // 2
+        for i in range(0, size, step):
+            for j in range(0, size, step):
+                corners = [
+                    field[(i + a) % size, (j + b) % size] for a in (0, step) for b in (0, step)
+                ]
+                field[i + half, j + half] = np.mean(corners) + swing * noise[i + half, j + half]
+        for i in range(0, size, half):
+            for j in range((i + half) % step, size, step):
+                around = [
+                    field[(i + a) % size, (j + b) % size]
+                    for a, b in ((-half, 0), (half, 0), (0, -half), (0, half))
+                ]
+                field[i, j] = np.mean(around) + swing * noise[i, j]
+        step, swing = half, swing / decay**2
+    return field
+
+
+@pytest.mark.parametrize(("size", "square"), [((32, 20), 32), ((9, 17), 32), ((16, 16), 16)])
+def test_fog_is_a_plasma_fractal_over_the_whole_square(size: tuple[int, int], square: int) -> None:
+    seeds = torch.tensor([5, 6])
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1)) * 0.9
+    noise = weather._grain(seeds, square, square, 1)[:, 0].double().numpy()
+    for severity, (amount, decay) in enumerate(
+        [(1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4)], 1
+    ):
+        seen = registry.get("fog")(images, severity, seeds=seeds).numpy()
+        for image, deviations, result in zip(images.numpy(), noise, seen, strict=True):
+            veil = diamond_square(deviations, decay)
+            veil = (veil - veil.min()) / (veil.max() - veil.min())
+            largest = image.max()
+            expected = (image + amount * veil[: size[0], : size[1]]) * largest / (largest + amount)
+            np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_grain_has_all_256_levels_equally_often() -> None:
+    grain = weather._grain(torch.arange(16), 63, 65, 4)
+    assert grain.shape == (16, 1, 63, 65)
+    levels, counts = np.unique(grain.numpy(), return_counts=True)
+    np.testing.assert_array_equal(levels, np.arange(-128, 128))
+    assert counts.min() > 0.7 * grain.numel() / 256
+    assert counts.max() < 1.3 * grain.numel() / 256
+
+
+@pytest.mark.parametrize("size", [(40, 56), (96, 64), (224, 230)])
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_snow_is_flakes_once_more_upside_down_over_a_whitened_picture(
+    size: tuple[int, int], severity: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Tensor, int, float, Tensor]] = []
+
+    def unblurred(flakes: Tensor, radius: int, sigma: float, angle: Tensor) -> Tensor:
+        asked.append((flakes, radius, sigma, angle))
+        return flakes
+
+    monkeypatch.setattr(weather, "motion_filter", unblurred)
+    mean, zoom, threshold, radius, sigma, keep = (
+        (0.1, 3.0, 0.5, 10.0, 4.0, 0.8),
+        (0.2, 2.0, 0.5, 12.0, 4.0, 0.7),
+        (0.55, 4.0, 0.9, 12.0, 8.0, 0.7),
+        (0.55, 4.5, 0.85, 12.0, 8.0, 0.65),
+        (0.55, 2.5, 0.85, 12.0, 12.0, 0.55),
+    )[severity - 1]
+    seeds = torch.arange(2) + 8
+    images = 0.8 * torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    seen = registry.get("snow")(images, severity, seeds=seeds).numpy()
+    flakes = torch.cat([one[0] for one in asked])
+    angles = torch.cat([one[3] for one in asked])
+    for _, reach, spread, _ in asked:
+        assert reach == max(round(radius * min(size) / 224), 1)
+        assert spread == pytest.approx(sigma * min(size) / 224)
+    torch.testing.assert_close(angles, random.uniform(seeds, (), -135, -45, stream=1))
+    times = max(zoom * min(size) / 224, 1.0)
+    small = [int(np.ceil(side / times)) for side in size]
+    drawn = random.normal(seeds, (1, *small)).double().numpy() * 0.3 + mean
+    for image, layer, noise, result in zip(
+        images.numpy(), flakes.numpy(), drawn, seen, strict=True
+    ):
+        large = noise[0]
+        if times > 1:
+            places = [
+                np.arange(side) * (few - 1) / (max(round(few * times), side) - 1)
+                for side, few in zip(size, small, strict=True)
+            ]
+            at = np.meshgrid(*places, indexing="ij")
+            large = ndimage.map_coordinates(large, at, order=1, mode="nearest")
+        expected = np.where(large > threshold, large, 0).clip(0, 1)
+        assert (np.abs(layer[0] - expected) > 1e-4).mean() < 0.002
+        grey = np.tensordot((0.299, 0.587, 0.114), image, 1)
+        white = np.maximum(image, 1.5 * grey + 0.5)
+        both = layer + layer[:, ::-1, ::-1]
+        whole = (keep * image + (1 - keep) * white + both).clip(0, 1)
+        np.testing.assert_allclose(result, whole, atol=1e-5)
