@@ -327,3 +327,31 @@ def test_the_interval_over_units_covers_where_that_over_samples_does_not() -> No
 
     assert 0.91 < area(known=True) < 0.985
     assert area(known=False) < 0.85
+
+
+def test_a_change_of_samples_that_nobody_knows_is_that_of_single_ones() -> None:
+    rng = np.random.default_rng(11)
+    inside = np.arange(40) < 25
+    scores = rng.normal(size=(2, 40)) + inside
+
+    def side(number: int, keys: SampleKeys | None) -> Outcomes:
+        attributes = {"inside": inside, "stratum": inside.astype(np.int64)}
+        return Outcomes({"score": scores[number]}, auroc.area, attributes=attributes, keys=keys)
+
+    known = auroc.compare_areas(*(side(n, keys_of(40)) for n in (0, 1)))
+    alone = auroc.compare_areas(*(side(n, None) for n in (0, 1)))
+    assert alone == known
+    areas = [roc_auc_score(inside, own) for own in scores]
+    assert alone.difference == pytest.approx(areas[1] - areas[0])
+    # One unit on a side, or none, says nothing of how the change varies.
+    one = keys_of(40, np.where(inside, 0, np.arange(40)))
+    single = auroc.compare_areas(side(0, one), side(1, one))
+    assert single.difference == pytest.approx(areas[1] - areas[0])
+    assert np.isnan(single.ends.at(0.95).low)
+    two = keys_of(40, np.where(inside, np.arange(40) % 2, np.arange(40)))
+    assert np.isfinite(auroc.compare_areas(side(0, two), side(1, two)).ends.at(0.95).low)
+    nothing = Outcomes(
+        *({"score": scores[0]}, auroc.area),
+        attributes={"inside": inside | True, "stratum": inside.astype(np.int64)},
+    )
+    assert np.isnan(auroc.compare_areas(nothing, nothing).difference)

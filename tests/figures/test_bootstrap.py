@@ -14,6 +14,7 @@ from pytest_cliprobust.figures import intervals, levels, paired, resampling
 from pytest_cliprobust.figures.arrays import Bools, Floats
 from pytest_cliprobust.figures.bootstrap import Bootstrap
 from pytest_cliprobust.figures.clusters import design_effect_of_mean, size_effect
+from pytest_cliprobust.figures.ends import on_logits
 from pytest_cliprobust.figures.figure import Figure, IntervalMethod
 from pytest_cliprobust.figures.outcomes import Outcomes, mean, sums
 
@@ -110,6 +111,44 @@ def test_counts_are_kept_for_the_next_figure_on_the_same_plan(
     monkeypatch.setattr(b, "_KEPT", 60)
     assert isinstance(b.resampled_counts(10, Bootstrap(replicates=6)), list)
     assert not isinstance(b.resampled_counts(61, Bootstrap(replicates=1)), list)
+
+
+def test_all_blocks_of_a_plan_take_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "_CHUNK", 20)
+    monkeypatch.setattr(b, "_KEPT", 110)
+    first = b.resampled_counts(10, Bootstrap(replicates=5))
+    assert len(list(first)) > 1
+    second = b.resampled_counts(10, Bootstrap(replicates=6))
+    assert b.resampled_counts(10, Bootstrap(replicates=5)) is first
+    # There is no room for one more beside both; the oldest goes.
+    b.resampled_counts(11, Bootstrap(replicates=1))
+    assert b.resampled_counts(10, Bootstrap(replicates=6)) is second
+    assert b.resampled_counts(10, Bootstrap(replicates=5)) is not first
+
+
+def test_an_effect_that_cannot_be_known_is_none() -> None:
+    # One sample, and samples of one unit, do not say how much they vary together.
+    for count in (1, 3):
+        known = Bootstrap(replicates=9, keys=keys_of(count, [0] * count))
+        figure = b.mean_figure("nll", np.arange(1.0, count + 1.0), known)
+        assert figure.value == pytest.approx((count + 1) / 2)
+        assert math.isnan(figure.low)
+        assert figure.design_effect == count
+    outcomes = Outcomes({"value": np.arange(3.0)}, mean)
+    for effect, told in ((2.5, 2.5), (math.inf, 1.0), (math.nan, 1.0)):
+        made = b.figure_of_ends(
+            *(
+                "m",
+                1.0,
+                on_logits(0.5, 1.0, 9.0),
+                outcomes,
+                Bootstrap(),
+                IntervalMethod.STUDENT,
+                "t",
+            ),
+            effect=effect,
+        )
+        assert made.design_effect == told
 
 
 def test_units_are_not_taken_for_strata_of_the_same_numbers() -> None:

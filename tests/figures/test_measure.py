@@ -148,3 +148,14 @@ def test_arguments_in_another_order_are_one_line() -> None:
     for wrong in ((view, "accuracy"), ("accuracy", "clean")):
         with pytest.raises(ClipRobustError, match=r"the metric's name, samples such as clip\.on"):
             measure(wrong[0], wrong[1], np.asarray)  # type: ignore[arg-type, type-var]
+
+
+def test_values_are_a_function_of_the_samples() -> None:
+    for given in (np.zeros(4), [0.0] * 4, None):
+        values: Any = given
+        with pytest.raises(ClipRobustError) as error:
+            measure("accuracy", samples(4), values)
+        assert str(error.value) == (
+            "metric 'accuracy': give a function of the samples, such as lambda view: view.correct, not an "
+            "array: whose it is, an array does not say"
+        )

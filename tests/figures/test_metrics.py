@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
-from pytest_cliprobust.figures.metrics import METRICS
+from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.figures.metrics import METRICS, register_metric
 from pytest_cliprobust.properties.ood import OOD_SCORES
 
 SUFFIXES = ("", "_scaled")
@@ -151,3 +153,46 @@ def test_what_a_metric_can_be() -> None:
         "nll": (0.0, math.inf),
         "relative_drop": (-math.inf, 1.0),
     }
+
+
+def test_one_decorator_registers_a_family_or_a_metric_alone() -> None:
+    def own() -> None: ...
+
+    words: dict[str, Any] = {"higher_is_better": False, "meaning": "share of {}"}
+    with METRICS.preserved():
+        assert register_metric("made_alone", **words)(own) is own
+        alone = METRICS["made_alone"]
+        assert (alone.meaning, alone.low, alone.high, alone.gateable) == (
+            "share of ",
+            0.0,
+            1.0,
+            True,
+        )
+        each = {"": "all", "first_": "the first", "last_": "the last"}
+        register_metric("{}made", **words, each=each, unit="ms", high=None)(own)
+        assert {name: METRICS[f"{name}made"].meaning for name in each} == {
+            name: f"share of {sense}" for name, sense in each.items()
+        }
+        assert [METRICS[f"{name}made"].unit for name in each] == ["ms"] * 3
+        # No metric is of nothing at all: its ends lie apart, where it has both.
+        for low, high in ((None, -7.0), (7.0, None), (None, None), (-1.0, 0.0)):
+            register_metric("made_limits", **words, low=low, high=high)(own)
+            assert (METRICS["made_limits"].low, METRICS["made_limits"].high) == (low, high)
+        for low, high in ((1.0, 1.0), (2.0, 1.0)):
+            with pytest.raises(
+                ClipRobustError, match=f"'made_limits': low {low:g} is not below high 1$"
+            ):
+                register_metric("made_limits", **words, low=low, high=high)(own)
+        # What cannot be gated says why, be it the value or the change.
+        mute: list[dict[str, Any]] = [{"gateable": False}, {"change_gateable": False}]
+        for given in mute:
+            with pytest.raises(ClipRobustError, match="why_not_gateable must say why"):
+                register_metric("made_limits", **words, **given)(own)
+        register_metric("made_told", **words, gateable=False, why_not_gateable="so")(own)
+        told = METRICS["made_told"]
+        assert (told.gateable, told.change_gateable, told.why_not_gateable) == (False, False, "so")
+        register_metric(
+            "made_value", **words, gateable=False, change_gateable=True, why_not_gateable="so"
+        )(own)
+        assert METRICS["made_value"].change_gateable
+    assert "made_alone" not in METRICS

@@ -45,6 +45,15 @@ def made(outcomes: Outcomes) -> Figure:
         (Outcomes({"hits": SIZES * CLEAN, "trials": SIZES}, quotient), "quotient"),
         (Outcomes({"value": CLEAN}, mean, attributes={"other": SIZES}), None),
         (Outcomes({"value": np.stack([CLEAN, CLEAN], axis=1)}, mean), None),
+        (
+            Outcomes(
+                {"clean": CLEAN, "shifted": np.stack([SHIFTED, SHIFTED], axis=1)},
+                lambda weights, outcomes: drop(
+                    weights, Outcomes({"clean": CLEAN, "shifted": SHIFTED}, drop)
+                ),
+            ),
+            None,
+        ),
         (Outcomes({"wrong": CLEAN}, mean), None),
         (Outcomes({"value": CLEAN}, mean, parameters={"at": (1.0,)}), None),
     ],
@@ -116,3 +125,18 @@ def test_a_recipe_of_a_function_with_some_arguments_given_is_of_the_functions_mo
         register_recipe("square", ["value"], partial(other, power=2))
         with pytest.raises(ClipRobustError, match="square"):
             register_recipe("square", ["score"], partial(area))
+
+
+def test_a_recipe_that_takes_other_columns_gives_no_figure() -> None:
+    def refusing(weights: Floats, outcomes: Outcomes) -> Floats:
+        raise ClipRobustError("these hold something else")
+
+    with RECIPES.preserved():
+        register_recipe("refusing", ["odd"], refusing)
+        assert RECIPES.modules()["refusing"] == refusing.__module__
+        odd = made(
+            Outcomes(
+                {"odd": CLEAN}, lambda weights, own: mean(weights, Outcomes({"value": CLEAN}, mean))
+            )
+        )
+        assert recipe_of(odd) is None

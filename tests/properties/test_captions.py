@@ -100,7 +100,7 @@ def test_short_words_stay_words_and_keys_at_the_edge_have_neighbours() -> None:
         # Of each kind; then those that change nothing at their place, so that the next kind is made: no
         # letter is left out of two, the last is exchanged with none, and two alike stay as they are.
         ("elephant", {0: "elephannt", 1: "eephant", 2: "elepjant", 4: "elpehant", 48: "elephanr"}),
-        ("Zebra", {0: "Zeebra", 1: "Zera", 2: "Zebrs", 4: "Zerba", 30: "Zebrs"}),
+        ("Zebra", {1: "Zera", 2: "Zebrs", 4: "Zerba", 30: "Zebrs"}),
         ("moon", {0: "mooon", 1: "mon", 2: "mopn", 6: "mono", 4: "mpon"}),
         ("ow", {0: "oww", 1: "oww", 2: "oe", 4: "oe"}),
     ],

@@ -557,7 +557,7 @@ def test_perfect_separation_does_not_claim_certainty() -> None:
     # So it is where they are apart the wrong way round, although leaving a sample out would change it.
     figures = _detect(np.arange(10.0), np.arange(8.0) + 100)
     for name, own, other in (("aupr_in", 10, 8), ("aupr_out", 8, 10)):
-        value = np.mean([k / (other + k) for k in range(1, own + 1)])
+        value = float(np.mean([k / (other + k) for k in range(1, own + 1)]))
         assert figures[name].value == pytest.approx(value)
         want = share_ends(8 * value, 8, 0.95, 7)
         assert (figures[name].low, figures[name].high) == pytest.approx(want, abs=1e-6)

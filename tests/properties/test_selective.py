@@ -145,6 +145,24 @@ def test_abstention_by_hand() -> None:
 # --- Conformal sets ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("target", "threshold"),
+    # The surest, as many as make the share, or one more where it is no whole number; 0.3 · 10 is no more
+    # than three, and one at least.
+    [(0.0, 9.0), (0.1, 9.0), (0.25, 7.0), (0.3, 7.0), (0.7, 3.0), (0.91, 0.0), (1.0, 0.0)],
+)
+def test_the_threshold_of_a_share(target: float, threshold: float) -> None:
+    known = np.random.default_rng(0).permutation(10).astype(float)
+    sure = np.array([threshold - 0.5, threshold, threshold + 0.5])
+    figures = selective.abstention_figures(
+        sure, [0, 0, 1], [False, True, False], known, target=target
+    )
+    assert figures["abstention"].details["threshold"] == threshold
+    # As sure as that is sure enough.
+    assert figures["abstention"].value == pytest.approx(1 / 3)
+    assert figures["answered_accuracy"].value == 0.5
+
+
 def test_scores_by_hand() -> None:
     shares = np.array([[0.5, 0.2, 0.3], [0.25, 0.25, 0.5]])
     np.testing.assert_allclose(selective.lac_scores(shares), 1 - shares)

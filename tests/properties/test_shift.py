@@ -273,6 +273,10 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     (line,) = shift.load_lines(path)
     assert line.inside == (0.8, 0.7, 0.6)
     assert shift.line_for("clipart", 134, (line,)) == line
+    # The first that is for the data set counts, as it stands in the file.
+    other = replace(line, names=("other",))
+    again = replace(line, note="later")
+    assert shift.line_for("clipart", 134, (other, line, again)) == line
     for number, (old, new, words) in enumerate(
         [
             ("80.0", "100.0", "point 'a' does not lie between 0 and 100%"),

@@ -82,7 +82,11 @@ def test_drift_is_the_mean_cosine_distance() -> None:
     want = mean_figure("m", each, Bootstrap(), supposed=(0.0, float(each.max())))
     assert (figure.low, figure.high) == pytest.approx((want.low, want.high))
     assert unlabelled.drift_figure(BEFORE, BEFORE).value == 0.0
-    assert unlabelled.drift_figure(BEFORE, -BEFORE).value == pytest.approx(2.0)
+    opposite = unlabelled.drift_figure(BEFORE, -BEFORE)
+    assert (opposite.value, opposite.high) == pytest.approx((2.0, 2.0))
+    # Of five that all but one drift as far as can be: the interval ends there.
+    few = np.where(np.arange(5)[:, None] < 4, -BEFORE[:5], BEFORE[:5])
+    assert unlabelled.drift_figure(BEFORE[:5], few).high == 2.0
 
 
 @pytest.mark.parametrize("pairs", [8_000_000, 130])
