@@ -150,6 +150,19 @@ def test_corrupted_trees(tmp_path: Path, inner: str) -> None:
         load("imagenet-c", tmp_path / "val")
 
 
+def test_files_called_like_severities_are_none(tmp_path: Path) -> None:
+    by_wnid(tmp_path / "fog" / "2", WNIDS[:1], each=2)
+    by_wnid(tmp_path / "fog" / "6", WNIDS[:1], each=1)
+    (tmp_path / "1").write_text("a file")
+    (tmp_path / "fog" / "3").write_text("a file")
+    data = load("imagenet-c", tmp_path)
+    assert data.groups["corruption"] == ("fog", "fog")
+    assert data.groups["severity"] == ("2", "2")
+    assert set(data.ids) == {f"fog/2/{name}" for name in data.groups["clean_id"]}
+    assert data.load([1]).images.shape == (1, 3, 16, 16)
+    assert len(load("imagenet-c", tmp_path / "fog")) == 2
+
+
 # --- Outside the label set -------------------------------------------------------------------------
 
 
