@@ -222,6 +222,13 @@ def test_lists_of_openood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "ninco/a/x.jpg": 999,
         "texture/banded/y z.jpg": -1,
     }
+    (lists / "test_both.txt").write_text("ninco/a/x.jpg -1\n\ntexture/banded/y z.jpg 0\n")
+    both = load("openood", lists / "test_both.txt")
+    assert dict(zip(both.ids, both.labels, strict=True)) == {
+        "ninco/a/x.jpg": -1,
+        "texture/banded/y z.jpg": 0,
+    }
+    assert both.class_names == imagenet.labels().names
     # A list that lies near the root of the disk: the pictures are looked for from there.
     monkeypatch.setattr(openood, "_LEVELS", 99)
     with pytest.raises(ClipRobustError, match=r"is neither in /images_"):
@@ -562,6 +569,22 @@ def test_a_false_caption_stands_against_the_first_true_one(tmp_path: Path) -> No
         "a.png": (("negative", "one", ("no", "never")),),
         "b": (("k", "one", ("no", "never")),),
     }
+
+
+def test_the_first_line_says_which_column_is_of_pictures(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"path": "a.png"}\n{"image": "b.png"}\n')
+    with pytest.raises(ClipRobustError, match=r"t.jsonl, row 2: column 'path' is empty; name the"):
+        load("manifest", path)
+    path.write_text('{"path": "a.png", "image": "b.png"}')  # of several the first of those known
+    assert load("manifest", path).ids == ("b.png",)
+    path.write_text('{"imgae": "a.png"}\n{"image": "b.png"}\n')
+    with pytest.raises(ClipRobustError, match=r"Did you mean 'imgae'\? It has imgae$"):
+        load("manifest", path)
+    path.write_text('{"image": "a.png"}\n[1]\n')
+    with pytest.raises(ClipRobustError, match="each line must be a JSON object"):
+        load("manifest", path)
 
 
 def test_parquet(tmp_path: Path) -> None:
