@@ -93,6 +93,10 @@ def test_mistakes(pack: Path, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(ClipRobustError, match="does not exist"):
         provider_of(f"datacomp:{tmp_path / 'none'}").check_paths()
+    for name in "fedcba":
+        (tmp_path / "things" / name).mkdir(parents=True)
+    with pytest.raises(ClipRobustError, match=r"or hf_cache; it has a, b, c, d, e$"):
+        provider_of(f"datacomp:{tmp_path / 'things'}")
     other = task_shards(tmp_path / "wds_vtab-petz_test", THINGS, [(0, ())])
     with pytest.raises(ClipRobustError, match=r"should be wds_<task>_test .*Did you mean"):
         LAYOUTS["datacomp"](other)

@@ -226,10 +226,23 @@ def test_tables_that_cannot_be_had_are_one_line(tables: Hub, tmp_path: Path) -> 
         (["train.parquet"], [0]),
         (["greatest.parquet", "latest.parquet"], [0, 1]),  # no split is called so
         (["a.csv"], []),
+        # Test before validation before train, and every table of that split.
+        ([f"data/{s}-{n}-of-2.parquet" for s in ("train", "val", "test") for n in (0, 1)], [4, 5]),
+        (["train.parquet", "valid.parquet", "val.parquet"], [2]),
+        (["a_test.parquet", "a.test.parquet", "x.parquet"], [0, 1]),
     ],
 )
 def test_which_split_is_taken(names: list[str], chosen: list[int]) -> None:
     assert tables_of(names) == [names[place] for place in chosen]
+
+
+def test_tables_in_many_folders_are_many_data_sets() -> None:
+    names = [f"{letter}/train-0.parquet" for letter in "gfedcba"]
+    with pytest.raises(
+        ClipRobustError, match=r"tables of 7 data sets \(a, b, c, d, e\); fetch one"
+    ):
+        tables_of(names)
+    assert tables_of([*names, "z/test.parquet"]) == ["z/test.parquet"]
 
 
 # --- The word alone --------------------------------------------------------------------------------

@@ -158,6 +158,12 @@ def test_a_wrong_folder_is_told_what_is_expected_and_what_is_there(tmp_path: Pat
         ClipRobustError, match=r"should hold t10k-images-idx3-ubyte .* it has photos$"
     ):
         load("fashion-mnist", tmp_path)
+    for name in "fedcba":
+        (tmp_path / name).touch()
+    with pytest.raises(ClipRobustError, match=r"it has a, b, c, d, e$"):
+        load("fashion-mnist", tmp_path)
+    with pytest.raises(ClipRobustError, match=r"it has nothing$"):
+        load("fashion-mnist", tmp_path / "photos")
     idx_files(tmp_path, count=12)
     with pytest.raises(ClipRobustError, match=r"should have classes.txt"):
         load("idx", tmp_path)

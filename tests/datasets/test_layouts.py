@@ -150,6 +150,19 @@ def test_corrupted_trees(tmp_path: Path, inner: str) -> None:
         load("imagenet-c", tmp_path / "val")
 
 
+def test_files_called_like_severities_are_none(tmp_path: Path) -> None:
+    by_wnid(tmp_path / "fog" / "2", WNIDS[:1], each=2)
+    by_wnid(tmp_path / "fog" / "6", WNIDS[:1], each=1)
+    (tmp_path / "1").write_text("a file")
+    (tmp_path / "fog" / "3").write_text("a file")
+    data = load("imagenet-c", tmp_path)
+    assert data.groups["corruption"] == ("fog", "fog")
+    assert data.groups["severity"] == ("2", "2")
+    assert set(data.ids) == {f"fog/2/{name}" for name in data.groups["clean_id"]}
+    assert data.load([1]).images.shape == (1, 3, 16, 16)
+    assert len(load("imagenet-c", tmp_path / "fog")) == 2
+
+
 # --- Outside the label set -------------------------------------------------------------------------
 
 
@@ -209,6 +222,13 @@ def test_lists_of_openood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "ninco/a/x.jpg": 999,
         "texture/banded/y z.jpg": -1,
     }
+    (lists / "test_both.txt").write_text("ninco/a/x.jpg -1\n\ntexture/banded/y z.jpg 0\n")
+    both = load("openood", lists / "test_both.txt")
+    assert dict(zip(both.ids, both.labels, strict=True)) == {
+        "ninco/a/x.jpg": -1,
+        "texture/banded/y z.jpg": 0,
+    }
+    assert both.class_names == imagenet.labels().names
     # A list that lies near the root of the disk: the pictures are looked for from there.
     monkeypatch.setattr(openood, "_LEVELS", 99)
     with pytest.raises(ClipRobustError, match=r"is neither in /images_"):
@@ -270,6 +290,46 @@ def test_coco(tmp_path: Path, name: str) -> None:
         load("coco", tmp_path)
 
 
+@pytest.mark.parametrize("folder", ["flickr30k-images", "images", "."])
+def test_where_pictures_of_flickr_may_lie(tmp_path: Path, folder: str) -> None:
+    table = "image,caption\n1.jpg,One.\n2.jpg, Two, .jpg, too. \n1.jpg,Another.\n"
+    (tmp_path / "flickr30k_test_karpathy.txt").write_text(table)
+    for number in (1, 2):
+        picture(tmp_path / folder / f"{number}.jpg", number)
+    data = load("flickr30k", tmp_path)
+    assert data.captions == (("One.", "Another."), ("Two, .jpg, too.",))
+    assert data.unreadable is None
+    assert data.labels == (-1, -1)
+    if folder == "images":  # the name of the publishers comes first
+        picture(tmp_path / "flickr30k-images" / "1.jpg", 1)
+        assert "2.jpg" in str(load("flickr30k", tmp_path).unreadable)
+
+
+def test_which_of_several_tables_of_coco_is_taken(tmp_path: Path) -> None:
+    """Karpathy's split before all of val2014; a picture without captions is no sample."""
+    names = (
+        "captions_val2014.json",
+        "annotations/captions_val2014.json",
+        "coco_test_karpathy.json",
+    )
+    for count, name in enumerate(names, start=1):
+        images = [{"id": n, "file_name": f"{n}.jpg"} for n in range(count + 1)]
+        captions = [{"image_id": n, "caption": f"{name} {n}"} for n in range(count)]
+        write_json(tmp_path / name, {"images": images, "annotations": captions})
+        picture(tmp_path / f"{count}.jpg", count)
+        data = load("coco", tmp_path)
+        assert data.captions == tuple((f"{name} {n}",) for n in range(count))
+        assert data.ids == tuple(f"{n}.jpg" for n in range(count))
+    picture(tmp_path / "0.jpg")
+    assert load("coco", tmp_path).unreadable is None
+    (tmp_path / "images").mkdir()
+    assert "images/0.jpg" in str(load("coco", tmp_path).unreadable)
+    told = {"images": images, "annotations": [{"image_id": 9, "caption": "x"}]}
+    write_json(tmp_path / names[2], told)
+    with pytest.raises(ClipRobustError, match=r"karpathy.json' is no table of COCO's captions"):
+        load("coco", tmp_path)
+
+
 def test_sugarcrepe(tmp_path: Path) -> None:
     picture(tmp_path / "val2017" / "a.jpg")
     entry = {"filename": "a.jpg", "caption": "true", "negative_caption": "false"}
@@ -303,6 +363,57 @@ def test_aro_takes_the_box_alone(tmp_path: Path) -> None:
     assert data.choices[0][0].kind == "relation"
     expected = pixels_of(2, (24, 20))[:, 4:20, 3:19]
     assert np.array_equal(data.load([0]).images[0].numpy(), expected)
+
+
+def test_attributions_of_aro(tmp_path: Path) -> None:
+    for number in (1, 2):
+        picture(tmp_path / "images" / f"{number}.png", number)
+    box = {"bbox_x": 0, "bbox_y": 0, "bbox_w": 9, "bbox_h": 7}
+    entries = [
+        {"image_path": f"{n}.png", "true_caption": f"t{n}", "false_caption": f"f{n}", **box}
+        for n in (1, 2)
+    ]
+    write_json(tmp_path / "visual_genome_attribution.json", entries)
+    data = load("aro", tmp_path, frame=untouched)
+    assert dict(zip(data.ids, zip(data.choices, data.units, strict=True), strict=True)) == {
+        f"attribution/{n - 1}": ((("attribution", f"t{n}", (f"f{n}",)),), f"{n}.png")
+        for n in (1, 2)
+    }
+    assert data.load([0]).images.shape == (1, 3, 7, 9)
+    write_json(tmp_path / "visual_genome_relation.json", entries[:1])
+    assert sorted(load("aro", tmp_path).ids) == ["attribution/0", "attribution/1", "relation/0"]
+    del entries[1]["bbox_h"]
+    write_json(tmp_path / "visual_genome_relation.json", entries)
+    with pytest.raises(
+        ClipRobustError, match=r"relation.json': an entry lacks one of bbox_x, bbox_y"
+    ):
+        load("aro", tmp_path)
+    for kind in ("relation", "attribution"):
+        (tmp_path / f"visual_genome_{kind}.json").unlink()
+    with pytest.raises(ClipRobustError, match="is no ARO: it has no 'visual_genome_relation"):
+        load("aro", tmp_path)
+
+
+def test_pairs_of_winoground_stay_together(tmp_path: Path) -> None:
+    lines = []
+    for number in range(3):
+        entry = {"id": 10 + number, "collapsed_tag": ("Object", "Relation", "Both")[number]}
+        for side in "01":
+            picture(tmp_path / "data" / "images" / f"{number}_{side}.png", 2 * number + int(side))
+            name = f"{number}_{side}" + (".png" if number else "")
+            entry |= {f"image_{side}": name, f"caption_{side}": f"{number} {side}"}
+        lines.append(json.dumps(entry))
+    (tmp_path / "data" / "examples.jsonl").write_text("\n\n".join(lines))
+    data = load("winoground", tmp_path, frame=untouched, limit=4)
+    assert data.ids == ("10/0", "10/1", "11/0", "11/1")
+    assert data.units == data.groups["pair"] == ("10", "10", "11", "11")
+    assert data.groups["tag"] == ("Object", "Object", "Relation", "Relation")
+    assert (data.unit, data.captions[3]) == ("pair", ("1 1",))
+    for row, image in enumerate(data.load(range(4)).images.numpy()):
+        assert np.array_equal(image, pixels_of(row, (24, 20)))
+    (tmp_path / "data" / "examples.jsonl").write_text("\n".join([lines[0], "{"]))
+    with pytest.raises(ClipRobustError, match=r"examples.jsonl', line 2: no JSON"):
+        load("winoground", tmp_path)
 
 
 def test_winoground(tmp_path: Path) -> None:
@@ -458,6 +569,22 @@ def test_a_false_caption_stands_against_the_first_true_one(tmp_path: Path) -> No
         "a.png": (("negative", "one", ("no", "never")),),
         "b": (("k", "one", ("no", "never")),),
     }
+
+
+def test_the_first_line_says_which_column_is_of_pictures(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"path": "a.png"}\n{"image": "b.png"}\n')
+    with pytest.raises(ClipRobustError, match=r"t.jsonl, row 2: column 'path' is empty; name the"):
+        load("manifest", path)
+    path.write_text('{"path": "a.png", "image": "b.png"}')  # of several the first of those known
+    assert load("manifest", path).ids == ("b.png",)
+    path.write_text('{"imgae": "a.png"}\n{"image": "b.png"}\n')
+    with pytest.raises(ClipRobustError, match=r"Did you mean 'imgae'\? It has imgae$"):
+        load("manifest", path)
+    path.write_text('{"image": "a.png"}\n[1]\n')
+    with pytest.raises(ClipRobustError, match="each line must be a JSON object"):
+        load("manifest", path)
 
 
 def test_parquet(tmp_path: Path) -> None:

@@ -156,6 +156,28 @@ def test_imagenet_x(tmp_path: Path) -> None:
     assert load("imagenet-x", tmp_path).notes == ("1 of 18 annotated pictures are not there",)
 
 
+def test_pictures_of_imagenet_x_may_lie_beside_the_annotations(tmp_path: Path) -> None:
+    whole = load("imagenet-x", trees.imagenet_x(tmp_path / "a", each=2))
+    flat = trees.imagenet_x(tmp_path / "b", each=2)
+    for path in (flat / "val").rglob("*.JPEG"):
+        path.rename(flat / path.name)
+    shutil.rmtree(flat / "val")
+    data = load("imagenet-x", flat)
+    told = {
+        Path(name).name: (label, factor)
+        for name, label, factor in zip(whole.ids, whole.labels, whole.groups["factor"], strict=True)
+    }
+    found = zip(data.labels, data.groups["factor"], strict=True)
+    assert dict(zip(data.ids, found, strict=True)) == told
+    assert data.groups["folder"] == tuple(wnids()[label] for label in data.labels)
+    (flat / "annotations").mkdir()
+    for name in ("imagenet_x_val_top_factor.jsonl", "prototypical_paths.csv"):
+        (flat / name).rename(flat / "annotations" / name)
+    for name in told:
+        (flat / name).rename(flat / "annotations" / name)
+    assert load("imagenet-x", flat).ids == tuple(f"annotations/{name}" for name in data.ids)
+
+
 def test_mistakes_in_imagenet_x(tmp_path: Path) -> None:
     with pytest.raises(ClipRobustError, match=r"has no 'imagenet_x_val_top_factor.jsonl' or"):
         load("imagenet-x", tmp_path)

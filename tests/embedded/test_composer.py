@@ -374,6 +374,19 @@ def test_repainting_leaves_everything_outside_the_object(factor: str) -> None:
     assert float((change > 20).float().mean()) > 0.5
 
 
+@pytest.mark.parametrize("kind", ["color", "texture", "pattern", "tint"])
+def test_no_paint_is_lighter_than_white(kind: str) -> None:
+    """A white thing in half of the light has 128 levels at most, whatever it is painted with."""
+    item = Placement(block(colour=(255, 255, 255)), (0.0, 1.0, 4.0), 2.0, relief=0.0)
+    lightest = []
+    for seed in range(4 if kind == "tint" else 24):
+        painted = replace(item, paint=composer.Paint(kind, seed))
+        found = compose(replace(simple(painted), exposure=0.5))
+        lightest.append(int(found.image[:, found.mask[0] > 0.99].max()))
+    assert max(lightest) <= 128
+    assert max(lightest) >= 100  # so that a limit is met, or all but met
+
+
 def test_background_leaves_the_object() -> None:
     before, after, _ = varied("background")
     assert torch.equal(before.mask, after.mask)
