@@ -207,7 +207,7 @@ def test_other_references_of_a_file_stand_for_nothing() -> None:
 
 def module(tensors: Any = None, **state: Any) -> Opaque:
     kind = type("Opaque", (Opaque,), {"called": "m", "tensors": tensors})
-    made = kind()
+    made: Opaque = kind()
     made.state = state
     return made
 
