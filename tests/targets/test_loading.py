@@ -229,7 +229,7 @@ def test_a_bundled_model_that_is_none_is_told_with_those_that_are(
     [
         ("ViT-B-3/openai", "Did you mean 'ViT-B-32/openai'?"),
         ("VIT-B-32/a/b", ""),
-        ("refrence", "Did you mean 'reference'?"),
+        ("referenze", "Did you mean 'reference'?"),
         ("nothing like it at all", ""),
     ],
 )

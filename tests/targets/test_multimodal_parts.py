@@ -228,18 +228,15 @@ def test_passes_that_fail_are_one_line(error: Exception, kind: Any, words: str) 
             raise error
 
     model, _ = known(model=Fails())
-    for call in (
-        lambda: model.likelihoods(PICTURES, QUESTIONS, OPTIONS),
-        lambda: model.answers(PICTURES, QUESTIONS),
-    ):
+    for method, more in ((model.likelihoods, [OPTIONS]), (model.answers, [])):
         with pytest.raises(kind, match=words) as caught:
-            call()
+            method(PICTURES, QUESTIONS, *more)
         assert "\n" not in str(caught.value)
 
 
 def test_a_forward_pass_that_keeps_all_logits_is_cut() -> None:
     class All(Known):
-        def __call__(self, **inputs: Any) -> Any:  # type: ignore[override]
+        def __call__(self, **inputs: Any) -> Any:
             if "logits_to_keep" in inputs:
                 raise TypeError("unexpected keyword")
             return super().__call__(logits_to_keep=10**6, **inputs)
