@@ -261,7 +261,8 @@ class _Reader(pickle._Unpickler):
     def _old_instance(self) -> None:
         module = self.readline()[:-1].decode("ascii")
         name = self.readline()[:-1].decode("ascii")
-        self.append(_call(self.find_class(module, name), self.pop_mark()))
+        arguments = self.pop_mark()  # before append is looked up, which is another then
+        self.append(_call(self.find_class(module, name), arguments))
 
     def _build(self) -> None:
         state, built = self.stack.pop(), self.stack[-1]
@@ -305,7 +306,8 @@ class _Reader(pickle._Unpickler):
         self._sets += 1
         if self._sets > _MAX_SETS:
             raise Forbidden("more sets than any checkpoint")
-        self.append(frozenset(map(_key, self.pop_mark())))
+        items = self.pop_mark()
+        self.append(frozenset(map(_key, items)))
 
     def _refuse(self) -> None:
         raise Forbidden("an opcode that no checkpoint needs")

@@ -120,3 +120,33 @@ def test_a_tower_keeps_whole_numbers_as_they_are() -> None:
         f"{ours}a.weight": torch.float32,
         f"{ours}a.num_batches_tracked": torch.int64,
     }
+
+
+# --- Parts, without the whole model ------------------------------------------------------------------
+
+
+def test_the_tower_of_the_reference_by_a_fastvlms_names() -> None:
+    given = {
+        "visual.trunk.stem.weight": torch.ones(2).half(),
+        "visual.trunk.count": torch.tensor(3),
+        "visual.head.proj.weight": torch.ones(2),
+        "logit_scale": torch.tensor(4.0),
+    }
+    found = bundled_multimodal.tower_state(given)
+    prefix = "model.vision_tower.timm_model."
+    assert set(found) == {f"{prefix}stem.weight", f"{prefix}count"}
+    assert found[f"{prefix}stem.weight"].dtype == torch.float32
+    assert found[f"{prefix}count"].dtype == torch.int64
+
+
+def test_it_lies_in_the_package_unless_a_folder_is_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bundled_multimodal, "assembled", lambda folder: f"model of {folder}")
+    monkeypatch.setattr(
+        bundled_multimodal, "load_processor", lambda folder, name: f"{name} of {folder}"
+    )
+    monkeypatch.setattr(bundled_multimodal, "MultimodalModel", lambda *given: given)
+    for given, folder in ((None, FOLDER), (tmp_path, tmp_path)):
+        found: Any = bundled_multimodal.load(CPU, given)
+        assert found[:4] == (f"model of {folder}", f"reference of {folder}", "reference", CPU)

@@ -186,3 +186,55 @@ def test_where_a_multimodal_model_comes_from(
     for name in ("n", "a/b/c", "./o/n", "/none", "~/none"):
         with pytest.raises(ClipRobustError, match="there is no folder"):
             load(name, device=cpu)
+
+
+def test_a_checkpoint_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    path.touch()
+    with pytest.raises(
+        ClipRobustError, match=r"names a checkpoint, and --clip-pretrained names 'x'"
+    ):
+        load_target(f"ViT-B-32@{path}", pretrained="x", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("reference", True),
+        ("reference-", True),
+        ("reference-small", True),
+        ("references", False),
+        ("a-reference", False),
+        ("Reference", False),
+    ],
+)
+def test_names_of_bundled_models(name: str, means: bool) -> None:
+    assert reference.is_reference(name) == means
+
+
+def test_a_bundled_model_that_is_none_is_told_with_those_that_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        ClipRobustError, match=r"no bundled model 'reference-x'\..*Bundled are: ref"
+    ):
+        load_target("reference-x", device="cpu")
+    monkeypatch.setattr(reference, "data_folder", lambda: tmp_path)
+    with pytest.raises(ClipRobustError, match=r"Bundled are: none \(the package is incomplete"):
+        load_target("reference", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("ViT-B-3/openai", "Did you mean 'ViT-B-32/openai'?"),
+        ("VIT-B-32/a/b", ""),
+        ("referenze", "Did you mean 'reference'?"),
+        ("nothing like it at all", ""),
+    ],
+)
+def test_a_near_name_is_offered_with_its_tag(name: str, hint: str) -> None:
+    told = refused(name)
+    assert told.startswith(f"unknown model {name!r}.")
+    assert hint in told
+    assert ("Did you mean" in told) == bool(hint) or name.startswith("VIT")

@@ -92,6 +92,7 @@ def test_which_layers_of_a_model_are_quantised() -> None:
     kinds = [type(module).__name__ for module in model["other"].modules()]
     assert kinds == ["MultiheadAttention", "NonDynamicallyQuantizableLinear"]
     assert quantise(nn.Conv2d(1, 1, 1)) == (0, 0.0)
+    assert quantise(nn.Identity()) == (0, 0.0)
 
 
 CAUSAL = torch.full((5, 5), float("-inf")).triu(1)

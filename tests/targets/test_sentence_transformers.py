@@ -63,3 +63,15 @@ def test_the_model_lies_in_its_folder_and_is_clip(tmp_path: Path) -> None:
     (tmp_path / "0_Transformer").mkdir()
     (tmp_path / "0_Transformer" / "config.json").write_text('{"model_type": "bert"}')
     assert "lists a Transformer of model_type 'bert', whose texts it may prepare" in told()
+
+
+def test_a_list_is_read_as_far_as_any_is_long(tmp_path: Path) -> None:
+    text = json.dumps([CLIP])
+    for more, fine in ((0, True), (1, False)):
+        blanks = " " * (2**20 - len(text) + more)
+        (tmp_path / "modules.json").write_text(text[:-1] + blanks + text[-1])
+        if fine:
+            assert _module(tmp_path / "modules.json") == ("CLIPModel", "0_CLIPModel")
+        else:
+            with pytest.raises(ClipRobustError, match="cannot be read"):
+                _module(tmp_path / "modules.json")

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from pytest_cliprobust.embedded.sprites import load_styles
 from pytest_cliprobust.engine.config import RunConfig
+from pytest_cliprobust.properties.multimodal import Answer, ChoiceAnswers
 from pytest_cliprobust.targets import bundled_multimodal
 from pytest_cliprobust.training import multimodal as training
 from pytest_cliprobust.training.multimodal import (
@@ -530,3 +531,44 @@ def test_the_command_trains_what_its_options_say(
     card = {"model": "mine", "hard_choices": tmp_path.name}
     assert json.loads((tmp_path / "model_card.json").read_text()) == card
     assert capsys.readouterr().out == 2 * (json.dumps(card, indent=1) + "\n")
+
+
+def test_the_card_has_what_the_suite_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four choices, of which likelihood decides three and one rightly, and words two and none."""
+    answers = ChoiceAnswers(
+        np.array([[[1, 0], [0, 1]], [[1, 0], [1, 0]], [[1, 0], [0, 1]], [[0, 0], [0, 1]]], float),
+        np.array([[Answer.TRUE, Answer.OTHER]] * 2 + [[Answer.BOTH, Answer.NEITHER]] * 2),
+    )
+    view, choices = object(), object()
+    clip = SimpleNamespace(
+        on={"clean": view}.__getitem__, phrases=("a cat", "a dog"), encoder="its encoder"
+    )
+    asked: list[Any] = []
+
+    class Asks:
+        def __init__(self, load: Any, encoder: Any, phrases: Any, precision: str) -> None:
+            asked.append((load.func, load.args, encoder, phrases, precision))
+
+        def answers(self, *given: Any) -> Any:
+            assert given == (view, choices)
+            return answers
+
+    def evaluation(config: Any, name: str) -> Any:
+        assert (config.models, config.profile, name) == (("reference",), "standard", "reference")
+        return clip
+
+    figure = SimpleNamespace(value=0.5, low=0.4, high=0.6, n=4)
+    monkeypatch.setattr(training, "Evaluation", evaluation)
+    monkeypatch.setattr(training, "hard_choices", lambda *given: choices)
+    monkeypatch.setattr(training, "Interviewer", Asks)
+    monkeypatch.setattr(training, "multimodal_of", lambda *given: {"mine": figure})
+    found = training.benchmark(tmp_path)
+    cpu = torch.device("cpu")
+    assert asked == [
+        (bundled_multimodal.load, (cpu, tmp_path), "its encoder", ("a cat", "a dog"), "fp32")
+    ]
+    orders = ("true option first", "true option second")
+    for key, shares in (("hard_choices", (0.75, 0.25)), ("hard_choices_in_words", (0.5, 0.0))):
+        told = {name: (part["value"], part["n"]) for name, part in found[key].items()}
+        assert told == dict(zip(orders, ((share, 4) for share in shares), strict=True))
+    assert found["figures"] == {"mine": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 4}}

@@ -21,6 +21,7 @@ from training_helpers import NAMES, write_archive
 
 from pytest_cliprobust.embedded import procedural
 from pytest_cliprobust.embedded.captions import TRAINING_TEMPLATES
+from pytest_cliprobust.engine import evaluation
 from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.training import reference as training
 from pytest_cliprobust.training.reference import SpriteAugmentation, TrainingConfig
@@ -703,3 +704,23 @@ def test_the_command_trains_what_its_options_say(
     monkeypatch.setattr("sys.argv", ["reference", f"--out={out}"])
     training.main()
     assert asked[1] == (TrainingConfig(), Path("build/embedded"), out)
+
+
+def test_the_card_has_the_accuracy_on_the_clean_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Made:
+        def __init__(self, config: Any, name: str) -> None:
+            assert (config.models, name) == ((str(tmp_path),), str(tmp_path))
+            assert (config.profile, config.data, config.limit) == ("standard", "embedded", None)
+
+        def on(self, name: str) -> Any:
+            assert name == "clean"
+            correct = np.array([True, False, True, True, False])
+            return SimpleNamespace(correct=correct, groups={"style": ("b", "a", "b", "a", "a")})
+
+    monkeypatch.setattr(evaluation, "Evaluation", Made)
+    found = training.benchmark(tmp_path)
+    shares = {style: (part["value"], part["n"]) for style, part in found.items()}
+    assert shares == {"all": (0.6, 5), "a": (pytest.approx(1 / 3), 3), "b": (1.0, 2)}
+    assert list(found) == ["all", "a", "b"]
