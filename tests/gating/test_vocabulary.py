@@ -12,6 +12,7 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.vocabulary import (
+    check_chance,
     direction,
     folded,
     is_slip,
@@ -338,3 +339,32 @@ def test_every_bound_on_the_good_side_is_told(metric: str, bound: str, instead: 
     assert f"{bound} alone would fail good models and pass bad ones; write {instead}" in complaint(
         text
     )
+
+
+def test_bounds_weaker_than_guessing_among_the_classes_are_refused() -> None:
+    """Whichever of a rule's bounds it is; what is not known, or has a reason, is not."""
+    asked: list[int] = []
+
+    def classes() -> int:
+        asked.append(1)
+        return 4
+
+    def check(text: str, metric: str = "accuracy") -> str:
+        rule = parse_thresholds(
+            f'{HEAD}[[threshold]]\nmetric = "{metric}"\n{text}\n', "t.toml"
+        ).rules[0]
+        try:
+            check_chance(rule, measure(metric, 0.9), classes)
+        except ClipRobustError as error:
+            return str(error)
+        return ""
+
+    weak = "t.toml:{}: min {} of accuracy is weaker than chance (25%)"
+    assert check("min = 0.25").startswith(weak.format(4, 0.25))
+    assert check("max_decrease = 0.1\nmin = 0.1").startswith(weak.format(5, 0.1))
+    assert check("min = 0.26") == check("max_decrease = 0.9") == ""
+    assert len(asked) == 4
+    # Nobody has to load the data for what needs no number of classes.
+    assert check("min = 0.1\nbecause = 'a model of noise'") == ""
+    assert check("min = 0.6", "auroc_mcm") == check("max = 3.0", "nll") == ""
+    assert len(asked) == 4

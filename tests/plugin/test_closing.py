@@ -210,6 +210,37 @@ def test_a_logger_out_of_reach_counts_where_it_is_required(needed: bool) -> None
     assert len(own.written) == 1 + needed
 
 
+def test_every_logger_out_of_reach_is_told_once() -> None:
+    errors = [Unavailable("wandb: offline"), Unavailable("mlflow: gone")]
+    own = Own(needs_loggers=True)
+
+    def hand_over(run: Run) -> tuple[Run, list[Unavailable]]:
+        return replace(run, not_logged=tuple(map(str, errors))), errors
+
+    own.hand_over = hand_over  # type: ignore[method-assign]
+    run = close(own)
+    assert run.troubles == ("wandb: offline", "mlflow: gone")
+    assert (run.not_logged, run.exit_status) == ((), Exit.ENVIRONMENT)
+    assert own.written[-1].troubles == run.troubles
+
+
+def test_every_report_that_cannot_be_written_is_told() -> None:
+    errors: list[ClipRobustError] = [
+        Unavailable("r.json: no room"),
+        ClipRobustError("r.md: no folder"),
+    ]
+    own = Own()
+
+    def write(run: Run) -> list[ClipRobustError]:
+        own.written.append(run)
+        return errors
+
+    own.write = write  # type: ignore[method-assign]
+    run = close(own)
+    assert (run.troubles, run.mistakes) == (("r.json: no room",), ("r.md: no folder",))
+    assert run.exit_status == Exit.MISTAKE
+
+
 @pytest.mark.parametrize(
     ("options", "more", "partial", "by_id"),
     [

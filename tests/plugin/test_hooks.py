@@ -361,6 +361,35 @@ def test_how_a_session_ends(
 
 
 @pytest.mark.parametrize(
+    ("error", "ended"),
+    [
+        (KeyboardInterrupt(), Exit.INTERRUPTED),
+        (ValueError(), Exit.REGRESSION),
+        (None, Exit.REGRESSION),
+    ],
+)
+def test_where_ctrl_c_came_twice_a_session_ends_as_with_one(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException | None, ended: Exit
+) -> None:
+    """The session is closed while the second is on its way, and the first has not been noted."""
+    seen: list[int] = []
+
+    def close(own: Any, session: Any, status: int) -> Any:
+        seen.append(status)
+        return SimpleNamespace(exit_status=status)
+
+    monkeypatch.setattr(hooks, "close", close)
+    session: Any = SimpleNamespace(exitstatus=Exit.REGRESSION, config=SimpleNamespace())
+    try:
+        if error is not None:
+            raise error
+        evaluator().pytest_sessionfinish(session, Exit.REGRESSION)
+    except (KeyboardInterrupt, ValueError):
+        evaluator().pytest_sessionfinish(session, Exit.REGRESSION)
+    assert seen == [ended]
+
+
+@pytest.mark.parametrize(
     ("died", "given", "heard", "all_planned"),
     [
         (["gw1"], ("t.py::test_it",), False, True),

@@ -365,8 +365,15 @@ def test_a_folder_that_pytest_takes_for_its_root(
         inipath=elsewhere / "pytest.ini",
         rootpath=elsewhere,
     )
-    with pytest.raises(pytest.UsageError, match=r"write --clip-cache-dir="):
-        options.require_own_root(config)
+    for read in (elsewhere / "pytest.ini", None):
+        config.inipath = read
+        with pytest.raises(pytest.UsageError) as told:
+            options.require_own_root(config)
+        assert str(told.value) == (
+            f"--clip-cache-dir {elsewhere}: pytest takes {elsewhere} for a folder of tests here, makes "
+            f"{elsewhere} its root folder and reads {read or 'no ini file'}; write "
+            f"--clip-cache-dir={elsewhere}"
+        )
     joined = ["--clip-cache-dir=" + str(elsewhere), *rest]
     monkeypatch.setenv("PYTEST_ADDOPTS", "")
     config.invocation_params.args = joined

@@ -128,7 +128,7 @@ def test_what_workers_say_is_kept() -> None:
             "collected": 9,
             "deselected": {"ood": ["t"]},
             "failed_last": True,
-            "notes": ["a note", "a note"],
+            "notes": ["a note", "a note", "another"],
             "compared": ["held against"],
             **told(MINE),
             "skipped": [Skipped("x", 10, (("i", "why"),)).as_dict()],
@@ -140,7 +140,7 @@ def test_what_workers_say_is_kept() -> None:
     assert (own.mistakes, own.troubles, own.collected) == (["one", "two"], ["no hub"], 9)
     assert (own.deselected, own.failed_last) == ({"ood": ["t"]}, True)
     assert own.models() == {"a": MINE}
-    assert own.notes() == ("a note", "held against")
+    assert own.notes() == ("a note", "another", "held against")
     assert own.known_provenance() is None
     assert own.known_data().roles == {"clean": ("mine",)}
     # One of ten cannot be read: more than may be left out.
@@ -177,6 +177,33 @@ def test_the_header_tells_of_an_earlier_run_that_did_not_finish() -> None:
         lines = "\n".join(own.header())
         assert all((note in lines) is (kept is not None) for note in journal.notes)
         assert "t.toml" in lines
+
+
+def test_a_model_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def load(config: RunConfig, model: str, *_: object) -> str:
+        loaded.append(model)
+        return f"evaluation of {model}"
+
+    monkeypatch.setattr(sessions, "Evaluation", load)
+    monkeypatch.setattr(sessions, "tell_progress_to", lambda progress: None)
+    own = session(progress=SimpleNamespace(tell=None))
+    found = [own.evaluation(name) for name in ("a", "b", "a", "b")]
+    assert found == ["evaluation of a", "evaluation of b"] * 2  # type: ignore[comparison-overlap]
+    assert loaded == ["a", "b"]
+
+
+def test_the_journal_lies_beside_the_first_report(tmp_path: Path) -> None:
+    reports = [tmp_path / "r.json", tmp_path / "s.html"]
+    for given, worker, kept in ((reports, False, True), ([], False, False), (reports, True, False)):
+        own = session(reports=given, journal=None, is_worker=worker)
+        own.open_journal()
+        assert (own.journal is not None) is kept
+        own.open_journal()  # opened once
+        assert [path.name for path in tmp_path.iterdir()] == ["r.json.unfinished"] * kept
+        own.abandon()
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["mistakes", "troubles", "died", "remarks"])

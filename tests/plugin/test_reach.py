@@ -61,6 +61,8 @@ def test_what_lies_on_the_hub_is_asked_for_first(given: RunConfig, words: str) -
         config("reference"),
         config("module:model"),
         config("ViT-B-32/nonsense"),  # a mistake, which its loader tells
+        config("ViT-Q-99/openai"),
+        config("ViT-Q-99", pretrained="openai"),
         config("ViT-B-32", pretrained="mine.pt"),
         config("ViT-B-32@mine.pt"),
         config("transformers:./a"),

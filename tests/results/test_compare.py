@@ -602,3 +602,25 @@ def test_answers_are_matched_only_where_both_runs_have_them(broken: str, which: 
     }
     found = {**made, which: other[broken]}
     assert matched_answers(row(found["before"], found["after"])) == []
+
+
+@pytest.mark.parametrize("unknown", ["base", "head", "both"])
+def test_a_run_that_does_not_say_what_decided_it_is_compared_without_notes(
+    tmp_path: Path, unknown: str
+) -> None:
+    base, head = runs(tmp_path, figures(RIGHT), figures(RIGHT), seed=7)
+    assert len(compare(base, head).notes) == 2
+    if unknown != "head":
+        base = replace(base, header={**base.header, "provenance": None})
+    if unknown != "base":
+        head = replace(head, header={**head.header, "provenance": None})
+    made = compare(base, head)
+    assert made.notes == ()
+    assert len(made.rows) == 5
+
+
+def test_an_error_rate_that_is_reached_exactly_is_kept() -> None:
+    for adjusted, word in ((0.5, Word.WORSE), (math.nextafter(0.5, 1.0), Word.UNSEEN)):
+        row = row_of(difference=-0.2, p_value=adjusted)
+        (found,) = judged([row], 0.5)
+        assert found.word is word

@@ -154,6 +154,9 @@ def test_without_names_runs_pair_and_tell_nothing(history: History, path: Path) 
     assert named.outcomes.keys == figure.outcomes.keys
     assert named.condition == figure.condition
     assert bare.unnamed() is bare
+    for one in history.run(1).unnamed().figures.values():
+        assert one.outcomes is not None
+        assert one.outcomes.keys == pseudonymous(KEYS)
 
 
 def test_what_was_said_of_each_figure_comes_back(tmp_path: Path) -> None:

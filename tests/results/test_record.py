@@ -209,3 +209,17 @@ def test_without_names_a_record_has_no_picture() -> None:
     hidden = record().unnamed()
     assert hidden.evidence is None
     assert hidden.key == record().key
+
+
+def test_the_journal_stays_until_every_figure_in_it_was_written(tmp_path: Path) -> None:
+    both = [
+        replace(record(), measurement=replace(record().measurement, suite=name)) for name in "ab"
+    ]
+    keys = [one.key for one in both]
+    path = tmp_path / "report.json.unfinished"
+    first = Journal(tmp_path / "report.json")
+    first.add(both)
+    first.leave()
+    for written, stays in ((keys[:1], True), (keys[1:], True), ([], True), (keys, False)):
+        Journal(tmp_path / "report.json").close(written)
+        assert path.exists() is stays
