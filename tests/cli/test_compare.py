@@ -189,20 +189,17 @@ def test_on_a_narrow_terminal_a_row_keeps_its_name_in_one_line(
 
 def made_up(words: list[str], *, only_base: int = 0, only_head: int = 0) -> Any:
     """Return a comparison with a figure of each word, which lost less the later it stands."""
-    rows = [
-        Compared(
-            *(
-                Measurement("mine", "m", figure.measured_on(Condition(f"d{number}")))
-                for figure in two
-            ),
-            True,
-            f"how {number}",
-            Word(word),
-            adjusted=None if number % 2 else 0.5 - number / 10,
+    before, after = (Figure("ece", value, 0.1, 0.5, 40) for value in (0.25, 1 / 3))
+
+    def row(number: int, word: str) -> Compared:
+        then, now = (
+            Measurement("mine", "m", figure.measured_on(Condition(f"d{number}")))
+            for figure in (before, after)
         )
-        for number, word in enumerate(words)
-        for two in [(Figure("ece", 0.25, 0.2, 0.3, 40), Figure("ece", 1 / 3, 0.3, 0.4, 40))]
-    ]
+        p = None if number % 2 else 0.5 - number / 10
+        return Compared(then, now, True, f"how {number}", Word(word), adjusted=p)
+
+    rows = [row(number, word) for number, word in enumerate(words)]
     base, head = (SimpleNamespace(source=name) for name in ("then", "now"))
     left = [
         tuple(f"{name}{n}" for n in range(c)) for name, c in (("b", only_base), ("h", only_head))

@@ -363,7 +363,12 @@ def test_a_model_that_cannot_be_measured_has_no_loss_planted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     planted: list[str | None] = []
-    monkeypatch.setattr(doctor, "_ran", lambda options, loss: (planted.append(loss), plain)[1])
+
+    def ran(options: object, loss: str | None) -> doctor.Ran:
+        planted.append(loss)
+        return plain
+
+    monkeypatch.setattr(doctor, "_ran", ran)
     assert cli.main(words(folder, "--losses=heavy_noise,,light_noise ,")) == 4
     captured = capsys.readouterr()
     assert told in captured.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,16 @@ def test_of_many_figures_some_are_explained(
         text = explained(capsys, "mine/*")
         assert text.count("measured") == shown
         assert ("… and 1 more figure of that name" in text) == (most == 4)
+
+
+def test_what_the_samples_decide_is_told_where_both_are_known(
+    folder: Path, capsys: Capture
+) -> None:
+    """A verdict without a margin, or of an earlier version, has one of the two alone."""
+    whole = json.loads(Path("run.json").read_text())
+    for decidable, limit in ((0.05, 0.02), (0.05, None), (None, 0.02)):
+        for entry in whole["measurements"]:
+            entry["verdict"] |= {"decidable": decidable, "limit": limit}
+        Path("run.json").write_text(json.dumps(whole))
+        told = explained(capsys, KEY)
+        assert ("decides a margin of 0.05" in told) == (None not in (decidable, limit))

@@ -12,8 +12,8 @@ import pytest
 from history_helpers import a_run, answers, figures, keep
 
 from pytest_cliprobust import cli
+from pytest_cliprobust.cli import _history, trend
 from pytest_cliprobust.cli import history as history_command
-from pytest_cliprobust.cli import trend
 from pytest_cliprobust.results.history import History
 
 Capture = pytest.CaptureFixture[str]
@@ -339,3 +339,40 @@ def test_a_run_of_two_models_with_a_mistake(folder: Path, capsys: Capture) -> No
         "data: embedded, profile quick, at most 12 samples, seed 0; thresholds: t.toml",
         *("note: n", "note: o", "mistake: a slip", "mistake: another"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("pytest.toml", "[pytest]\nclip_history = 'a'\n", {"clip_history": "a"}),
+        ("pytest.toml", "pytest = 3\n", None),
+        ("pytest.toml", "[other]\n", None),
+        ("pytest.ini", "[pytest]\na = 1\nb = 2\n", {"a": "1", "b": "2"}),
+        ("pytest.ini", "[other]\n", None),
+        ("pytest.ini", "no section\n", None),
+    ],
+)
+def test_a_table_of_settings(tmp_path: Path, name: str, content: str, found: object) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert _history._table(tmp_path / name, ("pytest",)) == found
+    assert _history._table(tmp_path / "gone.ini", ("pytest",)) is None
+    (tmp_path / "deep.toml").write_text("[tool.pytest]\nini_options = 3\n", encoding="utf-8")
+    deep = ("tool", "pytest", "ini_options")
+    assert _history._table(tmp_path / "deep.toml", deep) is None
+    assert _history._table(tmp_path / "deep.toml", deep[:2]) == {"ini_options": 3}
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        ([], ""),
+        (["--clip-history", "a"], "a"),
+        (["--clip-history=a=b"], "a=b"),
+        (["--clip-history=a", "-q", "--clip-history", "b"], "b"),
+        (["--clip-history", "a", "--clip-history=b"], "b"),
+        (["--clip-history"], ""),
+        (["--clip-history-of", "a", "--no-clip-history=b"], ""),
+    ],
+)
+def test_the_last_value_of_an_option_counts(words: list[str], value: str) -> None:
+    assert _history._option(words, "clip-history") == value

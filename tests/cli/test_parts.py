@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from pytest_cliprobust.cli import _perturb_options as words
-from pytest_cliprobust.cli import _subjects
+from pytest_cliprobust.cli import _rows, _subjects
 from pytest_cliprobust.cli import data as command
 from pytest_cliprobust.cli._images import crop, load_image
 from pytest_cliprobust.cli._perturb_options import Options
@@ -337,3 +337,45 @@ def test_the_last_depth_map_is_for_all_further_images(monkeypatch: pytest.Monkey
     )
     assert len(list(_subjects._file_subjects(given))) == 3
     assert read == ["one.npy", "two.npy", "two.npy"]
+
+
+def test_a_failure_names_every_parameter() -> None:
+    class Broken:
+        name, origin = "mine", None
+
+        def __call__(self, image: torch.Tensor, **given: Any) -> torch.Tensor:
+            if "fails" in given:
+                raise ValueError("no such\nthing")
+            return image[..., :2] if "cuts" in given else image / 0
+
+    made: Any = Broken()
+    image = torch.ones(1, 3, 4, 4)
+    for given, told in (
+        (
+            {"fails": 1, "b": 0.5},
+            "perturbation 'mine' with fails=1, b=0.5 fails (ValueError: no such); give other values, or "
+            "another --size",
+        ),
+        ({"cuts": 1}, "with cuts=1 makes (1, 3, 4, 2) of (1, 3, 4, 4), but a perturbation keeps"),
+        ({}, "with its defaults gives NaN or infinite pixels; give other values"),
+    ):
+        with pytest.raises(ClipRobustError) as caught:
+            _rows._apply(made, image, given, {})
+        assert told in str(caught.value)
+
+
+def test_depth_of_a_file_has_no_values_in_between(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    depth = np.kron(np.array([[1.0, 5.0], [9.0, 3.0]]), np.ones((8, 8))).astype(np.float32)
+    np.save(tmp_path / "a.npy", depth)
+    given = options(
+        images=[tmp_path / "a.png"] * 2,
+        size=40,
+        depth=[tmp_path / "a.npy"],
+        depth_kind="metric",
+        depth_scale=1.0,
+    )
+    for subject in _subjects._file_subjects(given):
+        found = subject.inputs["depth"]
+        assert found.shape == (1, 1, 40, 40)
+        assert len(found.unique()) == 4

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pytest_cliprobust import cli
+from pytest_cliprobust.cli import perturbations as command
+from pytest_cliprobust.perturbations import kornia_adapter
 
 
 def test_the_list_is_plain_without_a_terminal_and_a_table_with_one(
@@ -31,3 +36,36 @@ def test_the_list_is_plain_without_a_terminal_and_a_table_with_one(
     table = capsys.readouterr().out
     assert "\t" not in table
     assert "[mask]" in table  # not taken for markup
+
+
+def test_a_row_has_all_inputs_and_ranges() -> None:
+    made: Any = SimpleNamespace(
+        name="mine",
+        family="own",
+        severities=({}, {}),
+        inputs={"seeds", "depth"},
+        optional={"texture", "mask"},
+        source="me",
+        envelope={"sigma": (0.25, 4.0), "count": (1, 16)},
+    )
+    told = ("mine", "own", "2", "depth, seeds, [mask], [texture]", "me")
+    assert command._row(made) == (*told, "sigma 0.25 to 4, count 1 to 16")
+    bare = SimpleNamespace(
+        **{**vars(made), "severities": (), "inputs": set(), "optional": set(), "envelope": {}}
+    )
+    assert command._row(bare) == ("mine", "own", "–", "–", "me", "–")  # type: ignore[arg-type]
+
+
+def test_parameters_of_kornia_stand_with_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    def blur(size: int, sigma: float = 0.5, *, border: str = "reflect") -> None: ...
+
+    def flip() -> None: ...
+
+    monkeypatch.setattr(kornia_adapter, "available", lambda: {"Blur": blur, "Flip": flip})
+    monkeypatch.setattr(
+        kornia_adapter, "accepted_parameters", lambda kind: inspect.signature(kind).parameters
+    )
+    assert command._kornia_rows() == [
+        ("kornia:Blur", "size, sigma=0.5, border='reflect'"),
+        ("kornia:Flip", ""),
+    ]

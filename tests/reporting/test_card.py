@@ -90,6 +90,12 @@ def test_the_command(
     }
     assert values == stored
     assert Path("card/.eval_results/us--pictures.yaml").exists()
+    both = ["--dataset", "clean=us/pictures", "--dataset", "far_ood=us/far"]
+    assert main(["card", "run.json", "--out", "both", *both]) == 0
+    counts = [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert counts == ["3 figures", "2 figures", "1 figure"]
+    made = sorted(path.name for path in Path("both/.eval_results").iterdir())
+    assert made == ["us--far.yaml", "us--pictures.yaml"]
 
 
 @pytest.mark.parametrize(

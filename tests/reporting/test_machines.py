@@ -297,7 +297,9 @@ def test_names_end_no_command() -> None:
 
 def test_no_more_than_are_shown() -> None:
     mistakes = tuple(f"mistake {number}" for number in range(10))
-    assert len(workflow.annotation_lines(run(mistakes=mistakes[:9]))) == 10
+    lines = workflow.annotation_lines(run(mistakes=mistakes[:9]))
+    assert len(lines) == 10
+    assert lines[-1].startswith("::error file=thresholds.toml,line=51,")  # all of them
     lines = workflow.annotation_lines(run(mistakes=mistakes))
     assert len(lines) == 10
     assert lines[-1].endswith("2 further findings stand in the report")

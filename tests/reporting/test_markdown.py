@@ -208,3 +208,17 @@ def test_text_and_code_stand_as_they_are() -> None:
     assert markdown._code("a|b") == "`a|b`"
     assert markdown._code("a|b", cell=True) == "`a\\|b`"
     assert markdown._code("a`b") == "`` a`b ``"
+
+
+def test_a_text_is_cut_at_whole_lines_and_says_how_many_are_left_out() -> None:
+    lines = [*("a" * 99 for _ in range(3)), "ü" * 199 + "b"]  # 100 bytes each, and 400
+    whole = markdown._cut(lines, 700)
+    assert whole == "\n".join(lines) + "\n"
+    for most, kept, left in ((699, 3, "1 further line"), (600, 3, "1 further line")):
+        *told, blank, rest = markdown._cut(lines, most).splitlines()
+        assert (told, blank) == (lines[:kept], "")
+        assert f"no room for more: {left}. The whole" in rest
+    *told, _, rest = markdown._cut(lines, 599).splitlines()
+    assert told == lines[:2]
+    assert ": 2 further lines. " in rest
+    assert markdown._cut(["a", "", ""], 99) == "a\n"

@@ -388,3 +388,20 @@ def test_side_by_side_keeps_to_the_width(width: int) -> None:
 def test_a_long_name_loses_its_middle() -> None:
     assert terminal.cut("abcdefghij", 10) == "abcdefghij"
     assert terminal.cut("abcdefghijk", 10) == "abcde…hijk"
+
+
+def test_side_by_side_each_figure_has_the_colour_of_its_verdict() -> None:
+    records = [
+        of("a", record(metric="ece")),
+        of("b", record(metric="ece", status="fail")),
+        of("a", record(metric="nll", status="unbounded")),
+        of("b", record(metric="nll", status="inconclusive")),
+        of("c", record(metric="nll")),
+    ]
+    _, *rows, _ = terminal.side_by_side(records, 100)
+    styles = {row.plain.split()[1]: [str(span.style) for span in row.spans] for row in rows}
+    known = terminal.STYLES
+    assert styles["ece"] == [known["pass"], known["fail"], "dim"]  # c has none
+    assert [row.plain.split()[-1] for row in rows if "ece" in row.plain] == ["–"]
+    wanted = [known.get(status, "") for status in ("unbounded", "inconclusive", "pass")]
+    assert styles["nll"] == [style for style in wanted if style]

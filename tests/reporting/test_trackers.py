@@ -26,6 +26,7 @@ from pytest_cliprobust.reporting.trackers import (
     name_of,
     register_logger,
 )
+from pytest_cliprobust.results.record import Record
 from pytest_cliprobust.results.run import Run
 
 
@@ -191,12 +192,15 @@ def test_all_that_a_run_was_made_with(run: Run) -> None:
 
 def test_verdicts_are_counted_for_each_model(run: Run) -> None:
     statuses: list[Any] = ["pass", "pass", "waived", "inconclusive", "fail", "unbounded"]
-    records = tuple(
-        replace(one, verdict=replace(one.verdict, status=status, outcome=outcome))
-        for status in statuses
-        for outcome in ["fail" if status == "fail" else "pass"]
-        for one in run.records[:1]
-    )
+    one = run.records[0]
+
+    def judged(status: Any) -> Record:
+        verdict = replace(
+            one.verdict, status=status, outcome="fail" if status == "fail" else "pass"
+        )
+        return replace(one, verdict=verdict)
+
+    records = tuple(map(judged, statuses))
     cut = replace(run, records=records, complete=False, exit_status=6, ending="inconclusive")
     told = logged(cut, run.models["v1"])
     assert not told.complete

@@ -75,7 +75,7 @@ def test_a_file_of_cards(tmp_path: Path) -> None:
         ('[model.a]\nparameters = "many"\n', "parameters = 'many' is no number above 0"),
         ("[models.a]\n", "not in 'models'"),
         ("model = 1\n", 'tables [model."NAME"]'),
-        ("model.b = 1\n[model.a]\n", 'tables [model."NAME"]'),
+        ("[model]\na = {}\nb = 1\n", 'tables [model."NAME"]'),
         ("[model.a]\n[model.b]\nlos = 1\n", "model b: a model card has no 'los'"),
         ("[zoo]\n[cards]\n[model.a]\n", "not in 'cards'"),
         ("[model", "not a TOML file"),

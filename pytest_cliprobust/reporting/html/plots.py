@@ -87,7 +87,7 @@ def _labelled(row: Dot) -> str:
     """Return the label of a row, whose end stays where there is no room for all."""
     if not row.whose:
         return _fitted(row.label)
-    end = _fitted(row.whose, 24)
+    end = _fitted(row.whose.strip(), 24)
     return f"{_fitted(row.label, 42 - len(end))} {end}"
 
 

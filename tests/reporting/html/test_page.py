@@ -223,8 +223,9 @@ def a_line(
     figure = Figure(metric, 0.5, 0.4, 0.6, 40, unit=unit)
     one = Measurement("s", "m", figure.measured_on(Condition("clean", (Step("fog", 3),))))
     row = Compared(one, one, better, "paired", word, difference, low, high)
-    outcome = ("fail", "fail", "k", "min", 0.7, "t:1", "", "why", 0.5, 0.4, 0.6, 0.95, 40)
-    return Line(one, Verdict(*outcome) if fails else None, row, "t", "", several=several)
+    numbers = (0.5, 0.4, 0.6, 0.95, 40)
+    failed = Verdict("fail", "fail", "k", "min", 0.7, "t:1", "", "why", *numbers)
+    return Line(one, failed if fails else None, row, "t", "", several=several)
 
 
 def test_the_largest_losses_are_drawn_as_sizes_with_their_ends(

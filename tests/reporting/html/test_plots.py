@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from pytest_cliprobust.reporting.html import plots
-from pytest_cliprobust.reporting.html.svg import BAD, BASE, GOOD, HEAD, MODELS
+from pytest_cliprobust.reporting.html.svg import BAD, BASE, GOOD, HEAD, MODELS, MUTED
 from pytest_cliprobust.reporting.separation import POINTS, Separation
 
 
@@ -155,3 +155,39 @@ def test_a_label_that_is_cut_says_whose_it_is() -> None:
         "short",
         "x" * 39 + "…",
     ]
+
+
+def test_values_stand_in_rows_with_their_intervals() -> None:
+    rows = [
+        plots.Dot("a", 0.5, 0.4, 0.6, before=0.7, word="bad", whose=" (m)"),
+        plots.Dot("b", -0.25, -0.5, 0.25, before=0.0, word="good"),
+        plots.Dot("c", 0.1, 0.0, 0.2),
+    ]
+    made: Any = plots.dots(rows, "n", "t", zero=True)
+    figure, name, label = made
+    (panel,) = figure.axes
+    assert (name, label) == (
+        *("n", "t: a (m) 0.5 from 0.4 to 0.6; b -0.25 from -0.5 to 0.25; c 0.1 from 0 to 0.2"),
+    )
+    for number, (row, colour) in enumerate(zip(rows, (BAD, GOOD, HEAD), strict=True)):
+        ends, point = lines(panel, colour)
+        assert_allclose(ends, [[row.low, number], [row.high, number]])
+        assert_allclose(point, [[row.value, number]])
+    assert_allclose(np.concatenate(lines(panel, BASE)), [[0.7, 0], [0.0, 1]])
+    assert_allclose(lines(panel, MUTED)[0][:, 0], 0.0)
+    assert_allclose(panel.get_ylim(), (2.6, -0.6))
+    assert_allclose(figure.get_size_inches(), (plots.WIDE, 0.55 + 3 * 0.235))
+    plain: Any = plots.dots([rows[2]] * 9, "n", "t")
+    assert lines(plain[0].axes[0], MUTED) == []
+    assert plain[2].count("c 0.1 from 0 to 0.2") == 8
+
+
+def test_labels_are_cut_where_there_is_no_room() -> None:
+    assert plots._fitted("x" * 40) == "x" * 40
+    assert plots._fitted("x" * 41) == "x" * 39 + "…"
+    assert plots._fitted("two words", 8) == "two …"
+    assert plots._fitted("a\x1bb", 8) == "a\\x1bb"
+    told = plots._labelled(plots.Dot("y" * 60, 0.5, 0.4, 0.6, whose=f" ({'m' * 30})"))
+    # What is left of 42 letters beside the model's name, which has 24 at most.
+    assert told == f"{'y' * 17}… ({'m' * 22}…"
+    assert len(told) == 43

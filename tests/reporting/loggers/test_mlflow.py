@@ -81,6 +81,18 @@ def test_what_is_called(calls: list[tuple[Any, ...]], tmp_path: Path) -> None:
     ]
 
 
+def test_figures_have_the_time_in_milliseconds_and_no_step(
+    calls: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["mlflow.entities"], "Metric", lambda *of: of)
+    monkeypatch.setattr("time.time", lambda: 1234.5678)
+    ours.log(Logged("v1", {"a": 0.5, "b": 0.25}))
+    assert [call[2:] for call in calls if call[0] == "metric"] == [
+        ("a", 0.5, 1234567, 0),
+        ("b", 0.25, 1234567, 0),
+    ]
+
+
 def test_many_figures_go_in_parts(calls: list[tuple[Any, ...]]) -> None:
     metrics = {f"m{i}": float(i) for i in range(2001)}
     params = {f"p{i}": str(i) for i in range(201)}
