@@ -173,6 +173,18 @@ def test_the_version_follows_the_fixed_parameters() -> None:
         ({"kornia": "RandomPosterize", "envelope": {"bit": (8.0, 1.0)}}, "Did you mean 'bits'"),
         ({"kornia": "RandomRotation", "severities": ({"degrees": "ten"},)}, "refused by kornia"),
         (
+            {"kornia": "RandomRotation", "severities": ({"degrees": 5.0}, {"degrees": "ten"})},
+            "refused by kornia",
+        ),
+        (
+            {
+                "kornia": "RandomRotation",
+                "severities": ({"degrees": 5.0},),
+                "envelope": {"degrees": (0.0, -10.0)},
+            },
+            "refused by kornia",
+        ),
+        (
             {
                 "kornia": "RandomRotation",
                 "parameters": {"degrees": 10.0},
