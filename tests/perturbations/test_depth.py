@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import random, registry
-from pytest_cliprobust.perturbations.depth import maps, motion
+from pytest_cliprobust.perturbations.depth import focus, maps, motion
 from pytest_cliprobust.perturbations.warping import Movement
 from pytest_cliprobust.search.envelope import at_strength
 
@@ -706,3 +706,36 @@ def test_mended_depth_is_positive_and_ends_at_the_farthest() -> None:
     # Nothing to mend: it is the map itself.
     fine = torch.rand(2, 1, 20, 30) + 0.5
     assert torch.equal(maps.usable(fine, torch.zeros(2, 3, 20, 30)), fine)
+
+
+@pytest.mark.parametrize("gap", [1, 2, 4, 5, 6, 8, 16])
+def test_a_level_of_the_ladder_is_a_pass_along_both_axes(gap: int) -> None:
+    level = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(1)).double()
+    kernel = np.zeros(2 * gap + 1)
+    kernel[[0, gap, -1]] = 1, 2, 1
+    expected = level.numpy()
+    for axis in (-1, -2):
+        expected = ndimage.correlate1d(expected, kernel, axis, mode="nearest")
+    np.testing.assert_allclose(focus._blurred(level, gap).numpy(), expected, atol=1e-12)
+
+
+def test_the_ladder_ends_beyond_the_widest_blur_or_the_picture() -> None:
+    assert focus._ladder(100, 0.0) == [0.0]
+    assert focus._ladder(100, 0.5) == pytest.approx([0.0, 0.5])
+    assert focus._ladder(100, 0.51) == pytest.approx([0.0, 0.5, 2.5])
+    assert focus._ladder(100, 42.0) == pytest.approx([0.0, 0.5, 2.5, 10.5, 42.5])
+    # A triangle of half-width 64 about 16 pixels is the last one.
+    assert focus._ladder(16, 1e9)[-1] == pytest.approx((4.0**6 - 1) / 6)
+    assert len(focus._ladder(15, 1e9)) == 6
+
+
+def test_the_variance_of_a_cut_gaussian() -> None:
+    circle = [0.0, 0.3, 0.66, 0.67, 1.0, 4.0, 7.3, 16.0, 16.1, 40.0]
+    seen = focus._variance(torch.tensor([circle], dtype=torch.float64))[0].tolist()
+    for width, variance in zip(circle, seen, strict=True):
+        taps = np.arange(-int(1.5 * width), int(1.5 * width) + 1)
+        weights = np.exp(-0.5 * (taps / max(width, 1e-3)) ** 2)
+        exact = float((taps**2 * weights).sum() / weights.sum())
+        # Wide ones are as wide as those that are cut at no whole pixel.
+        assert variance == pytest.approx(exact, rel=1e-9 if width <= 16 else 0.05, abs=1e-12)
+    assert seen[-1] == pytest.approx((40 * 0.7427) ** 2)
