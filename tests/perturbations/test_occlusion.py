@@ -439,3 +439,12 @@ def test_a_patch_is_a_rectangle_of_the_drawn_aspect(coverage: float) -> None:
         )
         np.testing.assert_allclose(one, np.outer(rows, columns), atol=2e-4)
     assert False in aspects
+
+
+@pytest.mark.parametrize("coverage", [0.0, -0.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_to_hide_nothing_leaves_the_picture_itself(name: str, coverage: float) -> None:
+    data = scene(2)
+    function = registry.get(name).function.__wrapped__  # type: ignore[attr-defined]
+    inputs = {key: data[key] for key in ("seeds", *(["occluder"] if name == "occlusion" else []))}
+    assert function(data["images"], coverage=coverage, **inputs) is data["images"]
