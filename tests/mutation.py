@@ -140,8 +140,7 @@ def tried(
     files = sorted({file_of(name) for m in chosen for name in known.covering(m)})
     files = files or sorted(known.digests.keys() - modules_of(["."]))[:1]  # never all of them
     free: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for folder in folders[: max(1, len(chosen))]:
-        free.put(Job(folder, stage, known, limit, Session(folder, files, stage.marks), set()))
+    sessions: list[Session] = []
 
     def one(mutation: Mutation) -> bool:
         job = free.get()
@@ -153,10 +152,15 @@ def tried(
             print(f"noticed  {mutation.path}:{mutation.line} [{mutation.kind}] by {by}", flush=True)
         return not by
 
-    with ThreadPoolExecutor(len(folders)) as pool:
-        survived = list(pool.map(one, chosen))
-    while not free.empty():
-        free.get().session.close()
+    try:
+        for folder in folders[: len(chosen)]:
+            sessions.append(Session(folder, files, stage.marks))
+            free.put(Job(folder, stage, known, limit, sessions[-1], set()))
+        with ThreadPoolExecutor(len(folders)) as pool:
+            survived = list(pool.map(one, chosen))
+    finally:
+        for session in sessions:  # they wait for mutations to the end of days
+            session.close()
     return [mutation for mutation, alive in zip(chosen, survived, strict=True) if alive]
 
 

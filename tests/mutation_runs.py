@@ -16,7 +16,7 @@ import signal
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from inspect import CO_OPTIMIZED
 from multiprocessing.connection import Connection
@@ -228,7 +228,8 @@ class Session:
 
     def close(self) -> None:
         """End it."""
-        self._channel.send(None)
+        with suppress(OSError):  # it may have ended
+            self._channel.send(None)
         self._process.join()
 
 

@@ -302,3 +302,24 @@ def test_rows_fill_blocks_evenly() -> None:
     placed, tallest = sheets._placed([Row("r", torch.zeros(1, 3, 8, 8), group="x")], 1, 10)
     assert [(block, y) for block, y, _ in placed] == [(0, 0), (0, 34)]
     assert tallest == 44
+
+
+def test_a_name_has_two_lines_and_a_note_six() -> None:
+    name = "a_name_of_many_words_that_would_fill_four_lines_or_five_of_its_room_on_the_sheet"
+    note = " ".join(f"word{number} of a long note" for number in range(20))
+    image = noise(1, 5)
+    sheet = contact_sheet([Row(name, image, (), note)], ["1"], title="t", cell=60)
+    large, small = ImageFont.load_default(14), ImageFont.load_default(11)
+    names, notes = wrap(name, large, 138, 2), wrap(note, small, 138, 6)
+    assert (len(names), len(wrap(name, large, 138, 9))) == (2, 5)
+    assert (len(notes), len(wrap(note, small, 138, 6 + 9)) > 7) == (6, True)
+    assert all("…" in lines[-1] for lines in (names, notes))
+    drawn = Drawn(18 + 150 + 60 + 18, 78 + 72 + 18)
+    drawn.text((18, 16), "t", 20, INK)
+    drawn.text((198, 68), "1", 14, FAINT, "ms")
+    for number, line in enumerate(names):
+        drawn.text((18, 80 + 18 * number), line, 14, INK)
+    for number, line in enumerate(notes):
+        drawn.text((18, 78 + 6 + 36 + 14 * number), line, 11, FAINT)
+    drawn.paste(image[0], (168, 78))
+    assert drawn.same(sheet)

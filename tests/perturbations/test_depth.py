@@ -19,8 +19,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.errors import ClipRobustError
-from pytest_cliprobust.perturbations import registry
-from pytest_cliprobust.perturbations.depth import maps
+from pytest_cliprobust.perturbations import random, registry
+from pytest_cliprobust.perturbations.depth import focus, maps, motion
+from pytest_cliprobust.perturbations.warping import Movement
 from pytest_cliprobust.search.envelope import at_strength
 
 CORRUPTIONS = registry.names("depth")
@@ -583,3 +584,158 @@ def test_on_a_device_memory_stays_below_twelve_batches(name: str) -> None:
         assert seen.device == images.device
         batch = images.untyped_storage().nbytes()
         assert batch <= live.peak < 12 * batch
+
+
+@pytest.mark.parametrize("size", [(64, 128), (128, 96)])
+@pytest.mark.parametrize("severity", [1, 5])
+def test_paths_are_as_long_as_published_for_the_shorter_side(
+    size: tuple[int, int], severity: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.rand(9, 3, *size)
+    depth = torch.rand(9, 1, *size) + 1
+    seeds = torch.arange(9) * 31 + 7
+    draw = random.uniform(seeds, (3,))
+    unit = min(size) / 512
+    asked: list[tuple[Tensor, Movement, dict[str, float]]] = []
+
+    def spied(images: Tensor, distance: Tensor, movement: Movement, **others: float) -> Tensor:
+        asked.append((distance, movement, others))
+        return images
+
+    monkeypatch.setattr(motion, "mean_view", spied)
+    for name, frames in (("xy_motion_blur", (20, 60)), ("z_motion_blur", (20, 38))):
+        asked.clear()
+        registry.get(name)(images, severity, depth=depth, seeds=seeds)
+        distance, movement, others = asked[0]
+        torch.testing.assert_close(distance, maps.relative(maps.usable(depth, images)))
+        assert others["time"] == pytest.approx((frames[severity == 5] - 1) / 59)
+        if name == "xy_motion_blur":
+            side = torch.where(draw[:, 0] < 0.5, 1.0, -1.0)
+            torch.testing.assert_close(movement.across, side * (50 + 25 * draw[:, 1]) * unit)
+            torch.testing.assert_close(movement.down, (150 * draw[:, 2] - 75) * unit)
+            assert others["reach"] == pytest.approx(75 * unit)
+            assert set(side.tolist()) == {-1.0, 1.0}
+        else:
+            torch.testing.assert_close(movement.across, (60 * draw[:, 1] - 30) * unit)
+            torch.testing.assert_close(movement.down, (60 * draw[:, 2] - 30) * unit)
+            torch.testing.assert_close(movement.approach, 0.5 - 0.1 * draw[:, 0])
+            assert others["reach"] >= 30 * unit + 0.1 * max(size)
+
+
+@pytest.mark.parametrize("frames", [0.5, 1.0])
+def test_a_path_of_one_frame_is_the_picture(frames: float) -> None:
+    images, inputs = sample(2, 40, 48)
+    for name in ("xy_motion_blur", "z_motion_blur"):
+        assert registry.get(name)(images, frames=frames, **inputs) is images
+
+
+def test_a_plain_picture_in_low_light_is_black_but_for_the_noise() -> None:
+    images = torch.full((2, 3, 64, 64), 0.7)
+    seen = registry.get("low_light")(images, 3, seeds=torch.tensor([4, 5]))
+    # Half of the noise is cut off at black: its mean is the deviation over the root of 2 pi.
+    assert float(seen.mean()) == pytest.approx(0.018 / math.sqrt(2 * math.pi), rel=0.05)
+    assert float(seen.max()) < 6 * 0.018
+
+
+def test_above_the_mildest_range_low_light_fades_into_the_picture() -> None:
+    images, inputs = sample(2, 40, 48)
+    corruption = registry.get("low_light")
+    for strength in (0.6, 0.7, 0.9):
+        seen = corruption(images, range=strength, seeds=inputs["seeds"])
+        share = min((1 - strength) / 0.4, 1.0)
+        low = images.amin((1, 2, 3), keepdim=True)
+        dark = ((images - low) / (images.amax((1, 2, 3), keepdim=True) - low)).square() * strength
+        photons = (random.poisson(inputs["seeds"], dark * 120) / 120).clamp(max=1)
+        noise = random.normal(inputs["seeds"], images.shape[1:], stream=1)
+        noisy = (photons + noise * 0.018).clamp(0, 1)
+        torch.testing.assert_close(seen, images + (noisy - images) * share, rtol=0, atol=1e-5)
+    assert corruption(images, range=1.0, seeds=inputs["seeds"]) is images
+
+
+@pytest.mark.parametrize("size", [(47, 48), (95, 96), (96, 200), (145, 500)])
+def test_quantiles_of_large_maps_are_those_of_an_even_grid(size: tuple[int, int]) -> None:
+    values = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(1))
+    down, across = (max(side // 48, 1) for side in size)
+    picked = values[:, 0, down // 2 :: down, across // 2 :: across].flatten(1)
+    shares = [0.0, 0.01, 0.3, 0.99, 1.0]
+    exact = picked.quantile(torch.tensor(shares), dim=1).T
+    for dtype in (torch.float32, torch.bfloat16):
+        seen = maps.quantiles(values.to(dtype), shares)[:, :, 0, 0]
+        tolerance = 1e-6 if dtype == torch.float32 else 0.01
+        torch.testing.assert_close(seen.float(), exact, rtol=0, atol=tolerance)
+
+
+def test_normalised_depth_runs_from_the_first_to_the_last_percent() -> None:
+    depth = torch.linspace(2, 10, 40 * 48).view(1, 1, 40, 48)
+    depth = torch.cat((depth, torch.full_like(depth, 3.0)))
+    seen = maps.normalised(depth)
+    near, far = 2 + 8 * 0.01, 2 + 8 * 0.99
+    torch.testing.assert_close(seen[0], ((depth[0] - near) / (far - near)).clamp(0, 1))
+    # A wall straight ahead has no range, and is all near.
+    assert torch.equal(seen[1], torch.zeros_like(seen[1]))
+
+
+def test_relative_depth_is_one_at_the_first_percent_of_the_middle_half() -> None:
+    depth = torch.rand(3, 1, 41, 66, generator=torch.Generator().manual_seed(1)) + 1
+    middle = depth[:, 0, 10:31, 16:50].flatten(1)
+    expected = depth / middle.quantile(0.01, dim=1).view(3, 1, 1, 1)
+    torch.testing.assert_close(maps.relative(depth), expected)
+
+
+@pytest.mark.parametrize("focal", [None, 33.0, torch.tensor([20.0, 30.0])])
+def test_the_focal_length_is_given_or_the_longer_side(focal: Tensor | float | None) -> None:
+    expected = focal.tolist() if isinstance(focal, Tensor) else [52.0 if focal is None else focal]
+    for size in ((40, 52), (52, 40)):
+        seen = maps.focal_length(torch.zeros(2, 3, *size, dtype=torch.float64), focal)
+        assert seen.dtype == torch.float64
+        assert seen.tolist() == expected
+
+
+def test_mended_depth_is_positive_and_ends_at_the_farthest() -> None:
+    depth = torch.full((3, 1, 20, 30), 2.0)
+    depth[0, 0, 0] = torch.tensor([0.0, -1.0, math.nan, math.inf, -math.inf]).repeat(6)
+    depth[0, 0, 1, 0], depth[0, 0, 2:12] = 5.0, 4.0
+    depth[1, 0, 0, 0] = 1000.0
+    depth[2] = math.nan
+    seen = maps.usable(depth, torch.zeros(3, 3, 20, 30))
+    expected = depth.clone()
+    expected[0, 0, 0] = 5.0
+    expected[1, 0, 0, 0] = 128.0
+    expected[2] = 1.0
+    torch.testing.assert_close(seen, expected)
+    # Nothing to mend: it is the map itself.
+    fine = torch.rand(2, 1, 20, 30) + 0.5
+    assert torch.equal(maps.usable(fine, torch.zeros(2, 3, 20, 30)), fine)
+
+
+@pytest.mark.parametrize("gap", [1, 2, 4, 5, 6, 8, 16])
+def test_a_level_of_the_ladder_is_a_pass_along_both_axes(gap: int) -> None:
+    level = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(1)).double()
+    kernel = np.zeros(2 * gap + 1)
+    kernel[[0, gap, -1]] = 1, 2, 1
+    expected = level.numpy()
+    for axis in (-1, -2):
+        expected = ndimage.correlate1d(expected, kernel, axis, mode="nearest")
+    np.testing.assert_allclose(focus._blurred(level, gap).numpy(), expected, atol=1e-12)
+
+
+def test_the_ladder_ends_beyond_the_widest_blur_or_the_picture() -> None:
+    assert focus._ladder(100, 0.0) == [0.0]
+    assert focus._ladder(100, 0.5) == pytest.approx([0.0, 0.5])
+    assert focus._ladder(100, 0.51) == pytest.approx([0.0, 0.5, 2.5])
+    assert focus._ladder(100, 42.0) == pytest.approx([0.0, 0.5, 2.5, 10.5, 42.5])
+    # A triangle of half-width 64 about 16 pixels is the last one.
+    assert focus._ladder(16, 1e9)[-1] == pytest.approx((4.0**6 - 1) / 6)
+    assert len(focus._ladder(15, 1e9)) == 6
+
+
+def test_the_variance_of_a_cut_gaussian() -> None:
+    circle = [0.0, 0.3, 0.66, 0.67, 1.0, 4.0, 7.3, 16.0, 16.1, 40.0]
+    seen = focus._variance(torch.tensor([circle], dtype=torch.float64))[0].tolist()
+    for width, variance in zip(circle, seen, strict=True):
+        taps = np.arange(-int(1.5 * width), int(1.5 * width) + 1)
+        weights = np.exp(-0.5 * (taps / max(width, 1e-3)) ** 2)
+        exact = float((taps**2 * weights).sum() / weights.sum())
+        # Wide ones are as wide as those that are cut at no whole pixel.
+        assert variance == pytest.approx(exact, rel=1e-9 if width <= 16 else 0.05, abs=1e-12)
+    assert seen[-1] == pytest.approx((40 * 0.7427) ** 2)

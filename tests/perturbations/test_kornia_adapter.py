@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -173,6 +174,18 @@ def test_the_version_follows_the_fixed_parameters() -> None:
         ({"kornia": "RandomPosterize", "envelope": {"bit": (8.0, 1.0)}}, "Did you mean 'bits'"),
         ({"kornia": "RandomRotation", "severities": ({"degrees": "ten"},)}, "refused by kornia"),
         (
+            {"kornia": "RandomRotation", "severities": ({"degrees": 5.0}, {"degrees": "ten"})},
+            "refused by kornia",
+        ),
+        (
+            {
+                "kornia": "RandomRotation",
+                "severities": ({"degrees": 5.0},),
+                "envelope": {"degrees": (0.0, -10.0)},
+            },
+            "refused by kornia",
+        ),
+        (
             {
                 "kornia": "RandomRotation",
                 "parameters": {"degrees": 10.0},
@@ -209,3 +222,28 @@ def test_the_engine_may_back_off_when_memory_runs_out(monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "_build", lambda name, parameters: full)
     with pytest.raises(torch.OutOfMemoryError):
         module.apply(IMAGES, "RandomSolarize", {}, SEEDS)
+
+
+@pytest.mark.parametrize("has_generators", [True, False])
+def test_an_accelerator_s_generator_is_seeded_and_put_back_too(
+    has_generators: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = [torch.Generator().manual_seed(n) for n in (5, 6)]
+    device = SimpleNamespace(current_device=lambda: 1)
+    if has_generators:
+        device.default_generators = theirs
+    else:
+        device.get_rng_state = theirs[1].get_state
+        device.set_rng_state = theirs[1].set_state
+        device.manual_seed = theirs[1].manual_seed
+    monkeypatch.setattr(torch, "get_device_module", lambda given: device)
+    generators = [torch.default_generator, theirs[1]]
+    before = [generator.get_state() for generator in (*generators, theirs[0])]
+    with module._global_generators(torch.device("cuda")) as seed:
+        seed(77)
+        expected = torch.rand(3, generator=torch.Generator().manual_seed(77))
+        for generator in generators:
+            assert torch.equal(torch.rand(3, generator=generator), expected)
+        assert torch.equal(theirs[0].get_state(), before[2])
+    for generator, state in zip((*generators, theirs[0]), before, strict=True):
+        assert torch.equal(generator.get_state(), state)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.path import Path
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -299,3 +301,189 @@ def test_a_band_of_a_glitch_has_up_to_a_quarter_of_the_rows() -> None:
 def test_no_level_without_scan_lines_is_the_identity() -> None:
     images = torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(1))
     assert torch.equal(laion_c.glitch(images, level=0.0, scan_lines=0.0, seeds=seeds(2)), images)
+
+
+# --------------------------------------------------------------------------------------------------
+# The sentences of the docstrings, redone place by place
+# --------------------------------------------------------------------------------------------------
+
+SHAPES = [(40, 56), (112, 75), (224, 230)]
+
+
+def pictures_of(size: tuple[int, int], count: int = 2) -> Tensor:
+    return torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(8))
+
+
+def slopes(seeds: Tensor, count: int) -> Any:
+    """Return the steepness of edges along both axes, (B, 2, N)."""
+    turn, steep = random.uniform(seeds, (2, count), stream=2).double().unbind(1)
+    steep = 1 + 5 * steep
+    angle = 2 * np.pi * turn
+    return torch.stack((angle.cos() * steep, angle.sin() * steep), 1).numpy()
+
+
+@pytest.mark.parametrize("size", [*SHAPES, (16, 30)])
+def test_stickers_lie_where_they_are_drawn_the_last_on_top(size: tuple[int, int]) -> None:
+    seeds, count = torch.tensor([3, 4]), 25
+    images = pictures_of(size)
+    side = max(round(16 * min(size) / 224), 1)
+    places = random.uniform(seeds, (count, 2)).numpy()
+    colours = random.uniform(seeds, (6, count), stream=3).numpy()
+    across, along = slopes(seeds, count).transpose(1, 0, 2)
+    seen = registry.get("stickers")(images, count=float(count), seeds=seeds).numpy()
+    expected = images.numpy().copy()
+    inner = (2 * np.arange(side) + 1) / side - 1
+    for row in range(2):
+        for n in range(count):
+            y, x = (int(places[row, n, a] * (size[a] - side)) for a in (0, 1))
+            way = (inner[None] * across[row, n] + inner[:, None] * along[row, n]).clip(-1, 1)
+            share = (way + 1) / 2
+            first, second = colours[row, :3, n], colours[row, 3:, n]
+            expected[row, :, y : y + side, x : x + side] = (
+                first[:, None, None] * (1 - share) + second[:, None, None] * share
+            )
+    np.testing.assert_allclose(seen, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", SHAPES)
+@pytest.mark.parametrize("severity", [1, 4])
+def test_tiles_of_the_checkerboard_are_brighter_and_darker_in_turn(
+    size: tuple[int, int], severity: int
+) -> None:
+    low, high = ((0, 50), (50, 100), (100, 125), (125, 150))[severity - 1]
+    seeds, tile = torch.tensor([3, 4]), 14 * min(size) / 224
+    images = pictures_of(size)
+    counts = [int(np.ceil(side / tile - 1e-6)) for side in size]
+    amount = random.uniform(seeds, (1, *counts), low / 255, high / 255).numpy()[:, 0]
+    y, x = (
+        np.minimum((np.arange(side) / tile + 1e-6).astype(int), c - 1)
+        for side, c in zip(size, counts, strict=True)
+    )
+    sign = 1 - 2 * ((y[:, None] + x) % 2)
+    expected = (images.numpy() + (amount[:, y[:, None], x] * sign)[:, None]).clip(0, 1)
+    seen = registry.get("luminance_checkerboard")(images, severity, seeds=seeds).numpy()
+    np.testing.assert_allclose(seen, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "tile", "counts"),
+    [
+        ((40, 56), 28.0, (8, 11)),
+        ((112, 80), 16.0, (20, 14)),
+        ((40, 56), 4.0, (20, 28)),
+        ((64, 70), 1.0, (64, 70)),
+    ],
+)
+def test_a_mosaic_s_tiles_are_edges_about_their_own_mean(
+    size: tuple[int, int], tile: float, counts: tuple[int, int]
+) -> None:
+    seeds = torch.tensor([3, 4])
+    images = pictures_of(size) * 0.4 + 0.3
+    across, along = slopes(seeds, counts[0] * counts[1]).reshape(2, 2, *counts).swapaxes(0, 1)
+    contrast = random.uniform(seeds, (3, *counts), -0.25, 0.25, stream=3).numpy()
+    mean = boxed(images, counts)
+    seen = registry.get("mosaic")(images, tile=tile, seeds=seeds).numpy()
+    tiles = [
+        [min(i * c // side, c - 1) for i in range(side)]
+        for side, c in zip(size, counts, strict=True)
+    ]
+    for y in range(0, size[0], 3):
+        for x in range(size[1]):
+            i, j = tiles[0][y], tiles[1][x]
+            down, right = (
+                2 * (p - t.index(k) + 0.5) / t.count(k) - 1
+                for p, t, k in ((y, tiles[0], i), (x, tiles[1], j))
+            )
+            for row in range(2):
+                way = np.clip(right * across[row, i, j] + down * along[row, i, j], -1, 1)
+                expected = (mean[row, :, i, j] + contrast[row, :, i, j] * way).clip(0, 1)
+                np.testing.assert_allclose(seen[row, :, y, x], expected, atol=2e-4)
+
+
+def boxed(images: Tensor, counts: tuple[int, int]) -> Any:
+    """Return PIL's box filter of pictures, (B, 3, *counts)."""
+    return np.stack(
+        [
+            np.stack(
+                [
+                    np.asarray(Image.fromarray(p).resize(counts[::-1], Image.Resampling.BOX))
+                    for p in picture
+                ]
+            )
+            for picture in images.numpy()
+        ]
+    )
+
+
+@pytest.mark.parametrize("size", SHAPES)
+@pytest.mark.parametrize("severity", [1, 2, 5])
+def test_a_glitch_is_bands_then_a_channel_then_dark_rows(
+    size: tuple[int, int], severity: int
+) -> None:
+    level = (2, 4, 5, 8, 10)[severity - 1]
+    height, width = size
+    seeds = torch.arange(6) + 3
+    images = pictures_of(size, 6)
+    bands = random.uniform(seeds, (3, 2 * level)).double().numpy()
+    moves = random.uniform(seeds, (3,), stream=1).double().numpy()
+    seen = registry.get("glitch")(images, severity, seeds=seeds).numpy()
+    reach, far = int(level * level / 100 * width), round(2 * level * min(size) / 224)
+
+    def whole(draw: float, low: int, high: int) -> int:
+        return low + min(int(draw * (high - low + 1)), high - low)
+
+    for row, image in enumerate(images.numpy()):
+        expected = image.copy()
+        for offset, first, tall in bands[row].T:
+            start, shift = whole(first, 0, height), whole(offset, -reach, reach)
+            end = start + whole(tall, 1, height // 4)
+            if shift:
+                expected[:, start:end] = np.roll(image[:, start:end], shift, 2)
+        down, right = whole(moves[row, 0], -far, far), whole(moves[row, 1], -far, far)
+        channel = whole(moves[row, 2], 0, 2)
+        if down or right:
+            expected[channel] = np.roll(image[channel], (down, right), (0, 1))
+        expected[:, ::2] = 0
+        np.testing.assert_allclose(seen[row], expected, atol=1e-6)
+    some = registry.get("glitch")(images, level=0.0, scan_lines=0.3, seeds=seeds)
+    torch.testing.assert_close(some[:, :, ::2], images[:, :, ::2] * 0.7)
+    assert torch.equal(some[:, :, 1::2], images[:, :, 1::2])
+
+
+@pytest.mark.parametrize("size", [(112, 75), (60, 230), (224, 40)])
+def test_shapes_are_drawn_in_turn_and_end_at_the_picture_s_edge(size: tuple[int, int]) -> None:
+    seeds, count = torch.tensor([3, 4]), 90
+    images = pictures_of(size)
+    places = random.uniform(seeds, (count, 2)).numpy()
+    drawn = random.uniform(seeds, (count, 5), stream=1).numpy()
+    seen = registry.get("geometric_shapes")(images, count=float(count), seeds=seeds).numpy()
+    expected = images.numpy().copy()
+    y, x = np.mgrid[: size[0], : size[1]]
+    for row in range(2):
+        for n in range(count):
+            side = np.float32(np.floor(drawn[row, n, 0] * 10) + 6) * (min(size) / 224)
+            down, right = (
+                place - int(places[row, n, axis] * size[axis]) for axis, place in enumerate((y, x))
+            )
+            if n % 4 == 0:
+                inside = (down >= 0) & (down <= side) & (abs(right - side / 2) <= (side - down) / 2)
+            elif n % 4 == 1:
+                inside = (down >= 0) & (down <= side) & (right >= 0) & (right <= side)
+            elif n % 4 == 3:
+                inside = (down - side / 2) ** 2 + (right - side / 2) ** 2 <= (side / 2) ** 2
+            else:
+                turn = 2 * np.pi * drawn[row, n, 1]
+                angles = turn + np.arange(10) * np.pi / 5
+                radii = side / 1.2 * np.where(np.arange(10) % 2, 0.5, 1.0)
+                corners = np.stack((radii * np.cos(angles), radii * np.sin(angles)), 1)
+                inside = Path(corners).contains_points(
+                    np.stack((down.ravel(), right.ravel()), 1), radius=1e-6
+                ).reshape(size) | ((down == 0) & (right == 0))
+            expected[row][:, inside] = drawn[row, n, 2:, None]
+    # Places on a shape's very edge may fall to either side.
+    assert (np.abs(seen - expected) > 1e-5).mean() < 0.004
+    touched = 0
+    for edge in (np.s_[..., 0, :], np.s_[..., -1, :], np.s_[..., 0], np.s_[..., -1]):
+        assert (np.abs(seen[edge] - expected[edge]) > 1e-5).mean() < 0.03
+        touched += bool((np.abs(seen[edge] - images.numpy()[edge]) > 1e-5).any())
+    assert touched >= 3

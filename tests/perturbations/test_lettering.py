@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import shutil
 import unicodedata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,39 @@ def test_the_first_font_with_all_letters_is_taken() -> None:
         lettering.font_for(["cat", "猫", "犬"])
     with pytest.raises(NotRun, match="and 1 more letters"):
         lettering.font_for(["一二三四五六"])
+
+
+def test_five_letters_are_named_and_the_others_counted() -> None:
+    for letters, told in (
+        ("一", r"has no 一 \(U\+4E00\); give"),
+        ("一丁丂七丄", r"has no 一 [^;]*, 丄 \(U\+4E04\); give"),
+        ("一丁丂七丄丅丆", r"has no 一 [^;]*, 丄 \(U\+4E04\) and 2 more letters; give"),
+    ):
+        with pytest.raises(NotRun, match=told):
+            lettering.font_for([letters])
+
+
+@pytest.mark.parametrize("found", ["nothing", "no file", "no font"])
+def test_without_matplotlib_there_is_pillow_s_font_alone(
+    found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = {
+        "nothing": None,
+        "no file": ModuleSpec("matplotlib", None, origin=None),
+        "no font": ModuleSpec("matplotlib", None, origin=str(tmp_path / "__init__.py")),
+    }[found]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    assert lettering.font_for(["cat"]) is None
+    with pytest.raises(NotRun, match="a bundled font has no"):
+        lettering.font_for(["кошка"])
+
+
+def test_marks_that_sit_on_letters_must_be_joined_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "check", lambda name: False)
+    # A Hebrew letter, an Arabic one, a sign above and one beside its letter.
+    for letter in ("\u05d0", "\u0642", "\u0301", "\u093e"):
+        with pytest.raises(NotRun, match=f"U\\+{ord(letter):04X}"):
+            lettering.font_for([f"a{letter}"])
 
 
 def test_a_font_that_is_given_must_have_the_letters(tmp_path: Path) -> None:

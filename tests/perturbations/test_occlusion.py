@@ -6,15 +6,17 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import SIZES, Watch, check_result, mostly_slow
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pytest_cliprobust.perturbations import occlusion as module
-from pytest_cliprobust.perturbations import registry
+from pytest_cliprobust.perturbations import random, registry
 
 NAMES = ("occlusion", "patch_occlusion")
 COUNT, SIDE = 5, 64
@@ -284,3 +286,165 @@ def test_pasting_stays_within_the_range() -> None:
     ).at(torch.ones(1))
     assert torch.equal(module.paste(images, sticker, grid, 1.0), images)
     assert torch.equal(module.paste(0.5 * images, sticker, grid, 9.0), images)
+
+
+# --------------------------------------------------------------------------------------------------
+# The parts, against closed forms
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shrink", [0.5, 1.0, 4 / 3, 2.0, 3.0, 4.0, 6.0, 8.0, 20.0])
+def test_stickers_are_blurred_by_kernels_of_doubling_width(shrink: float) -> None:
+    sticker = torch.rand(1, 4, 30, 44, generator=torch.Generator().manual_seed(1)).double()
+    levels = [sticker.numpy()]
+    for step in (1, 2, 4):
+        kernel = np.zeros(2 * step + 1)
+        kernel[[0, step, 2 * step]] = 0.25, 0.5, 0.25
+        level = levels[-1]
+        for axis in (-1, -2):
+            level = ndimage.correlate1d(level, kernel, axis, mode="constant")
+        levels.append(level)
+    place = np.clip(shrink, 1, 8)
+    exponent = min(int(np.floor(np.log2(place) + 1e-9)), 2)
+    part = (place - 2**exponent) / 2**exponent
+    expected = levels[exponent] * (1 - part) + levels[exponent + 1] * part
+    seen = module.prefilter(sticker, torch.tensor([1 / shrink]).double())
+    np.testing.assert_allclose(seen.numpy(), expected, atol=1e-9)
+
+
+def test_a_sticker_is_premultiplied_in_a_clear_margin() -> None:
+    sticker = torch.rand(2, 4, 5, 7, generator=torch.Generator().manual_seed(1))
+    seen = module.premultiplied(sticker, torch.float64)
+    assert (seen.shape, seen.dtype) == ((2, 4, 21, 23), torch.float64)
+    inner = seen[..., 8:-8, 8:-8]
+    torch.testing.assert_close(inner[:, :3], (sticker[:, :3] * sticker[:, 3:]).double())
+    torch.testing.assert_close(inner[:, 3:], sticker[:, 3:].double())
+    assert float(seen.sum()) == pytest.approx(float(inner.sum()))
+
+
+def test_a_sticker_s_grid_turns_mirrors_and_scales_about_the_anchor() -> None:
+    size, sticker_size = (30, 50), (20, 36)
+    centre = torch.tensor([[12.0, 9.5], [40.0, 20.0]]).double()
+    anchor = torch.tensor([[18.0, 10.0], [5.0, 16.0]]).double()
+    angle, mirror = torch.tensor([0.3, -0.2]).double(), torch.tensor([1.0, -1.0]).double()
+    scale = torch.tensor([2.0, 0.5]).double()
+    grid = module.sticker_grid(
+        size=size,
+        sticker_size=sticker_size,
+        centre=centre,
+        anchor=anchor,
+        half_tangent=(angle / 2).tan(),
+        mirror=mirror,
+    )
+    places = grid.at(scale)
+    assert places.shape == (2, *size, 2)
+    for row in range(2):
+        cosine, sine = float(angle[row].cos()), float(angle[row].sin())
+        for y, x in ((0, 0), (29, 49), (7, 31)):
+            right, down = x + 0.5 - float(centre[row, 0]), y + 0.5 - float(centre[row, 1])
+            turned = (cosine * right + sine * down, cosine * down - sine * right)
+            in_sticker = [
+                float(anchor[row, 0]) + float(mirror[row]) * turned[0] / float(scale[row]),
+                float(anchor[row, 1]) + turned[1] / float(scale[row]),
+            ]
+            expected = [2 * in_sticker[0] / 36 - 1, 2 * in_sticker[1] / 20 - 1]
+            assert places[row, y, x].tolist() == pytest.approx(expected)
+    for stride in (1, 2, 3, 4):
+        some = grid.every(stride).at(scale)
+        assert torch.equal(some, places[:, stride // 2 :: stride, stride // 2 :: stride])
+
+
+def test_pasting_lays_colour_over_what_alpha_leaves() -> None:
+    images = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(1))
+    sticker = torch.rand(1, 4, 6, 8, generator=torch.Generator().manual_seed(2)) * 0.7
+    y, x = torch.meshgrid(torch.arange(6.0), torch.arange(8.0), indexing="ij")
+    grid = torch.stack(((2 * x + 1) / 8 - 1, (2 * y + 1) / 6 - 1), -1)[None]
+    for opacity in (1.0, 0.5):
+        seen = module.paste(images, sticker, grid, opacity)
+        expected = images * (1 - opacity * sticker[:, 3:]) + opacity * sticker[:, :3]
+        torch.testing.assert_close(seen, expected.clamp(0, 1))
+
+
+def test_a_band_s_ends_are_shared_out_exactly() -> None:
+    share, position = torch.tensor([0.35, 1.0, 0.02]), torch.tensor([0.5, 0.3, 1.0])
+    seen = module._band(share, position, 10, torch.float64)
+    expected = torch.zeros(3, 10).double()
+    expected[0, 3], expected[0, 4:6], expected[0, 6] = 0.75, 1.0, 0.75
+    expected[1] = 1.0
+    expected[2, 9] = 0.2
+    torch.testing.assert_close(seen, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride"), [((40, 30), 1), ((143, 20), 1), ((20, 145), 2), ((300, 200), 3)]
+)
+def test_the_working_grid_has_about_96_cells_along_the_longer_side(
+    size: tuple[int, int], stride: int
+) -> None:
+    images = torch.zeros(2, 3, *size)
+    assert module._stride(images) == stride
+    mask = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(1))
+    mask[1] = 0.001  # rounds to nothing: the whole image is the object
+    inside = module._object(images, mask, stride)
+    start = stride // 2
+    expected = (mask[0, 0, start::stride, start::stride] * 255).round().int()
+    assert torch.equal(inside[0], expected)
+    assert torch.equal(inside[1], torch.full_like(expected, 255))
+    assert torch.equal(module._object(images, None, stride)[0], inside[1])
+
+
+def test_a_point_of_an_object_is_drawn_by_its_weights() -> None:
+    weights = torch.zeros(4000, 3, 5, dtype=torch.int32)
+    weights[:, 0, 1], weights[:, 1, 4], weights[:, 2, 0] = 255, 51, 204
+    seeds = torch.arange(4000)
+    x, y = module._random_cell(weights, seeds, stream=0)
+    found = {
+        place: float(((x == place[0]) & (y == place[1])).double().mean())
+        for place in ((1, 0), (4, 1), (0, 2))
+    }
+    assert list(found.values()) == pytest.approx([0.5, 0.1, 0.4], abs=0.03)
+    assert sum(found.values()) == pytest.approx(1)
+    means = module._centroid(weights[:1])
+    assert [float(m) for m in means] == pytest.approx([0.5 + 0.4, 0.1 + 0.8])
+    # Halfway between the two, in pixels.
+    focus = module._focus(weights, seeds, 4)
+    expected = torch.stack(((means[0] + x) / 2 * 4 + 2.5, (means[1] + y) / 2 * 4 + 2.5), 1)
+    torch.testing.assert_close(focus, expected)
+
+
+@pytest.mark.parametrize("coverage", [0.1, 0.5, 0.97])
+def test_a_patch_is_a_rectangle_of_the_drawn_aspect(coverage: float) -> None:
+    size = (60, 90)
+    seeds = torch.arange(40) * 13 + 5
+    draws = random.uniform(seeds, (3,), stream=2).double()
+    images = torch.full((40, 3, *size), 0.9)
+    seen = registry.get("patch_occlusion")(images, coverage=coverage, value=0.2, seeds=seeds)
+    cover = ((0.9 - seen[:, 0].double()) / 0.7).numpy()
+    aspects = set()
+    for one, (shape, x, y) in zip(cover, draws.tolist(), strict=True):
+        aspect = 0.3 + shape * (1 / 0.3 - 0.3)
+        across = min(max(np.sqrt(coverage * aspect), coverage), 1.0)
+        down = coverage / across
+        aspects.add(across == 1.0)
+        rows, columns = (
+            np.clip(
+                np.minimum(np.arange(n) + 1, start + share * n) - np.maximum(np.arange(n), start),
+                0,
+                1,
+            )
+            for n, share, start in (
+                (size[0], down, y * (1 - down) * size[0]),
+                (size[1], across, x * (1 - across) * size[1]),
+            )
+        )
+        np.testing.assert_allclose(one, np.outer(rows, columns), atol=2e-4)
+    assert False in aspects
+
+
+@pytest.mark.parametrize("coverage", [0.0, -0.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_to_hide_nothing_leaves_the_picture_itself(name: str, coverage: float) -> None:
+    data = scene(2)
+    function = registry.get(name).function.__wrapped__  # type: ignore[attr-defined]
+    inputs = {key: data[key] for key in ("seeds", *(["occluder"] if name == "occlusion" else []))}
+    assert function(data["images"], coverage=coverage, **inputs) is data["images"]

@@ -156,3 +156,76 @@ def test_seeds_are_63_bits_of_a_digest_of_run_perturbation_and_sample() -> None:
     assert len(set(many.tolist())) == 500
     assert int(many.min()) >= 0
     assert int(many.max()) > 2**62
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            {"severities": ({"amount": 0.1}, {"amount": 0.2, "lfit": 0.1})},
+            "its severities name 'lfit', but the function takes no such parameter. Did you mean 'lift'",
+        ),
+        (
+            {"envelope": {"amount": (0.0, 1.0), "amuont": (0.0, 1.0)}},
+            "its envelope name 'amuont', but the function takes no such parameter. Did you mean 'amount'",
+        ),
+        (
+            {"inputs": ("seeds", "depth")},
+            "its inputs name 'depth', but the function takes no such parameter",
+        ),
+        (
+            {"optional": ("mask", "texture")},
+            "its inputs name 'texture', but the function takes no such parameter",
+        ),
+        (
+            {"optional": ("mask", "maskk")},
+            "asks for an input 'maskk', which nothing provides. Did you mean 'mask'",
+        ),
+        ({"severities": {"amount": 0.1}}, "severities are the parameters of each"),
+        ({"severities": ({"amount": 0.1}, 0.2)}, "severities are the parameters of each"),
+        (
+            {"severities": ({"amount": 0.1, "lift": "much"},)},
+            "severities are the parameters of each",
+        ),
+        ({"envelope": {"amount": (0.0, 1.0), "lift": 1.0}}, "not lift=1.0"),
+        ({"envelope": {"amount": (0.0, 1.0, 2.0)}}, "not amount=(0.0, 1.0, 2.0)"),
+        ({"envelope": {"amount": (0.0,)}}, "not amount=(0.0,)"),
+        ({"envelope": {"amount": (0.0, "1")}}, "not amount=(0.0, '1')"),
+    ],
+)
+def test_a_wrong_name_is_told_where_it_is_given(arguments: dict[str, Any], told: str) -> None:
+    given: dict[str, Any] = {"inputs": ("seeds",), "optional": ("mask",), **arguments}
+    with registry.PERTURBATIONS.preserved():
+        with pytest.raises(ClipRobustError) as caught:
+            registry.register("mine", **given)(halved)
+        assert told in str(caught.value)
+        assert "perturbation 'mine'" in str(caught.value)
+        assert "mine" not in registry.names()
+
+
+def test_what_is_registered_is_what_was_given() -> None:
+    steps = ({"amount": 0.1}, {"amount": 0.2, "lift": 1})
+    with registry.PERTURBATIONS.preserved():
+        kept = registry.register(
+            "mine",
+            severities=steps,
+            envelope={"amount": (0.0, 1.0)},
+            inputs=("seeds",),
+            optional=("mask",),
+            source="ours",
+            version=7,
+            differentiable=False,
+            extra=True,
+        )(halved)
+        made = registry.get("mine")
+        registry.register(severities=steps, inputs=("seeds",), compilable=False)(halved)
+        plain = registry.get("halved")
+    assert kept is halved
+    assert (made.function, made.family) == (halved, halved.__module__.rpartition(".")[2])
+    assert made.severities == steps
+    assert made.envelope == {"amount": (0.0, 1.0)}
+    assert (sorted(made.inputs), sorted(made.optional)) == (["seeds"], ["mask"])
+    assert (made.source, made.version) == ("ours", 7)
+    assert (made.differentiable, made.compilable, made.extra) == (False, True, True)
+    assert (plain.version, dict(plain.envelope), list(plain.optional)) == (1, {}, [])
+    assert (plain.differentiable, plain.compilable, plain.extra) == (True, False, False)

@@ -13,7 +13,7 @@ from skimage import color
 from torch import Tensor
 
 from pytest_cliprobust.datasets.loading import load_dataset
-from pytest_cliprobust.perturbations import registry, resampling
+from pytest_cliprobust.perturbations import random, registry, resampling
 
 NAMES = registry.names("resampling")
 
@@ -168,3 +168,76 @@ def test_a_filter_that_changes_nothing_is_the_identity() -> None:
     assert torch.equal(resampling.down_and_up(images, share=1.0), images)
     assert torch.equal(resampling.no_antialias(images, share=1.0), images)
     assert torch.equal(resampling.chroma_subsampling(images, factor=1.0), images)
+
+
+def test_the_parameters_of_all_severities() -> None:
+    shares = [{"share": s} for s in (0.75, 0.5, 0.35, 0.25, 0.18)]
+    expected: dict[str, list[dict[str, float]]] = {
+        "down_and_up": shares,
+        "no_antialias": shares,
+        "resize_filter": [{"softness": s} for s in (0.2, 0.4, 0.6, 0.8, 1.0)],
+        "chroma_subsampling": [{"factor": f} for f in (2.0, 4.0, 6.0, 10.0, 16.0)],
+        "decoder_difference": [
+            {"blocks": 1.0, "matrix": m, "range": r}
+            for m, r in ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
+        ],
+        "aspect_squash": [{"share": s} for s in (0.9, 0.8, 0.7, 0.6, 0.5)],
+    }
+    for name, steps in expected.items():
+        assert [dict(step) for step in registry.get(name).severities] == steps
+
+
+def resized_by_pil(images: Tensor, size: tuple[int, int], how: Image.Resampling) -> Tensor:
+    """Return pictures (B, C, *size) as PIL resizes planes of floats, which it does not round."""
+    planes = [
+        [np.array(Image.fromarray(plane.numpy()).resize(size[::-1], how)) for plane in picture]
+        for picture in images
+    ]
+    return torch.from_numpy(np.array(planes))
+
+
+@pytest.mark.parametrize("size", [(40, 57), (33, 24)])
+@pytest.mark.parametrize("severity", [1, 3, 5])
+def test_what_is_lost_is_lost_by_pil_s_and_torch_s_resizes(
+    size: tuple[int, int], severity: int
+) -> None:
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(6))
+    share = (0.75, 0.5, 0.35, 0.25, 0.18)[severity - 1]
+    small = (max(round(size[0] * share), 1), max(round(size[1] * share), 1))
+    cubic = Image.Resampling.BICUBIC
+    expected = resized_by_pil(resized_by_pil(images, small, cubic), size, cubic).clamp(0, 1)
+    seen = registry.get("down_and_up")(images, severity)
+    torch.testing.assert_close(seen, expected, rtol=0, atol=2e-5)
+    shrunk = F.interpolate(images, size=small, mode="bilinear")
+    expected = F.interpolate(shrunk, size=size, mode="bilinear")
+    seen = registry.get("no_antialias")(images, severity)
+    torch.testing.assert_close(seen, expected, rtol=0, atol=2e-5)
+    # Colour alone is lost, by means and linearly.
+    factor = (2.0, 4.0, 6.0, 10.0, 16.0)[severity - 1]
+    few = (max(round(size[0] / factor), 1), max(round(size[1] / factor), 1))
+    luma, differences = resampling._differences(images)
+    colour = resized_by_pil(differences, few, Image.Resampling.BOX)
+    colour = resized_by_pil(colour, size, Image.Resampling.BILINEAR)
+    y, cb, cr = luma, colour[:, :1], colour[:, 1:]
+    expected = torch.cat((y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb), 1)
+    seen = registry.get("chroma_subsampling")(images, severity)
+    torch.testing.assert_close(seen, expected.clamp(0, 1), rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("size", [(24, 40), (41, 30)])
+@pytest.mark.parametrize("share", [0.9, 0.5])
+def test_a_squash_takes_the_middle_of_one_side(size: tuple[int, int], share: float) -> None:
+    seeds = torch.arange(6)
+    images = torch.rand(6, 3, *size, generator=torch.Generator().manual_seed(6))
+    seen = resampling.aspect_squash(images, share=share, seeds=seeds).numpy()
+    axes = set()
+    for image, draw, result in zip(images.numpy(), random.uniform(seeds, (1,)), seen, strict=True):
+        axis = 2 if float(draw) < 0.5 else 1
+        side = size[axis - 1]
+        places = (np.arange(side) + 0.5 - side / 2) * share + side / 2 - 0.5
+        first = np.floor(places).astype(int)
+        one, two = (np.take(image, (first + k).clip(0, side - 1), axis) for k in (0, 1))
+        part = (places - first).reshape((-1, 1) if axis == 1 else (-1,))
+        np.testing.assert_allclose(result, one * (1 - part) + two * part, atol=1e-4)
+        axes.add(axis)
+    assert axes == {1, 2}
