@@ -20,7 +20,7 @@ ALL = "all_laion_c"
 #: Name of all of them together, each sample under one of them.
 MIXED = "mixed_laion_c"
 NAMES = {
-    "quick": ["mosaic", "vertical_lines"],
+    "quick": ["mosaic"],
     "standard": [*DISTORTIONS, ALL],
     "full": [*DISTORTIONS, ALL],
 }

@@ -8,7 +8,7 @@ from pytest_cliprobust.properties import accuracy
 from pytest_cliprobust.properties import typographic as properties
 
 SECTION = "Image and text", 4
-SEVERITIES = [1, 3, 5]
+SEVERITIES = {"quick": [3], "standard": [1, 3, 5], "full": [1, 3, 5]}
 SAMPLES = {"quick": 32, "standard": 100, "full": None}
 #: Name of all of them together, each sample under one of them.
 MIXED = "mixed_typographic"
@@ -16,7 +16,7 @@ MIXED = "mixed_typographic"
 
 def test_typographic(clip: Evaluation, gate: Gate, limit: int | None) -> None:
     clean = clip.on("clean", limit=limit)
-    for severity in SEVERITIES:
+    for severity in SEVERITIES[clip.config.profile]:
         view = clip.on("clean", "typographic", severity, limit=limit)
         gate(
             accuracy.accuracy_of(view),
@@ -39,7 +39,7 @@ def test_written(clip: Evaluation, gate: Gate, typographic: str) -> None:
 
 def test_mixed(clip: Evaluation, gate: Gate, mixed_limit: int | None) -> None:
     """Their mean by more samples: each under one severity, drawn by its id."""
-    conditions = [("typographic", severity) for severity in SEVERITIES]
+    conditions = [("typographic", severity) for severity in SEVERITIES["full"]]
     view = clip.mixed("clean", conditions, name=MIXED, limit=mixed_limit)
     gate(
         accuracy.accuracy_of(view),
