@@ -504,7 +504,7 @@ def _lay_out(tower: nn.Module, device: torch.device) -> None:
         if isinstance(module, nn.Conv2d)
         for kernel, stride in zip(module.kernel_size, module.stride, strict=True)
     ):
-        tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        tower.to(memory_format=torch.channels_last)
 
 
 def _check_trunk(visual: Any, size: tuple[int, int], name: str) -> None:
