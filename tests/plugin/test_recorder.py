@@ -233,7 +233,7 @@ def test_how_large_the_baseline_is(tmp_path: Path, n: int) -> None:
     size = beside(path).stat().st_size
     said = f"{size / 1e3:.0f} kB" if n == 100 else f"{size / 1e6:.1f} MB"
     assert (size < 100_000) == (n == 100)
-    assert f", 1 figures by sample, {said}; commit it beside the threshold file" in told[0]
+    assert f", 1 figure by sample, {said}; commit it beside the threshold file" in told[0]
     assert [_shown_size(size) for size in (0, 99_499, 100_000, 149_999, 1_500_001)] == [
         *("0 kB", "99 kB", "0.1 MB", "0.1 MB", "1.5 MB"),
     ]
