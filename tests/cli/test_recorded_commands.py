@@ -159,6 +159,7 @@ def shape(text: str, most: int = 60) -> str:
     return "\n".join(lines[:most])
 
 
+@pytest.mark.floors
 def test_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thresholds.toml").write_text(BOUNDS, encoding="utf-8")
     (tmp_path / "other.toml").write_text(

@@ -193,6 +193,7 @@ def test_figures_are_held_against_each_other(script: Any) -> None:
     assert [one["key"] for one in found["beyond"]] == ["d", "b"]
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_or_hangs_costs_no_other(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,6 +69,7 @@ def test_conditions_are_needed_once_each(names: list[str]) -> None:
         drawn(IDS[:3], names)
 
 
+@pytest.mark.floors
 def test_each_sample_is_what_it_is_under_its_condition_alone(clip: Evaluation) -> None:
     view = clip.mixed("clean", CONDITIONS, name="mixed_mine")
     own = drawn(view.ids, [f"{name}@{severity}" for name, severity in CONDITIONS])
