@@ -12,7 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
-from pytest_cliprobust.datasets.matfile import _elements, _head, _numbers, _value, read_structs
+from pytest_cliprobust.datasets.matfile import (
+    _elements,
+    _entries,
+    _head,
+    _numbers,
+    _value,
+    read_structs,
+)
 from pytest_cliprobust.errors import ClipRobustError
 
 FIELDS = ("ILSVRC2012_ID", "WNID")
@@ -83,6 +90,14 @@ def test_numbers_and_elements_end_where_they_say() -> None:
     assert list(_elements(content, "<")) == [(1, b"abc"), (1, b"defgh"), (15, b"xyz")]
     with pytest.raises(ValueError, match="ends behind the end of the file"):
         list(_elements(element(1, b"defgh", "<")[:12], "<"))
+
+
+@pytest.mark.parametrize("length", [(), (0,), (-4,), (4, 4)])
+def test_names_of_fields_have_one_length(length: tuple[int, ...]) -> None:
+    content = element(5, struct.pack(f"<{len(length)}i", *length), "<")
+    content += element(1, b"ab\0\0", "<")
+    with pytest.raises(ValueError, match="an array lacks something"):
+        _entries(iter(_elements(content, "<")), 1, (), "<")
 
 
 def test_a_field_that_is_no_array_is_told() -> None:

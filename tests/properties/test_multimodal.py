@@ -364,6 +364,16 @@ class Known(SampleArrays):
         return SampleKeys(self.ids, self.units, self.digests)
 
 
+@dataclass(frozen=True)
+class Nameless(SampleArrays):
+    """Samples that nobody knows again."""
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """How intervals are made."""
+        return Bootstrap()
+
+
 def test_runs_are_compared_on_the_questions_that_both_asked() -> None:
     """Another CLIP confuses other classes: what was asked about a sample is part of what it is."""
     before = samples_of(scores_of(ANSWERS))
@@ -385,6 +395,11 @@ def test_runs_are_compared_on_the_questions_that_both_asked() -> None:
     assert outcomes is not None
     assert outcomes.keys is not None
     assert outcomes.keys.digests[:2] == ("image0 or dog", "image1 or dog")
+    # Samples that nobody knows again are measured all the same, and are in no other run.
+    nameless = Nameless(**vars(before))
+    told = multimodal_of(nameless, hard_choices(nameless), answers_of(np.ones((8, 2))))
+    assert told["lmm_accuracy"].value == figures[0].value
+    assert told["lmm_accuracy"].outcomes is None or told["lmm_accuracy"].outcomes.keys is None
     digests = tuple(f"{i:02x}" for i in range(len(before.ids)))
     known = Known(**vars(before), digests=digests)
     told = multimodal_of(known, hard_choices(known), answers_of(np.ones((8, 2))))

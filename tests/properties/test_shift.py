@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -292,6 +293,10 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(ClipRobustError, match=r"cannot read reference lines 'none\.toml'"):
         shift.load_lines(tmp_path / "none.toml")
+    pointless = tmp_path / "pointless.toml"
+    pointless.write_text(re.sub(r"points = .*", "points = []", text))
+    (line,) = shift.load_lines(pointless)
+    assert (line.models, line.inside, line.shifted, line.source) == ((), (), (), "the fleet")
     path.with_name("empty.toml").write_text("")
     assert shift.load_lines(path.with_name("empty.toml")) == ()
 

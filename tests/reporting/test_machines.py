@@ -149,6 +149,17 @@ def test_sarif_is_cut_at_what_forges_take_and_says_so(monkeypatch: pytest.Monkey
     assert told["invocations"][0]["toolExecutionNotifications"] == []
 
 
+@pytest.mark.parametrize(
+    ("complete", "mistakes", "successful"),
+    [(True, (), True), (False, (), False), (True, ("no such model",), False)],
+)
+def test_sarif_says_whether_the_run_came_to_its_end(
+    complete: bool, mistakes: tuple[str, ...], successful: bool
+) -> None:
+    (told,) = sarif.document(run(mistakes=mistakes, complete=complete))["runs"]
+    assert told["invocations"][0]["executionSuccessful"] is successful
+
+
 def test_sarif_tells_what_broke_a_run() -> None:
     missing = (
         NotMeasured("test_a.py::b", "a", "a worker died"),

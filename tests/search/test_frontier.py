@@ -252,6 +252,18 @@ def test_frontiers_of_one_drawings_scenes_vary_together_as_sums_over_drawings() 
     assert same == figures_of_frontier.MOST_SHARED < 1.0
 
 
+def test_a_frontier_at_the_mildest_end_has_the_design_effect_that_holds_there() -> None:
+    """Half of the drawings are lost there whole, and beyond it every other scene of each."""
+    units = np.repeat(np.arange(20), 4)
+    whole, scattered = units % 2 == 0, np.arange(80) % 2 == 0
+    answers = np.stack([np.ones(80, dtype=np.bool_), whole, scattered, scattered], axis=1)
+    ids = tuple(map(str, range(80)))
+    settings = Bootstrap(keys=SampleKeys(ids, tuple(map(str, units))))
+    figure = frontier_strength_figure(np.array([0.0, 0.5, 1.0]), answers, 0.1, {}, settings)
+    assert figure.value == 0.0
+    assert figure.design_effect == pytest.approx(4.0, rel=0.1)
+
+
 def test_a_frontier_of_known_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty of twenty-five are right; eight give way beyond 0.3, six more beyond 0.9."""
     clip = GivingWay([-1.0] * 5 + [0.3] * 8 + [0.9] * 6 + [2.0] * 6)

@@ -70,6 +70,13 @@ def test_reliability_by_bin() -> None:
     assert counts.get_xlim() == (0, 1)
 
 
+def test_reliability_without_bins() -> None:
+    made: Any = plots.reliability([], [], "a", "t")
+    figure, _, label = made
+    assert label.startswith("t: accuracy by confidence")
+    assert [len(axes.patches) for axes in figure.axes] == [0, 0]
+
+
 def separation(scores: list[float], inside: list[bool]) -> Separation:
     found = Separation.of(np.array(scores), np.array(inside))
     assert found is not None

@@ -11,7 +11,7 @@ from report_helpers import HARM
 from sklearn.metrics import roc_auc_score
 
 from pytest_cliprobust.reporting.html import plots
-from pytest_cliprobust.reporting.html.svg import COLOURS, drawing
+from pytest_cliprobust.reporting.html.svg import COLOURS, drawing, inline
 from pytest_cliprobust.reporting.separation import Separation
 
 
@@ -61,6 +61,16 @@ def test_colours_are_the_pages_and_ids_the_drawings_own(drawn: list[str]) -> Non
 
 def test_the_same_drawing_is_the_same_text(drawn: list[str]) -> None:
     assert made() == drawn
+
+
+def test_heavy_letters_stay_heavy() -> None:
+    with drawing(2.0, 1.0) as figure:
+        figure.text(0.5, 0.7, "heavy", fontweight="bold")
+        figure.text(0.5, 0.3, "usual")
+        text = inline(figure, "h", "two weights")
+    heavy, usual = re.findall(r"<text [^>]*style=\"([^\"]*)\"", text)
+    assert "font-weight: 700" in heavy.replace("bold", "700")
+    assert "font-weight" not in usual
 
 
 def test_tick_labels_keep_their_digits() -> None:
