@@ -22,6 +22,8 @@ from pytest_cliprobust.gating import waivers
 from pytest_cliprobust.reporting.json import document
 from pytest_cliprobust.results.history import History
 
+pytestmark = pytest.mark.floors
+
 FOLDER = Path(__file__).with_name("commands")
 
 HISTORY = """\
@@ -159,7 +161,6 @@ def shape(text: str, most: int = 60) -> str:
     return "\n".join(lines[:most])
 
 
-@pytest.mark.floors
 def test_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thresholds.toml").write_text(BOUNDS, encoding="utf-8")
     (tmp_path / "other.toml").write_text(

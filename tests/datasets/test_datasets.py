@@ -33,6 +33,8 @@ from pytest_cliprobust.errors import ClipRobustError, NotRun, UserCodeError
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.perturbations.cue_conflict import texture_fill
 
+pytestmark = pytest.mark.floors
+
 SIZE = 64
 
 

@@ -36,6 +36,8 @@ from pytest_cliprobust.targets.base import TargetInfo
 from pytest_cliprobust.targets.naflex import NaFlexPreprocessing
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 
+pytestmark = pytest.mark.floors
+
 SIZE = 64
 
 

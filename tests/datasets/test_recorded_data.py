@@ -34,6 +34,8 @@ from pytest_cliprobust.datasets.registry import told_of
 from pytest_cliprobust.datasets.sources import read_sources
 from pytest_cliprobust.errors import ClipRobustError
 
+pytestmark = pytest.mark.floors
+
 RECORD = Path(__file__).with_name("recorded.txt")
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")

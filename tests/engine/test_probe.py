@@ -21,6 +21,8 @@ from pytest_cliprobust.errors import ClipRobustError, UserCodeError
 from pytest_cliprobust.targets.base import TargetInfo
 from pytest_cliprobust.targets.registry import register_target
 
+pytestmark = pytest.mark.floors
+
 WORDS = 2**17
 
 

@@ -44,6 +44,8 @@ from pytest_cliprobust.engine.text_table import TextTable
 from pytest_cliprobust.engine.transfer import Fetched, moved, pinned, pinned_tensor
 from pytest_cliprobust.errors import ClipRobustError, NotRun
 
+pytestmark = pytest.mark.floors
+
 RECORD = Path(__file__).with_name("recorded.txt")
 
 

@@ -28,6 +28,8 @@ from pytest_cliprobust.figures.samples import Samples, Task, shared
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.properties import accuracy, captions, corruption
 
+pytestmark = pytest.mark.floors
+
 CHAIN: list[str | tuple[str, int | None]] = ["kornia:RandomGrayscale", ("fog_3d", 3)]
 
 

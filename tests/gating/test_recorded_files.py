@@ -25,6 +25,8 @@ from pytest_cliprobust.gating.recording import record
 from pytest_cliprobust.gating.unjudged import Chosen, find_unjudged
 from pytest_cliprobust.gating.verdict import judge
 
+pytestmark = pytest.mark.floors
+
 FOLDER = Path(__file__).with_name("files")
 
 ROWS = """\

@@ -20,6 +20,8 @@ from pytest_cliprobust.errors import ClipRobustError
 from pytest_cliprobust.perturbations import registry
 from pytest_cliprobust.search.envelope import at_strength
 
+pytestmark = pytest.mark.floors
+
 FAMILIES = ("common", "depth", "view", "imagecorruptions", "resampling", "laion_c")
 NAMES = [name for family in FAMILIES for name in registry.names(family)]
 #: What the tight loop takes where a test is expensive: one or two of each module.

@@ -16,6 +16,8 @@ from pytest_cliprobust.datasets.loading import load_dataset
 from pytest_cliprobust.perturbations import laion_c, random, registry
 from pytest_cliprobust.perturbations.filters import box_resize
 
+pytestmark = pytest.mark.floors
+
 PUBLISHED: dict[str, list[tuple[float, ...]]] = {
     "geometric_shapes": [(150,), (300,), (600,), (800,), (1000,)],
     "stickers": [(100,), (200,), (400,), (600,), (1200,)],

@@ -37,6 +37,8 @@ from pytest_cliprobust.reporting.html import page, plots
 from pytest_cliprobust.results.compare import compare
 from pytest_cliprobust.results.run import Run
 
+pytestmark = pytest.mark.floors
+
 FOLDER = Path(__file__).with_name("reports")
 
 #: Runs of which JSON reports are recorded, which are long.

@@ -35,6 +35,8 @@ from pytest_cliprobust.results.plain import finite
 from pytest_cliprobust.results.record import Evidence
 from pytest_cliprobust.results.run import NotMeasured, Run
 
+pytestmark = pytest.mark.floors
+
 RECORD = Path(__file__).with_name("recorded.txt")
 
 

@@ -36,6 +36,8 @@ from pytest_cliprobust.targets.loading import load_target
 from pytest_cliprobust.targets.naflex import NaFlexPreprocessing
 from pytest_cliprobust.targets.preprocessing import Preprocessing
 
+pytestmark = pytest.mark.floors
+
 RECORD = Path(__file__).with_name("recorded.txt")
 
 CONFIG, WEIGHTS = "open_clip_config.json", "model.safetensors"

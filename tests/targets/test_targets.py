@@ -39,6 +39,8 @@ from pytest_cliprobust.targets.open_clip_target import build_model, default_tag,
 from pytest_cliprobust.targets.reference import data_folder, reference_names
 from pytest_cliprobust.targets.registry import register_target
 
+pytestmark = pytest.mark.floors
+
 TEXTS = ["a photo of a cat.", "Two red CARS", "", "a very " + "long " * 40 + "caption"]
 
 RESNET = {

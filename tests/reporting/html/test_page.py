@@ -29,6 +29,8 @@ from pytest_cliprobust.reporting.html.page import page_of, text
 from pytest_cliprobust.results.compare import Compared, Word, compare
 from pytest_cliprobust.results.run import Run
 
+pytestmark = pytest.mark.floors
+
 
 @cache
 def page(harm: str = "") -> str:
