@@ -2,7 +2,7 @@
 
 Run by hand, from anywhere in the checkout; not collected by pytest and no part of CI::
 
-    python tests/mutation.py --seed 7 --one-of-each 40 --modules properties figures --map /tmp/map
+    python tests/mutation.py --seed 7 --one-of-each 40 --modules properties figures --map ../map
     python tests/mutation.py --seed 7 --each 10 --modules properties/ood.py --tests tests/properties --jobs 2
 
 Each mutation is one small change of one module (``mutators.py``). ``--one-of-each`` draws modules, and of

@@ -114,13 +114,6 @@ def test_what_is_no_such_file(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, bytes]:
-    """What a file holds, plain and compressed."""
-    path = tmp_path_factory.mktemp("mat") / "meta.mat"
-    return {own: write(path, do_compression=own).read_bytes() for own in (False, True)}
-
-
-@pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, bytes]:
     """What a file holds, plain and compressed."""
     path = tmp_path_factory.mktemp("whole") / "meta.mat"
