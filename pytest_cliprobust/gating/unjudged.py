@@ -108,7 +108,7 @@ def find_unjudged(
     own_datasets: Collection[str] = (),
     replaced_data: bool = False,
     published: Collection[str] = (),
-    of_other_profiles: Mapping[str, Collection[str]] | None = None,
+    of_other_profiles: Mapping[str, unmet.Declared] | None = None,
     why_no_suite: Callable[[str], str] | None = None,
 ) -> Unjudged:
     """Return the bounds that a run did not judge.
@@ -130,7 +130,7 @@ def find_unjudged(
         own_datasets: names of the embedded benchmark.
         replaced_data: whether the user's data took its place.
         published: names of published data sets, which a user may give or not.
-        of_other_profiles: by suite, the perturbations that it measures in any profile.
+        of_other_profiles: by suite, what it measures in any profile.
         why_no_suite: says of a pattern of suites that none of the run has why there is no such suite, and
             nothing of one that there is; without it any may be there.
 
@@ -178,7 +178,7 @@ def find_unjudged(
             continue
         elif any(
             unmet.is_in_another_profile(
-                rule, elsewhere.get(s, ()), [m for m in measured if m.suite == s]
+                rule, elsewhere.get(s, unmet.Declared()), [m for m in measured if m.suite == s]
             )
             for s in mine
         ):

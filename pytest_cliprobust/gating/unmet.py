@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from pytest_cliprobust.errors import did_you_mean
 from pytest_cliprobust.gating.measurement import Measurement
@@ -116,18 +117,35 @@ def mentions(tests: Iterable[str], name: str) -> bool:
     return any(word.search(test.partition("[")[2]) for test in tests)
 
 
-def is_in_another_profile(
-    rule: Rule, names: Collection[str], measured: Sequence[Measurement]
-) -> bool:
-    """Return whether a rule is for perturbations that its suite measures in other profiles only.
+@dataclass
+class Declared:
+    """What the file of a suite says that it measures in any profile.
+
+    Attributes:
+        perturbations: by name.
+        severities: 1 to 5; empty where they are the same in all profiles.
+    """
+
+    perturbations: set[str] = field(default_factory=set)
+    severities: set[int] = field(default_factory=set)
+
+
+def is_in_another_profile(rule: Rule, declared: Declared, measured: Sequence[Measurement]) -> bool:
+    """Return whether a rule is for what its suite measures in other profiles only.
+
+    That is a perturbation, or a severity of one that was measured.
 
     Args:
         rule: that no figure met.
-        names: the perturbations that the suite measures in any profile.
+        declared: what the suite measures in any profile.
         measured: what it measured in this one.
     """
     patterns = rule.selectors.get("perturbation", ())
     # A mean over some severities is called as in "aspect_squash@1+3+5".
     patterns = (*patterns, *(pattern.partition("@")[0] for pattern in patterns))
-    left_out = set(names) - {m.perturbation for m in measured}
-    return bool(patterns) and any(matches(patterns, name) for name in left_out)
+    left_out = declared.perturbations - {m.perturbation for m in measured}
+    if patterns and any(matches(patterns, name) for name in left_out):
+        return True
+    had = {m.severity for m in measured if matches(patterns, m.perturbation)}
+    elsewhere = declared.severities - had
+    return bool(had) and bool(rule.severities) and elsewhere.issuperset(rule.severities)

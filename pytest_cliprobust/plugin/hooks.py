@@ -153,6 +153,8 @@ class Evaluator:
                 module = getattr(item, "module", None)
                 if names := _names_of(module):
                     report.clip_names = names
+                if severities := _of_any_profile(module, "SEVERITIES"):
+                    report.clip_severities = sorted(severities)
                 report.clip_section = placed(getattr(module, SECTION, None))
         gate = item.stash.get(GATE, None)
         if call.when == "call" and gate is not None:
@@ -313,10 +315,16 @@ def told_failure(item: pytest.Item, error: UserCodeError) -> Any:
 
 def _names_of(module: object) -> list[str]:
     """Return what a suite measures in any profile: its ``NAMES``, and its ``MIXED``."""
-    names, mixed = getattr(module, "NAMES", None), getattr(module, MIXED, None)
-    found = (
-        {str(name) for some in names.values() for name in some}
-        if isinstance(names, dict)
+    mixed = getattr(module, MIXED, None)
+    found = set(map(str, _of_any_profile(module, "NAMES")))
+    return sorted(found | ({mixed} if isinstance(mixed, str) else set()))
+
+
+def _of_any_profile(module: object, constant: str) -> set[Any]:
+    """Return what a constant of a suite holds for all profiles together; nothing if it has none for each."""
+    by_profile = getattr(module, constant, None)
+    return (
+        {one for some in by_profile.values() for one in some}
+        if isinstance(by_profile, dict)
         else set()
     )
-    return sorted(found | ({mixed} if isinstance(mixed, str) else set()))

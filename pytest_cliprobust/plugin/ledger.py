@@ -5,11 +5,12 @@ A report at a time, in the process that reports, whichever process ran the test.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
+from pytest_cliprobust.gating.unmet import Declared
 from pytest_cliprobust.gating.verdict import Verdict
 from pytest_cliprobust.plugin.suites import PREFIX
 from pytest_cliprobust.results.record import Record
@@ -54,7 +55,7 @@ class Ledger:
         planned: the tests that were selected: id -> suite.
         not_collected: files whose tests are not known, as they could not be collected.
         spared: failures that are the environment's: how many of pytest's count.
-        names: by suite, the perturbations that it measures in any profile.
+        declared: by suite, what its file says that it measures in any profile.
         sections: by suite, the section of the report that its file names, and its place there.
         given: all tests that the workers of pytest-xdist collected, whether they evaluate a model or not.
         heard: whether any test came far enough to report: a worker's first report tells what was planned.
@@ -64,7 +65,7 @@ class Ledger:
         self.planned: dict[str, str] = {}
         self.not_collected: list[str] = []
         self.spared = 0
-        self.names: dict[str, set[str]] = {}
+        self.declared: dict[str, Declared] = {}
         self.sections: dict[str, tuple[str, float]] = {}
         self.given: tuple[str, ...] = ()
         self.heard = False
@@ -97,7 +98,10 @@ class Ledger:
             self._attempts[report.nodeid] = Attempt()
         attempt = self._attempts.setdefault(report.nodeid, Attempt())
         attempt.suite = getattr(report, "clip_suite", "") or attempt.suite
-        self._take_names(attempt.suite, getattr(report, "clip_names", ()))
+        if attempt.suite:
+            declared = self.declared.setdefault(attempt.suite, Declared())
+            declared.perturbations.update(getattr(report, "clip_names", ()))
+            declared.severities.update(getattr(report, "clip_severities", ()))
         place = getattr(report, "clip_section", None)
         if attempt.suite and place:
             self.sections[attempt.suite] = (str(place[0]), float(place[1]))
@@ -107,10 +111,6 @@ class Ledger:
             self.heard = True
             self._take_phase(report, attempt)
         return list(attempt.records) if report.when == "teardown" else []
-
-    def _take_names(self, suite: str, names: Iterable[str]) -> None:
-        if suite:
-            self.names.setdefault(suite, set()).update(names)
 
     def _take_death(self, report: pytest.TestReport, attempt: Attempt) -> None:
         """Note that a worker of pytest-xdist died while it ran the test."""

@@ -494,7 +494,7 @@ class Session:
             "chosen": Chosen(
                 by_suite(ledger.not_run()), self.deselected, suites if by_id else (), cut
             ),
-            "of_other_profiles": ledger.names,
+            "of_other_profiles": ledger.declared,
             "why_no_suite": NoSuite(
                 {*self.known_suites, *suites, *self.deselected, *ledger.planned.values()},
                 self._folders,

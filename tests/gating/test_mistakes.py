@@ -14,6 +14,7 @@ from pytest_cliprobust.figures.metrics import METRICS, Metric
 from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.reading import load_thresholds, parse_thresholds
 from pytest_cliprobust.gating.unjudged import fails, find_unjudged, lines
+from pytest_cliprobust.gating.unmet import Declared
 from pytest_cliprobust.gating.weak import _worst, lucky_guess, weak_for
 
 KNOWN: dict[str, Any] = {
@@ -382,7 +383,7 @@ def test_what_another_profile_measures_is_no_mistake() -> None:
         "measured": [measure(perturbation="fog_3d", severity=1)],
     }
     assert fails(find_unjudged(parse_thresholds(text), **given), Policy())
-    given["of_other_profiles"] = {"calibration": {"snow", "fog_3d"}}
+    given["of_other_profiles"] = {"calibration": Declared({"snow", "fog_3d"})}
     found = find_unjudged(parse_thresholds(text), **given)
     assert lines(found) == [("note", "1 bound is for other profiles")]
     # Nor is it where another suite measures it in this one.

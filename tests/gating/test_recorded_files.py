@@ -23,6 +23,7 @@ from pytest_cliprobust.gating.message import failure_message
 from pytest_cliprobust.gating.reading import load_thresholds, parse_thresholds
 from pytest_cliprobust.gating.recording import record
 from pytest_cliprobust.gating.unjudged import Chosen, find_unjudged
+from pytest_cliprobust.gating.unmet import Declared
 from pytest_cliprobust.gating.verdict import judge
 
 pytestmark = pytest.mark.floors
@@ -183,7 +184,9 @@ def unjudged_lines() -> Iterator[str]:
             "own_datasets": ["near_ood"],
         },
         "of known models": {"known_models": ["mien", "another"]},
-        "of other profiles": {"of_other_profiles": {"accuracy": ["clean", "fog_3d", "snow"]}},
+        "of other profiles": {
+            "of_other_profiles": {"accuracy": Declared({"clean", "fog_3d", "snow"}, {1, 2, 3, 5})}
+        },
         "of no such suite": {"why_no_suite": lambda suite: f"there is no suite {suite}"},
     }
     for policy, (name, about) in itertools.product(("fail", "warn"), runs.items()):

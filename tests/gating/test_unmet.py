@@ -10,6 +10,7 @@ from gating_helpers import HEAD, block, measure
 from pytest_cliprobust.gating.reading import parse_thresholds
 from pytest_cliprobust.gating.rules import Rule
 from pytest_cliprobust.gating.unmet import (
+    Declared,
     is_for_other_data,
     is_in_another_profile,
     mentions,
@@ -197,7 +198,7 @@ def test_a_name_among_the_parameters_of_a_test(test: str, found: bool) -> None:
 
 
 def test_what_only_another_profile_measures() -> None:
-    names = ["fog_3d", "aspect_squash", "clean"]
+    names = Declared({"fog_3d", "aspect_squash", "clean"})
     assert is_in_another_profile(rule(perturbation="aspect_squash"), names, RUN)
     assert is_in_another_profile(rule(perturbation="aspect_squash@1+3+5"), names, RUN)
     assert is_in_another_profile(rule(perturbation=["fog_3d", "aspect_*"]), names, RUN)
@@ -205,3 +206,18 @@ def test_what_only_another_profile_measures() -> None:
     assert not is_in_another_profile(rule(perturbation="fog_3d@1+3"), names, RUN)
     assert not is_in_another_profile(rule(perturbation="snow"), names, RUN)
     assert not is_in_another_profile(rule(), names, RUN)
+
+
+def test_severities_that_only_another_profile_measures() -> None:
+    declared = Declared({"snow"}, {1, 3, 5})
+    had = [measure("accuracy", perturbation="snow", severity=3)]
+    assert is_in_another_profile(rule(perturbation="snow", severity=1), declared, had)
+    assert is_in_another_profile(rule(perturbation="s*", severity=[1, 5]), declared, had)
+    assert is_in_another_profile(rule(severity=5), declared, had)
+    # One of them was measured, no profile measures it, or it is a slip of the perturbation's name.
+    assert not is_in_another_profile(rule(perturbation="snow", severity=[1, 3]), declared, had)
+    assert not is_in_another_profile(rule(perturbation="snow", severity=2), declared, had)
+    assert not is_in_another_profile(rule(perturbation="snw", severity=1), declared, had)
+    assert not is_in_another_profile(rule(perturbation="snow"), declared, had)
+    assert not is_in_another_profile(rule(perturbation="snow", severity=1), Declared({"snow"}), had)
+    assert not is_in_another_profile(rule(severity=1), declared, [])

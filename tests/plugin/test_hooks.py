@@ -150,6 +150,14 @@ def test_the_suite_and_names_are_told_of_tests_that_evaluate_a_model(made: Any) 
     assert not hasattr(made(when="setup", module=module, needs=False), "clip_suite")
 
 
+def test_severities_are_told_where_profiles_differ_in_them(made: Any) -> None:
+    module = SimpleNamespace(SEVERITIES={"quick": [3], "full": [5, 1, 3]})
+    assert made(when="setup", module=module).clip_severities == [1, 3, 5]
+    assert not hasattr(made(when="call", module=module), "clip_severities")
+    same = SimpleNamespace(SEVERITIES=[1, 3, 5])
+    assert not hasattr(made(when="setup", module=same), "clip_severities")
+
+
 def test_what_a_test_measured_is_told_at_its_end(made: Any) -> None:
     one = answered(answers())
     record = Record(one, judge(one, None, Policy()), "test_it")

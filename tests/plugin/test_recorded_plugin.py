@@ -416,7 +416,7 @@ def phases(test: str, call: Sequence[Any] = ("passed", {}), **last: Any) -> list
     """Return the reports of a test whose call ends so."""
     outcome, more = call
     return [
-        Report(test, "setup", clip_suite="mine", clip_names=("fog",)),
+        Report(test, "setup", clip_suite="mine", clip_names=("fog",), clip_severities=(1, 3)),
         Report(test, "call", outcome, **more),
         Report(test, "teardown", **last),
     ]
@@ -470,7 +470,11 @@ def ledgers(root: Path) -> Iterator[str]:
             yield f"  not run {ledger.not_run()}"
             yield f"  missing {ledger.missing()}, lacks any {ledger.lacks_any}"
             yield f"  lacking {ledger.lacking(['mine'])}, {ledger.lacking(['other'])}"
-            yield f"  names {ledger.names}, sections {ledger.sections}, heard {ledger.heard}"
+            told = {
+                suite: (sorted(one.perturbations), sorted(one.severities))
+                for suite, one in ledger.declared.items()
+            }
+            yield f"  declared {told}, sections {ledger.sections}, heard {ledger.heard}"
     ledger = Ledger()
     ledger.given = ("a/test_x.py::t", "b.py::u")
     ledger.plan_all()
