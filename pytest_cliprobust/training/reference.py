@@ -19,7 +19,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -688,16 +689,13 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
     course = Course(config, material)
     checkpoint = work / f"checkpoint-{digest_of(config)}.pt"
     start = course.resume(checkpoint)
-    batches = material.batches(config, start)
-    ahead = 8 if config.workers else None
-    loader = iter(
-        DataLoader(batches, batch_size=None, num_workers=config.workers, prefetch_factor=ahead)
-    )
+    batches = drawn(material.batches(config, start), config.workers)
     began = time.monotonic()
-    with progress_bar() as progress:
+    # Closed also where an error keeps this function's values: the processes that draw would wait on.
+    with closing(batches), progress_bar() as progress:
         bar = progress.add_task("training", total=config.steps, completed=start)
         for step in range(start, config.steps):
-            loss = course.advance(step, next(loader))
+            loss = course.advance(step, next(batches))
             done = step + 1
             if done % CHECKPOINT_STEPS == 0 or done == config.steps:
                 course.save(checkpoint, done)
@@ -711,6 +709,12 @@ def train(config: TrainingConfig, work: Path, out: Path) -> dict[str, Any]:
                 progress.console.print(f"step {done}: loss {loss:.3f}")
             progress.update(bar, completed=done, description=f"training, loss {loss:.2f}")
     return written(course, material, max(start, config.steps), out)
+
+
+def drawn(batches: IterableDataset[Any], workers: int) -> Generator[Any, None, None]:
+    """Yield batches that ``workers`` processes draw ahead; they end with the generator."""
+    ahead = 8 if workers else None
+    yield from DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=ahead)
 
 
 def written(course: Course, material: Material, steps_done: int, out: Path) -> dict[str, Any]:

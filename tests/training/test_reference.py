@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import json
 import math
+import multiprocessing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +56,7 @@ def weights(folder: Path) -> bytes:
 
 @pytest.mark.slow
 def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(work: Path) -> None:
+    others = set(multiprocessing.active_children())
     training.train(CONFIG, work, work / "whole")
     checkpoint = next(work.glob("checkpoint-*.pt"))
     checkpoint.unlink()
@@ -73,6 +75,8 @@ def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(work: Path) ->
         patch.setattr(training.Training, "loss", fails_later)
         with pytest.raises(RuntimeError, match="pulled the plug"):
             training.train(CONFIG, work, work / "resumed")
+    # The error is kept, and with it all that its functions had: no process goes on drawing for it.
+    assert set(multiprocessing.active_children()) <= others
     assert json.loads((work / "resumed" / "model_card.json").read_text())["steps_done"] == 2
     training.train(CONFIG, work, work / "resumed")
     assert weights(work / "resumed") == weights(work / "whole")
