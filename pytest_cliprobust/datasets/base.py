@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from pytest_cliprobust.errors import ClipRobustError
@@ -30,40 +31,40 @@ class LazyExtras(Mapping[str, Tensor]):
     Few perturbations need a texture or an occluder, and both are larger than the picture itself.
 
     Args:
-        ready: tensors that are there already.
-        makers: functions that make the others, anew at each request.
+        ready: tensors (B, …) that are there already.
+        makers: of each of the others a function a sample, which makes its row anew at each request.
     """
 
     def __init__(
-        self, ready: Mapping[str, Tensor], makers: Mapping[str, Callable[[], Tensor]] | None = None
+        self,
+        ready: Mapping[str, Tensor],
+        makers: Mapping[str, Sequence[Callable[[], Tensor]]] | None = None,
     ) -> None:
         self.ready = dict(ready)
-        self._makers = dict(makers or {})
+        self.makers = dict(makers or {})
 
     def __getitem__(self, name: str) -> Tensor:
-        """Return the tensor called ``name``."""
-        return self.ready[name] if name in self.ready else self._makers[name]()
+        """Return the tensor called ``name``, (B, …)."""
+        if name in self.ready:
+            return self.ready[name]
+        return torch.stack([make() for make in self.makers[name]])
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""
-        return iter({**self._makers, **self.ready})
+        return iter({**self.makers, **self.ready})
 
     def __len__(self) -> int:
         """Return the number of tensors."""
-        return len({*self._makers, *self.ready})
+        return len({*self.makers, *self.ready})
 
     def joined(self, **tensors: Tensor) -> LazyExtras:
         """Return the same with further tensors."""
-        return LazyExtras({**self.ready, **tensors}, self._makers)
+        return LazyExtras({**self.ready, **tensors}, self.makers)
 
     def part(self, rows: slice) -> LazyExtras:
         """Return the same of some samples."""
-
-        def maker(make: Callable[[], Tensor]) -> Callable[[], Tensor]:
-            return lambda: make()[rows]
-
         ready = {name: tensor[rows] for name, tensor in self.ready.items()}
-        return LazyExtras(ready, {name: maker(make) for name, make in self._makers.items()})
+        return LazyExtras(ready, {name: makers[rows] for name, makers in self.makers.items()})
 
 
 @dataclass(frozen=True)

@@ -674,7 +674,7 @@ class EmbeddedDataset:
                 mask=torch.empty(0, 1, size, size),
             )
         extras = {"focal": torch.tensor([r.camera.focal for r in renderings])}
-        later: dict[str, Callable[[], Tensor]] = {}
+        later: dict[str, list[Callable[[], Tensor]]] = {}
         if self.name == "two_view":
             links = [
                 composer.correspondence(a, b) for a, b in zip(renderings, seconds, strict=True)
@@ -687,14 +687,15 @@ class EmbeddedDataset:
                 "correspondence": torch.stack([pixels for pixels, _ in links]),
                 "visible": torch.stack([visible for _, visible in links]),
             }
-        if any(recipe.texture is not None for recipe in chosen):
-            later["texture"] = functools.partial(_textures, chosen, size)
+        textures = [recipe.texture for recipe in chosen if recipe.texture is not None]
+        if textures:
+            later["texture"] = [functools.partial(_surface, one, size) for one in textures]
         if self.name == "clean":
-            later["occluder"] = functools.partial(_occluders, chosen)
+            later["occluder"] = [functools.partial(_occluder, recipe) for recipe in chosen]
         images = torch.stack([r.image for r in renderings])
         mask = torch.stack([r.mask for r in renderings])
         if self.name == "cue_conflict":
-            images = _fill(images, mask, later["texture"]())
+            images = _fill(images, mask, torch.stack([make() for make in later["texture"]]))
         if self.name == "written":
             images = _write(chosen, images)
         return Batch(
@@ -804,22 +805,20 @@ def _lattice(size: int) -> Tensor:
     return every[:, None] & every[None]
 
 
-def _textures(recipes: Sequence[_Recipe], size: int) -> Tensor:
-    """Return one surface per sample, (B, 3, size, size) in [0, 1]."""
-    surfaces = [_texture(r.texture, size) for r in recipes if r.texture is not None]
-    return torch.stack(surfaces).to(torch.float32) / 255.0
+def _surface(drawing: tuple[str, str, str, int], size: int) -> Tensor:
+    """Return the surface of a drawing, (3, size, size) in [0, 1]."""
+    return _texture(drawing, size).to(torch.float32) / 255.0
 
 
-def _occluders(recipes: Sequence[_Recipe]) -> Tensor:
-    """Return one prop per sample, in the middle of a transparent canvas: (B, 4, 224, 224)."""
-    canvas = torch.zeros(len(recipes), 4, _SPRITE_SIDE, _SPRITE_SIDE, dtype=torch.uint8)
-    for row, recipe in enumerate(recipes):
-        pixels = _others(recipe.key, recipe.drawing[1], 1)[0]
-        height, width = pixels.shape[:2]
-        top, left = (_SPRITE_SIDE - height) // 2, (_SPRITE_SIDE - width) // 2
-        canvas[row, :, top : top + height, left : left + width] = torch.from_numpy(
-            pixels.transpose(2, 0, 1).copy()
-        )
+def _occluder(recipe: _Recipe) -> Tensor:
+    """Return a prop in the middle of a transparent canvas, (4, 224, 224) in [0, 1]."""
+    canvas = torch.zeros(4, _SPRITE_SIDE, _SPRITE_SIDE, dtype=torch.uint8)
+    pixels = _others(recipe.key, recipe.drawing[1], 1)[0]
+    height, width = pixels.shape[:2]
+    top, left = (_SPRITE_SIDE - height) // 2, (_SPRITE_SIDE - width) // 2
+    canvas[:, top : top + height, left : left + width] = torch.from_numpy(
+        pixels.transpose(2, 0, 1).copy()
+    )
     return canvas.to(torch.float32) / 255.0
 
 

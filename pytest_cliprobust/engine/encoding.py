@@ -16,7 +16,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -32,14 +32,14 @@ from torch.nn import functional
 
 from pytest_cliprobust.blame import users_code
 from pytest_cliprobust.cache import FeatureCache, Unfinished
-from pytest_cliprobust.datasets.base import Batch, Dataset, LazyExtras, PairBatch
+from pytest_cliprobust.datasets.base import Batch, Dataset, PairBatch
 from pytest_cliprobust.datasets.depth.base import REMEDY, DepthSource, MissingDepth
 from pytest_cliprobust.datasets.fingerprints import workers
 from pytest_cliprobust.datasets.framing import keeps_shapes, load_squeezed
 from pytest_cliprobust.datasets.subset import Subset, load_pairs, whole_of
-from pytest_cliprobust.engine.memory import as_out_of_memory, in_parts
+from pytest_cliprobust.engine.loaded import Loaded
+from pytest_cliprobust.engine.memory import as_out_of_memory, in_parts, lazy_extras
 from pytest_cliprobust.engine.probe import PICTURES, TEXTS, check_target, checked_rows
-from pytest_cliprobust.engine.recent import Recent
 from pytest_cliprobust.engine.store import OddPictures, Stores, framing_to_keep
 from pytest_cliprobust.engine.text_table import TextTable
 from pytest_cliprobust.engine.transfer import Fetched, moved, pinned, pinned_tensor
@@ -140,9 +140,7 @@ class Encoder:
     forwarded: int = 0
     cached: int = 0
     probed: int = 0
-    _loaded: Recent[Batch | PairBatch] = field(
-        default_factory=lambda: Recent(KEPT_BYTES), repr=False
-    )
+    _loaded: Loaded = field(default_factory=lambda: Loaded(KEPT_BYTES), repr=False)
     _at_once: int = sys.maxsize  # samples that are perturbed at a time
     _tables: dict[str, TextTable | None] = field(default_factory=dict, repr=False)
 
@@ -592,18 +590,12 @@ class Encoder:
 
     def _load_pairs(self, dataset: Dataset, rows: range) -> PairBatch:
         """Load pairs, or take them from memory: one data set is matched by several layers."""
-        key = ("pairs", dataset.digest, str(rows.start), str(rows.stop))
-        kept = self._loaded.get(key)
-        if isinstance(kept, PairBatch):
-            return kept
-        with users_code(f"loading pairs of data set {dataset.name!r}"):
-            pairs = load_pairs(dataset, rows)
-        tensors = [
-            *(t for b in (pairs.first, pairs.second) for t in (b.images, b.depth, b.mask)),
-            *(t for own in pairs.links for t in vars(own).values() if isinstance(t, Tensor)),
-        ]
-        self._loaded.keep(key, pairs, _bytes_of(tensors), dataset.name)
-        return pairs
+
+        def load() -> PairBatch:
+            with users_code(f"loading pairs of data set {dataset.name!r}"):
+                return load_pairs(dataset, rows)
+
+        return self._loaded.pairs((dataset.digest, rows.start, rows.stop), dataset.name, load)
 
     def _dense(self, pixels: Tensor, layer: Layer, size: int) -> Tensor:
         """Return patch features (B, C, h, w) on the CPU, by forward passes of ``size`` pictures.
@@ -861,23 +853,13 @@ class Encoder:
         """Load samples, or take them from memory: one data set goes through many perturbations."""
         if isinstance(dataset, Subset):
             return self._load(dataset.whole, [dataset.rows[i] for i in indices])
-        keys = getattr(dataset, "sample_keys", None)
-        key = (
-            (dataset.digest, *(dataset.ids[i] for i in indices))
-            if keys is None
-            else tuple(keys[i] for i in indices)
-        )
-        kept = self._loaded.get(key)
-        if isinstance(kept, Batch):
-            return kept
         if framing_to_keep(dataset) is not None:
             return self._stored(dataset, indices)
-        batch = self._decoded(dataset, indices)
-        extras = batch.extras
-        ready = extras.ready if isinstance(extras, LazyExtras) else extras
-        tensors = (batch.images, batch.depth, batch.mask, *ready.values())
-        self._loaded.keep(key, batch, _bytes_of(tensors), dataset.name)
-        return batch
+        known: Sequence[str] | None = getattr(dataset, "sample_keys", None)
+        keys = [(dataset.digest, dataset.ids[i]) if known is None else known[i] for i in indices]
+        return self._loaded.batch(
+            keys, dataset.name, lambda some: self._decoded(dataset, [indices[i] for i in some])
+        )
 
     def _stored(self, dataset: Dataset, indices: Sequence[int]) -> Batch:
         """Load samples of a large data set from its store, if it has one; none of them stays in memory."""
@@ -962,10 +944,6 @@ class Encoder:
         return half
 
 
-def _bytes_of(tensors: Iterable[Tensor | None]) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
-
-
 class _BackedOff(Exception):  # noqa: N818
     """Memory ran out; the same can be tried with smaller passes."""
 
@@ -993,9 +971,7 @@ def text_writer(
         if "text" in batch.extras:
             return batch
         stickers = render_text(dataset.class_names, font=used, rows=[written[i] for i in batch.ids])
-        extras = batch.extras
-        lazy = extras if isinstance(extras, LazyExtras) else LazyExtras(extras)
-        return replace(batch, extras=lazy.joined(text=stickers))
+        return replace(batch, extras=lazy_extras(batch).joined(text=stickers))
 
     return write
 
@@ -1051,7 +1027,9 @@ def on_white(images: Sequence[Tensor]) -> Tensor:
 
 def to_float(images: Tensor) -> Tensor:
     """Return uint8 images as float32 in [0, 1]."""
-    return images.to(torch.float32) / 255
+    return images.to(torch.float32, copy=True).div_(
+        255
+    )  # a second batch of floats takes thrice the time
 
 
 def apply_perturbation(

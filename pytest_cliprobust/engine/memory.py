@@ -33,10 +33,14 @@ def as_out_of_memory() -> Iterator[None]:
         raise torch.OutOfMemoryError(str(error)) from error
 
 
+def lazy_extras(batch: Batch) -> LazyExtras:
+    """Return what a batch has beside its pictures, none of it made yet that is made on request."""
+    return batch.extras if isinstance(batch.extras, LazyExtras) else LazyExtras(batch.extras)
+
+
 def part_of(batch: Batch, rows: slice) -> Batch:
-    """Return some samples of a batch; what is made on request is made of all of them first."""
-    extras = batch.extras
-    lazy = extras if isinstance(extras, LazyExtras) else LazyExtras(extras)
+    """Return some samples of a batch."""
+    lazy = lazy_extras(batch)
     return replace(
         batch,
         ids=batch.ids[rows],

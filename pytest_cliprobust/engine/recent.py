@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -26,9 +26,11 @@ class Recent(Generic[T]):
 
     Attributes:
         most: bytes that are kept at most.
+        dropped: told the key of each item that has made room.
     """
 
     most: int
+    dropped: Callable[[Hashable], object] = lambda key: None
     _entries: dict[Hashable, _Entry[T]] = field(default_factory=dict, repr=False)
     _bytes: int = 0
 
@@ -40,15 +42,20 @@ class Recent(Generic[T]):
         self._entries[key] = entry
         return entry.item
 
-    def keep(self, key: Hashable, item: T, size: int, dataset: str) -> None:
-        """Keep an item of a data set, if there is room for its ``size`` bytes or can be made."""
+    def keep(self, key: Hashable, item: T, size: int, dataset: str) -> bool:
+        """Keep an item of a data set, if there is room for its ``size`` bytes or can be made.
+
+        Return whether it is kept from now on.
+        """
         others = [k for k, entry in self._entries.items() if entry.dataset != dataset]
         room = self.most - self._bytes + sum(self._entries[k].size for k in others)
         if size > room or key in self._entries:
-            return
+            return False
         for oldest in others:
             if self._bytes + size <= self.most:
                 break
             self._bytes -= self._entries.pop(oldest).size
+            self.dropped(oldest)
         self._entries[key] = _Entry(item, size, dataset)
         self._bytes += size
+        return True

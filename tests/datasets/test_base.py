@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -16,20 +18,24 @@ from pytest_cliprobust.errors import ClipRobustError
 def test_extras_are_made_at_the_first_look() -> None:
     made: list[str] = []
 
-    def maker(name: str) -> torch.Tensor:
-        made.append(name)
-        return torch.arange(4) * 10
+    def makers(name: str, more: int = 0) -> list[Callable[[], torch.Tensor]]:
+        def maker(row: int) -> torch.Tensor:
+            made.append(f"{name}{row}")
+            return torch.tensor(row * 10 + more)
+
+        return [partial(maker, row) for row in range(4)]
 
     whole = LazyExtras(
         {"a": torch.arange(4), "b": -torch.arange(4)},
-        {"c": lambda: maker("c"), "d": lambda: maker("d") + 1, "a": lambda: maker("a")},
+        {"c": makers("c"), "d": makers("d", 1), "a": makers("a")},
     )
     assert (set(whole), len(whole)) == ({"a", "b", "c", "d"}, 4)
     part = whole.part(slice(1, 3))
     assert made == []
     for name, values in {"a": [1, 2], "b": [-1, -2], "c": [10, 20], "d": [11, 21]}.items():
         assert part[name].tolist() == values
-    assert made == ["c", "d"]  # what is ready is not made
+    # What is ready is not made, nor what is of other samples.
+    assert made == ["c1", "c2", "d1", "d2"]
     more = part.joined(e=torch.zeros(2), c=torch.ones(2))
     assert set(more) == {"a", "b", "c", "d", "e"}
     assert more["c"].tolist() == [1, 1]

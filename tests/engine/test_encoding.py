@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -375,7 +376,8 @@ def test_a_picture_too_large_to_be_loaded_is_one_line(tmp_path: Path) -> None:
 def test_a_part_of_a_batch_has_a_part_of_everything() -> None:
     images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2)
     extras = LazyExtras(
-        {"focal": torch.arange(4.0)}, {"texture": lambda: torch.arange(8.0).view(4, 2)}
+        {"focal": torch.arange(4.0)},
+        {"texture": [partial(torch.arange, 2.0 * i, 2.0 * i + 2) for i in range(4)]},
     )
     batch = Batch(("a", "b", "c", "d"), images, images[:, :1].float(), None, extras)
     part = part_of(batch, slice(1, 3))
@@ -609,7 +611,7 @@ def test_samples_with_equal_keys_are_loaded_once_and_extras_only_on_demand(tmp_p
         def load(self, indices: Sequence[int]) -> Batch:
             loaded.extend(indices)
             batch = super().load(indices)
-            return replace(batch, extras=LazyExtras({}, {"texture": texture}))
+            return replace(batch, extras=LazyExtras({}, {"texture": [texture] * len(indices)}))
 
     engine = encoder(tmp_path)
     engine.images(Prefix(2 * FORWARD_CHUNK))

@@ -14,6 +14,7 @@ import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -218,15 +219,17 @@ def recent(root: Path) -> Iterator[str]:
 def batches(root: Path) -> Iterator[str]:
     made: list[str] = []
 
-    def maker() -> Tensor:
+    def maker(row: int) -> Tensor:
         made.append("x")
-        return torch.arange(10.0)
+        return torch.tensor(float(row))
 
     batch = Batch(
         tuple("abcdefghij"),
         torch.arange(10)[:, None, None, None].expand(10, 3, 1, 1).to(torch.uint8),
         depth=torch.arange(10.0)[:, None, None, None],
-        extras=LazyExtras({"one": torch.arange(10)}, {"two": maker}),
+        extras=LazyExtras(
+            {"one": torch.arange(10)}, {"two": [partial(maker, row) for row in range(10)]}
+        ),
     )
     part = memory.part_of(batch, slice(3, 6))
     yield f"part {part.ids}, {part.images[:, 0, 0, 0].tolist()}, {part.depth is not None}, {part.mask}"
