@@ -13,14 +13,16 @@ features are fetched several passes at a time.
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,12 +40,13 @@ from pytest_cliprobust.datasets.fingerprints import workers
 from pytest_cliprobust.datasets.framing import keeps_shapes, load_squeezed
 from pytest_cliprobust.datasets.subset import Subset, load_pairs, whole_of
 from pytest_cliprobust.engine.loaded import Loaded
-from pytest_cliprobust.engine.memory import as_out_of_memory, in_parts, lazy_extras
+from pytest_cliprobust.engine.memory import as_out_of_memory, in_parts, lazy_extras, part_of
 from pytest_cliprobust.engine.probe import PICTURES, TEXTS, check_target, checked_rows
 from pytest_cliprobust.engine.store import OddPictures, Stores, framing_to_keep
 from pytest_cliprobust.engine.text_table import TextTable
 from pytest_cliprobust.engine.transfer import Fetched, moved, pinned, pinned_tensor
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
+from pytest_cliprobust.figures.arrays import Ints
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import lettering, registry
 from pytest_cliprobust.properties import correspondence
@@ -72,6 +75,7 @@ def chunk_on(device: torch.device) -> int:
 #: Perturbations in their order, each with the step that asked for it.
 Chain = list[tuple[Step, registry.Perturbation]]
 
+
 KEPT_BYTES = 2**30
 """Memory for loaded samples that are kept between perturbations: of small data sets, and of composed ones.
 
@@ -85,6 +89,19 @@ SHAPED_CHUNK = 16
 
 SAVE_SECONDS = 20.0
 """How often the rows of a long pass are saved, so that a killed run loses no more than this."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model sees of samples under a condition.
+
+    Attributes:
+        pixels: of a data set, what makes the model's input (B, 3, h, w) of a batch of it.
+        beside: names of the inputs that this takes beside the pictures.
+    """
+
+    pixels: Callable[[Dataset], Callable[[Batch], Tensor]]
+    beside: frozenset[str]
 
 
 class Progress(Protocol):
@@ -306,9 +323,46 @@ class Encoder:
         label = " · ".join([dataset.name, *(str(step) for step, _ in chain)])
 
         before = self.forwarded
-        features = self._in_passes(dataset, chain, key, label)
+        features = self._in_passes(dataset, self._seen(chain), key, label)
         self.cached += len(features) - (self.forwarded - before)
         return torch.from_numpy(features)
+
+    def mixed(
+        self, dataset: Dataset, conditions: Sequence[Sequence[Step]], own: Ints, label: str
+    ) -> Tensor:
+        """Return features (N, D) of samples, each under one of several conditions, on the CPU.
+
+        Those of one condition are perturbed together, and go through the model with those of the next.
+
+        Args:
+            dataset: N samples.
+            conditions: the perturbations of each condition, as :meth:`images` takes them.
+            own: (N,) which condition is each sample's.
+            label: what progress calls it.
+
+        Raises:
+            NotRun, ClipRobustError: as for :meth:`images`.
+        """
+        order = np.argsort(own, kind="stable")
+        ordered = Subset(dataset, order.tolist())
+        numbers = [int(number) for number in own[order]]
+        taken = sorted({*numbers})
+        key: dict[str, Any] = {
+            **self._model_key(),
+            "kind": "image",
+            "data": dataset.digest,
+            "ids": len(dataset),
+            "mixed": {number: self.described(dataset, conditions[number]) for number in taken},
+            "own": sha256(own.astype("<i8").tobytes()).hexdigest(),
+        }
+        chains = {number: self._chain(conditions[number]) for number in taken}
+        seen = self._each_seen(chains, dict(zip(ordered.ids, numbers, strict=True)))
+        before = self.forwarded
+        features = self._in_passes(ordered, seen, key, f"{dataset.name} · {label}")
+        self.cached += len(features) - (self.forwarded - before)
+        found = np.empty_like(features)
+        found[order] = features
+        return torch.from_numpy(found)
 
     def described(self, dataset: Dataset, steps: Sequence[Step]) -> list[dict[str, Any]]:
         """Return what pictures depend on through each perturbation, JSON-able, for cache keys."""
@@ -318,7 +372,7 @@ class Encoder:
     def _in_passes(
         self,
         dataset: Dataset,
-        chain: Chain,
+        seen: Seen,
         key: Mapping[str, Any],
         label: str,
         most: int = sys.maxsize,
@@ -330,12 +384,12 @@ class Encoder:
         Where each picture keeps its shape, those of one shape go through together.
         """
         if not keeps_shapes(dataset):
-            return self._of_one_shape(dataset, chain, key, label, most, encode, width)
+            return self._of_one_shape(dataset, seen, key, label, most, encode, width)
         features = np.empty((len(dataset), width or self.target.embed_dim), dtype=np.float32)
         for (height, across), rows in self.by_shape(dataset).items():
             features[rows] = self._of_one_shape(
                 Subset(dataset, rows),
-                chain,
+                seen,
                 {**key, "shape": [height, across]},
                 f"{label} · {across}×{height}",
                 min(most, SHAPED_CHUNK),
@@ -347,7 +401,7 @@ class Encoder:
     def _of_one_shape(
         self,
         dataset: Dataset,
-        chain: Chain,
+        seen: Seen,
         key: Mapping[str, Any],
         label: str,
         most: int,
@@ -355,12 +409,11 @@ class Encoder:
         width: int | None,
     ) -> npt.NDArray[np.float32]:
         """Return features of pictures of one shape; see :meth:`_in_passes`."""
-        beside = {name for _, apply in chain for name in apply.inputs | apply.optional}
 
         def compute(size: int, sized: Mapping[str, Any]) -> npt.NDArray[np.float32]:
-            pixels, unfinished = self._pixels(dataset, chain), self.cache.unfinished(sized)
+            pixels, unfinished = seen.pixels(dataset), self.cache.unfinished(sized)
             features = self._forward(
-                dataset, pixels, label, unfinished, size, beside, encode, width
+                dataset, pixels, label, unfinished, size, seen.beside, encode, width
             )
             return self._checked(features, label, dataset.ids)
 
@@ -431,7 +484,7 @@ class Encoder:
             "chain": self.described(dataset, steps),
         }
         label = " · ".join([dataset.name, *(str(step) for step, _ in chain), *what.values()][:3])
-        return self._in_passes(dataset, chain, key, label, encode=encode, width=width)
+        return self._in_passes(dataset, self._seen(chain), key, label, encode=encode, width=width)
 
     @staticmethod
     def _chain(steps: Sequence[Step]) -> Chain:
@@ -476,6 +529,32 @@ class Encoder:
             perturbed = self._spared(self._perturbed(dataset, self._chain(steps)))
             images = perturbed(self._load(dataset, list(rows)))
             return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+    def _seen(self, chain: Chain) -> Seen:
+        """Return what the model sees of samples through perturbations."""
+        return Seen(lambda dataset: self._pixels(dataset, chain), _inputs_of([chain]))
+
+    def _each_seen(self, chains: Mapping[int, Chain], own: Mapping[str, int]) -> Seen:
+        """Return what the model sees of samples, each through its own perturbations.
+
+        Args:
+            chains: perturbations by number.
+            own: number by sample id.
+        """
+
+        def pixels(dataset: Dataset) -> Callable[[Batch], Tensor]:
+            each = {number: self._pixels(dataset, chain) for number, chain in chains.items()}
+
+            def some(batch: Batch) -> Tensor:
+                parts, stop = [], 0
+                for number, ids in itertools.groupby(batch.ids, own.__getitem__):
+                    start, stop = stop, stop + len(list(ids))
+                    parts.append(each[number](part_of(batch, slice(start, stop))))
+                return torch.cat(parts)
+
+            return some
+
+        return Seen(pixels, _inputs_of(chains.values()))
 
     def _pixels(
         self, dataset: Dataset, chain: Chain, *, whole: bool = False
@@ -635,7 +714,7 @@ class Encoder:
             "data": dataset.digest,
             "ids": len(dataset),
         }
-        return torch.from_numpy(self._in_passes(dataset, [], key, dataset.name, chunk))
+        return torch.from_numpy(self._in_passes(dataset, self._seen([]), key, dataset.name, chunk))
 
     def pictures(
         self,
@@ -946,6 +1025,12 @@ class Encoder:
 
 class _BackedOff(Exception):  # noqa: N818
     """Memory ran out; the same can be tried with smaller passes."""
+
+
+def _inputs_of(chains: Iterable[Chain]) -> frozenset[str]:
+    """Return the names of all inputs that perturbations have or may have."""
+    every = (apply for chain in chains for _, apply in chain)
+    return frozenset(name for apply in every for name in apply.inputs | apply.optional)
 
 
 def text_writer(

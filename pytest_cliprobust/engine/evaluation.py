@@ -18,7 +18,6 @@ from weakref import WeakValueDictionary
 import numpy as np
 import open_clip
 import PIL
-import torch
 from torch import Tensor
 
 from pytest_cliprobust.cache import FeatureCache
@@ -27,7 +26,6 @@ from pytest_cliprobust.datasets.depth.loading import load_depth_source
 from pytest_cliprobust.datasets.providers import provider_of
 from pytest_cliprobust.datasets.provision import Provision
 from pytest_cliprobust.datasets.skipping import Skipped, unreadable
-from pytest_cliprobust.datasets.subset import Subset
 from pytest_cliprobust.datasets.templates import TemplateSummary, digest_of
 from pytest_cliprobust.engine import head
 from pytest_cliprobust.engine.config import RunConfig as RunConfig
@@ -41,7 +39,7 @@ from pytest_cliprobust.engine.steps import mixed_steps, steps_of
 from pytest_cliprobust.engine.store import Stores
 from pytest_cliprobust.engine.view import Classifier, MatchesOf, View
 from pytest_cliprobust.errors import ClipRobustError, NotRun, shortened
-from pytest_cliprobust.figures.arrays import Bools, Floats, Ints
+from pytest_cliprobust.figures.arrays import Bools, Floats
 from pytest_cliprobust.figures.condition import CLEAN, MIXED, Condition, Step, together
 from pytest_cliprobust.figures.metrics import METRICS
 from pytest_cliprobust.figures.samples import Samples
@@ -233,7 +231,13 @@ class Evaluation:
         every = [Condition(data.name, (step,), limit) for step in mixed_steps(conditions)]
         condition = together(every, name)
         own = drawn(data.ids, [f"{one.perturbation}@{one.severity}" for one in every])
-        return self._view(data, condition, lambda: self._mixed_features(data, every, own))
+        steps = [one.steps for one in every]
+
+        def features() -> Tensor:
+            self.check()
+            return self.encoder.mixed(data, steps, own, name)
+
+        return self._view(data, condition, features)
 
     def _asked(self, dataset: str | Dataset, limit: int | None) -> Dataset:
         """Return the data set that a view is asked of, by name or itself."""
@@ -262,18 +266,6 @@ class Evaluation:
             )
             self._views[key] = view
         return view
-
-    def _mixed_features(self, data: Dataset, every: Sequence[Condition], own: Ints) -> Tensor:
-        """Return features (N, D) of samples, each under the one of the conditions that is its own (N,)."""
-        features: Tensor | None = None
-        for number in np.unique(own):
-            rows = np.flatnonzero(own == number)
-            some = self._features(Subset(data, rows.tolist()), every[number].steps)
-            if features is None:
-                features = torch.empty(len(data), some.shape[1], dtype=some.dtype)
-            features[torch.from_numpy(rows)] = some
-        assert features is not None  # no data set is without samples
-        return features
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Return L2-normalised features (M, D) of texts, float32 on the CPU; cached on disk."""

@@ -755,6 +755,49 @@ def test_pictures_of_one_shape_go_through_together(tmp_path: Path) -> None:
     assert list(engine.alike(RandomPictures(5), 2)) == [[0, 1], [2, 3], [4]]
 
 
+#: Conditions, and which of them is whose of 70 samples: two of three have some.
+CONDITIONS = (
+    [Step("brightness", 4)],
+    [Step("contrast", 1)],
+    [Step("gaussian_noise", 2), Step("fog", 3)],
+)
+OWN = np.array([0, 2, 2, 0, 2] * 14)
+
+
+def test_samples_each_under_a_condition_of_its_own_share_passes(tmp_path: Path) -> None:
+    data, target = RandomPictures(70), TinyTarget()
+    alone = [encoder(tmp_path / "alone", target).images(data, steps) for steps in CONDITIONS]
+    expected = torch.stack(alone)[OWN, range(70)]
+    target.sizes.clear()
+    for size in (1, 5, 100):
+        engine = encoder(tmp_path / str(size), target, batch_size=size)
+        found = engine.mixed(data, CONDITIONS, OWN, "mixed_mine")
+        torch.testing.assert_close(found, expected)
+        assert (engine.forwarded, engine.cached) == (70, 0)
+        # Two whole passes and one of six samples, not one and two for each condition.
+        assert target.sizes == [FORWARD_CHUNK] * 3
+        target.sizes.clear()
+        again = encoder(tmp_path / str(size), target)
+        assert torch.equal(again.mixed(data, CONDITIONS, OWN, "mixed_mine"), found)
+        assert (again.forwarded, again.cached) == (0, 70)
+    other = encoder(tmp_path / "1", target)
+    moved = other.mixed(data, CONDITIONS, (OWN + 1) % 3, "mixed_mine")
+    assert other.forwarded == 70
+    assert not torch.equal(moved, found)
+    # A condition that is nobody's is not looked at.
+    nobodys = (CONDITIONS[0], [Step("contrast", 5)], CONDITIONS[2])
+    assert torch.equal(other.mixed(data, nobodys, OWN, "mixed_mine"), found)
+    assert other.forwarded == 70
+
+
+def test_samples_of_several_shapes_each_under_a_condition_of_its_own(tmp_path: Path) -> None:
+    data, target = ShapedPictures(20), TinyTarget()
+    engine, own = encoder(tmp_path, target), OWN[:20]
+    alone = torch.stack([engine.images(data, steps) for steps in CONDITIONS])
+    found = engine.mixed(data, CONDITIONS, own, "mixed_mine")
+    torch.testing.assert_close(found, alone[own, range(20)])
+
+
 def test_pictures_of_several_shapes_together(tmp_path: Path) -> None:
     engine, data, apply = encoder(tmp_path), ShapedPictures(4), registry.get("brightness")
     before, after = engine.pictures(data, [0, 1, 2], apply, 4)
