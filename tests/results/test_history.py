@@ -133,7 +133,9 @@ def test_references(history: History, tmp_path: Path) -> None:
     for reference, series, words in (
         ("7", None, "no run 7"),
         (f"{10**30}", None, "no run 1000"),
+        ("9" * 5000, None, "no run 9999"),
         (f"last~{10**30}", None, "no such run that came to its end"),
+        (f"last~{'9' * 5000}", None, "no such run that came to its end"),
         ("last~9", None, "last~9: no such run that came to its end"),
         ("last~1", other, "no such run of these models, data and profile"),
         ("tag:mian", None, "no run has the tag 'mian'. Did you mean 'main'"),
@@ -228,6 +230,41 @@ def test_tags_come_and_go(history: History) -> None:
         with pytest.raises(ClipRobustError, match="a tag is made of"):
             keep(history, a_run([]), name)
     assert len(history.entries()) == 1
+
+
+def test_a_number_that_no_run_has_is_named_with_those_there_are(history: History) -> None:
+    with pytest.raises(ClipRobustError, match=r"no run 1 \(in .*history.sqlite, which has none\)"):
+        history.set_anchor(1)
+    for _ in range(5):
+        keep(history, a_run([]))
+    with history.transaction() as connection:
+        connection.execute("DELETE FROM runs WHERE id IN (1, 4)")
+    calls = (
+        history.set_anchor,
+        history.drop_anchor,
+        lambda number: history.tag(number, "a"),
+        lambda number: history.tag(number, "a", remove=True),
+        lambda number: history.find(str(number)),
+        history.document,
+        history.run,
+        lambda number: history.outcomes_of(number, "k"),
+    )
+    for call in calls:
+        for number in (0, 4, 6, 2**63):
+            told = rf"^no run {number} \(in .*history.sqlite, which has 2–3, 5\)$"
+            with pytest.raises(ClipRobustError, match=told):
+                call(number)
+    assert [entry.tags for entry in history.entries()] == [()] * 3
+
+
+def test_of_many_gaps_between_numbers_the_last_are_told(history: History) -> None:
+    for _ in range(13):
+        keep(history, a_run([]))
+    for gone, told in ((9, "1, 3, 5, 7, 9–13"), (11, "…, 3, 5, 7, 9, 11–13")):
+        with history.transaction() as connection:
+            connection.execute("DELETE FROM runs WHERE id % 2 = 0 AND id < ?", (gone,))
+        with pytest.raises(ClipRobustError, match=rf", which has {told}\)$"):
+            history.drop_anchor(2)
 
 
 def test_a_series_has_one_anchor_and_the_first_stays(history: History) -> None:
