@@ -322,7 +322,7 @@ class History(Database):
             missing = f"no run{what} has the tag {name!r}{'.' if hint else ''}{hint.rstrip()}"
             return self._one([row for row in found if row[0] is not None], missing)
         raise ClipRobustError(
-            f"{reference!r} is no run: give its number, last, last~1, tag:NAME, anchor or a JSON report"
+            f"{reference!r} is no run of a history: give its number, last, last~1, tag:NAME or anchor"
         )
 
     def _one(self, found: Sequence[tuple[Any, ...]], missing: str) -> int:
@@ -568,6 +568,10 @@ def earlier_run(reference: str, path: Path, series: str | None = None) -> Earlie
     """
     if is_file(reference):
         return of_file(Path(reference))
+    if not is_reference(reference):
+        raise ClipRobustError(
+            f"{reference!r} is no run: give its number, last, last~1, tag:NAME, anchor or a JSON report"
+        )
     with History(path) as history:
         return history.run(history.find(reference, series))
 

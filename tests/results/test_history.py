@@ -141,7 +141,11 @@ def test_references(history: History, tmp_path: Path) -> None:
         ("tag:mian", None, "no run has the tag 'mian'. Did you mean 'main'"),
         ("tag:main", other, "of these models, data and profile has the tag"),
         ("anchor", other, "is the anchor; `cliprobust anchor RUN`"),
-        ("lst", None, "'lst' is no run: give its number, last, last~1, tag:NAME"),
+        (
+            "lst",
+            None,
+            "'lst' is no run of a history: give its number, last, last~1, tag:NAME or an",
+        ),
     ):
         with pytest.raises(ClipRobustError) as caught:
             history.find(reference, series)
@@ -200,6 +204,20 @@ def test_a_baseline_has_the_anchor_of_its_series(history: History) -> None:
         "mine/accuracy/clean/clean/one",
         "mine/accuracy/clean/clean/two",
     }
+
+
+def test_where_a_report_will_do_the_mistake_says_so_and_where_not_it_does_not(
+    history: History, path: Path
+) -> None:
+    keep(history, a_run([]))
+    with pytest.raises(ClipRobustError, match=r"'lst' is no run: .*, anchor or a JSON report$"):
+        earlier_run("lst", path)
+    with pytest.raises(ClipRobustError, match="no run 7"):
+        earlier_run("7", path)
+    for name in ("lst", "report.json"):  # an export, an anchor or a tag of a report is none
+        told = rf"'{name}' is no run of a history: .*, tag:NAME or anchor$"
+        with pytest.raises(ClipRobustError, match=told):
+            history.find(name)
 
 
 def test_a_metric_of_ones_own_keeps_its_direction(history: History, path: Path) -> None:
