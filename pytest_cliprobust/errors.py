@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, time
+from itertools import islice
 
 
 class ClipRobustError(Exception):
@@ -132,6 +135,74 @@ def brief(error: BaseException, limit: int = 200) -> str:
 def shortened(value: object, limit: int = 80) -> str:
     """Return a value as Python writes it, in one line and shortened, for one-line errors."""
     return _cut(" ".join(repr(value).split()), limit)
+
+
+def as_toml(value: object) -> str:
+    """Return a value of a TOML file as the file has it, in one short line: ``true``, ``{ a = 1 }``."""
+    return _toml(value, 4)
+
+
+#: Of a list or table so many entries are shown, and of a text or number so many characters.
+_ENTRIES, _LETTERS = 6, 100
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def _toml(value: object, levels: int) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return _toml_text(_without_middle(value))
+    if isinstance(value, int):
+        try:
+            return _without_middle(str(value))
+        except ValueError:  # a hexadecimal one may be larger than Python writes
+            return "an integer of too many digits"
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        pairs = [
+            f"{_toml_key(key)} = {_toml(one, levels - 1)}" if levels else "…"
+            for key, one in islice(value.items(), _ENTRIES)
+        ]
+        return f"{{ {_joined(pairs, len(value))} }}" if pairs else "{}"
+    if isinstance(value, list | tuple):
+        entries = [_toml(one, levels - 1) if levels else "…" for one in value[:_ENTRIES]]
+        return f"[{_joined(entries, len(value))}]"
+    return repr(value)
+
+
+def _joined(told: Sequence[str], count: int) -> str:
+    return ", ".join([*told, "…"] if count > len(told) else told)
+
+
+def _without_middle(text: str) -> str:
+    half = _LETTERS // 2 - 1
+    return text if len(text) <= _LETTERS else f"{text[:half]}…{text[-half:]}"
+
+
+def _toml_key(key: object) -> str:
+    text = _without_middle(str(key))
+    return text if _BARE.fullmatch(text) else _toml_text(text)
+
+
+def _toml_text(text: str) -> str:
+    """Return a text between single quotes, where nothing is escaped, or between double ones if it must."""
+    if text.isprintable() and "'" not in text:
+        return f"'{text}'"
+    return f'"{"".join(map(_toml_letter, text))}"'
+
+
+def _toml_letter(letter: str) -> str:
+    if letter in _ESCAPES:
+        return _ESCAPES[letter]
+    if letter.isprintable():
+        return letter
+    code = ord(letter)
+    return f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"
+
+
+_ESCAPES = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def _cut(text: str, limit: int) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import tomllib
+from datetime import date, datetime, time
+from typing import Any
+
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from pytest_cliprobust.errors import (
+    as_toml,
     brief,
     counted,
     did_you_mean,
@@ -115,3 +122,65 @@ def test_an_error_is_its_first_line(text: str, said: str) -> None:
 )
 def test_a_value_takes_one_short_line(value: object, said: str) -> None:
     assert shortened(value) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (True, "true"),
+        (False, "false"),
+        (3, "3"),
+        (0.5, "0.5"),
+        (float("inf"), "inf"),
+        (date(2026, 12, 31), "2026-12-31"),
+        (datetime(2026, 12, 31, 12), "2026-12-31T12:00:00"),
+        (time(7, 30), "07:30:00"),
+        ("a word", "'a word'"),
+        (r"a\b", r"'a\b'"),
+        ("it's", '"it\'s"'),
+        ('"it\'s"', r'''"\"it's\""'''),
+        ("a\tb\x1b", r'"a\tb\u001B"'),
+        ("\U000e0001", r'"\U000E0001"'),
+        ("", "''"),
+        ("x" * 100, "'" + "x" * 100 + "'"),
+        ("x" * 101, "'" + "x" * 49 + "…" + "x" * 49 + "'"),
+        (10**100, "1" + "0" * 48 + "…" + "0" * 49),
+        ([], "[]"),
+        (["a", True, [1]], "['a', true, [1]]"),
+        ([0] * 6, "[0, 0, 0, 0, 0, 0]"),
+        ([0] * 7, "[0, 0, 0, 0, 0, 0, …]"),
+        ([[[[[1]]]]], "[[[[[…]]]]]"),
+        ({}, "{}"),
+        ({"bits": 3, "a b": {"c": "d"}}, "{ bits = 3, 'a b' = { c = 'd' } }"),
+        ({str(n): n for n in range(7)}, "{ 0 = 0, 1 = 1, 2 = 2, 3 = 3, 4 = 4, 5 = 5, … }"),
+    ],
+)
+def test_a_value_of_a_file_is_shown_as_the_file_has_it(value: object, said: str) -> None:
+    assert as_toml(value) == said
+
+
+def test_an_integer_that_python_does_not_write_is_named() -> None:
+    assert as_toml([16**5000]) == "[an integer of too many digits]"
+
+
+VALUES: Any = st.recursive(
+    st.booleans()
+    | st.integers(-(10**9), 10**9)
+    | st.floats(allow_nan=False)
+    | st.dates()
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text("ab c.'", max_size=3), inner, max_size=4)
+    ),
+    max_leaves=6,
+)
+
+
+@given(VALUES)
+@settings(deadline=None)
+def test_what_is_not_shortened_is_read_back(value: object) -> None:
+    shown = as_toml(value)
+    assert shown.isprintable()
+    assume("…" not in shown)
+    assert tomllib.loads(f"value = {shown}") == {"value": value}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ClipRobustError: no such run, model or figure, or a file that cannot be written.
     """
-    from pytest_cliprobust.reporting.card import chosen, eval_results, model_index
+    from pytest_cliprobust.reporting.card import chosen, eval_results, model_index, results_file
 
     (earlier,) = earlier_runs(options, [options.run_])
     model = _model(options.model, earlier.models, earlier.source)
@@ -61,11 +62,13 @@ def run(options: argparse.Namespace) -> int:
     date = str(earlier.header.get("written", ""))
     results = eval_results(figures, datasets, date)
     files |= {f".eval_results/{name}": text for name, text in results.items()}
+    held = [datasets[one.dataset] for one in figures if one.dataset in datasets]
+    counts = Counter(f".eval_results/{results_file(dataset)}" for dataset in held)
+    counts["model-index.md"] = len(figures)
     for name, text in files.items():
         path = options.out / name
         write(path, text)
-        count = len(figures) if name == "model-index.md" else text.count("value:")
-        print(f"{path}: {counted(count, 'figure')}")
+        print(f"{path}: {counted(counts[name], 'figure')}")
     left = sorted({one.dataset for one in figures} - set(datasets))
     if left:
         print(

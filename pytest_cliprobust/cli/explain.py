@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
 from pytest_cliprobust.errors import ClipRobustError, counted, did_you_mean, printable
+from pytest_cliprobust.gating.words import rounded_up, samples_decide
 
 if TYPE_CHECKING:
     from pytest_cliprobust.gating.measurement import Measurement
@@ -89,14 +90,15 @@ def _told(rules: ThresholdFile, one: Measurement, found: Earlier) -> list[str]:
         lines.append(f"  {told['status']}  {told['explanation']}")
     decidable, limit = told.get("decidable"), told.get("limit")
     if isinstance(decidable, float) and isinstance(limit, float):
-        lines.append(f"  {_decides(decidable, limit, figure.n)}")
+        n = told.get("n", figure.n)  # those that both runs have: the figure may rest on more
+        if samples_decide(n) not in told["explanation"]:
+            lines.append(f"  {_decides(decidable, limit, n)}")
     return lines
 
 
 def _decides(decidable: float, limit: float, n: int) -> str:
     """Return what margin the samples decide, and how many the margin in force needs."""
     from pytest_cliprobust.gating.margins import samples_for
-    from pytest_cliprobust.gating.words import rounded_up
 
     start = f"n = {n:,} decides a margin of {decidable:.2g}"
     needed = samples_for(limit, decidable, n)

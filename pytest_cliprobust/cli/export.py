@@ -19,7 +19,7 @@ DESCRIPTION = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``cliprobust export``."""
     parser.add_argument("run_", metavar="RUN", help=REFERENCE)
-    parser.add_argument("file", metavar="FILE.json", type=Path)
+    parser.add_argument("file", metavar="FILE.json", type=Path, help="where to write it")
     parser.add_argument("--no-samples", action="store_true", help="leave the samples out")
     add_history_option(parser)
 

@@ -45,7 +45,7 @@ from pytest_cliprobust.engine.probe import PICTURES, TEXTS, check_target, checke
 from pytest_cliprobust.engine.store import OddPictures, Stores, framing_to_keep
 from pytest_cliprobust.engine.text_table import TextTable
 from pytest_cliprobust.engine.transfer import Fetched, moved, pinned, pinned_tensor
-from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
+from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable, counted
 from pytest_cliprobust.figures.arrays import Ints
 from pytest_cliprobust.figures.condition import Step
 from pytest_cliprobust.perturbations import lettering, registry
@@ -967,10 +967,19 @@ class Encoder:
         Raises:
             OutOfMemoryError: torch's, for whatever means too little memory: no mistake in a layout.
             UserCodeError: a layout of the user's fails in another way.
+            ClipRobustError: it gives other than one picture a sample.
         """
         what = f"loading samples of data set {dataset.name!r}"
         with users_code(what, passing=(torch.OutOfMemoryError,)), as_out_of_memory():
-            return dataset.load(indices)
+            batch = dataset.load(indices)
+            given = len(batch.images)
+        # A picture too few would be another sample's features, or end far from what is wrong.
+        if given != len(indices):
+            raise ClipRobustError(
+                f"{what} gave {counted(given, 'picture')} for {counted(len(indices), 'sample')}: "
+                "load must give one for each, in the order that was asked for"
+            )
+        return batch
 
     def _encode(
         self, part: Tensor, size: int, encode: Callable[[Tensor], Tensor] | None = None

@@ -30,7 +30,7 @@ from torch import Tensor
 from pytest_cliprobust.datasets.base import Dataset
 from pytest_cliprobust.datasets.framing import Framing
 from pytest_cliprobust.datasets.reading import require_file
-from pytest_cliprobust.errors import ClipRobustError, Unavailable
+from pytest_cliprobust.errors import ClipRobustError, Unavailable, counted
 from pytest_cliprobust.files import FULL, replace_file
 
 FORMAT = 2
@@ -80,7 +80,7 @@ class PictureStore:
         Raises:
             OddPictures: pictures of another size.
             Unavailable: the disk is full.
-            ClipRobustError: the file cannot be read or written.
+            ClipRobustError: the file cannot be read or written, or other than one picture a row was made.
         """
         found = np.empty((len(rows), *self._shape), np.uint8)
         with self._errors():
@@ -89,6 +89,12 @@ class PictureStore:
             fresh = decode([rows[place] for place in missing])
             if tuple(fresh.shape[1:]) != self._shape or fresh.dtype != torch.uint8:
                 raise OddPictures
+            # A single one would be taken for all of them.
+            if len(fresh) != len(missing):
+                raise ClipRobustError(
+                    f"{counted(len(fresh), 'picture')} came of {counted(len(missing), 'row')} that were "
+                    f"asked for, so none is kept in {self.path.parent}"
+                )
             found[missing] = fresh.numpy()
             with self._errors():
                 self._write([rows[place] for place in missing], found[missing])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import reprlib
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, as_toml, did_you_mean
 from pytest_cliprobust.files import require_regular, shown_path
 from pytest_cliprobust.gating import toml
 from pytest_cliprobust.gating.positions import Positions
@@ -19,19 +18,6 @@ from pytest_cliprobust.gating.positions import Positions
 SCHEMA = 1
 
 _HUGE = re.compile(r"[0-9_]{4300}")
-
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
-_REPR.maxlist = _REPR.maxdict = 6
-_REPR.maxlevel = 4
-
-
-def shown(value: Any) -> str:
-    """Return a value of the file as messages show it: short, in one line, however large it is."""
-    try:
-        return _REPR.repr(value)
-    except ValueError:
-        return "an integer of too many digits"
 
 
 def has_controls(text: str) -> bool:
@@ -116,7 +102,7 @@ class Document:
         """Refuse a document of another version, or of none."""
         schema = self.data.get("schema")
         if schema != SCHEMA or isinstance(schema, bool):
-            found = "is missing" if schema is None else f"is {shown(schema)}"
+            found = "is missing" if schema is None else f"is {as_toml(schema)}"
             raise self.error(f"schema {found}; this version reads 'schema = {SCHEMA}'", "schema")
 
     def check_keys(
@@ -127,26 +113,26 @@ class Document:
         for key in table:
             if key not in known:
                 hint = did_you_mean(key[:100], known) or f" Known: {', '.join(known)}"
-                raise self.error(f"unknown key {shown(key)} in {what}.{hint}", *path, key)
+                raise self.error(f"unknown key {as_toml(key)} in {what}.{hint}", *path, key)
 
     def number(self, value: Any, name: str, *path: str | int) -> float:
         """Return a finite number, called ``name`` in messages."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.error(f"{name} must be a number, not {shown(value)}", *path)
+            raise self.error(f"{name} must be a number, not {as_toml(value)}", *path)
         try:
             result = float(value)
         except OverflowError:
             result = math.inf
         if not math.isfinite(result):
-            raise self.error(f"{name} must be finite, not {result!r}", *path)
+            raise self.error(f"{name} must be finite, not {as_toml(result)}", *path)
         return result
 
     def text(self, value: Any, *path: str | int) -> str:
         """Return a text that is not blank."""
         if not isinstance(value, str) or not value.strip():
-            raise self.error(f"{path[-1]} must be a text, not {shown(value)}", *path)
+            raise self.error(f"{path[-1]} must be a text, not {as_toml(value)}", *path)
         if has_controls(value) and path[-1] != "because":
-            raise self.error(f"{path[-1]} holds control characters: {shown(value)}", *path)
+            raise self.error(f"{path[-1]} holds control characters: {as_toml(value)}", *path)
         return value
 
     def choice(self, value: Any, choices: tuple[str, ...], *path: str | int) -> str:
@@ -154,7 +140,7 @@ class Document:
         if value not in choices:
             *first, last = map(repr, choices)
             listed = f"{', '.join(first)} or {last}"
-            raise self.error(f"{path[-1]} must be {listed}, not {shown(value)}", *path)
+            raise self.error(f"{path[-1]} must be {listed}, not {as_toml(value)}", *path)
         return str(value)
 
     def table(self, name: str) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from pytest_cliprobust.errors import did_you_mean
+from pytest_cliprobust.errors import as_toml, did_you_mean
 from pytest_cliprobust.files import shown_path
-from pytest_cliprobust.gating.document import Document, read_text, shown
+from pytest_cliprobust.gating.document import Document, read_text
 from pytest_cliprobust.gating.policy import Inconclusive, Policy, Skipped, Unused
 
 POLICY_KEYS = (
@@ -108,7 +108,8 @@ def _named(document: Document, folder: Path) -> Iterator[tuple[str, Path]]:
     listed = given if isinstance(given, list) else [given]
     if not all(isinstance(name, str) and name.strip() for name in listed):
         raise document.error(
-            f"extends must be the name of a pack, or a list of them, not {shown(given)}", "extends"
+            f"extends must be the name of a pack, or a list of them, not {as_toml(given)}",
+            "extends",
         )
     for name in listed:
         yield name, _path_of(document, name, folder)
@@ -117,25 +118,25 @@ def _named(document: Document, folder: Path) -> Iterator[tuple[str, Path]]:
 def _path_of(document: Document, name: str, folder: Path) -> Path:
     if "://" in name:
         raise document.error(
-            f"extends {shown(name)}: packs are read from files, never from a network", "extends"
+            f"extends {as_toml(name)}: packs are read from files, never from a network", "extends"
         )
     if name in bundled():
         return _PACKS / f"{name}.toml"
     if "/" not in name and not name.endswith(".toml"):
         raise document.error(
-            f"unknown pack {shown(name)}.{did_you_mean(name, bundled())} Known: {', '.join(bundled())}; "
+            f"unknown pack {as_toml(name)}.{did_you_mean(name, bundled())} Known: {', '.join(bundled())}; "
             "one of your own is a path, './company.toml'",
             "extends",
         )
     if Path(name).is_absolute() or "\\" in name or name.startswith("~"):
         raise document.error(
-            f"extends {shown(name)}: write the path relative to this file, './company.toml', so that it "
+            f"extends {as_toml(name)}: write the path relative to this file, './company.toml', so that it "
             "is the same on every machine",
             "extends",
         )
     path = folder / name
     if not _is_file(path):
-        raise document.error(f"extends {shown(name)}: there is no such file", "extends")
+        raise document.error(f"extends {as_toml(name)}: there is no such file", "extends")
     return path
 
 
@@ -153,7 +154,7 @@ def _pack(document: Document, name: str, path: Path, chain: Sequence[tuple[Path,
     here = path.resolve()
     if here in (known for known, _ in chain):
         way = " extends ".join([*(said for _, said in chain), shown_name])
-        raise document.error(f"extends {shown(name)} leads back to itself: {way}", "extends")
+        raise document.error(f"extends {as_toml(name)} leads back to itself: {way}", "extends")
     own = Document(read_text(path), shown_name)
     _check_pack(own)
     table = own.table("policy")
@@ -196,28 +197,30 @@ def _value(document: Document, key: str, value: Any) -> Any:
     if key == "inconclusive_share":
         number = document.number(value, key, *path)
         if not 0.0 <= number <= 1.0:
-            raise document.error(f"{key} must be in [0, 1], not {shown(value)}", *path)
+            raise document.error(f"{key} must be in [0, 1], not {as_toml(value)}", *path)
         return number
     if key == "confidence":
         number = document.number(value, key, *path)
         if not 0.5 < number < 1.0:
-            raise document.error(f"confidence must be in (0.5, 1), not {shown(value)}", *path)
+            raise document.error(f"confidence must be in (0.5, 1), not {as_toml(value)}", *path)
         return number
     if key == "family_wise_error_rate":
         number = document.number(value, key, *path)
         if not LEAST_ERROR_RATE <= number <= 0.5:
             raise document.error(
-                f"{key} must be in [{LEAST_ERROR_RATE:g}, 0.5], not {shown(value)}", *path
+                f"{key} must be in [{LEAST_ERROR_RATE:g}, 0.5], not {as_toml(value)}", *path
             )
         return number
     if key == "churn":
         number = document.number(value, key, *path)
         if not 0.0 < number <= 0.5:
-            raise document.error(f"churn is a share in (0, 0.5], not {shown(value)}", *path)
+            raise document.error(f"churn is a share in (0, 0.5], not {as_toml(value)}", *path)
         return number
     if key == "require_bound":
         if not isinstance(value, bool):
-            raise document.error(f"require_bound must be true or false, not {shown(value)}", *path)
+            raise document.error(
+                f"require_bound must be true or false, not {as_toml(value)}", *path
+            )
         return value
     text = document.text(value, *path)
     return Path(text) if key == "baseline" else text

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pytest_cliprobust.errors import as_toml
+
 Inconclusive = Literal["fail", "warn", "pass"]
 Skipped = Literal["fail", "warn"]
 Unused = Literal["fail", "warn"]
@@ -55,11 +57,14 @@ class Policy:
         """Return where a value comes from: ``pack release``, or a file and its line."""
         return self.sources.get(key, self.where)
 
+    def value_text(self, key: str) -> str:
+        """Return a value with its key, texts without quotes: ``unused fail``, ``require_bound true``."""
+        value = getattr(self, key)
+        return f"{key} {value if isinstance(value, str) else as_toml(value)}"
+
     def sourced(self) -> list[str]:
         """Return a line for each pack that sets anything: ``inconclusive_share 0.1 (pack release)``."""
-        return [
-            f"{key} {getattr(self, key)} ({where})" for key, where in sorted(self.sources.items())
-        ]
+        return [f"{self.value_text(key)} ({where})" for key, where in sorted(self.sources.items())]
 
     def too_many(self, undecided: int, judged: int) -> bool:
         """Return whether a run with so many undecided figures, of those judged, decides too little."""

@@ -13,11 +13,11 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from pytest_cliprobust.errors import ClipRobustError
+from pytest_cliprobust.errors import ClipRobustError, as_toml
 from pytest_cliprobust.files import shown_path
 from pytest_cliprobust.gating import vocabulary
 from pytest_cliprobust.gating import waivers as waiving
-from pytest_cliprobust.gating.document import Document, has_controls, printable, read_text, shown
+from pytest_cliprobust.gating.document import Document, has_controls, printable, read_text
 from pytest_cliprobust.gating.policies import policy_of
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, FIELDS, TEST, Kind, Place, Rule
 from pytest_cliprobust.gating.thresholds import NamedPerturbation, ThresholdFile
@@ -155,16 +155,16 @@ def _perturbation(document: Document, index: int, table: Mapping[str, Any]) -> N
     document.check_keys(table, PERTURBATION_KEYS, "[[perturbation]]", *here)
     for key in ("name", "kornia"):
         if key not in table:
-            raise document.error(f"[[perturbation]] lacks {shown(key)}", *here)
+            raise document.error(f"[[perturbation]] lacks {as_toml(key)}", *here)
     name = document.text(table["name"], *here, "name")
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise document.error(
-            f"name may hold letters, digits, '_', '.' and '-', not {shown(name)}", *here, "name"
+            f"name may hold letters, digits, '_', '.' and '-', not {as_toml(name)}", *here, "name"
         )
     parameters = table.get("parameters", {})
     if not isinstance(parameters, dict):
         raise document.error(
-            f"parameters must be a table, {{ bits = 3 }}, not {shown(parameters)}",
+            f"parameters must be a table, {{ bits = 3 }}, not {as_toml(parameters)}",
             *here,
             "parameters",
         )
@@ -176,7 +176,7 @@ def _perturbation(document: Document, index: int, table: Mapping[str, Any]) -> N
     ):
         raise document.error(
             "severities must be a list of at most 5 tables of parameters, mildest first, "
-            f"not {shown(steps)}",
+            f"not {as_toml(steps)}",
             *here,
             "severities",
         )
@@ -193,13 +193,13 @@ def _perturbation(document: Document, index: int, table: Mapping[str, Any]) -> N
 def _envelope(document: Document, value: Any, *path: str | int) -> dict[str, tuple[float, float]]:
     if not isinstance(value, dict):
         raise document.error(
-            f"envelope must be a table, {{ bits = [8, 1] }}, not {shown(value)}", *path
+            f"envelope must be a table, {{ bits = [8, 1] }}, not {as_toml(value)}", *path
         )
     ranges: dict[str, tuple[float, float]] = {}
     for key, ends in value.items():
         if not isinstance(ends, list) or len(ends) != 2:
             raise document.error(
-                f"envelope of {shown(key)} must be [mildest, strongest], not {shown(ends)}",
+                f"envelope of {as_toml(key)} must be [mildest, strongest], not {as_toml(ends)}",
                 *path,
                 key,
             )
@@ -255,10 +255,10 @@ def _patterns(document: Document, value: Any, *path: str | int) -> tuple[str, ..
     patterns = value if isinstance(value, list) else [value]
     if not patterns or not all(isinstance(p, str) and p for p in patterns):
         raise document.error(
-            f"{path[-1]} must be a name, a glob, or a list of them, not {shown(value)}", *path
+            f"{path[-1]} must be a name, a glob, or a list of them, not {as_toml(value)}", *path
         )
     if any(map(has_controls, patterns)):
-        raise document.error(f"{path[-1]} holds control characters: {shown(value)}", *path)
+        raise document.error(f"{path[-1]} holds control characters: {as_toml(value)}", *path)
     if "*" not in patterns:
         # Sorted, so that the same set is the same rule.
         return tuple(sorted(set(patterns)))
@@ -276,7 +276,8 @@ def _levels(document: Document, value: Any, *path: str | int) -> tuple[int, ...]
         for level in levels
     ):
         raise document.error(
-            f"severity must be an integer from 0 to 5, or a list of them, not {shown(value)}", *path
+            f"severity must be an integer from 0 to 5, or a list of them, not {as_toml(value)}",
+            *path,
         )
     for level in levels:
         if levels.count(level) > 1:
@@ -449,7 +450,7 @@ def _waiver(document: Document, index: int, table: Mapping[str, Any]) -> waiving
     document.check_keys(table, WAIVER_KEYS, "[[waiver]]", *here)
     for key in ("suite", "reason", "owner", "expires"):
         if key not in table:
-            raise document.error(f"[[waiver]] lacks {shown(key)}", *here)
+            raise document.error(f"[[waiver]] lacks {as_toml(key)}", *here)
     if "metric" not in table and TEST not in table:
         raise document.error("[[waiver]] lacks 'metric', or 'test' for all bounds of a test", *here)
     layer = _layer(document, table, *here)
@@ -495,7 +496,7 @@ def _expiry(document: Document, value: Any, today: date, *path: str | int) -> da
         except ValueError as error:
             raise document.error(f"expires is no date: {error}", *path) from None
     if type(value) is not date:  # a time of day is a date to Python
-        raise document.error(f"expires must be a date, 2026-12-31, not {shown(value)}", *path)
+        raise document.error(f"expires must be a date, 2026-12-31, not {as_toml(value)}", *path)
     last = today + timedelta(days=waiving.MOST_DAYS)
     if value > last:
         raise document.error(

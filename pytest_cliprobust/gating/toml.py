@@ -20,7 +20,10 @@ def loads(text: str) -> dict[str, Any]:
 
 
 def written(value: str | float | list[float] | list[int]) -> str:
-    """Return ``value`` as TOML: a text, a number, or a list of numbers."""
+    """Return ``value`` as TOML: a text, a number, or a list of numbers.
+
+    What messages show of a value is :func:`~pytest_cliprobust.errors.as_toml`'s.
+    """
     if isinstance(value, list):
         return "[" + ", ".join(map(written, value)) + "]"
     if isinstance(value, str):

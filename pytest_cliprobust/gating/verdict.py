@@ -31,7 +31,7 @@ from pytest_cliprobust.gating.policy import Policy
 from pytest_cliprobust.gating.rules import BOUNDS, CHANGES, Kind, Rule
 from pytest_cliprobust.gating.vocabulary import metric_range
 from pytest_cliprobust.gating.waivers import Missed, Waived, Waiver
-from pytest_cliprobust.gating.words import format_value, rounded_up
+from pytest_cliprobust.gating.words import format_value, rounded_up, samples_decide
 
 Status = Literal["pass", "fail", "inconclusive", "unbounded", "waived"]
 Outcome = Literal["pass", "warn", "fail"]
@@ -551,7 +551,7 @@ def _if_it_can_be_missed(judged: _Judged, name: str, recorded: float) -> _Judged
         f"{worst:.3g} is the worst that a model comes to; write a smaller margin"
     )
     if judged.decidable is not None and judged.decidable < abs(recorded - worst):
-        text += f": {judged.n:,} samples decide one of {judged.decidable:.2g}"
+        text += f": {samples_decide(judged.n)} one of {judged.decidable:.2g}"
     return replace(judged, status="inconclusive", explanation=text)
 
 
@@ -565,7 +565,7 @@ def _undecided_change(judged: _Judged, strict: Interval, start: str) -> tuple[st
     if least is not None and least > limit:
         needed = samples_for(limit, least, n)
         asked = "no number of them" if needed is None else f"about {rounded_up(needed)}"
-        text += f"; {n:,} samples decide a margin of {least:.2g}; one of {limit:.12g} needs {asked}"
+        text += f"; {samples_decide(n)} a margin of {least:.2g}; one of {limit:.12g} needs {asked}"
         return text, needed
     # A loss beyond the margin must be told from none, one within it from one beyond.
     ends, bound = (strict, 0.0) if judged.value > limit else (kept, limit)

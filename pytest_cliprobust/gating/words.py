@@ -25,6 +25,11 @@ def level_text(confidence: float) -> str:
     return f"{100.0 * confidence:.6g}%"
 
 
+def samples_decide(n: int) -> str:
+    """Return how it begins to be said what margin so many samples decide: ``1,000 samples decide``."""
+    return f"{n:,} samples decide"
+
+
 def rounded_up(count: int) -> str:
     """Return two significant digits, upwards: more would claim too much of an extrapolation."""
     step = 10 ** max(len(str(count)) - 2, 0)

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_cliprobust.errors import ClipRobustError, brief, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, as_toml, brief, did_you_mean
 from pytest_cliprobust.perturbations.filters import working_dtype
 from pytest_cliprobust.perturbations.registry import PERTURBATIONS, Perturbation
 
@@ -107,7 +107,8 @@ def _check_names(name: str, given: Mapping[str, Any]) -> None:
             hash(_hashable(value))
         except TypeError:
             raise ClipRobustError(
-                f"{PREFIX}{name}: parameter {key!r} cannot be {value!r}; give a number, a word or a list"
+                f"{PREFIX}{name}: parameter {key!r} cannot be {as_toml(value)}; give a number, a word or a "
+                "list"
             ) from None
 
 

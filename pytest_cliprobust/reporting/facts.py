@@ -86,6 +86,17 @@ class Line:
         return self.verdict is not None and self.verdict.failed
 
     @property
+    def not_judgeable(self) -> bool:
+        """Whether it fails as nothing can be held against a bound: it is NaN, or has no interval."""
+        own = self.verdict
+        return own is not None and own.status == "fail" and own.missed_by is None
+
+    @property
+    def missed_by(self) -> float:
+        """How far beyond its bound it lies, in its own unit; 0 where it fails none, or has none."""
+        return (self.verdict.missed_by or 0.0) if self.verdict is not None and self.failed else 0.0
+
+    @property
     def tone(self) -> str:
         """``bad`` where it is worse, ``good`` where it is better, ``moved`` where neither end is good."""
         return "" if self.compared is None else _TONES.get(self.compared.word, "")
@@ -185,7 +196,10 @@ def words(name: str) -> str:
 
 
 def lines_of(head: Earlier, comparison: Comparison | None) -> tuple[Line, ...]:
-    """Return the figures of a run, those that failed first, then the largest losses."""
+    """Return the figures of a run, those that failed first, then the largest losses.
+
+    Of those that failed the first are those that are no number: they are as bad as can be.
+    """
     compared = {} if comparison is None else {row.key: row for row in comparison.rows}
     several = len({one.model for one in head.measurements.values()}) > 1
     found = []
@@ -206,10 +220,11 @@ def lines_of(head: Earlier, comparison: Comparison | None) -> tuple[Line, ...]:
         )
     order = {"fail": 0, "waived": 1, "inconclusive": 2, "pass": 3, "unbounded": 4}
 
-    def rank(line: Line) -> tuple[bool, bool, float, int, str]:
+    def rank(line: Line) -> tuple[bool, bool, bool, float, int, float, str]:
         # Nats and pixels are no larger losses than shares because their numbers are.
         unit = bool(line.measurement.figure.unit)
-        return not line.failed, unit, -line.loss, order[line.status], line.key
+        first = not line.failed, not line.not_judgeable
+        return *first, unit, -line.loss, order[line.status], -line.missed_by, line.key
 
     return tuple(sorted(found, key=rank))
 
@@ -307,12 +322,15 @@ def headline_of(head: Earlier, lines: Iterable[Line]) -> Headline:
 
 
 def _worst(failed: Iterable[Line]) -> Line:
-    """Return the failure to name: clean accuracy, which others follow from, else the largest loss."""
+    """Return the failure to name: clean accuracy, which others follow from, else the largest loss.
 
-    def rank(line: Line) -> tuple[bool, bool, float]:
+    A figure that is no number comes before any loss.
+    """
+
+    def rank(line: Line) -> tuple[bool, bool, bool, float]:
         one = line.measurement
         size = max(line.loss, (line.verdict.missed_by or 0.0) if line.verdict else 0.0)
-        return is_clean_accuracy(one), not one.figure.unit, size
+        return is_clean_accuracy(one), line.not_judgeable, not one.figure.unit, size
 
     return max(failed, key=rank)
 

@@ -59,7 +59,7 @@ def policy_lines(policy: Policy) -> list[str]:
         return []
     by_pack: dict[str, list[str]] = {}
     for key, where in policy.sources.items():
-        by_pack.setdefault(where, []).append(f"{key} {getattr(policy, key)}")
+        by_pack.setdefault(where, []).append(policy.value_text(key))
     told = [f"{', '.join(values)} ({where})" for where, values in by_pack.items()]
     said = "; ".join(told) or "all values are the threshold file's own"
     return [one_line(f"clip policy: extends {', '.join(policy.packs)}: {said}")]

@@ -37,6 +37,9 @@ NAME = "history.sqlite"
 #: The largest whole number that SQLite takes.
 _MOST = 2**63 - 1
 
+#: So many spans of numbers are told where there is no run of a number.
+_SPANS = 5
+
 #: What a run can be called beside its number and its tags.
 LAST = re.compile(r"last(?:~(\d+))?")
 
@@ -173,10 +176,11 @@ class History(Database):
         """Give a run a name, or take it away.
 
         Raises:
-            ClipRobustError: a name that cannot be a tag, or no such tag to remove.
+            ClipRobustError: no such run, a name that cannot be a tag, or no such tag to remove.
         """
         if remove:
             with self.transaction() as connection:
+                self._require(number)
                 done = connection.execute(
                     "DELETE FROM tags WHERE run = ? AND name = ?", (number, name)
                 )
@@ -185,14 +189,19 @@ class History(Database):
             return
         checked_tag(name)
         with self.transaction() as connection:
+            self._require(number)
             connection.execute("INSERT OR IGNORE INTO tags VALUES (?, ?)", (number, name))
 
     def set_anchor(self, number: int, *, only_first: bool = False) -> bool:
         """Make a run the anchor of its series, in place of any other; return whether it is one now.
 
         ``only_first``: unless the series has an anchor already.
+
+        Raises:
+            ClipRobustError: no such run.
         """
         with self.transaction() as connection:
+            self._require(number)
             (series,) = connection.execute(
                 "SELECT series FROM runs WHERE id = ?", (number,)
             ).fetchone()
@@ -206,8 +215,13 @@ class History(Database):
         return True
 
     def drop_anchor(self, number: int) -> None:
-        """Make a run an ordinary one again."""
+        """Make a run an ordinary one again.
+
+        Raises:
+            ClipRobustError: no such run.
+        """
         with self.transaction() as connection:
+            self._require(number)
             connection.execute("UPDATE runs SET anchor = 0 WHERE id = ?", (number,))
 
     def prune(
@@ -278,13 +292,12 @@ class History(Database):
         values = () if series is None else (series,)
         what = "" if series is None else " of these models, data and profile"
         if reference.isdecimal():
-            if int(reference) > _MOST:
-                raise ClipRobustError(f"no run {reference} (in {self.shown})")
-            found = self.rows("SELECT id FROM runs WHERE id = ?", int(reference))
-            return self._one(found, f"no run {reference}")
+            number = _whole(reference)
+            self._require(number)
+            return number
         matched = LAST.fullmatch(reference)
         if matched:
-            back = min(int(matched[1] or 0), _MOST)
+            back = min(_whole(matched[1] or "0"), _MOST)
             found = self.rows(
                 f"SELECT id FROM runs WHERE complete AND NOT partial{among} "
                 "ORDER BY id DESC LIMIT 1 OFFSET ?",
@@ -309,7 +322,7 @@ class History(Database):
             missing = f"no run{what} has the tag {name!r}{'.' if hint else ''}{hint.rstrip()}"
             return self._one([row for row in found if row[0] is not None], missing)
         raise ClipRobustError(
-            f"{reference!r} is no run: give its number, last, last~1, tag:NAME, anchor or a JSON report"
+            f"{reference!r} is no run of a history: give its number, last, last~1, tag:NAME or anchor"
         )
 
     def _one(self, found: Sequence[tuple[Any, ...]], missing: str) -> int:
@@ -334,12 +347,27 @@ class History(Database):
         }
         return document
 
+    def _require(self, number: int) -> None:
+        if not self._row("1", number):
+            raise self._no_run(number)
+
+    def _row(self, columns: str, number: int) -> list[tuple[Any, ...]]:
+        """Return the row of a run; nothing if there is none of this number."""
+        if not 0 < number <= _MOST:
+            return []
+        return self.rows(f"SELECT {columns} FROM runs WHERE id = ?", number)
+
+    def _no_run(self, number: int) -> ClipRobustError:
+        """Return the error of a number that no run has; it names those that there are."""
+        known = _spans([each for (each,) in self.rows("SELECT id FROM runs ORDER BY id")])
+        return ClipRobustError(f"no run {number} (in {self.shown}, which has {known or 'none'})")
+
     def _document(self, number: int) -> dict[str, Any]:
-        (found,) = self.rows("SELECT document FROM runs WHERE id = ?", number) or ((None,),)
-        if found[0] is None:
-            raise ClipRobustError(f"no run {number} (in {self.shown})")
+        found = self._row("document", number)
+        if not found:
+            raise self._no_run(number)
         try:
-            document: dict[str, Any] = json.loads(zlib.decompress(found[0]))
+            document: dict[str, Any] = json.loads(zlib.decompress(found[0][0]))
         except (zlib.error, ValueError, TypeError, RecursionError) as error:
             raise ClipRobustError(f"{self.shown}: run {number} is damaged ({error})") from None
         if not isinstance(document, dict):
@@ -456,6 +484,21 @@ def _object(text: str) -> dict[str, Any]:
     return value
 
 
+def _whole(digits: str) -> int:
+    """Return the number that digits are; of more than any number has, a number that is too large, too."""
+    return int(digits[:40])  # Python takes no text of more than 4,300 for one
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Return ascending numbers in few words: ``1–3, 5``; of many gaps the last alone."""
+    spans: list[tuple[int, int]] = []
+    for number in numbers:
+        goes_on = bool(spans) and spans[-1][1] == number - 1
+        spans[-1:] = [(spans[-1][0], number)] if goes_on else [*spans[-1:], (number, number)]
+    told = [f"{first}–{last}" if first < last else str(last) for first, last in spans]
+    return ", ".join(["…", *told[-_SPANS:]] if len(told) > _SPANS else told)
+
+
 def _number(value: float | None) -> float:
     """Return what SQLite keeps, which is nothing for NaN."""
     return math.nan if value is None else value
@@ -525,6 +568,10 @@ def earlier_run(reference: str, path: Path, series: str | None = None) -> Earlie
     """
     if is_file(reference):
         return of_file(Path(reference))
+    if not is_reference(reference):
+        raise ClipRobustError(
+            f"{reference!r} is no run: give its number, last, last~1, tag:NAME, anchor or a JSON report"
+        )
     with History(path) as history:
         return history.run(history.find(reference, series))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_cliprobust.errors import ClipRobustError, did_you_mean
+from pytest_cliprobust.errors import ClipRobustError, as_toml, did_you_mean
 from pytest_cliprobust.files import shown_path
 
 HERE = Path(__file__).parent
@@ -71,11 +71,11 @@ UNKNOWN = Card()
 
 def _size(value: Any, name: str, source: str) -> float:
     try:
-        number = float(value)
+        number = 0.0 if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = 0.0
     if not 0.0 < number < float("inf"):
-        raise ClipRobustError(f"{source}: {name} = {value!r} is no number above 0")
+        raise ClipRobustError(f"{source}: {name} = {as_toml(value)} is no number above 0")
     return number
 
 

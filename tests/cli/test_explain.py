@@ -127,3 +127,27 @@ def test_what_the_samples_decide_is_told_where_both_are_known(
         Path("run.json").write_text(json.dumps(whole))
         told = explained(capsys, KEY)
         assert ("decides a margin of 0.05" in told) == (None not in (decidable, limit))
+
+
+@pytest.mark.parametrize(
+    "explanation",
+    [
+        "who knows; 150 samples decide a margin of 0.1; one of 0.05 needs about 600",
+        "it allows any loss; write a smaller margin: 150 samples decide one of 0.1",
+    ],
+)
+def test_what_the_verdict_tells_already_is_not_told_again(
+    folder: Path, capsys: Capture, explanation: str
+) -> None:
+    whole = json.loads(Path("run.json").read_text())
+    for entry in whole["measurements"]:
+        # Of the run's 200 samples the earlier run has 150.
+        entry["verdict"] |= {"n": 150, "explanation": explanation}
+    Path("run.json").write_text(json.dumps(whole))
+    assert "decides a margin" not in explained(capsys, KEY)
+    for entry in whole["measurements"]:
+        entry["verdict"] |= {"explanation": "who knows"}
+    Path("run.json").write_text(json.dumps(whole))
+    assert "  n = 150 decides a margin of 0.1; the 0.05 in force needs about 600 samples" in (
+        explained(capsys, KEY).splitlines()
+    )

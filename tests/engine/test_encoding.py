@@ -284,6 +284,23 @@ def test_another_error_does_not_pass_for_too_little_memory(tmp_path: Path) -> No
         encoder(tmp_path, target).images(RandomPictures(3))
 
 
+@pytest.mark.parametrize(("asked", "given"), [(3, 1), (1, 0), (2, 3)])
+def test_other_than_one_picture_a_sample_names_the_data_set(
+    tmp_path: Path, asked: int, given: int
+) -> None:
+    data = RandomPictures(asked)
+
+    def load(indices: Sequence[int]) -> Batch:
+        return Batch(data.ids[:asked], torch.zeros(given, 3, 32, 32, dtype=torch.uint8))
+
+    data.load = load  # type: ignore[method-assign]
+    told = (
+        rf"loading samples of data set '{data.name}' gave {given} pictures? for {asked} samples?:"
+    )
+    with pytest.raises(ClipRobustError, match=told):
+        encoder(tmp_path, TinyTarget()).images(data)
+
+
 def test_rows_of_small_passes_are_no_other_runs(tmp_path: Path) -> None:
     """Where memory ran out in the middle, everything is computed in passes of the smaller size."""
     target = TinyTarget()

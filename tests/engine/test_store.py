@@ -245,6 +245,15 @@ def test_pictures_of_another_kind_are_not_kept(tmp_path: Path, odd: Tensor) -> N
     assert not list(tmp_path.rglob("*.pictures"))
 
 
+@pytest.mark.parametrize(("asked", "came"), [(3, 1), (3, 2), (2, 3)])
+def test_other_than_one_picture_a_row_is_one_line(tmp_path: Path, asked: int, came: int) -> None:
+    store, rows = made(tmp_path), range(asked)
+    told = f"{came} pictures? came of {asked} rows that were asked for"
+    with pytest.raises(ClipRobustError, match=told):
+        store.get(rows, lambda rows: pictures(range(came)))
+    assert torch.equal(store.get(rows, pictures), pictures(rows))
+
+
 # --- Which data sets have one ----------------------------------------------------------------------
 
 

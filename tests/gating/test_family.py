@@ -89,6 +89,10 @@ def test_of_an_unknown_family_some_for_each_test_are_expected() -> None:
         0.005 / 4 / FIGURES_A_TEST
     )
     assert Family().error_rate(on(CLEAN), policy, seen=FIGURES_A_TEST) == each
+    # Behind those that were expected the levels fall: number k has that of k (k - 1) / expected.
+    beyond = FIGURES_A_TEST + 1
+    fallen = pytest.approx(0.05 / 4 / (beyond * (beyond - 1) / FIGURES_A_TEST))
+    assert Family().error_rate(on(CLEAN), policy, seen=beyond) == fallen
 
 
 @pytest.mark.parametrize("family", [Family(), Family(tests=7), Family(3, 500, tests=7, more=True)])
@@ -160,6 +164,7 @@ def test_the_later_steps_of_holm_fail_what_the_first_left_open() -> None:
         "the loss is real, given the others that this run found (Holm's method); by itself it was undecided: "
         + run[2][1].explanation
     )
+    assert [verdict.late for verdict in after][:5] == [False, False, True, True, False]
     # What failed, and what is not touched, stays as it was.
     assert after[:2] == [verdict for _, verdict in run[:2]]
     assert after[4:] == [verdict for _, verdict in run[4:]]
@@ -198,6 +203,30 @@ def test_headlines_and_details_take_no_steps_together() -> None:
     # Nor does a detail lose its power to headlines.
     run = judged([missed(2.1, FOG[0]), *quiet], Family(4, 1), policy)
     assert statuses(settled(run, policy))[0] == "fail"
+
+
+@pytest.mark.parametrize(("one", "others"), [(FOG[0], CLEAN), (CLEAN, FOG[0])])
+def test_a_figure_has_only_those_of_its_own_kind_before_it_at_the_end(
+    one: Condition, others: Condition
+) -> None:
+    """Judged strictly before: alone 2.1 standard errors are real, as one of four they are not."""
+    policy = Policy(inconclusive="pass")
+    for where, status in ((others, "fail"), (one, "inconclusive")):
+        measured = [missed(2.1, one), *[missed(-1.0, where)] * 3]
+        run = [(m, judge(m, LOOSE, policy, error_rate=1e-6)) for m in measured]
+        assert statuses([verdict for _, verdict in run])[0] == "inconclusive"
+        assert statuses(settled(run, policy))[0] == status
+
+
+def test_a_loss_of_a_share_is_called_real_at_the_rate_and_not_above() -> None:
+    policy = Policy(inconclusive="pass")
+    one = Measurement("calibration", "reference", gap(0.02, 0.0, 0.04).figure.measured_on(CLEAN))
+    own = judge(one, LOOSE, policy, error_rate=1e-6)
+    assert own.status == "inconclusive"
+    assert own.missed_by == pytest.approx(0.02)
+    for p, status in ((0.05, "fail"), (0.05 + 1e-9, "inconclusive")):
+        (after,) = settled([(one, dataclasses.replace(own, p_value=p))], policy)
+        assert after.status == status
 
 
 def test_the_adjusted_level_is_that_of_the_failure() -> None:
@@ -292,6 +321,9 @@ def test_a_family_is_settled_at_the_rate_that_is_left() -> None:
     for sigma, family, status in (
         (3.85, Family(0, 300), "fail"),
         (3.85, Family(), "inconclusive"),
+        # What is known of the other family is nothing to this one.
+        (3.85, Family(headlines=300), "inconclusive"),
+        (3.85, Family(details=300), "fail"),
         (4.0, Family(), "fail"),
     ):
         one = missed(sigma, FOG[0])

@@ -35,7 +35,7 @@ SLIPS = {
     'metric = "accuracy", min = "0.8"': "min must be a number, not '0.8'",
     'metric = "accuracy", min = nan': "min must be finite, not nan",
     'metric = "accuracy", min = -inf': "min must be finite, not -inf",
-    'metric = "accuracy", min = true': "min must be a number, not True",
+    'metric = "accuracy", min = true': "min must be a number, not true",
     'metric = "accuracy", min = 0.8, max = 0.7': "min 0.8 is above max 0.7",
     'metric = "accuracy", max = 0.8': "accuracy is better when higher",
     'metric = "accuracy", min = 0.8, min = 0.7': "not valid TOML",
@@ -86,7 +86,7 @@ SLIPS = {
     'metric = "accuracy", suite = "test_accuracy.py", min = 0.8': "is called 'accuracy', not 'test_acc",
     'metric = "accuracy", min = 0x1' + "0" * 2000: "min must be finite, not inf",
     'metric = "accuracy", severity = 0x1' + "0" * 5000: "severity must be an integer from 0 to 5",
-    'metric = "accuracy", model = "\\u001b[2J", min = 0.8': "model holds control characters: '\\x1b",
+    'metric = "accuracy", model = "\\u001b[2J", min = 0.8': 'model holds control characters: "\\u001B',
     'metric = "accuracy", profile = "fast", min = 0.8': "unknown profile 'fast'. Known: quick",
 }
 

@@ -70,6 +70,7 @@ def test_each_value_of_a_pack_says_where_it_is_from(tmp_path: Path) -> None:
     both = Policy(sources={"unused": "pack b", "churn": "pack a"})
     assert both.sourced() == ["churn 0.06 (pack a)", "unused fail (pack b)"]
     assert Policy().sourced() == []
+    assert Policy(sources={"require_bound": "pack a"}).sourced() == ["require_bound false (pack a)"]
     assert not any(line.startswith("skipped") for line in found.sourced())
 
 
@@ -278,7 +279,7 @@ def test_header_explanation_and_verdict_name_the_pack(tmp_path: Path) -> None:
     assert line.startswith("clip policy: extends pack release, ")
     assert "inconclusive_share 0.1, " in line
     assert line.count("(pack release)") == 1
-    assert "require_bound True (" in line
+    assert "require_bound true (" in line
     own = parse_thresholds(HEAD + "extends = []\n")
     assert policy_lines(own.policy) == []
     assert policy_lines(Policy()) == []

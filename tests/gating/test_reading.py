@@ -39,7 +39,7 @@ def test_a_file_is_read_with_its_lines() -> None:
         ("schema = 1\nx = 1\nx = 2\n", "t.toml:3: not valid TOML: Cannot overwrite a value"),
         ("\n\n", "t.toml:1: schema is missing; this version reads 'schema = 1'"),
         ("\nschema = 2\n", "t.toml:2: schema is 2; this version reads 'schema = 1'"),
-        ("schema = true\n", "t.toml:1: schema is True"),
+        ("schema = true\n", "t.toml:1: schema is true"),
         (
             HEAD + "[[thresold]]\n",
             "t.toml:2: unknown key 'thresold' in the file. Did you mean 'thr",
@@ -59,7 +59,7 @@ def test_a_file_is_read_with_its_lines() -> None:
         (HEAD + "\n[[threshold]]\nmax = 0.9\n", "t.toml:3: [[threshold]] lacks 'metric'"),
         (HEAD + '[[threshold]]\nmetric = "*"\nmax = 0.9', "t.toml:3: metric must be named"),
         (RULE + "max = '0.1'\n", "t.toml:4: max must be a number, not '0.1'"),
-        (RULE + "max = true\n", "t.toml:4: max must be a number, not True"),
+        (RULE + "max = true\n", "t.toml:4: max must be a number, not true"),
         (RULE + "max = nan\n", "t.toml:4: max must be finite, not nan"),
         (RULE + "max = inf\n", "t.toml:4: max must be finite"),
         (RULE + "max = 0.1\n\nmin = 0.2\n", "t.toml:6: min 0.2 is above max 0.1"),

@@ -363,6 +363,64 @@ def test_of_what_did_not_run_whole_nothing_is_said(changes: dict[str, Any]) -> N
         assert stale(narrow, 0.05, **changes) == []
 
 
+def at(*severities: int) -> str:
+    """Return waivers, each for one severity, at lines 5, 12, 19, …"""
+    return "".join(WAIVER.replace("reason", f"severity = {s}\nreason") for s in severities)
+
+
+def where(told: list[tuple[str, str]]) -> list[str]:
+    return [line.partition(": ")[0] for _, line in told]
+
+
+def test_each_of_several_is_looked_at_beside_all_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = file(at(1, 2))
+    assert stale(two, 0.2, 0.2) == []
+    assert where(stale(two, 0.2, 0.05)) == ["t.toml:12"]
+    assert where(stale(two, 0.05, 0.05)) == ["t.toml:5", "t.toml:12"]
+    told = stale(file(at(4, 5)), 0.2, 0.2)
+    assert where(told) == ["t.toml:5", "t.toml:12"]
+    assert all("matched nothing that was judged: measured were sever" in line for _, line in told)
+    on(monkeypatch, date(2027, 1, 1))
+    told = stale(file(at(1, 2)), 0.2, 0.2)
+    assert where(told) == ["t.toml:5", "t.toml:12"]
+    assert all("expired: 2026-12-31 was its last day" in line for _, line in told)
+
+
+def test_why_it_matched_nothing_is_told_of_whichever_figure_shows_it() -> None:
+    at_two = of_test("test_gone").replace("reason", "severity = 2\nreason")
+    ((_, line),) = stale(file(at_two), 0.2, 0.2)
+    assert line.endswith("no test of that name measured it")
+    thresholds = file(WAIVER.replace('"ece"', '"nll"'))
+    figures = (measure(), measure("nll"))
+    judged = [(one, judge(one, thresholds.lookup(one), Policy()), TEST) for one in figures]
+    ((_, line),) = find_stale(thresholds, judged, suites_run=["calibration"], models=["reference"])
+    assert line.endswith("matched nothing that was judged: what it is for has no bound")
+    # Only another model was measured there, and of that nothing is known.
+    other = file(WAIVER.replace("reason", 'model = "other"\nreason'))
+    ((_, line),) = stale(other, 0.2, models=["reference", "other"])
+    assert line.endswith("model=other] matched nothing that was judged")
+
+
+def test_no_suite_that_did_not_run_whole_has_one_that_is_not_needed() -> None:
+    thresholds = file(WAIVER + WAIVER.replace("calibration", "ood"))
+    judged = [
+        (one, judge(one, thresholds.lookup(one), Policy()), TEST)
+        for one in (measure(value=0.05), measure(value=0.05, suite="ood"))
+    ]
+    suites = ["calibration", "ood"]
+    given: dict[str, Any] = {"suites_run": suites, "models": ["reference"]}
+    assert where(find_stale(thresholds, judged, **given)) == ["t.toml:5", "t.toml:11"]
+    assert find_stale(thresholds, judged, suites_broken=suites, **given) == []
+
+
+def test_an_expired_one_of_another_profile_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(monkeypatch, date(2027, 1, 1))
+    own = WAIVER.replace("reason", 'profile = "quick"\nreason')
+    for profile, told in (("quick", ["t.toml:5"]), ("full", []), (None, [])):
+        found = stale(file(own, profile=profile), suites_run=["calibration"])
+        assert where([one for one in found if "expired" in one[1]]) == told
+
+
 def test_what_is_out_of_date_is_told_and_fails() -> None:
     found = Unjudged(stale=[("warning", "a")])
     assert not fails(found, Policy())

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from pytest_cliprobust.gating.words import format_value, level_text, rounded_up
+from pytest_cliprobust.gating.words import format_value, level_text, rounded_up, samples_decide
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,4 @@ def test_levels_and_numbers_of_samples() -> None:
     counts = {0: "0", 7: "7", 10: "10", 99: "99", 100: "100", 101: "110", 1234: "1,300"}
     assert {count: rounded_up(count) for count in counts} == counts
     assert rounded_up(9901) == "10,000"
+    assert samples_decide(1072) == "1,072 samples decide"

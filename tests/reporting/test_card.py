@@ -94,6 +94,11 @@ def test_the_command(
     assert main(["card", "run.json", "--out", "both", *both]) == 0
     counts = [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()]
     assert counts == ["3 figures", "2 figures", "1 figure"]
+    # Whatever the words in the file are.
+    value = ["--dataset", "clean=us/value:s"]
+    assert main(["card", "run.json", "--out", "value", *value]) == 0
+    counts = [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()[:2]]
+    assert counts == ["3 figures", "2 figures"]
     made = sorted(path.name for path in Path("both/.eval_results").iterdir())
     assert made == ["us--far.yaml", "us--pictures.yaml"]
 

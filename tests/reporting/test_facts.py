@@ -367,6 +367,17 @@ def test_of_losses_those_without_a_unit_are_named_first() -> None:
     assert facts.headline_of(ended(1), [nats]).worst is nats
 
 
+def test_a_figure_that_is_no_number_is_named_before_any_loss_but_that_of_clean_accuracy() -> None:
+    lost = line(measurement("a", FOG), verdict("fail", missed_by=0.4))
+    nan = line(measurement("nll", FOG, unit="nats"), verdict("fail", value=math.nan))
+    clean = line(own=verdict("fail", missed_by=0.01))
+    assert facts.headline_of(ended(1), [lost, nan]).worst is nan
+    assert facts.headline_of(ended(1), [lost, nan, clean]).worst is clean
+    # A figure that nothing bounds, where the policy asks for a bound, is a number all the same.
+    unbounded = line(measurement("b", FOG), verdict("unbounded", "fail", kind=None, limit=None))
+    assert facts.headline_of(ended(1), [lost, unbounded]).worst is lost
+
+
 def test_counts() -> None:
     lines = [
         line(own=verdict("fail")),
@@ -398,6 +409,27 @@ def test_lines_stand_in_the_order_of_what_must_be_looked_at() -> None:
     alone = facts.lines_of(mine, None)
     assert [one.compared for one in alone] == [None] * len(lines)
     assert [one.key for one in alone[1:]] == sorted(one.key for one in alone[1:])
+
+
+def test_of_what_failed_the_first_is_no_number_and_without_an_earlier_run_the_most_missed() -> None:
+    mine = head(fails=False)
+    keys = sorted(mine.verdicts)
+    no_number, less, more, open_ = keys[3], keys[0], keys[2], keys[1]
+    own = {
+        no_number: verdict("fail", value=math.nan, key=no_number),
+        less: verdict("fail", missed_by=0.1, key=less),
+        more: verdict("fail", missed_by=0.2, key=more),
+        # It fails by the policy; what decides beyond doubt comes first.
+        open_: verdict("inconclusive", "fail", missed_by=0.3, key=open_),
+    }
+    told = {**mine.verdicts, **{key: one.as_dict() for key, one in own.items()}}
+    mine = replace(mine, verdicts=told)
+    lines = facts.lines_of(mine, None)
+    assert [one.key for one in lines[:4]] == [no_number, more, less, open_]
+    lost = compare(base(), mine)
+    losses = {one.key: one.loss for one in facts.lines_of(mine, lost)[:4]}
+    assert next(iter(losses)) == no_number
+    assert losses[no_number] < max(losses.values())
 
 
 def test_a_verdict_of_another_version_is_none() -> None:

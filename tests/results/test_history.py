@@ -133,13 +133,19 @@ def test_references(history: History, tmp_path: Path) -> None:
     for reference, series, words in (
         ("7", None, "no run 7"),
         (f"{10**30}", None, "no run 1000"),
+        ("9" * 5000, None, "no run 9999"),
         (f"last~{10**30}", None, "no such run that came to its end"),
+        (f"last~{'9' * 5000}", None, "no such run that came to its end"),
         ("last~9", None, "last~9: no such run that came to its end"),
         ("last~1", other, "no such run of these models, data and profile"),
         ("tag:mian", None, "no run has the tag 'mian'. Did you mean 'main'"),
         ("tag:main", other, "of these models, data and profile has the tag"),
         ("anchor", other, "is the anchor; `cliprobust anchor RUN`"),
-        ("lst", None, "'lst' is no run: give its number, last, last~1, tag:NAME"),
+        (
+            "lst",
+            None,
+            "'lst' is no run of a history: give its number, last, last~1, tag:NAME or an",
+        ),
     ):
         with pytest.raises(ClipRobustError) as caught:
             history.find(reference, series)
@@ -200,6 +206,20 @@ def test_a_baseline_has_the_anchor_of_its_series(history: History) -> None:
     }
 
 
+def test_where_a_report_will_do_the_mistake_says_so_and_where_not_it_does_not(
+    history: History, path: Path
+) -> None:
+    keep(history, a_run([]))
+    with pytest.raises(ClipRobustError, match=r"'lst' is no run: .*, anchor or a JSON report$"):
+        earlier_run("lst", path)
+    with pytest.raises(ClipRobustError, match="no run 7"):
+        earlier_run("7", path)
+    for name in ("lst", "report.json"):  # an export, an anchor or a tag of a report is none
+        told = rf"'{name}' is no run of a history: .*, tag:NAME or anchor$"
+        with pytest.raises(ClipRobustError, match=told):
+            history.find(name)
+
+
 def test_a_metric_of_ones_own_keeps_its_direction(history: History, path: Path) -> None:
     with METRICS.preserved():
         METRICS.add("my_error", Metric("my_error", False, "…"), module=__name__)
@@ -228,6 +248,41 @@ def test_tags_come_and_go(history: History) -> None:
         with pytest.raises(ClipRobustError, match="a tag is made of"):
             keep(history, a_run([]), name)
     assert len(history.entries()) == 1
+
+
+def test_a_number_that_no_run_has_is_named_with_those_there_are(history: History) -> None:
+    with pytest.raises(ClipRobustError, match=r"no run 1 \(in .*history.sqlite, which has none\)"):
+        history.set_anchor(1)
+    for _ in range(5):
+        keep(history, a_run([]))
+    with history.transaction() as connection:
+        connection.execute("DELETE FROM runs WHERE id IN (1, 4)")
+    calls = (
+        history.set_anchor,
+        history.drop_anchor,
+        lambda number: history.tag(number, "a"),
+        lambda number: history.tag(number, "a", remove=True),
+        lambda number: history.find(str(number)),
+        history.document,
+        history.run,
+        lambda number: history.outcomes_of(number, "k"),
+    )
+    for call in calls:
+        for number in (0, 4, 6, 2**63):
+            told = rf"^no run {number} \(in .*history.sqlite, which has 2–3, 5\)$"
+            with pytest.raises(ClipRobustError, match=told):
+                call(number)
+    assert [entry.tags for entry in history.entries()] == [()] * 3
+
+
+def test_of_many_gaps_between_numbers_the_last_are_told(history: History) -> None:
+    for _ in range(13):
+        keep(history, a_run([]))
+    for gone, told in ((9, "1, 3, 5, 7, 9–13"), (11, "…, 3, 5, 7, 9, 11–13")):
+        with history.transaction() as connection:
+            connection.execute("DELETE FROM runs WHERE id % 2 = 0 AND id < ?", (gone,))
+        with pytest.raises(ClipRobustError, match=rf", which has {told}\)$"):
+            history.drop_anchor(2)
 
 
 def test_a_series_has_one_anchor_and_the_first_stays(history: History) -> None:

@@ -73,6 +73,8 @@ def test_a_file_of_cards(tmp_path: Path) -> None:
         ('[model.a]\nlos = "x"\n', "model a: a model card has no 'los'. Did you mean 'loss'?"),
         ("[model.a]\nset_size = -1\n", "set_size = -1 is no number above 0"),
         ('[model.a]\nparameters = "many"\n', "parameters = 'many' is no number above 0"),
+        ("[model.a]\nparameters = true\n", "parameters = true is no number above 0"),
+        ("[model.a]\nset_size = [1]\n", "set_size = [1] is no number above 0"),
         ("[models.a]\n", "not in 'models'"),
         ("model = 1\n", 'tables [model."NAME"]'),
         ("[model]\na = {}\nb = 1\n", 'tables [model."NAME"]'),
