@@ -130,7 +130,7 @@ def find_unjudged(
         own_datasets: names of the embedded benchmark.
         replaced_data: whether the user's data took its place.
         published: names of published data sets, which a user may give or not.
-        of_other_profiles: by suite, what it measures in any profile.
+        of_other_profiles: by suite, what it measures in other profiles only.
         why_no_suite: says of a pattern of suites that none of the run has why there is no such suite, and
             nothing of one that there is; without it any may be there.
 

@@ -119,7 +119,7 @@ def mentions(tests: Iterable[str], name: str) -> bool:
 
 @dataclass
 class Declared:
-    """What the file of a suite says that it measures in any profile.
+    """What the file of a suite says that it measures in other profiles only.
 
     Attributes:
         perturbations: by name.
@@ -137,7 +137,7 @@ def is_in_another_profile(rule: Rule, declared: Declared, measured: Sequence[Mea
 
     Args:
         rule: that no figure met.
-        declared: what the suite measures in any profile.
+        declared: what the suite's file says that it measures in other profiles only.
         measured: what it measured in this one.
     """
     patterns = rule.selectors.get("perturbation", ())

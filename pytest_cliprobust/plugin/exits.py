@@ -75,6 +75,12 @@ def ending(signs: Signs) -> int:
     return Exit.INCONCLUSIVE if signs.undecided else Exit.PASSED
 
 
+def with_internal_error(status: int) -> int:
+    """Return the exit code of a session with an internal error of which ``status`` may say nothing."""
+    spared = (Exit.PASSED, Exit.REGRESSION, Exit.NO_TESTS)
+    return Exit.INTERNAL_ERROR if status in spared else status
+
+
 # --- What the environment lacks --------------------------------------------------------------------
 
 

@@ -15,12 +15,19 @@ from _pytest._code.code import ReprEntryNative, ReprExceptionInfo, ReprFileLocat
 from pytest_cliprobust.blame import is_ours, is_users, shown_frames
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable, UserCodeError
 from pytest_cliprobust.plugin.closing import abandon, close, overruled, refuse
-from pytest_cliprobust.plugin.exits import Exit, trouble_of
+from pytest_cliprobust.plugin.exits import Exit, trouble_of, with_internal_error
 from pytest_cliprobust.plugin.fixtures import needs_model
 from pytest_cliprobust.plugin.notices import say_nothing_evaluated
 from pytest_cliprobust.plugin.session import Session
 from pytest_cliprobust.plugin.state import GATE, LACKING, SESSION, DeadWorkers
-from pytest_cliprobust.plugin.suites import MIXED, SECTION, check_ids, placed, suite_of
+from pytest_cliprobust.plugin.suites import (
+    SECTION,
+    check_ids,
+    names_elsewhere,
+    placed,
+    severities_elsewhere,
+    suite_of,
+)
 from pytest_cliprobust.reporting import terminal, workflow
 from pytest_cliprobust.results.run import Run
 
@@ -83,6 +90,7 @@ class Evaluator:
         self.session.ledger.not_collected += not_collected
         self.session.ledger.given = dead.given
         self.session.died += dead.names
+        self.session.internal_error |= dead.internal_error
         for report in dead.reports:
             self.session.take(report)
         try:
@@ -151,10 +159,11 @@ class Evaluator:
             report.clip_suite = suite_of(item)
             if call.when == "setup":
                 module = getattr(item, "module", None)
-                if names := _names_of(module):
+                profile = self.session.config.profile
+                if names := names_elsewhere(module, profile):
                     report.clip_names = names
-                if severities := _of_any_profile(module, "SEVERITIES"):
-                    report.clip_severities = sorted(severities)
+                if severities := severities_elsewhere(module, profile):
+                    report.clip_severities = severities
                 report.clip_section = placed(getattr(module, SECTION, None))
         gate = item.stash.get(GATE, None)
         if call.when == "call" and gate is not None:
@@ -192,22 +201,28 @@ class Evaluator:
         elif error:
             self.session.died.append(str(node.gateway.id))
 
+    def pytest_internalerror(self) -> None:
+        """Note an error that pytest has no name for: one in a worker leaves no trace in the exit code."""
+        self.session.internal_error = True
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(
         self, session: pytest.Session, exitstatus: int | pytest.ExitCode
     ) -> None:
         """Write the reports, whatever ended the session, and choose its exit code."""
-        own, status = self.session, _ended_with(int(exitstatus))
+        own = self.session
+        status = _ended_with(int(exitstatus), internal_error=own.internal_error)
         if own.is_worker:
             session.config.workeroutput["cliprobust"] = own.tell()  # type: ignore[attr-defined]
             return
         if self._refused:
             return
-        if own.died and own.ledger.given and not own.ledger.heard:
+        if (own.died or own.internal_error) and own.ledger.given and not own.ledger.heard:
             own.ledger.plan_all()
             own.remarks.append(NOT_SAID)
         if status == Exit.MISTAKE or not own.has_news:
             self.run = abandon(own, status)
+            session.exitstatus = status
             return
         self.run = close(own, session, status)
         session.exitstatus = self.run.exit_status
@@ -230,7 +245,8 @@ class Evaluator:
             terminal.summarise(terminalreporter, run, verbose=verbose)
         if not (self.session.evaluated or self.session.mistakes):
             count = self.session.collected
-            say_nothing_evaluated(terminalreporter, config, count, int(exitstatus))
+            status = _ended_with(int(exitstatus), internal_error=self.session.internal_error)
+            say_nothing_evaluated(terminalreporter, config, count, status)
 
     def pytest_unconfigure(self) -> None:
         """Leave no empty journal beside the report where the session ended before it began."""
@@ -263,9 +279,15 @@ class LastWords:
         return result
 
 
-def _ended_with(status: int) -> int:
-    """Return pytest's exit code; where a second Ctrl-C keeps it from noting the first, that of Ctrl-C."""
-    return Exit.INTERRUPTED if isinstance(sys.exc_info()[1], KeyboardInterrupt) else status
+def _ended_with(status: int, *, internal_error: bool) -> int:
+    """Return how the session ended, by pytest's exit code and what that does not tell.
+
+    Where a second Ctrl-C keeps pytest from noting the first, that is what ended it. pytest-xdist goes on
+    after an internal error in a worker, and the code is that of the tests which the others have run.
+    """
+    if isinstance(sys.exc_info()[1], KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    return with_internal_error(status) if internal_error else status
 
 
 def _in_one_line(error: Exception) -> ClipRobustError | None:
@@ -310,21 +332,4 @@ def told_failure(item: pytest.Item, error: UserCodeError) -> Any:
             [ReprEntryNative([f"{error}\n\n{shown_frames(error)}\n"])], None, style="native"
         ),
         reprcrash=ReprFileLocation(path, (line or 0) + 1, str(error)),
-    )
-
-
-def _names_of(module: object) -> list[str]:
-    """Return what a suite measures in any profile: its ``NAMES``, and its ``MIXED``."""
-    mixed = getattr(module, MIXED, None)
-    found = set(map(str, _of_any_profile(module, "NAMES")))
-    return sorted(found | ({mixed} if isinstance(mixed, str) else set()))
-
-
-def _of_any_profile(module: object, constant: str) -> set[Any]:
-    """Return what a constant of a suite holds for all profiles together; nothing if it has none for each."""
-    by_profile = getattr(module, constant, None)
-    return (
-        {one for some in by_profile.values() for one in some}
-        if isinstance(by_profile, dict)
-        else set()
     )

@@ -55,7 +55,7 @@ class Ledger:
         planned: the tests that were selected: id -> suite.
         not_collected: files whose tests are not known, as they could not be collected.
         spared: failures that are the environment's: how many of pytest's count.
-        declared: by suite, what its file says that it measures in any profile.
+        declared: by suite, what its file says that it measures in other profiles only.
         sections: by suite, the section of the report that its file names, and its place there.
         given: all tests that the workers of pytest-xdist collected, whether they evaluate a model or not.
         heard: whether any test came far enough to report: a worker's first report tells what was planned.

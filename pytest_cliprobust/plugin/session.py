@@ -83,6 +83,7 @@ class Session:
         mistakes: the user's, one line each, beside those of tests.
         troubles: what the environment lacks, one line each, beside what tests lacked.
         died: workers of pytest-xdist that ended without a word.
+        internal_error: whether pytest, or a plugin, had an error of its own, in whatever process.
         remarks: what else a reader must know of how the run ended, one line each.
         known_suites: names of the shipped suites and of those collected.
         collected: number of tests.
@@ -112,6 +113,7 @@ class Session:
         self.mistakes: list[str] = []
         self.troubles: list[str] = []
         self.died: list[str] = []
+        self.internal_error = False
         self.remarks: list[str] = []
         self.known_suites: tuple[str, ...] = shipped()
         self.collected = 0
@@ -411,8 +413,7 @@ class Session:
     def has_news(self) -> bool:
         """Whether there is anything that a report would tell."""
         told = self.mistakes or self.troubles or self.died or self.ledger.not_collected
-        told = told or self.remarks
-        return self.evaluated or bool(told)
+        return self.evaluated or self.internal_error or bool(told or self.remarks)
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the summary must know beside the figures."""

@@ -43,9 +43,11 @@ class DeadWorkers:
         names: the workers that died.
         reports: of the tests that they died over.
         heard: whether any test came far enough to report.
+        internal_error: whether one of them had an error that pytest has no name for.
     """
 
     given: tuple[str, ...] = ()
     names: list[str] = field(default_factory=list)
     reports: list[pytest.TestReport] = field(default_factory=list)
     heard: bool = False
+    internal_error: bool = False

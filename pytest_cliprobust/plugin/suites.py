@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
+from numbers import Integral
 from pathlib import Path
 
 import pytest
 
 import pytest_cliprobust
+from pytest_cliprobust.datasets.profiles import PROFILES
 from pytest_cliprobust.errors import ClipRobustError
 
 MODULE = "pytest_cliprobust.suites"
@@ -20,6 +22,10 @@ SECTION = "SECTION"
 
 #: And under which name it files figures over mixed conditions, each sample under one of them.
 MIXED = "MIXED"
+
+#: And by profile, which perturbations (or the like) its tests are for, and at which severities.
+NAMES = "NAMES"
+SEVERITIES = "SEVERITIES"
 
 
 def suites_folder() -> Path:
@@ -58,6 +64,45 @@ def placed(told: object) -> tuple[str, float] | None:
     if isinstance(place, int | float) and not isinstance(place, bool):
         return title.strip(), float(place)
     return title.strip(), float("inf")
+
+
+def names_elsewhere(module: object, profile: str) -> list[str]:
+    """Return what a suite measures in other profiles than this one only, by its ``NAMES`` and ``MIXED``."""
+    found = {one for one in _elsewhere(module, NAMES, profile) if isinstance(one, str)}
+    mixed = getattr(module, MIXED, None)
+    if isinstance(mixed, str) and profile == "quick":  # which leaves them out
+        found.add(str(mixed))
+    return sorted(found)
+
+
+def severities_elsewhere(module: object, profile: str) -> list[int]:
+    """Return the severities that a suite's ``SEVERITIES`` has for other profiles than this one only."""
+    found = _elsewhere(module, SEVERITIES, profile)
+    return sorted(one for one in found if isinstance(one, int))
+
+
+def _elsewhere(module: object, constant: str, profile: str) -> set[str | int]:
+    """Return what a constant of a module has for other profiles only: ``{"quick": [3], "full": [1, 3]}``.
+
+    Returns:
+        nothing where it is not by profile: a module may use the name for what it likes.
+    """
+    told = getattr(module, constant, None)
+    if not isinstance(told, dict) or not all(key in PROFILES for key in told):
+        return set()
+    here = set(_each(told.get(profile)))
+    return {one for values in told.values() for one in _each(values)} - here
+
+
+def _each(values: object) -> Iterator[str | int]:
+    """Yield the texts and whole numbers in a list or the like, or the only one, as plain data."""
+    values = values.tolist() if hasattr(values, "tolist") else values  # an array's
+    # Others are left alone: what is read from a generator is no longer there for its owner.
+    for one in values if isinstance(values, list | tuple | Set | range) else (values,):
+        if isinstance(one, str):
+            yield str(one)
+        elif isinstance(one, Integral):
+            yield int(one)
 
 
 def placed_by_file(suite: str) -> tuple[str, float] | None:

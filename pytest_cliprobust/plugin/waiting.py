@@ -17,7 +17,7 @@ import pytest
 
 from pytest_cliprobust.datasets.providers import Provider, provider_of
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
-from pytest_cliprobust.plugin.exits import Exit
+from pytest_cliprobust.plugin.exits import Exit, with_internal_error
 from pytest_cliprobust.plugin.fixtures import model_of, needs_model, parametrized
 from pytest_cliprobust.plugin.notices import (
     misspelt_marks,
@@ -222,20 +222,28 @@ class Waiting:
 
     # --- The end -----------------------------------------------------------------------------------
 
+    def pytest_internalerror(self) -> None:
+        """Note an error that pytest has no name for: one in a worker leaves no trace in the exit code."""
+        self._dead.internal_error = True
+
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Tell the controller of pytest-xdist, or a report, that nothing was evaluated here."""
         asked = self._config.getoption("--clip-model") and reports_of(self._config)
         interrupted = exitstatus == Exit.INTERRUPTED and not session.items
+        dead = self._dead
+        not_known = interrupted or self._not_collected or dead.internal_error
         if hasattr(self._config, "workerinput"):
             mistakes = self._config.stash[IMPORTS].lines
             told = {"mistakes": mistakes, "collected": self._collected}
             self._config.workeroutput["cliprobust"] = told  # type: ignore[attr-defined]
-        elif asked and not self._config.option.collectonly and (interrupted or self._not_collected):
+        elif asked and not self._config.option.collectonly and not_known:
             # Tests that evaluate the model may be among those: no report of an earlier run is theirs.
             self._close(session, exitstatus, interrupted=interrupted)
-        elif self._dead.reports and not self._dead.heard:
+        elif (dead.reports or (dead.internal_error and dead.given)) and not dead.heard:
             # Workers told of no test, so it is not known that none of them evaluates the model.
             self._close(session, exitstatus)
+        elif dead.internal_error:
+            session.exitstatus = with_internal_error(exitstatus)
 
     def _close(
         self, session: pytest.Session, exitstatus: int, *, interrupted: bool = False

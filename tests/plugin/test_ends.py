@@ -199,6 +199,39 @@ def test_a_worker_that_dies_before_it_reports_names_all_that_was_not_run(
     assert "nothing was evaluated" not in result.stdout.str()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("asked", ["command line", "ini file"])
+def test_an_internal_error_in_a_worker_is_no_green_run(
+    run: Sessions, shared_cache: Path, asked: str
+) -> None:
+    """pytest-xdist tells of it and goes on; where no test is left its own exit code is 0."""
+    run.pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_makereport(item):
+            yield
+            raise RuntimeError("a slip in a hook")
+        """
+    )
+    options = ["-n1", "--clip-report=report.json", f"--clip-cache-dir={shared_cache}"]
+    if asked == "ini file":
+        run.pytester.makeini("[pytest]\nclip_model = reference\n")
+    else:
+        options.append("--clip-model=reference")
+    run.pytester.makepyfile(test_mine=SUITE)
+    (run.path / "thresholds.toml").write_text(bounds(), encoding="utf-8")
+    (run.path / "report.json").write_text("an earlier run's", encoding="utf-8")
+    result = run.plain(*options, process=True)
+    assert result.ret == Exit.INTERNAL_ERROR
+    data = report("report.json")
+    assert (data["ending"], data["complete"]) == ("internal error", False)
+    assert [one["test"] for one in data["missing"]][1:] == [SECOND, THIRD]
+    assert len(data["bounds_not_judged"]) == 3
+    assert "nothing was evaluated" not in result.stdout.str()
+
+
 def test_the_first_failure_that_ends_a_run_leaves_the_rest_unrun(run: Sessions, end: Any) -> None:
     result = end("fail", "-x")
     assert result.ret == Exit.REGRESSION

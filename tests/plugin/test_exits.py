@@ -8,7 +8,14 @@ import pytest
 
 from pytest_cliprobust.errors import ClipRobustError, NotRun, Unavailable
 from pytest_cliprobust.perturbations.codec import MissingEncoder
-from pytest_cliprobust.plugin.exits import Exit, Signs, ending, trouble_of, word
+from pytest_cliprobust.plugin.exits import (
+    Exit,
+    Signs,
+    ending,
+    trouble_of,
+    with_internal_error,
+    word,
+)
 
 
 def test_pytests_codes_are_pytests() -> None:
@@ -103,3 +110,10 @@ def test_what_the_environment_lacks_is_told_from_a_mistake(error: Exception, wor
 )
 def test_nothing_else_is_the_environments(error: BaseException | None) -> None:
     assert trouble_of(error) is None
+
+
+def test_an_internal_error_comes_before_what_tests_say_of_themselves() -> None:
+    spared = (Exit.PASSED, Exit.REGRESSION, Exit.NO_TESTS)
+    for status in Exit:
+        told = Exit.INTERNAL_ERROR if status in spared else status
+        assert with_internal_error(status) == told

@@ -18,7 +18,7 @@ from pytest_cliprobust.plugin import hooks
 from pytest_cliprobust.plugin.exits import Exit
 from pytest_cliprobust.plugin.hooks import Evaluator, LastWords
 from pytest_cliprobust.plugin.ledger import Ledger
-from pytest_cliprobust.plugin.state import GATE, LACKING
+from pytest_cliprobust.plugin.state import GATE, LACKING, DeadWorkers
 from pytest_cliprobust.results.record import Record
 
 
@@ -29,6 +29,8 @@ def evaluator(**own: Any) -> Evaluator:
         "is_worker": False,
         "ledger": Ledger(),
         "died": [],
+        "internal_error": False,
+        "config": SimpleNamespace(profile="quick"),
         "remarks": [],
         "mistakes": [],
         "collected": 3,
@@ -140,7 +142,7 @@ def test_an_error_in_the_users_code_is_shown_with_their_lines(made: Any) -> None
 def test_the_suite_and_names_are_told_of_tests_that_evaluate_a_model(made: Any) -> None:
     module = SimpleNamespace(NAMES={"quick": ["fog", "snow"], "full": ["fog", "rain"]})
     report = made(when="setup", module=module)
-    assert (report.clip_suite, report.clip_names) == ("mine", ["fog", "rain", "snow"])
+    assert (report.clip_suite, report.clip_names) == ("mine", ["rain"])
     for other in (
         made(when="call", module=module),
         made(when="setup", module=SimpleNamespace(NAMES=["fog"])),
@@ -152,7 +154,7 @@ def test_the_suite_and_names_are_told_of_tests_that_evaluate_a_model(made: Any) 
 
 def test_severities_are_told_where_profiles_differ_in_them(made: Any) -> None:
     module = SimpleNamespace(SEVERITIES={"quick": [3], "full": [5, 1, 3]})
-    assert made(when="setup", module=module).clip_severities == [1, 3, 5]
+    assert made(when="setup", module=module).clip_severities == [1, 5]
     assert not hasattr(made(when="call", module=module), "clip_severities")
     same = SimpleNamespace(SEVERITIES=[1, 3, 5])
     assert not hasattr(made(when="setup", module=same), "clip_severities")
@@ -315,8 +317,9 @@ def test_a_session_is_taken_up_with_all_that_was_heard_before() -> None:
         raise Unavailable("no room")
 
     of = evaluator(take=taken.append, open_journal=full, note=noted.append)
-    dead: Any = SimpleNamespace(given=("t",), names=["gw1"], reports=["a report"])
+    dead: Any = DeadWorkers(("t",), ["gw1"], ["a report"], internal_error=True)  # type: ignore[list-item]
     of.take_up(["test_gone.py"], dead)
+    assert of.session.internal_error
     own = of.session
     assert (own.ledger.not_collected, own.ledger.given) == (["test_gone.py"], ("t",))
     assert (own.died, taken) == (["gw1"], ["a report"])
@@ -397,24 +400,49 @@ def test_where_ctrl_c_came_twice_a_session_ends_as_with_one(
     assert seen == [ended]
 
 
+@pytest.mark.parametrize("has_news", [True, False])
+@pytest.mark.parametrize("status", [Exit.PASSED, Exit.REGRESSION, Exit.NO_TESTS])
+def test_after_an_internal_error_in_a_worker_no_session_is_green(
+    monkeypatch: pytest.MonkeyPatch, has_news: bool, status: Exit
+) -> None:
+    """pytest-xdist goes on with the others, and ends with what became of their tests."""
+    ends = {True: "closed", False: "abandoned"}
+    seen: list[tuple[str, int]] = []
+
+    def end(how: str, status: int) -> Any:
+        seen.append((how, status))
+        return SimpleNamespace(exit_status=status)
+
+    monkeypatch.setattr(hooks, "close", lambda own, session, status: end("closed", status))
+    monkeypatch.setattr(hooks, "abandon", lambda own, status: end("abandoned", status))
+    of = evaluator(has_news=has_news)
+    of.pytest_internalerror()
+    session: Any = SimpleNamespace(exitstatus=status, config=SimpleNamespace())
+    of.pytest_sessionfinish(session, status)
+    assert seen == [(ends[has_news], Exit.INTERNAL_ERROR)]
+    assert session.exitstatus == Exit.INTERNAL_ERROR
+
+
 @pytest.mark.parametrize(
-    ("died", "given", "heard", "all_planned"),
+    ("died", "internal_error", "given", "heard", "all_planned"),
     [
-        (["gw1"], ("t.py::test_it",), False, True),
-        ([], ("t.py::test_it",), False, False),
-        (["gw1"], (), False, False),
-        (["gw1"], ("t.py::test_it",), True, False),
+        (["gw1"], False, ("t.py::test_it",), False, True),
+        ([], True, ("t.py::test_it",), False, True),
+        ([], False, ("t.py::test_it",), False, False),
+        (["gw1"], True, (), False, False),
+        (["gw1"], True, ("t.py::test_it",), True, False),
     ],
 )
 def test_of_workers_that_died_at_once_every_test_may_have_evaluated_a_model(
     monkeypatch: pytest.MonkeyPatch,
     died: list[str],
+    internal_error: bool,
     given: tuple[str, ...],
     heard: bool,
     all_planned: bool,
 ) -> None:
     monkeypatch.setattr(hooks, "close", lambda *given: SimpleNamespace(exit_status=1))
-    of = evaluator(died=died)
+    of = evaluator(died=died, internal_error=internal_error)
     of.session.ledger.given, of.session.ledger.heard = given, heard
     of.pytest_sessionfinish(SimpleNamespace(exitstatus=1), 1)  # type: ignore[arg-type]
     assert bool(of.session.ledger.planned) == all_planned
