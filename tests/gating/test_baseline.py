@@ -494,6 +494,22 @@ def test_a_hostile_header_is_one_line(tmp_path: Path, text: str) -> None:
     complaint(path)
 
 
+@pytest.mark.parametrize(
+    ("size", "header", "is_one"),
+    [
+        (7, b'{"a":1}', True),
+        (7, b'{"a":1}data', True),
+        (8, b'{"a":1}', False),
+        (7, b'[{"a":1}]', False),
+        (0, b"", False),
+        (1, b" {", False),
+    ],
+)
+def test_safetensors_are_told_by_their_header(size: int, header: bytes, is_one: bool) -> None:
+    assert module._is_tensors(size.to_bytes(8, "little") + header) is is_one
+    assert not module._is_tensors(b'{"a":1, {' + header)
+
+
 def test_a_header_whose_length_reads_like_json_is_safetensors(tmp_path: Path) -> None:
     """The length 0x7b20 is a blank and a brace."""
     path = written(tmp_path)

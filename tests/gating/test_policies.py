@@ -335,3 +335,17 @@ def test_bounds_of_every_pack_count_each_by_its_distance(tmp_path: Path) -> None
         (2, -3, 0.5, "base.toml"),
         (3, -3, 0.6, "base.toml"),
     ]
+
+
+def test_each_bound_of_a_nearer_file_takes_the_place_of_a_pack_s(tmp_path: Path) -> None:
+    def both(ece: float, nll: float) -> str:
+        return ECE.format(ece) + ECE.format(nll).replace('"ece"', '"nll"')
+
+    pack(tmp_path, "base.toml", both(0.5, 0.6))
+    pack(tmp_path, "a.toml", f'extends = "base.toml"\n{both(0.3, 0.4)}')
+    for own, expected in (
+        ("", [(0, -1, 0.3), (1, -1, 0.4)]),
+        (both(0.1, 0.2), [(0, 0, 0.1), (1, 0, 0.2)]),
+    ):
+        file = bounds(tmp_path, 'extends = "a.toml"\n' + own)
+        assert [(rule.index, rule.rank, rule.maximum) for rule in file.rules] == expected

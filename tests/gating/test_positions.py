@@ -132,3 +132,17 @@ def test_the_position_scan_agrees_with_the_parser(pieces: list[str], crlf: bool)
         return 1
 
     assert len(pairs) == leaves(data)
+
+
+def test_headers_of_tables_are_told_from_those_of_lists() -> None:
+    text = "a = 1\n[b]\nc = { d = [2] }\n[[e]]\n[e.f]\n"
+    found = [(one.kind, one.path) for one in Positions(text).statements]
+    assert found == [
+        ("pair", ("a",)),
+        ("table", ("b",)),
+        ("pair", ("b", "c")),
+        ("key", ("b", "c", "d")),
+        ("item", ("b", "c", "d", 0)),
+        ("array", ("e", 0)),
+        ("table", ("e", 0, "f")),
+    ]

@@ -169,6 +169,8 @@ def test_named_perturbations_are_read_and_known_to_the_rules() -> None:
         ("[{ degrees = [5, 5] }, ", "[5, ", "toml:10: severities must be a list"),
         ("[{ degrees = [5, 5] }, ", f"[{'{ degrees = 5 }, ' * 5}", "toml:10: *at most 5 tables"),
         ("[{ degrees = [5, 5] }, ", "[{}, ", "toml:10: severities must be a list"),
+        ("{ degrees = [20, 20] }]", "5]", "toml:10: severities must be a list"),
+        ("{ degrees = [20, 20] }]", "{}]", "toml:10: severities must be a list"),
         ("[0, 45]", "[0, 1, 2]", r"toml:11: envelope of 'degrees' must be \[mildest, strongest\]"),
         ("{ degrees = [0, 45] }", "[0, 45]", "toml:11: envelope must be a table"),
         ("[0, 45]", "[0]", r"toml:11: envelope of 'degrees' must be \[mildest, strongest\]"),

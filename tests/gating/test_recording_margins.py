@@ -25,10 +25,11 @@ from helpers import keys_of
 from pytest_cliprobust.figures.bootstrap import Bootstrap, bootstrap_figure
 from pytest_cliprobust.figures.figure import Figure
 from pytest_cliprobust.figures.outcomes import Outcomes, mean
+from pytest_cliprobust.gating import recording as module
 from pytest_cliprobust.gating.margins import decidable
 from pytest_cliprobust.gating.measurement import Measurement
 from pytest_cliprobust.gating.policy import Policy
-from pytest_cliprobust.gating.reading import load_thresholds
+from pytest_cliprobust.gating.reading import load_thresholds, parse_thresholds
 from pytest_cliprobust.gating.recording import RecordChange, record
 from pytest_cliprobust.gating.verdict import judge
 
@@ -462,3 +463,20 @@ def test_the_recorded_gate_sees_a_loss(tmp_path: Path) -> None:
     assert verdict.failed
     assert verdict.bound == "max_decrease 0.027"
     assert verdict.value == pytest.approx(0.07)
+
+
+def test_what_a_bound_stands_in_place_of_is_told_before_what_decided_it() -> None:
+    text = 'schema = 1\n[[threshold]]\nmetric = "accuracy"\nmax_decrease = 0.1\nmin = 0.5\n'
+    (broad,) = parse_thresholds(text, "t.toml").rules
+    bound = module._Bound(0.2, "a key", "the smallest")
+    for entry, told in (
+        (module._Pending(None, instead=broad), "instead of t.toml:4; the smallest"),
+        (
+            module._Pending(broad, replaced={"max_decrease": "min"}),
+            "instead of min 0.5; the smallest",
+        ),
+        (module._Pending(None), "the smallest"),
+    ):
+        entry.bounds["max_decrease"] = bound
+        change = module._change("max_decrease", entry, broad)
+        assert str(change).endswith(f"(a key, {told})")
