@@ -105,6 +105,7 @@ def session(**own: Any) -> Session:
         "config": RunConfig(("a", "b")),
         "ledger": Ledger(),
         "needed": False,
+        "internal_error": False,
         "collected": 0,
         "deselected": {},
         "failed_last": False,
@@ -214,6 +215,7 @@ def test_what_a_report_would_tell(what: str) -> None:
     assert own.has_news
     assert not own.evaluated
     assert session(needed=True).has_news
+    assert session(internal_error=True).has_news
     broken = session()
     broken.ledger.not_collected.append("test_x.py")
     assert broken.has_news
