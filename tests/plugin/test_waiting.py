@@ -141,6 +141,10 @@ def test_what_was_not_collected_and_what_was_left_out_is_noted(monkeypatch: Any)
             [(True, "a"), (False, "a"), (True, "b"), (True, "a")]
         )
     ]
+    monkeypatch.setattr(waiting, "mark_suites", lambda config, items: items)
+    one._suites = {"c"}
+    one.pytest_collection_modifyitems(items)
+    assert one._suites == {"a", "b", "c"}
     one.pytest_deselected(items)
     assert one._deselected == {"a": ["a0", "a3"], "b": ["b2"]}
 
