@@ -7,6 +7,7 @@ import itertools
 import pytest
 from gating_helpers import HEAD
 
+from pytest_cliprobust.gating import editing as module
 from pytest_cliprobust.gating.editing import Addition, Update, written_with
 from pytest_cliprobust.gating.measured import Measured
 from pytest_cliprobust.gating.rules import Kind, Place
@@ -211,3 +212,29 @@ def test_a_table_names_once_what_all_of_its_rows_share() -> None:
         f'{defaults}{head}model = "x"\nprofile = "quick"\nbounds = [\n'
         f'    {{ perturbation = "p", max = 0.19 }},  {COMMENT}\n]\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "edits", "ends"),
+    [
+        ("a = 1", [], False),
+        ("a = 1\n", [], True),
+        # What comes last behind the end of the text decides, by its place and then by its rank.
+        ("a = 1", [(5, 5, "\n", 1), (5, 5, "x", 2)], False),
+        ("a = 1", [(5, 5, "x", 1), (5, 5, "\n", 2)], True),
+        ("a = 1", [(4, 5, "x", 9), (5, 5, "\n", 1)], True),
+        ("a = 1\n", [(5, 6, "x", 1)], False),
+        # What is changed elsewhere does not.
+        ("a = 1", [(0, 0, "\n", 9)], False),
+        ("a = 1\n", [(0, 1, "x", 9)], True),
+        ("a = 1", [(0, 0, "x", 9), (5, 5, "\n", 1)], True),
+    ],
+)
+def test_whether_what_is_appended_begins_a_line(
+    text: str, edits: list[tuple[int, int, str, int]], ends: bool
+) -> None:
+    for order in (edits, edits[::-1]):
+        editor = module._Editor(text)
+        for start, end, new, rank in order:
+            editor._edit(start, end, new, rank)
+        assert editor._ends_line() is ends

@@ -183,6 +183,21 @@ def test_of_a_list_its_globs_decide_wherever_they_stand() -> None:
     assert str(one) == "1 exact, 1 list of 2 names, 1 glob (1 characters)"
 
 
+@pytest.mark.parametrize(
+    ("severity", "said"),
+    [
+        (None, "1 exact"),
+        (3, "2 exact"),
+        ([3], "2 exact"),
+        ([3, 4], "1 exact, 1 list of 2 names"),
+        ([3, 4, 5], "1 exact, 1 list of 3 names"),
+    ],
+)
+def test_one_severity_is_a_name_and_several_are_a_list(severity: Any, said: str) -> None:
+    rule = parse_thresholds(HEAD + block({"severity": severity})).rules[0]
+    assert str(rule.specificity) == said
+
+
 def test_the_id_of_a_rule_keeps_brackets_as_they_are_written() -> None:
     """But for those in the name of a test, which are no glob's."""
     selectors = {"metric": ("ece",), "dataset": ("run[[]1]", "x"), "test": ("test_a[[]3]", "b")}
