@@ -118,10 +118,13 @@ class FeatureCache:
             held.release()
 
     def _unwritable(self, error: Exception) -> ClipRobustError:
-        kind = Unavailable if getattr(error, "errno", None) in FULL else ClipRobustError
+        full = getattr(error, "errno", None) in FULL
+        kind = Unavailable if full else ClipRobustError
         reason = getattr(error, "strerror", None) or error
+        if self.root.is_file():
+            reason = "it is a file"
         return kind(
-            f"cannot write to the cache folder {self.root} ({reason}); make room, or "
+            f"cannot write to the cache folder {self.root} ({reason}); {'make room, or ' * full}"
             "choose another with --clip-cache-dir DIR"
         )
 

@@ -113,6 +113,13 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(tmp_path: Path)
         "choose another with --clip-cache-dir DIR"
     )
     assert left_behind(tmp_path) == []
+    (file := tmp_path / "file").touch()
+    with pytest.raises(ClipRobustError) as caught:
+        FeatureCache(file).get_or_compute({"a": 1}, lambda: large)
+    assert str(caught.value) == (
+        f"cannot write to the cache folder {file} (it is a file); choose another with --clip-cache-dir DIR"
+    )
+    file.unlink()
     with pytest.raises(ClipRobustError, match="make room"), full_disk():
         cache.unfinished({"a": 1}).save(large)
     assert left_behind(tmp_path) == []
@@ -123,7 +130,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(tmp_path: Path)
     ("error", "raised", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), ClipRobustError, "No space left"),
-        (OSError("odd"), ClipRobustError, r"\(odd\); make room"),
+        (OSError("odd"), ClipRobustError, r"\(odd\); choose another"),
         (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
     ],
 )

@@ -170,7 +170,7 @@ def read_text(path: Path) -> str:
         ClipRobustError: there is no such file, it cannot be read, or it is no UTF-8.
     """
     shown = shown_path(path)
-    if path.exists() and not path.is_dir():
+    if path.exists():
         require_regular(path, "threshold file")
     try:
         # Bytes, so that no line ending is translated.

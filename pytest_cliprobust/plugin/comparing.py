@@ -49,6 +49,11 @@ def chosen_baseline(
     if named == "none":
         return None
     if named is not None:
+        if history is None and is_reference(named) and not Path(named).exists():
+            raise ClipRobustError(
+                f"--clip-baseline {named} is a run of the history, and --clip-history=none keeps none; name "
+                "a file, or leave --clip-history=none out"
+            )
         if is_file(named) or history is None:
             return _from_file(Path(named))
         if not is_reference(named):

@@ -141,7 +141,13 @@ def _imported(name: str, load: Callable[[], Any]) -> Any:
     except ClipRobustError:
         raise
     except (Exception, SystemExit) as error:  # the user's module may raise anything
-        raise ClipRobustError(f"model {name!r} cannot be imported ({told(error)})") from error
+        absent = isinstance(error, ModuleNotFoundError)
+        remedy = (
+            "install what is missing, or name its folder in PYTHONPATH" if absent else "mend it"
+        )
+        raise ClipRobustError(
+            f"model {name!r} cannot be imported ({told(error)}); {remedy}"
+        ) from error
 
 
 def _attribute(module: str, attribute: str) -> Any:

@@ -119,7 +119,7 @@ def test_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(b"schema = 1\n# \xff\n")
     with pytest.raises(ClipRobustError, match=r"t.toml:2: not valid TOML: not UTF-8"):
         load_thresholds(path)
-    with pytest.raises(ClipRobustError, match="cannot be read"):
+    with pytest.raises(ClipRobustError, match="is a folder, not a file; give a file"):
         load_thresholds(tmp_path)
 
 

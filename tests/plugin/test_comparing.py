@@ -122,7 +122,7 @@ def test_an_exported_run_is_compared_sample_by_sample(tmp_path: Path) -> None:
     assert found == {"whole": [True] * len(run.records), "bare": [False] * len(run.records)}
 
 
-def test_where_the_baseline_comes_from(tmp_path: Path) -> None:
+def test_where_the_baseline_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = a_run(figures(their_answers()))
     history, file = tmp_path / "h.sqlite", tmp_path / "thresholds.toml"
     assert chosen_baseline(None, ThresholdFile(), None) is None
@@ -139,8 +139,16 @@ def test_where_the_baseline_comes_from(tmp_path: Path) -> None:
     assert own is not None
     assert own.figures.keys() == found.figures.keys()
     # Without a history a number is a file's name.
-    with pytest.raises(ClipRobustError, match="1"):
-        chosen_baseline("1", ThresholdFile(), file)
+    (tmp_path / "2").write_bytes(beside(file).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    two = chosen_baseline("2", ThresholdFile(), file)
+    assert two is not None
+    assert two.figures.keys() == found.figures.keys()
+    for named in ("1", "last~9", "tag:x", "anchor"):
+        with pytest.raises(ClipRobustError, match=f"{named} is a run of the history, and --clip-h"):
+            chosen_baseline(named, ThresholdFile(), file)
+    with pytest.raises(ClipRobustError, match="there is no such file, so no baseline"):
+        chosen_baseline("x.json", ThresholdFile(), file)
 
 
 def test_only_perturbations_that_were_measured_belong_to_what_decides_a_figure() -> None:
