@@ -1121,9 +1121,8 @@ def on_white(images: Sequence[Tensor]) -> Tensor:
 
 def to_float(images: Tensor) -> Tensor:
     """Return uint8 images as float32 in [0, 1]."""
-    return images.to(torch.float32, copy=True).div_(
-        255
-    )  # no second batch of floats
+    # In place: another batch of floats would cost more than the division.
+    return images.to(torch.float32, copy=True).div_(255)
 
 
 def apply_perturbation(
