@@ -75,7 +75,6 @@ def chunk_on(device: torch.device) -> int:
 #: Perturbations in their order, each with the step that asked for it.
 Chain = list[tuple[Step, registry.Perturbation]]
 
-
 KEPT_BYTES = 2**30
 """Memory for loaded samples that are kept between perturbations: of small data sets, and of composed ones.
 

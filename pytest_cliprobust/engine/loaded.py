@@ -42,7 +42,7 @@ class Loaded:
             return kept
         found = [self._place(key) for key in every]
         missing = [number for number, place in enumerate(found) if place is None]
-        if missing:
+        if missing or not every:
             batch = load(missing)
             self._keep(tuple(every[number] for number in missing), batch, dataset)
             if len(missing) == len(every):
@@ -70,7 +70,9 @@ class Loaded:
 
     def _place(self, key: Hashable) -> Place | None:
         """Return where a sample is; None if it is not there, or not any more."""
-        together, row = self._places.get(key, ((), 0))
+        if key not in self._places:
+            return None
+        together, row = self._places[key]
         kept = self._recent.get(together)
         return (kept, row) if isinstance(kept, Batch) else None
 

@@ -73,6 +73,9 @@ def test_samples_are_loaded_once_in_whatever_order_they_are_asked_for() -> None:
     assert data.loaded == [[0, 1, 2], [5, 4], [3]]
     data.take(loaded, [0], "other")
     assert data.loaded[3:] == [[0]]
+    assert loaded.batch([], "clean", data.load).ids == ()
+    data.take(loaded, [9])
+    assert data.loaded[4:] == [[], [9]]
 
 
 def test_what_has_made_room_is_loaded_again() -> None:
