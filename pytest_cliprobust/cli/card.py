@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from pathlib import Path
 
 from pytest_cliprobust.cli._history import REFERENCE, add_history_option, earlier_runs
@@ -47,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ClipRobustError: no such run, model or figure, or a file that cannot be written.
     """
-    from pytest_cliprobust.reporting.card import chosen, eval_results, model_index, results_file
+    import yaml
+
+    from pytest_cliprobust.reporting.card import chosen, eval_results, model_index
 
     (earlier,) = earlier_runs(options, [options.run_])
     model = _model(options.model, earlier.models, earlier.source)
@@ -58,17 +59,15 @@ def run(options: argparse.Namespace) -> int:
             f"{earlier.source} has no such figures of {model}; see `cliprobust show`"
         )
     datasets = dict(map(_pair, options.dataset))
-    files = {"model-index.md": model_index(figures, options.name or model, datasets)}
+    index = model_index(figures, options.name or model, datasets)
+    files = {"model-index.md": (index, len(figures))}
     date = str(earlier.header.get("written", ""))
-    results = eval_results(figures, datasets, date)
-    files |= {f".eval_results/{name}": text for name, text in results.items()}
-    held = [datasets[one.dataset] for one in figures if one.dataset in datasets]
-    counts = Counter(f".eval_results/{results_file(dataset)}" for dataset in held)
-    counts["model-index.md"] = len(figures)
-    for name, text in files.items():
+    for name, text in eval_results(figures, datasets, date).items():
+        files[f".eval_results/{name}"] = text, len(yaml.safe_load(text))
+    for name, (text, count) in files.items():
         path = options.out / name
         write(path, text)
-        print(f"{path}: {counted(counts[name], 'figure')}")
+        print(f"{path}: {counted(count, 'figure')}")
     left = sorted({one.dataset for one in figures} - set(datasets))
     if left:
         print(

@@ -692,10 +692,11 @@ class EmbeddedDataset:
             later["texture"] = [functools.partial(_surface, one, size) for one in textures]
         if self.name == "clean":
             later["occluder"] = [functools.partial(_occluder, recipe) for recipe in chosen]
+        beside = LazyExtras(extras, later)
         images = torch.stack([r.image for r in renderings])
         mask = torch.stack([r.mask for r in renderings])
         if self.name == "cue_conflict":
-            images = _fill(images, mask, torch.stack([make() for make in later["texture"]]))
+            images = _fill(images, mask, beside["texture"])
         if self.name == "written":
             images = _write(chosen, images)
         return Batch(
@@ -703,7 +704,7 @@ class EmbeddedDataset:
             images=images,
             depth=torch.stack([r.depth for r in renderings]),
             mask=mask,
-            extras=LazyExtras(extras, later),
+            extras=beside,
         )
 
     def load_pairs(self, indices: Sequence[int]) -> PairBatch:

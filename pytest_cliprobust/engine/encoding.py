@@ -320,11 +320,7 @@ class Encoder:
         elif described:
             key["chain"] = described
         label = " · ".join([dataset.name, *(str(step) for step, _ in chain)])
-
-        before = self.forwarded
-        features = self._in_passes(dataset, self._seen(chain), key, label)
-        self.cached += len(features) - (self.forwarded - before)
-        return torch.from_numpy(features)
+        return torch.from_numpy(self._counted(dataset, self._seen(chain), key, label))
 
     def mixed(
         self, dataset: Dataset, conditions: Sequence[Sequence[Step]], own: Ints, label: str
@@ -356,12 +352,19 @@ class Encoder:
         }
         chains = {number: self._chain(conditions[number]) for number in taken}
         seen = self._each_seen(chains, dict(zip(ordered.ids, numbers, strict=True)))
-        before = self.forwarded
-        features = self._in_passes(ordered, seen, key, f"{dataset.name} · {label}")
-        self.cached += len(features) - (self.forwarded - before)
+        features = self._counted(ordered, seen, key, f"{dataset.name} · {label}")
         found = np.empty_like(features)
         found[order] = features
         return torch.from_numpy(found)
+
+    def _counted(
+        self, dataset: Dataset, seen: Seen, key: Mapping[str, Any], label: str
+    ) -> npt.NDArray[np.float32]:
+        """Return features (N, D), and count those that were there already."""
+        before = self.forwarded
+        features = self._in_passes(dataset, seen, key, label)
+        self.cached += len(features) - (self.forwarded - before)
+        return features
 
     def described(self, dataset: Dataset, steps: Sequence[Step]) -> list[dict[str, Any]]:
         """Return what pictures depend on through each perturbation, JSON-able, for cache keys."""

@@ -89,35 +89,25 @@ class Loaded:
 
 def gathered(places: Sequence[Place]) -> Batch:
     """Return samples of several batches of one kind as a batch; what is made on request stays so."""
-    lazy = {id(batch): lazy_extras(batch) for batch, _ in places}
-    ready = set.intersection(*(set(own.ready) for own in lazy.values()))
-    made = set.intersection(*(set(own.makers) for own in lazy.values()))
+    beside = [(lazy_extras(batch), row) for batch, row in places]
+    ready = set.intersection(*(set(own.ready) for own, _ in beside))
+    made = set.intersection(*(set(own.makers) for own, _ in beside))
     return Batch(
         ids=tuple(batch.ids[row] for batch, row in places),
         images=torch.stack([batch.images[row] for batch, row in places]),
-        depth=_stacked(
-            [batch.depth if batch.depth is None else batch.depth[row] for batch, row in places]
-        ),
-        mask=_stacked(
-            [batch.mask if batch.mask is None else batch.mask[row] for batch, row in places]
-        ),
+        depth=_stacked([(batch.depth, row) for batch, row in places]),
+        mask=_stacked([(batch.mask, row) for batch, row in places]),
         extras=LazyExtras(
-            {
-                name: torch.stack([lazy[id(batch)].ready[name][row] for batch, row in places])
-                for name in sorted(ready)
-            },
-            {
-                name: [lazy[id(batch)].makers[name][row] for batch, row in places]
-                for name in sorted(made)
-            },
+            {name: torch.stack([own.ready[name][row] for own, row in beside]) for name in ready},
+            {name: [own.makers[name][row] for own, row in beside] for name in made},
         ),
     )
 
 
-def _stacked(rows: Sequence[Tensor | None]) -> Tensor | None:
-    """Return the rows as one tensor; None where a batch has none."""
-    there = [row for row in rows if row is not None]
-    return torch.stack(there) if len(there) == len(rows) else None
+def _stacked(places: Sequence[tuple[Tensor | None, int]]) -> Tensor | None:
+    """Return rows of tensors as one; None where one of these is not there."""
+    rows = [tensor[row] for tensor, row in places if tensor is not None]
+    return torch.stack(rows) if len(rows) == len(places) else None
 
 
 def bytes_of(tensors: Iterable[Tensor | None]) -> int:

@@ -98,16 +98,11 @@ def eval_results(
             )
             entries.setdefault(dataset, []).append(entry)
     return {
-        results_file(dataset): yaml.safe_dump(
+        f"{dataset.replace('/', '--')}.yaml": yaml.safe_dump(
             eval_result_entries_to_yaml(found), sort_keys=False, allow_unicode=True
         )
         for dataset, found in entries.items()
     }
-
-
-def results_file(dataset: str) -> str:
-    """Return the name of the file in ``.eval_results`` that is for a data set of a hub."""
-    return f"{dataset.replace('/', '--')}.yaml"
 
 
 def _said(one: Measurement) -> str:
